@@ -1,0 +1,152 @@
+//! Where bytes live: a folder, a bucket or memory, named by URL and reached through `object_store`.
+
+use std::collections::HashMap;
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::ObjectStore;
+use url::Url;
+
+/// Why a location cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The text is neither a path nor a URL of a kind that plantlake knows.
+    #[error("{location:?} is not a place that plantlake can use: {reason}. Give a folder, file:///folder, s3://bucket/prefix or memory://name")]
+    Location {
+        /// What was given.
+        location: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A setting of the object store is unknown or wrong.
+    #[error("the storage settings for {location} cannot be used")]
+    Settings {
+        /// The URL that they are for.
+        location: String,
+        /// What the store says.
+        source: object_store::Error,
+    },
+    /// The folder cannot be made or resolved.
+    #[error("the folder {path} cannot be used")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+}
+
+/// Settings for remote stores, as `object_store` spells them (`aws_endpoint`, `aws_access_key_id`, …).
+pub type StoreOptions = HashMap<String, String>;
+
+/// A folder in some object store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: Arc<dyn ObjectStore>,
+    prefix: Path,
+    url: Url,
+    local: Option<PathBuf>,
+}
+
+impl Store {
+    /// Opens `location`: a local path (made if it is not there), or a `file://`, `s3://` or `memory://` URL.
+    ///
+    /// Nothing is read or written remotely yet. `memory://name` is shared by all that open it in one process.
+    pub fn open(location: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        let wrong = |reason: &str| StoreError::Location { location: location.to_owned(), reason: reason.to_owned() };
+        if !location.contains("://") {
+            return Self::open_folder(FsPath::new(location));
+        }
+        let url = Url::parse(location).map_err(|error| wrong(&error.to_string()))?;
+        let prefix = Path::from_url_path(url.path()).map_err(|error| wrong(&error.to_string()))?;
+        match url.scheme() {
+            "file" => Self::open_folder(&url.to_file_path().map_err(|()| wrong("it is not a local path"))?),
+            "memory" => {
+                let name = url.host_str().unwrap_or_default().to_owned();
+                Ok(Self { root: shared_memory(&name), prefix, url, local: None })
+            }
+            "s3" | "s3a" => {
+                let mut builder = AmazonS3Builder::from_env()
+                    .with_url(location)
+                    // Commits are only safe where "create, or fail if it is there" is one step.
+                    .with_conditional_put(S3ConditionalPut::ETagMatch);
+                for (key, value) in options {
+                    let key: AmazonS3ConfigKey = key.parse().map_err(|source| StoreError::Settings { location: location.to_owned(), source })?;
+                    builder = builder.with_config(key, value);
+                }
+                let store = builder.build().map_err(|source| StoreError::Settings { location: location.to_owned(), source })?;
+                Ok(Self { root: Arc::new(store), prefix, url, local: None })
+            }
+            other => Err(wrong(&format!("the scheme {other:?} is unknown"))),
+        }
+    }
+
+    fn open_folder(folder: &FsPath) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Folder { path: folder.to_owned(), source };
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let folder = folder.canonicalize().map_err(failed)?;
+        let unusable = || StoreError::Location {
+            location: folder.display().to_string(),
+            reason: "the path cannot be written as a URL".to_owned(),
+        };
+        let prefix = Path::from_absolute_path(&folder).map_err(|_| unusable())?;
+        let url = Url::from_directory_path(&folder).map_err(|()| unusable())?;
+        Ok(Self { root: Arc::new(LocalFileSystem::new()), prefix, url, local: Some(folder) })
+    }
+
+    /// The folder `name` below this one.
+    pub fn child(&self, name: &str) -> Self {
+        let mut url = self.url.clone();
+        let path = format!("{}/{name}/", url.path().trim_end_matches('/'));
+        url.set_path(&path);
+        let prefix = self.prefix.parts().chain(Path::from(name).parts()).collect();
+        Self { root: Arc::clone(&self.root), prefix, url, local: self.local.as_ref().map(|folder| folder.join(name)) }
+    }
+
+    /// The objects below this folder, with paths relative to it.
+    pub fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(PrefixStore::new(Arc::clone(&self.root), self.prefix.clone()))
+    }
+
+    /// The whole store that this folder is in, for those that address objects by `absolute`.
+    pub fn root(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.root)
+    }
+
+    /// The path in `root` of an object below this folder.
+    pub fn absolute(&self, relative: &Path) -> Path {
+        self.prefix.parts().chain(relative.parts()).collect()
+    }
+
+    /// The folder's URL.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The folder on the local disk, if it is there.
+    pub fn local_path(&self) -> Option<&FsPath> {
+        self.local.as_deref()
+    }
+}
+
+impl std::fmt::Display for Store {
+    /// The local path where there is one, else the URL.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.local {
+            Some(path) => path.display().fmt(f),
+            None => self.url.fmt(f),
+        }
+    }
+}
+
+fn shared_memory(name: &str) -> Arc<dyn ObjectStore> {
+    static STORES: OnceLock<Mutex<HashMap<String, Arc<InMemory>>>> = OnceLock::new();
+    let mut stores = STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let store: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(stores.entry(name.to_owned()).or_default());
+    store
+}

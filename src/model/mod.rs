@@ -1,0 +1,11 @@
+//! The words of the field that every layer shares: resolutions, asset ids, dates and windows of time.
+
+mod asset_id;
+mod dates;
+mod resolution;
+mod window;
+
+pub use asset_id::{AssetId, MalformedAssetId};
+pub use dates::{DateSet, Day, MICROS_PER_DAY, day_from_date, day_of, day_to_date};
+pub use resolution::Resolution;
+pub use window::Window;

@@ -1,0 +1,48 @@
+//! A half-open span of time.
+
+use super::dates::{DateSet, Day, MICROS_PER_DAY};
+
+/// `[start, end)` in microseconds since the epoch, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The first instant inside.
+    pub start: i64,
+    /// The first instant after.
+    pub end: i64,
+}
+
+impl Window {
+    /// All the time that a timestamp in microseconds can name.
+    pub const ALL: Self = Self { start: i64::MIN, end: i64::MAX };
+
+    /// The whole days `first..=last`.
+    pub const fn days(first: Day, last: Day) -> Self {
+        Self {
+            start: first as i64 * MICROS_PER_DAY,
+            end: (last as i64 + 1) * MICROS_PER_DAY,
+        }
+    }
+
+    /// Whether `timestamp` is inside.
+    pub const fn contains(&self, timestamp: i64) -> bool {
+        self.start <= timestamp && timestamp < self.end
+    }
+
+    /// Whether the closed span `min..=max` has an instant inside.
+    pub const fn overlaps(&self, min: i64, max: i64) -> bool {
+        min < self.end && max >= self.start
+    }
+
+    /// Whether the closed span `min..=max` lies wholly inside.
+    pub const fn covers(&self, min: i64, max: i64) -> bool {
+        self.start <= min && max < self.end
+    }
+
+    /// The days that have an instant inside; meant for bounded windows.
+    pub fn dates(&self) -> DateSet {
+        if self.end <= self.start {
+            return DateSet::default();
+        }
+        DateSet::range(super::day_of(self.start), super::day_of(self.end - 1))
+    }
+}
