@@ -1,0 +1,168 @@
+//! What is kept of the readings in one bucket, and how two buckets become one.
+
+/// The parts of a rollup, from which every output column follows.
+///
+/// `sum` and the squares are kept instead of mean and deviation, so that coarser buckets are made from
+/// finer ones without loss of meaning.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Summary {
+    /// Distinct readings.
+    pub count: u64,
+    /// Sum of the values, rounded once (compensated summation).
+    pub sum: f64,
+    /// Sum of squared deviations from the mean.
+    pub squares: f64,
+    /// Least value.
+    pub min: f64,
+    /// Greatest value.
+    pub max: f64,
+    /// Value of the earliest reading.
+    pub first: f64,
+    /// Value of the latest reading.
+    pub last: f64,
+}
+
+/// One minute of one asset, as small as it can be: a band holds millions of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MinuteRow {
+    /// Minutes since the epoch.
+    pub minute: i32,
+    count: u32,
+    sum: f64,
+    squares: f64,
+    min: f64,
+    max: f64,
+    first: f64,
+    last: f64,
+}
+
+impl MinuteRow {
+    /// Summarises the values of one minute, in time order, each time once. `values` is not empty.
+    ///
+    /// A pure function of the slice: the same readings give the same bits, however they arrived.
+    pub fn of(minute: i32, values: &[f64]) -> Self {
+        let (first, last) = (values.first().copied().unwrap_or(f64::NAN), values.last().copied().unwrap_or(f64::NAN));
+        let (mut sum, mut lost) = (0.0_f64, 0.0_f64);
+        let (mut min, mut max) = (first, first);
+        for &value in values {
+            (sum, lost) = add_exactly(sum, lost, value);
+            min = if value < min { value } else { min };
+            max = if value > max { value } else { max };
+        }
+        let sum = settle(sum, lost);
+        let mean = sum / values.len() as f64;
+        // Two passes: squares of deviations, not differences of squares, which cancel (Chan, Golub and LeVeque 1983).
+        let mut squares = 0.0;
+        for &value in values {
+            let deviation = value - mean;
+            squares += deviation * deviation;
+        }
+        Self { minute, count: values.len() as u32, sum, squares, min, max, first, last }
+    }
+
+    /// Distinct readings in the minute.
+    pub const fn count(&self) -> u64 {
+        self.count as u64
+    }
+
+    /// The row without its time.
+    pub const fn summary(&self) -> Summary {
+        Summary {
+            count: self.count as u64,
+            sum: self.sum,
+            squares: self.squares,
+            min: self.min,
+            max: self.max,
+            first: self.first,
+            last: self.last,
+        }
+    }
+}
+
+impl Summary {
+    /// Arithmetic mean.
+    pub fn mean(&self) -> f64 {
+        // A rounded quotient can leave the range by a last digit; a mean cannot.
+        (self.sum / self.count as f64).clamp(self.min, self.max)
+    }
+
+    /// Sample standard deviation (divisor `count - 1`); none for a single reading.
+    pub fn stddev(&self) -> Option<f64> {
+        (self.count > 1).then(|| (self.squares / (self.count - 1) as f64).sqrt())
+    }
+
+    /// Makes one bucket of finer ones, given in time order; none if there are none.
+    ///
+    /// Squares combine by Chan, Golub and LeVeque's pairwise update (1983, equation 2.1b).
+    pub fn combine(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next()?;
+        let mut lost = 0.0;
+        for part in parts {
+            let (n, m) = (all.count as f64, part.count as f64);
+            let delta = part.sum / m - settle(all.sum, lost) / n;
+            all.squares += part.squares + delta * delta * (n * m / (n + m));
+            (all.sum, lost) = add_exactly(all.sum, lost, part.sum);
+            all.count += part.count;
+            all.min = if part.min < all.min { part.min } else { all.min };
+            all.max = if part.max > all.max { part.max } else { all.max };
+            all.last = part.last;
+        }
+        all.sum = settle(all.sum, lost);
+        Some(all)
+    }
+}
+
+/// Adds `value` to `sum` and what the rounding lost to `lost` (Knuth's TwoSum, TAOCP 4.2.2 theorem B).
+#[inline(always)]
+fn add_exactly(sum: f64, lost: f64, value: f64) -> (f64, f64) {
+    let total = sum + value;
+    let virtual_value = total - sum;
+    let error = (sum - (total - virtual_value)) + (value - virtual_value);
+    (total, lost + error)
+}
+
+/// The sum with what was lost put back; an overflown sum stays infinite instead of turning into NaN.
+#[inline(always)]
+fn settle(sum: f64, lost: f64) -> f64 {
+    if sum.is_finite() { sum + lost } else { sum }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() <= 1e-9 * b.abs().max(1.0)
+    }
+
+    #[test]
+    fn cancellation_does_not_eat_the_mean() {
+        let row = MinuteRow::of(0, &[1e16, 1.0, -1e16]).summary();
+        assert_eq!(row.mean(), 1.0 / 3.0);
+        assert_eq!((row.first, row.last, row.min, row.max), (1e16, -1e16, -1e16, 1e16));
+    }
+
+    #[test]
+    fn one_reading_has_no_deviation_and_overflow_stays_a_number() {
+        assert_eq!(MinuteRow::of(0, &[3.5]).summary().stddev(), None);
+        let huge = MinuteRow::of(0, &[f64::MAX, f64::MAX]).summary();
+        assert_eq!(huge.mean(), f64::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn combined_parts_equal_the_whole(values in proptest::collection::vec(-1e6..1e6_f64, 1..200), size in 1..20_usize) {
+            let whole = MinuteRow::of(0, &values).summary();
+            let parts = values.chunks(size).map(|chunk| MinuteRow::of(0, chunk).summary());
+            let combined = Summary::combine(parts).unwrap();
+            prop_assert_eq!((combined.count, combined.min, combined.max, combined.first, combined.last),
+                (whole.count, whole.min, whole.max, whole.first, whole.last));
+            prop_assert!(close(combined.mean(), whole.mean()));
+            prop_assert_eq!(combined.stddev().is_some(), whole.stddev().is_some());
+            prop_assert!(close(combined.stddev().unwrap_or(0.0), whole.stddev().unwrap_or(0.0)));
+        }
+    }
+}
