@@ -95,8 +95,8 @@ impl GlobalFlags {
 
 /// What a command does; implemented by its clap arguments.
 pub trait RunCommand {
-    /// Whether the command ends itself, in order, when [`Context::interrupt`] says so.
-    /// Otherwise it is dropped where it waits.
+    /// Whether the command ends itself, in order, when [`Context::interrupt`] says so, and then returns
+    /// [`Exit::Interrupted`]. Otherwise it is dropped where it waits.
     const ENDS_ITSELF_WHEN_INTERRUPTED: bool = false;
 
     /// Settings that the command's own flags give.
@@ -136,17 +136,20 @@ async fn dispatch<C: RunCommand>(command: C, global: GlobalFlags) -> anyhow::Res
     let context = Context {
         settings: loaded.settings,
         in_force: loaded.in_force,
-        terminal,
+        terminal: terminal.clone(),
         interrupt: interrupt.clone(),
     };
     let run = command.run(context);
-    if C::ENDS_ITSELF_WHEN_INTERRUPTED {
-        return run.await;
-    }
-    tokio::select! {
-        outcome = run => outcome,
-        () = interrupt.wait() => Ok(Exit::Interrupted),
-    }
+    let outcome = if C::ENDS_ITSELF_WHEN_INTERRUPTED {
+        run.await
+    } else {
+        tokio::select! {
+            outcome = run => outcome,
+            () = interrupt.wait() => Ok(Exit::Interrupted),
+        }
+    };
+    terminal.end_progress();
+    outcome
 }
 
 /// What came of reading the command line.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::storage;
-use super::table::{Default, SETTINGS, environment_name};
+use super::table::{DefaultValue, SETTINGS, environment_name};
 
 const HEAD: &str = "\
 <!-- Generated. To write it again: cargo run -- config --docs > docs/settings.md -->
@@ -36,8 +36,8 @@ pub fn markdown() -> String {
     let mut out = HEAD.to_owned();
     for about in SETTINGS {
         let default = match about.default {
-            Default::Fixed(text) => format!("`{text}`"),
-            Default::Derived { words, .. } => words.to_owned(),
+            DefaultValue::Fixed(text) => format!("`{text}`"),
+            DefaultValue::Derived { words, .. } => words.to_owned(),
         };
         // Writing to a String cannot fail.
         let _ = write!(

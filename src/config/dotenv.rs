@@ -16,7 +16,10 @@ pub(super) fn read(inputs: &Inputs, raw: &mut RawSettings) -> Result<(), ConfigE
     let path = inputs.folder.join(".env");
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        // A folder of that name is a Python environment.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
+            return Ok(());
+        }
         Err(source) => return Err(ConfigError::Unreadable { path, source }),
     };
     // Other programs' lines need not be Unicode; ours are checked below.

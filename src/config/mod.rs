@@ -1,7 +1,7 @@
 //! Settings: gathered raw from every source, then validated once into the [`Settings`] that all else trusts.
 //!
 //! The sources, each stronger than the one before: the defaults, `plantlake.toml`, `.env`, the environment's
-//! `PLANTLAKE_*`, flags. [`table`](self) declares every setting once, and reading, checking, `plantlake config`
+//! `PLANTLAKE_*`, flags. The table [`SETTINGS`] declares every setting once, and reading, checking, `plantlake config`
 //! and `docs/settings.md` all follow from it: a setting that is not documented cannot be read.
 
 mod docs;
@@ -24,7 +24,7 @@ pub use error::{ConfigError, Origin, WrongValue};
 pub use report::InForce;
 pub use settings::{LogSettings, ResampleSettings, Settings};
 pub use storage::StorageSettings;
-pub use table::{About, Default as DefaultValue, SETTINGS};
+pub use table::{About, DefaultValue, SETTINGS, Type};
 pub use value::{LogFormat, TimeBound};
 
 use raw::RawSettings;

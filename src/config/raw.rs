@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::error::{ConfigError, Origin, WrongValue};
 use super::report;
 use super::storage;
-use super::table::{About, Default, SETTINGS, Setting};
+use super::table::{About, DefaultValue, SETTINGS, Setting};
 
 /// A value as it was found.
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ pub(super) struct RawValue {
 }
 
 /// What the sources say, the strongest last.
-#[derive(Debug, Clone, std::default::Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RawSettings {
     /// By canonical key.
     values: BTreeMap<String, RawValue>,
@@ -120,8 +120,8 @@ impl RawSettings {
             .unwrap_or_else(|| RawValue {
                 key: about.key.to_owned(),
                 text: match about.default {
-                    Default::Fixed(text) => text.to_owned(),
-                    Default::Derived { rule, .. } => rule(self),
+                    DefaultValue::Fixed(text) => text.to_owned(),
+                    DefaultValue::Derived { rule, .. } => rule(self),
                 },
                 origin: Origin::Default,
             })

@@ -23,7 +23,7 @@ pub enum Type {
 
 /// What holds when nobody sets it.
 #[derive(Clone, Copy)]
-pub enum Default {
+pub enum DefaultValue {
     /// This value.
     Fixed(&'static str),
     /// A value that follows from other settings or the machine.
@@ -45,7 +45,7 @@ pub struct About {
     /// What a value must be, as a phrase.
     pub expected: &'static str,
     /// What holds when nobody sets it.
-    pub default: Default,
+    pub default: DefaultValue,
     /// A value as one would write it in the settings file.
     pub example: &'static str,
     /// The flag that sets it, if there is one.
@@ -95,12 +95,12 @@ const TIME_BOUND: &str = "a date (2024-12-31), a time with its zone (2024-12-31T
 settings! {
     LAKE: String, value::place {
         key: "lake", types: &[Type::Text], expected: PLACE,
-        default: Default::Fixed("lake"), example: "\"s3://plant/lake\"", flag: Some("--lake"),
+        default: DefaultValue::Fixed("lake"), example: "\"s3://plant/lake\"", flag: Some("--lake"),
         doc: "The root of the lake: raw files, the Delta tables and the record of runs.",
     }
     STATE: PathBuf, value::folder {
         key: "state", types: &[Type::Text], expected: "a folder on this machine",
-        default: Default::Derived {
+        default: DefaultValue::Derived {
             words: "`<lake>/.state` for a lake on the local disk, else `state`",
             rule: value::default_state,
         },
@@ -109,49 +109,49 @@ settings! {
     }
     CATALOG: PathBuf, value::folder {
         key: "catalog", types: &[Type::Text], expected: "a folder on this machine",
-        default: Default::Fixed("catalog"), example: "\"plant/catalog\"", flag: Some("--catalog"),
+        default: DefaultValue::Fixed("catalog"), example: "\"plant/catalog\"", flag: Some("--catalog"),
         doc: "The catalog of the plant: `assets.json`, `id2assets.json`, `graph.json` and `views/`.",
     }
     JOBS: PathBuf, value::folder {
         key: "jobs", types: &[Type::Text], expected: "a folder on this machine",
-        default: Default::Fixed("jobs"), example: "\"plant/jobs\"", flag: None,
+        default: DefaultValue::Fixed("jobs"), example: "\"plant/jobs\"", flag: None,
         doc: "The declarative job specs, `<job>.toml`.",
     }
     RAW: String, value::place {
         key: "raw", types: &[Type::Text], expected: PLACE,
-        default: Default::Derived { words: "`<lake>/raw`", rule: value::default_raw },
+        default: DefaultValue::Derived { words: "`<lake>/raw`", rule: value::default_raw },
         example: "\"s3://plant/raw\"", flag: Some("--raw (of `plantlake resample`)"),
         doc: "Where the raw Parquet files are that `plantlake resample` reads, subfolders too.",
     }
     RESAMPLE_MEMORY: u64, value::memory {
         key: "resample.memory", types: &[Type::Text, Type::Integer],
         expected: "at least 64MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
-        default: Default::Fixed("1GiB"), example: "\"512MiB\"", flag: None,
+        default: DefaultValue::Fixed("1GiB"), example: "\"512MiB\"", flag: None,
         doc: "The most memory that `plantlake resample` takes for its buffers, however large the input.",
     }
     RESAMPLE_THREADS: usize, value::threads {
         key: "resample.threads", types: &[Type::Integer],
         expected: "a whole number from 1 to 1024",
-        default: Default::Derived { words: "the number of cores", rule: value::default_threads },
+        default: DefaultValue::Derived { words: "the number of cores", rule: value::default_threads },
         example: "4", flag: None,
         doc: "How many threads `plantlake resample` computes on.",
     }
     RESAMPLE_TIMEZONE: Tz, value::timezone {
         key: "resample.timezone", types: &[Type::Text],
         expected: "the IANA name of a time zone, such as UTC or Europe/Berlin",
-        default: Default::Fixed("UTC"), example: "\"Europe/Berlin\"", flag: None,
+        default: DefaultValue::Fixed("UTC"), example: "\"Europe/Berlin\"", flag: None,
         doc: "The zone of raw timestamps that are stored without one. Those stored with a zone are \
               turned to UTC by it.",
     }
     RESAMPLE_EARLIEST: TimeBound, value::earliest {
         key: "resample.earliest", types: &[Type::Text, Type::Date], expected: TIME_BOUND,
-        default: Default::Fixed("1970-01-01"), example: "\"2015-01-01\"", flag: None,
+        default: DefaultValue::Fixed("1970-01-01"), example: "\"2015-01-01\"", flag: None,
         doc: "The first plausible time: readings before it are left out and counted. \
               A date means its first instant, UTC.",
     }
     RESAMPLE_LATEST: TimeBound, value::latest {
         key: "resample.latest", types: &[Type::Text, Type::Date], expected: TIME_BOUND,
-        default: Default::Fixed("+1d"), example: "\"+1h\"", flag: None,
+        default: DefaultValue::Fixed("+1d"), example: "\"+1h\"", flag: None,
         doc: "The last plausible time: readings after it are left out and counted. \
               A date means its last instant, UTC.",
     }
@@ -159,12 +159,12 @@ settings! {
         key: "log", types: &[Type::Text],
         expected: "a level (error, warn, info, debug, trace, off) or a filter such as \
                    warn,plantlake::lake=debug",
-        default: Default::Fixed("warn"), example: "\"info\"", flag: Some("--log"),
+        default: DefaultValue::Fixed("warn"), example: "\"info\"", flag: Some("--log"),
         doc: "What is logged to standard error, as a filter of the tracing library.",
     }
     LOG_FORMAT: LogFormat, value::log_format {
         key: "log_format", types: &[Type::Text], expected: "`text` or `json`",
-        default: Default::Fixed("text"), example: "\"json\"", flag: None,
+        default: DefaultValue::Fixed("text"), example: "\"json\"", flag: None,
         doc: "How log lines are written: for people, or as one JSON object a line.",
     }
 }

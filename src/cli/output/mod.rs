@@ -8,7 +8,7 @@ mod table;
 
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 
-use indicatif::MultiProgress;
+use indicatif::{MultiProgress, ProgressDrawTarget};
 
 pub use progress::{Progress, Unit};
 pub use table::{Align, Table};
@@ -115,6 +115,13 @@ impl Terminal {
     /// Shows how far `label` is; see [`Progress`]. The total may be set later.
     pub fn progress(&self, label: &str, unit: Unit, total: Option<u64>) -> Progress {
         Progress::new(self, label, unit, total)
+    }
+
+    /// Takes all progress away, even of threads that an interruption left behind.
+    pub(super) fn end_progress(&self) {
+        // Where this fails there is no terminal to clear.
+        let _ = self.bars.clear();
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 
     /// Whether somebody looks at standard error.

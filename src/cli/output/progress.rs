@@ -142,7 +142,7 @@ fn style(unit: Unit, has_total: bool) -> ProgressStyle {
 /// A forecast in whole seconds: more would only flicker.
 fn time_left(left: Duration) -> String {
     // Years of waiting are no forecast.
-    match left.as_secs().min(9_999 * 86_400) {
+    match (left.as_secs_f64().ceil() as u64).min(9_999 * 86_400) {
         seconds @ ..60 => format!("{seconds} s"),
         seconds => human::duration(Duration::from_secs(seconds)),
     }
