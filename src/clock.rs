@@ -1,5 +1,8 @@
 //! The only place that reads the time: wall-clock instants and stopwatches.
-#![expect(clippy::disallowed_methods, reason = "this is the module that the ban protects")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the module that the ban protects"
+)]
 
 use std::time::{Duration, Instant};
 

@@ -5,12 +5,13 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 0 | [`model`], [`clock`], [`config`] |
-//! | 1 | [`catalog`], [`lake`] |
-//! | 2 | [`resample`] |
-//! | 3 | [`engine`] |
-//! | 4 | [`jobs`], [`simulate`] |
-//! | 6 | [`app`], [`cli`] |
+//! | 0 | `model`, `clock`, `config` (which may use `model`) |
+//! | 1 | `catalog`, `lake`, `store` |
+//! | 2 | `resample`, `search` |
+//! | 3 | `engine` |
+//! | 4 | `jobs`, `simulate`, `mirror`, `auth`, `metering` |
+//! | 5 | `flight` |
+//! | 6 | the program's `main` over `cli` over `app` |
 
 pub mod catalog;
 pub mod cli;

@@ -1,1 +1,26 @@
-fn main() {}
+//! The program: starts the runtime, runs one command, and turns its outcome into an exit code.
+
+use std::process::ExitCode;
+
+use plantlake::cli::{self, Exit, Parsed};
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse() {
+        Parsed::Run(invocation) => invocation,
+        Parsed::Done(exit) => return exit.into(),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            cli::report(&anyhow::Error::new(error).context("the runtime cannot be started"));
+            return Exit::Failure.into();
+        }
+    };
+    let outcome = runtime.block_on(cli::run(*invocation));
+    // Work that an interruption left on other threads must not hold the process back.
+    runtime.shutdown_background();
+    outcome.unwrap_or_else(|error| cli::report(&error)).into()
+}

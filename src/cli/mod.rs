@@ -1,1 +1,219 @@
-//! (to come)
+//! The command line: flags, dispatch to one file per command, and the exit codes.
+//!
+//! A command is a file `src/cli/<command>.rs` with a clap `Args` struct that implements [`RunCommand`]. To add one
+//! takes three lines here: `mod`, a variant of `Command` and an arm in [`run`].
+
+mod config;
+mod exit;
+mod interrupt;
+mod logging;
+pub mod output;
+
+use std::future::Future;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::{InForce, Inputs, Override, Settings, load};
+pub use exit::{Exit, WithExit, report};
+pub use interrupt::Interrupt;
+use output::Terminal;
+
+const ABOUT: &str = "A process historian on a lakehouse: raw sensor Parquet to Delta tables of minute, hour and day averages";
+
+const EXAMPLES: &str = "\
+Examples:
+  plantlake demo
+      Simulate a small plant, resample it and show an hour of it as a table.
+  plantlake resample --lake s3://plant/lake
+      Bring the three tables of a lake up to date with its raw files.
+  plantlake query \"SELECT * FROM data_h ORDER BY timestamp DESC LIMIT 10\"
+      Look at the latest hours.
+";
+
+/// What the command line says.
+#[derive(Debug, Parser)]
+#[command(name = "plantlake", version, about = ABOUT, propagate_version = true)]
+pub struct Invocation {
+    #[command(flatten)]
+    global: GlobalFlags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the settings in force and where each came from
+    Config(config::ConfigArgs),
+}
+
+/// Runs what the command line asks for.
+pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
+    let global = invocation.global;
+    match invocation.command {
+        Command::Config(args) => dispatch(args, global).await,
+    }
+}
+
+/// The flags of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+struct GlobalFlags {
+    /// Root of the lake: a folder or a URL [default: lake]
+    #[arg(long, global = true, value_name = "PATH_OR_URL")]
+    lake: Option<String>,
+    /// Folder of what belongs to this machine [default: <lake>/.state, or state for a remote lake]
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<String>,
+    /// Folder of the plant's catalog [default: catalog]
+    #[arg(long, global = true, value_name = "DIR")]
+    catalog: Option<String>,
+    /// Settings file [default: plantlake.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What is logged: a level, or a filter such as warn,plantlake::lake=debug [default: warn]
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// No progress and no remarks; results and errors only
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+impl GlobalFlags {
+    fn overrides(&self) -> impl Iterator<Item = Override> {
+        [
+            Override::from_flag("lake", "--lake", self.lake.clone()),
+            Override::from_flag("state", "--state", self.state.clone()),
+            Override::from_flag("catalog", "--catalog", self.catalog.clone()),
+            Override::from_flag("log", "--log", self.log.clone()),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// What a command does; implemented by its clap arguments.
+pub trait RunCommand {
+    /// Whether the command ends itself, in order, when [`Context::interrupt`] says so, and then returns
+    /// [`Exit::Interrupted`]. Otherwise it is dropped where it waits.
+    const ENDS_ITSELF_WHEN_INTERRUPTED: bool = false;
+
+    /// Settings that the command's own flags give.
+    fn overrides(&self) -> Vec<Override> {
+        Vec::new()
+    }
+
+    /// Whether standard output is for a program to read: then there is no progress and no remark.
+    fn json(&self) -> bool {
+        false
+    }
+
+    /// Does it.
+    fn run(self, context: Context) -> impl Future<Output = anyhow::Result<Exit>>;
+}
+
+/// What every command is given.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The settings.
+    pub settings: Settings,
+    /// Where each setting came from.
+    pub in_force: Vec<InForce>,
+    /// Standard output and standard error.
+    pub terminal: Terminal,
+    /// Whether the user or the system asked to stop.
+    pub interrupt: Interrupt,
+}
+
+/// Loads the settings, starts logging and runs one command until it ends or is interrupted.
+async fn dispatch<C: RunCommand>(command: C, global: GlobalFlags) -> anyhow::Result<Exit> {
+    let overrides = global.overrides().chain(command.overrides()).collect();
+    let loaded = load(&Inputs::of_process(global.config.clone(), overrides))?;
+    let terminal = Terminal::new(global.quiet || command.json());
+    logging::start(&loaded.settings.log, &terminal)?;
+    let interrupt = Interrupt::listen()?;
+    let context = Context {
+        settings: loaded.settings,
+        in_force: loaded.in_force,
+        terminal: terminal.clone(),
+        interrupt: interrupt.clone(),
+    };
+    let run = command.run(context);
+    let outcome = if C::ENDS_ITSELF_WHEN_INTERRUPTED {
+        run.await
+    } else {
+        tokio::select! {
+            outcome = run => outcome,
+            () = interrupt.wait() => Ok(Exit::Interrupted),
+        }
+    };
+    terminal.end_progress();
+    outcome
+}
+
+/// What came of reading the command line.
+pub enum Parsed {
+    /// A command is to be run.
+    Run(Box<Invocation>),
+    /// Help was printed, or what is wrong.
+    Done(Exit),
+}
+
+/// Reads the command line of the process.
+pub fn parse() -> Parsed {
+    let parsed = clap_command()
+        .try_get_matches()
+        .and_then(|matches| Invocation::from_arg_matches(&matches));
+    match parsed {
+        Ok(invocation) if invocation.prints_docs() => {
+            Parsed::Done(exit::code_of(config::print_docs()))
+        }
+        Ok(invocation) => Parsed::Run(Box::new(invocation)),
+        Err(error) => {
+            // Nobody is left to be told that the help could not be written.
+            let _ = error.print();
+            Parsed::Done(if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            })
+        }
+    }
+}
+
+fn clap_command() -> clap::Command {
+    Invocation::command().after_help(format!("{EXAMPLES}\n{}", Exit::table()))
+}
+
+impl Invocation {
+    /// The documentation needs no settings, and is wanted most when they are wrong.
+    fn prints_docs(&self) -> bool {
+        matches!(&self.command, Command::Config(args) if args.docs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SETTINGS;
+
+    #[test]
+    fn clap_accepts_the_declaration() {
+        clap_command().debug_assert();
+    }
+
+    #[test]
+    fn every_global_flag_that_the_settings_name_exists() {
+        let command = clap_command();
+        for flag in SETTINGS.iter().filter_map(|about| about.flag) {
+            // Flags of a single command name it after a space.
+            if !flag.contains(' ') {
+                let known = command
+                    .get_arguments()
+                    .any(|arg| arg.get_long() == flag.strip_prefix("--"));
+                assert!(known, "{flag}");
+            }
+        }
+    }
+}

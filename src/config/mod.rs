@@ -1,1 +1,112 @@
-//! (to come)
+//! Settings: gathered raw from every source, then validated once into the [`Settings`] that all else trusts.
+//!
+//! The sources, each stronger than the one before: the defaults, `plantlake.toml`, `.env`, the environment's
+//! `PLANTLAKE_*`, flags. The table [`SETTINGS`] declares every setting once, and reading, checking, `plantlake config`
+//! and `docs/settings.md` all follow from it: a setting that is not documented cannot be read.
+
+mod docs;
+mod dotenv;
+mod environment;
+mod error;
+mod file;
+mod raw;
+mod report;
+mod settings;
+mod storage;
+mod table;
+mod value;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub use docs::markdown;
+pub use error::{ConfigError, Origin, WrongValue};
+pub use report::InForce;
+pub use settings::{LogSettings, ResampleSettings, Settings};
+pub use storage::StorageSettings;
+pub use table::{About, DefaultValue, SETTINGS, Type};
+pub use value::{LogFormat, TimeBound};
+
+use raw::RawSettings;
+
+/// The settings file that is read when none is named.
+pub const SETTINGS_FILE: &str = "plantlake.toml";
+
+/// A setting given on the command line.
+#[derive(Debug, Clone)]
+pub struct Override {
+    /// The setting, such as `lake`.
+    pub key: &'static str,
+    /// The flag that gave it, such as `--lake`; for messages.
+    pub flag: &'static str,
+    /// The value as text.
+    pub value: String,
+}
+
+impl Override {
+    /// The override that an optional flag stands for, if it was given.
+    pub fn from_flag(
+        key: &'static str,
+        flag: &'static str,
+        value: Option<impl Into<String>>,
+    ) -> Option<Self> {
+        value.map(|value| Self {
+            key,
+            flag,
+            value: value.into(),
+        })
+    }
+}
+
+/// Everything that settings are made of; a value, so that tests need no process of their own.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// Where `plantlake.toml` and `.env` are looked for; empty for the working folder.
+    pub folder: PathBuf,
+    /// A settings file to read instead of `plantlake.toml`; it must be there.
+    pub file: Option<PathBuf>,
+    /// The process's environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// What the command line says.
+    pub overrides: Vec<Override>,
+}
+
+impl Inputs {
+    /// The inputs of this process: its working folder and its environment.
+    pub fn of_process(file: Option<PathBuf>, overrides: Vec<Override>) -> Self {
+        Self {
+            folder: PathBuf::new(),
+            file,
+            environment: std::env::vars_os().collect(),
+            overrides,
+        }
+    }
+}
+
+/// Settings, and the account of where each came from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The trusted settings.
+    pub settings: Settings,
+    /// What is in force and why, in the table's order.
+    pub in_force: Vec<InForce>,
+}
+
+/// Reads every source and validates the result.
+pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
+    let mut raw = RawSettings::default();
+    file::read(inputs, &mut raw)?;
+    dotenv::read(inputs, &mut raw)?;
+    environment::read(inputs, &mut raw)?;
+    for given in &inputs.overrides {
+        raw.put(given.key, given.value.clone(), Origin::Flag(given.flag))?;
+    }
+    let settings = Settings::from_raw(&raw)?;
+    Ok(Loaded {
+        in_force: report::in_force(&raw),
+        settings,
+    })
+}
+
+#[cfg(test)]
+mod tests;

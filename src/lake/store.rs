@@ -4,19 +4,21 @@ use std::collections::HashMap;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::ObjectStore;
 use url::Url;
 
 /// Why a location cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The text is neither a path nor a URL of a kind that plantlake knows.
-    #[error("{location:?} is not a place that plantlake can use: {reason}. Give a folder, file:///folder, s3://bucket/prefix or memory://name")]
+    #[error(
+        "{location:?} is not a place that plantlake can use: {reason}. Give a folder, file:///folder, s3://bucket/prefix or memory://name"
+    )]
     Location {
         /// What was given.
         location: String,
@@ -58,17 +60,28 @@ impl Store {
     ///
     /// Nothing is read or written remotely yet. `memory://name` is shared by all that open it in one process.
     pub fn open(location: &str, options: &StoreOptions) -> Result<Self, StoreError> {
-        let wrong = |reason: &str| StoreError::Location { location: location.to_owned(), reason: reason.to_owned() };
+        let wrong = |reason: &str| StoreError::Location {
+            location: location.to_owned(),
+            reason: reason.to_owned(),
+        };
         if !location.contains("://") {
             return Self::open_folder(FsPath::new(location));
         }
         let url = Url::parse(location).map_err(|error| wrong(&error.to_string()))?;
         let prefix = Path::from_url_path(url.path()).map_err(|error| wrong(&error.to_string()))?;
         match url.scheme() {
-            "file" => Self::open_folder(&url.to_file_path().map_err(|()| wrong("it is not a local path"))?),
+            "file" => Self::open_folder(
+                &url.to_file_path()
+                    .map_err(|()| wrong("it is not a local path"))?,
+            ),
             "memory" => {
                 let name = url.host_str().unwrap_or_default().to_owned();
-                Ok(Self { root: shared_memory(&name), prefix, url, local: None })
+                Ok(Self {
+                    root: shared_memory(&name),
+                    prefix,
+                    url,
+                    local: None,
+                })
             }
             "s3" | "s3a" => {
                 let mut builder = AmazonS3Builder::from_env()
@@ -76,18 +89,33 @@ impl Store {
                     // Commits are only safe where "create, or fail if it is there" is one step.
                     .with_conditional_put(S3ConditionalPut::ETagMatch);
                 for (key, value) in options {
-                    let key: AmazonS3ConfigKey = key.parse().map_err(|source| StoreError::Settings { location: location.to_owned(), source })?;
+                    let key: AmazonS3ConfigKey =
+                        key.parse().map_err(|source| StoreError::Settings {
+                            location: location.to_owned(),
+                            source,
+                        })?;
                     builder = builder.with_config(key, value);
                 }
-                let store = builder.build().map_err(|source| StoreError::Settings { location: location.to_owned(), source })?;
-                Ok(Self { root: Arc::new(store), prefix, url, local: None })
+                let store = builder.build().map_err(|source| StoreError::Settings {
+                    location: location.to_owned(),
+                    source,
+                })?;
+                Ok(Self {
+                    root: Arc::new(store),
+                    prefix,
+                    url,
+                    local: None,
+                })
             }
             other => Err(wrong(&format!("the scheme {other:?} is unknown"))),
         }
     }
 
     fn open_folder(folder: &FsPath) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Folder { path: folder.to_owned(), source };
+        let failed = |source| StoreError::Folder {
+            path: folder.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(folder).map_err(failed)?;
         let folder = folder.canonicalize().map_err(failed)?;
         let unusable = || StoreError::Location {
@@ -96,7 +124,12 @@ impl Store {
         };
         let prefix = Path::from_absolute_path(&folder).map_err(|_| unusable())?;
         let url = Url::from_directory_path(&folder).map_err(|()| unusable())?;
-        Ok(Self { root: Arc::new(LocalFileSystem::new()), prefix, url, local: Some(folder) })
+        Ok(Self {
+            root: Arc::new(LocalFileSystem::new()),
+            prefix,
+            url,
+            local: Some(folder),
+        })
     }
 
     /// The folder `name` below this one.
@@ -104,13 +137,25 @@ impl Store {
         let mut url = self.url.clone();
         let path = format!("{}/{name}/", url.path().trim_end_matches('/'));
         url.set_path(&path);
-        let prefix = self.prefix.parts().chain(Path::from(name).parts()).collect();
-        Self { root: Arc::clone(&self.root), prefix, url, local: self.local.as_ref().map(|folder| folder.join(name)) }
+        let prefix = self
+            .prefix
+            .parts()
+            .chain(Path::from(name).parts())
+            .collect();
+        Self {
+            root: Arc::clone(&self.root),
+            prefix,
+            url,
+            local: self.local.as_ref().map(|folder| folder.join(name)),
+        }
     }
 
     /// The objects below this folder, with paths relative to it.
     pub fn objects(&self) -> Arc<dyn ObjectStore> {
-        Arc::new(PrefixStore::new(Arc::clone(&self.root), self.prefix.clone()))
+        Arc::new(PrefixStore::new(
+            Arc::clone(&self.root),
+            self.prefix.clone(),
+        ))
     }
 
     /// The whole store that this folder is in, for those that address objects by `absolute`.
@@ -146,7 +191,11 @@ impl std::fmt::Display for Store {
 
 fn shared_memory(name: &str) -> Arc<dyn ObjectStore> {
     static STORES: OnceLock<Mutex<HashMap<String, Arc<InMemory>>>> = OnceLock::new();
-    let mut stores = STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    let store: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(stores.entry(name.to_owned()).or_default());
+    let mut stores = STORES
+        .get_or_init(Mutex::default)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let store: Arc<dyn ObjectStore> =
+        Arc::<InMemory>::clone(stores.entry(name.to_owned()).or_default());
     store
 }

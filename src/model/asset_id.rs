@@ -17,7 +17,11 @@ pub struct MalformedAssetId {
 impl AssetId {
     /// Reads a UUID as people write it: with or without hyphens, in any case, in braces or as a URN.
     pub fn parse(text: &str) -> Result<Self, MalformedAssetId> {
-        Uuid::try_parse(text).map(Self).map_err(|_| MalformedAssetId { text: text.chars().take(64).collect() })
+        Uuid::try_parse(text)
+            .map(Self)
+            .map_err(|_| MalformedAssetId {
+                text: text.chars().take(64).collect(),
+            })
     }
 
     /// The id with these 16 bytes, most significant first.
@@ -57,9 +61,18 @@ mod tests {
             "{a1b2c3d4-e5f6-7890-abcd-ef1234567890}",
             "urn:uuid:a1b2c3d4-e5f6-7890-abcd-ef1234567890",
         ] {
-            assert_eq!(AssetId::parse(text).unwrap().to_string(), canonical, "{text}");
+            assert_eq!(
+                AssetId::parse(text).unwrap().to_string(),
+                canonical,
+                "{text}"
+            );
         }
-        for text in ["", "a1b2c3d4", "g1b2c3d4-e5f6-7890-abcd-ef1234567890", "pump 7"] {
+        for text in [
+            "",
+            "a1b2c3d4",
+            "g1b2c3d4-e5f6-7890-abcd-ef1234567890",
+            "pump 7",
+        ] {
             assert!(AssetId::parse(text).is_err(), "{text}");
         }
     }

@@ -20,7 +20,11 @@ pub const fn day_of(timestamp: i64) -> Day {
 pub fn day_to_date(day: Day) -> NaiveDate {
     let epoch = NaiveDate::default();
     let shift = Days::new(day.unsigned_abs().into());
-    if day < 0 { epoch.checked_sub_days(shift).unwrap_or(NaiveDate::MIN) } else { epoch.checked_add_days(shift).unwrap_or(NaiveDate::MAX) }
+    if day < 0 {
+        epoch.checked_sub_days(shift).unwrap_or(NaiveDate::MIN)
+    } else {
+        epoch.checked_add_days(shift).unwrap_or(NaiveDate::MAX)
+    }
 }
 
 /// The day number of a calendar date.
@@ -40,7 +44,13 @@ pub struct DateSet {
 impl DateSet {
     /// The set `first..=last`; empty if `last < first`.
     pub fn range(first: Day, last: Day) -> Self {
-        Self { ranges: if first <= last { vec![(first, last)] } else { Vec::new() } }
+        Self {
+            ranges: if first <= last {
+                vec![(first, last)]
+            } else {
+                Vec::new()
+            },
+        }
     }
 
     /// Whether no date is in the set.
@@ -50,7 +60,10 @@ impl DateSet {
 
     /// How many dates are in the set.
     pub fn len(&self) -> usize {
-        self.ranges.iter().map(|&(first, last)| (i64::from(last) - i64::from(first) + 1) as usize).sum()
+        self.ranges
+            .iter()
+            .map(|&(first, last)| (i64::from(last) - i64::from(first) + 1) as usize)
+            .sum()
     }
 
     /// The earliest date.
@@ -92,10 +105,17 @@ impl DateSet {
             return;
         }
         // Ranges that touch or adjoin the new one are melted into it.
-        let from = self.ranges.partition_point(|&(_, end)| i64::from(end) + 1 < i64::from(first));
-        let to = self.ranges.partition_point(|&(start, _)| i64::from(start) <= i64::from(last) + 1);
+        let from = self
+            .ranges
+            .partition_point(|&(_, end)| i64::from(end) + 1 < i64::from(first));
+        let to = self
+            .ranges
+            .partition_point(|&(start, _)| i64::from(start) <= i64::from(last) + 1);
         if from < to {
-            let merged = (first.min(self.ranges[from].0), last.max(self.ranges[to - 1].1));
+            let merged = (
+                first.min(self.ranges[from].0),
+                last.max(self.ranges[to - 1].1),
+            );
             self.ranges.splice(from..to, [merged]);
         } else {
             self.ranges.insert(from, (first, last));
@@ -180,7 +200,10 @@ mod tests {
     use super::*;
 
     fn days() -> impl Strategy<Value = Vec<(Day, Day)>> {
-        proptest::collection::vec((-20..20, 0..5).prop_map(|(first, len)| (first, first + len)), 0..8)
+        proptest::collection::vec(
+            (-20..20, 0..5).prop_map(|(first, len)| (first, first + len)),
+            0..8,
+        )
     }
 
     fn both(ranges: &[(Day, Day)]) -> (DateSet, BTreeSet<Day>) {
@@ -188,11 +211,20 @@ mod tests {
         for &(first, last) in ranges {
             set.insert_range(first, last);
         }
-        (set, ranges.iter().flat_map(|&(first, last)| first..=last).collect())
+        (
+            set,
+            ranges
+                .iter()
+                .flat_map(|&(first, last)| first..=last)
+                .collect(),
+        )
     }
 
     fn check(set: &DateSet, model: &BTreeSet<Day>) {
-        assert_eq!(set.iter().collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
+        assert_eq!(
+            set.iter().collect::<Vec<_>>(),
+            model.iter().copied().collect::<Vec<_>>()
+        );
         assert_eq!(set.len(), model.len());
         for pair in set.ranges().windows(2) {
             assert!(pair[0].1 + 1 < pair[1].0, "ranges touch: {set:?}");
@@ -217,7 +249,11 @@ mod tests {
 
     #[test]
     fn dates_and_days_agree_around_the_epoch() {
-        for (day, text) in [(0, "1970-01-01"), (-1, "1969-12-31"), (19_723, "2024-01-01")] {
+        for (day, text) in [
+            (0, "1970-01-01"),
+            (-1, "1969-12-31"),
+            (19_723, "2024-01-01"),
+        ] {
             assert_eq!(day_to_date(day).to_string(), text);
             assert_eq!(day_from_date(day_to_date(day)), day);
         }

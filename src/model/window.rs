@@ -13,7 +13,10 @@ pub struct Window {
 
 impl Window {
     /// All the time that a timestamp in microseconds can name.
-    pub const ALL: Self = Self { start: i64::MIN, end: i64::MAX };
+    pub const ALL: Self = Self {
+        start: i64::MIN,
+        end: i64::MAX,
+    };
 
     /// The whole days `first..=last`.
     pub const fn days(first: Day, last: Day) -> Self {

@@ -1,0 +1,61 @@
+//! `plantlake config`: the settings in force and where each came from.
+
+use clap::Args;
+use serde_json::json;
+
+use super::output::{OutputError, Table, Terminal};
+use super::{Context, Exit, RunCommand};
+use crate::config;
+
+/// Arguments of `plantlake config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print the documentation of every setting as Markdown
+    #[arg(long, conflicts_with = "json")]
+    pub(super) docs: bool,
+}
+
+impl RunCommand for ConfigArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        if self.json {
+            let settings: Vec<_> = context
+                .in_force
+                .iter()
+                .map(|shown| {
+                    json!({
+                        "setting": shown.key,
+                        "value": shown.value,
+                        "source": shown.origin.to_string(),
+                        "secret": shown.secret,
+                    })
+                })
+                .collect();
+            context
+                .terminal
+                .line(&serde_json::to_string_pretty(&settings)?)?;
+        } else {
+            let mut table = Table::new(["setting", "value", "source"]);
+            for shown in &context.in_force {
+                table.row([
+                    shown.key.clone(),
+                    shown.value.clone(),
+                    shown.origin.to_string(),
+                ]);
+            }
+            context.terminal.table(&table)?;
+        }
+        Ok(Exit::Success)
+    }
+}
+
+/// Prints the documentation of every setting.
+pub(super) fn print_docs() -> Result<(), OutputError> {
+    Terminal::new(true).print(&config::markdown())
+}

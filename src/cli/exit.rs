@@ -1,0 +1,176 @@
+//! Exit codes, and the report of an error that ends the program.
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+use super::output::{OutputError, Terminal, is_closed_output};
+use crate::config::ConfigError;
+
+/// How the program ended. Scripts rely on these codes: they never change their meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All was done.
+    Success = 0,
+    /// Something failed.
+    Failure = 1,
+    /// The command line or the settings are wrong.
+    Usage = 2,
+    /// Finished, but some input was left out (quarantined files).
+    LeftOut = 3,
+    /// Refused, because another run holds the lease.
+    Refused = 4,
+    /// Interrupted by Ctrl-C or a request to end.
+    Interrupted = 130,
+}
+
+impl Exit {
+    const ALL: [Self; 6] = [
+        Self::Success,
+        Self::Failure,
+        Self::Usage,
+        Self::LeftOut,
+        Self::Refused,
+        Self::Interrupted,
+    ];
+
+    /// What it means, for `--help`.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Success => "done",
+            Self::Failure => "something failed",
+            Self::Usage => "the command line or the settings are wrong",
+            Self::LeftOut => "finished, but some input was left out (quarantined files)",
+            Self::Refused => "refused, because another run holds the lease",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// All codes with their meanings, for `--help`.
+    pub(super) fn table() -> String {
+        let line = |exit: Self| format!("  {:>3}  {}\n", exit as u8, exit.meaning());
+        format!("Exit codes:\n{}", Self::ALL.map(line).concat())
+    }
+
+    /// `error`, made to end the program with this code instead of 1.
+    pub fn because(self, error: impl Into<anyhow::Error>) -> anyhow::Error {
+        anyhow::Error::new(WithExit {
+            exit: self,
+            error: error.into(),
+        })
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error with the exit code that it asks for; it reads like the error itself.
+#[derive(Debug)]
+pub struct WithExit {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+impl fmt::Display for WithExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for WithExit {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// Tells the user why the program failed, and returns the code that it ends with.
+///
+/// That the reader of the output went away (`plantlake … | head`) is no failure, and nothing is said.
+pub fn report(error: &anyhow::Error) -> Exit {
+    if is_closed_output(error) {
+        return Exit::Success;
+    }
+    Terminal::new(true).error(&chain(error));
+    exit_of(error)
+}
+
+/// The code of something that ran without a command's frame.
+pub(super) fn code_of(outcome: Result<(), OutputError>) -> Exit {
+    match outcome {
+        Ok(()) => Exit::Success,
+        Err(error) => report(&error.into()),
+    }
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    error
+        .chain()
+        .find_map(|cause| {
+            let wrong_settings = || cause.is::<ConfigError>().then_some(Exit::Usage);
+            cause
+                .downcast_ref::<WithExit>()
+                .map(|with| with.exit)
+                .or_else(wrong_settings)
+        })
+        .unwrap_or(Exit::Failure)
+}
+
+/// The error and its causes, one a line.
+///
+/// Libraries often repeat a cause in the text of its effect; such a cause is not said again.
+fn chain(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if said.is_empty() {
+            said = format!("error: {}", indent(&text));
+        } else if !text.is_empty() && !said.contains(&indent(&text)) {
+            said.push_str(&format!("\n  caused by: {}", indent(&text)));
+        }
+    }
+    said
+}
+
+fn indent(text: &str) -> String {
+    text.trim_end().replace('\n', "\n    ")
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn a_chain_is_told_without_repetition() {
+        let error = anyhow!("no space")
+            .context("cannot write: no space")
+            .context("commit failed");
+        assert_eq!(
+            chain(&error),
+            "error: commit failed\n  caused by: cannot write: no space"
+        );
+        assert_eq!(chain(&anyhow!("a\nb")), "error: a\n    b");
+    }
+
+    #[test]
+    fn an_error_may_ask_for_its_code_and_keeps_its_text() {
+        let error = Exit::Refused
+            .because(anyhow!("root").context("held"))
+            .context("resample");
+        assert_eq!(exit_of(&error), Exit::Refused);
+        let expected = "error: resample\n  caused by: held\n  caused by: root";
+        assert_eq!(chain(&error), expected);
+        assert_eq!(exit_of(&anyhow!("plain")), Exit::Failure);
+    }
+
+    #[test]
+    fn the_help_lists_every_code() {
+        assert!(Exit::table().contains("  130  interrupted\n"));
+        assert_eq!(Exit::table().lines().count(), 1 + Exit::ALL.len());
+    }
+}

@@ -1,0 +1,51 @@
+//! Log lines to standard error, around the progress bars.
+
+use std::io;
+
+use anyhow::Context as _;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::output::Terminal;
+use crate::config::{LogFormat, LogSettings};
+
+/// Starts logging for the process.
+pub(super) fn start(settings: &LogSettings, terminal: &Terminal) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&settings.filter).context("the log filter cannot be used")?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(terminal.stderr_is_terminal())
+        .with_writer(LogWriter {
+            terminal: terminal.clone(),
+        });
+    let started = match settings.format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!(error).context("logging cannot be started"))
+}
+
+/// Writes each line whole, with the bars cleared away.
+#[derive(Clone)]
+struct LogWriter {
+    terminal: Terminal,
+}
+
+impl io::Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.terminal.stderr(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogWriter {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}

@@ -1,0 +1,73 @@
+//! The documentation of every setting as Markdown; `docs/settings.md` is this text.
+
+use std::fmt::Write as _;
+
+use super::storage;
+use super::table::{DefaultValue, SETTINGS, environment_name};
+
+const HEAD: &str = "\
+<!-- Generated. To write it again: cargo run -- config --docs > docs/settings.md -->
+# Settings
+
+Each setting has a default. It can be set, each source stronger than the one before, by
+
+1. `plantlake.toml` in the working folder, or the file that `--config FILE` names;
+2. a line in `.env` in the working folder (lines that do not begin with `PLANTLAKE_` are ignored);
+3. an environment variable `PLANTLAKE_*`;
+4. a flag.
+
+A setting that plantlake does not know is an error, wherever it stands. `plantlake config` shows what is in
+force and where each value came from.
+
+```toml
+# plantlake.toml
+lake = \"s3://plant/lake\"
+
+[resample]
+memory = \"2GiB\"
+
+[storage]
+aws_endpoint = \"https://minio.example:9000\"
+```
+";
+
+/// All settings with their types, defaults, sources and meaning.
+pub fn markdown() -> String {
+    let mut out = HEAD.to_owned();
+    for about in SETTINGS {
+        let default = match about.default {
+            DefaultValue::Fixed(text) => format!("`{text}`"),
+            DefaultValue::Derived { words, .. } => words.to_owned(),
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(
+            out,
+            "\n## `{}`\n{}\n\n- value: {}\n- default: {default}\n- example: `{} = {}`\n- environment: `{}`\n",
+            about.key,
+            about.doc,
+            about.expected,
+            about.key,
+            about.example,
+            about.environment_name(),
+        );
+        if let Some(flag) = about.flag {
+            let (flag, of) = flag.split_once(' ').unwrap_or((flag, ""));
+            let _ = writeln!(out, "- flag: {}", format!("`{flag}` {of}").trim_end());
+        }
+    }
+    let example = environment_name("storage.aws_endpoint");
+    let _ = write!(
+        out,
+        "\n## `storage.*`\n{}\n\nIn the environment: `{example}` and so on.\n\n| setting | meaning |\n|---|---|\n",
+        storage::DOC,
+    );
+    for (name, meaning) in storage::KNOWN {
+        let masked = if storage::is_secret(name) {
+            " (masked)"
+        } else {
+            ""
+        };
+        let _ = writeln!(out, "| `{}{name}` | {meaning}{masked} |", storage::PREFIX);
+    }
+    out
+}

@@ -1,0 +1,165 @@
+//! The file `.env`: variables for this folder, weaker than those of the real environment.
+//!
+//! Lines are `KEY=VALUE`, also with `export ` before and a comment after; values may be quoted, `'as they are'`
+//! or `"with \n, \t, \" and \\"`. Nothing is expanded. The file may belong to other programs too: what does not
+//! begin with `PLANTLAKE_` is not looked at, not even for mistakes.
+
+use std::io::ErrorKind;
+
+use super::error::{ConfigError, Origin};
+use super::raw::RawSettings;
+use super::table::ENVIRONMENT_PREFIX;
+use super::{Inputs, environment};
+
+/// Reads `.env` if it is there.
+pub(super) fn read(inputs: &Inputs, raw: &mut RawSettings) -> Result<(), ConfigError> {
+    let path = inputs.folder.join(".env");
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        // A folder of that name is a Python environment.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
+            return Ok(());
+        }
+        Err(source) => return Err(ConfigError::Unreadable { path, source }),
+    };
+    // Other programs' lines need not be Unicode; ours are checked below.
+    let text = String::from_utf8_lossy(&bytes);
+    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let origin = Origin::DotEnv {
+            path: path.clone(),
+            line: number + 1,
+        };
+        match parse_line(line) {
+            Ok(None) => {}
+            Ok(Some((name, value))) => environment::put(name, value, origin, raw)?,
+            Err(message) => {
+                return Err(ConfigError::Syntax {
+                    origin,
+                    message: message.to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The variable on `line`, if it has one of ours.
+fn parse_line(line: &str) -> Result<Option<(&str, String)>, &'static str> {
+    let line = line.trim();
+    let line = match line.strip_prefix("export") {
+        Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
+        _ => line,
+    };
+    if !line.starts_with(ENVIRONMENT_PREFIX) {
+        return Ok(None);
+    }
+    if line.contains(char::REPLACEMENT_CHARACTER) {
+        return Err("the line is not Unicode text");
+    }
+    let (name, value) = line
+        .split_once('=')
+        .ok_or("there is no `=`; expected KEY=VALUE")?;
+    Ok(Some((name.trim_end(), parse_value(value.trim_start())?)))
+}
+
+fn parse_value(text: &str) -> Result<String, &'static str> {
+    let (value, rest) = if let Some(quoted) = text.strip_prefix('\'') {
+        let (value, rest) = quoted.split_once('\'').ok_or("the quote is not closed")?;
+        (value.to_owned(), rest)
+    } else if let Some(quoted) = text.strip_prefix('"') {
+        parse_escapes(quoted)?
+    } else {
+        // A # inside a word, as in a URL, is no comment.
+        let comment = text.match_indices('#').map(|(at, _)| at).find(|&at| {
+            text.get(..at)
+                .is_some_and(|before| before.is_empty() || before.ends_with([' ', '\t']))
+        });
+        (
+            text.get(..comment.unwrap_or(text.len()))
+                .unwrap_or(text)
+                .trim_end()
+                .to_owned(),
+            "",
+        )
+    };
+    let rest = rest.trim_start();
+    if rest.is_empty() || rest.starts_with('#') {
+        Ok(value)
+    } else {
+        Err("there is text after the closing quote")
+    }
+}
+
+/// Reads up to the closing double quote; returns the value and what follows.
+fn parse_escapes(text: &str) -> Result<(String, &str), &'static str> {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Ok((value, text.get(at + 1..).unwrap_or_default())),
+            '\\' => match chars.next() {
+                Some((_, 'n')) => value.push('\n'),
+                Some((_, 't')) => value.push('\t'),
+                Some((_, c @ ('"' | '\\' | '$'))) => value.push(c),
+                // Windows paths are common, and no other escape means anything here.
+                Some((_, other)) => value.extend(['\\', other]),
+                None => break,
+            },
+            c => value.push(c),
+        }
+    }
+    Err("the quote is not closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, expected: Result<Option<(&str, &str)>, ()>) {
+        let found = parse_line(line);
+        let found = found
+            .as_ref()
+            .map(|found| found.as_ref().map(|(k, v)| (*k, v.as_str())));
+        assert_eq!(found.map_err(|_| ()), expected, "{line}");
+    }
+
+    #[test]
+    fn lines_are_read_as_shells_and_compose_write_them() {
+        let lake = |value| Ok(Some(("PLANTLAKE_LAKE", value)));
+        check("PLANTLAKE_LAKE=a", lake("a"));
+        check("  export PLANTLAKE_LAKE = a b  # why", lake("a b"));
+        check("PLANTLAKE_LAKE=s3://a/b#c", lake("s3://a/b#c"));
+        check("PLANTLAKE_LAKE='a # \\n'  # why", lake("a # \\n"));
+        check(r#"PLANTLAKE_LAKE="a\"b\\ \x" "#, lake(r#"a"b\ \x"#));
+        check("PLANTLAKE_LAKE=", lake(""));
+        check("PLANTLAKE_LAKE= # nothing", lake(""));
+        check("PLANTLAKE_LAKE=ü=ü", lake("ü=ü"));
+    }
+
+    #[test]
+    fn lines_of_others_are_not_looked_at() {
+        for line in [
+            "",
+            "# PLANTLAKE_LAKE=a",
+            "DB_HOST='open",
+            "exportPLANTLAKE_LAKE=a",
+            "==",
+        ] {
+            check(line, Ok(None));
+        }
+    }
+
+    #[test]
+    fn mistakes_in_our_lines_are_found() {
+        for line in [
+            "PLANTLAKE_LAKE",
+            "PLANTLAKE_LAKE='a",
+            "PLANTLAKE_LAKE=\"a\\",
+            "PLANTLAKE_LAKE='a' b",
+            "PLANTLAKE_LAKE=\u{fffd}",
+        ] {
+            check(line, Err(()));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What can be wrong with settings, and the words that say where it is.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a setting's value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// A line of the settings file.
+    File {
+        /// The file, as it was named.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A line of `.env`.
+    DotEnv {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A variable of the environment.
+    Environment(String),
+    /// A flag, such as `--lake`.
+    Flag(&'static str),
+}
+
+impl Origin {
+    /// Whether both are the same source (file, `.env`, environment, flags), whatever the line or name.
+    pub(super) fn same_source(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } | Self::DotEnv { path, line } => {
+                write!(f, "{}:{line}", path.display())
+            }
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+        }
+    }
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file that is there, or must be, cannot be read.
+    #[error("the settings file {} cannot be read", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// A file is not written as it must be. The line itself is not quoted: it may hold a secret.
+    #[error("{origin}: {message}")]
+    Syntax {
+        /// The line.
+        origin: Origin,
+        /// What is wrong.
+        message: String,
+    },
+    /// There is no such setting.
+    #[error("{origin}: unknown setting `{name}`; the nearest known one is `{nearest}`")]
+    Unknown {
+        /// Where it was found.
+        origin: Origin,
+        /// What it is called there.
+        name: String,
+        /// The known setting whose name is the most alike, as that source spells it.
+        nearest: String,
+    },
+    /// One source gives the same setting twice.
+    #[error("{origin}: `{name}` is already set by {first}")]
+    Twice {
+        /// The second place.
+        origin: Origin,
+        /// The setting.
+        name: String,
+        /// The first place.
+        first: Origin,
+    },
+    /// The value is of the wrong type or out of range.
+    #[error("{0}")]
+    Value(Box<WrongValue>),
+}
+
+/// A value that a setting cannot have.
+#[derive(Debug)]
+pub struct WrongValue {
+    /// Where the value came from.
+    pub origin: Origin,
+    /// The setting.
+    pub key: String,
+    /// The value, quoted if it is text; masked if it is a secret.
+    pub found: String,
+    /// What is wrong with it, as words that follow "which".
+    pub problem: String,
+    /// What would be right.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for WrongValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            origin,
+            key,
+            found,
+            problem,
+            expected,
+        } = self;
+        write!(
+            f,
+            "{origin}: `{key}` is {found}, which {problem}; expected {expected}"
+        )
+    }
+}
+
+impl From<WrongValue> for ConfigError {
+    fn from(wrong: WrongValue) -> Self {
+        Self::Value(Box::new(wrong))
+    }
+}

@@ -1,0 +1,150 @@
+//! Raw settings: checked for their names and merged, but still text.
+
+use std::collections::BTreeMap;
+
+use super::error::{ConfigError, Origin, WrongValue};
+use super::report;
+use super::storage;
+use super::table::{About, DefaultValue, SETTINGS, Setting};
+
+/// A value as it was found.
+#[derive(Debug, Clone)]
+pub(super) struct RawValue {
+    /// The setting as its source spells it (`storage.*` has synonyms).
+    pub(super) key: String,
+    pub(super) text: String,
+    pub(super) origin: Origin,
+}
+
+/// What the sources say, the strongest last.
+#[derive(Debug, Clone, Default)]
+pub struct RawSettings {
+    /// By canonical key.
+    values: BTreeMap<String, RawValue>,
+}
+
+/// What a key stands for.
+pub(super) enum Known {
+    /// A setting of the table.
+    Setting(&'static About),
+    /// One of `storage.*`, by its canonical key.
+    Storage(String),
+}
+
+/// Looks `key` up.
+pub(super) fn known(key: &str) -> Option<Known> {
+    if let Some(about) = SETTINGS.iter().find(|about| about.key == key) {
+        return Some(Known::Setting(about));
+    }
+    let name = storage::canonical(key.strip_prefix(storage::PREFIX)?)?;
+    Some(Known::Storage(format!("{}{name}", storage::PREFIX)))
+}
+
+/// The keys that are suggested to those who misspell one.
+pub(super) fn all_keys() -> impl Iterator<Item = String> {
+    let storage = storage::KNOWN
+        .iter()
+        .map(|(name, _)| format!("{}{name}", storage::PREFIX));
+    SETTINGS
+        .iter()
+        .map(|about| about.key.to_owned())
+        .chain(storage)
+}
+
+/// The candidate that is spelled most like `name`.
+///
+/// `separator` parts a group from what is in it: one who forgets the group (`memory`) is helped too.
+pub(super) fn nearest(
+    name: &str,
+    separator: char,
+    candidates: impl Iterator<Item = String>,
+) -> String {
+    let last = |text: &str| text.rsplit(separator).next().unwrap_or_default().to_owned();
+    let likeness = |candidate: &String| {
+        let whole = strsim::normalized_damerau_levenshtein(name, candidate);
+        let end = strsim::normalized_damerau_levenshtein(&last(name), &last(candidate));
+        // A match of the last part alone counts for a little less than one of the whole.
+        whole.max(0.9 * end)
+    };
+    candidates
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+        .unwrap_or_default()
+}
+
+impl RawSettings {
+    /// Takes over a value; it replaces one of a weaker source.
+    pub(super) fn put(
+        &mut self,
+        key: &str,
+        text: String,
+        origin: Origin,
+    ) -> Result<(), ConfigError> {
+        let canonical = match known(key) {
+            Some(Known::Setting(about)) => about.key.to_owned(),
+            Some(Known::Storage(canonical)) => canonical,
+            None => {
+                let nearest = nearest(key, '.', all_keys());
+                return Err(ConfigError::Unknown {
+                    origin,
+                    name: key.to_owned(),
+                    nearest,
+                });
+            }
+        };
+        if let Some(first) = self.values.get(&canonical)
+            && first.origin.same_source(&origin)
+        {
+            let (name, first) = (key.to_owned(), first.origin.clone());
+            return Err(ConfigError::Twice {
+                origin,
+                name,
+                first,
+            });
+        }
+        self.values.insert(
+            canonical,
+            RawValue {
+                key: key.to_owned(),
+                text,
+                origin,
+            },
+        );
+        Ok(())
+    }
+
+    /// The value in force, by default if by nothing else.
+    pub(super) fn in_force(&self, about: &About) -> RawValue {
+        self.values
+            .get(about.key)
+            .cloned()
+            .unwrap_or_else(|| RawValue {
+                key: about.key.to_owned(),
+                text: match about.default {
+                    DefaultValue::Fixed(text) => text.to_owned(),
+                    DefaultValue::Derived { rule, .. } => rule(self),
+                },
+                origin: Origin::Default,
+            })
+    }
+
+    /// The value in force, validated.
+    pub(super) fn get<T>(&self, setting: &Setting<T>) -> Result<T, ConfigError> {
+        let value = self.in_force(&setting.about);
+        (setting.parse)(&value.text).map_err(|problem| {
+            ConfigError::from(WrongValue {
+                origin: value.origin,
+                key: value.key,
+                found: format!("{:?}", report::shown(&value.text, false)),
+                problem,
+                expected: setting.about.expected,
+            })
+        })
+    }
+
+    /// All of `storage.*`: the canonical name without the prefix, and the value.
+    pub(super) fn storage(&self) -> impl Iterator<Item = (&str, &RawValue)> {
+        self.values
+            .iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix(storage::PREFIX)?, value)))
+    }
+}

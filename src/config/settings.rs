@@ -1,0 +1,122 @@
+//! Trusted settings: typed, validated, and read by everything else.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+
+use super::error::{ConfigError, WrongValue};
+use super::raw::RawSettings;
+use super::storage::StorageSettings;
+use super::table;
+use super::value::{LogFormat, TimeBound};
+
+/// All settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The lake's root, a path or a URL.
+    pub lake: String,
+    /// Where the raw files are, a path or a URL.
+    pub raw: String,
+    /// The folder of what belongs to this machine.
+    pub state: PathBuf,
+    /// The catalog's folder.
+    pub catalog: PathBuf,
+    /// The folder of job specs.
+    pub jobs: PathBuf,
+    /// How resampling works.
+    pub resample: ResampleSettings,
+    /// For the object store.
+    pub storage: StorageSettings,
+    /// What is logged and how.
+    pub log: LogSettings,
+}
+
+/// How resampling works.
+#[derive(Debug, Clone)]
+pub struct ResampleSettings {
+    /// The most memory for its buffers, in bytes.
+    pub memory: u64,
+    /// How many threads it computes on.
+    pub threads: usize,
+    /// The zone of timestamps without one.
+    pub timezone: Tz,
+    /// The first plausible time.
+    pub earliest: TimeBound,
+    /// The last plausible time.
+    pub latest: TimeBound,
+}
+
+impl ResampleSettings {
+    /// The plausible times in microseconds since the epoch, both ends included, when it is `now`.
+    pub fn plausible(&self, now: DateTime<Utc>) -> RangeInclusive<i64> {
+        self.earliest.micros(now)..=self.latest.micros(now)
+    }
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// A filter that the tracing library takes.
+    pub filter: String,
+    /// How lines are written.
+    pub format: LogFormat,
+}
+
+impl Settings {
+    /// The one validation.
+    pub(super) fn from_raw(raw: &RawSettings) -> Result<Self, ConfigError> {
+        let settings = Self {
+            lake: raw.get(&table::LAKE)?,
+            raw: raw.get(&table::RAW)?,
+            state: raw.get(&table::STATE)?,
+            catalog: raw.get(&table::CATALOG)?,
+            jobs: raw.get(&table::JOBS)?,
+            resample: ResampleSettings {
+                memory: raw.get(&table::RESAMPLE_MEMORY)?,
+                threads: raw.get(&table::RESAMPLE_THREADS)?,
+                timezone: raw.get(&table::RESAMPLE_TIMEZONE)?,
+                earliest: raw.get(&table::RESAMPLE_EARLIEST)?,
+                latest: raw.get(&table::RESAMPLE_LATEST)?,
+            },
+            storage: StorageSettings::new(
+                raw.storage()
+                    .map(|(name, value)| (name.to_owned(), value.text.clone()))
+                    .collect(),
+            ),
+            log: LogSettings {
+                filter: raw.get(&table::LOG)?,
+                format: raw.get(&table::LOG_FORMAT)?,
+            },
+        };
+        settings.check_together(raw)?;
+        Ok(settings)
+    }
+
+    /// What can only be wrong between settings.
+    fn check_together(&self, raw: &RawSettings) -> Result<(), ConfigError> {
+        let backwards = match (self.resample.earliest, self.resample.latest) {
+            (TimeBound::At(earliest), TimeBound::At(latest))
+            | (TimeBound::FromNow(earliest), TimeBound::FromNow(latest)) => earliest > latest,
+            // Depends on the day: an empty range then leaves out, and counts, everything.
+            _ => false,
+        };
+        if !backwards {
+            return Ok(());
+        }
+        let latest = raw.in_force(&table::RESAMPLE_LATEST.about);
+        let earliest = raw.in_force(&table::RESAMPLE_EARLIEST.about);
+        Err(WrongValue {
+            origin: latest.origin,
+            key: latest.key,
+            found: format!("{:?}", latest.text),
+            problem: format!(
+                "is before `{}`, {:?} ({})",
+                earliest.key, earliest.text, earliest.origin
+            ),
+            expected: "a time after it",
+        }
+        .into())
+    }
+}

@@ -1,0 +1,170 @@
+//! The one declaration of every setting: name, type, default, flag and documentation.
+
+use std::path::PathBuf;
+
+use chrono_tz::Tz;
+
+use super::raw::RawSettings;
+use super::value::{self, LogFormat, TimeBound};
+
+/// What the environment's names begin with.
+pub(super) const ENVIRONMENT_PREFIX: &str = "PLANTLAKE_";
+
+/// A value's type in the settings file. In the environment and in flags everything is text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// A string.
+    Text,
+    /// A whole number.
+    Integer,
+    /// A date or a date with time, which TOML can write without quotes.
+    Date,
+}
+
+/// What holds when nobody sets it.
+#[derive(Clone, Copy)]
+pub enum DefaultValue {
+    /// This value.
+    Fixed(&'static str),
+    /// A value that follows from other settings or the machine.
+    Derived {
+        /// The rule in words.
+        words: &'static str,
+        /// The rule.
+        rule: fn(&RawSettings) -> String,
+    },
+}
+
+/// All that there is to know of a setting but its Rust type.
+#[derive(Clone, Copy)]
+pub struct About {
+    /// Its name in the settings file; a dot stands for a table.
+    pub key: &'static str,
+    /// The types that it may have in the settings file.
+    pub types: &'static [Type],
+    /// What a value must be, as a phrase.
+    pub expected: &'static str,
+    /// What holds when nobody sets it.
+    pub default: DefaultValue,
+    /// A value as one would write it in the settings file.
+    pub example: &'static str,
+    /// The flag that sets it, if there is one.
+    pub flag: Option<&'static str>,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+impl About {
+    /// The environment variable that sets it: `resample.memory` is `PLANTLAKE_RESAMPLE_MEMORY`.
+    pub fn environment_name(&self) -> String {
+        environment_name(self.key)
+    }
+}
+
+/// The environment variable for the setting `key`.
+pub(super) fn environment_name(key: &str) -> String {
+    format!(
+        "{ENVIRONMENT_PREFIX}{}",
+        key.replace('.', "_").to_uppercase()
+    )
+}
+
+/// A setting together with its Rust type.
+pub(super) struct Setting<T> {
+    pub(super) about: About,
+    /// Reads the text, or says what is wrong with it ("is below the minimum of 64MiB").
+    pub(super) parse: fn(&str) -> Result<T, String>,
+}
+
+/// Declares the settings and [`SETTINGS`] in one go: what is not listed here cannot be read anywhere.
+macro_rules! settings {
+    ($($name:ident: $type:ty, $parse:path { $($field:ident: $value:expr),* $(,)? })*) => {
+        $(pub(super) const $name: Setting<$type> =
+            Setting { about: About { $($field: $value),* }, parse: $parse };)*
+
+        /// Every setting, in the order in which they are shown. Those of `storage.*` are apart:
+        /// their names are `object_store`'s.
+        pub const SETTINGS: &[About] = &[$($name.about),*];
+    };
+}
+
+const PLACE: &str = "a folder, or a URL such as file:///srv/lake or s3://bucket/lake";
+const TIME_BOUND: &str = "a date (2024-12-31), a time with its zone (2024-12-31T08:00:00Z), \
+                          or a distance from now in days or hours (+1d, -12h)";
+
+settings! {
+    LAKE: String, value::place {
+        key: "lake", types: &[Type::Text], expected: PLACE,
+        default: DefaultValue::Fixed("lake"), example: "\"s3://plant/lake\"", flag: Some("--lake"),
+        doc: "The root of the lake: raw files, the Delta tables and the record of runs.",
+    }
+    STATE: PathBuf, value::folder {
+        key: "state", types: &[Type::Text], expected: "a folder on this machine",
+        default: DefaultValue::Derived {
+            words: "`<lake>/.state` for a lake on the local disk, else `state`",
+            rule: value::default_state,
+        },
+        example: "\"/var/lib/plantlake\"", flag: Some("--state"),
+        doc: "What belongs to this machine: embedded databases, keys, journal, vectors.",
+    }
+    CATALOG: PathBuf, value::folder {
+        key: "catalog", types: &[Type::Text], expected: "a folder on this machine",
+        default: DefaultValue::Fixed("catalog"), example: "\"plant/catalog\"", flag: Some("--catalog"),
+        doc: "The catalog of the plant: `assets.json`, `id2assets.json`, `graph.json` and `views/`.",
+    }
+    JOBS: PathBuf, value::folder {
+        key: "jobs", types: &[Type::Text], expected: "a folder on this machine",
+        default: DefaultValue::Fixed("jobs"), example: "\"plant/jobs\"", flag: None,
+        doc: "The declarative job specs, `<job>.toml`.",
+    }
+    RAW: String, value::place {
+        key: "raw", types: &[Type::Text], expected: PLACE,
+        default: DefaultValue::Derived { words: "`<lake>/raw`", rule: value::default_raw },
+        example: "\"s3://plant/raw\"", flag: Some("--raw (of `plantlake resample`)"),
+        doc: "Where the raw Parquet files are that `plantlake resample` reads, subfolders too.",
+    }
+    RESAMPLE_MEMORY: u64, value::memory {
+        key: "resample.memory", types: &[Type::Text, Type::Integer],
+        expected: "at least 64MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
+        default: DefaultValue::Fixed("1GiB"), example: "\"512MiB\"", flag: None,
+        doc: "The most memory that `plantlake resample` takes for its buffers, however large the input.",
+    }
+    RESAMPLE_THREADS: usize, value::threads {
+        key: "resample.threads", types: &[Type::Integer],
+        expected: "a whole number from 1 to 1024",
+        default: DefaultValue::Derived { words: "the number of cores", rule: value::default_threads },
+        example: "4", flag: None,
+        doc: "How many threads `plantlake resample` computes on.",
+    }
+    RESAMPLE_TIMEZONE: Tz, value::timezone {
+        key: "resample.timezone", types: &[Type::Text],
+        expected: "the IANA name of a time zone, such as UTC or Europe/Berlin",
+        default: DefaultValue::Fixed("UTC"), example: "\"Europe/Berlin\"", flag: None,
+        doc: "The zone of raw timestamps that are stored without one. Those stored with a zone are \
+              turned to UTC by it.",
+    }
+    RESAMPLE_EARLIEST: TimeBound, value::earliest {
+        key: "resample.earliest", types: &[Type::Text, Type::Date], expected: TIME_BOUND,
+        default: DefaultValue::Fixed("1970-01-01"), example: "\"2015-01-01\"", flag: None,
+        doc: "The first plausible time: readings before it are left out and counted. \
+              A date means its first instant, UTC.",
+    }
+    RESAMPLE_LATEST: TimeBound, value::latest {
+        key: "resample.latest", types: &[Type::Text, Type::Date], expected: TIME_BOUND,
+        default: DefaultValue::Fixed("+1d"), example: "\"+1h\"", flag: None,
+        doc: "The last plausible time: readings after it are left out and counted. \
+              A date means its last instant, UTC.",
+    }
+    LOG: String, value::log_filter {
+        key: "log", types: &[Type::Text],
+        expected: "a level (error, warn, info, debug, trace, off) or a filter such as \
+                   warn,plantlake::lake=debug",
+        default: DefaultValue::Fixed("warn"), example: "\"info\"", flag: Some("--log"),
+        doc: "What is logged to standard error, as a filter of the tracing library.",
+    }
+    LOG_FORMAT: LogFormat, value::log_format {
+        key: "log_format", types: &[Type::Text], expected: "`text` or `json`",
+        default: DefaultValue::Fixed("text"), example: "\"json\"", flag: None,
+        doc: "How log lines are written: for people, or as one JSON object a line.",
+    }
+}

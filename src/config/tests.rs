@@ -1,0 +1,341 @@
+//! Settings as a whole: sources against each other, unknown names and wrong values.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::*;
+
+#[derive(Default)]
+struct Case {
+    toml: &'static str,
+    dotenv: &'static str,
+    environment: &'static [(&'static str, &'static str)],
+    flags: &'static [(&'static str, &'static str, &'static str)],
+}
+
+impl Case {
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("plantlake.toml"), self.toml).unwrap();
+        std::fs::write(folder.path().join(".env"), self.dotenv).unwrap();
+        let os = |(name, value): &(&str, &str)| (OsString::from(name), OsString::from(value));
+        load(&Inputs {
+            folder: folder.path().to_owned(),
+            file: None,
+            environment: self.environment.iter().map(os).collect(),
+            overrides: self
+                .flags
+                .iter()
+                .map(|&(key, flag, value)| Override {
+                    key,
+                    flag,
+                    value: value.to_owned(),
+                })
+                .collect(),
+        })
+    }
+
+    #[track_caller]
+    fn settings(&self) -> Settings {
+        self.load().unwrap().settings
+    }
+
+    /// Checks that loading fails with a message that has all `parts`.
+    #[track_caller]
+    fn fails(&self, parts: &[&str]) {
+        let message = self.load().unwrap_err().to_string();
+        for part in parts {
+            assert!(message.contains(part), "no {part:?} in {message:?}");
+        }
+    }
+}
+
+fn toml(toml: &'static str) -> Case {
+    Case {
+        toml,
+        ..Case::default()
+    }
+}
+
+#[test]
+fn every_default_is_valid_and_every_setting_is_documented() {
+    let settings = Case::default().settings();
+    assert_eq!(settings.lake, "lake");
+    assert_eq!(settings.raw, "lake/raw");
+    assert_eq!(settings.state, PathBuf::from("lake/.state"));
+    assert_eq!(settings.resample.memory, 1 << 30);
+    assert!(settings.storage.options().is_empty());
+    for about in SETTINGS {
+        assert!(
+            !about.doc.is_empty() && !about.expected.is_empty(),
+            "{}",
+            about.key
+        );
+        assert!(markdown().contains(&format!("## `{}`", about.key)));
+    }
+}
+
+#[test]
+fn every_example_is_valid() {
+    for about in SETTINGS {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("{} = {}\n", about.key, about.example);
+        std::fs::write(folder.path().join("plantlake.toml"), text).unwrap();
+        let inputs = Inputs {
+            folder: folder.path().to_owned(),
+            ..Inputs::default()
+        };
+        let loaded = load(&inputs).unwrap();
+        let shown = loaded
+            .in_force
+            .iter()
+            .find(|shown| shown.key == about.key)
+            .unwrap();
+        assert_ne!(shown.origin, Origin::Default);
+    }
+}
+
+#[test]
+fn environment_names_are_unambiguous() {
+    let names: std::collections::BTreeSet<_> =
+        SETTINGS.iter().map(About::environment_name).collect();
+    assert_eq!(names.len(), SETTINGS.len());
+    assert!(
+        !names
+            .iter()
+            .any(|name| name.starts_with("PLANTLAKE_STORAGE_"))
+    );
+}
+
+#[test]
+fn every_suggested_storage_name_is_one_that_object_store_knows() {
+    let mut canonical = std::collections::BTreeSet::new();
+    for (name, _) in storage::KNOWN {
+        assert!(
+            canonical.insert(storage::canonical(name).expect(name)),
+            "{name} twice"
+        );
+    }
+}
+
+#[test]
+fn the_later_source_wins() {
+    let all = Case {
+        toml: "lake = 'a'\nraw = 'a'\ncatalog = 'a'\njobs = 'a'",
+        dotenv: "PLANTLAKE_RAW=b\nPLANTLAKE_CATALOG=b\nPLANTLAKE_JOBS=b",
+        environment: &[("PLANTLAKE_CATALOG", "c"), ("PLANTLAKE_JOBS", "c")],
+        flags: &[("jobs", "--jobs", "d")],
+    };
+    let settings = all.settings();
+    assert_eq!((settings.lake.as_str(), settings.raw.as_str()), ("a", "b"));
+    assert_eq!(
+        (settings.catalog, settings.jobs),
+        (PathBuf::from("c"), PathBuf::from("d"))
+    );
+}
+
+#[test]
+fn state_and_raw_follow_the_lake() {
+    for (lake, raw, state) in [
+        ("lake = 'x'", "x/raw", "x/.state"),
+        ("lake = 'x/'", "x/raw", "x/.state"),
+        ("lake = 'file:///x/y'", "file:///x/y/raw", "/x/y/.state"),
+        ("lake = 's3://b/y/'", "s3://b/y/raw", "state"),
+        ("lake = 'memory://'", "memory://raw", "state"),
+    ] {
+        let settings = toml(lake).settings();
+        assert_eq!(
+            (settings.raw.as_str(), settings.state),
+            (raw, PathBuf::from(state)),
+            "{lake}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_setting_names_the_nearest_and_its_line() {
+    let near = |case: Case, name: &str, nearest: &str, place: &str| {
+        case.fails(&[
+            &format!("unknown setting `{name}`"),
+            &format!("the nearest known one is `{nearest}`"),
+            place,
+        ]);
+    };
+    near(toml("\n\nlaek = 'a'"), "laek", "lake", "plantlake.toml:3:");
+    near(
+        toml("[resample]\nmemry = 1"),
+        "resample.memry",
+        "resample.memory",
+        "plantlake.toml:2:",
+    );
+    near(
+        toml("memory = '1GiB'"),
+        "memory",
+        "resample.memory",
+        "plantlake.toml:1:",
+    );
+    near(
+        toml("[resampel]\nthreads = 1"),
+        "resampel.threads",
+        "resample.threads",
+        "plantlake.toml:2:",
+    );
+    toml("[resampel]").fails(&[
+        "toml:1: unknown setting `resampel`",
+        "known one is `resample.",
+    ]);
+    near(
+        toml("storage.aws_endpiont = 'a'"),
+        "storage.aws_endpiont",
+        "storage.aws_endpoint",
+        "plantlake.toml:1:",
+    );
+    near(
+        toml("storage.aws.region = 'a'"),
+        "storage.aws.region",
+        "storage.aws_region",
+        "toml:1:",
+    );
+    near(
+        Case {
+            dotenv: "# a\nPLANTLAKE_LAEK=a",
+            ..Case::default()
+        },
+        "PLANTLAKE_LAEK",
+        "PLANTLAKE_LAKE",
+        ".env:2:",
+    );
+    near(
+        Case {
+            environment: &[("PLANTLAKE_RESAMPLE_THREAD", "1")],
+            ..Case::default()
+        },
+        "PLANTLAKE_RESAMPLE_THREAD",
+        "PLANTLAKE_RESAMPLE_THREADS",
+        "environment PLANTLAKE_RESAMPLE_THREAD:",
+    );
+    near(
+        Case {
+            environment: &[("PLANTLAKE_STORAGE_AWS_REGIN", "1")],
+            ..Case::default()
+        },
+        "PLANTLAKE_STORAGE_AWS_REGIN",
+        "PLANTLAKE_STORAGE_AWS_REGION",
+        "environment",
+    );
+}
+
+#[test]
+fn a_wrong_value_says_where_what_and_what_instead() {
+    toml("lake = 3")
+        .fails(&["plantlake.toml:1: `lake` is 3, which is a number; expected a folder"]);
+    toml("lake = { a = 1 }").fails(&["`lake` is {…}, which is a table"]);
+    toml("lake = ''").fails(&["which is empty"]);
+    toml("lake = 's3://a b'").fails(&["is not a URL"]);
+    toml("state = 's3://a/b'").fails(&["is a URL; expected a folder"]);
+    toml("resample = 3").fails(&["`resample` is 3, which is a number; expected a table"]);
+    toml("[resample]\nmemory = '10MiB'").fails(&["toml:2:", "\"10MiB\"", "at least 64MiB"]);
+    toml("[resample]\nmemory = 1.5").fails(&["a number with a fraction"]);
+    toml("[resample]\nthreads = '4'").fails(&["`resample.threads` is \"4\", which is text"]);
+    toml("[resample]\ntimezone = 'Mars'").fails(&["not a known zone"]);
+    toml("[storage]\naws_region = [1]").fails(&["`storage.aws_region` is […], which is a list"]);
+    toml("log_format = 'xml'").fails(&["expected `text` or `json`"]);
+    toml("resample.earliest = 2024-01-01\nresample.latest = 2023-01-01").fails(&[
+        "plantlake.toml:2:",
+        "is before `resample.earliest`",
+        "plantlake.toml:1",
+    ]);
+    Case {
+        environment: &[("PLANTLAKE_RESAMPLE_THREADS", "0")],
+        ..Case::default()
+    }
+    .fails(&[
+        "environment PLANTLAKE_RESAMPLE_THREADS:",
+        "\"0\"",
+        "1 to 1024",
+    ]);
+    Case {
+        dotenv: "PLANTLAKE_LOG=wran",
+        ..Case::default()
+    }
+    .fails(&[".env:1:", "\"wran\""]);
+    Case {
+        flags: &[("lake", "--lake", " ")],
+        ..Case::default()
+    }
+    .fails(&["flag --lake:"]);
+}
+
+#[test]
+fn toml_may_write_dates_and_numbers_bare() {
+    let settings = toml(
+        "[resample]\nearliest = 1970-01-02\nlatest = 2024-01-01T00:00:00Z\nmemory = 0x1000_0000\nthreads = 3",
+    )
+    .settings();
+    assert_eq!(settings.resample.earliest, TimeBound::At(86_400_000_000));
+    assert_eq!(settings.resample.memory, 1 << 28);
+    assert_eq!(settings.resample.threads, 3);
+    toml("resample.earliest = 2024-01-01T00:00:00").fails(&["is not a time", "with its zone"]);
+}
+
+#[test]
+fn synonyms_of_a_storage_setting_are_one_setting() {
+    let case = Case {
+        toml: "[storage]\nendpoint = 'a'\naws_allow_http = true",
+        environment: &[("PLANTLAKE_STORAGE_AWS_ENDPOINT_URL", "b")],
+        ..Case::default()
+    };
+    let loaded = case.load().unwrap();
+    let options = loaded.settings.storage.options();
+    assert_eq!(options.get("aws_endpoint").map(String::as_str), Some("b"));
+    assert_eq!(options.get("allow_http").map(String::as_str), Some("true"));
+    // It is shown as it was written.
+    assert!(
+        loaded
+            .in_force
+            .iter()
+            .any(|shown| shown.key == "storage.aws_allow_http")
+    );
+    toml("[storage]\nendpoint = 'a'\naws_endpoint = 'b'")
+        .fails(&["toml:3: `storage.aws_endpoint` is already set by", "toml:2"]);
+}
+
+#[test]
+fn no_message_and_no_account_tells_a_secret() {
+    let case = toml("[storage]\naws_secret_access_key = 'hush'\naws_session_token = 'hush'");
+    let loaded = case.load().unwrap();
+    assert!(!format!("{loaded:?}").contains("hush"));
+    for broken in [
+        "[storage]\naws_secret_access_key = 'hush' x",
+        "[storage]\naws_secret_access_key = hush",
+        "[storage]\naws_secret_access_key = ['hush']",
+        "[storage]\naws_secret_acces_key = 'hush'",
+        "lake = 'a\u{7}://me:hush@host'",
+    ] {
+        let message = toml(broken).load().unwrap_err().to_string();
+        assert!(!message.contains("hush"), "{message}");
+    }
+}
+
+#[test]
+fn failpoints_and_other_programs_variables_are_ignored() {
+    let case = Case {
+        dotenv: "DB_HOST=x\nPLANTLAKE_FAILPOINT_A=1\n",
+        environment: &[
+            ("PLANTLAKE_FAILPOINT", "commit"),
+            ("LAKE", "x"),
+            ("plantlake_lake", "x"),
+        ],
+        ..Case::default()
+    };
+    assert_eq!(case.settings().lake, "lake");
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there() {
+    let inputs = Inputs {
+        file: Some(PathBuf::from("nowhere.toml")),
+        ..Inputs::default()
+    };
+    assert!(matches!(load(&inputs), Err(ConfigError::Unreadable { .. })));
+}

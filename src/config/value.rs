@@ -1,0 +1,329 @@
+//! The types of settings: how each is read from text, and the defaults that follow from other settings.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono_tz::{TZ_VARIANTS, Tz};
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use super::raw::{self, RawSettings};
+use super::table;
+use crate::model::{MICROS_PER_DAY, day_from_date};
+
+/// The least memory that resampling can work in.
+const LEAST_MEMORY: u64 = 64 << 20;
+const MOST_THREADS: usize = 1024;
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// An end of the plausible range of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeBound {
+    /// This instant, in microseconds since the epoch.
+    At(i64),
+    /// So many microseconds after now, or before it where negative.
+    FromNow(i64),
+}
+
+impl TimeBound {
+    /// The instant in microseconds since the epoch, when it is `now`.
+    pub fn micros(self, now: DateTime<Utc>) -> i64 {
+        match self {
+            Self::At(instant) => instant,
+            Self::FromNow(distance) => now.timestamp_micros().saturating_add(distance),
+        }
+    }
+}
+
+fn not_empty(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        Err("is empty".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+pub(super) fn place(text: &str) -> Result<String, String> {
+    not_empty(text)?;
+    if text.contains("://") {
+        Url::parse(text).map_err(|error| format!("is not a URL ({error})"))?;
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn folder(text: &str) -> Result<PathBuf, String> {
+    not_empty(text)?;
+    if text.contains("://") {
+        return Err("is a URL".to_owned());
+    }
+    Ok(PathBuf::from(text))
+}
+
+pub(super) fn memory(text: &str) -> Result<u64, String> {
+    let bytes = bytes(text)?;
+    if bytes < LEAST_MEMORY {
+        Err("is too little".to_owned())
+    } else {
+        Ok(bytes)
+    }
+}
+
+/// Reads `1GiB`, `512 MiB`, `1.5GB`, `1073741824`. A bare `G` is refused: it means two things.
+fn bytes(text: &str) -> Result<u64, String> {
+    not_empty(text)?;
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number
+        .replace('_', "")
+        .parse()
+        .map_err(|_| "does not begin with a number".to_owned())?;
+    let unit: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        other => return Err(format!("has the unknown unit {other:?}")),
+    };
+    let bytes = number * unit as f64;
+    if bytes > u64::MAX as f64 / 2.0 {
+        Err("is too much".to_owned())
+    } else {
+        Ok(bytes as u64)
+    }
+}
+
+pub(super) fn threads(text: &str) -> Result<usize, String> {
+    let number: usize = text
+        .trim()
+        .parse()
+        .map_err(|_| "is not a whole number above zero".to_owned())?;
+    if (1..=MOST_THREADS).contains(&number) {
+        Ok(number)
+    } else {
+        Err("is out of range".to_owned())
+    }
+}
+
+pub(super) fn timezone(text: &str) -> Result<Tz, String> {
+    not_empty(text)?;
+    text.trim().parse().map_err(|_| {
+        let names = TZ_VARIANTS.iter().map(|zone| zone.name().to_owned());
+        format!(
+            "is not a known zone (the nearest is {})",
+            raw::nearest(text, '/', names)
+        )
+    })
+}
+
+pub(super) fn earliest(text: &str) -> Result<TimeBound, String> {
+    time_bound(text, 0)
+}
+
+pub(super) fn latest(text: &str) -> Result<TimeBound, String> {
+    time_bound(text, MICROS_PER_DAY - 1)
+}
+
+/// `within_day` is the instant that a whole date stands for.
+fn time_bound(text: &str, within_day: i64) -> Result<TimeBound, String> {
+    not_empty(text)?;
+    let text = text.trim();
+    if let Ok(date) = text.parse::<NaiveDate>() {
+        return Ok(TimeBound::At(
+            i64::from(day_from_date(date)) * MICROS_PER_DAY + within_day,
+        ));
+    }
+    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
+        return Ok(TimeBound::At(instant.timestamp_micros()));
+    }
+    distance(text)
+        .map(TimeBound::FromNow)
+        .ok_or_else(|| "is not a time".to_owned())
+}
+
+/// Reads `+1d` or `-12h` as microseconds.
+fn distance(text: &str) -> Option<i64> {
+    let (sign, rest) = match text.as_bytes().first()? {
+        b'+' => (1, text.get(1..)?),
+        b'-' => (-1, text.get(1..)?),
+        _ => return None,
+    };
+    let number = rest.strip_suffix(['d', 'h'])?;
+    // `parse` would take another sign.
+    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: i64 = number.parse().ok()?;
+    let hours = if rest.ends_with('d') {
+        number.checked_mul(24)?
+    } else {
+        number
+    };
+    TimeDelta::try_hours(hours)?
+        .num_microseconds()?
+        .checked_mul(sign)
+}
+
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    not_empty(text)?;
+    EnvFilter::builder()
+        .parse(text)
+        .map_err(|error| format!("is not a filter ({error})"))?;
+    // A misspelled level would be taken for the name of a module, and silence everything.
+    let bare = !text.contains(['=', ',', '[', ':']);
+    if bare
+        && text
+            .parse::<tracing_subscriber::filter::LevelFilter>()
+            .is_err()
+        && text != "plantlake"
+    {
+        return Err("is not a level".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text.trim() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("is not a format".to_owned()),
+    }
+}
+
+/// The folder of a lake on the local disk.
+fn local_lake(settings: &RawSettings) -> Option<PathBuf> {
+    let lake = settings.in_force(&table::LAKE.about).text;
+    if !lake.contains("://") {
+        return Some(PathBuf::from(lake));
+    }
+    Url::parse(&lake)
+        .ok()
+        .filter(|url| url.scheme() == "file")?
+        .to_file_path()
+        .ok()
+}
+
+pub(super) fn default_state(settings: &RawSettings) -> String {
+    match local_lake(settings) {
+        Some(lake) => lake.join(".state").display().to_string(),
+        None => "state".to_owned(),
+    }
+}
+
+pub(super) fn default_raw(settings: &RawSettings) -> String {
+    let lake = settings.in_force(&table::LAKE.about).text;
+    match lake.strip_suffix('/') {
+        Some(rest) if !rest.is_empty() && !rest.ends_with('/') => format!("{rest}/raw"),
+        // The root folder, or a URL that ends in its slashes: memory:// has nothing else.
+        Some(_) => format!("{lake}raw"),
+        None => format!("{lake}/raw"),
+    }
+}
+
+pub(super) fn default_threads(_: &RawSettings) -> String {
+    std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MOST_THREADS)
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_read_with_and_without_units() {
+        for (text, expected) in [
+            ("1GiB", 1 << 30),
+            ("512 MiB", 512 << 20),
+            ("1.5gib", 3 << 29),
+            ("2GB", 2_000_000_000),
+            ("1_000", 1_000),
+            ("7 B", 7),
+        ] {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "GiB",
+            "1G",
+            "1 apple",
+            "-1GiB",
+            "1e400",
+            "99999999TiB",
+            "1.2.3",
+        ] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+        assert!(memory("63MiB").is_err());
+        assert_eq!(memory("64MiB"), Ok(64 << 20));
+    }
+
+    #[test]
+    fn a_date_is_its_first_instant_as_the_start_and_its_last_as_the_end() {
+        assert_eq!(earliest("1970-01-02"), Ok(TimeBound::At(MICROS_PER_DAY)));
+        assert_eq!(
+            latest("1970-01-02"),
+            Ok(TimeBound::At(2 * MICROS_PER_DAY - 1))
+        );
+        assert_eq!(latest("1970-01-01T01:00:00+01:00"), Ok(TimeBound::At(0)));
+    }
+
+    #[test]
+    fn distances_are_from_now() {
+        assert_eq!(latest("+1d"), Ok(TimeBound::FromNow(MICROS_PER_DAY)));
+        assert_eq!(
+            earliest("-12h"),
+            Ok(TimeBound::FromNow(-MICROS_PER_DAY / 2))
+        );
+        let now = DateTime::UNIX_EPOCH;
+        assert_eq!(TimeBound::FromNow(5).micros(now), 5);
+        for text in [
+            "1d",
+            "+d",
+            "+1",
+            "+-1d",
+            "+1m",
+            "+99999999999999999d",
+            "tomorrow",
+        ] {
+            assert!(latest(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_zone_that_is_not_known_names_the_nearest() {
+        assert_eq!(timezone("Europe/Berlin"), Ok(Tz::Europe__Berlin));
+        assert!(timezone("Europe/Berln").is_err_and(|problem| problem.contains("Europe/Berlin")));
+    }
+
+    #[test]
+    fn a_misspelled_level_is_no_filter() {
+        for good in [
+            "warn",
+            "off",
+            "plantlake=debug",
+            "warn,plantlake::lake=trace",
+        ] {
+            assert!(log_filter(good).is_ok(), "{good}");
+        }
+        for bad in ["", "wran", "plantlake=loud"] {
+            assert!(log_filter(bad).is_err(), "{bad}");
+        }
+    }
+}
