@@ -34,7 +34,9 @@ pub const GRAPH_FILE: &str = "graph.json";
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// The operating system refused.
-    #[error("the catalog file {path} cannot be {action}; check that the folder exists and that you may use it")]
+    #[error(
+        "the catalog file {path} cannot be {action}; check that the folder exists and that you may use it"
+    )]
     Io {
         /// `read` or `written`.
         action: &'static str,
@@ -44,7 +46,9 @@ pub enum CatalogError {
         source: std::io::Error,
     },
     /// The file is not JSON of the documented form.
-    #[error("the catalog file {path} is not of the form that plantlake expects; correct it at the place named below")]
+    #[error(
+        "the catalog file {path} is not of the form that plantlake expects; correct it at the place named below"
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -52,7 +56,9 @@ pub enum CatalogError {
         source: serde_json::Error,
     },
     /// Two assets have the same id.
-    #[error("the catalog file {path} has the id {id} twice ({first:?} and {second:?}); give each asset its own")]
+    #[error(
+        "the catalog file {path} has the id {id} twice ({first:?} and {second:?}); give each asset its own"
+    )]
     RepeatedId {
         /// The file.
         path: PathBuf,
@@ -109,7 +115,11 @@ impl Catalog {
         let graph = match read_bytes(&path) {
             Ok(bytes) => parse(&path, &bytes)?,
             // A catalog that people wrote by hand may have no topology.
-            Err(CatalogError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Graph::default(),
+            Err(CatalogError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Graph::default()
+            }
             Err(error) => return Err(error),
         };
         Ok(Self { assets, graph })
@@ -117,11 +127,24 @@ impl Catalog {
 
     /// The three files' content, in the order in which they are to be written.
     pub fn encode(&self) -> Result<[CatalogFile; 3], CatalogError> {
-        let by_id: BTreeMap<String, &Asset> = self.assets.iter().map(|asset| (asset.id.to_string(), asset)).collect();
+        let by_id: BTreeMap<String, &Asset> = self
+            .assets
+            .iter()
+            .map(|asset| (asset.id.to_string(), asset))
+            .collect();
         Ok([
-            CatalogFile { name: ASSETS_FILE, bytes: list(&self.assets)? },
-            CatalogFile { name: ID_TO_ASSETS_FILE, bytes: object(&by_id)? },
-            CatalogFile { name: GRAPH_FILE, bytes: self.graph.encode()? },
+            CatalogFile {
+                name: ASSETS_FILE,
+                bytes: list(&self.assets)?,
+            },
+            CatalogFile {
+                name: ID_TO_ASSETS_FILE,
+                bytes: object(&by_id)?,
+            },
+            CatalogFile {
+                name: GRAPH_FILE,
+                bytes: self.graph.encode()?,
+            },
         ])
     }
 
@@ -147,16 +170,27 @@ impl CatalogFile {
             file.sync_all()?;
             std::fs::rename(&staged, &path)
         };
-        write().map_err(|source| CatalogError::Io { action: "written", path: path.clone(), source })
+        write().map_err(|source| CatalogError::Io {
+            action: "written",
+            path: path.clone(),
+            source,
+        })
     }
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, CatalogError> {
-    std::fs::read(path).map_err(|source| CatalogError::Io { action: "read", path: path.to_owned(), source })
+    std::fs::read(path).map_err(|source| CatalogError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, CatalogError> {
-    serde_json::from_slice(bytes).map_err(|source| CatalogError::Malformed { path: path.to_owned(), source })
+    serde_json::from_slice(bytes).map_err(|source| CatalogError::Malformed {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// A JSON list with each item on a line of its own.
@@ -210,23 +244,43 @@ mod tests {
 
     fn catalog() -> Catalog {
         let (one, two) = (asset(2, "one"), asset(1, "two"));
-        let node = |asset: &Asset| Node { id: asset.id, kind: NodeKind::Sensor, name: asset.name.clone() };
+        let node = |asset: &Asset| Node {
+            id: asset.id,
+            kind: NodeKind::Sensor,
+            name: asset.name.clone(),
+        };
         let graph = Graph {
             nodes: vec![node(&one), node(&two)],
-            edges: vec![Edge { source: one.id, target: two.id, relation: Relation::Other("spare_of".to_owned()) }],
+            edges: vec![Edge {
+                source: one.id,
+                target: two.id,
+                relation: Relation::Other("spare_of".to_owned()),
+            }],
         };
-        Catalog { assets: vec![one, two], graph }
+        Catalog {
+            assets: vec![one, two],
+            graph,
+        }
     }
 
     #[test]
     fn what_is_written_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        catalog().write(&folder.path().join("deep/catalog")).unwrap();
-        assert_eq!(Catalog::read(&folder.path().join("deep/catalog")).unwrap(), catalog());
-        let text = std::fs::read_to_string(folder.path().join("deep/catalog").join(ID_TO_ASSETS_FILE)).unwrap();
+        catalog()
+            .write(&folder.path().join("deep/catalog"))
+            .unwrap();
+        assert_eq!(
+            Catalog::read(&folder.path().join("deep/catalog")).unwrap(),
+            catalog()
+        );
+        let text =
+            std::fs::read_to_string(folder.path().join("deep/catalog").join(ID_TO_ASSETS_FILE))
+                .unwrap();
         let by_id: BTreeMap<String, Asset> = serde_json::from_str(&text).unwrap();
         assert_eq!(by_id["01010101-0101-0101-0101-010101010101"].name, "two");
-        let left: Vec<_> = std::fs::read_dir(folder.path().join("deep/catalog")).unwrap().collect();
+        let left: Vec<_> = std::fs::read_dir(folder.path().join("deep/catalog"))
+            .unwrap()
+            .collect();
         assert_eq!(left.len(), 3, "no staged file is left: {left:?}");
     }
 
@@ -236,7 +290,10 @@ mod tests {
         let text = r#"[{"id": "A1B2C3D4E5F67890ABCDEF1234567890", "name": "Tank 7", "type": "tank", "colour": "red"}]"#;
         std::fs::write(folder.path().join(ASSETS_FILE), text).unwrap();
         let catalog = Catalog::read(folder.path()).unwrap();
-        assert_eq!(catalog.assets[0].id.to_string(), "a1b2c3d4-e5f6-7890-abcd-ef1234567890");
+        assert_eq!(
+            catalog.assets[0].id.to_string(),
+            "a1b2c3d4-e5f6-7890-abcd-ef1234567890"
+        );
         assert_eq!(catalog.assets[0].specifications, Specifications::default());
         assert_eq!(catalog.graph, Graph::default());
     }
@@ -244,12 +301,31 @@ mod tests {
     #[test]
     fn errors_name_the_file_and_the_place() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(Catalog::read(folder.path()).unwrap_err().to_string().contains("assets.json cannot be read"));
+        assert!(
+            Catalog::read(folder.path())
+                .unwrap_err()
+                .to_string()
+                .contains("assets.json cannot be read")
+        );
         let path = folder.path().join(ASSETS_FILE);
-        std::fs::write(&path, r#"[{"id": "pump 7", "name": "Pump", "type": "pump"}]"#).unwrap();
+        std::fs::write(
+            &path,
+            r#"[{"id": "pump 7", "name": "Pump", "type": "pump"}]"#,
+        )
+        .unwrap();
         let error = Catalog::read(folder.path()).unwrap_err();
-        assert!(std::error::Error::source(&error).unwrap().to_string().contains("\"pump 7\" is not a UUID at line 1"));
+        assert!(
+            std::error::Error::source(&error)
+                .unwrap()
+                .to_string()
+                .contains("\"pump 7\" is not a UUID at line 1")
+        );
         std::fs::write(&path, list(&[asset(1, "one"), asset(1, "two")]).unwrap()).unwrap();
-        assert!(Catalog::read(folder.path()).unwrap_err().to_string().contains("(\"one\" and \"two\")"));
+        assert!(
+            Catalog::read(folder.path())
+                .unwrap_err()
+                .to_string()
+                .contains("(\"one\" and \"two\")")
+        );
     }
 }
