@@ -38,11 +38,21 @@ way, it stops before it writes anything, and names the file.";
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// How many assets have readings: sensors; the equipment that they are on comes on top
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        allow_negative_numbers = true
+    )]
     pub assets: usize,
 
     /// How many whole UTC days
-    #[arg(long, value_name = "D", default_value_t = 7)]
+    #[arg(
+        long,
+        value_name = "D",
+        default_value_t = 7,
+        allow_negative_numbers = true
+    )]
     pub days: u32,
 
     /// The first day, such as 2026-01-31 [default: so many days before today (UTC), which is not included]
@@ -54,7 +64,12 @@ pub struct Args {
     pub interval: Duration,
 
     /// The same plan and seed make the same bytes
-    #[arg(long, value_name = "S", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 1,
+        allow_negative_numbers = true
+    )]
     pub seed: u64,
 
     /// What the readings look like
@@ -227,7 +242,7 @@ mod tests {
             ("--interval 0s", "such as 500ms, 10s, 1m or 1h"),
             ("--interval -10s", "such as 500ms, 10s, 1m or 1h"),
             ("--interval ten", "such as 500ms, 10s, 1m or 1h"),
-            ("--assets=-1", "invalid digit"),
+            ("--assets -1", "invalid digit"),
             ("--start yesterday", "--start"),
             ("--shape round", "realistic"),
         ] {

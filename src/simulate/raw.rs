@@ -180,7 +180,8 @@ impl FileMaker {
         ]));
         let column = |name: &str| ColumnPath::from(name);
         let properties = WriterProperties::builder()
-            .set_created_by("plantlake simulate".to_owned())
+            // Of the form that readers parse; the library's own would change the bytes with each update.
+            .set_created_by(concat!("plantlake version ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_max_row_group_row_count(Some(ROW_GROUP))
             .set_compression(Compression::SNAPPY)
             .set_column_dictionary_enabled(column("timestamp"), false)
