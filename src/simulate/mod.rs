@@ -1,1 +1,352 @@
-//! (to come)
+//! The simulator: makes a believable chemical plant, its catalog and its raw readings.
+//!
+//! All follows from the [`Plan`]: the same plan and seed give the same bytes. What is written:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `<lake>/raw/<tag>.parquet` | the readings of one sensor: `id` (string), `timestamp` (UTC, microseconds), `value` (double) |
+//! | `<lake>/raw/<tag>_late.parquet` | those of its readings that come late, or again |
+//! | `<lake>/ground_truth.json` | every fault: `asset`, `tag`, `kind`, `start`, `end`, `detail` |
+//! | `<lake>/simulation.json`, `<catalog>/simulation.json` | which files the simulation wrote |
+//! | `<catalog>/assets.json`, `id2assets.json`, `graph.json` | the plant ([`crate::catalog`]) |
+//!
+//! The plan's number of assets counts those that have readings, which are the sensors. The sites,
+//! units and equipment that they belong to are assets as well, without readings: who searches for
+//! "high-temperature reactor vessel" finds the reactor, and in the graph the sensors on it.
+
+mod equipment;
+mod faults;
+mod ownership;
+mod plan;
+mod plant;
+mod random;
+mod raw;
+mod readings;
+mod signal;
+mod units;
+mod upload;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use chrono::NaiveDate;
+use futures::{StreamExt, TryStreamExt};
+use serde::Serialize;
+
+pub use ownership::OwnershipError;
+pub use plan::{Plan, PlanError, Schedule, Shape, parse_interval};
+
+use crate::catalog::{CatalogError, CatalogFile};
+use crate::clock::Stopwatch;
+use crate::lake::Store;
+use faults::{Ticks, late_file, main_file};
+use ownership::{CatalogManifest, GROUND_TRUTH_FILE, LakeFile, LakeManifest};
+use plant::Sensor;
+use upload::Upload;
+
+/// Files that are made at a time, beyond one for each processor: while one waits for the disk.
+const FILES_IN_WAITING: usize = 2;
+
+/// Why a simulation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulateError {
+    /// The plan makes no sense.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Files are in the way.
+    #[error(transparent)]
+    Ownership(#[from] OwnershipError),
+    /// The catalog cannot be written.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// An object of the lake cannot be read.
+    #[error(
+        "{file} in the lake cannot be read; check that the lake is there and that you may read it"
+    )]
+    Read {
+        /// Its path below the lake.
+        file: String,
+        /// What the store says.
+        source: object_store::Error,
+    },
+    /// An object of the lake cannot be written.
+    #[error(
+        "{file} in the lake cannot be written; check the room that is left and that you may write there. Simulating again replaces what was written so far"
+    )]
+    Write {
+        /// Its path below the lake.
+        file: String,
+        /// What the store says.
+        source: std::io::Error,
+    },
+    /// A file of an earlier simulation cannot be removed.
+    #[error(
+        "{file}, which an earlier simulation wrote, cannot be removed; check that you may, and simulate again"
+    )]
+    Remove {
+        /// The file.
+        file: String,
+        /// What the store says.
+        source: std::io::Error,
+    },
+    /// A file of the catalog cannot be read.
+    #[error("{file} cannot be read; check that you may read it")]
+    ReadLocal {
+        /// The file.
+        file: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// Readings cannot be encoded: a defect of plantlake.
+    #[error(
+        "the readings for {file} cannot be encoded as Parquet; this is a defect of plantlake, please report it"
+    )]
+    Encode {
+        /// The file.
+        file: String,
+        /// What the encoder says.
+        source: parquet::errors::ParquetError,
+    },
+    /// A manifest or the ground truth cannot be encoded: a defect of plantlake.
+    #[error("{file} cannot be encoded as JSON; this is a defect of plantlake, please report it")]
+    Manifest {
+        /// The file.
+        file: &'static str,
+        /// What serde says.
+        source: serde_json::Error,
+    },
+    /// A worker was stopped, or failed in a way that nobody foresaw.
+    #[error(
+        "a worker of the simulation stopped; simulating again replaces what was written so far"
+    )]
+    Worker(#[source] tokio::task::JoinError),
+}
+
+/// How far a simulation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Readings made.
+    pub readings: u64,
+    /// Readings that there will be; known exactly from the start.
+    pub readings_total: u64,
+    /// Assets whose files are written.
+    pub assets: usize,
+    /// Assets that have readings.
+    pub assets_total: usize,
+}
+
+/// What a simulation made.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Assets with readings.
+    pub assets: usize,
+    /// Sites, units and equipment: assets without readings.
+    pub other_assets: usize,
+    /// Rows in all files.
+    pub readings: u64,
+    /// Files of readings, late ones included.
+    pub files: usize,
+    /// Files of readings that come late.
+    pub late_files: usize,
+    /// The size of all files of readings together.
+    pub bytes: u64,
+    /// How many faults there are of each kind; empty for a clean shape.
+    pub faults: BTreeMap<&'static str, usize>,
+    /// The first day (UTC).
+    pub start: NaiveDate,
+    /// How many days.
+    pub days: u32,
+    /// The seed.
+    pub seed: u64,
+    /// What the readings look like.
+    pub shape: Shape,
+    /// Files of an earlier simulation that were removed.
+    pub removed: usize,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// Simulates a plant: writes its readings to `lake` and its catalog to `catalog`.
+///
+/// Refuses, before anything is written, if a file is in the way that no simulation wrote. What an
+/// earlier simulation wrote is replaced, or removed if this one has no such file. `progress` is
+/// called from time to time, in no particular order; a reading is counted once it is made.
+pub async fn simulate(
+    plan: &Plan,
+    lake: &Store,
+    catalog: &Path,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<Summary, SimulateError> {
+    let watch = Stopwatch::start();
+    let schedule = plan.schedule()?;
+    let plant = plant::build(schedule.assets, schedule.seed);
+    let catalog_files = plant.catalog.encode()?;
+    // All that can be refused is refused before the first byte is written.
+    let former_catalog = CatalogManifest::inspect(catalog, &catalog_files)?;
+    let former = LakeManifest::inspect(lake).await?;
+
+    let outline = Outline::of(&plant.sensors, &schedule);
+    let mut known = former.map(|former| former.files).unwrap_or_default();
+    let unwanted: Vec<_> = known
+        .keys()
+        .filter(|file| !outline.files.contains_key(*file))
+        .cloned()
+        .collect();
+    known.extend(
+        outline
+            .files
+            .iter()
+            .map(|(file, details)| (file.clone(), *details)),
+    );
+    LakeManifest::new(&schedule, false, known.clone())
+        .write(lake)
+        .await?;
+    ownership::remove(lake, unwanted.iter(), &known).await?;
+    write_catalog(catalog, &schedule, &catalog_files, former_catalog)?;
+    write_ground_truth(&plant.sensors, &schedule, lake).await?;
+    let written = write_raw(&plant.sensors, &schedule, lake, outline.rows, progress).await?;
+    let files = written
+        .iter()
+        .map(|file| {
+            (
+                file.file.clone(),
+                LakeFile {
+                    readings: file.readings,
+                    bytes: file.bytes,
+                },
+            )
+        })
+        .collect();
+    LakeManifest::new(&schedule, true, files)
+        .write(lake)
+        .await?;
+
+    Ok(Summary {
+        assets: plant.sensors.len(),
+        other_assets: plant.catalog.assets.len() - plant.sensors.len(),
+        readings: written.iter().map(|file| file.readings).sum(),
+        files: written.len(),
+        late_files: written.iter().filter(|file| file.late).count(),
+        bytes: written.iter().map(|file| file.bytes).sum(),
+        faults: outline.faults,
+        start: schedule.start,
+        days: schedule.days,
+        seed: schedule.seed,
+        shape: schedule.shape,
+        removed: unwanted.len(),
+        seconds: watch.seconds(),
+    })
+}
+
+/// What is known of the files before any is written.
+#[derive(Default)]
+struct Outline {
+    files: BTreeMap<String, LakeFile>,
+    rows: u64,
+    faults: BTreeMap<&'static str, usize>,
+}
+
+impl Outline {
+    fn of(sensors: &[Sensor], schedule: &Schedule) -> Self {
+        let mut outline = Self::default();
+        let unwritten = LakeFile {
+            readings: 0,
+            bytes: 0,
+        };
+        for (index, sensor) in sensors.iter().enumerate() {
+            let faults = faults::plan(sensor, index, schedule);
+            outline.rows += raw::rows_planned(schedule, &faults);
+            outline.files.insert(main_file(&sensor.tag), unwritten);
+            if faults.iter().any(faults::Fault::is_late) {
+                outline.files.insert(late_file(&sensor.tag), unwritten);
+            }
+            for fault in &faults {
+                *outline.faults.entry(fault.name()).or_insert(0) += 1;
+            }
+        }
+        outline
+    }
+}
+
+fn write_catalog(
+    folder: &Path,
+    schedule: &Schedule,
+    files: &[CatalogFile],
+    former: Option<CatalogManifest>,
+) -> Result<(), SimulateError> {
+    let manifest = CatalogManifest::new(schedule, files);
+    manifest.or(former).file()?.write(folder)?;
+    for file in files {
+        file.write(folder)?;
+    }
+    manifest.file()?.write(folder)?;
+    Ok(())
+}
+
+/// A list with a line a fault; empty for a clean shape.
+async fn write_ground_truth(
+    sensors: &[Sensor],
+    schedule: &Schedule,
+    lake: &Store,
+) -> Result<(), SimulateError> {
+    const ENOUGH: usize = 1 << 20;
+    let failed = |source| SimulateError::Manifest {
+        file: GROUND_TRUTH_FILE,
+        source,
+    };
+    let mut upload = Upload::new(lake.objects(), GROUND_TRUTH_FILE.into());
+    let mut text = b"[".to_vec();
+    let mut first = true;
+    for (index, sensor) in sensors.iter().enumerate() {
+        let ticks = Ticks::new(sensor, schedule);
+        for fault in faults::plan(sensor, index, schedule) {
+            text.extend_from_slice(if first { b"\n" } else { b",\n" });
+            first = false;
+            serde_json::to_writer(&mut text, &fault.truth(sensor, &ticks)).map_err(failed)?;
+        }
+        if text.len() >= ENOUGH {
+            upload.put(std::mem::take(&mut text).into()).await?;
+        }
+    }
+    text.extend_from_slice(b"\n]\n");
+    upload.put(text.into()).await?;
+    upload.finish().await?;
+    Ok(())
+}
+
+async fn write_raw(
+    sensors: &[Sensor],
+    schedule: &Schedule,
+    lake: &Store,
+    rows: u64,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<Vec<raw::Written>, SimulateError> {
+    let (made, done) = (AtomicU64::new(0), AtomicUsize::new(0));
+    let tell = || {
+        progress(Progress {
+            readings: made.load(Ordering::Relaxed),
+            readings_total: rows,
+            assets: done.load(Ordering::Relaxed),
+            assets_total: sensors.len(),
+        });
+    };
+    let (made, done, tell) = (&made, &done, &tell);
+    tell();
+    let at_a_time = std::thread::available_parallelism().map_or(1, usize::from) + FILES_IN_WAITING;
+    let written: Vec<Vec<raw::Written>> = futures::stream::iter(sensors.iter().enumerate())
+        .map(|(index, sensor)| async move {
+            let count = |rows| {
+                made.fetch_add(rows, Ordering::Relaxed);
+                tell();
+            };
+            let files = raw::write(sensor, index, schedule, lake, count).await?;
+            done.fetch_add(1, Ordering::Relaxed);
+            tell();
+            Ok::<_, SimulateError>(files)
+        })
+        .buffered(at_a_time)
+        .try_collect()
+        .await?;
+    Ok(written.into_iter().flatten().collect())
+}

@@ -1,0 +1,84 @@
+//! The plant's topology, as `graph.json` holds it: nodes, and directed edges between them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CatalogError, asset::id_text, list};
+use crate::model::AssetId;
+
+/// `graph.json`: `{"nodes": [{id, kind, name}], "edges": [{source, target, relation}]}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graph {
+    /// A node for each asset, with the asset's id.
+    pub nodes: Vec<Node>,
+    /// What joins them.
+    pub edges: Vec<Edge>,
+}
+
+/// A node: an asset's place in the topology.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// The asset's id.
+    #[serde(with = "id_text")]
+    pub id: AssetId,
+    /// Its level.
+    pub kind: NodeKind,
+    /// The asset's name.
+    pub name: String,
+}
+
+/// The level of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeKind {
+    /// A works.
+    Site,
+    /// A part of a site with one purpose.
+    Unit,
+    /// A vessel, machine or valve.
+    Equipment,
+    /// What measures.
+    Sensor,
+    /// A level that plantlake gives no meaning.
+    #[serde(untagged)]
+    Other(String),
+}
+
+/// An edge: `source` stands in `relation` to `target`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// Where it starts.
+    #[serde(with = "id_text")]
+    pub source: AssetId,
+    /// Where it ends.
+    #[serde(with = "id_text")]
+    pub target: AssetId,
+    /// How the two are related.
+    pub relation: Relation,
+}
+
+/// How an edge's source is related to its target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relation {
+    /// Equipment to its unit, a unit to its site.
+    PartOf,
+    /// A sensor to the equipment that it is on.
+    Measures,
+    /// Equipment to the equipment that gets what leaves it.
+    FlowsTo,
+    /// A relation that plantlake gives no meaning.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl Graph {
+    /// The graph as JSON, with each node and edge on a line of its own.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, CatalogError> {
+        let mut out = b"{\"nodes\": ".to_vec();
+        out.extend(list(&self.nodes)?.trim_ascii_end());
+        out.extend_from_slice(b",\n\"edges\": ");
+        out.extend(list(&self.edges)?.trim_ascii_end());
+        out.extend_from_slice(b"}\n");
+        Ok(out)
+    }
+}

@@ -1,0 +1,294 @@
+//! `plantlake simulate`: makes a plant, its catalog and its raw readings.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::NaiveDate;
+
+use super::progress::Reporter;
+use crate::lake::Store;
+use crate::simulate::{Plan, PlanError, Shape, SimulateError, Summary, parse_interval, simulate};
+
+const EXAMPLES: &str = "\
+Examples:
+  A small plant's last week (20 sensors, a reading each 10 seconds), to try things with:
+      plantlake simulate --assets 20 --days 7
+
+  A year of minutes without faults, the same bytes whenever it is made:
+      plantlake simulate --assets 50 --days 365 --start 2025-01-01 --interval 1m --shape clean
+
+  Load: 100 million readings in another lake, with a summary for scripts:
+      plantlake --lake /tmp/load simulate --assets 100 --days 116 --interval 10s --json
+
+What is written:
+  <lake>/raw/TT-101.parquet        the readings of the sensor TT-101: id, timestamp, value
+  <lake>/raw/TT-101_late.parquet   those that come late, or again (shape realistic)
+  <lake>/ground_truth.json         the faults: asset, tag, kind, start, end, detail
+  <lake>/simulation.json           which files are the simulation's; so has the catalog
+  <catalog>/assets.json            all assets: sites, units, equipment and sensors
+  <catalog>/id2assets.json         the same, by id
+  <catalog>/graph.json             how they hang together, and what flows where
+
+Simulating again replaces what simulations wrote, and nothing else: where another file is in the
+way, it stops before it writes anything, and names the file.";
+
+/// Make a believable chemical plant: its catalog, and raw readings with known faults
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// How many assets have readings: sensors; the equipment that they are on comes on top
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        allow_negative_numbers = true
+    )]
+    pub assets: usize,
+
+    /// How many whole UTC days
+    #[arg(
+        long,
+        value_name = "D",
+        default_value_t = 7,
+        allow_negative_numbers = true
+    )]
+    pub days: u32,
+
+    /// The first day, such as 2026-01-31 [default: so many days before today (UTC), which is not included]
+    #[arg(long, value_name = "DATE")]
+    pub start: Option<NaiveDate>,
+
+    /// The time between two readings of an asset: 500ms, 10s, 1m, 1h
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = interval, allow_hyphen_values = true)]
+    pub interval: Duration,
+
+    /// The same plan and seed make the same bytes
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 1,
+        allow_negative_numbers = true
+    )]
+    pub seed: u64,
+
+    /// What the readings look like
+    #[arg(long, value_enum, default_value_t = ShapeArg::Realistic)]
+    pub shape: ShapeArg,
+
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What the readings look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ShapeArg {
+    /// A daily cycle with noise, a reading at every tick, no faults
+    Clean,
+    /// Daily cycles, set-point steps, noise, the sensor's resolution, jittering clocks, and faults
+    Realistic,
+}
+
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulateCommandError {
+    /// The simulation failed.
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
+    /// The summary cannot be printed.
+    #[error("the plant was simulated, but its summary cannot be printed")]
+    Print(#[source] std::io::Error),
+}
+
+fn interval(text: &str) -> Result<Duration, PlanError> {
+    parse_interval(text)
+}
+
+impl Args {
+    /// What to simulate.
+    pub fn plan(&self) -> Plan {
+        Plan {
+            assets: self.assets,
+            days: self.days,
+            start: self.start,
+            interval: self.interval,
+            seed: self.seed,
+            shape: match self.shape {
+                ShapeArg::Clean => Shape::Clean,
+                ShapeArg::Realistic => Shape::Realistic,
+            },
+        }
+    }
+}
+
+/// Simulates, and prints the summary to `out`.
+pub async fn run(
+    args: &Args,
+    lake: &Store,
+    catalog: &Path,
+    reporter: &dyn Reporter,
+    out: &mut (dyn Write + Send),
+) -> Result<(), SimulateCommandError> {
+    let result = simulate(&args.plan(), lake, catalog, |progress| {
+        reporter.report(progress.readings, progress.readings_total)
+    })
+    .await;
+    // Before anything is printed, be it an error: a bar would be drawn over it.
+    reporter.finish();
+    print(&result?, args.json, lake, catalog, out).map_err(SimulateCommandError::Print)
+}
+
+fn print(
+    summary: &Summary,
+    json: bool,
+    lake: &Store,
+    catalog: &Path,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    if json {
+        serde_json::to_writer(&mut *out, summary)?;
+        return writeln!(out);
+    }
+    let rate = summary.readings as f64 / summary.seconds.max(1e-9) / 1e6;
+    writeln!(
+        out,
+        "readings   {} of {} assets, {} from {} (UTC)",
+        grouped(summary.readings),
+        grouped(summary.assets as u64),
+        if summary.days == 1 {
+            "1 day".to_owned()
+        } else {
+            format!("{} days", summary.days)
+        },
+        summary.start
+    )?;
+    writeln!(
+        out,
+        "files      {} in {lake}/raw, {} of them late, {:.1} MB",
+        grouped(summary.files as u64),
+        summary.late_files,
+        summary.bytes as f64 / 1e6
+    )?;
+    let faults: Vec<_> = summary
+        .faults
+        .iter()
+        .map(|(kind, count)| format!("{kind} {count}"))
+        .collect();
+    writeln!(
+        out,
+        "faults     {}",
+        if faults.is_empty() {
+            "none".to_owned()
+        } else {
+            faults.join(", ")
+        }
+    )?;
+    writeln!(
+        out,
+        "catalog    {}, with {} sites, units and equipment as well",
+        catalog.display(),
+        grouped(summary.other_assets as u64)
+    )?;
+    if summary.removed > 0 {
+        writeln!(
+            out,
+            "removed    {} files of an earlier simulation",
+            grouped(summary.removed as u64)
+        )?;
+    }
+    writeln!(
+        out,
+        "took       {:.1} s, {rate:.1} million readings a second",
+        summary.seconds
+    )
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::progress::Silent;
+    use super::*;
+    use crate::lake::StoreOptions;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(words: &str) -> Result<Args, clap::Error> {
+        Command::try_parse_from(std::iter::once("simulate").chain(words.split_whitespace()))
+            .map(|command| command.args)
+    }
+
+    #[test]
+    fn silly_arguments_are_refused_with_a_reason() {
+        for (words, said) in [
+            ("--interval 0s", "such as 500ms, 10s, 1m or 1h"),
+            ("--interval -10s", "such as 500ms, 10s, 1m or 1h"),
+            ("--interval ten", "such as 500ms, 10s, 1m or 1h"),
+            ("--assets -1", "invalid digit"),
+            ("--start yesterday", "--start"),
+            ("--shape round", "realistic"),
+        ] {
+            let error = parse(words).unwrap_err().to_string();
+            assert!(error.contains(said), "{words}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_summary_is_a_table_or_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = Store::open(
+            folder.path().join("lake").to_str().unwrap(),
+            &StoreOptions::new(),
+        )
+        .unwrap();
+        let catalog = folder.path().join("catalog");
+        let mut args =
+            parse("--assets 3 --days 1 --interval 1m --shape clean --start 2026-01-31").unwrap();
+        let mut out = Vec::new();
+        run(&args, &lake, &catalog, &Silent, &mut out)
+            .await
+            .unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.contains("readings   4,320 of 3 assets, 1 day from 2026-01-31 (UTC)"),
+            "{text}"
+        );
+        assert!(text.contains("faults     none"), "{text}");
+        args.json = true;
+        let mut out = Vec::new();
+        run(&args, &lake, &catalog, &Silent, &mut out)
+            .await
+            .unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            (&json["readings"], &json["shape"], &json["start"]),
+            (&4_320.into(), &"clean".into(), &"2026-01-31".into())
+        );
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(
+            [0, 999, 1_000, 1_234_567].map(grouped),
+            ["0", "999", "1,000", "1,234,567"]
+        );
+    }
+}

@@ -1,0 +1,359 @@
+//! What the simulated plant is built from: units, their equipment, and the sensors on it.
+//!
+//! These are tables, not code: a chemical engineer should be able to check and extend them.
+
+/// A unit: a part of the site with one purpose.
+#[derive(Debug)]
+pub(super) struct UnitTemplate {
+    pub name: &'static str,
+    pub description: &'static str,
+    pub equipment: &'static [EquipmentTemplate],
+    /// Pairs of indices into `equipment`: from where, to where.
+    pub flows: &'static [(usize, usize)],
+    /// The equipment that the former unit feeds.
+    pub inlet: usize,
+    /// The equipment that feeds the next unit.
+    pub outlet: usize,
+}
+
+/// A vessel, machine or valve.
+#[derive(Debug)]
+pub(super) struct EquipmentTemplate {
+    /// The tag's letters, as on a flow sheet: `R` for a reactor.
+    pub letters: &'static str,
+    pub kind: &'static str,
+    pub description: &'static str,
+    pub facts: &'static [(&'static str, Fact)],
+    /// The most telling sensor first: a small plant has only that one.
+    pub sensors: &'static [SensorTemplate],
+}
+
+/// Something known about a piece of equipment.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fact {
+    Text(&'static str),
+    /// The same for every piece.
+    Number(f64),
+    /// Varies from piece to piece by up to a third either way, in whole tenths of a percent.
+    About(f64),
+}
+
+/// What a sensor measures and how that behaves. Values are in `unit`.
+#[derive(Debug)]
+pub(super) struct SensorTemplate {
+    /// The tag's letters (ISA 5.1): `TT` for a temperature transmitter.
+    pub letters: &'static str,
+    pub kind: &'static str,
+    pub what: &'static str,
+    pub unit: &'static str,
+    pub low: f64,
+    pub high: f64,
+    /// How many steps of resolution a unit has: 10 for a resolution of 0.1.
+    pub steps_per_unit: f64,
+    /// Where it usually is.
+    pub normal: f64,
+    /// How far the day swings it, from the middle to the top.
+    pub swing: f64,
+    /// The standard deviation of its noise.
+    pub noise: f64,
+    /// Seconds in which the noise forgets itself.
+    pub memory_s: f64,
+    pub behaviour: Behaviour,
+}
+
+/// How a sensor's value moves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Behaviour {
+    /// It follows the process.
+    Continuous,
+    /// It is either `low` or `high`, for hours.
+    TwoState,
+    /// It follows the process but is measured every so many seconds, and held meanwhile.
+    Held(f64),
+}
+
+const fn continuous(
+    letters: &'static str,
+    kind: &'static str,
+    what: &'static str,
+    unit: &'static str,
+) -> SensorTemplate {
+    SensorTemplate {
+        letters,
+        kind,
+        what,
+        unit,
+        low: 0.0,
+        high: 100.0,
+        steps_per_unit: 10.0,
+        normal: 50.0,
+        swing: 0.0,
+        noise: 1.0,
+        memory_s: 60.0,
+        behaviour: Behaviour::Continuous,
+    }
+}
+
+/// In °C. `swing`: how much of it follows the weather.
+pub(super) const fn temperature(
+    what: &'static str,
+    low: f64,
+    high: f64,
+    normal: f64,
+    swing: f64,
+) -> SensorTemplate {
+    SensorTemplate {
+        low,
+        high,
+        normal,
+        swing,
+        noise: (high - low) / 200.0,
+        memory_s: 900.0,
+        ..continuous("TT", "temperature sensor", what, "°C")
+    }
+}
+
+/// In bar above the atmosphere.
+pub(super) const fn pressure(what: &'static str, high: f64, normal: f64) -> SensorTemplate {
+    SensorTemplate {
+        high,
+        normal,
+        steps_per_unit: 100.0,
+        swing: normal / 100.0,
+        noise: normal / 80.0,
+        memory_s: 120.0,
+        ..continuous("PT", "pressure sensor", what, "bar")
+    }
+}
+
+/// In millibar across a bed, a column or a filter.
+pub(super) const fn pressure_drop(what: &'static str, high: f64, normal: f64) -> SensorTemplate {
+    SensorTemplate {
+        high,
+        normal,
+        noise: normal / 30.0,
+        swing: normal / 50.0,
+        ..continuous("PDT", "differential pressure sensor", what, "mbar")
+    }
+}
+
+/// In m³/h.
+pub(super) const fn flow(what: &'static str, high: f64, normal: f64) -> SensorTemplate {
+    SensorTemplate {
+        high,
+        normal,
+        steps_per_unit: 100.0,
+        swing: normal / 40.0,
+        noise: normal / 50.0,
+        memory_s: 45.0,
+        ..continuous("FT", "flow sensor", what, "m³/h")
+    }
+}
+
+/// In percent of the vessel's height.
+pub(super) const fn level(what: &'static str, normal: f64, noise: f64) -> SensorTemplate {
+    SensorTemplate {
+        normal,
+        noise,
+        swing: noise / 2.0,
+        memory_s: 14_400.0,
+        ..continuous("LT", "level sensor", what, "%")
+    }
+}
+
+pub(super) const fn acidity(what: &'static str, normal: f64) -> SensorTemplate {
+    SensorTemplate {
+        high: 14.0,
+        normal,
+        steps_per_unit: 100.0,
+        swing: 0.08,
+        noise: 0.12,
+        memory_s: 1_200.0,
+        ..continuous("AT", "pH sensor", what, "pH")
+    }
+}
+
+/// In mm/s (root mean square).
+pub(super) const fn vibration(what: &'static str, normal: f64) -> SensorTemplate {
+    SensorTemplate {
+        high: 20.0,
+        normal,
+        steps_per_unit: 100.0,
+        swing: normal / 30.0,
+        noise: normal / 8.0,
+        memory_s: 20.0,
+        ..continuous("VT", "vibration sensor", what, "mm/s")
+    }
+}
+
+/// In percent open.
+pub(super) const fn position(what: &'static str, normal: f64) -> SensorTemplate {
+    SensorTemplate {
+        normal,
+        swing: 1.5,
+        noise: 2.5,
+        memory_s: 240.0,
+        ..continuous("ZT", "valve position sensor", what, "%")
+    }
+}
+
+/// Closed (0) or open (100).
+pub(super) const fn open_or_closed(what: &'static str) -> SensorTemplate {
+    SensorTemplate {
+        steps_per_unit: 1.0,
+        normal: 100.0,
+        behaviour: Behaviour::TwoState,
+        ..continuous("ZS", "valve position switch", what, "%")
+    }
+}
+
+/// In percent by mass, by a chromatograph that needs a quarter of an hour.
+pub(super) const fn composition(what: &'static str, normal: f64) -> SensorTemplate {
+    SensorTemplate {
+        normal,
+        steps_per_unit: 100.0,
+        noise: 0.4,
+        swing: 0.2,
+        memory_s: 7_200.0,
+        behaviour: Behaviour::Held(900.0),
+        ..continuous("AT", "composition analyser", what, "% w/w")
+    }
+}
+
+pub(super) const fn speed(what: &'static str, high: f64, normal: f64) -> SensorTemplate {
+    SensorTemplate {
+        high,
+        normal,
+        steps_per_unit: 1.0,
+        noise: normal / 300.0,
+        swing: normal / 400.0,
+        ..continuous("ST", "speed sensor", what, "rpm")
+    }
+}
+
+pub(super) const fn power(what: &'static str, high: f64, normal: f64) -> SensorTemplate {
+    SensorTemplate {
+        high,
+        normal,
+        noise: normal / 60.0,
+        swing: normal / 50.0,
+        ..continuous("JT", "power meter", what, "kW")
+    }
+}
+
+use Fact::{About, Number, Text};
+
+pub(super) const fn pump(
+    description: &'static str,
+    sensors: &'static [SensorTemplate],
+) -> EquipmentTemplate {
+    EquipmentTemplate {
+        letters: "P",
+        kind: "centrifugal pump",
+        description,
+        facts: &[
+            ("rated_flow_m3_per_h", About(45.0)),
+            ("rated_head_m", About(62.0)),
+            ("motor_power_kw", About(18.5)),
+            ("rated_speed_rpm", Number(2_950.0)),
+            ("material", Text("CF8M stainless steel")),
+            ("seal", Text("double mechanical seal")),
+        ],
+        sensors,
+    }
+}
+
+pub(super) const fn exchanger(
+    description: &'static str,
+    sensors: &'static [SensorTemplate],
+) -> EquipmentTemplate {
+    EquipmentTemplate {
+        letters: "E",
+        kind: "shell and tube heat exchanger",
+        description,
+        facts: &[
+            ("area_m2", About(85.0)),
+            ("duty_kw", About(1_400.0)),
+            ("design_pressure_bar", Number(16.0)),
+            ("design_temperature_c", Number(300.0)),
+            (
+                "material",
+                Text("316L stainless steel tubes, carbon steel shell"),
+            ),
+        ],
+        sensors,
+    }
+}
+
+pub(super) const fn tank(
+    description: &'static str,
+    sensors: &'static [SensorTemplate],
+) -> EquipmentTemplate {
+    EquipmentTemplate {
+        letters: "T",
+        kind: "storage tank",
+        description,
+        facts: &[
+            ("volume_m3", About(400.0)),
+            ("design_pressure_bar", Number(0.1)),
+            ("design_temperature_c", Number(80.0)),
+            ("material", Text("304L stainless steel")),
+            ("roof", Text("fixed, nitrogen blanketed")),
+        ],
+        sensors,
+    }
+}
+
+pub(super) const fn drum(
+    description: &'static str,
+    sensors: &'static [SensorTemplate],
+) -> EquipmentTemplate {
+    EquipmentTemplate {
+        letters: "V",
+        kind: "pressure vessel",
+        description,
+        facts: &[
+            ("volume_m3", About(12.0)),
+            ("design_pressure_bar", Number(60.0)),
+            ("design_temperature_c", Number(200.0)),
+            ("material", Text("P355GH carbon steel")),
+        ],
+        sensors,
+    }
+}
+
+pub(super) const fn control_valve(
+    description: &'static str,
+    sensors: &'static [SensorTemplate],
+) -> EquipmentTemplate {
+    EquipmentTemplate {
+        letters: "FV",
+        kind: "control valve",
+        description,
+        facts: &[
+            ("size_mm", Number(80.0)),
+            ("flow_coefficient_kv", About(63.0)),
+            ("fails", Text("closed")),
+            ("characteristic", Text("equal percentage")),
+            ("material", Text("316 stainless steel")),
+        ],
+        sensors,
+    }
+}
+
+pub(super) const fn block_valve(
+    description: &'static str,
+    sensors: &'static [SensorTemplate],
+) -> EquipmentTemplate {
+    EquipmentTemplate {
+        letters: "XV",
+        kind: "on/off ball valve",
+        description,
+        facts: &[
+            ("size_mm", Number(100.0)),
+            ("fails", Text("closed")),
+            ("material", Text("316 stainless steel")),
+        ],
+        sensors,
+    }
+}

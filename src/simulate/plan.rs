@@ -1,0 +1,355 @@
+//! What to simulate: the plan as people give it, and the schedule that a plan that makes sense has.
+
+use std::time::Duration;
+
+use chrono::{Days, NaiveDate};
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::model::{MICROS_PER_DAY, day_from_date};
+
+/// The most assets with readings in one simulation; the catalog is made in memory.
+const MOST_ASSETS: usize = 100_000;
+/// The most readings in one simulation: some five terabytes.
+const MOST_READINGS: u128 = 1_000_000_000_000;
+
+/// What the readings look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// A daily cycle with white noise, one reading at every tick, no faults.
+    Clean,
+    /// Daily cycles, noise that remembers itself, set-point steps, values in steps of the sensor's
+    /// resolution, jittering clocks, and faults.
+    Realistic,
+}
+
+/// A simulation, as it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// How many assets have readings (sensors); the equipment that they are on comes on top.
+    pub assets: usize,
+    /// How many whole UTC days.
+    pub days: u32,
+    /// The first day; `days` before today (UTC) if not given, so that yesterday is the last.
+    pub start: Option<NaiveDate>,
+    /// The time from one reading of an asset to the next.
+    pub interval: Duration,
+    /// Two simulations with the same plan and seed give the same bytes.
+    pub seed: u64,
+    /// What the readings look like.
+    pub shape: Shape,
+}
+
+/// Why a plan makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// No assets, or too many.
+    #[error(
+        "{0} assets cannot be simulated: give from 1 to {MOST_ASSETS} (several lakes can hold more)"
+    )]
+    Assets(usize),
+    /// No days.
+    #[error("0 days cannot be simulated: give at least 1")]
+    NoDays,
+    /// The interval is too short or too long.
+    #[error("an interval of {0:?} cannot be simulated: give one from 1ms to 1 day (24h)")]
+    Interval(Duration),
+    /// The text is not an interval.
+    #[error(
+        "{text:?} is not an interval: write a whole number above 0 and its unit, such as 500ms, 10s, 1m or 1h"
+    )]
+    IntervalText {
+        /// What was given.
+        text: String,
+    },
+    /// The days are outside what the calendar of a historian holds.
+    #[error(
+        "{days} days from {start} leave the years 1 to 9999: give an earlier --start or fewer days"
+    )]
+    Dates {
+        /// The first day.
+        start: NaiveDate,
+        /// How many days.
+        days: u32,
+    },
+    /// More days than there were before today.
+    #[error("{days} days before today would start before the year 1: give fewer days")]
+    DaysBeforeToday {
+        /// How many days.
+        days: u32,
+    },
+    /// More readings than anyone has room for.
+    #[error(
+        "that makes {0} readings, more than the {MOST_READINGS} that one simulation may have: give fewer assets or days, or a longer interval"
+    )]
+    Readings(u128),
+}
+
+/// Reads an interval as people write it: `500ms`, `10s`, `1m`, `1h`.
+pub fn parse_interval(text: &str) -> Result<Duration, PlanError> {
+    let wrong = || PlanError::IntervalText {
+        text: text.chars().take(40).collect(),
+    };
+    let trimmed = text.trim();
+    let digits = trimmed
+        .find(|c: char| !c.is_ascii_digit())
+        .ok_or_else(wrong)?;
+    let (number, unit) = trimmed.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let millis: u64 = match unit.trim_start() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    match number.checked_mul(millis) {
+        Some(0) | None => Err(wrong()),
+        Some(millis) => Ok(Duration::from_millis(millis)),
+    }
+}
+
+/// A plan that was checked and whose start is fixed: what is recorded beside what it made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// How many assets have readings.
+    pub assets: usize,
+    /// How many days.
+    pub days: u32,
+    /// The first day (UTC).
+    pub start: NaiveDate,
+    /// Microseconds from one reading of an asset to the next.
+    pub interval_us: i64,
+    /// The seed.
+    pub seed: u64,
+    /// What the readings look like.
+    pub shape: Shape,
+}
+
+impl Plan {
+    /// Checks the plan, and fixes its start.
+    pub fn schedule(&self) -> Result<Schedule, PlanError> {
+        if !(1..=MOST_ASSETS).contains(&self.assets) {
+            return Err(PlanError::Assets(self.assets));
+        }
+        if self.days == 0 {
+            return Err(PlanError::NoDays);
+        }
+        if self.interval < Duration::from_millis(1) || self.interval > Duration::from_hours(24) {
+            return Err(PlanError::Interval(self.interval));
+        }
+        let start = match self.start {
+            Some(start) => start,
+            None => clock::now()
+                .date_naive()
+                .checked_sub_days(Days::new(self.days.into()))
+                .filter(|start| *start >= first_date())
+                .ok_or(PlanError::DaysBeforeToday { days: self.days })?,
+        };
+        let last = start.checked_add_days(Days::new(u64::from(self.days) - 1));
+        if start < first_date() || last.is_none_or(|last| last > last_date()) {
+            return Err(PlanError::Dates {
+                start,
+                days: self.days,
+            });
+        }
+        let schedule = Schedule {
+            assets: self.assets,
+            days: self.days,
+            start,
+            interval_us: self.interval.as_micros() as i64,
+            seed: self.seed,
+            shape: self.shape,
+        };
+        let readings = u128::from(schedule.ticks()) * self.assets as u128;
+        if readings > MOST_READINGS {
+            return Err(PlanError::Readings(readings));
+        }
+        Ok(schedule)
+    }
+}
+
+impl Schedule {
+    /// The first instant, in microseconds since the epoch.
+    pub fn start_us(&self) -> i64 {
+        i64::from(day_from_date(self.start)) * MICROS_PER_DAY
+    }
+
+    /// The first instant after, in microseconds since the epoch.
+    pub fn end_us(&self) -> i64 {
+        self.start_us() + i64::from(self.days) * MICROS_PER_DAY
+    }
+
+    /// How many ticks there are: the readings that an asset without faults has.
+    pub fn ticks(&self) -> u64 {
+        ((self.end_us() - self.start_us()) as u64).div_ceil(self.interval_us as u64)
+    }
+}
+
+fn first_date() -> NaiveDate {
+    NaiveDate::from_ymd_opt(1, 1, 1).unwrap_or(NaiveDate::MIN)
+}
+
+fn last_date() -> NaiveDate {
+    NaiveDate::from_ymd_opt(9999, 12, 31).unwrap_or(NaiveDate::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            assets: 3,
+            days: 2,
+            start: NaiveDate::from_ymd_opt(2026, 1, 1),
+            interval: Duration::from_secs(10),
+            seed: 1,
+            shape: Shape::Clean,
+        }
+    }
+
+    #[test]
+    fn intervals_are_read_as_people_write_them() {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("1m", 60_000),
+            (" 2 h ", 7_200_000),
+        ] {
+            assert_eq!(
+                parse_interval(text).unwrap(),
+                Duration::from_millis(millis),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "10",
+            "s",
+            "0s",
+            "-10s",
+            "1.5s",
+            "10 parsecs",
+            "99999999999999999999s",
+            "9999999999999999999h",
+        ] {
+            let error = parse_interval(text).unwrap_err().to_string();
+            assert!(
+                error.contains("such as 500ms, 10s, 1m or 1h"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_plan_that_makes_no_sense_says_why() {
+        let check = |plan: Plan, said: &str| {
+            let error = plan.schedule().unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        };
+        check(
+            Plan {
+                assets: 0,
+                ..plan()
+            },
+            "give from 1 to 100000",
+        );
+        check(
+            Plan {
+                assets: usize::MAX,
+                ..plan()
+            },
+            "give from 1 to 100000",
+        );
+        check(Plan { days: 0, ..plan() }, "at least 1");
+        check(
+            Plan {
+                interval: Duration::ZERO,
+                ..plan()
+            },
+            "from 1ms",
+        );
+        check(
+            Plan {
+                interval: Duration::MAX,
+                ..plan()
+            },
+            "from 1ms",
+        );
+        check(
+            Plan {
+                start: NaiveDate::from_ymd_opt(9999, 12, 31),
+                ..plan()
+            },
+            "leave the years 1 to 9999",
+        );
+        check(
+            Plan {
+                start: NaiveDate::from_ymd_opt(0, 12, 31),
+                ..plan()
+            },
+            "leave the years 1 to 9999",
+        );
+        check(
+            Plan {
+                start: Some(NaiveDate::MAX),
+                days: u32::MAX,
+                ..plan()
+            },
+            "leave the years 1 to 9999",
+        );
+        check(
+            Plan {
+                start: None,
+                days: u32::MAX,
+                ..plan()
+            },
+            "before the year 1",
+        );
+        let long = Plan {
+            assets: 100_000,
+            days: 100_000,
+            interval: Duration::from_millis(1),
+            ..plan()
+        };
+        check(
+            Plan {
+                start: NaiveDate::from_ymd_opt(1, 1, 1),
+                ..long
+            },
+            "give fewer assets",
+        );
+    }
+
+    #[test]
+    fn the_last_day_of_the_calendar_can_be_simulated() {
+        let schedule = Plan {
+            days: 1,
+            start: NaiveDate::from_ymd_opt(9999, 12, 31),
+            ..plan()
+        }
+        .schedule()
+        .unwrap();
+        assert_eq!(schedule.ticks(), 8_640);
+        let default = Plan {
+            start: None,
+            ..plan()
+        }
+        .schedule()
+        .unwrap();
+        assert_eq!(default.start + Days::new(2), clock::now().date_naive());
+    }
+
+    #[test]
+    fn an_interval_that_does_not_divide_the_day_ends_with_the_last_tick_inside() {
+        let schedule = Plan {
+            interval: Duration::from_secs(7 * 3_600),
+            ..plan()
+        }
+        .schedule()
+        .unwrap();
+        assert_eq!(schedule.ticks(), 7); // 0, 7, …, 42 of 48 hours
+    }
+}

@@ -1,0 +1,262 @@
+//! Writes sensors' readings as Parquet: columns `id`, `timestamp`, `value`, a file a sensor, and a
+//! second one where readings come late.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanBufferBuilder, DictionaryArray, Float64Array, Int32Array, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use object_store::path::Path;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, Encoding};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
+
+use super::SimulateError;
+use super::faults::{self, Fault, Ticks, late_file, main_file};
+use super::plan::Schedule;
+use super::plant::Sensor;
+use super::readings::{Readings, Rows};
+use super::upload::Upload;
+use crate::lake::Store;
+
+/// Rows of a row group: enough for good encoding, and all that is held of a file.
+const ROW_GROUP: usize = 262_144;
+/// Rows that are made between two visits to the store: a few milliseconds' work.
+const BURST: usize = 98_304;
+
+/// A file that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Below the lake.
+    pub file: String,
+    pub readings: u64,
+    pub bytes: u64,
+    pub late: bool,
+}
+
+/// How many rows a sensor's files will have together.
+pub(super) fn rows_planned(schedule: &Schedule, faults: &[Fault]) -> u64 {
+    schedule
+        .ticks()
+        .saturating_add_signed(faults.iter().map(Fault::extra_rows).sum())
+}
+
+/// Writes the files of one sensor. `written` is told of rows as they are made.
+pub(super) async fn write(
+    sensor: &Sensor,
+    index: usize,
+    schedule: &Schedule,
+    lake: &Store,
+    written: impl Fn(u64),
+) -> Result<Vec<Written>, SimulateError> {
+    let faults = faults::plan(sensor, index, schedule);
+    let late = faults.iter().any(Fault::is_late);
+    let id = sensor.id.to_string();
+    let readings = Readings::new(sensor, Ticks::new(sensor, schedule), faults, schedule);
+    let mut maker = Maker {
+        readings,
+        main: FileMaker::new(&id, main_file(&sensor.tag))?,
+        late: late
+            .then(|| FileMaker::new(&id, late_file(&sensor.tag)))
+            .transpose()?,
+    };
+    let upload = |file: String| Upload::new(lake.objects(), Path::from(file));
+    let mut main_upload = upload(main_file(&sensor.tag));
+    let mut late_upload = late.then(|| upload(late_file(&sensor.tag)));
+    loop {
+        // The work is the processor's, so it goes where it does not hold up others' waiting.
+        let burst;
+        (maker, burst) = tokio::task::spawn_blocking(move || {
+            let burst = maker.burst();
+            (maker, burst)
+        })
+        .await
+        .map_err(SimulateError::Worker)?;
+        let burst = burst?;
+        written(burst.rows);
+        main_upload.put(burst.main).await?;
+        if let Some(upload) = &mut late_upload {
+            upload.put(burst.late).await?;
+        }
+        if !burst.more {
+            break;
+        }
+    }
+    let bytes = main_upload.finish().await?;
+    let mut files = vec![Written {
+        file: maker.main.file,
+        readings: maker.main.rows,
+        bytes,
+        late: false,
+    }];
+    // After the main file: the later file wins where both have a reading.
+    if let (Some(upload), Some(late)) = (late_upload, maker.late) {
+        let bytes = upload.finish().await?;
+        files.push(Written {
+            file: late.file,
+            readings: late.rows,
+            bytes,
+            late: true,
+        });
+    }
+    Ok(files)
+}
+
+/// Makes the bytes of a sensor's files.
+struct Maker {
+    readings: Readings,
+    main: FileMaker,
+    late: Option<FileMaker>,
+}
+
+/// Bytes that were made at a time, to be appended to the files.
+struct Burst {
+    main: Bytes,
+    late: Bytes,
+    rows: u64,
+    more: bool,
+}
+
+impl Maker {
+    fn burst(&mut self) -> Result<Burst, SimulateError> {
+        let (mut rows, mut more) = (0, true);
+        while more && rows < BURST {
+            let (mut main, mut late) = (Rows::default(), Rows::default());
+            more = self.readings.next_chunk(&mut main, &mut late);
+            rows += main.len() + late.len();
+            self.main.write(main)?;
+            if let Some(file) = &mut self.late {
+                file.write(late)?;
+            }
+        }
+        let last = !more;
+        let late = self
+            .late
+            .as_mut()
+            .map_or(Ok(Bytes::new()), |file| file.take(last))?;
+        Ok(Burst {
+            main: self.main.take(last)?,
+            late,
+            rows: rows as u64,
+            more,
+        })
+    }
+}
+
+/// Makes the bytes of one file.
+struct FileMaker {
+    writer: ArrowWriter<Vec<u8>>,
+    schema: SchemaRef,
+    id: ArrayRef,
+    file: String,
+    rows: u64,
+}
+
+impl FileMaker {
+    fn new(id: &str, file: String) -> Result<Self, SimulateError> {
+        // For Arrow the id is a dictionary with one entry, so that it is not copied for each row. The
+        // file says nothing of that (`skip_arrow_metadata`): readers see an ordinary string.
+        let schema = Arc::new(Schema::new(vec![
+            Field::new(
+                "id",
+                DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+                false,
+            ),
+            Field::new(
+                "timestamp",
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+                false,
+            ),
+            Field::new("value", DataType::Float64, true),
+        ]));
+        let column = |name: &str| ColumnPath::from(name);
+        let properties = WriterProperties::builder()
+            // Of the form that readers parse; the library's own would change the bytes with each update.
+            .set_created_by(concat!("plantlake version ", env!("CARGO_PKG_VERSION")).to_owned())
+            .set_max_row_group_row_count(Some(ROW_GROUP))
+            .set_compression(Compression::SNAPPY)
+            .set_column_dictionary_enabled(column("timestamp"), false)
+            .set_column_encoding(column("timestamp"), Encoding::DELTA_BINARY_PACKED)
+            // Packed deltas have nothing left that Snappy could find.
+            .set_column_compression(column("timestamp"), Compression::UNCOMPRESSED)
+            .set_column_dictionary_enabled(column("value"), false)
+            .build();
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties)
+            .with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&schema), options)
+            .map_err(|source| SimulateError::Encode {
+                file: file.clone(),
+                source,
+            })?;
+        Ok(Self {
+            writer,
+            schema,
+            id: Arc::new(StringArray::from(vec![id])),
+            file,
+            rows: 0,
+        })
+    }
+
+    fn write(&mut self, rows: Rows) -> Result<(), SimulateError> {
+        if rows.len() == 0 {
+            return Ok(());
+        }
+        self.rows += rows.len() as u64;
+        self.encode(rows).map_err(|source| SimulateError::Encode {
+            file: self.file.clone(),
+            source,
+        })
+    }
+
+    fn encode(&mut self, rows: Rows) -> Result<(), ParquetError> {
+        let count = rows.len();
+        let arrow = |error: ArrowError| ParquetError::from(error);
+        let keys = Int32Array::new(ScalarBuffer::from(vec![0; count]), None);
+        let id =
+            DictionaryArray::<Int32Type>::try_new(keys, Arc::clone(&self.id)).map_err(arrow)?;
+        let timestamp = TimestampMicrosecondArray::from(rows.timestamps).with_timezone("UTC");
+        let value =
+            Float64Array::try_new(rows.values.into(), nulls(count, &rows.nulls)).map_err(arrow)?;
+        let batch = RecordBatch::try_new(
+            Arc::clone(&self.schema),
+            vec![Arc::new(id), Arc::new(timestamp), Arc::new(value)],
+        )
+        .map_err(arrow)?;
+        self.writer.write(&batch)
+    }
+
+    /// The bytes that were made since the last call; all that are left if it is the `last`.
+    fn take(&mut self, last: bool) -> Result<Bytes, SimulateError> {
+        if last {
+            self.writer
+                .finish()
+                .map_err(|source| SimulateError::Encode {
+                    file: self.file.clone(),
+                    source,
+                })?;
+        }
+        Ok(std::mem::take(self.writer.inner_mut()).into())
+    }
+}
+
+fn nulls(count: usize, at: &[usize]) -> Option<NullBuffer> {
+    if at.is_empty() {
+        return None;
+    }
+    let mut valid = BooleanBufferBuilder::new(count);
+    valid.append_n(count, true);
+    for &row in at {
+        valid.set_bit(row, false);
+    }
+    Some(NullBuffer::new(valid.finish()))
+}

@@ -1,0 +1,307 @@
+//! A sensor's values without faults: the daily cycle, the noise, the set points and the sensor's steps.
+
+use std::f64::consts::TAU;
+
+use fastrand::Rng;
+
+use super::equipment::{Behaviour, SensorTemplate};
+use super::plan::{Schedule, Shape};
+use super::random::{gauss, generator};
+
+const DAY_S: f64 = 86_400.0;
+/// Seconds from one change of the set point to the next, on average.
+const BETWEEN_SET_POINTS_S: f64 = 12.0 * 3_600.0;
+/// Seconds in which the process makes most of the way to a new set point.
+const TO_SET_POINT_S: f64 = 300.0;
+/// Seconds that a valve stays open or closed, on average.
+const BETWEEN_STATES_S: f64 = 5.0 * 3_600.0;
+/// How far a set point may be from the normal one, as a part of the range.
+const SET_POINT_SPREAD: f64 = 0.04;
+
+/// Makes the values of one sensor, tick by tick.
+#[derive(Debug)]
+pub(super) struct Signal {
+    rng: Rng,
+    template: &'static SensorTemplate,
+    shape: Shape,
+    interval_s: f64,
+    start_s: f64,
+    /// Where it is on an average day.
+    normal: f64,
+    /// The second of the day at which the cycle goes up through its middle.
+    phase_s: f64,
+    /// What the noise keeps from one tick to the next, and what is added.
+    keeps: f64,
+    adds: f64,
+    noise: f64,
+    /// Where the process is told to be, and where that has brought it.
+    set_point: f64,
+    reached: f64,
+    approach: f64,
+    next_change: u64,
+    /// What a stepped sensor shows until the tick `held_until`.
+    held: f64,
+    held_until: u64,
+}
+
+impl Signal {
+    pub fn new(template: &'static SensorTemplate, key: u64, schedule: &Schedule) -> Self {
+        let mut rng = generator(key, "signal");
+        let interval_s = schedule.interval_us as f64 / 1e6;
+        let span = template.high - template.low;
+        // Two sensors of a kind are alike, not the same.
+        let normal = (template.normal + span * 0.03 * (rng.f64() - 0.5))
+            .clamp(template.low + span * 0.02, template.high - span * 0.02);
+        let keeps = (-interval_s / template.memory_s).exp();
+        let mut signal = Self {
+            template,
+            shape: schedule.shape,
+            interval_s,
+            start_s: (schedule.start_us() as f64) / 1e6,
+            normal,
+            // Warmest in the afternoon, by and large.
+            phase_s: (8.0 + 2.0 * rng.f64()) * 3_600.0,
+            keeps,
+            adds: template.noise * (1.0 - keeps * keeps).sqrt(),
+            noise: template.noise * gauss(&mut rng),
+            set_point: normal,
+            reached: normal,
+            approach: 1.0 - (-interval_s / TO_SET_POINT_S).exp(),
+            next_change: 0,
+            held: template.high,
+            held_until: 0,
+            rng,
+        };
+        signal.next_change = signal.ticks_until(BETWEEN_SET_POINTS_S);
+        signal
+    }
+
+    /// The values of the ticks from `first` on, as many as `out` has room for. To be called in order.
+    pub fn fill(&mut self, first: u64, out: &mut [f64]) {
+        match (self.shape, self.template.behaviour) {
+            (_, Behaviour::TwoState) => self.fill_states(first, out),
+            (Shape::Clean, _) => self.fill_clean(first, out),
+            (Shape::Realistic, Behaviour::Continuous) => {
+                self.fill_process(first, out);
+                for value in out {
+                    *value = self.shown(*value);
+                }
+            }
+            (Shape::Realistic, Behaviour::Held(seconds)) => {
+                self.fill_process(first, out);
+                self.hold(first, out, seconds);
+            }
+        }
+    }
+
+    /// What the sensor shows for `value`: within its range, in whole steps of its resolution.
+    #[inline]
+    pub fn shown(&self, value: f64) -> f64 {
+        let value = value.clamp(self.template.low, self.template.high);
+        to_step(value, self.template.steps_per_unit)
+    }
+
+    /// What a spike of `off` makes of `value`: away from the nearer end of the range, so that it is
+    /// always seen.
+    pub fn spiked(&self, value: f64, off: f64) -> f64 {
+        let up = value < (self.template.low + self.template.high) / 2.0;
+        self.shown(if up { value + off } else { value - off })
+    }
+
+    /// The value one step of the resolution away from `value`.
+    pub fn neighbour(&self, value: f64) -> f64 {
+        let step = 1.0 / self.template.steps_per_unit;
+        self.shown(if value + step <= self.template.high {
+            value + step
+        } else {
+            value - step
+        })
+    }
+
+    fn fill_clean(&mut self, first: u64, out: &mut [f64]) {
+        let noise = self.template.noise;
+        let mut cycle = self.cycle(first);
+        for value in out {
+            *value = self.normal + cycle.next() + noise * gauss(&mut self.rng);
+        }
+    }
+
+    fn fill_process(&mut self, first: u64, out: &mut [f64]) {
+        let mut cycle = self.cycle(first);
+        let mut done = 0;
+        while done < out.len() {
+            let tick = first + done as u64;
+            if tick >= self.next_change {
+                let span = self.template.high - self.template.low;
+                self.set_point =
+                    self.normal + span * SET_POINT_SPREAD * (2.0 * self.rng.f64() - 1.0);
+                self.next_change = tick + self.ticks_until(BETWEEN_SET_POINTS_S);
+            }
+            let until = (self.next_change - first).min(out.len() as u64) as usize;
+            // Locals, so that the loop keeps them in registers.
+            let (mut reached, mut noise) = (self.reached, self.noise);
+            for value in &mut out[done..until] {
+                reached += self.approach * (self.set_point - reached);
+                noise = noise * self.keeps + self.adds * gauss(&mut self.rng);
+                *value = reached + cycle.next() + noise;
+            }
+            (self.reached, self.noise) = (reached, noise);
+            done = until;
+        }
+    }
+
+    fn fill_states(&mut self, first: u64, out: &mut [f64]) {
+        for (tick, value) in (first..).zip(out) {
+            if tick >= self.held_until {
+                self.held_until = tick + self.ticks_until(BETWEEN_STATES_S);
+                // The first state is drawn, then they take turns.
+                let open = if tick == 0 {
+                    self.rng.bool()
+                } else {
+                    self.held == self.template.low
+                };
+                self.held = if open {
+                    self.template.high
+                } else {
+                    self.template.low
+                };
+            }
+            *value = self.held;
+        }
+    }
+
+    fn hold(&mut self, first: u64, out: &mut [f64], seconds: f64) {
+        let every = ((seconds / self.interval_s).round() as u64).max(1);
+        for (tick, value) in (first..).zip(out) {
+            if tick >= self.held_until {
+                self.held_until = tick + every;
+                self.held = self.shown(*value);
+            }
+            *value = self.held;
+        }
+    }
+
+    /// A random number of ticks, at least one: exponential, so that changes come independently.
+    fn ticks_until(&mut self, mean_s: f64) -> u64 {
+        let seconds = -mean_s * (1.0 - self.rng.f64()).ln();
+        (seconds / self.interval_s) as u64 + 1
+    }
+
+    /// The daily cycle from a tick on: found anew by `sin_cos`, then turned on tick by tick.
+    fn cycle(&self, first: u64) -> Cycle {
+        let second =
+            (self.start_s + first as f64 * self.interval_s - self.phase_s).rem_euclid(DAY_S);
+        let (sin, cos) = (TAU * second / DAY_S).sin_cos();
+        let (turn_sin, turn_cos) = (TAU * self.interval_s / DAY_S).sin_cos();
+        Cycle {
+            sin: sin * self.template.swing,
+            cos: cos * self.template.swing,
+            turn_sin,
+            turn_cos,
+        }
+    }
+}
+
+/// A sine wave as a point that turns on a circle: four multiplications a tick. Its error after the
+/// few ten thousand ticks of a chunk is of the order of 1e-12.
+struct Cycle {
+    sin: f64,
+    cos: f64,
+    turn_sin: f64,
+    turn_cos: f64,
+}
+
+impl Cycle {
+    #[inline]
+    fn next(&mut self) -> f64 {
+        let now = self.sin;
+        (self.sin, self.cos) = (
+            self.sin * self.turn_cos + self.cos * self.turn_sin,
+            self.cos * self.turn_cos - self.sin * self.turn_sin,
+        );
+        now
+    }
+}
+
+/// The nearest multiple of `1 / steps_per_unit`: the double nearest to the decimal number.
+#[inline]
+fn to_step(value: f64, steps_per_unit: f64) -> f64 {
+    // Adding and taking away 1.5 × 2^52 rounds to a whole number; `round` is a call into libm here.
+    const ROUNDER: f64 = 6_755_399_441_055_744.0;
+    ((value * steps_per_unit + ROUNDER) - ROUNDER) / steps_per_unit
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::NaiveDate;
+
+    use super::super::plan::Plan;
+    use super::super::units::UNITS;
+    use super::*;
+
+    fn schedule(shape: Shape) -> Schedule {
+        Plan {
+            assets: 1,
+            days: 3,
+            start: NaiveDate::from_ymd_opt(2026, 3, 1),
+            interval: Duration::from_secs(10),
+            seed: 1,
+            shape,
+        }
+        .schedule()
+        .unwrap()
+    }
+
+    #[test]
+    fn values_are_rounded_to_decimal_steps() {
+        for (value, steps, expected) in [
+            (0.34, 10.0, 0.3),
+            (-7.76, 10.0, -7.8),
+            (1.23456, 100.0, 1.23),
+            (2.6, 1.0, 3.0),
+        ] {
+            assert_eq!(to_step(value, steps), expected);
+        }
+    }
+
+    #[test]
+    fn every_sensor_stays_in_its_range_and_on_its_steps_and_moves() {
+        for template in UNITS
+            .iter()
+            .flat_map(|unit| unit.equipment)
+            .flat_map(|equipment| equipment.sensors)
+        {
+            let mut values = vec![0.0; 3 * 8_640];
+            Signal::new(template, 9, &schedule(Shape::Realistic)).fill(0, &mut values);
+            for &value in &values {
+                assert!(
+                    (template.low..=template.high).contains(&value),
+                    "{template:?}: {value}"
+                );
+                let steps = value * template.steps_per_unit;
+                assert!(
+                    (steps - steps.round()).abs() < 1e-6,
+                    "{template:?}: {value}"
+                );
+            }
+            assert!(
+                values.iter().any(|value| *value != values[0]),
+                "{template:?} never moves"
+            );
+        }
+    }
+
+    #[test]
+    fn the_cut_into_chunks_changes_no_more_than_rounding() {
+        let template = &UNITS[0].equipment[0].sensors[1];
+        let (mut whole, mut parts) = (vec![0.0; 9_000], vec![0.0; 9_000]);
+        Signal::new(template, 3, &schedule(Shape::Clean)).fill(0, &mut whole);
+        let mut signal = Signal::new(template, 3, &schedule(Shape::Clean));
+        let (a, b) = parts.split_at_mut(1_234);
+        signal.fill(0, a);
+        signal.fill(1_234, b);
+        assert!(whole.iter().zip(&parts).all(|(a, b)| (a - b).abs() < 1e-9));
+    }
+}
