@@ -19,4 +19,5 @@ pub mod clock;
 pub mod config;
 pub mod lake;
 pub mod model;
+pub mod resample;
 pub mod simulate;

@@ -18,7 +18,12 @@ pub struct Cell {
 impl Cell {
     /// All assets on the dates `first..=last`.
     pub const fn days(first: Day, last: Day) -> Self {
-        Self { first, last, from_asset: None, to_asset: None }
+        Self {
+            first,
+            last,
+            from_asset: None,
+            to_asset: None,
+        }
     }
 
     /// The time that the cell covers.
@@ -28,7 +33,8 @@ impl Cell {
 
     /// Whether the cell has this asset.
     pub fn has_asset(&self, asset: AssetId) -> bool {
-        self.from_asset.is_none_or(|from| from <= asset) && self.to_asset.is_none_or(|to| asset < to)
+        self.from_asset.is_none_or(|from| from <= asset)
+            && self.to_asset.is_none_or(|to| asset < to)
     }
 
     /// How many dates the cell covers.
@@ -41,12 +47,31 @@ impl Cell {
     pub fn split(&self, median_asset: Option<AssetId>) -> Option<(Self, Self)> {
         if self.last > self.first {
             let middle = self.first + (self.last - self.first) / 2;
-            return Some((Self { last: middle, ..*self }, Self { first: middle + 1, ..*self }));
+            return Some((
+                Self {
+                    last: middle,
+                    ..*self
+                },
+                Self {
+                    first: middle + 1,
+                    ..*self
+                },
+            ));
         }
         let middle = median_asset?;
-        let inside = self.from_asset.is_none_or(|from| from < middle) && self.to_asset.is_none_or(|to| middle < to);
+        let inside = self.from_asset.is_none_or(|from| from < middle)
+            && self.to_asset.is_none_or(|to| middle < to);
         inside.then(|| {
-            (Self { to_asset: Some(middle), ..*self }, Self { from_asset: Some(middle), ..*self })
+            (
+                Self {
+                    to_asset: Some(middle),
+                    ..*self
+                },
+                Self {
+                    from_asset: Some(middle),
+                    ..*self
+                },
+            )
         })
     }
 }

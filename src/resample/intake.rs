@@ -95,13 +95,26 @@ impl<'a> Intake<'a> {
     pub fn wants_sorting(&self) -> bool {
         self.waiting.is_none()
             && self.valid > 1_024
-            && self.series.iter().map(|(_, series)| series.disorder()).sum::<u64>() * DISORDER_WORTH_SORTING > self.valid
+            && self
+                .series
+                .iter()
+                .map(|(_, series)| series.disorder())
+                .sum::<u64>()
+                * DISORDER_WORTH_SORTING
+                > self.valid
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let waiting = self.waiting.as_ref().map_or(0, |(waiting, _)| waiting.capacity() * size_of::<Waiting>() * 3 / 2);
-        waiting + self.series.iter().map(|(_, series)| series.bytes() + size_of::<Series>()).sum::<usize>()
+        let waiting = self.waiting.as_ref().map_or(0, |(waiting, _)| {
+            waiting.capacity() * size_of::<Waiting>() * 3 / 2
+        });
+        waiting
+            + self
+                .series
+                .iter()
+                .map(|(_, series)| series.bytes() + size_of::<Series>())
+                .sum::<usize>()
     }
 
     /// Takes a batch of the schema [`READINGS`](super::schema::READINGS).
@@ -116,7 +129,11 @@ impl<'a> Intake<'a> {
             let mut from = 0;
             while from < keys.len() {
                 let run = run_length(&keys[from..]);
-                self.push_run(keys[from] as usize, &times.values()[from..from + run], &values.values()[from..from + run]);
+                self.push_run(
+                    keys[from] as usize,
+                    &times.values()[from..from + run],
+                    &values.values()[from..from + run],
+                );
                 from += run;
             }
             return;
@@ -131,13 +148,21 @@ impl<'a> Intake<'a> {
 
     /// Learns the dictionary of a batch; the batches of a column chunk usually share one.
     fn map(&mut self, dictionary: &ArrayRef) {
-        if self.mapped.as_ref().is_some_and(|mapped| mapped.to_data().ptr_eq(&dictionary.to_data())) {
+        if self
+            .mapped
+            .as_ref()
+            .is_some_and(|mapped| mapped.to_data().ptr_eq(&dictionary.to_data()))
+        {
             return;
         }
         self.mapping.clear();
         let texts = dictionary.as_string::<i32>();
         for row in 0..texts.len() {
-            let asset = if texts.is_valid(row) { AssetId::parse(texts.value(row)).ok() } else { None };
+            let asset = if texts.is_valid(row) {
+                AssetId::parse(texts.value(row)).ok()
+            } else {
+                None
+            };
             let slot = match asset {
                 None => Slot::Malformed,
                 Some(asset) if !self.cell.has_asset(asset) => Slot::Elsewhere,
@@ -192,7 +217,9 @@ impl<'a> Intake<'a> {
             }
             return;
         }
-        let Some(time) = time.filter(|&time| self.window.contains(time)) else { return };
+        let Some(time) = time.filter(|&time| self.window.contains(time)) else {
+            return;
+        };
         let slot = key.map(|key| self.mapping[key]);
         let reason = match (slot, value) {
             (None, _) => Reason::NullId,
@@ -208,7 +235,8 @@ impl<'a> Intake<'a> {
             }
         };
         // Readings without an asset are in every asset range of the date: the first one counts them.
-        let first_range = !matches!(reason, Reason::NullId | Reason::MalformedId) || self.cell.from_asset.is_none();
+        let first_range = !matches!(reason, Reason::NullId | Reason::MalformedId)
+            || self.cell.from_asset.is_none();
         if first_range && self.task.count_dates.contains(day_of(time)) {
             self.left_out.add(reason, 1);
         }
@@ -225,7 +253,11 @@ impl<'a> Intake<'a> {
             }
             return;
         };
-        waiting.extend(times.iter().zip(values).map(|(&time, &value)| Waiting { slot, time, value }));
+        waiting.extend(times.iter().zip(values).map(|(&time, &value)| Waiting {
+            slot,
+            time,
+            value,
+        }));
         if waiting.len() >= *limit {
             self.settle();
         }
@@ -233,10 +265,14 @@ impl<'a> Intake<'a> {
 
     /// Sorts what waits and reduces it. The sort is stable, so of equal times the last row wins.
     fn settle(&mut self) {
-        let Some((waiting, _)) = self.waiting.as_mut() else { return };
+        let Some((waiting, _)) = self.waiting.as_mut() else {
+            return;
+        };
         waiting.sort_by_key(|reading| (reading.slot, reading.time));
         for reading in waiting.iter() {
-            self.series[reading.slot as usize].1.push(reading.time, reading.value);
+            self.series[reading.slot as usize]
+                .1
+                .push(reading.time, reading.value);
         }
         waiting.clear();
     }
@@ -244,9 +280,14 @@ impl<'a> Intake<'a> {
     /// Ends the file.
     pub fn finish(mut self) -> FileMinutes {
         self.settle();
-        let assets = self.series.into_iter().map(|(asset, series)| (asset, series.finish()));
+        let assets = self
+            .series
+            .into_iter()
+            .map(|(asset, series)| (asset, series.finish()));
         FileMinutes {
-            assets: assets.filter(|(_, minutes)| !minutes.rows.is_empty() || !minutes.contested.is_empty()).collect(),
+            assets: assets
+                .filter(|(_, minutes)| !minutes.rows.is_empty() || !minutes.contested.is_empty())
+                .collect(),
             left_out: self.left_out,
             valid: self.valid,
         }
@@ -260,22 +301,38 @@ fn run_length(keys: &[i32]) -> usize {
     let first = keys[0];
     let mut from = 0;
     // Whole blocks first: the comparison of a block has no exit and runs in vector registers.
-    while from + STEP <= keys.len() && keys[from..from + STEP].iter().fold(0, |differ, &key| differ | (key ^ first)) == 0 {
+    while from + STEP <= keys.len()
+        && keys[from..from + STEP]
+            .iter()
+            .fold(0, |differ, &key| differ | (key ^ first))
+            == 0
+    {
         from += STEP;
     }
-    from + keys[from..].iter().position(|&key| key != first).unwrap_or(keys.len() - from)
+    from + keys[from..]
+        .iter()
+        .position(|&key| key != first)
+        .unwrap_or(keys.len() - from)
 }
 
 #[inline]
 fn strictly_increasing(times: &[i64]) -> bool {
-    times.chunks(1_024).all(|chunk| chunk.iter().zip(&chunk[1..]).fold(true, |sorted, (a, b)| sorted & (a < b)))
-        && (1_024..times.len()).step_by(1_024).all(|at| times[at - 1] < times[at])
+    times.chunks(1_024).all(|chunk| {
+        chunk
+            .iter()
+            .zip(&chunk[1..])
+            .fold(true, |sorted, (a, b)| sorted & (a < b))
+    }) && (1_024..times.len())
+        .step_by(1_024)
+        .all(|at| times[at - 1] < times[at])
 }
 
 #[inline]
 fn all_finite(values: &[f64]) -> bool {
     const EXPONENT: u64 = 0x7ff0_0000_0000_0000;
-    values.iter().fold(true, |finite, value| finite & (value.to_bits() & EXPONENT != EXPONENT))
+    values.iter().fold(true, |finite, value| {
+        finite & (value.to_bits() & EXPONENT != EXPONENT)
+    })
 }
 
 #[cfg(test)]

@@ -73,7 +73,10 @@ impl LeftOut {
 
     /// The reasons that occurred, with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
-        Reason::ALL.into_iter().zip(self.0).filter(|&(_, count)| count > 0)
+        Reason::ALL
+            .into_iter()
+            .zip(self.0)
+            .filter(|&(_, count)| count > 0)
     }
 }
 

@@ -23,7 +23,8 @@ pub static READINGS: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// The columns that every rollup table has, without its partition column.
-pub static ROLLUP: LazyLock<SchemaRef> = LazyLock::new(|| Arc::new(Schema::new(rollup_fields(asset_text()))));
+pub static ROLLUP: LazyLock<SchemaRef> =
+    LazyLock::new(|| Arc::new(Schema::new(rollup_fields(asset_text()))));
 
 /// What the operator gives: `part` (which output file the row belongs to), `resolution` (0 minute, 1 hour,
 /// 2 day), then the columns of [`ROLLUP`].
@@ -43,7 +44,9 @@ fn rollup_fields(asset: DataType) -> Vec<Field> {
         Field::new("value", DataType::Float64, false),
         Field::new("count", DataType::Int64, false),
     ];
-    fields.extend(["min", "max", "first", "last"].map(|name| Field::new(name, DataType::Float64, false)));
+    fields.extend(
+        ["min", "max", "first", "last"].map(|name| Field::new(name, DataType::Float64, false)),
+    );
     fields.push(Field::new("stddev", DataType::Float64, true));
     fields
 }

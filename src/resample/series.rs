@@ -52,7 +52,9 @@ pub struct Minutes {
 impl Series {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.rows.capacity() * size_of::<MinuteRow>() + self.values.capacity() * 8 + self.contested.capacity() * 4
+        self.rows.capacity() * size_of::<MinuteRow>()
+            + self.values.capacity() * 8
+            + self.contested.capacity() * 4
     }
 
     /// How many readings were earlier than the one before them.
@@ -90,7 +92,12 @@ impl Series {
                 self.rows.push(MinuteRow::of(minute, &values[from..to]));
             } else {
                 self.values.extend_from_slice(&values[from..]);
-                self.open = Some(Open { minute, end, last: times[to - 1], contested: false });
+                self.open = Some(Open {
+                    minute,
+                    end,
+                    last: times[to - 1],
+                    contested: false,
+                });
             }
             from = to;
         }
@@ -141,7 +148,12 @@ impl Series {
         }
         self.close();
         let minute = minute_of(time);
-        self.open = Some(Open { minute, end: (i64::from(minute) + 1) * MICROS_PER_MINUTE, last: time, contested: false });
+        self.open = Some(Open {
+            minute,
+            end: (i64::from(minute) + 1) * MICROS_PER_MINUTE,
+            last: time,
+            contested: false,
+        });
         self.values.push(value);
     }
 
@@ -158,7 +170,10 @@ impl Series {
     /// Ends the series.
     pub fn finish(mut self) -> Minutes {
         self.close();
-        Minutes { rows: self.rows, contested: self.contested }
+        Minutes {
+            rows: self.rows,
+            contested: self.contested,
+        }
     }
 }
 
@@ -169,13 +184,21 @@ mod tests {
     use super::*;
 
     fn rows(series: Series) -> Vec<(i32, u64, f64)> {
-        series.finish().rows.iter().map(|row| (row.minute, row.count(), row.summary().sum)).collect()
+        series
+            .finish()
+            .rows
+            .iter()
+            .map(|row| (row.minute, row.count(), row.summary().sum))
+            .collect()
     }
 
     #[test]
     fn a_reading_at_the_start_of_a_minute_belongs_to_it() {
         let mut series = Series::default();
-        series.push_sorted(&[0, 59_999_999, 60_000_000, 120_000_000], &[1.0, 2.0, 3.0, 4.0]);
+        series.push_sorted(
+            &[0, 59_999_999, 60_000_000, 120_000_000],
+            &[1.0, 2.0, 3.0, 4.0],
+        );
         assert_eq!(rows(series), [(0, 2, 3.0), (1, 1, 3.0), (2, 1, 4.0)]);
     }
 
@@ -186,7 +209,10 @@ mod tests {
         series.push(10, 2.0);
         series.push(11, 5.0);
         let minutes = series.finish();
-        assert_eq!((minutes.rows[0].count(), minutes.rows[0].summary().first), (2, 2.0));
+        assert_eq!(
+            (minutes.rows[0].count(), minutes.rows[0].summary().first),
+            (2, 2.0)
+        );
     }
 
     #[test]
@@ -198,7 +224,14 @@ mod tests {
         assert_eq!(series.disorder(), 2);
         let minutes = series.finish();
         assert_eq!(minutes.contested, [0]);
-        assert_eq!(minutes.rows.iter().map(|row| row.minute).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(
+            minutes
+                .rows
+                .iter()
+                .map(|row| row.minute)
+                .collect::<Vec<_>>(),
+            [1, 0]
+        );
     }
 
     proptest! {

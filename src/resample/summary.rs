@@ -41,7 +41,10 @@ impl MinuteRow {
     ///
     /// A pure function of the slice: the same readings give the same bits, however they arrived.
     pub fn of(minute: i32, values: &[f64]) -> Self {
-        let (first, last) = (values.first().copied().unwrap_or(f64::NAN), values.last().copied().unwrap_or(f64::NAN));
+        let (first, last) = (
+            values.first().copied().unwrap_or(f64::NAN),
+            values.last().copied().unwrap_or(f64::NAN),
+        );
         let (mut sum, mut lost) = (0.0_f64, 0.0_f64);
         let (mut min, mut max) = (first, first);
         for &value in values {
@@ -57,7 +60,16 @@ impl MinuteRow {
             let deviation = value - mean;
             squares += deviation * deviation;
         }
-        Self { minute, count: values.len() as u32, sum, squares, min, max, first, last }
+        Self {
+            minute,
+            count: values.len() as u32,
+            sum,
+            squares,
+            min,
+            max,
+            first,
+            last,
+        }
     }
 
     /// Distinct readings in the minute.
@@ -104,8 +116,16 @@ impl Summary {
             all.squares += part.squares + delta * delta * (n * m / (n + m));
             (all.sum, lost) = add_exactly(all.sum, lost, part.sum);
             all.count += part.count;
-            all.min = if part.min < all.min { part.min } else { all.min };
-            all.max = if part.max > all.max { part.max } else { all.max };
+            all.min = if part.min < all.min {
+                part.min
+            } else {
+                all.min
+            };
+            all.max = if part.max > all.max {
+                part.max
+            } else {
+                all.max
+            };
             all.last = part.last;
         }
         all.sum = settle(all.sum, lost);
@@ -142,7 +162,10 @@ mod tests {
     fn cancellation_does_not_eat_the_mean() {
         let row = MinuteRow::of(0, &[1e16, 1.0, -1e16]).summary();
         assert_eq!(row.mean(), 1.0 / 3.0);
-        assert_eq!((row.first, row.last, row.min, row.max), (1e16, -1e16, -1e16, 1e16));
+        assert_eq!(
+            (row.first, row.last, row.min, row.max),
+            (1e16, -1e16, -1e16, 1e16)
+        );
     }
 
     #[test]

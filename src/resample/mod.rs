@@ -1,0 +1,14 @@
+//! The operator that turns raw readings into rollups of all three resolutions in one pass: batches in,
+//! rollups out, no I/O.
+
+mod cell;
+mod intake;
+mod left_out;
+pub mod schema;
+mod series;
+mod summary;
+
+pub use cell::Cell;
+pub use intake::{FileMinutes, FileTask, Intake};
+pub use left_out::{LeftOut, Reason};
+pub use summary::{MinuteRow, Summary};
