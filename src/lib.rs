@@ -17,6 +17,8 @@ pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod engine;
+pub mod jobs;
 pub mod lake;
 pub mod model;
 pub mod resample;

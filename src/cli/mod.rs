@@ -4,10 +4,15 @@
 //! takes three lines here: `mod`, a variant of `Command` and an arm in [`run`].
 
 mod config;
+mod demo;
 mod exit;
 mod interrupt;
 mod logging;
 pub mod output;
+mod query;
+mod resample;
+mod simulate;
+mod status;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -44,6 +49,16 @@ pub struct Invocation {
 /// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Simulate a small plant, resample it, and show an hour of it
+    Demo(demo::DemoArgs),
+    /// Make a believable chemical plant: its catalog, and raw readings with known faults
+    Simulate(simulate::Args),
+    /// Bring the tables of averages up to date with the raw files
+    Resample(resample::ResampleArgs),
+    /// Show raw files, tables and last runs
+    Status(status::StatusArgs),
+    /// Run read-only SQL on the tables
+    Query(query::QueryArgs),
     /// Show the settings in force and where each came from
     Config(config::ConfigArgs),
 }
@@ -52,6 +67,11 @@ enum Command {
 pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
     let global = invocation.global;
     match invocation.command {
+        Command::Demo(args) => dispatch(args, global).await,
+        Command::Simulate(args) => dispatch(args, global).await,
+        Command::Resample(args) => dispatch(args, global).await,
+        Command::Status(args) => dispatch(args, global).await,
+        Command::Query(args) => dispatch(args, global).await,
         Command::Config(args) => dispatch(args, global).await,
     }
 }

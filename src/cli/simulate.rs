@@ -2,13 +2,16 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::NaiveDate;
 
-use super::progress::Reporter;
+use super::output::{Terminal, Unit, human};
+use super::{Context, Exit, RunCommand};
+use crate::config::Settings;
 use crate::lake::Store;
-use crate::simulate::{Plan, PlanError, Shape, SimulateError, Summary, parse_interval, simulate};
+use crate::simulate::{Plan, PlanError, Shape, Summary, parse_interval, simulate};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -93,9 +96,6 @@ pub enum ShapeArg {
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateCommandError {
-    /// The simulation failed.
-    #[error(transparent)]
-    Simulate(#[from] SimulateError),
     /// The summary cannot be printed.
     #[error("the plant was simulated, but its summary cannot be printed")]
     Print(#[source] std::io::Error),
@@ -122,21 +122,37 @@ impl Args {
     }
 }
 
-/// Simulates, and prints the summary to `out`.
-pub async fn run(
-    args: &Args,
-    lake: &Store,
-    catalog: &Path,
-    reporter: &dyn Reporter,
-    out: &mut (dyn Write + Send),
-) -> Result<(), SimulateCommandError> {
-    let result = simulate(&args.plan(), lake, catalog, |progress| {
-        reporter.report(progress.readings, progress.readings_total)
+impl RunCommand for Args {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let settings = &context.settings;
+        let lake = Store::open(&settings.lake, settings.storage.options())?;
+        make(&self.plan(), self.json, &lake, settings, &context.terminal).await?;
+        Ok(Exit::Success)
+    }
+}
+
+/// Simulates with a progress bar, and prints the summary.
+pub(super) async fn make(plan: &Plan, json: bool, lake: &Store, settings: &Settings, terminal: &Terminal) -> anyhow::Result<()> {
+    let bar = terminal.progress("simulate", Unit::Count("readings"), None);
+    let reported = AtomicU64::new(0);
+    let summary = simulate(plan, lake, &settings.catalog, |progress| {
+        bar.set_total(progress.readings_total);
+        // Tasks report out of turn: only what is new moves the bar.
+        let before = reported.fetch_max(progress.readings, Ordering::Relaxed);
+        bar.add(progress.readings.saturating_sub(before));
     })
     .await;
     // Before anything is printed, be it an error: a bar would be drawn over it.
-    reporter.finish();
-    print(&result?, args.json, lake, catalog, out).map_err(SimulateCommandError::Print)
+    drop(bar);
+    let mut out = terminal.writer();
+    print(&summary?, json, lake, &settings.catalog, &mut out)
+        .and_then(|()| out.flush())
+        .map_err(SimulateCommandError::Print)?;
+    Ok(())
 }
 
 fn print(
@@ -154,8 +170,8 @@ fn print(
     writeln!(
         out,
         "readings   {} of {} assets, {} from {} (UTC)",
-        grouped(summary.readings),
-        grouped(summary.assets as u64),
+        human::count(summary.readings),
+        human::count(summary.assets as u64),
         if summary.days == 1 {
             "1 day".to_owned()
         } else {
@@ -166,7 +182,7 @@ fn print(
     writeln!(
         out,
         "files      {} in {lake}/raw, {} of them late, {:.1} MB",
-        grouped(summary.files as u64),
+        human::count(summary.files as u64),
         summary.late_files,
         summary.bytes as f64 / 1e6
     )?;
@@ -188,13 +204,13 @@ fn print(
         out,
         "catalog    {}, with {} sites, units and equipment as well",
         catalog.display(),
-        grouped(summary.other_assets as u64)
+        human::count(summary.other_assets as u64)
     )?;
     if summary.removed > 0 {
         writeln!(
             out,
             "removed    {} files of an earlier simulation",
-            grouped(summary.removed as u64)
+            human::count(summary.removed as u64)
         )?;
     }
     writeln!(
@@ -204,24 +220,10 @@ fn print(
     )
 }
 
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
 
-    use super::super::progress::Silent;
     use super::*;
     use crate::lake::StoreOptions;
 
@@ -262,10 +264,9 @@ mod tests {
         let catalog = folder.path().join("catalog");
         let mut args =
             parse("--assets 3 --days 1 --interval 1m --shape clean --start 2026-01-31").unwrap();
+        let summary = simulate(&args.plan(), &lake, &catalog, |_| {}).await.unwrap();
         let mut out = Vec::new();
-        run(&args, &lake, &catalog, &Silent, &mut out)
-            .await
-            .unwrap();
+        print(&summary, args.json, &lake, &catalog, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(
             text.contains("readings   4,320 of 3 assets, 1 day from 2026-01-31 (UTC)"),
@@ -274,21 +275,11 @@ mod tests {
         assert!(text.contains("faults     none"), "{text}");
         args.json = true;
         let mut out = Vec::new();
-        run(&args, &lake, &catalog, &Silent, &mut out)
-            .await
-            .unwrap();
+        print(&summary, args.json, &lake, &catalog, &mut out).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(
             (&json["readings"], &json["shape"], &json["start"]),
             (&4_320.into(), &"clean".into(), &"2026-01-31".into())
-        );
-    }
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!(
-            [0, 999, 1_000, 1_234_567].map(grouped),
-            ["0", "999", "1,000", "1,234,567"]
         );
     }
 }

@@ -8,6 +8,7 @@ use arrow::datatypes::{Float64Type, Int32Type, TimestampMicrosecondType};
 use super::cell::Cell;
 use super::left_out::{LeftOut, Reason};
 use super::series::{Minutes, Series};
+use super::summary::MinuteRow;
 use crate::model::{AssetId, DateSet, Window, day_of};
 
 /// What is asked of one file, beside its readings in the cell.
@@ -28,6 +29,20 @@ pub struct FileMinutes {
     pub left_out: LeftOut,
     /// Valid readings inside the cell, repeated ones included.
     pub valid: u64,
+}
+
+impl FileMinutes {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.assets
+            .iter()
+            .map(|(_, minutes)| {
+                minutes.rows.capacity() * size_of::<MinuteRow>()
+                    + minutes.contested.capacity() * 4
+                    + size_of::<Minutes>()
+            })
+            .sum()
+    }
 }
 
 /// Where a dictionary entry's readings go.
@@ -115,6 +130,11 @@ impl<'a> Intake<'a> {
                 .iter()
                 .map(|(_, series)| series.bytes() + size_of::<Series>())
                 .sum::<usize>()
+    }
+
+    /// The assets met so far.
+    pub fn assets(&self) -> impl Iterator<Item = AssetId> + '_ {
+        self.series.iter().map(|(asset, _)| *asset)
     }
 
     /// Takes a batch of the schema [`READINGS`](super::schema::READINGS).

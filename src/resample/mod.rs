@@ -1,7 +1,10 @@
 //! The operator that turns raw readings into rollups of all three resolutions in one pass: batches in,
 //! rollups out, no I/O.
 
+mod assemble;
 mod cell;
+mod contested;
+mod exec;
 mod intake;
 mod left_out;
 pub mod schema;
@@ -9,6 +12,7 @@ mod series;
 mod summary;
 
 pub use cell::Cell;
+pub use exec::{FileOutcome, Outcome, Request, ResampleExec};
 pub use intake::{FileMinutes, FileTask, Intake};
 pub use left_out::{LeftOut, Reason};
 pub use summary::{MinuteRow, Summary};

@@ -170,6 +170,8 @@ impl Series {
     /// Ends the series.
     pub fn finish(mut self) -> Minutes {
         self.close();
+        // Held until the whole cell is written.
+        self.rows.shrink_to_fit();
         Minutes {
             rows: self.rows,
             contested: self.contested,

@@ -167,6 +167,11 @@ pub struct Summary {
     pub seconds: f64,
 }
 
+/// Whether the lake has a simulated plant, whole.
+pub async fn has_simulation(lake: &Store) -> Result<bool, SimulateError> {
+    Ok(LakeManifest::inspect(lake).await?.is_some_and(|manifest| manifest.complete))
+}
+
 /// Simulates a plant: writes its readings to `lake` and its catalog to `catalog`.
 ///
 /// Refuses, before anything is written, if a file is in the way that no simulation wrote. What an

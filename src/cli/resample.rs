@@ -1,0 +1,196 @@
+//! `plantlake resample`: brings the tables up to date with the raw files.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::NaiveDate;
+
+use super::output::{Progress as Bar, Table, Terminal, Unit, human};
+use super::{Context, Exit, RunCommand};
+use crate::config::{Override, Settings};
+use crate::jobs::spec::ResampleSpec;
+use crate::jobs::{Job, JobError, Options, Outcome, Progress, Report};
+use crate::lake::Store;
+use crate::lake::lease::LeaseError;
+use crate::model::day_from_date;
+use crate::resample::LeftOut;
+
+const EXAMPLES: &str = "\
+Examples:
+  Take up what is new, late, changed or gone since the last run:
+      plantlake resample
+
+  See what that would be, without doing it:
+      plantlake resample --dry-run
+
+  Only January 2026; what lies outside stays due:
+      plantlake resample --from 2026-01-01 --to 2026-01-31
+
+  Compute everything again from raw, and report to a script:
+      plantlake resample --full --json
+
+Readings are left out, and counted by file, under the first of these reasons that holds:
+  null_time, time_out_of_range, null_id, malformed_id, null_value, nan_value, infinite_value
+A file that cannot be read is quarantined: named with its reason, and tried again when it changes.
+While any file is in quarantine the exit code is 3.";
+
+/// Arguments of `resample`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ResampleArgs {
+    /// Where the raw files are: a folder or a URL [default: <lake>/raw]
+    #[arg(long, value_name = "PATH_OR_URL")]
+    raw: Option<String>,
+    /// Compute everything again
+    #[arg(long)]
+    full: bool,
+    /// The first UTC date to compute
+    #[arg(long, value_name = "DATE")]
+    from: Option<NaiveDate>,
+    /// The last UTC date to compute, inclusive
+    #[arg(long, value_name = "DATE")]
+    to: Option<NaiveDate>,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The dates are the wrong way round.
+#[derive(Debug, thiserror::Error)]
+#[error("--from {from} is after --to {to}: no date is between them")]
+struct DatesBackwards {
+    from: NaiveDate,
+    to: NaiveDate,
+}
+
+impl RunCommand for ResampleArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    fn overrides(&self) -> Vec<Override> {
+        Override::from_flag("raw", "--raw", self.raw.clone()).into_iter().collect()
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let options = self.options()?;
+        let report = run_job(&context.settings, &context.terminal, &options).await?;
+        if self.json {
+            context.terminal.line(&serde_json::to_string(&report)?)?;
+        } else {
+            print(&context.terminal, &report)?;
+        }
+        Ok(if report.quarantined.is_empty() { Exit::Success } else { Exit::LeftOut })
+    }
+}
+
+impl ResampleArgs {
+    fn options(&self) -> anyhow::Result<Options> {
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && from > to
+        {
+            return Err(Exit::Usage.because(DatesBackwards { from, to }));
+        }
+        let dates = (self.from.is_some() || self.to.is_some()).then(|| {
+            (self.from.map_or(i32::MIN, day_from_date), self.to.map_or(i32::MAX - 1, day_from_date))
+        });
+        Ok(Options { full: self.full, dates, dry_run: self.dry_run })
+    }
+}
+
+/// Runs the job with a progress bar.
+pub(super) async fn run_job(settings: &Settings, terminal: &Terminal, options: &Options) -> anyhow::Result<Report> {
+    let lake = Store::open(&settings.lake, settings.storage.options())?;
+    let job = Job {
+        raw: Store::open(&settings.raw, settings.storage.options())?,
+        spec: ResampleSpec::read(&settings.jobs).map_err(|error| Exit::Usage.because(error))?,
+        lake,
+        settings: settings.clone(),
+        progress: Arc::new(ReadingsBar(terminal.progress("resample", Unit::Count("readings"), None))),
+    };
+    let result = job.run(options).await;
+    terminal.end_progress();
+    result.map_err(|error| match error {
+        JobError::Lease(LeaseError::Held { .. }) => Exit::Refused.because(error),
+        error => error.into(),
+    })
+}
+
+struct ReadingsBar(Bar);
+
+impl Progress for ReadingsBar {
+    fn expect(&self, readings: u64) {
+        self.0.set_total(readings);
+    }
+
+    fn read(&self, readings: u64) {
+        self.0.add(readings);
+    }
+}
+
+/// What people want to know of a run.
+pub(super) fn print(terminal: &Terminal, report: &Report) -> anyhow::Result<()> {
+    let took = human::duration(Duration::from_secs_f64(report.seconds));
+    let dates = match (&report.dates.first, &report.dates.last) {
+        (Some(first), Some(last)) if report.dates.count == 1 || first == last => first.clone(),
+        (Some(first), Some(last)) => format!("{} ({first} to {last})", human::counted(report.dates.count as u64, "date")),
+        _ => "no dates".to_owned(),
+    };
+    let files = &report.files;
+    let changes = format!("{} new, {} changed, {} removed, {} known", human::count(files.new as u64), human::count(files.changed as u64), human::count(files.removed as u64), human::count(files.known as u64));
+    match report.outcome {
+        Outcome::NothingToDo => terminal.line(&format!("Up to date: {} raw files, nothing to do ({took}).", human::count(files.known as u64)))?,
+        Outcome::DryRun => {
+            terminal.line(&format!("Would compute {dates}; files: {changes}."))?;
+            terminal.line(&format!("Would read about {} readings from these files:", human::count(report.estimated_readings.unwrap_or(0))))?;
+            for path in &report.would_read {
+                terminal.line(&format!("  {path}"))?;
+            }
+        }
+        Outcome::Published => {
+            let readings = &report.readings;
+            terminal.line(&format!("Run {} published: {dates} in {took}.", report.run.unwrap_or(0)))?;
+            terminal.line(&format!("files     {changes}"))?;
+            terminal.line(&format!(
+                "readings  {} read, {} used, {} superseded, {} left out",
+                human::count(readings.read),
+                human::count(readings.used),
+                human::count(readings.superseded),
+                human::count(readings.left_out.total())
+            ))?;
+            let rows: Vec<String> = report.rows.iter().map(|(table, rows)| format!("{table} {}", human::count(*rows))).collect();
+            terminal.line(&format!("rows      {}", rows.join(", ")))?;
+        }
+    }
+    print_left_out(terminal, report)
+}
+
+fn print_left_out(terminal: &Terminal, report: &Report) -> anyhow::Result<()> {
+    const SHOWN: usize = 10;
+    if !report.left_out.is_empty() {
+        let mut table = Table::new(["left out of file", "readings", "reasons"]).numbers([1]);
+        for file in report.left_out.iter().take(SHOWN) {
+            table.row([file.path.clone(), human::count(file.reasons.total()), reasons(&file.reasons)]);
+        }
+        terminal.table(&table)?;
+        if let Some(more) = report.left_out.len().checked_sub(SHOWN).filter(|&more| more > 0) {
+            terminal.line(&format!("… and {more} files more (--json lists all)"))?;
+        }
+    }
+    for file in report.quarantined.iter().take(SHOWN) {
+        terminal.warn(&format!("quarantined: {}", file.reason));
+    }
+    if let Some(more) = report.quarantined.len().checked_sub(SHOWN).filter(|&more| more > 0) {
+        terminal.warn(&format!("… and {more} quarantined files more (--json lists all)"));
+    }
+    Ok(())
+}
+
+fn reasons(left_out: &LeftOut) -> String {
+    let counts: BTreeMap<&str, u64> = left_out.iter().map(|(reason, count)| (reason.name(), count)).collect();
+    counts.iter().map(|(reason, count)| format!("{reason} {}", human::count(*count))).collect::<Vec<_>>().join(", ")
+}

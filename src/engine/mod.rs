@@ -1,0 +1,7 @@
+//! The only builder of sessions and plans: tables, raw scans and the contexts that they run in.
+
+mod batch;
+mod raw_scan;
+
+pub use batch::batch_context;
+pub use raw_scan::RawScanExec;

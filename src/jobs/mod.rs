@@ -1,0 +1,12 @@
+//! Batch jobs: what an operator declares, what a run will do, and the doing of it.
+
+pub mod plan;
+mod report;
+mod resample;
+mod rollup_files;
+pub mod spec;
+mod status;
+
+pub use report::{DateSpan, FileCounts, LeftOutOfFile, Outcome, Quarantined, ReadingCounts, Report};
+pub use status::{RawStatus, Status, TableStatus, status};
+pub use resample::{Job, JobError, Options, Progress};

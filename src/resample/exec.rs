@@ -1,0 +1,505 @@
+//! The DataFusion operator: one input partition for each raw file, in the order in which later files win;
+//! any number of output partitions, whose batches are ready to be written.
+//!
+//! First all files are reduced to minutes, several at a time; then the minutes that several runs of
+//! readings claim are decided from raw; then each output partition makes the batches of its parts. What is
+//! held is accounted to the session's memory pool: when it runs out, the operator fails with
+//! `ResourcesExhausted`, and its caller tries again with a smaller [`Cell`].
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Float64Type, Int32Type, SchemaRef, TimestampMicrosecondType};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
+
+use super::assemble::{Assembled, Part, find_contested};
+use super::cell::Cell;
+use super::contested::{ContestedMinutes, RawReading, decide};
+use super::intake::{FileMinutes, FileTask, Intake};
+use super::left_out::LeftOut;
+use super::schema;
+use crate::model::{AssetId, Window};
+
+/// What to compute.
+#[derive(Clone)]
+pub struct Request {
+    /// The dates and assets.
+    pub cell: Cell,
+    /// Times outside are left out.
+    pub plausible: Window,
+    /// What is asked of each input partition, which is one file.
+    pub tasks: Vec<FileTask>,
+    /// How many files are read at once, and how many output partitions there are.
+    pub threads: usize,
+    /// How many readings may wait to be sorted, for a file that is not in order.
+    pub sort_readings: usize,
+    /// Is told how many readings were read, as they are.
+    pub on_readings: Arc<dyn Fn(u64) + Send + Sync>,
+}
+
+/// What became of one input file.
+#[derive(Debug, Default)]
+pub struct FileOutcome {
+    /// Valid readings inside the cell, repeated ones included.
+    pub valid: u64,
+    /// What was left out, of what the task asked to count.
+    pub left_out: LeftOut,
+    /// Why nothing of the file was used.
+    pub fault: Option<DataFusionError>,
+}
+
+/// What the whole pass found.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// By input partition.
+    pub files: Vec<FileOutcome>,
+    /// Readings used, each time of an asset once.
+    pub used: u64,
+    /// Minute rows made.
+    pub minutes: usize,
+    /// The middle one of the assets met, where a cell can be split.
+    pub median_asset: Option<AssetId>,
+}
+
+/// Raw readings to rollups of all three resolutions.
+#[derive(Debug)]
+pub struct ResampleExec {
+    input: Arc<dyn ExecutionPlan>,
+    shared: Arc<Shared>,
+    properties: Arc<PlanProperties>,
+}
+
+struct Shared {
+    request: Request,
+    outcome: Mutex<Outcome>,
+    assets_met: Mutex<BTreeSet<AssetId>>,
+    ready: OnceCell<std::result::Result<Arc<Ready>, Arc<DataFusionError>>>,
+}
+
+/// The assembled minutes, with the memory that they are accounted to.
+struct Ready {
+    assembled: Assembled,
+    parts: Vec<Part>,
+    _memory: Vec<MemoryReservation>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("cell", &self.request.cell)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ResampleExec {
+    /// The operator over `input`, which gives [`READINGS`](schema::READINGS) and has a partition for each of
+    /// `request.tasks`.
+    pub fn try_new(input: Arc<dyn ExecutionPlan>, request: Request) -> Result<Self> {
+        if input.properties().output_partitioning().partition_count() != request.tasks.len().max(1)
+        {
+            return internal_err!("the resample operator needs one task for each input partition");
+        }
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema::OUTPUT)),
+            Partitioning::UnknownPartitioning(request.threads.max(1)),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        let shared = Shared {
+            request,
+            outcome: Mutex::default(),
+            assets_met: Mutex::default(),
+            ready: OnceCell::new(),
+        };
+        Ok(Self {
+            input,
+            shared: Arc::new(shared),
+            properties: Arc::new(properties),
+        })
+    }
+
+    /// What the pass found, once its streams have ended or failed; leaves nothing behind.
+    pub fn take_outcome(&self) -> Outcome {
+        let mut outcome = std::mem::take(&mut *lock(&self.shared.outcome));
+        let met = lock(&self.shared.assets_met);
+        outcome.median_asset = met
+            .iter()
+            .nth(met.len() / 2)
+            .filter(|_| met.len() > 1)
+            .copied();
+        outcome
+    }
+}
+
+impl DisplayAs for ResampleExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let request = &self.shared.request;
+        let cell = request.cell;
+        write!(
+            f,
+            "ResampleExec: dates={}..{}, files={}, threads={}",
+            crate::model::day_to_date(cell.first),
+            crate::model::day_to_date(cell.last),
+            request.tasks.len(),
+            request.threads
+        )
+    }
+}
+
+impl ExecutionPlan for ResampleExec {
+    fn name(&self) -> &'static str {
+        "ResampleExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(input), true) => Ok(Arc::new(Self::try_new(input, self.shared.request.clone())?)),
+            _ => internal_err!("the resample operator has one input"),
+        }
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let (shared, input) = (Arc::clone(&self.shared), Arc::clone(&self.input));
+        let batches = async move {
+            let ready = shared
+                .ready
+                .get_or_init(|| async {
+                    prepare(&shared, &input, &context)
+                        .await
+                        .map(Arc::new)
+                        .map_err(Arc::new)
+                })
+                .await;
+            let ready = ready
+                .as_ref()
+                .map(Arc::clone)
+                .map_err(|error| DataFusionError::Shared(Arc::clone(error)))?;
+            let threads = shared.request.threads.max(1);
+            let mine: Vec<usize> = (partition..ready.parts.len()).step_by(threads).collect();
+            Ok::<_, DataFusionError>(
+                stream::iter(mine).flat_map(move |number| part_stream(Arc::clone(&ready), number)),
+            )
+        };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            Arc::clone(&schema::OUTPUT) as SchemaRef,
+            stream::once(batches).try_flatten(),
+        )))
+    }
+}
+
+/// The batches of one part. Each poll makes one, so that no more than that is held beside the minutes.
+fn part_stream(
+    ready: Arc<Ready>,
+    number: usize,
+) -> stream::BoxStream<'static, Result<arrow::array::RecordBatch>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    // `Batches` borrows from `ready`: a task of its own keeps both alive, and makes the next batch while
+    // the last one is written.
+    let task = tokio::spawn(async move {
+        for batch in ready.assembled.batches(number as u32, ready.parts[number]) {
+            if sender
+                .send(batch.map_err(DataFusionError::from))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    });
+    stream::unfold((receiver, task), |(mut receiver, task)| async move {
+        let batch = receiver.recv().await?;
+        Some((batch, (receiver, task)))
+    })
+    .boxed()
+}
+
+/// Both passes over the input.
+async fn prepare(
+    shared: &Arc<Shared>,
+    input: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+) -> Result<Ready> {
+    let count = shared.request.tasks.len();
+    let (taken, mut memory) =
+        for_each_file(shared, input, context, (0..count).collect(), take_in).await?;
+    let mut minutes = Vec::new();
+    let mut outcomes: Vec<FileOutcome> = (0..count).map(|_| FileOutcome::default()).collect();
+    for (index, result) in taken {
+        match result {
+            Ok(file) => {
+                outcomes[index] = FileOutcome {
+                    valid: file.valid,
+                    left_out: file.left_out,
+                    fault: None,
+                };
+                minutes.push((index, file));
+            }
+            Err(fault) => outcomes[index].fault = Some(fault),
+        }
+    }
+    let contested = find_contested(&minutes.iter().map(|(_, file)| file).collect::<Vec<_>>());
+    let decided = if contested.is_empty() {
+        Default::default()
+    } else {
+        let contested = Arc::new(contested);
+        let again: Vec<usize> = minutes
+            .iter()
+            .filter(|(_, file)| contested.touches(file))
+            .map(|(index, _)| *index)
+            .collect();
+        let wanted = Arc::clone(&contested);
+        let (mut read, more) = for_each_file(
+            shared,
+            input,
+            context,
+            again,
+            move |shared, stream, index, reservation| {
+                collect_contested(shared, stream, index, reservation, Arc::clone(&wanted))
+            },
+        )
+        .await?;
+        memory.extend(more);
+        read.sort_by_key(|(index, _)| *index);
+        let mut readings = Vec::new();
+        let mut faults = false;
+        for (index, result) in read {
+            match result {
+                Ok(mut raw) => readings.append(&mut raw),
+                Err(fault) => {
+                    outcomes[index].fault = Some(fault);
+                    faults = true;
+                }
+            }
+        }
+        if faults {
+            // What the first pass took of the file cannot stay; the caller runs again without it.
+            lock(&shared.outcome).files = outcomes;
+            return Err(DataFusionError::Execution(
+                "a raw file failed on its second reading".to_owned(),
+            ));
+        }
+        let decided = decide(readings);
+        (Arc::into_inner(contested).unwrap_or_default(), decided)
+    };
+    let (contested, decided) = decided;
+    minutes.sort_by_key(|(index, _)| *index);
+    let assembled = Assembled::new(
+        minutes.into_iter().map(|(_, file)| file).collect(),
+        &contested,
+        decided,
+    );
+    let mut outcome = lock(&shared.outcome);
+    outcome.files = outcomes;
+    outcome.used = assembled.readings();
+    outcome.minutes = assembled.minutes();
+    drop(outcome);
+    let parts = assembled.parts();
+    Ok(Ready {
+        assembled,
+        parts,
+        _memory: memory,
+    })
+}
+
+/// A file's result, or why the file is at fault; memory that runs out is an error of the whole.
+type Taken<T> = Vec<(usize, std::result::Result<T, DataFusionError>)>;
+
+/// Works on the files `indices`, several at a time.
+async fn for_each_file<T, F, Work>(
+    shared: &Arc<Shared>,
+    input: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+    indices: Vec<usize>,
+    work: Work,
+) -> Result<(Taken<T>, Vec<MemoryReservation>)>
+where
+    T: Send + 'static,
+    F: Future<Output = std::result::Result<T, Trouble>> + Send,
+    Work:
+        Fn(Arc<Shared>, Reread, usize, Arc<MemoryReservation>) -> F + Clone + Send + Sync + 'static,
+{
+    let next = Arc::new(AtomicUsize::new(0));
+    let indices = Arc::new(indices);
+    let mut workers = JoinSet::new();
+    for _ in 0..shared.request.threads.clamp(1, indices.len().max(1)) {
+        let (shared, work) = (Arc::clone(shared), work.clone());
+        let (next, indices) = (Arc::clone(&next), Arc::clone(&indices));
+        let (input, context) = (Arc::clone(input), Arc::clone(context));
+        workers.spawn(async move {
+            let mut taken = Vec::new();
+            let mut memory = Vec::new();
+            while let Some(&index) = indices.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let reservation = Arc::new(
+                    MemoryConsumer::new(format!("resample file {index}"))
+                        .register(context.memory_pool()),
+                );
+                let stream = Reread {
+                    input: Arc::clone(&input),
+                    context: Arc::clone(&context),
+                    index,
+                };
+                let result = match work(
+                    Arc::clone(&shared),
+                    stream,
+                    index,
+                    Arc::clone(&reservation),
+                )
+                .await
+                {
+                    Ok(result) => Ok(result),
+                    Err(Trouble::Memory(error)) => return Err(error),
+                    Err(Trouble::File(error)) => Err(error),
+                };
+                taken.push((index, result));
+                memory.extend(Arc::into_inner(reservation));
+            }
+            Ok((taken, memory))
+        });
+    }
+    let (mut taken, mut memory) = (Vec::new(), Vec::new());
+    while let Some(joined) = workers.join_next().await {
+        let (mut results, reservations) =
+            joined.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??;
+        taken.append(&mut results);
+        memory.extend(reservations);
+    }
+    Ok((taken, memory))
+}
+
+/// What stops the work on a file.
+enum Trouble {
+    File(DataFusionError),
+    Memory(DataFusionError),
+}
+
+/// A file that can be read, and read again.
+struct Reread {
+    input: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    index: usize,
+}
+
+impl Reread {
+    fn stream(&self) -> std::result::Result<SendableRecordBatchStream, Trouble> {
+        self.input
+            .execute(self.index, Arc::clone(&self.context))
+            .map_err(Trouble::File)
+    }
+}
+
+/// The first pass over one file.
+async fn take_in(
+    shared: Arc<Shared>,
+    file: Reread,
+    index: usize,
+    memory: Arc<MemoryReservation>,
+) -> std::result::Result<FileMinutes, Trouble> {
+    let request = &shared.request;
+    let mut intake = Intake::new(request.cell, request.plausible, &request.tasks[index]);
+    let mut stream = file.stream()?;
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(Trouble::File)?;
+        intake.push(&batch);
+        (request.on_readings)(batch.num_rows() as u64);
+        if intake.wants_sorting() {
+            intake = Intake::new(request.cell, request.plausible, &request.tasks[index])
+                .sorting(request.sort_readings);
+            stream = file.stream()?;
+        }
+        if let Err(error) = memory.try_resize(intake.bytes()) {
+            lock(&shared.assets_met).extend(intake.assets());
+            return Err(Trouble::Memory(error));
+        }
+    }
+    let minutes = intake.finish();
+    memory
+        .try_resize(minutes.bytes())
+        .map_err(Trouble::Memory)?;
+    lock(&shared.assets_met).extend(minutes.assets.iter().map(|(asset, _)| *asset));
+    Ok(minutes)
+}
+
+/// The second pass over one file: its valid readings in contested minutes, in row order.
+async fn collect_contested(
+    shared: Arc<Shared>,
+    file: Reread,
+    _: usize,
+    memory: Arc<MemoryReservation>,
+    contested: Arc<ContestedMinutes>,
+) -> std::result::Result<Vec<RawReading>, Trouble> {
+    let window = shared.request.cell.window();
+    let mut readings = Vec::new();
+    let mut stream = file.stream()?;
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(Trouble::File)?;
+        let ids = batch.column(0).as_dictionary::<Int32Type>();
+        let times = batch.column(1).as_primitive::<TimestampMicrosecondType>();
+        let values = batch.column(2).as_primitive::<Float64Type>();
+        let texts = ids.values().as_string::<i32>();
+        let assets: Vec<Option<AssetId>> = (0..texts.len())
+            .map(|entry| {
+                if texts.is_valid(entry) {
+                    AssetId::parse(texts.value(entry)).ok()
+                } else {
+                    None
+                }
+            })
+            .map(|asset| asset.filter(|asset| contested.of(*asset).is_some()))
+            .collect();
+        for row in 0..batch.num_rows() {
+            if !ids.is_valid(row) || !times.is_valid(row) || !values.is_valid(row) {
+                continue;
+            }
+            let (time, value) = (times.value(row), values.value(row));
+            let Some(asset) = assets[ids.keys().value(row) as usize] else {
+                continue;
+            };
+            if value.is_finite()
+                && shared.request.plausible.contains(time)
+                && window.contains(time)
+                && contested.has(asset, time)
+            {
+                readings.push(RawReading { asset, time, value });
+            }
+        }
+        // Once more for the merge of all files, and half for the sort.
+        memory
+            .try_resize(readings.capacity() * size_of::<RawReading>() * 5 / 2)
+            .map_err(Trouble::Memory)?;
+    }
+    Ok(readings)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
