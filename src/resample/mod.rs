@@ -10,6 +10,8 @@ mod left_out;
 pub mod schema;
 mod series;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 pub use cell::Cell;
 pub use exec::{FileOutcome, Outcome, Request, ResampleExec};
