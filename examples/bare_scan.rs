@@ -2,7 +2,11 @@
 //! and throws them away. Prints the seconds that it took.
 //!
 //! `cargo run --release --example bare_scan -- lake/raw`
-#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a peer to measure against, not a part of plantlake")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a peer to measure against, not a part of plantlake"
+)]
 
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use futures::StreamExt;
@@ -10,10 +14,17 @@ use plantlake::clock::Stopwatch;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let folder = std::env::args().nth(1).ok_or_else(|| anyhow::anyhow!("name the folder of the raw files"))?;
-    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(std::thread::available_parallelism()?.get()));
+    let folder = std::env::args()
+        .nth(1)
+        .ok_or_else(|| anyhow::anyhow!("name the folder of the raw files"))?;
+    let context = SessionContext::new_with_config(
+        SessionConfig::new().with_target_partitions(std::thread::available_parallelism()?.get()),
+    );
     let watch = Stopwatch::start();
-    let frame = context.read_parquet(folder, ParquetReadOptions::default()).await?.select_columns(&["id", "timestamp", "value"])?;
+    let frame = context
+        .read_parquet(folder, ParquetReadOptions::default())
+        .await?
+        .select_columns(&["id", "timestamp", "value"])?;
     let mut rows = 0;
     let streams = frame.execute_stream_partitioned().await?;
     let readers = streams.into_iter().map(|mut stream| {

@@ -30,9 +30,18 @@ impl RunCommand for DemoArgs {
         let lake = Store::open(&settings.lake, settings.storage.options())?;
         terminal.line("1. Simulate a small plant: 20 sensors, 7 days, a reading every 10 seconds, with faults")?;
         if crate::simulate::has_simulation(&lake).await? {
-            terminal.line(&format!("   {lake} has a simulated plant already: that one is used"))?;
+            terminal.line(&format!(
+                "   {lake} has a simulated plant already: that one is used"
+            ))?;
         } else {
-            let plan = Plan { assets: 20, days: 7, start: None, interval: Duration::from_secs(10), seed: 1, shape: Shape::Realistic };
+            let plan = Plan {
+                assets: 20,
+                days: 7,
+                start: None,
+                interval: Duration::from_secs(10),
+                seed: 1,
+                shape: Shape::Realistic,
+            };
             simulate::make(&plan, false, &lake, settings, terminal).await?;
         }
         terminal.line("")?;
@@ -45,6 +54,10 @@ impl RunCommand for DemoArgs {
         terminal.line("")?;
         terminal.line("Go on with your own SQL:")?;
         terminal.line("  plantlake query \"SELECT asset_id, timestamp, value, count FROM data_d ORDER BY timestamp DESC LIMIT 10\"")?;
-        Ok(if report.quarantined.is_empty() { Exit::Success } else { Exit::LeftOut })
+        Ok(if report.quarantined.is_empty() {
+            Exit::Success
+        } else {
+            Exit::LeftOut
+        })
     }
 }

@@ -73,7 +73,9 @@ impl RunCommand for ResampleArgs {
     }
 
     fn overrides(&self) -> Vec<Override> {
-        Override::from_flag("raw", "--raw", self.raw.clone()).into_iter().collect()
+        Override::from_flag("raw", "--raw", self.raw.clone())
+            .into_iter()
+            .collect()
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
@@ -84,7 +86,11 @@ impl RunCommand for ResampleArgs {
         } else {
             print(&context.terminal, &report)?;
         }
-        Ok(if report.quarantined.is_empty() { Exit::Success } else { Exit::LeftOut })
+        Ok(if report.quarantined.is_empty() {
+            Exit::Success
+        } else {
+            Exit::LeftOut
+        })
     }
 }
 
@@ -96,21 +102,36 @@ impl ResampleArgs {
             return Err(Exit::Usage.because(DatesBackwards { from, to }));
         }
         let dates = (self.from.is_some() || self.to.is_some()).then(|| {
-            (self.from.map_or(i32::MIN, day_from_date), self.to.map_or(i32::MAX - 1, day_from_date))
+            (
+                self.from.map_or(i32::MIN, day_from_date),
+                self.to.map_or(i32::MAX - 1, day_from_date),
+            )
         });
-        Ok(Options { full: self.full, dates, dry_run: self.dry_run })
+        Ok(Options {
+            full: self.full,
+            dates,
+            dry_run: self.dry_run,
+        })
     }
 }
 
 /// Runs the job with a progress bar.
-pub(super) async fn run_job(settings: &Settings, terminal: &Terminal, options: &Options) -> anyhow::Result<Report> {
+pub(super) async fn run_job(
+    settings: &Settings,
+    terminal: &Terminal,
+    options: &Options,
+) -> anyhow::Result<Report> {
     let lake = Store::open(&settings.lake, settings.storage.options())?;
     let job = Job {
         raw: Store::open(&settings.raw, settings.storage.options())?,
         spec: ResampleSpec::read(&settings.jobs).map_err(|error| Exit::Usage.because(error))?,
         lake,
         settings: settings.clone(),
-        progress: Arc::new(ReadingsBar(terminal.progress("resample", Unit::Count("readings"), None))),
+        progress: Arc::new(ReadingsBar(terminal.progress(
+            "resample",
+            Unit::Count("readings"),
+            None,
+        ))),
     };
     let result = job.run(options).await;
     terminal.end_progress();
@@ -137,23 +158,41 @@ pub(super) fn print(terminal: &Terminal, report: &Report) -> anyhow::Result<()> 
     let took = human::duration(Duration::from_secs_f64(report.seconds));
     let dates = match (&report.dates.first, &report.dates.last) {
         (Some(first), Some(last)) if report.dates.count == 1 || first == last => first.clone(),
-        (Some(first), Some(last)) => format!("{} ({first} to {last})", human::counted(report.dates.count as u64, "date")),
+        (Some(first), Some(last)) => format!(
+            "{} ({first} to {last})",
+            human::counted(report.dates.count as u64, "date")
+        ),
         _ => "no dates".to_owned(),
     };
     let files = &report.files;
-    let changes = format!("{} new, {} changed, {} removed, {} known", human::count(files.new as u64), human::count(files.changed as u64), human::count(files.removed as u64), human::count(files.known as u64));
+    let changes = format!(
+        "{} new, {} changed, {} removed, {} known",
+        human::count(files.new as u64),
+        human::count(files.changed as u64),
+        human::count(files.removed as u64),
+        human::count(files.known as u64)
+    );
     match report.outcome {
-        Outcome::NothingToDo => terminal.line(&format!("Up to date: {} raw files, nothing to do ({took}).", human::count(files.known as u64)))?,
+        Outcome::NothingToDo => terminal.line(&format!(
+            "Up to date: {} raw files, nothing to do ({took}).",
+            human::count(files.known as u64)
+        ))?,
         Outcome::DryRun => {
             terminal.line(&format!("Would compute {dates}; files: {changes}."))?;
-            terminal.line(&format!("Would read about {} readings from these files:", human::count(report.estimated_readings.unwrap_or(0))))?;
+            terminal.line(&format!(
+                "Would read about {} readings from these files:",
+                human::count(report.estimated_readings.unwrap_or(0))
+            ))?;
             for path in &report.would_read {
                 terminal.line(&format!("  {path}"))?;
             }
         }
         Outcome::Published => {
             let readings = &report.readings;
-            terminal.line(&format!("Run {} published: {dates} in {took}.", report.run.unwrap_or(0)))?;
+            terminal.line(&format!(
+                "Run {} published: {dates} in {took}.",
+                report.run.unwrap_or(0)
+            ))?;
             terminal.line(&format!("files     {changes}"))?;
             terminal.line(&format!(
                 "readings  {} read, {} used, {} superseded, {} left out",
@@ -162,7 +201,11 @@ pub(super) fn print(terminal: &Terminal, report: &Report) -> anyhow::Result<()> 
                 human::count(readings.superseded),
                 human::count(readings.left_out.total())
             ))?;
-            let rows: Vec<String> = report.rows.iter().map(|(table, rows)| format!("{table} {}", human::count(*rows))).collect();
+            let rows: Vec<String> = report
+                .rows
+                .iter()
+                .map(|(table, rows)| format!("{table} {}", human::count(*rows)))
+                .collect();
             terminal.line(&format!("rows      {}", rows.join(", ")))?;
         }
     }
@@ -174,23 +217,46 @@ fn print_left_out(terminal: &Terminal, report: &Report) -> anyhow::Result<()> {
     if !report.left_out.is_empty() {
         let mut table = Table::new(["left out of file", "readings", "reasons"]).numbers([1]);
         for file in report.left_out.iter().take(SHOWN) {
-            table.row([file.path.clone(), human::count(file.reasons.total()), reasons(&file.reasons)]);
+            table.row([
+                file.path.clone(),
+                human::count(file.reasons.total()),
+                reasons(&file.reasons),
+            ]);
         }
         terminal.table(&table)?;
-        if let Some(more) = report.left_out.len().checked_sub(SHOWN).filter(|&more| more > 0) {
+        if let Some(more) = report
+            .left_out
+            .len()
+            .checked_sub(SHOWN)
+            .filter(|&more| more > 0)
+        {
             terminal.line(&format!("… and {more} files more (--json lists all)"))?;
         }
     }
     for file in report.quarantined.iter().take(SHOWN) {
         terminal.warn(&format!("quarantined: {}", file.reason));
     }
-    if let Some(more) = report.quarantined.len().checked_sub(SHOWN).filter(|&more| more > 0) {
-        terminal.warn(&format!("… and {more} quarantined files more (--json lists all)"));
+    if let Some(more) = report
+        .quarantined
+        .len()
+        .checked_sub(SHOWN)
+        .filter(|&more| more > 0)
+    {
+        terminal.warn(&format!(
+            "… and {more} quarantined files more (--json lists all)"
+        ));
     }
     Ok(())
 }
 
 fn reasons(left_out: &LeftOut) -> String {
-    let counts: BTreeMap<&str, u64> = left_out.iter().map(|(reason, count)| (reason.name(), count)).collect();
-    counts.iter().map(|(reason, count)| format!("{reason} {}", human::count(*count))).collect::<Vec<_>>().join(", ")
+    let counts: BTreeMap<&str, u64> = left_out
+        .iter()
+        .map(|(reason, count)| (reason.name(), count))
+        .collect();
+    counts
+        .iter()
+        .map(|(reason, count)| format!("{reason} {}", human::count(*count)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -136,7 +136,13 @@ impl RunCommand for Args {
 }
 
 /// Simulates with a progress bar, and prints the summary.
-pub(super) async fn make(plan: &Plan, json: bool, lake: &Store, settings: &Settings, terminal: &Terminal) -> anyhow::Result<()> {
+pub(super) async fn make(
+    plan: &Plan,
+    json: bool,
+    lake: &Store,
+    settings: &Settings,
+    terminal: &Terminal,
+) -> anyhow::Result<()> {
     let bar = terminal.progress("simulate", Unit::Count("readings"), None);
     let reported = AtomicU64::new(0);
     let summary = simulate(plan, lake, &settings.catalog, |progress| {
@@ -264,7 +270,9 @@ mod tests {
         let catalog = folder.path().join("catalog");
         let mut args =
             parse("--assets 3 --days 1 --interval 1m --shape clean --start 2026-01-31").unwrap();
-        let summary = simulate(&args.plan(), &lake, &catalog, |_| {}).await.unwrap();
+        let summary = simulate(&args.plan(), &lake, &catalog, |_| {})
+            .await
+            .unwrap();
         let mut out = Vec::new();
         print(&summary, args.json, &lake, &catalog, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

@@ -47,7 +47,10 @@ impl RunCommand for StatusArgs {
         let status = status(&lake, &raw, self.runs).await?;
         let terminal = &context.terminal;
         if self.json {
-            terminal.line(&serde_json::to_string(&Printed { lake: lake.to_string(), status: &status })?)?;
+            terminal.line(&serde_json::to_string(&Printed {
+                lake: lake.to_string(),
+                status: &status,
+            })?)?;
             return Ok(Exit::Success);
         }
         terminal.line(&format!("lake  {lake}"))?;
@@ -67,7 +70,8 @@ impl RunCommand for StatusArgs {
             terminal.line("Nothing is published yet: run `plantlake resample`.")?;
             return Ok(Exit::Success);
         }
-        let mut tables = Table::new(["table", "version", "rows", "files", "size", "from", "to"]).numbers([1, 2, 3, 4]);
+        let mut tables = Table::new(["table", "version", "rows", "files", "size", "from", "to"])
+            .numbers([1, 2, 3, 4]);
         for table in &status.tables {
             tables.row([
                 table.table.clone(),
@@ -81,7 +85,17 @@ impl RunCommand for StatusArgs {
         }
         terminal.line("")?;
         terminal.table(&tables)?;
-        let mut runs = Table::new(["run", "started", "took", "dates", "readings", "left out", "minute rows", "quarantined"]).numbers([0, 3, 4, 5, 6, 7]);
+        let mut runs = Table::new([
+            "run",
+            "started",
+            "took",
+            "dates",
+            "readings",
+            "left out",
+            "minute rows",
+            "quarantined",
+        ])
+        .numbers([0, 3, 4, 5, 6, 7]);
         for run in &status.runs {
             runs.row([
                 run.run.map(|run| run.to_string()).unwrap_or_default(),

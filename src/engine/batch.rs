@@ -15,5 +15,9 @@ pub fn batch_context(memory: Option<usize>, threads: usize) -> Result<Arc<TaskCo
         runtime = runtime.with_memory_pool(Arc::new(GreedyMemoryPool::new(memory)));
     }
     let config = SessionConfig::new().with_target_partitions(threads.max(1));
-    Ok(Arc::new(TaskContext::default().with_session_config(config).with_runtime(runtime.build_arc()?)))
+    Ok(Arc::new(
+        TaskContext::default()
+            .with_session_config(config)
+            .with_runtime(runtime.build_arc()?),
+    ))
 }

@@ -2,6 +2,9 @@
 
 mod batch;
 mod raw_scan;
+mod rollup_table;
+mod session;
 
 pub use batch::batch_context;
 pub use raw_scan::RawScanExec;
+pub use session::{QueryError, QuerySession};

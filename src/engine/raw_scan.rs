@@ -10,7 +10,9 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::lake::Store;
@@ -34,20 +36,33 @@ const BATCH_ROWS: usize = 16_384;
 
 impl RawScanExec {
     /// Reads what `files` have inside `window`, or more.
-    pub fn new(raw: Store, format: Arc<RawFormat>, files: Vec<(RawFile, bool)>, window: Window) -> Self {
+    pub fn new(
+        raw: Store,
+        format: Arc<RawFormat>,
+        files: Vec<(RawFile, bool)>,
+        window: Window,
+    ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&READINGS)),
             Partitioning::UnknownPartitioning(files.len().max(1)),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Self { raw, format, files, window, properties: Arc::new(properties) }
+        Self {
+            raw,
+            format,
+            files,
+            window,
+            properties: Arc::new(properties),
+        }
     }
 }
 
 impl fmt::Debug for RawScanExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawScanExec").field("files", &self.files.len()).finish_non_exhaustive()
+        f.debug_struct("RawScanExec")
+            .field("files", &self.files.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -70,8 +85,15 @@ impl ExecutionPlan for RawScanExec {
         Vec::new()
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        if children.is_empty() { Ok(self) } else { internal_err!("a scan has no children") }
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if children.is_empty() {
+            Ok(self)
+        } else {
+            internal_err!("a scan has no children")
+        }
     }
 
     fn apply_expressions(
@@ -84,14 +106,30 @@ impl ExecutionPlan for RawScanExec {
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let schema = Arc::clone(&READINGS) as SchemaRef;
         let Some((file, untimed)) = self.files.get(partition).cloned() else {
-            return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::empty())));
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(
+                schema,
+                stream::empty(),
+            )));
         };
         let (raw, format) = (self.raw.clone(), Arc::clone(&self.format));
-        let want = Want { window: self.window, untimed, batch_rows: BATCH_ROWS };
-        let batches = async move {
-            let batches = read(&raw, &file, &format, &want).await.map_err(|fault| DataFusionError::External(Box::new(fault)))?;
-            Ok::<_, DataFusionError>(batches.map_err(|fault| DataFusionError::External(Box::new(fault))).boxed())
+        let want = Want {
+            window: self.window,
+            untimed,
+            batch_rows: BATCH_ROWS,
         };
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::once(batches).try_flatten())))
+        let batches = async move {
+            let batches = read(&raw, &file, &format, &want)
+                .await
+                .map_err(|fault| DataFusionError::External(Box::new(fault)))?;
+            Ok::<_, DataFusionError>(
+                batches
+                    .map_err(|fault| DataFusionError::External(Box::new(fault)))
+                    .boxed(),
+            )
+        };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            schema,
+            stream::once(batches).try_flatten(),
+        )))
     }
 }

@@ -7,6 +7,8 @@ mod rollup_files;
 pub mod spec;
 mod status;
 
-pub use report::{DateSpan, FileCounts, LeftOutOfFile, Outcome, Quarantined, ReadingCounts, Report};
-pub use status::{RawStatus, Status, TableStatus, status};
+pub use report::{
+    DateSpan, FileCounts, LeftOutOfFile, Outcome, Quarantined, ReadingCounts, Report,
+};
 pub use resample::{Job, JobError, Options, Progress};
+pub use status::{RawStatus, Status, TableStatus, status};

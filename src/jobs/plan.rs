@@ -74,8 +74,14 @@ pub fn compare(ledger: &Ledger, listed: &[RawFile], full: bool) -> Changes {
             changes.fresh.push(file.clone());
         }
     }
-    let here: std::collections::HashSet<&str> = listed.iter().map(|file| file.path.as_str()).collect();
-    changes.removed = ledger.files.keys().filter(|path| !here.contains(path.as_str())).cloned().collect();
+    let here: std::collections::HashSet<&str> =
+        listed.iter().map(|file| file.path.as_str()).collect();
+    changes.removed = ledger
+        .files
+        .keys()
+        .filter(|path| !here.contains(path.as_str()))
+        .cloned()
+        .collect();
     changes
 }
 
@@ -118,11 +124,20 @@ impl Plan {
 
 /// Works out the dates to compute, and the ledger that follows. `surveyed` has the files that
 /// [`compare`] called fresh.
-pub fn plan(before: &Ledger, changes: &Changes, surveyed: BTreeMap<String, KnownFile>, scope: &Scope) -> Plan {
+pub fn plan(
+    before: &Ledger,
+    changes: &Changes,
+    surveyed: BTreeMap<String, KnownFile>,
+    scope: &Scope,
+) -> Plan {
     let mut due = before.due.clone();
     due.extend(&scope.unfinished);
     due.extend(&scope.in_tables);
-    let mut ledger = Ledger { settings: before.settings.clone(), files: before.files.clone(), due: DateSet::default() };
+    let mut ledger = Ledger {
+        settings: before.settings.clone(),
+        files: before.files.clone(),
+        due: DateSet::default(),
+    };
     for path in &changes.removed {
         if let Some(old) = ledger.files.remove(path) {
             due.extend(&old.dates);
@@ -134,7 +149,10 @@ pub fn plan(before: &Ledger, changes: &Changes, surveyed: BTreeMap<String, Known
         }
     }
     let plausible = DateSet::range(Day::MIN, scope.last_plausible);
-    let chosen = scope.dates.map_or_else(|| plausible.clone(), |(first, last)| DateSet::range(first, last).intersection(&plausible));
+    let chosen = scope.dates.map_or_else(
+        || plausible.clone(),
+        |(first, last)| DateSet::range(first, last).intersection(&plausible),
+    );
     let mut dirty = due.intersection(&chosen);
     for file in ledger.files.values() {
         if !file.due.is_empty() {
@@ -149,11 +167,18 @@ pub fn plan(before: &Ledger, changes: &Changes, surveyed: BTreeMap<String, Known
     for (path, file) in &mut ledger.files {
         if !file.due.is_empty() {
             first_time.insert(path.clone(), file.due.intersection(&dirty));
-            let ahead = file.dates.last().is_some_and(|last| last > scope.last_plausible);
+            let ahead = file
+                .dates
+                .last()
+                .is_some_and(|last| last > scope.last_plausible);
             file.due = file.due.difference(if ahead { &done } else { &dirty });
         }
     }
-    Plan { dirty, ledger, first_time }
+    Plan {
+        dirty,
+        ledger,
+        first_time,
+    }
 }
 
 /// Cuts dirty dates into cells of consecutive dates whose minute rows fit into memory.
@@ -169,7 +194,11 @@ pub struct Cells {
 
 impl Cells {
     /// Cells over `dirty`, with at most `capacity` minute rows each as far as `files` tell.
-    pub fn new<'a>(dirty: &DateSet, files: impl Iterator<Item = &'a KnownFile>, capacity: usize) -> Self {
+    pub fn new<'a>(
+        dirty: &DateSet,
+        files: impl Iterator<Item = &'a KnownFile>,
+        capacity: usize,
+    ) -> Self {
         let mut rows_by_date = BTreeMap::new();
         for file in files {
             let each = file.minutes as f64 / file.dates.len().max(1) as f64;
@@ -177,7 +206,13 @@ impl Cells {
                 *rows_by_date.entry(day).or_insert(0.0) += each;
             }
         }
-        Self { waiting: VecDeque::new(), remaining: dirty.clone(), rows_by_date, ratio: 1.0, capacity: capacity.max(1) as f64 }
+        Self {
+            waiting: VecDeque::new(),
+            remaining: dirty.clone(),
+            rows_by_date,
+            ratio: 1.0,
+            capacity: capacity.max(1) as f64,
+        }
     }
 
     /// Dates that no cell has covered yet.
@@ -187,7 +222,11 @@ impl Cells {
 
     /// Learns from a cell that is done.
     pub fn learn(&mut self, cell: &Cell, minutes: usize) {
-        let expected: f64 = self.rows_by_date.range(cell.first..=cell.last).map(|(_, rows)| rows).sum();
+        let expected: f64 = self
+            .rows_by_date
+            .range(cell.first..=cell.last)
+            .map(|(_, rows)| rows)
+            .sum();
         if cell.from_asset.is_none() && cell.to_asset.is_none() && expected > 0.0 && minutes > 0 {
             self.ratio = (minutes as f64 / expected * 1.15).clamp(0.001, 1.0);
         }
@@ -201,7 +240,9 @@ impl Cells {
 
     /// Whether a cell that is waiting touches the date.
     pub fn is_waiting(&self, first: Day, last: Day) -> bool {
-        self.waiting.iter().any(|cell| cell.first <= last && cell.last >= first)
+        self.waiting
+            .iter()
+            .any(|cell| cell.first <= last && cell.last >= first)
             || self.remaining.intersects(&DateSet::range(first, last))
     }
 }
@@ -215,7 +256,11 @@ impl Iterator for Cells {
         }
         let &(first, last) = self.remaining.ranges().first()?;
         // Cells of equal size: the last of them is as cheap to hold as the first.
-        let rows = |day: Day| self.rows_by_date.get(&day).map_or(0.0, |rows| rows * self.ratio);
+        let rows = |day: Day| {
+            self.rows_by_date
+                .get(&day)
+                .map_or(0.0, |rows| rows * self.ratio)
+        };
         let total: f64 = (first..=last).map(rows).sum();
         let share = total / (total / self.capacity).ceil().max(1.0);
         let (mut end, mut sum) = (first, rows(first));
@@ -235,19 +280,38 @@ mod tests {
 
     fn file(etag: &str, first: Day, last: Day) -> KnownFile {
         let dates = DateSet::range(first, last);
-        KnownFile { etag: etag.to_owned(), minutes: 1_440 * dates.len() as u64, due: dates.clone(), dates, ..KnownFile::default() }
+        KnownFile {
+            etag: etag.to_owned(),
+            minutes: 1_440 * dates.len() as u64,
+            due: dates.clone(),
+            dates,
+            ..KnownFile::default()
+        }
     }
 
     fn listed(path: &str, etag: &str) -> RawFile {
-        RawFile { path: path.to_owned(), etag: etag.to_owned(), size: 0, modified: 0 }
+        RawFile {
+            path: path.to_owned(),
+            etag: etag.to_owned(),
+            size: 0,
+            modified: 0,
+        }
     }
 
     fn scope() -> Scope {
-        Scope { dates: None, last_plausible: 1_000, unfinished: DateSet::default(), in_tables: DateSet::default() }
+        Scope {
+            dates: None,
+            last_plausible: 1_000,
+            unfinished: DateSet::default(),
+            in_tables: DateSet::default(),
+        }
     }
 
     fn run(before: &Ledger, listing: &[(&str, &str, Day, Day)], scope: &Scope) -> Plan {
-        let files: Vec<_> = listing.iter().map(|(path, etag, ..)| listed(path, etag)).collect();
+        let files: Vec<_> = listing
+            .iter()
+            .map(|(path, etag, ..)| listed(path, etag))
+            .collect();
         let changes = compare(before, &files, false);
         let surveyed = listing
             .iter()
@@ -259,9 +323,17 @@ mod tests {
 
     #[test]
     fn added_changed_and_removed_files_dirty_their_old_and_new_dates() {
-        let first = run(&Ledger::default(), &[("a", "1", 1, 3), ("b", "1", 10, 10)], &scope());
+        let first = run(
+            &Ledger::default(),
+            &[("a", "1", 1, 3), ("b", "1", 10, 10)],
+            &scope(),
+        );
         assert_eq!(first.dirty.ranges(), [(1, 3), (10, 10)]);
-        let again = run(&first.ledger, &[("a", "1", 1, 3), ("b", "1", 10, 10)], &scope());
+        let again = run(
+            &first.ledger,
+            &[("a", "1", 1, 3), ("b", "1", 10, 10)],
+            &scope(),
+        );
         assert!(again.dirty.is_empty());
         assert_eq!(again.ledger, first.ledger);
         let changed = run(&first.ledger, &[("a", "2", 5, 6)], &scope());
@@ -270,7 +342,10 @@ mod tests {
 
     #[test]
     fn what_lies_outside_the_scope_stays_due() {
-        let narrow = Scope { dates: Some((2, 2)), ..scope() };
+        let narrow = Scope {
+            dates: Some((2, 2)),
+            ..scope()
+        };
         let first = run(&Ledger::default(), &[("a", "1", 1, 3)], &narrow);
         assert_eq!(first.dirty.ranges(), [(2, 2)]);
         let removed = run(&first.ledger, &[], &narrow);
@@ -282,16 +357,37 @@ mod tests {
 
     #[test]
     fn readings_ahead_of_the_clock_become_due_when_their_time_comes() {
-        let early = Scope { last_plausible: 5, ..scope() };
+        let early = Scope {
+            last_plausible: 5,
+            ..scope()
+        };
         let first = run(&Ledger::default(), &[("a", "1", 4, 8)], &early);
         assert_eq!(first.dirty.ranges(), [(4, 5)]);
-        assert_eq!(run(&first.ledger, &[("a", "1", 4, 8)], &Scope { last_plausible: 7, ..scope() }).dirty.ranges(), [(5, 7)]);
+        assert_eq!(
+            run(
+                &first.ledger,
+                &[("a", "1", 4, 8)],
+                &Scope {
+                    last_plausible: 7,
+                    ..scope()
+                }
+            )
+            .dirty
+            .ranges(),
+            [(5, 7)]
+        );
     }
 
     #[test]
     fn dates_of_an_unfinished_run_are_computed_again() {
-        let unfinished = Scope { unfinished: DateSet::range(7, 8), ..scope() };
-        assert_eq!(run(&Ledger::default(), &[], &unfinished).dirty.ranges(), [(7, 8)]);
+        let unfinished = Scope {
+            unfinished: DateSet::range(7, 8),
+            ..scope()
+        };
+        assert_eq!(
+            run(&Ledger::default(), &[], &unfinished).dirty.ranges(),
+            [(7, 8)]
+        );
     }
 
     #[test]

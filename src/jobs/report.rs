@@ -35,8 +35,14 @@ pub struct DateSpan {
 
 impl From<&DateSet> for DateSpan {
     fn from(dates: &DateSet) -> Self {
-        let text = |day: Option<crate::model::Day>| day.map(|day| crate::model::day_to_date(day).to_string());
-        Self { count: dates.len(), first: text(dates.first()), last: text(dates.last()) }
+        let text = |day: Option<crate::model::Day>| {
+            day.map(|day| crate::model::day_to_date(day).to_string())
+        };
+        Self {
+            count: dates.len(),
+            first: text(dates.first()),
+            last: text(dates.last()),
+        }
     }
 }
 
@@ -124,7 +130,12 @@ impl Report {
     pub fn quarantine_of(ledger: &Ledger) -> Vec<Quarantined> {
         let files = ledger.files.iter();
         files
-            .filter_map(|(path, file)| Some(Quarantined { path: path.clone(), reason: file.quarantined.clone()? }))
+            .filter_map(|(path, file)| {
+                Some(Quarantined {
+                    path: path.clone(),
+                    reason: file.quarantined.clone()?,
+                })
+            })
             .collect()
     }
 

@@ -9,15 +9,13 @@
 //! A run that died is not continued but superseded: its raw files may be gone, and recomputing its dates
 //! from what is there now is right whatever it had committed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::common::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::{StreamExt, TryStreamExt, stream};
-use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::plan::{Cells, Changes, KnownFile, Ledger, Plan, Scope, compare, plan};
@@ -74,7 +72,9 @@ pub enum JobError {
     #[error("the rollups cannot be computed")]
     Compute(#[from] DataFusionError),
     /// Raw files change faster than they can be read.
-    #[error("raw files changed while they were read, {ATTEMPTS} times; write files under another name and rename them when they are complete")]
+    #[error(
+        "raw files changed while they were read, {ATTEMPTS} times; write files under another name and rename them when they are complete"
+    )]
     Restless,
 }
 
@@ -139,7 +139,10 @@ struct Gathered {
 }
 
 fn table_failed(resolution: Resolution) -> impl Fn(TableError) -> JobError {
-    move |source| JobError::Table { table: resolution.table(), source: Box::new(source) }
+    move |source| JobError::Table {
+        table: resolution.table(),
+        source: Box::new(source),
+    }
 }
 
 impl Job {
@@ -147,12 +150,19 @@ impl Job {
     pub async fn run(&self, options: &Options) -> Result<Report, JobError> {
         let watch = Stopwatch::start();
         let started_at = clock::now();
-        let lease = if options.dry_run { None } else { Some(Lease::take(&self.lake, Holder::of_process("resample")).await?) };
+        let lease = if options.dry_run {
+            None
+        } else {
+            Some(Lease::take(&self.lake, Holder::of_process("resample")).await?)
+        };
         failpoint::reach("lease-taken");
         let mut damaged = BTreeMap::new();
         let mut result = Err(JobError::Restless);
         for _ in 0..ATTEMPTS {
-            match self.attempt(options, lease.as_ref(), &mut damaged, &watch, started_at).await {
+            match self
+                .attempt(options, lease.as_ref(), &mut damaged, &watch, started_at)
+                .await
+            {
                 Ok(Attempted::Again) => continue,
                 Ok(Attempted::Done(report)) => result = Ok(*report),
                 Err(error) => result = Err(error),
@@ -180,7 +190,10 @@ impl Job {
             None => Ledger::default(),
         };
         let plausible = self.settings.resample.plausible(clock::now());
-        let plausible = Window { start: *plausible.start(), end: plausible.end().saturating_add(1).min(LAST_TIME) };
+        let plausible = Window {
+            start: *plausible.start(),
+            end: plausible.end().saturating_add(1).min(LAST_TIME),
+        };
         let settings = self.fingerprint();
         let full = options.full || (published.is_some() && ledger.settings != settings);
         let attempt = Attempt {
@@ -193,11 +206,20 @@ impl Job {
         };
         let mut changes = compare(&ledger, &attempt.listed, full);
         // Known files that this run found to be damaged: their dates are computed again without them.
-        let found = attempt.listed.iter().filter(|file| damaged.contains_key(&(file.path.clone(), file.etag.clone())));
-        let found: Vec<RawFile> = found.filter(|file| !changes.fresh.iter().any(|fresh| fresh.path == file.path)).cloned().collect();
+        let found = attempt
+            .listed
+            .iter()
+            .filter(|file| damaged.contains_key(&(file.path.clone(), file.etag.clone())));
+        let found: Vec<RawFile> = found
+            .filter(|file| !changes.fresh.iter().any(|fresh| fresh.path == file.path))
+            .cloned()
+            .collect();
         changes.fresh.extend(found);
         let surveyed = attempt.survey(&changes, damaged).await?;
-        let unfinished = attempt.runs.unfinished_intents(published.as_ref().map_or(0, |publication| publication.run)).await?;
+        let unfinished = attempt
+            .runs
+            .unfinished_intents(published.as_ref().map_or(0, |publication| publication.run))
+            .await?;
         let mut scope = Scope {
             dates: options.dates,
             last_plausible: day_of(plausible.end.saturating_sub(1)),
@@ -208,9 +230,18 @@ impl Job {
             scope.unfinished.extend(&intent.dates);
         }
         if full && let Some(publication) = &published {
-            let table = Table::open_at(&self.lake, Resolution::Minute, publication.versions.data_min);
+            let table = Table::open_at(
+                &self.lake,
+                Resolution::Minute,
+                publication.versions.data_min,
+            );
             let table = table.await.map_err(table_failed(Resolution::Minute))?;
-            scope.in_tables = table.files().iter().filter_map(|file| file.partition.days()).map(|days| days.0).collect();
+            scope.in_tables = table
+                .files()
+                .iter()
+                .filter_map(|file| file.partition.days())
+                .map(|days| days.0)
+                .collect();
         }
         let mut plan = plan(&ledger, &changes, surveyed, &scope);
         plan.ledger.settings = settings;
@@ -223,7 +254,12 @@ impl Job {
             files: FileCounts {
                 known: plan.ledger.files.len(),
                 new: changes.new,
-                changed: changes.fresh.len() - changes.fresh.iter().filter(|file| !ledger.files.contains_key(&file.path)).count(),
+                changed: changes.fresh.len()
+                    - changes
+                        .fresh
+                        .iter()
+                        .filter(|file| !ledger.files.contains_key(&file.path))
+                        .count(),
                 removed: changes.removed.len(),
                 quarantined: 0,
             },
@@ -246,7 +282,10 @@ impl Job {
             report.estimated_readings = Some(estimate(&plan.ledger, &plan.dirty));
         } else if !plan.dirty.is_empty() || published.is_none() || plan.ledger != ledger {
             let number = attempt.runs.next_run_number().await?;
-            match attempt.publish(number, published, &mut plan, &mut report, damaged, watch).await? {
+            match attempt
+                .publish(number, published, &mut plan, &mut report, damaged, watch)
+                .await?
+            {
                 Some(()) => report.run = Some(number),
                 None => return Ok(Attempted::Again),
             }
@@ -260,7 +299,11 @@ impl Job {
     fn format(&self, plausible: Window) -> RawFormat {
         let columns = &self.spec.columns;
         RawFormat {
-            columns: ColumnNames { id: columns.id.clone(), timestamp: columns.timestamp.clone(), value: columns.value.clone() },
+            columns: ColumnNames {
+                id: columns.id.clone(),
+                timestamp: columns.timestamp.clone(),
+                value: columns.value.clone(),
+            },
             timezone: self.settings.resample.timezone,
             plausible,
         }
@@ -273,7 +316,13 @@ impl Job {
         let columns = &self.spec.columns;
         format!(
             "zone={} earliest={:?} latest={:?} columns={:?}/{:?}/{:?} raw={}",
-            resample.timezone, resample.earliest, resample.latest, columns.id, columns.timestamp, columns.value, self.raw
+            resample.timezone,
+            resample.earliest,
+            resample.latest,
+            columns.id,
+            columns.timestamp,
+            columns.value,
+            self.raw
         )
     }
 }
@@ -286,18 +335,33 @@ impl Attempt<'_> {
         damaged: &BTreeMap<(String, String), String>,
     ) -> Result<BTreeMap<String, KnownFile>, JobError> {
         // Times ahead of the clock belong to dates too: those stay due until their time comes.
-        let ahead = Arc::new(RawFormat { plausible: Window { end: LAST_TIME, ..self.plausible }, ..(*self.format).clone() });
+        let ahead = Arc::new(RawFormat {
+            plausible: Window {
+                end: LAST_TIME,
+                ..self.plausible
+            },
+            ..(*self.format).clone()
+        });
         stream::iter(changes.fresh.iter().cloned())
             .map(|file| {
                 let ahead = Arc::clone(&ahead);
-                let known_damage = damaged.get(&(file.path.clone(), file.etag.clone())).cloned();
+                let known_damage = damaged
+                    .get(&(file.path.clone(), file.etag.clone()))
+                    .cloned();
                 async move {
-                    let mut known = KnownFile { etag: file.etag.clone(), size: file.size, ..KnownFile::default() };
+                    let mut known = KnownFile {
+                        etag: file.etag.clone(),
+                        size: file.size,
+                        ..KnownFile::default()
+                    };
                     let quarantined = match known_damage {
                         Some(reason) => Some(reason),
                         None => match survey(&self.job.raw, &file, &ahead).await {
                             Ok(survey) => {
-                                let later = survey.dates.last().is_some_and(|last| last >= day_of(self.plausible.end - 1));
+                                let later = survey
+                                    .dates
+                                    .last()
+                                    .is_some_and(|last| last >= day_of(self.plausible.end - 1));
                                 known.rows = survey.rows;
                                 known.minutes = survey.minutes;
                                 known.untimed = survey.irregular || later;
@@ -305,7 +369,9 @@ impl Attempt<'_> {
                                 known.dates = survey.dates;
                                 None
                             }
-                            Err(fault @ FileFault::Store { .. }) => return Err(JobError::RawStore(fault)),
+                            Err(fault @ FileFault::Store { .. }) => {
+                                return Err(JobError::RawStore(fault));
+                            }
                             Err(fault) => Some(fault.to_string()),
                         },
                     };
@@ -321,7 +387,10 @@ impl Attempt<'_> {
     /// The listed files that have something to do with `dates`, in the order in which later ones win.
     fn inputs_of(&self, ledger: &Ledger, dates: &DateSet) -> Vec<RawFile> {
         let known = |file: &&RawFile| {
-            ledger.files.get(&file.path).is_some_and(|known| known.quarantined.is_none() && known.dates.intersects(dates))
+            ledger
+                .files
+                .get(&file.path)
+                .is_some_and(|known| known.quarantined.is_none() && known.dates.intersects(dates))
         };
         self.listed.iter().filter(known).cloned().collect()
     }
@@ -338,15 +407,25 @@ impl Attempt<'_> {
     ) -> Result<Option<()>, JobError> {
         let mut tables = Vec::new();
         for resolution in Resolution::ALL {
-            tables.push(Table::open_or_create(&self.job.lake, resolution).await.map_err(table_failed(resolution))?);
+            tables.push(
+                Table::open_or_create(&self.job.lake, resolution)
+                    .await
+                    .map_err(table_failed(resolution))?,
+            );
         }
-        let Ok(tables) = <[Table; 3]>::try_from(tables) else { return Err(JobError::Restless) };
+        let Ok(tables) = <[Table; 3]>::try_from(tables) else {
+            return Err(JobError::Restless);
+        };
         failpoint::reach("before-intent");
         let intent = Intent {
             run,
             started_at: clock::now(),
             dates: plan.dirty.clone(),
-            files: self.inputs_of(&plan.ledger, &plan.dirty).into_iter().map(|file| (file.path, file.etag)).collect(),
+            files: self
+                .inputs_of(&plan.ledger, &plan.dirty)
+                .into_iter()
+                .map(|file| (file.path, file.etag))
+                .collect(),
         };
         self.runs.write_intent(&intent).await?;
         failpoint::reach("after-intent");
@@ -354,7 +433,9 @@ impl Attempt<'_> {
         let mut hours = TableChange::default();
         let mut days = TableChange::default();
         let mut gathered = Gathered::default();
-        let computed = self.compute(plan, &files, &mut hours, &mut days, &mut gathered, damaged).await;
+        let computed = self
+            .compute(plan, &files, &mut hours, &mut days, &mut gathered, damaged)
+            .await;
         if !matches!(computed, Ok(true)) {
             files.discard(&[&hours, &days]).await;
             computed?;
@@ -362,17 +443,27 @@ impl Attempt<'_> {
         }
         let minutes = files.minute_change();
         for (resolution, change) in Resolution::ALL.iter().zip([&minutes, &hours, &days]) {
-            report.rows.insert(resolution.table().to_owned(), change.rows);
+            report
+                .rows
+                .insert(resolution.table().to_owned(), change.rows);
         }
         let mut versions = Vec::new();
-        for ((mut table, change), resolution) in files.into_tables().into_iter().zip([minutes, hours, days]).zip(Resolution::ALL) {
+        for ((mut table, change), resolution) in files
+            .into_tables()
+            .into_iter()
+            .zip([minutes, hours, days])
+            .zip(Resolution::ALL)
+        {
             if let Some(lease) = self.lease {
                 lease.check()?;
             }
             failpoint::reach(&format!("before-commit-{}", resolution.table()));
             let changes_something = !change.add.is_empty() || !change.remove.is_empty();
             versions.push(if changes_something {
-                table.commit(run, change.add, change.remove).await.map_err(table_failed(resolution))?
+                table
+                    .commit(run, change.add, change.remove)
+                    .await
+                    .map_err(table_failed(resolution))?
             } else {
                 table.version()
             });
@@ -392,10 +483,15 @@ impl Attempt<'_> {
             lease.check()?;
         }
         failpoint::reach("before-publish");
-        let publication = Publication::new(run, [versions[0], versions[1], versions[2]], clock::now());
+        let publication =
+            Publication::new(run, [versions[0], versions[1], versions[2]], clock::now());
         self.runs.publish(&publication).await?;
         failpoint::reach("after-publish");
-        info!(run, previous = published.map(|publication| publication.run), "published");
+        info!(
+            run,
+            previous = published.map(|publication| publication.run),
+            "published"
+        );
         if let Err(error) = self.runs.clean_up(RUNS_KEPT).await {
             // Nothing depends on it; the next run tries again.
             warn!(%error, "old run records could not be removed");
@@ -416,10 +512,19 @@ impl Attempt<'_> {
     ) -> Result<bool, JobError> {
         let budget = failpoint::memory().unwrap_or(self.job.settings.resample.memory / 100 * 55);
         let rows = (budget as usize / size_of::<MinuteRow>() * 9 / 10).max(1);
-        let usable = plan.ledger.files.values().filter(|file| file.quarantined.is_none());
+        let usable = plan
+            .ledger
+            .files
+            .values()
+            .filter(|file| file.quarantined.is_none());
         let mut cells = Cells::new(&plan.dirty, usable, rows);
-        self.job.progress.expect(estimate(&plan.ledger, &plan.dirty));
-        let mut unwritten = [files.dirty_partitions(Resolution::Hour), files.dirty_partitions(Resolution::Day)];
+        self.job
+            .progress
+            .expect(estimate(&plan.ledger, &plan.dirty));
+        let mut unwritten = [
+            files.dirty_partitions(Resolution::Hour),
+            files.dirty_partitions(Resolution::Day),
+        ];
         // Readings without a plausible time are on no date: they are counted along with the first cell.
         let mut untimed = true;
         let mut next = cells.next();
@@ -430,8 +535,27 @@ impl Attempt<'_> {
         while let Some(cell) = next {
             let mut unlimited = false;
             loop {
-                let context = batch_context(if unlimited { None } else { Some(budget as usize) }, self.job.settings.resample.threads)?;
-                match self.compute_cell(plan, cell, untimed, files, gathered, damaged, context, budget as usize).await? {
+                let context = batch_context(
+                    if unlimited {
+                        None
+                    } else {
+                        Some(budget as usize)
+                    },
+                    self.job.settings.resample.threads,
+                )?;
+                match self
+                    .compute_cell(
+                        plan,
+                        cell,
+                        untimed,
+                        files,
+                        gathered,
+                        damaged,
+                        context,
+                        budget as usize,
+                    )
+                    .await?
+                {
                     CellDone::Computed(minutes) => {
                         cells.learn(&cell, minutes);
                         untimed = false;
@@ -443,17 +567,31 @@ impl Attempt<'_> {
                             break;
                         }
                         None => {
-                            warn!("one asset's readings of one date do not fit into resample.memory: going beyond it");
+                            warn!(
+                                "one asset's readings of one date do not fit into resample.memory: going beyond it"
+                            );
                             unlimited = true;
                         }
                     },
                     CellDone::TooLarge(_) | CellDone::Again => return Ok(false),
                 }
             }
-            for ((resolution, change), unwritten) in [(Resolution::Hour, &mut *hours), (Resolution::Day, &mut *days)].into_iter().zip(&mut unwritten) {
-                let complete: DateSet =
-                    unwritten.iter().filter(|&start| !cells.is_waiting(start, RollupFiles::end_of(resolution, start))).collect();
-                files.write_partitions(resolution, &complete, change).await?;
+            for ((resolution, change), unwritten) in [
+                (Resolution::Hour, &mut *hours),
+                (Resolution::Day, &mut *days),
+            ]
+            .into_iter()
+            .zip(&mut unwritten)
+            {
+                let complete: DateSet = unwritten
+                    .iter()
+                    .filter(|&start| {
+                        !cells.is_waiting(start, RollupFiles::end_of(resolution, start))
+                    })
+                    .collect();
+                files
+                    .write_partitions(resolution, &complete, change)
+                    .await?;
                 *unwritten = unwritten.difference(&complete);
             }
             next = cells.next();
@@ -461,7 +599,10 @@ impl Attempt<'_> {
         Ok(true)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of `compute`, with its state")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of `compute`, with its state"
+    )]
     async fn compute_cell(
         &self,
         plan: &mut Plan,
@@ -476,11 +617,28 @@ impl Attempt<'_> {
         let dates = DateSet::range(cell.first, cell.last);
         let mut inputs = Vec::new();
         for file in &self.listed {
-            let Some(known) = plan.ledger.files.get(&file.path).filter(|known| known.quarantined.is_none()) else { continue };
+            let Some(known) = plan
+                .ledger
+                .files
+                .get(&file.path)
+                .filter(|known| known.quarantined.is_none())
+            else {
+                continue;
+            };
             let count_untimed = untimed && known.untimed;
             if count_untimed || known.dates.intersects(&dates) {
-                let count_dates = plan.first_time.get(&file.path).map(|first| first.intersection(&dates)).unwrap_or_default();
-                inputs.push((file.clone(), FileTask { count_dates, count_untimed }));
+                let count_dates = plan
+                    .first_time
+                    .get(&file.path)
+                    .map(|first| first.intersection(&dates))
+                    .unwrap_or_default();
+                inputs.push((
+                    file.clone(),
+                    FileTask {
+                        count_dates,
+                        count_untimed,
+                    },
+                ));
             }
         }
         let threads = self.job.settings.resample.threads.max(1);
@@ -488,7 +646,10 @@ impl Attempt<'_> {
         let scan = RawScanExec::new(
             self.job.raw.clone(),
             Arc::clone(&self.format),
-            inputs.iter().map(|(file, task)| (file.clone(), task.count_untimed)).collect(),
+            inputs
+                .iter()
+                .map(|(file, task)| (file.clone(), task.count_untimed))
+                .collect(),
             cell.window(),
         );
         if inputs.is_empty() {
@@ -522,20 +683,31 @@ impl Attempt<'_> {
         let outcome = exec.take_outcome();
         let mut again = false;
         for ((file, _), outcome) in inputs.iter().zip(&outcome.files) {
-            let Some(fault) = &outcome.fault else { continue };
+            let Some(fault) = &outcome.fault else {
+                continue;
+            };
             match file_fault(fault) {
                 Some(FileFault::Changed { .. }) => again = true,
                 Some(FileFault::Store { .. }) | None => {
-                    return Err(JobError::Compute(DataFusionError::Execution(fault.to_string())));
+                    return Err(JobError::Compute(DataFusionError::Execution(
+                        fault.to_string(),
+                    )));
                 }
                 Some(fault) => {
                     let reason = fault.to_string();
                     // Other results were made with it, or will be by dates that this run does not compute.
-                    let known_before = gathered.read.contains(&file.path) || plan.is_used_elsewhere(&file.path) || written.is_err();
+                    let known_before = gathered.read.contains(&file.path)
+                        || plan.is_used_elsewhere(&file.path)
+                        || written.is_err();
                     again |= known_before;
                     damaged.insert((file.path.clone(), file.etag.clone()), reason.clone());
                     if let Some(known) = plan.ledger.files.get_mut(&file.path) {
-                        *known = KnownFile { etag: file.etag.clone(), size: file.size, quarantined: Some(reason), ..KnownFile::default() };
+                        *known = KnownFile {
+                            etag: file.etag.clone(),
+                            size: file.size,
+                            quarantined: Some(reason),
+                            ..KnownFile::default()
+                        };
                     }
                 }
             }
@@ -545,7 +717,9 @@ impl Attempt<'_> {
         }
         match written {
             Ok(()) => {}
-            Err(JobError::Compute(error)) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {
+            Err(JobError::Compute(error))
+                if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) =>
+            {
                 return Ok(CellDone::TooLarge(outcome.median_asset));
             }
             Err(error) => return Err(error),
@@ -554,7 +728,11 @@ impl Attempt<'_> {
         for ((file, _), outcome) in inputs.iter().zip(&outcome.files) {
             gathered.valid += outcome.valid;
             if outcome.left_out.total() > 0 {
-                gathered.left_out.entry(file.path.clone()).or_default().merge(&outcome.left_out);
+                gathered
+                    .left_out
+                    .entry(file.path.clone())
+                    .or_default()
+                    .merge(&outcome.left_out);
             }
             gathered.read.insert(file.path.clone());
         }
@@ -572,7 +750,10 @@ impl Attempt<'_> {
             if let Some(file) = plan.ledger.files.get_mut(&path) {
                 file.left_out.merge(&left_out);
             }
-            report.left_out.push(LeftOutOfFile { path, reasons: left_out });
+            report.left_out.push(LeftOutOfFile {
+                path,
+                reasons: left_out,
+            });
         }
         report.readings = ReadingCounts {
             read: gathered.valid + total.total(),
@@ -602,6 +783,14 @@ fn file_fault(error: &DataFusionError) -> Option<&FileFault> {
 
 /// Readings that computing `dates` reads, about.
 fn estimate(ledger: &Ledger, dates: &DateSet) -> u64 {
-    let share = |file: &KnownFile| file.rows as f64 * file.dates.intersection(dates).len() as f64 / file.dates.len().max(1) as f64;
-    ledger.files.values().filter(|file| file.quarantined.is_none()).map(share).sum::<f64>() as u64
+    let share = |file: &KnownFile| {
+        file.rows as f64 * file.dates.intersection(dates).len() as f64
+            / file.dates.len().max(1) as f64
+    };
+    ledger
+        .files
+        .values()
+        .filter(|file| file.quarantined.is_none())
+        .map(share)
+        .sum::<f64>() as u64
 }

@@ -63,7 +63,10 @@ pub struct MinuteWriter<'a> {
 }
 
 fn failed(resolution: Resolution) -> impl Fn(TableError) -> FilesError {
-    move |source| FilesError::Table { table: resolution.table(), source: Box::new(source) }
+    move |source| FilesError::Table {
+        table: resolution.table(),
+        source: Box::new(source),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -93,12 +96,20 @@ fn partition_end(resolution: Resolution, start: Day) -> Day {
 impl RollupFiles {
     /// Files for `dirty` dates, to replace those of the tables as they are (minute, hour, day).
     pub fn new(tables: [Table; 3], dirty: DateSet) -> Self {
-        Self { tables, dirty, minutes: Mutex::default(), waiting: Default::default() }
+        Self {
+            tables,
+            dirty,
+            minutes: Mutex::default(),
+            waiting: Default::default(),
+        }
     }
 
     /// A writer for one output partition of the operator.
     pub fn minute_writer(&self) -> MinuteWriter<'_> {
-        MinuteWriter { files: self, open: None }
+        MinuteWriter {
+            files: self,
+            open: None,
+        }
     }
 
     fn table(&self, resolution: Resolution) -> &Table {
@@ -117,7 +128,11 @@ impl RollupFiles {
         change.remove = table
             .files()
             .into_iter()
-            .filter(|file| file.partition.days().is_none_or(|(first, _)| self.dirty.contains(first)))
+            .filter(|file| {
+                file.partition
+                    .days()
+                    .is_none_or(|(first, _)| self.dirty.contains(first))
+            })
             .collect();
         change
     }
@@ -138,7 +153,10 @@ impl RollupFiles {
 
     /// The starts of all partitions that have a dirty date.
     pub fn dirty_partitions(&self, resolution: Resolution) -> DateSet {
-        self.dirty.iter().map(|day| partition_start(resolution, day)).collect()
+        self.dirty
+            .iter()
+            .map(|day| partition_start(resolution, day))
+            .collect()
     }
 
     /// The last day of a partition, by its start.
@@ -146,34 +164,64 @@ impl RollupFiles {
         partition_end(resolution, start)
     }
 
-    async fn write_partition(&self, resolution: Resolution, start: Day, change: &mut TableChange) -> Result<(), FilesError> {
+    async fn write_partition(
+        &self,
+        resolution: Resolution,
+        start: Day,
+        change: &mut TableChange,
+    ) -> Result<(), FilesError> {
         let waiting = &self.waiting[resolution as usize - 1];
         let mut batches = lock(waiting).remove(&start).unwrap_or_default();
-        change.rows += batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+        change.rows += batches
+            .iter()
+            .map(|batch| batch.num_rows() as u64)
+            .sum::<u64>();
         let table = self.table(resolution);
         let partition = Partition::of(resolution, start);
-        let existing: Vec<DataFile> = table.files().into_iter().filter(|file| file.partition == partition).collect();
-        let melt = existing.iter().map(|file| file.rows.unwrap_or(u64::MAX)).fold(0, u64::saturating_add) <= MERGE_ROWS;
+        let existing: Vec<DataFile> = table
+            .files()
+            .into_iter()
+            .filter(|file| file.partition == partition)
+            .collect();
+        let melt = existing
+            .iter()
+            .map(|file| file.rows.unwrap_or(u64::MAX))
+            .fold(0, u64::saturating_add)
+            <= MERGE_ROWS;
         for file in existing {
             let touched = match (file.min_time, file.max_time) {
-                (Some(min), Some(max)) => self.dirty.intersects(&DateSet::range(day_of(min), day_of(max))),
+                (Some(min), Some(max)) => self
+                    .dirty
+                    .intersects(&DateSet::range(day_of(min), day_of(max))),
                 _ => true,
             };
             if !melt && !touched {
                 continue;
             }
             let mut rows = table.read_file(&file).await.map_err(failed(resolution))?;
-            let mut copy = if melt { None } else { Some(table.writer(partition.clone()).map_err(failed(resolution))?) };
+            let mut copy = if melt {
+                None
+            } else {
+                Some(
+                    table
+                        .writer(partition.clone())
+                        .map_err(failed(resolution))?,
+                )
+            };
             while let Some(batch) = rows.try_next().await.map_err(failed(resolution))? {
                 let kept = self.without_dirty(&batch)?;
                 match copy.as_mut() {
-                    Some(writer) if kept.num_rows() > 0 => writer.write(&kept).await.map_err(failed(resolution))?,
+                    Some(writer) if kept.num_rows() > 0 => {
+                        writer.write(&kept).await.map_err(failed(resolution))?
+                    }
                     Some(_) => {}
                     None => batches.push(kept),
                 }
             }
             if let Some(writer) = copy {
-                change.add.extend(writer.finish().await.map_err(failed(resolution))?);
+                change
+                    .add
+                    .extend(writer.finish().await.map_err(failed(resolution))?);
             }
             change.remove.push(file);
         }
@@ -182,7 +230,9 @@ impl RollupFiles {
             let mut writer = table.writer(partition).map_err(failed(resolution))?;
             writer.write(&rows).await.map_err(failed(resolution))?;
             failpoint::reach("before-data-file");
-            change.add.extend(writer.finish().await.map_err(failed(resolution))?);
+            change
+                .add
+                .extend(writer.finish().await.map_err(failed(resolution))?);
             failpoint::reach("after-data-file");
         }
         Ok(())
@@ -190,14 +240,20 @@ impl RollupFiles {
 
     fn without_dirty(&self, batch: &RecordBatch) -> Result<RecordBatch, FilesError> {
         let times = batch.column(1).as_primitive::<TimestampMicrosecondType>();
-        let keep = times.values().iter().map(|&time| Some(!self.dirty.contains(day_of(time)))).collect();
+        let keep = times
+            .values()
+            .iter()
+            .map(|&time| Some(!self.dirty.contains(day_of(time))))
+            .collect();
         Ok(filter_record_batch(batch, &keep)?)
     }
 
     /// Deletes what was written, for a run that is given up.
     pub async fn discard(&self, changes: &[&TableChange]) {
         let minutes = std::mem::take(&mut *lock(&self.minutes));
-        self.table(Resolution::Minute).delete_uncommitted(&minutes.add).await;
+        self.table(Resolution::Minute)
+            .delete_uncommitted(&minutes.add)
+            .await;
         for (resolution, change) in [Resolution::Hour, Resolution::Day].into_iter().zip(changes) {
             self.table(resolution).delete_uncommitted(&change.add).await;
         }
@@ -210,12 +266,22 @@ impl MinuteWriter<'_> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let part = batch.column(0).as_primitive::<arrow::datatypes::UInt32Type>().value(0);
-        let resolution = batch.column(1).as_primitive::<arrow::datatypes::UInt8Type>().value(0);
+        let part = batch
+            .column(0)
+            .as_primitive::<arrow::datatypes::UInt32Type>()
+            .value(0);
+        let resolution = batch
+            .column(1)
+            .as_primitive::<arrow::datatypes::UInt8Type>()
+            .value(0);
         let columns = batch.columns()[2..].to_vec();
         let schema = Arc::clone(&crate::resample::schema::ROLLUP);
         let rows = RecordBatch::try_new_with_options(schema, columns, &RecordBatchOptions::new())?;
-        let day = day_of(rows.column(1).as_primitive::<TimestampMicrosecondType>().value(0));
+        let day = day_of(
+            rows.column(1)
+                .as_primitive::<TimestampMicrosecondType>()
+                .value(0),
+        );
         let coarser = match resolution {
             0 => None,
             1 => Some(Resolution::Hour),
@@ -223,7 +289,10 @@ impl MinuteWriter<'_> {
         };
         if let Some(resolution) = coarser {
             let start = partition_start(resolution, day);
-            lock(&self.files.waiting[resolution as usize - 1]).entry(start).or_default().push(rows);
+            lock(&self.files.waiting[resolution as usize - 1])
+                .entry(start)
+                .or_default()
+                .push(rows);
             return Ok(());
         }
         if self.open.as_ref().is_some_and(|(open, _)| *open != part) {
@@ -233,10 +302,18 @@ impl MinuteWriter<'_> {
             Some(open) => open,
             None => {
                 let table = self.files.table(Resolution::Minute);
-                (part, table.writer(Partition::of(Resolution::Minute, day)).map_err(failed(Resolution::Minute))?)
+                (
+                    part,
+                    table
+                        .writer(Partition::of(Resolution::Minute, day))
+                        .map_err(failed(Resolution::Minute))?,
+                )
             }
         };
-        open.1.write(&rows).await.map_err(failed(Resolution::Minute))?;
+        open.1
+            .write(&rows)
+            .await
+            .map_err(failed(Resolution::Minute))?;
         lock(&self.files.minutes).rows += rows.num_rows() as u64;
         self.open = Some(open);
         Ok(())
@@ -263,10 +340,18 @@ fn in_order(batches: &[RecordBatch]) -> Result<Option<RecordBatch>, FilesError> 
         let times = batch.column(1).as_primitive::<TimestampMicrosecondType>();
         // Canonical texts order as the numbers that they spell: comparing numbers is much cheaper.
         let numbers: Vec<u128> = (0..texts.len())
-            .map(|entry| crate::model::AssetId::parse(texts.value(entry)).map_or(u128::MAX, |asset| u128::from_be_bytes(*asset.as_bytes())))
+            .map(|entry| {
+                crate::model::AssetId::parse(texts.value(entry))
+                    .map_or(u128::MAX, |asset| u128::from_be_bytes(*asset.as_bytes()))
+            })
             .collect();
         for row in 0..batch.num_rows() {
-            keys.push((numbers[assets.keys().value(row) as usize], times.value(row), number, row));
+            keys.push((
+                numbers[assets.keys().value(row) as usize],
+                times.value(row),
+                number,
+                row,
+            ));
         }
     }
     if keys.is_empty() {
@@ -274,7 +359,10 @@ fn in_order(batches: &[RecordBatch]) -> Result<Option<RecordBatch>, FilesError> 
     }
     keys.sort_unstable();
     let indices: Vec<(usize, usize)> = keys.iter().map(|key| (key.2, key.3)).collect();
-    Ok(Some(interleave_record_batch(&batches.iter().collect::<Vec<_>>(), &indices)?))
+    Ok(Some(interleave_record_batch(
+        &batches.iter().collect::<Vec<_>>(),
+        &indices,
+    )?))
 }
 
 #[cfg(test)]
@@ -284,15 +372,31 @@ mod tests {
     #[test]
     fn partitions_begin_and_end_with_the_calendar() {
         for (date, month, year) in [
-            ("2024-02-29", ("2024-02-01", "2024-02-29"), ("2024-01-01", "2024-12-31")),
-            ("2023-12-31", ("2023-12-01", "2023-12-31"), ("2023-01-01", "2023-12-31")),
-            ("1969-12-31", ("1969-12-01", "1969-12-31"), ("1969-01-01", "1969-12-31")),
+            (
+                "2024-02-29",
+                ("2024-02-01", "2024-02-29"),
+                ("2024-01-01", "2024-12-31"),
+            ),
+            (
+                "2023-12-31",
+                ("2023-12-01", "2023-12-31"),
+                ("2023-01-01", "2023-12-31"),
+            ),
+            (
+                "1969-12-31",
+                ("1969-12-01", "1969-12-31"),
+                ("1969-01-01", "1969-12-31"),
+            ),
         ] {
             let day = crate::model::day_from_date(date.parse().unwrap());
-            for (resolution, (first, last)) in [(Resolution::Hour, month), (Resolution::Day, year)] {
+            for (resolution, (first, last)) in [(Resolution::Hour, month), (Resolution::Day, year)]
+            {
                 let start = partition_start(resolution, day);
                 assert_eq!(day_to_date(start).to_string(), first);
-                assert_eq!(day_to_date(partition_end(resolution, start)).to_string(), last);
+                assert_eq!(
+                    day_to_date(partition_end(resolution, start)).to_string(),
+                    last
+                );
             }
         }
     }

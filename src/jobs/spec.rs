@@ -57,7 +57,11 @@ pub struct Columns {
 
 impl Default for Columns {
     fn default() -> Self {
-        Self { id: "id".to_owned(), timestamp: "timestamp".to_owned(), value: "value".to_owned() }
+        Self {
+            id: "id".to_owned(),
+            timestamp: "timestamp".to_owned(),
+            value: "value".to_owned(),
+        }
     }
 }
 
@@ -67,13 +71,29 @@ impl ResampleSpec {
         let path = jobs.join("resample.toml");
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
             Err(source) => return Err(SpecError::Unreadable { path, source }),
         };
-        let spec: Self = toml::from_str(&text).map_err(|error| SpecError::Wrong { path: path.clone(), problem: error.to_string().trim_end().to_owned() })?;
-        let names = [&spec.columns.id, &spec.columns.timestamp, &spec.columns.value];
-        if names.iter().any(|name| name.is_empty()) || names[0] == names[1] || names[1] == names[2] || names[0] == names[2] {
-            return Err(SpecError::Wrong { path, problem: "the three columns need three different names".to_owned() });
+        let spec: Self = toml::from_str(&text).map_err(|error| SpecError::Wrong {
+            path: path.clone(),
+            problem: error.to_string().trim_end().to_owned(),
+        })?;
+        let names = [
+            &spec.columns.id,
+            &spec.columns.timestamp,
+            &spec.columns.value,
+        ];
+        if names.iter().any(|name| name.is_empty())
+            || names[0] == names[1]
+            || names[1] == names[2]
+            || names[0] == names[2]
+        {
+            return Err(SpecError::Wrong {
+                path,
+                problem: "the three columns need three different names".to_owned(),
+            });
         }
         Ok(spec)
     }
@@ -92,15 +112,24 @@ mod tests {
     #[test]
     fn columns_are_mapped_and_mistakes_point_at_their_line() {
         let spec = read("kind = \"resample\"\n[columns]\nid = \"sensor\"\n").unwrap();
-        assert_eq!((spec.columns.id.as_str(), spec.columns.value.as_str()), ("sensor", "value"));
+        assert_eq!(
+            (spec.columns.id.as_str(), spec.columns.value.as_str()),
+            ("sensor", "value")
+        );
         let error = read("\n[columns]\nvalu = \"v\"\n").unwrap_err().to_string();
-        assert!(error.contains("line 3") && error.contains("valu"), "{error}");
+        assert!(
+            error.contains("line 3") && error.contains("valu"),
+            "{error}"
+        );
         assert!(read("[columns]\nid = \"value\"\n").is_err());
     }
 
     #[test]
     fn no_file_means_the_defaults() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(ResampleSpec::read(folder.path()).unwrap(), ResampleSpec::default());
+        assert_eq!(
+            ResampleSpec::read(folder.path()).unwrap(),
+            ResampleSpec::default()
+        );
     }
 }

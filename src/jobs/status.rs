@@ -70,7 +70,10 @@ pub async fn status(lake: &Store, raw: &Store, last_runs: usize) -> Result<Statu
         for resolution in Resolution::ALL {
             let version = publication.versions.of(resolution);
             let table = Table::open_at(lake, resolution, version);
-            let table = table.await.map_err(|source| JobError::Table { table: resolution.table(), source: Box::new(source) })?;
+            let table = table.await.map_err(|source| JobError::Table {
+                table: resolution.table(),
+                source: Box::new(source),
+            })?;
             let files = table.files();
             tables.push(TableStatus {
                 table: resolution.table().to_owned(),
@@ -78,8 +81,16 @@ pub async fn status(lake: &Store, raw: &Store, last_runs: usize) -> Result<Statu
                 rows: files.iter().filter_map(|file| file.rows).sum(),
                 files: files.len(),
                 bytes: files.iter().map(|file| file.size).sum(),
-                first: files.iter().filter_map(|file| file.min_time).min().map(text),
-                last: files.iter().filter_map(|file| file.max_time).max().map(text),
+                first: files
+                    .iter()
+                    .filter_map(|file| file.min_time)
+                    .min()
+                    .map(text),
+                last: files
+                    .iter()
+                    .filter_map(|file| file.max_time)
+                    .max()
+                    .map(text),
             });
         }
     }
@@ -97,5 +108,7 @@ pub async fn status(lake: &Store, raw: &Store, last_runs: usize) -> Result<Statu
 }
 
 fn text(micros: i64) -> String {
-    chrono::DateTime::from_timestamp_micros(micros).map_or_else(String::new, |time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+    chrono::DateTime::from_timestamp_micros(micros).map_or_else(String::new, |time| {
+        time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+    })
 }

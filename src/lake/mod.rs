@@ -1,5 +1,12 @@
 //! The lake: raw files, Delta tables, the record of runs, and the object store below them all.
 
+mod data_file;
+pub mod failpoint;
+pub mod lease;
+mod pinned;
+pub mod raw;
+pub mod runs;
 mod store;
+pub mod table;
 
 pub use store::{Store, StoreError, StoreOptions};

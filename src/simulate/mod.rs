@@ -169,7 +169,9 @@ pub struct Summary {
 
 /// Whether the lake has a simulated plant, whole.
 pub async fn has_simulation(lake: &Store) -> Result<bool, SimulateError> {
-    Ok(LakeManifest::inspect(lake).await?.is_some_and(|manifest| manifest.complete))
+    Ok(LakeManifest::inspect(lake)
+        .await?
+        .is_some_and(|manifest| manifest.complete))
 }
 
 /// Simulates a plant: writes its readings to `lake` and its catalog to `catalog`.

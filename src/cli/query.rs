@@ -1,0 +1,212 @@
+//! `plantlake query`: read-only SQL on the published tables.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::execution::SendableRecordBatchStream;
+use futures::TryStreamExt;
+use parquet::arrow::ArrowWriter;
+
+use super::output::{Table, human};
+use super::{Context, Exit, RunCommand};
+use crate::engine::{QueryError, QuerySession};
+use crate::lake::Store;
+
+/// Rows that a table shows; more are for a file.
+const SHOWN: usize = 1_000;
+
+const EXAMPLES: &str = "\
+Examples:
+  What there is:
+      plantlake query \"SHOW TABLES\"
+      plantlake query \"DESCRIBE data_h\"
+
+  A month of hours of one asset:
+      plantlake query \"SELECT timestamp, value, count FROM data_h
+        WHERE asset_id = 'a1b2c3d4-e5f6-7890-abcd-ef1234567890'
+          AND timestamp >= '2026-01-01' AND timestamp < '2026-02-01' ORDER BY timestamp\"
+
+  Everything of a day, as Parquet (--format json gives one object a line):
+      plantlake query \"SELECT * FROM data_min WHERE date = '2026-01-31'\" --format parquet --output day.parquet
+
+  From a file or a pipe:
+      plantlake query - < report.sql";
+
+/// Arguments of `query`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct QueryArgs {
+    /// One SELECT, WITH, VALUES, EXPLAIN, SHOW or DESCRIBE; `-` reads it from standard input
+    sql: String,
+    /// How the answer is written
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Where to, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people; fits the terminal
+    Table,
+    /// With a header line
+    Csv,
+    /// One object a line
+    Json,
+    /// A Parquet file
+    Parquet,
+}
+
+/// The answer cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer cannot be written to {path}")]
+struct OutputFailed {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+impl RunCommand for QueryArgs {
+    fn json(&self) -> bool {
+        self.format != Format::Table
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let mut sql = self.sql;
+        if sql == "-" {
+            sql.clear();
+            std::io::stdin().read_to_string(&mut sql)?;
+        }
+        if self.format == Format::Table && self.output.is_none() {
+            print_query(&context, &sql).await?;
+            return Ok(Exit::Success);
+        }
+        let stream = answer(&context, &sql).await?;
+        let mut out: Box<dyn Write + Send> = match &self.output {
+            Some(path) => Box::new(std::io::BufWriter::new(File::create(path).map_err(
+                |source| OutputFailed {
+                    path: path.clone(),
+                    source,
+                },
+            )?)),
+            None => Box::new(context.terminal.writer()),
+        };
+        match self.format {
+            Format::Csv => write_csv(stream, &mut out).await?,
+            Format::Json => write_json(stream, &mut out).await?,
+            Format::Parquet => write_parquet(stream, &mut out).await?,
+            Format::Table => {
+                let (table, _) = read_table(stream).await?;
+                out.write_all(table.render(None).as_bytes())?;
+            }
+        }
+        out.flush()?;
+        Ok(Exit::Success)
+    }
+}
+
+async fn answer(context: &Context, sql: &str) -> anyhow::Result<SendableRecordBatchStream> {
+    let settings = &context.settings;
+    let lake = Store::open(&settings.lake, settings.storage.options())?;
+    let session = QuerySession::open(&lake).await?;
+    let frame = session.sql(sql).await.map_err(|error| match error {
+        error @ QueryError::NotReadOnly { .. } => Exit::Usage.because(error),
+        error => error.into(),
+    })?;
+    Ok(frame.execute_stream().await?)
+}
+
+/// Prints the answer as a table.
+pub(super) async fn print_query(context: &Context, sql: &str) -> anyhow::Result<()> {
+    let stream = answer(context, sql).await?;
+    let (table, rows) = read_table(stream).await?;
+    context.terminal.table(&table)?;
+    if rows > SHOWN {
+        context.terminal.note(&format!(
+            "The first {} of {} rows; --format csv, json or parquet gives all.",
+            human::count(SHOWN as u64),
+            human::count(rows as u64)
+        ));
+    }
+    Ok(())
+}
+
+/// The first rows as a table, and how many rows there are.
+async fn read_table(mut stream: SendableRecordBatchStream) -> anyhow::Result<(Table, usize)> {
+    let schema = stream.schema();
+    let mut table = Table::new(schema.fields().iter().map(|field| field.name().clone()))
+        .numbers(numeric_columns(&schema));
+    let options = FormatOptions::default().with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.fZ"));
+    let mut rows = 0;
+    while let Some(batch) = stream.try_next().await? {
+        let formatters = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column, &options))
+            .collect::<Result<Vec<_>, _>>()?;
+        for row in 0..batch.num_rows().min(SHOWN.saturating_sub(rows)) {
+            table.row(
+                formatters
+                    .iter()
+                    .map(|formatter| formatter.value(row).to_string()),
+            );
+        }
+        rows += batch.num_rows();
+    }
+    Ok((table, rows))
+}
+
+fn numeric_columns(schema: &SchemaRef) -> Vec<usize> {
+    let columns = schema.fields().iter().enumerate();
+    columns
+        .filter(|(_, field)| {
+            field.data_type().is_numeric() && !matches!(field.data_type(), DataType::Null)
+        })
+        .map(|(index, _)| index)
+        .collect()
+}
+
+async fn write_csv(
+    mut stream: SendableRecordBatchStream,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<()> {
+    let schema = stream.schema();
+    let mut writer = arrow::csv::WriterBuilder::new()
+        .with_header(true)
+        .build(out);
+    writer.write(&RecordBatch::new_empty(schema))?;
+    while let Some(batch) = stream.try_next().await? {
+        writer.write(&batch)?;
+    }
+    Ok(())
+}
+
+async fn write_json(
+    mut stream: SendableRecordBatchStream,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<()> {
+    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+    let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(out);
+    while let Some(batch) = stream.try_next().await? {
+        writer.write(&batch)?;
+    }
+    writer.finish()?;
+    Ok(())
+}
+
+async fn write_parquet(
+    mut stream: SendableRecordBatchStream,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<()> {
+    let mut writer = ArrowWriter::try_new(out, stream.schema(), None)?;
+    while let Some(batch) = stream.try_next().await? {
+        writer.write(&batch)?;
+    }
+    writer.close()?;
+    Ok(())
+}

@@ -1,0 +1,271 @@
+//! One data file of a table: how it is laid out, and how it is written.
+//!
+//! Rows are sorted by asset and time. Floats are PLAIN, since Spark's vectorised reader does not take
+//! BYTE_STREAM_SPLIT; assets are a dictionary; times and counts are packed differences, a few bits each.
+//! Pages are small and indexed, so that one asset's month touches a few of them.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use chrono::DateTime;
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use parquet::arrow::AsyncArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::{ParquetMetaData, SortingColumn};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::statistics::Statistics;
+use parquet::schema::types::ColumnPath;
+use serde_json::{Map, Value, json};
+
+use super::Store;
+use super::table::{Partition, TableError};
+use crate::model::Resolution;
+
+const ROWS_PER_GROUP: usize = 262_144;
+const ROWS_PER_PAGE: usize = 4_096;
+/// Bytes up to which a file is written in one request.
+const ONE_REQUEST: usize = 8 << 20;
+
+/// A file that was written and is not committed yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WrittenFile {
+    /// Below the table.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Its partition.
+    pub partition: Partition,
+    /// Statistics as the Delta log has them.
+    pub stats: Value,
+}
+
+/// The columns of a file: those of the table without its partition column.
+pub fn written_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+        let mut fields = vec![
+            Field::new(
+                "asset_id",
+                DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+                false,
+            ),
+            Field::new(
+                "timestamp",
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+                false,
+            ),
+            Field::new("value", DataType::Float64, false),
+            Field::new("count", DataType::Int64, false),
+        ];
+        fields.extend(
+            ["min", "max", "first", "last"].map(|name| Field::new(name, DataType::Float64, false)),
+        );
+        fields.push(Field::new("stddev", DataType::Float64, true));
+        Arc::new(Schema::new(fields))
+    });
+    Arc::clone(&SCHEMA)
+}
+
+fn properties() -> WriterProperties {
+    static PROPERTIES: LazyLock<WriterProperties> = LazyLock::new(|| {
+        let ascending = |column_idx| SortingColumn {
+            column_idx,
+            descending: false,
+            nulls_first: false,
+        };
+        let mut properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_dictionary_enabled(false)
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
+            .set_data_page_row_count_limit(ROWS_PER_PAGE)
+            .set_write_batch_size(ROWS_PER_PAGE)
+            .set_sorting_columns(Some(vec![ascending(0), ascending(1)]));
+        for column in ["asset_id", "timestamp"] {
+            properties = properties
+                .set_column_statistics_enabled(ColumnPath::from(column), EnabledStatistics::Page);
+        }
+        for column in ["first", "last"] {
+            properties = properties
+                .set_column_statistics_enabled(ColumnPath::from(column), EnabledStatistics::None);
+        }
+        for column in ["timestamp", "count"] {
+            properties = properties
+                .set_column_encoding(ColumnPath::from(column), Encoding::DELTA_BINARY_PACKED);
+        }
+        properties
+            .set_column_dictionary_enabled(ColumnPath::from("asset_id"), true)
+            .build()
+    });
+    PROPERTIES.clone()
+}
+
+/// Writes one file.
+pub struct FileWriter {
+    writer: AsyncArrowWriter<BufWriter>,
+    path: String,
+    partition: Partition,
+    rows: u64,
+}
+
+impl FileWriter {
+    pub(super) fn new(
+        table: &Store,
+        resolution: Resolution,
+        partition: Partition,
+    ) -> Result<Self, TableError> {
+        let path = format!(
+            "{}={}/part-{}.zstd.parquet",
+            resolution.partition_column(),
+            partition.text(),
+            uuid::Uuid::new_v4()
+        );
+        let sink =
+            BufWriter::with_capacity(table.objects(), Path::from(path.as_str()), ONE_REQUEST);
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties())
+            .with_skip_arrow_metadata(true);
+        let writer = AsyncArrowWriter::try_new_with_options(sink, written_schema(), options);
+        let writer = writer.map_err(|source| TableError::Parquet {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Self {
+            writer,
+            path,
+            partition,
+            rows: 0,
+        })
+    }
+
+    /// Takes rows of [`written_schema`], in order.
+    pub async fn write(&mut self, rows: &RecordBatch) -> Result<(), TableError> {
+        self.rows += rows.num_rows() as u64;
+        self.writer
+            .write(rows)
+            .await
+            .map_err(|source| TableError::Parquet {
+                path: self.path.clone(),
+                source,
+            })
+    }
+
+    /// Ends the file; none if it had no rows, and then there is no file.
+    pub async fn finish(mut self) -> Result<Option<WrittenFile>, TableError> {
+        if self.rows == 0 {
+            return Ok(None);
+        }
+        let failed = |source| TableError::Parquet {
+            path: self.path.clone(),
+            source,
+        };
+        let metadata = self.writer.finish().await.map_err(failed)?;
+        let size = self.writer.bytes_written() as u64;
+        let stats = statistics(&metadata, self.rows);
+        Ok(Some(WrittenFile {
+            path: self.path,
+            size,
+            rows: self.rows,
+            partition: self.partition,
+            stats,
+        }))
+    }
+}
+
+/// The Delta log's statistics of a file, from those of its column chunks.
+fn statistics(metadata: &ParquetMetaData, rows: u64) -> Value {
+    let (mut mins, mut maxs, mut nulls) = (Map::new(), Map::new(), Map::new());
+    for (index, field) in written_schema().fields().iter().enumerate() {
+        let chunks = metadata
+            .row_groups()
+            .iter()
+            .map(|group| group.column(index).statistics());
+        let Some(chunks) = chunks.collect::<Option<Vec<&Statistics>>>() else {
+            continue;
+        };
+        if let Some(count) = chunks
+            .iter()
+            .map(|chunk| chunk.null_count_opt())
+            .sum::<Option<u64>>()
+        {
+            nulls.insert(field.name().clone(), json!(count));
+        }
+        let (min, max) = match field.name().as_str() {
+            "asset_id" => {
+                let text = |bytes: Option<&[u8]>| {
+                    bytes.and_then(|bytes| std::str::from_utf8(bytes).ok().map(str::to_owned))
+                };
+                let min = chunks
+                    .iter()
+                    .filter_map(|chunk| text(chunk.min_bytes_opt()))
+                    .min();
+                (
+                    min.map(Value::from),
+                    chunks
+                        .iter()
+                        .filter_map(|chunk| text(chunk.max_bytes_opt()))
+                        .max()
+                        .map(Value::from),
+                )
+            }
+            "timestamp" => {
+                let times = chunks.iter().filter_map(|chunk| {
+                    if let Statistics::Int64(times) = chunk {
+                        Some((*times.min_opt()?, *times.max_opt()?))
+                    } else {
+                        None
+                    }
+                });
+                let (min, max) = times.fold((i64::MAX, i64::MIN), |(min, max), (low, high)| {
+                    (min.min(low), max.max(high))
+                });
+                (iso(min), iso(max))
+            }
+            _ => {
+                let doubles: Vec<_> = chunks
+                    .iter()
+                    .filter_map(|chunk| match chunk {
+                        Statistics::Double(values) => {
+                            Some((*values.min_opt()?, *values.max_opt()?))
+                        }
+                        Statistics::Int64(values) => {
+                            Some((*values.min_opt()? as f64, *values.max_opt()? as f64))
+                        }
+                        _ => None,
+                    })
+                    .collect();
+                let min = doubles.iter().map(|range| range.0).reduce(f64::min);
+                let max = doubles.iter().map(|range| range.1).reduce(f64::max);
+                let number = |value: f64| {
+                    if field.data_type() == &DataType::Int64 {
+                        json!(value as i64)
+                    } else {
+                        json!(value)
+                    }
+                };
+                (min.map(number), max.map(number))
+            }
+        };
+        mins.extend(
+            min.filter(|value| !value.is_null())
+                .map(|min| (field.name().clone(), min)),
+        );
+        maxs.extend(
+            max.filter(|value| !value.is_null())
+                .map(|max| (field.name().clone(), max)),
+        );
+    }
+    json!({ "numRecords": rows, "minValues": mins, "maxValues": maxs, "nullCount": nulls })
+}
+
+/// Buckets begin at whole minutes, so milliseconds lose nothing.
+fn iso(micros: i64) -> Option<Value> {
+    let time = DateTime::from_timestamp_micros(micros)?;
+    Some(Value::from(
+        time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+    ))
+}

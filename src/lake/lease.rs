@@ -1,0 +1,362 @@
+//! One run at a time on a lake: a file lock on a local lake, a conditional object elsewhere.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use super::Store;
+use crate::clock;
+
+/// A remote lease that was not renewed for this long may be taken over.
+const EXPIRES_AFTER: TimeDelta = TimeDelta::seconds(60);
+const RENEWED_EVERY: Duration = Duration::from_secs(15);
+const LOCK_FILE: &str = ".lease-resample.lock";
+const LEASE_OBJECT: &str = "lease/resample.json";
+
+/// Who holds a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// What runs.
+    pub command: String,
+    /// The process.
+    pub pid: u32,
+    /// The machine.
+    pub host: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// When a remote lease was last renewed.
+    pub renewed_at: DateTime<Utc>,
+}
+
+impl Holder {
+    /// This process, running `command`.
+    pub fn of_process(command: &str) -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .ok()
+            .map(|name| name.trim().to_owned());
+        let host = host
+            .or_else(|| std::env::var("HOSTNAME").ok())
+            .filter(|name| !name.is_empty());
+        let now = clock::now();
+        Self {
+            command: command.to_owned(),
+            pid: std::process::id(),
+            host: host.unwrap_or_else(|| "this machine".to_owned()),
+            since: now,
+            renewed_at: now,
+        }
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let since = self.since.to_rfc3339_opts(SecondsFormat::Secs, true);
+        write!(
+            f,
+            "plantlake {}, process {} on {}, since {since}",
+            self.command, self.pid, self.host
+        )
+    }
+}
+
+/// Why there is no lease.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// Another run has it.
+    #[error("another run holds the lease: {holder}. Wait until it ends, or stop it")]
+    Held {
+        /// Who, as far as is known.
+        holder: String,
+    },
+    /// It expired, and another run may have it.
+    #[error(
+        "the lease of this run was lost: it could not be renewed in time; nothing was published"
+    )]
+    Lost,
+    /// The lock file cannot be used.
+    #[error("the lock file {path} cannot be used")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The store fails.
+    #[error("the lease {LEASE_OBJECT} cannot be used")]
+    Store(#[source] object_store::Error),
+}
+
+/// The right to run, until it is released or its holder dies.
+#[derive(Debug)]
+pub struct Lease {
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// The lock is the open file's; the operating system frees it with the process.
+    Local { _locked: File },
+    Remote {
+        objects: Arc<dyn ObjectStore>,
+        lost: Arc<AtomicBool>,
+        renewal: JoinHandle<()>,
+        holder: Holder,
+    },
+}
+
+impl Lease {
+    /// Takes the lease, or says who has it.
+    pub async fn take(lake: &Store, holder: Holder) -> Result<Self, LeaseError> {
+        let kind = match lake.local_path() {
+            Some(folder) => take_local(folder.join(LOCK_FILE), &holder)?,
+            None => take_remote(lake.objects(), holder).await?,
+        };
+        Ok(Self { kind })
+    }
+
+    /// Fails if the lease was lost. Asked before every step that others see.
+    pub fn check(&self) -> Result<(), LeaseError> {
+        match &self.kind {
+            Kind::Local { .. } => Ok(()),
+            Kind::Remote { lost, .. } if lost.load(Ordering::SeqCst) => Err(LeaseError::Lost),
+            Kind::Remote { .. } => Ok(()),
+        }
+    }
+
+    /// Gives it back.
+    pub async fn release(self) {
+        if let Kind::Remote {
+            objects,
+            lost,
+            renewal,
+            holder,
+        } = &self.kind
+        {
+            renewal.abort();
+            // Only our own: if it was lost, another run has it by now.
+            if !lost.load(Ordering::SeqCst)
+                && read(&**objects)
+                    .await
+                    .is_ok_and(|found| found.is_some_and(|(now, _)| same(&now, holder)))
+            {
+                let _ = objects.delete(&Path::from(LEASE_OBJECT)).await;
+            }
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Kind::Remote { renewal, .. } = &self.kind {
+            renewal.abort();
+        }
+    }
+}
+
+fn take_local(path: PathBuf, holder: &Holder) -> Result<Kind, LeaseError> {
+    let failed = |source| LeaseError::File {
+        path: path.clone(),
+        source,
+    };
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let _ = file.read_to_string(&mut text);
+            let holder = serde_json::from_str::<Holder>(&text).map_or_else(
+                |_| "a process that has only just begun".to_owned(),
+                |holder| holder.to_string(),
+            );
+            return Err(LeaseError::Held { holder });
+        }
+        Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    // For the message to whom it is refused; the lock itself does not depend on it.
+    let text = serde_json::to_string(holder).unwrap_or_default();
+    file.set_len(0)
+        .and_then(|()| file.seek(SeekFrom::Start(0)))
+        .and_then(|_| file.write_all(text.as_bytes()))
+        .map_err(failed)?;
+    Ok(Kind::Local { _locked: file })
+}
+
+/// Whether the two are one run: renewal changes only `renewed_at`.
+fn same(a: &Holder, b: &Holder) -> bool {
+    (a.pid, &a.host, a.since) == (b.pid, &b.host, b.since)
+}
+
+async fn read(objects: &dyn ObjectStore) -> Result<Option<(Holder, UpdateVersion)>, LeaseError> {
+    let found = match objects.get(&Path::from(LEASE_OBJECT)).await {
+        Ok(found) => found,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(LeaseError::Store(error)),
+    };
+    let version = UpdateVersion {
+        e_tag: found.meta.e_tag.clone(),
+        version: found.meta.version.clone(),
+    };
+    let modified = found.meta.last_modified;
+    let bytes = found.bytes().await.map_err(LeaseError::Store)?;
+    let holder = serde_json::from_slice(&bytes).unwrap_or_else(|_| Holder {
+        command: "(unknown)".to_owned(),
+        pid: 0,
+        host: "(unknown)".to_owned(),
+        since: modified,
+        renewed_at: modified,
+    });
+    Ok(Some((holder, version)))
+}
+
+async fn put(
+    objects: &dyn ObjectStore,
+    holder: &Holder,
+    mode: PutMode,
+) -> Result<UpdateVersion, object_store::Error> {
+    let json = serde_json::to_vec(holder).unwrap_or_default();
+    let options = PutOptions {
+        mode,
+        ..PutOptions::default()
+    };
+    let result = objects
+        .put_opts(&Path::from(LEASE_OBJECT), json.into(), options)
+        .await?;
+    Ok(UpdateVersion {
+        e_tag: result.e_tag,
+        version: result.version,
+    })
+}
+
+async fn take_remote(objects: Arc<dyn ObjectStore>, holder: Holder) -> Result<Kind, LeaseError> {
+    let taken = match read(&*objects).await? {
+        None => put(&*objects, &holder, PutMode::Create).await,
+        Some((other, version)) if clock::now() - other.renewed_at > EXPIRES_AFTER => {
+            put(&*objects, &holder, PutMode::Update(version)).await
+        }
+        Some((other, _)) => {
+            return Err(LeaseError::Held {
+                holder: other.to_string(),
+            });
+        }
+    };
+    let version = match taken {
+        Ok(version) => version,
+        Err(
+            object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. },
+        ) => {
+            let winner = read(&*objects).await?.map_or_else(
+                || "a run that has just ended".to_owned(),
+                |(winner, _)| winner.to_string(),
+            );
+            return Err(LeaseError::Held { holder: winner });
+        }
+        Err(error) => return Err(LeaseError::Store(error)),
+    };
+    let lost = Arc::new(AtomicBool::new(false));
+    let renewal = tokio::spawn(renew(
+        Arc::clone(&objects),
+        holder.clone(),
+        version,
+        Arc::clone(&lost),
+    ));
+    Ok(Kind::Remote {
+        objects,
+        lost,
+        renewal,
+        holder,
+    })
+}
+
+/// Renews until it cannot in time.
+async fn renew(
+    objects: Arc<dyn ObjectStore>,
+    mut holder: Holder,
+    mut version: UpdateVersion,
+    lost: Arc<AtomicBool>,
+) {
+    loop {
+        tokio::time::sleep(RENEWED_EVERY).await;
+        let renewed = Holder {
+            renewed_at: clock::now(),
+            ..holder.clone()
+        };
+        match put(&*objects, &renewed, PutMode::Update(version.clone())).await {
+            Ok(next) => (holder, version) = (renewed, next),
+            Err(
+                object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. },
+            ) => break,
+            // A passing fault: try again while there is time.
+            Err(_) if clock::now() - holder.renewed_at < EXPIRES_AFTER - TimeDelta::seconds(20) => {
+            }
+            Err(_) => break,
+        }
+    }
+    lost.store(true, Ordering::SeqCst);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lake::StoreOptions;
+
+    async fn second_is_refused(lake: &Store) {
+        let first = Lease::take(lake, Holder::of_process("resample"))
+            .await
+            .unwrap();
+        let error = Lease::take(lake, Holder::of_process("resample"))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(&format!("process {}", std::process::id()))
+                && error.contains("since 20"),
+            "{error}"
+        );
+        first.check().unwrap();
+        first.release().await;
+        Lease::take(lake, Holder::of_process("resample"))
+            .await
+            .unwrap()
+            .release()
+            .await;
+    }
+
+    #[tokio::test]
+    async fn one_at_a_time_on_a_local_lake_and_in_an_object_store() {
+        let folder = tempfile::tempdir().unwrap();
+        second_is_refused(
+            &Store::open(folder.path().to_str().unwrap(), &StoreOptions::new()).unwrap(),
+        )
+        .await;
+        second_is_refused(&Store::open("memory://lease-test/lake", &StoreOptions::new()).unwrap())
+            .await;
+    }
+
+    #[tokio::test]
+    async fn an_expired_lease_is_taken_over() {
+        let lake = Store::open("memory://lease-expired/lake", &StoreOptions::new()).unwrap();
+        let dead = Holder {
+            renewed_at: clock::now() - TimeDelta::seconds(61),
+            ..Holder::of_process("resample")
+        };
+        put(&*lake.objects(), &dead, PutMode::Create).await.unwrap();
+        Lease::take(&lake, Holder::of_process("resample"))
+            .await
+            .unwrap();
+    }
+}

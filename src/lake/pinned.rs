@@ -1,0 +1,91 @@
+//! Fetches parts of one version of a file: if the file changes meanwhile, the fetch fails.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore, coalesce_ranges};
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::errors::{ParquetError, Result};
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+
+/// The end of a file that is fetched at once: holds most footers.
+const FOOTER_HINT: usize = 64 << 10;
+/// Ranges with smaller gaps are fetched as one.
+const GAP: u64 = 1 << 20;
+
+/// One version of one file.
+#[derive(Clone)]
+pub(super) struct Pinned {
+    objects: Arc<dyn ObjectStore>,
+    path: Path,
+    etag: Option<String>,
+    size: u64,
+}
+
+/// The store's error inside one of the Parquet library's.
+pub(super) fn store_error<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a object_store::Error> {
+    error
+        .downcast_ref::<object_store::Error>()
+        .or_else(|| error.source().and_then(store_error))
+}
+
+impl Pinned {
+    /// The file at `path` with `size` bytes; with an `etag`, that version of it or none.
+    pub fn new(objects: Arc<dyn ObjectStore>, path: &str, etag: Option<String>, size: u64) -> Self {
+        Self {
+            objects,
+            path: Path::from(path),
+            etag,
+            size,
+        }
+    }
+
+    async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
+        if range.end > self.size {
+            return Err(ParquetError::EOF(format!(
+                "it ends at byte {}, and byte {} is wanted",
+                self.size, range.end
+            )));
+        }
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range)),
+            if_match: self.etag.clone(),
+            ..GetOptions::default()
+        };
+        let got = self.objects.get_opts(&self.path, options).await;
+        let bytes = match got {
+            Ok(got) => got.bytes().await,
+            Err(error) => Err(error),
+        };
+        bytes.map_err(|error| ParquetError::External(Box::new(error)))
+    }
+}
+
+impl AsyncFileReader for Pinned {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
+        self.fetch(range).boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        async move { coalesce_ranges(&ranges, |range| self.fetch(range), GAP).await }.boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>>> {
+        async move {
+            let size = self.size;
+            let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER_HINT));
+            reader.load_and_finish(self, size).await.map(Arc::new)
+        }
+        .boxed()
+    }
+}

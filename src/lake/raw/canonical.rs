@@ -1,0 +1,268 @@
+//! Columns of every accepted type to the one form that the operator takes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryViewArray, DictionaryArray, Int32Builder, PrimitiveArray,
+    StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Field, FieldRef, Int32Type, Schema, SchemaRef, TimeUnit,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
+};
+use arrow::error::ArrowError;
+use chrono_tz::Tz;
+
+use super::zone::LocalTimes;
+use super::{FileFault, RawFormat};
+
+fn text_dictionary() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+fn utc_micros() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// `id`, `timestamp`, `value`, each of which may be null.
+pub(super) fn canonical_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+        Arc::new(Schema::new(vec![
+            Field::new("id", text_dictionary(), true),
+            Field::new("timestamp", utc_micros(), true),
+            Field::new("value", DataType::Float64, true),
+        ]))
+    });
+    Arc::clone(&SCHEMA)
+}
+
+/// Where the three columns are in a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Located {
+    pub id: usize,
+    pub timestamp: usize,
+    pub value: usize,
+}
+
+impl Located {
+    /// Finds the columns and checks their types.
+    pub fn find(path: &str, schema: &Schema, format: &RawFormat) -> Result<Self, FileFault> {
+        let find = |name: &str| {
+            let mut found = schema
+                .fields()
+                .iter()
+                .enumerate()
+                .filter(|(_, field)| field.name() == name);
+            let first = found.next().ok_or_else(|| FileFault::MissingColumn {
+                path: path.to_owned(),
+                column: name.to_owned(),
+                found: schema
+                    .fields()
+                    .iter()
+                    .map(|field| field.name().as_str())
+                    .take(20)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })?;
+            match found.next() {
+                None => Ok(first.0),
+                Some(_) => Err(FileFault::Unreadable {
+                    path: path.to_owned(),
+                    reason: format!("it has two columns {name:?}"),
+                }),
+            }
+        };
+        let columns = &format.columns;
+        let located = Self {
+            id: find(&columns.id)?,
+            timestamp: find(&columns.timestamp)?,
+            value: find(&columns.value)?,
+        };
+        let check = |index: usize, fits: bool, expected: &'static str| {
+            let field = schema.field(index);
+            if fits {
+                return Ok(());
+            }
+            Err(FileFault::WrongType {
+                path: path.to_owned(),
+                column: field.name().clone(),
+                found: field.data_type().to_string(),
+                expected,
+            })
+        };
+        check(
+            located.id,
+            is_id(schema.field(located.id).data_type()),
+            "a string or 16 bytes",
+        )?;
+        check(
+            located.timestamp,
+            matches!(
+                schema.field(located.timestamp).data_type(),
+                DataType::Timestamp(..)
+            ),
+            "a timestamp",
+        )?;
+        check(
+            located.value,
+            is_number(schema.field(located.value).data_type()),
+            "a number",
+        )?;
+        Ok(located)
+    }
+
+    /// The types to ask the Parquet reader for, so that no text is built for each row, and times of years
+    /// beyond 2262 fit; none if the file's own will do.
+    pub fn better_schema(&self, schema: &Schema, int96: bool) -> Option<SchemaRef> {
+        let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+        let mut better = false;
+        let id = schema.field(self.id);
+        let text = match id.data_type() {
+            DataType::Dictionary(_, value) => is_text(value),
+            kind => is_text(kind),
+        };
+        if text && id.data_type() != &text_dictionary() {
+            fields[self.id] = Arc::new(id.clone().with_data_type(text_dictionary()));
+            better = true;
+        }
+        if int96 {
+            let kind = DataType::Timestamp(TimeUnit::Microsecond, None);
+            fields[self.timestamp] =
+                Arc::new(schema.field(self.timestamp).clone().with_data_type(kind));
+            better = true;
+        }
+        better.then(|| Arc::new(Schema::new(fields)))
+    }
+}
+
+fn is_text(kind: &DataType) -> bool {
+    matches!(
+        kind,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    )
+}
+
+fn is_binary(kind: &DataType) -> bool {
+    matches!(
+        kind,
+        DataType::FixedSizeBinary(16)
+            | DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+    )
+}
+
+fn is_id(kind: &DataType) -> bool {
+    match kind {
+        DataType::Dictionary(_, value) => is_text(value) || is_binary(value),
+        kind => is_text(kind) || is_binary(kind),
+    }
+}
+
+fn is_number(kind: &DataType) -> bool {
+    match kind {
+        DataType::Dictionary(_, value) => is_number(value),
+        kind => kind.is_numeric(),
+    }
+}
+
+/// An id column as a dictionary of text.
+pub(super) fn ids(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    match column.data_type() {
+        kind if kind == &text_dictionary() => Ok(Arc::clone(column)),
+        kind if is_binary(kind) => binary_ids(column),
+        DataType::Dictionary(_, value) if is_binary(value) => {
+            let plain = cast(column, value)?;
+            binary_ids(&plain)
+        }
+        _ => cast(column, &text_dictionary()),
+    }
+}
+
+/// 16 bytes become a UUID's text; other bytes are taken as text, which then is a UUID or is not.
+fn binary_ids(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let views = match column.data_type() {
+        // A cast of its own exists for neither: both go through the general binary type.
+        DataType::FixedSizeBinary(_) => {
+            cast(&cast(column, &DataType::Binary)?, &DataType::BinaryView)?
+        }
+        _ => cast(column, &DataType::BinaryView)?,
+    };
+    let views: &BinaryViewArray = views.as_binary_view();
+    let mut keys = Int32Builder::with_capacity(views.len());
+    let mut texts: Vec<String> = Vec::new();
+    let mut known: HashMap<&[u8], i32> = HashMap::new();
+    let mut last: Option<(&[u8], i32)> = None;
+    for bytes in views {
+        let Some(bytes) = bytes else {
+            keys.append_null();
+            continue;
+        };
+        let key = match last {
+            Some((same, key)) if same == bytes => key,
+            _ => *known.entry(bytes).or_insert_with(|| {
+                texts.push(match uuid::Uuid::from_slice(bytes) {
+                    Ok(uuid) => uuid.to_string(),
+                    Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+                });
+                texts.len() as i32 - 1
+            }),
+        };
+        last = Some((bytes, key));
+        keys.append_value(key);
+    }
+    Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(
+        keys.finish(),
+        Arc::new(StringArray::from(texts)),
+    )?))
+}
+
+/// A timestamp column as UTC microseconds, rounded down.
+pub(super) fn times(column: &ArrayRef, timezone: Tz) -> Result<ArrayRef, ArrowError> {
+    const THOUSAND: i64 = 1_000;
+    let DataType::Timestamp(unit, zone) = column.data_type() else {
+        return Err(ArrowError::CastError(format!(
+            "{} is not a timestamp",
+            column.data_type()
+        )));
+    };
+    let micros: TimestampMicrosecondArray = match unit {
+        TimeUnit::Second => {
+            scaled::<TimestampSecondType>(column, |time| time.saturating_mul(THOUSAND * THOUSAND))
+        }
+        TimeUnit::Millisecond => {
+            scaled::<TimestampMillisecondType>(column, |time| time.saturating_mul(THOUSAND))
+        }
+        TimeUnit::Microsecond => column.as_primitive::<TimestampMicrosecondType>().clone(),
+        TimeUnit::Nanosecond => {
+            scaled::<TimestampNanosecondType>(column, |time| time.div_euclid(THOUSAND))
+        }
+    };
+    let micros = if zone.is_none() && timezone != Tz::UTC {
+        let mut local = LocalTimes::new(timezone);
+        let (_, times, nulls) = micros.into_parts();
+        TimestampMicrosecondArray::new(times.iter().map(|&time| local.utc(time)).collect(), nulls)
+    } else {
+        micros
+    };
+    Ok(Arc::new(micros.with_timezone("UTC")))
+}
+
+fn scaled<T: ArrowPrimitiveType<Native = i64>>(
+    column: &ArrayRef,
+    scale: impl Fn(i64) -> i64,
+) -> TimestampMicrosecondArray {
+    let times: &PrimitiveArray<T> = column.as_primitive();
+    times.unary(scale)
+}
+
+/// A value column as doubles.
+pub(super) fn values(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    if column.data_type() == &DataType::Float64 {
+        return Ok(Arc::clone(column));
+    }
+    cast(column, &DataType::Float64)
+}

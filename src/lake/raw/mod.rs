@@ -1,0 +1,127 @@
+//! The raw files: which there are, what they hold, and their readings in one form, however they were written.
+
+mod canonical;
+mod listing;
+mod read;
+mod statistics;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod zone;
+
+use chrono_tz::Tz;
+
+use crate::model::Window;
+
+pub use listing::{RawError, RawFile, list};
+pub use read::{Want, read};
+pub use survey::{Survey, survey};
+
+/// The names of the three columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnNames {
+    /// The asset's UUID.
+    pub id: String,
+    /// The time.
+    pub timestamp: String,
+    /// The value.
+    pub value: String,
+}
+
+/// How raw files are to be understood.
+#[derive(Debug, Clone)]
+pub struct RawFormat {
+    /// Which columns.
+    pub columns: ColumnNames,
+    /// The zone of timestamps without one.
+    pub timezone: Tz,
+    /// Readings outside have no usable time.
+    pub plausible: Window,
+}
+
+/// Why nothing can be had from a file.
+#[derive(Debug, thiserror::Error)]
+pub enum FileFault {
+    /// It is not a Parquet file, or a damaged one.
+    #[error("{path} cannot be read: {reason}")]
+    Unreadable {
+        /// The file, below the raw folder.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A column is not there.
+    #[error(
+        "{path} has no column {column:?}: it has {found}. Rename it, or map it in jobs/resample.toml"
+    )]
+    MissingColumn {
+        /// The file.
+        path: String,
+        /// The column.
+        column: String,
+        /// The columns that are there.
+        found: String,
+    },
+    /// A column has a type that cannot be used.
+    #[error("{path}: column {column:?} is {found}, and must be {expected}")]
+    WrongType {
+        /// The file.
+        path: String,
+        /// The column.
+        column: String,
+        /// Its type.
+        found: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// It is not the file that was listed.
+    #[error("{path} changed while it was read")]
+    Changed {
+        /// The file.
+        path: String,
+    },
+    /// The store fails; the file may be in order.
+    #[error("{path} cannot be fetched")]
+    Store {
+        /// The file.
+        path: String,
+        /// What the store says.
+        source: Box<object_store::Error>,
+    },
+}
+
+impl FileFault {
+    /// What an error of the Parquet library means for the file.
+    fn of(path: &str, error: &parquet::errors::ParquetError) -> Self {
+        let path = path.to_owned();
+        if let parquet::errors::ParquetError::External(inner) = error
+            && let Some(store) = crate::lake::pinned::store_error(&**inner)
+        {
+            return match store {
+                object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. } => {
+                    Self::Changed { path }
+                }
+                other => Self::Store {
+                    path,
+                    source: Box::new(object_store::Error::Generic {
+                        store: "raw",
+                        source: other.to_string().into(),
+                    }),
+                },
+            };
+        }
+        Self::Unreadable {
+            path,
+            reason: first_line(&error.to_string()),
+        }
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(300)
+        .collect()
+}

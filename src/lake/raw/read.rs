@@ -1,0 +1,267 @@
+//! Reads the readings of one file that are inside a window of time, and few others.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::{Schema, TimestampMicrosecondType};
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use parquet::arrow::arrow_reader::{
+    ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, RowFilter, RowSelection,
+};
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::basic::Type;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+
+use super::canonical::{self, Located, canonical_schema};
+use super::{FileFault, RawFile, RawFormat, statistics};
+use crate::lake::Store;
+use crate::lake::pinned::Pinned;
+use crate::model::Window;
+
+/// What is wanted of a file.
+#[derive(Debug, Clone)]
+pub struct Want {
+    /// Readings with a time inside; the stream may have others.
+    pub window: Window,
+    /// Readings without a plausible time too.
+    pub untimed: bool,
+    /// Rows in a batch, at most.
+    pub batch_rows: usize,
+}
+
+/// An opened file: its footer, and where the columns are.
+pub(super) struct Opened {
+    pub pinned: Pinned,
+    pub metadata: Arc<ParquetMetaData>,
+    /// The file's own types.
+    pub schema: Arc<Schema>,
+    pub located: Located,
+    reader: ArrowReaderMetadata,
+}
+
+/// Reads the footer and checks the columns.
+pub(super) async fn open(
+    raw: &Store,
+    file: &RawFile,
+    format: &RawFormat,
+) -> Result<Opened, FileFault> {
+    guarded(&file.path, async {
+        if file.size < 12 {
+            return Err(FileFault::Unreadable { path: file.path.clone(), reason: format!("it has {} bytes, too few for a Parquet file: perhaps it is still being written", file.size) });
+        }
+        let fault = |error: &parquet::errors::ParquetError| match FileFault::of(&file.path, error) {
+            FileFault::Unreadable { path, reason } => FileFault::Unreadable { path, reason: format!("{reason}. It is not a Parquet file, is damaged, or is still being written") },
+            other => other,
+        };
+        // A version that we made up ourselves is not for the store to compare.
+        let made_up = file.etag == format!("{}-{}", file.modified, file.size);
+        let etag = (!made_up).then(|| file.etag.clone());
+        let mut pinned = Pinned::new(raw.objects(), &file.path, etag, file.size);
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
+        let own = ArrowReaderMetadata::load_async(&mut pinned, options.clone()).await.map_err(|error| fault(&error))?;
+        let located = Located::find(&file.path, own.schema(), format)?;
+        let metadata = Arc::clone(own.metadata());
+        let int96 = metadata.file_metadata().schema_descr().columns().iter().any(|column| {
+            column.physical_type() == Type::INT96 && column.path().parts().first() == Some(&format.columns.timestamp)
+        });
+        let schema = Arc::clone(own.schema());
+        let reader = match located.better_schema(&schema, int96) {
+            // Where the reader cannot give the better type, its own is turned into it later.
+            Some(better) => ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.with_schema(better)).unwrap_or(own),
+            None => own,
+        };
+        Ok(Opened { pinned, metadata, schema, located, reader })
+    })
+    .await
+}
+
+/// Row groups that are read in the same way.
+struct Segment {
+    groups: Vec<usize>,
+    selection: Option<RowSelection>,
+    filtered: bool,
+}
+
+/// The readings of `file` inside `want.window`, in row order: `id` (dictionary of text), `timestamp` (UTC
+/// microseconds), `value` (double).
+pub async fn read(
+    raw: &Store,
+    file: &RawFile,
+    format: &RawFormat,
+    want: &Want,
+) -> Result<BoxStream<'static, Result<RecordBatch, FileFault>>, FileFault> {
+    let mut opened = open(raw, file, format).await?;
+    let segments = guarded(&file.path, segments(&mut opened, file, format, want)).await?;
+    let (path, format, want) = (file.path.clone(), format.clone(), want.clone());
+    let batches = stream::iter(segments)
+        .map(move |segment| segment_stream(&opened, segment, &path, &format, &want))
+        .map(|stream| {
+            stream.map_or_else(
+                |fault| stream::once(async { Err(fault) }).boxed(),
+                StreamExt::boxed,
+            )
+        })
+        .flatten();
+    let path = file.path.clone();
+    // The library has panicked on hostile bytes before: one file must not take the run with it.
+    Ok(AssertUnwindSafe(batches)
+        .catch_unwind()
+        .map(move |batch| batch.unwrap_or_else(|_| Err(panicked(&path))))
+        .boxed())
+}
+
+async fn segments(
+    opened: &mut Opened,
+    file: &RawFile,
+    format: &RawFormat,
+    want: &Want,
+) -> Result<Vec<Segment>, FileFault> {
+    let times = statistics::row_groups(&opened.schema, &opened.metadata, format);
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut partial = Vec::new();
+    for (group, times) in times.iter().enumerate() {
+        let whole = match times.range {
+            Some((min, max)) if times.regular(format.plausible) || !want.untimed => {
+                if !want.window.overlaps(min, max) {
+                    continue;
+                }
+                want.window.covers(min, max)
+            }
+            _ => want.untimed,
+        };
+        match segments.last_mut() {
+            Some(segment) if whole && !segment.filtered => segment.groups.push(group),
+            _ => segments.push(Segment {
+                groups: vec![group],
+                selection: None,
+                filtered: !whole,
+            }),
+        }
+        if !whole {
+            partial.push(segments.len() - 1);
+        }
+    }
+    if partial.is_empty() {
+        return Ok(segments);
+    }
+    let plain = ParquetMetaData::clone(&opened.metadata);
+    let mut reader = ParquetMetaDataReader::new_with_metadata(plain)
+        .with_page_index_policy(PageIndexPolicy::Optional);
+    reader
+        .load_page_index(&mut opened.pinned)
+        .await
+        .map_err(|error| FileFault::of(&file.path, &error))?;
+    let indexed = Arc::new(
+        reader
+            .finish()
+            .map_err(|error| FileFault::of(&file.path, &error))?,
+    );
+    for at in partial {
+        let segment = &mut segments[at];
+        if let Some(selection) = statistics::selection(
+            &opened.schema,
+            &indexed,
+            segment.groups[0],
+            want.window,
+            format,
+        ) {
+            segment.selection = Some(selection);
+            segment.filtered = false;
+        }
+    }
+    // With the index, the reader fetches the selected pages only.
+    let options = ArrowReaderOptions::new().with_schema(Arc::clone(opened.reader.schema()));
+    if let Ok(reader) = ArrowReaderMetadata::try_new(indexed, options) {
+        opened.reader = reader;
+    }
+    Ok(segments)
+}
+
+fn segment_stream(
+    opened: &Opened,
+    segment: Segment,
+    path: &str,
+    format: &RawFormat,
+    want: &Want,
+) -> Result<impl futures::Stream<Item = Result<RecordBatch, FileFault>> + Send + use<>, FileFault> {
+    let located = opened.located;
+    let descriptor = opened.metadata.file_metadata().schema_descr();
+    let mask = ProjectionMask::roots(descriptor, [located.id, located.timestamp, located.value]);
+    let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(
+        opened.pinned.clone(),
+        opened.reader.clone(),
+    )
+    .with_projection(mask)
+    .with_batch_size(want.batch_rows)
+    .with_row_groups(segment.groups);
+    if let Some(selection) = segment.selection {
+        builder = builder.with_row_selection(selection);
+    }
+    if segment.filtered {
+        let (window, timezone) = (want.window, format.timezone);
+        let inside = ArrowPredicateFn::new(
+            ProjectionMask::roots(descriptor, [located.timestamp]),
+            move |batch| {
+                let times = canonical::times(batch.column(0), timezone)?;
+                let times = times.as_primitive::<TimestampMicrosecondType>();
+                Ok(BooleanArray::from_unary(times, |time| {
+                    window.contains(time)
+                }))
+            },
+        );
+        builder = builder.with_row_filter(RowFilter::new(vec![Box::new(inside)]));
+    }
+    let fault_path = path.to_owned();
+    let stream = builder
+        .build()
+        .map_err(|error| FileFault::of(path, &error))?;
+    let (path, timezone) = (path.to_owned(), format.timezone);
+    // The projection keeps the file's order of columns.
+    let position = |column: usize| {
+        [located.id, located.timestamp, located.value]
+            .iter()
+            .filter(|&&other| other < column)
+            .count()
+    };
+    let (id, timestamp, value) = (
+        position(located.id),
+        position(located.timestamp),
+        position(located.value),
+    );
+    let wrong = move |error: arrow::error::ArrowError| FileFault::Unreadable {
+        path: path.clone(),
+        reason: super::first_line(&error.to_string()),
+    };
+    Ok(stream
+        .map_err(move |error| FileFault::of(&fault_path, &error))
+        .and_then(move |batch| {
+            let columns = canonical::ids(batch.column(id)).and_then(|ids| {
+                let times = canonical::times(batch.column(timestamp), timezone)?;
+                RecordBatch::try_new(
+                    canonical_schema(),
+                    vec![ids, times, canonical::values(batch.column(value))?],
+                )
+            });
+            std::future::ready(columns.map_err(&wrong))
+        }))
+}
+
+fn panicked(path: &str) -> FileFault {
+    FileFault::Unreadable {
+        path: path.to_owned(),
+        reason: "it is damaged in a way that the Parquet library does not expect".to_owned(),
+    }
+}
+
+/// Runs a step that must not panic, whatever the file holds.
+pub(super) async fn guarded<T>(
+    path: &str,
+    step: impl Future<Output = Result<T, FileFault>>,
+) -> Result<T, FileFault> {
+    AssertUnwindSafe(step)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(panicked(path)))
+}

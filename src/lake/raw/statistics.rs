@@ -1,0 +1,152 @@
+//! What a footer says of the times in row groups and pages.
+
+use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
+use arrow::datatypes::{Schema, TimestampMicrosecondType};
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use parquet::file::metadata::ParquetMetaData;
+
+use super::{RawFormat, canonical};
+use crate::model::{MICROS_PER_DAY, Window};
+
+/// The times of a row group or a page.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// Least and greatest, if known.
+    pub range: Option<(i64, i64)>,
+    /// Whether none is null, for sure.
+    pub complete: bool,
+}
+
+impl Times {
+    /// Whether all have a plausible time.
+    pub fn regular(&self, plausible: Window) -> bool {
+        self.complete
+            && self
+                .range
+                .is_some_and(|(min, max)| plausible.covers(min, max))
+    }
+}
+
+/// The converter for the time column, if the file's types allow one.
+fn converter<'a>(
+    schema: &'a Schema,
+    metadata: &'a ParquetMetaData,
+    column: &str,
+) -> Option<StatisticsConverter<'a>> {
+    StatisticsConverter::try_new(column, schema, metadata.file_metadata().schema_descr()).ok()
+}
+
+fn times_of(
+    mins: Option<ArrayRef>,
+    maxs: Option<ArrayRef>,
+    nulls: Option<&UInt64Array>,
+    count: usize,
+    format: &RawFormat,
+    naive: bool,
+) -> Vec<Times> {
+    let micros = |column: Option<ArrayRef>| canonical::times(&column?, format.timezone).ok();
+    let (mins, maxs) = (micros(mins), micros(maxs));
+    // Local times do not keep their order where clocks go back: allow for it.
+    let slack = if naive && format.timezone != chrono_tz::Tz::UTC {
+        MICROS_PER_DAY
+    } else {
+        0
+    };
+    (0..count)
+        .map(|index| {
+            let at = |column: &Option<ArrayRef>| {
+                let column = column.as_ref()?.as_primitive::<TimestampMicrosecondType>();
+                (index < column.len() && column.is_valid(index)).then(|| column.value(index))
+            };
+            let range = at(&mins).zip(at(&maxs)).filter(|(min, max)| min <= max);
+            Times {
+                range: range
+                    .map(|(min, max)| (min.saturating_sub(slack), max.saturating_add(slack))),
+                complete: nulls.is_some_and(|nulls| {
+                    index < nulls.len() && nulls.is_valid(index) && nulls.value(index) == 0
+                }),
+            }
+        })
+        .collect()
+}
+
+fn is_naive(schema: &Schema, column: &str) -> bool {
+    matches!(
+        schema
+            .field_with_name(column)
+            .map(arrow::datatypes::Field::data_type),
+        Ok(arrow::datatypes::DataType::Timestamp(_, None))
+    )
+}
+
+/// The times of each row group.
+pub(super) fn row_groups(
+    schema: &Schema,
+    metadata: &ParquetMetaData,
+    format: &RawFormat,
+) -> Vec<Times> {
+    let column = &format.columns.timestamp;
+    let groups = metadata.row_groups();
+    let unknown = Times {
+        range: None,
+        complete: false,
+    };
+    let Some(converter) = converter(schema, metadata, column) else {
+        return vec![unknown; groups.len()];
+    };
+    let converter = converter.with_missing_null_counts_as_zero(false);
+    let nulls = converter.row_group_null_counts(groups).ok();
+    times_of(
+        converter.row_group_mins(groups).ok(),
+        converter.row_group_maxes(groups).ok(),
+        nulls.as_ref(),
+        groups.len(),
+        format,
+        is_naive(schema, column),
+    )
+}
+
+/// The rows of a row group that can be inside `window`, by the page index; none if the file has none.
+pub(super) fn selection(
+    schema: &Schema,
+    metadata: &ParquetMetaData,
+    group: usize,
+    window: Window,
+    format: &RawFormat,
+) -> Option<RowSelection> {
+    let column = &format.columns.timestamp;
+    let (columns, offsets) = (metadata.column_index()?, metadata.offset_index()?);
+    let converter = converter(schema, metadata, column)?.with_missing_null_counts_as_zero(false);
+    let groups = [group];
+    let counts = converter
+        .data_page_row_counts(offsets, metadata.row_groups(), &groups)
+        .ok()??;
+    let mins = converter.data_page_mins(columns, offsets, &groups).ok()?;
+    let maxs = converter.data_page_maxes(columns, offsets, &groups).ok()?;
+    let pages = times_of(
+        Some(mins),
+        Some(maxs),
+        None,
+        counts.len(),
+        format,
+        is_naive(schema, column),
+    );
+    let selectors: Vec<RowSelector> = pages
+        .iter()
+        .zip(counts.values())
+        .map(|(page, &rows)| {
+            let rows = rows as usize;
+            // A page without statistics may hold anything.
+            if page
+                .range
+                .is_none_or(|(min, max)| window.overlaps(min, max))
+            {
+                RowSelector::select(rows)
+            } else {
+                RowSelector::skip(rows)
+            }
+        })
+        .collect();
+    Some(RowSelection::from(selectors))
+}

@@ -1,0 +1,99 @@
+//! Local times to UTC.
+
+use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone};
+use chrono_tz::Tz;
+
+const MICROS: i64 = 1_000_000;
+/// Clocks change at whole quarters of an hour.
+const QUARTER: i64 = 900 * MICROS;
+
+/// Turns local times of one zone into UTC; remembers the offset of the last quarter of an hour.
+pub(super) struct LocalTimes {
+    zone: Tz,
+    quarter: i64,
+    offset: Option<i64>,
+}
+
+impl LocalTimes {
+    pub fn new(zone: Tz) -> Self {
+        Self {
+            zone,
+            quarter: i64::MIN,
+            offset: None,
+        }
+    }
+
+    /// The instant of a local time, both in microseconds. Of two instants the earlier; a time that the
+    /// clocks skip is moved forward by what they skip (as `java.time.ZonedDateTime.ofLocal` does).
+    pub fn utc(&mut self, local: i64) -> i64 {
+        let quarter = local.div_euclid(QUARTER);
+        if quarter != self.quarter {
+            self.quarter = quarter;
+            let (start, end) = (
+                self.offset_at(quarter * QUARTER),
+                self.offset_at((quarter + 1) * QUARTER - 1),
+            );
+            self.offset = (start == end).then_some(start);
+        }
+        let offset = self.offset.unwrap_or_else(|| self.offset_at(local));
+        local.saturating_sub(offset)
+    }
+
+    fn offset_at(&self, local: i64) -> i64 {
+        let Some(time) = DateTime::from_timestamp_micros(local).map(|time| time.naive_utc()) else {
+            return 0;
+        };
+        match self.zone.offset_from_local_datetime(&time) {
+            MappedLocalTime::Single(offset) => micros(&offset),
+            // The earlier instant has the greater offset.
+            MappedLocalTime::Ambiguous(a, b) => micros(&a).max(micros(&b)),
+            MappedLocalTime::None => self.offset_before(time),
+        }
+    }
+
+    /// The offset in force before the gap that `time` is in.
+    fn offset_before(&self, mut time: NaiveDateTime) -> i64 {
+        // The longest gap is a whole day, where a country changed sides of the date line.
+        for _ in 0..4 * 26 {
+            time -= TimeDelta::minutes(15);
+            match self.zone.offset_from_local_datetime(&time) {
+                MappedLocalTime::Single(offset) => return micros(&offset),
+                MappedLocalTime::Ambiguous(a, b) => return micros(&a).min(micros(&b)),
+                MappedLocalTime::None => {}
+            }
+        }
+        0
+    }
+}
+
+fn micros(offset: &impl Offset) -> i64 {
+    i64::from(offset.fix().local_minus_utc()) * MICROS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_change_are_followed() {
+        let mut times = LocalTimes::new(chrono_tz::Europe::Berlin);
+        let mut utc = |text: &str| {
+            let local = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").unwrap();
+            DateTime::from_timestamp_micros(times.utc(local.and_utc().timestamp_micros()))
+                .unwrap()
+                .naive_utc()
+                .to_string()
+        };
+        for (local, instant) in [
+            ("2024-01-15 12:00:00", "2024-01-15 11:00:00"),
+            ("2024-07-15 12:00:00", "2024-07-15 10:00:00"),
+            ("2024-03-31 01:59:59", "2024-03-31 00:59:59"),
+            ("2024-03-31 02:30:00", "2024-03-31 01:30:00"),
+            ("2024-03-31 03:00:00", "2024-03-31 01:00:00"),
+            ("2024-10-27 02:30:00", "2024-10-27 00:30:00"),
+            ("2024-10-27 03:00:00", "2024-10-27 02:00:00"),
+        ] {
+            assert_eq!(utc(local), instant, "{local}");
+        }
+    }
+}

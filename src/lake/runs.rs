@@ -1,0 +1,383 @@
+//! The record of runs: what each meant to do, what it knew, what it did, and which versions it published.
+//!
+//! Every record is created under a name of its own and never overwritten. Readers take the greatest
+//! publication; a run that died leaves an intent that no publication follows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use crate::model::{DateSet, Resolution};
+
+/// Why a record cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RunsError {
+    /// The store fails.
+    #[error("{what} cannot be read or written")]
+    Store {
+        /// The record.
+        what: String,
+        /// What the store says.
+        source: object_store::Error,
+    },
+    /// A record is there, but it is not what plantlake writes.
+    #[error("{what} is damaged, or was written by another version of plantlake")]
+    Damaged {
+        /// The record.
+        what: String,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another run has this number.
+    #[error("run {run} was begun by another process: the lease was lost")]
+    Taken {
+        /// The number.
+        run: u64,
+    },
+}
+
+/// What a run means to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The run's number.
+    pub run: u64,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// The dates that it replaces.
+    pub dates: DateSet,
+    /// The raw files that it reads, with their versions.
+    pub files: Vec<(String, String)>,
+}
+
+/// The versions of the three tables that belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// Of the minutes.
+    pub data_min: u64,
+    /// Of the hours.
+    pub data_h: u64,
+    /// Of the days.
+    pub data_d: u64,
+}
+
+impl Versions {
+    /// The version of one table.
+    pub const fn of(&self, resolution: Resolution) -> u64 {
+        match resolution {
+            Resolution::Minute => self.data_min,
+            Resolution::Hour => self.data_h,
+            Resolution::Day => self.data_d,
+        }
+    }
+}
+
+/// What readers see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publication {
+    /// The run that published it.
+    pub run: u64,
+    /// The tables' versions.
+    pub versions: Versions,
+    /// When.
+    pub published_at: DateTime<Utc>,
+}
+
+impl Publication {
+    /// The publication of `run`, with the versions of minutes, hours and days.
+    pub const fn new(run: u64, versions: [u64; 3], published_at: DateTime<Utc>) -> Self {
+        let [data_min, data_h, data_d] = versions;
+        Self {
+            run,
+            versions: Versions {
+                data_min,
+                data_h,
+                data_d,
+            },
+            published_at,
+        }
+    }
+}
+
+/// The records of a lake.
+#[derive(Debug, Clone)]
+pub struct Runs {
+    objects: Arc<dyn ObjectStore>,
+}
+
+const INTENT: &str = "intent.json";
+const LEDGER: &str = "ledger.json.zst";
+const RECORD: &str = "record.json";
+
+fn run_path(run: u64, file: &str) -> Path {
+    Path::from(format!("runs/{run:010}/{file}"))
+}
+
+fn publication_path(run: u64) -> Path {
+    Path::from(format!("published/{run:010}.json"))
+}
+
+fn damaged(path: &Path) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> RunsError {
+    move |source| RunsError::Damaged {
+        what: path.to_string(),
+        source,
+    }
+}
+
+impl Runs {
+    /// The records below `lake`.
+    pub fn open(lake: &Store) -> Self {
+        Self {
+            objects: lake.objects(),
+        }
+    }
+
+    /// What readers see now; none before the first run.
+    pub async fn latest_publication(&self) -> Result<Option<Publication>, RunsError> {
+        match self.published_runs().await?.last() {
+            Some(&run) => self.read_json(&publication_path(run)).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Intents of runs after `published`, which were never published.
+    pub async fn unfinished_intents(&self, published: u64) -> Result<Vec<Intent>, RunsError> {
+        let mut intents = Vec::new();
+        for run in self.begun_runs().await?.range(published + 1..) {
+            // Without an intent nothing was written.
+            intents.extend(self.read_json(&run_path(*run, INTENT)).await?);
+        }
+        Ok(intents)
+    }
+
+    /// A number that no run has had.
+    pub async fn next_run_number(&self) -> Result<u64, RunsError> {
+        let last_published = self.published_runs().await?.last().copied().unwrap_or(0);
+        let last_begun = self.begun_runs().await?.last().copied().unwrap_or(0);
+        Ok(last_published.max(last_begun) + 1)
+    }
+
+    /// Writes down what a run means to do; its number is its own from then on.
+    pub async fn write_intent(&self, intent: &Intent) -> Result<(), RunsError> {
+        self.create_json(intent.run, &run_path(intent.run, INTENT), intent)
+            .await
+    }
+
+    /// Writes what a run knows.
+    pub async fn write_ledger<T: Serialize + Sync>(
+        &self,
+        run: u64,
+        ledger: &T,
+    ) -> Result<(), RunsError> {
+        let path = run_path(run, LEDGER);
+        let json = serde_json::to_vec(ledger).map_err(|error| damaged(&path)(error.into()))?;
+        let bytes = zstd::bulk::compress(&json, 1).map_err(|error| damaged(&path)(error.into()))?;
+        self.create(run, &path, bytes).await
+    }
+
+    /// Reads what a published run knew.
+    pub async fn read_ledger<T: DeserializeOwned>(&self, run: u64) -> Result<T, RunsError> {
+        let path = run_path(run, LEDGER);
+        let bytes = self
+            .objects
+            .get(&path)
+            .await
+            .map_err(failed(&path))?
+            .bytes()
+            .await
+            .map_err(failed(&path))?;
+        let json =
+            zstd::stream::decode_all(&bytes[..]).map_err(|error| damaged(&path)(error.into()))?;
+        serde_json::from_slice(&json).map_err(|error| damaged(&path)(error.into()))
+    }
+
+    /// Writes what a run did.
+    pub async fn write_record<T: Serialize + Sync>(
+        &self,
+        run: u64,
+        record: &T,
+    ) -> Result<(), RunsError> {
+        self.create_json(run, &run_path(run, RECORD), record).await
+    }
+
+    /// What the last `limit` published runs did, newest first.
+    pub async fn records<T: DeserializeOwned>(&self, limit: usize) -> Result<Vec<T>, RunsError> {
+        let mut records = Vec::new();
+        for run in self.published_runs().await?.iter().rev().take(limit) {
+            records.extend(self.read_json(&run_path(*run, RECORD)).await?);
+        }
+        Ok(records)
+    }
+
+    /// Makes the versions those that readers see.
+    pub async fn publish(&self, publication: &Publication) -> Result<(), RunsError> {
+        self.create_json(
+            publication.run,
+            &publication_path(publication.run),
+            publication,
+        )
+        .await
+    }
+
+    /// Removes the records of all but the last `keep` published runs and of dead runs before the last.
+    pub async fn clean_up(&self, keep: usize) -> Result<(), RunsError> {
+        let published = self.published_runs().await?;
+        let Some(&last) = published.last() else {
+            return Ok(());
+        };
+        let kept: BTreeSet<u64> = published.iter().rev().take(keep.max(1)).copied().collect();
+        for run in self.begun_runs().await?.range(..last) {
+            if kept.contains(run) {
+                continue;
+            }
+            // The publication first: what is published has its ledger.
+            for path in [
+                publication_path(*run),
+                run_path(*run, RECORD),
+                run_path(*run, LEDGER),
+                run_path(*run, INTENT),
+            ] {
+                match self.objects.delete(&path).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(error) => return Err(failed(&path)(error)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn published_runs(&self) -> Result<BTreeSet<u64>, RunsError> {
+        let folder = Path::from("published");
+        let objects: Vec<_> = self
+            .objects
+            .list(Some(&folder))
+            .try_collect()
+            .await
+            .map_err(failed(&folder))?;
+        Ok(objects
+            .iter()
+            .filter_map(|object| {
+                object
+                    .location
+                    .filename()?
+                    .strip_suffix(".json")?
+                    .parse()
+                    .ok()
+            })
+            .collect())
+    }
+
+    /// Runs that wrote something.
+    async fn begun_runs(&self) -> Result<BTreeSet<u64>, RunsError> {
+        let folder = Path::from("runs");
+        let mut runs = BTreeSet::new();
+        let mut objects = self.objects.list(Some(&folder));
+        while let Some(object) = objects.next().await {
+            let object = object.map_err(failed(&folder))?;
+            runs.extend(
+                object
+                    .location
+                    .parts()
+                    .nth(1)
+                    .and_then(|part| part.as_ref().parse::<u64>().ok()),
+            );
+        }
+        Ok(runs)
+    }
+
+    async fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, RunsError> {
+        let bytes = match self.objects.get(path).await {
+            Ok(found) => found.bytes().await.map_err(failed(path))?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(failed(path)(error)),
+        };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| damaged(path)(error.into()))
+    }
+
+    async fn create_json<T: Serialize + Sync>(
+        &self,
+        run: u64,
+        path: &Path,
+        value: &T,
+    ) -> Result<(), RunsError> {
+        let bytes =
+            serde_json::to_vec_pretty(value).map_err(|error| damaged(path)(error.into()))?;
+        self.create(run, path, bytes).await
+    }
+
+    async fn create(&self, run: u64, path: &Path, bytes: Vec<u8>) -> Result<(), RunsError> {
+        let options = PutOptions {
+            mode: PutMode::Create,
+            ..PutOptions::default()
+        };
+        match self.objects.put_opts(path, bytes.into(), options).await {
+            Ok(_) => Ok(()),
+            Err(object_store::Error::AlreadyExists { .. }) => Err(RunsError::Taken { run }),
+            Err(error) => Err(failed(path)(error)),
+        }
+    }
+}
+
+fn failed(path: &Path) -> impl Fn(object_store::Error) -> RunsError {
+    move |source| RunsError::Store {
+        what: path.to_string(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lake::StoreOptions;
+
+    fn intent(run: u64, day: i32) -> Intent {
+        Intent {
+            run,
+            started_at: DateTime::default(),
+            dates: DateSet::range(day, day),
+            files: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_greatest_publication_is_seen_and_dead_runs_are_remembered() {
+        let runs =
+            Runs::open(&Store::open("memory://runs-test/lake", &StoreOptions::new()).unwrap());
+        assert_eq!(runs.latest_publication().await.unwrap(), None);
+        assert_eq!(runs.next_run_number().await.unwrap(), 1);
+        for run in 1..=3 {
+            runs.write_intent(&intent(run, run as i32)).await.unwrap();
+            runs.write_ledger(run, &vec![run]).await.unwrap();
+            runs.write_record(run, &run).await.unwrap();
+            runs.publish(&Publication::new(run, [run, run, run], DateTime::default()))
+                .await
+                .unwrap();
+        }
+        runs.write_intent(&intent(4, 9)).await.unwrap();
+        assert!(matches!(
+            runs.write_intent(&intent(4, 8)).await,
+            Err(RunsError::Taken { run: 4 })
+        ));
+        assert_eq!(
+            runs.latest_publication()
+                .await
+                .unwrap()
+                .map(|publication| publication.run),
+            Some(3)
+        );
+        assert_eq!(runs.unfinished_intents(3).await.unwrap(), [intent(4, 9)]);
+        assert_eq!(runs.next_run_number().await.unwrap(), 5);
+        assert_eq!(runs.read_ledger::<Vec<u64>>(3).await.unwrap(), [3]);
+        runs.clean_up(2).await.unwrap();
+        assert_eq!(runs.records::<u64>(10).await.unwrap(), [3, 2]);
+        assert_eq!(runs.unfinished_intents(3).await.unwrap(), [intent(4, 9)]);
+    }
+}

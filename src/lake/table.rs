@@ -1,0 +1,475 @@
+//! The three Delta tables: their schema, their files at a version, and the one way to change them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use chrono::{DateTime, Datelike, NaiveDate};
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
+use deltalake::kernel::{Action, Add, DataType, PrimitiveType, Remove, StructField, Transaction};
+use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake::operations::create::CreateBuilder;
+use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::{DeltaTable, DeltaTableError};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use parquet::arrow::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use serde_json::Value;
+
+use super::Store;
+pub use super::data_file::{FileWriter, WrittenFile, written_schema};
+use super::pinned::Pinned;
+use crate::clock;
+use crate::model::{Day, Resolution, day_from_date, day_to_date};
+
+/// The application id of the resample job's transactions in the Delta logs.
+const APPLICATION: &str = "resample";
+
+/// Why a table cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The Delta log or a data file cannot be read or written.
+    #[error("the Delta table {table} cannot be {action}")]
+    Delta {
+        /// Its name.
+        table: &'static str,
+        /// What was tried.
+        action: &'static str,
+        /// What the library says.
+        source: Box<DeltaTableError>,
+    },
+    /// A data file cannot be read or written.
+    #[error("the data file {path} cannot be read or written")]
+    Parquet {
+        /// Below the table.
+        path: String,
+        /// What the library says.
+        source: parquet::errors::ParquetError,
+    },
+    /// The table uses something that plantlake's readers do not understand.
+    #[error(
+        "{table} uses {feature}, which plantlake does not: it was changed by another program. Remove the table's folder and run `plantlake resample --full`"
+    )]
+    Unsupported {
+        /// Its name.
+        table: &'static str,
+        /// What it uses.
+        feature: String,
+    },
+    /// A later run has already committed.
+    #[error("run {run} was overtaken: {table} has run {applied} already")]
+    Overtaken {
+        /// Its name.
+        table: &'static str,
+        /// This run.
+        run: u64,
+        /// The run that the table has.
+        applied: u64,
+    },
+}
+
+/// One table at one version.
+#[derive(Debug, Clone)]
+pub struct Table {
+    resolution: Resolution,
+    store: Store,
+    delta: DeltaTable,
+    applied: Option<u64>,
+}
+
+/// A partition's value, as its folder name has it: `2026-01-31`, `2026-01` or `2026`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition(String);
+
+impl Partition {
+    /// The partition of a table that the date is in.
+    pub fn of(resolution: Resolution, day: Day) -> Self {
+        let date = day_to_date(day);
+        Self(match resolution {
+            Resolution::Minute => date.format("%Y-%m-%d").to_string(),
+            Resolution::Hour => date.format("%Y-%m").to_string(),
+            Resolution::Day => date.year().to_string(),
+        })
+    }
+
+    /// The value's text.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// The first and last date inside; none if the text is not a partition's.
+    pub fn days(&self) -> Option<(Day, Day)> {
+        let numbers: Vec<i32> = self
+            .0
+            .split('-')
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .ok()?;
+        let date = |year, month: i32, day: i32| {
+            NaiveDate::from_ymd_opt(year, month as u32, day as u32).map(day_from_date)
+        };
+        match numbers[..] {
+            [year, month, day] => date(year, month, day).map(|day| (day, day)),
+            [year, 12] => Some((date(year, 12, 1)?, date(year, 12, 31)?)),
+            [year, month] => Some((date(year, month, 1)?, date(year, month + 1, 1)? - 1)),
+            [year] => Some((date(year, 1, 1)?, date(year, 12, 31)?)),
+            _ => None,
+        }
+    }
+}
+
+/// A data file of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataFile {
+    /// Below the table.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Rows, if the log says so.
+    pub rows: Option<u64>,
+    /// Its partition.
+    pub partition: Partition,
+    /// No bucket begins before, in microseconds.
+    pub min_time: Option<i64>,
+    /// No bucket begins after.
+    pub max_time: Option<i64>,
+    /// The least asset id.
+    pub min_asset: Option<String>,
+    /// The greatest asset id.
+    pub max_asset: Option<String>,
+}
+
+impl Table {
+    /// Opens the latest version; makes the table if it is not there.
+    pub async fn open_or_create(lake: &Store, resolution: Resolution) -> Result<Self, TableError> {
+        let mut delta = DeltaTable::new(log_store(lake, resolution));
+        let failed = failure(resolution, "opened");
+        if !delta.verify_deltatable_existence().await.map_err(&failed)? {
+            let created = CreateBuilder::new()
+                .with_log_store(delta.log_store())
+                .with_table_name(resolution.table())
+                .with_comment(format!("{resolution} averages, written by plantlake"))
+                .with_columns(columns(resolution))
+                .with_partition_columns([resolution.partition_column()])
+                .await;
+            match created {
+                Ok(_) | Err(DeltaTableError::VersionAlreadyExists(_)) => {}
+                // Another process may have been first.
+                Err(error) if !delta.verify_deltatable_existence().await.unwrap_or(false) => {
+                    return Err(failure(resolution, "made")(error));
+                }
+                Err(_) => {}
+            }
+        }
+        delta.load().await.map_err(&failed)?;
+        Self::checked(lake, resolution, delta).await
+    }
+
+    /// Opens the table as it was at `version`.
+    pub async fn open_at(
+        lake: &Store,
+        resolution: Resolution,
+        version: u64,
+    ) -> Result<Self, TableError> {
+        let mut delta = DeltaTable::new(log_store(lake, resolution));
+        delta
+            .load_version(version)
+            .await
+            .map_err(failure(resolution, "opened"))?;
+        Self::checked(lake, resolution, delta).await
+    }
+
+    async fn checked(
+        lake: &Store,
+        resolution: Resolution,
+        delta: DeltaTable,
+    ) -> Result<Self, TableError> {
+        let failed = failure(resolution, "opened");
+        let state = delta.snapshot().map_err(&failed)?;
+        let unsupported = |feature: String| TableError::Unsupported {
+            table: resolution.table(),
+            feature,
+        };
+        if let Some(mode) = state
+            .metadata()
+            .configuration()
+            .get("delta.columnMapping.mode")
+            .filter(|mode| *mode != "none")
+        {
+            return Err(unsupported(format!("column mapping ({mode})")));
+        }
+        if let Some(file) = state
+            .log_data()
+            .iter()
+            .find(|file| file.deletion_vector_descriptor().is_some())
+        {
+            return Err(unsupported(format!(
+                "deletion vectors (of {})",
+                file.path()
+            )));
+        }
+        let applied = state
+            .transaction_version(&*delta.log_store(), APPLICATION)
+            .await
+            .map_err(&failed)?;
+        let store = lake.child(resolution.table());
+        Ok(Self {
+            resolution,
+            store,
+            applied: applied.and_then(|run| run.try_into().ok()),
+            delta,
+        })
+    }
+
+    /// The table's resolution.
+    pub fn resolution(&self) -> Resolution {
+        self.resolution
+    }
+
+    /// The version that is open.
+    pub fn version(&self) -> u64 {
+        self.delta.version().unwrap_or(0)
+    }
+
+    /// The last run whose results it has.
+    pub fn applied_run(&self) -> Option<u64> {
+        self.applied
+    }
+
+    /// Its folder.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Its data files, by path.
+    pub fn files(&self) -> Vec<DataFile> {
+        let Ok(state) = self.delta.snapshot() else {
+            return Vec::new();
+        };
+        let mut files: Vec<DataFile> = state
+            .log_data()
+            .iter()
+            .map(|file| {
+                let stats: Value = file
+                    .stats()
+                    .and_then(|stats| serde_json::from_str(&stats).ok())
+                    .unwrap_or_default();
+                let text =
+                    |kind: &str, column: &str| stats[kind][column].as_str().map(str::to_owned);
+                let time = |kind: &str| {
+                    let parsed =
+                        DateTime::parse_from_rfc3339(stats[kind]["timestamp"].as_str()?).ok()?;
+                    Some(parsed.timestamp_micros())
+                };
+                let partition = file
+                    .partition_values_map()
+                    .remove(self.resolution.partition_column())
+                    .flatten();
+                DataFile {
+                    path: file.path().into_owned(),
+                    size: file.size().try_into().unwrap_or(0),
+                    rows: stats["numRecords"].as_u64(),
+                    partition: Partition(partition.unwrap_or_default()),
+                    min_time: time("minValues"),
+                    // Statistics have milliseconds: what is beyond them is still inside.
+                    max_time: time("maxValues").map(|time| time + 999),
+                    min_asset: text("minValues", "asset_id"),
+                    max_asset: text("maxValues", "asset_id"),
+                }
+            })
+            .collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files
+    }
+
+    /// A writer of one new file; nobody sees it before it is committed.
+    pub fn writer(&self, partition: Partition) -> Result<FileWriter, TableError> {
+        FileWriter::new(&self.store, self.resolution, partition)
+    }
+
+    /// The rows of a file, in its order, with the columns that are written.
+    pub async fn read_file(
+        &self,
+        file: &DataFile,
+    ) -> Result<BoxStream<'static, Result<RecordBatch, TableError>>, TableError> {
+        let path = file.path.clone();
+        let failed = move |source| TableError::Parquet {
+            path: path.clone(),
+            source,
+        };
+        let reader = Pinned::new(self.store.objects(), &file.path, None, file.size);
+        let options = ArrowReaderOptions::new().with_schema(written_schema());
+        let stream = ParquetRecordBatchStreamBuilder::new_with_options(reader, options)
+            .await
+            .map_err(&failed)?
+            .with_batch_size(65_536);
+        let stream = stream.build().map_err(&failed)?;
+        Ok(stream.map_err(failed).boxed())
+    }
+
+    /// Adds and removes files in one step, as the results of `run`, and gives the new version. The step is
+    /// taken from this very version of the table: if another writer moved it, nothing happens.
+    pub async fn commit(
+        &mut self,
+        run: u64,
+        add: Vec<WrittenFile>,
+        remove: Vec<DataFile>,
+    ) -> Result<u64, TableError> {
+        let table = self.resolution.table();
+        if let Some(applied) = self.applied.filter(|&applied| applied >= run) {
+            return Err(TableError::Overtaken {
+                table,
+                run,
+                applied,
+            });
+        }
+        let now = clock::now().timestamp_millis();
+        let column = self.resolution.partition_column();
+        let partition_values =
+            |partition: &Partition| HashMap::from([(column.to_owned(), Some(partition.0.clone()))]);
+        let removes = remove.iter().map(|file| {
+            Action::Remove(Remove {
+                path: file.path.clone(),
+                data_change: true,
+                deletion_timestamp: Some(now),
+                extended_file_metadata: Some(true),
+                partition_values: Some(partition_values(&file.partition)),
+                size: file.size.try_into().ok(),
+                tags: None,
+                deletion_vector: None,
+                base_row_id: None,
+                default_row_commit_version: None,
+            })
+        });
+        let adds = add.into_iter().map(|file| {
+            Action::Add(Add {
+                partition_values: partition_values(&file.partition),
+                path: file.path,
+                size: file.size as i64,
+                modification_time: now,
+                data_change: true,
+                stats: Some(file.stats.to_string()),
+                tags: None,
+                deletion_vector: None,
+                base_row_id: None,
+                default_row_commit_version: None,
+                clustering_provider: None,
+            })
+        });
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Overwrite,
+            partition_by: Some(vec![column.to_owned()]),
+            predicate: Some(format!("{column} IN (those that run {run} computed)")),
+        };
+        let properties = CommitProperties::default()
+            .with_application_transaction(Transaction::new(APPLICATION, run as i64))
+            // From this version or not at all: a second runner is fenced off here.
+            .with_max_retries(0)
+            .with_cleanup_expired_logs(Some(false));
+        let log = self.delta.log_store();
+        let failed = failure(
+            self.resolution,
+            "committed to: perhaps another program wrote to it. Run again",
+        );
+        let state = self.delta.snapshot().map_err(&failed)?;
+        let state: &dyn TableReference = state;
+        let committed = CommitBuilder::from(properties)
+            .with_actions(removes.chain(adds).collect())
+            .build(Some(state), Arc::clone(&log), operation)
+            .await;
+        match committed {
+            Ok(commit) => Ok(commit.version()),
+            // What follows a commit can fail when the commit itself did not: look before giving up.
+            Err(error) => {
+                let mut latest = DeltaTable::new(Arc::clone(&log));
+                latest.load().await.map_err(&failed)?;
+                let applied = latest
+                    .snapshot()
+                    .map_err(&failed)?
+                    .transaction_version(&*log, APPLICATION)
+                    .await
+                    .map_err(&failed)?;
+                match latest.version() {
+                    Some(version) if applied == i64::try_from(run).ok() => Ok(version),
+                    _ => Err(failed(error)),
+                }
+            }
+        }
+    }
+
+    /// Deletes files that were written and will not be committed. What cannot be deleted is an orphan, which
+    /// no version names.
+    pub async fn delete_uncommitted(&self, files: &[WrittenFile]) {
+        let objects = self.store.objects();
+        for file in files {
+            let _ = objects.delete(&Path::from(file.path.as_str())).await;
+        }
+    }
+}
+
+fn failure(resolution: Resolution, action: &'static str) -> impl Fn(DeltaTableError) -> TableError {
+    move |source| TableError::Delta {
+        table: resolution.table(),
+        action,
+        source: Box::new(source),
+    }
+}
+
+/// A log store over our own object store: no registry, and the same code for local folders, memory and S3.
+fn log_store(lake: &Store, resolution: Resolution) -> LogStoreRef {
+    let store = lake.child(resolution.table());
+    default_logstore(
+        store.objects(),
+        store.root(),
+        store.url(),
+        &StorageConfig::default(),
+    )
+}
+
+/// The columns of a table, the partition column last.
+fn columns(resolution: Resolution) -> Vec<StructField> {
+    let field = |name: &str, kind: PrimitiveType, nullable: bool| {
+        StructField::new(name, DataType::Primitive(kind), nullable)
+    };
+    let mut columns = vec![
+        field("asset_id", PrimitiveType::String, false),
+        field("timestamp", PrimitiveType::Timestamp, false),
+        field("value", PrimitiveType::Double, false),
+        field("count", PrimitiveType::Long, false),
+    ];
+    columns.extend(
+        ["min", "max", "first", "last"].map(|name| field(name, PrimitiveType::Double, false)),
+    );
+    columns.push(field("stddev", PrimitiveType::Double, true));
+    let partition = match resolution {
+        Resolution::Minute => PrimitiveType::Date,
+        Resolution::Hour => PrimitiveType::String,
+        Resolution::Day => PrimitiveType::Integer,
+    };
+    columns.push(field(resolution.partition_column(), partition, false));
+    columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_name_their_dates() {
+        let day = day_from_date("2024-12-31".parse().unwrap());
+        for (resolution, text, dates) in [
+            (Resolution::Minute, "2024-12-31", 1),
+            (Resolution::Hour, "2024-12", 31),
+            (Resolution::Day, "2024", 366),
+        ] {
+            let partition = Partition::of(resolution, day);
+            assert_eq!(partition.text(), text);
+            let (first, last) = partition.days().unwrap();
+            assert_eq!((last - first + 1, last), (dates, day));
+        }
+        assert_eq!(Partition("x".to_owned()).days(), None);
+    }
+}
