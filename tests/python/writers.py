@@ -393,7 +393,7 @@ def damage(made: Made, kind: str) -> bytes:
     if kind == "no_footer":
         return data[:-8]
     if kind == "missing_column":
-        return _bytes(made.table.drop_columns(["value"]))
+        return parquet_bytes(made.table.drop_columns(["value"]))
     if kind == "wrong_type":
         return wrong_type(made.table, "value", pa.array(["high"] * len(made.table)))
     if kind == "broken_page":
@@ -403,7 +403,7 @@ def damage(made: Made, kind: str) -> bytes:
 
 def wrong_type(table: pa.Table, column: str, values: pa.Array) -> bytes:
     """A good file but for one column's type."""
-    return _bytes(table.set_column(table.column_names.index(column), column, values))
+    return parquet_bytes(table.set_column(table.column_names.index(column), column, values))
 
 
 def break_page(data: bytes, column: str, row_group: int = 0) -> bytes:
@@ -414,7 +414,8 @@ def break_page(data: bytes, column: str, row_group: int = 0) -> bytes:
     return data[:start] + b"\xff" * chunk.total_compressed_size + data[start + chunk.total_compressed_size :]
 
 
-def _bytes(table: pa.Table) -> bytes:
+def parquet_bytes(table: pa.Table) -> bytes:
+    """The table as pyarrow writes it by default."""
     sink = io.BytesIO()
     pq.write_table(table, sink)
     return sink.getvalue()
