@@ -1,0 +1,487 @@
+#!/usr/bin/env python3
+"""Times plantlake beside DuckDB, polars and a bare scan, on the same files for the same columns.
+
+Every measurement is a process of its own, with its peak memory; the contestants take turns, so that none has
+the machine's better hour. `benches/README.md` has the commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEFAULT_DATA = REPOSITORY / "target" / "bench-resample"
+DAY_SECONDS = 86_400
+MIB = 1024 * 1024
+
+# ------------------------------------------------------------------ data
+
+
+def asset_id(number: int) -> str:
+    import random
+    import uuid
+
+    return str(uuid.UUID(int=random.Random(f"plantlake bench {number}").getrandbits(128), version=4))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the raw data looks like: a file an asset."""
+
+    assets: int
+    readings: int  # in each file
+    shuffled: bool = False  # rows within each file
+    interval: int = 10  # seconds
+    start: str = "2024-01-01"
+    maker: str = "pyarrow"
+
+    @property
+    def label(self) -> str:
+        order = "-shuffled" if self.shuffled else ""
+        return f"{self.assets}x{self.readings}-{self.interval}s{order}-{self.maker}"
+
+    def __str__(self) -> str:
+        order = "shuffled within each file" if self.shuffled else "in time order"
+        years = self.readings * self.interval / DAY_SECONDS / 365.25
+        return f"{self.assets} files of {self.readings:,} readings, {self.interval} s apart ({years:.2f} years), {order}"
+
+
+def write_file(path: Path, shape: Shape, number: int, first: int, readings: int) -> None:
+    """One asset's readings, `first` to `first + readings`, as pyarrow writes them by default."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    random = np.random.default_rng([number, first])
+    step = np.arange(first, first + readings, dtype=np.int64)
+    start = np.datetime64(shape.start, "us").astype(np.int64)
+    times = start + step * shape.interval * 1_000_000
+    values = 50 + 20 * np.sin(step * (2 * np.pi * shape.interval / DAY_SECONDS)) + random.normal(0, 1, readings)
+    if shape.shuffled:
+        order = random.permutation(readings)
+        times, values = times[order], values[order]
+    ids = pa.DictionaryArray.from_arrays(np.zeros(readings, np.int32), pa.array([asset_id(number)]))
+    table = pa.table(
+        {
+            "id": ids.cast(pa.string()),
+            "timestamp": pa.array(times).cast(pa.timestamp("us", "UTC")),
+            "value": pa.array(values),
+        }
+    )
+    beside = path.with_suffix(".partial")
+    pq.write_table(table, beside)
+    beside.rename(path)
+
+
+def _write_one(job: tuple) -> None:
+    write_file(*job)
+
+
+def make_data(folder: Path, shape: Shape) -> Path:
+    """The raw folder, made once and kept: `<folder>/raw`."""
+    raw = folder / "raw"
+    done = folder / "made.json"
+    if done.is_file() and json.loads(done.read_text()) == asdict(shape):
+        return raw
+    shutil.rmtree(folder, ignore_errors=True)
+    raw.mkdir(parents=True)
+    note(f"making {shape}, by {shape.maker}, in {raw}")
+    if shape.maker == "simulate":
+        simulate(folder, shape)
+    else:
+        add_files(raw, shape, 0, shape.readings, "")
+    done.write_text(json.dumps(asdict(shape)))
+    return raw
+
+
+def add_files(raw: Path, shape: Shape, first: int, readings: int, suffix: str) -> None:
+    jobs = [(raw / f"{n:04}{suffix}.parquet", shape, n, first, readings) for n in range(shape.assets)]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(_write_one, jobs))
+
+
+def simulate(folder: Path, shape: Shape) -> None:
+    if shape.shuffled:
+        raise SystemExit("--maker simulate makes data in time order; use --maker pyarrow for --shuffled")
+    days = -(-shape.readings * shape.interval // DAY_SECONDS)
+    subprocess.run(
+        [plantlake_binary(), "--lake", folder, "--catalog", folder / "catalog", "simulate", "--assets", str(shape.assets),
+         "--days", str(days), "--start", shape.start, "--interval", f"{shape.interval}s", "--shape", "clean", "--seed", "1",
+         "--json"],
+        check=True, env=clean_environment(), stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def part_of(path: Path) -> int:
+    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+
+
+# ------------------------------------------------------------------ the contestants, run as `bench.py --worker NAME …`
+
+UNITS = {"data_min": ("minute", "1m"), "data_h": ("hour", "1h"), "data_d": ("day", "1d")}
+
+
+
+
+def chosen_units(kind: str) -> dict[str, tuple[str, str]]:
+    return {"data_min": UNITS["data_min"]} if kind == "minute" else UNITS
+
+
+def duckdb_sql(files: str, unit: str, minimal: bool) -> str:
+    if minimal:
+        columns = "count(*) AS count, sum(value) AS sum, min(value) AS min, max(value) AS max"
+    else:
+        columns = (
+            "avg(value) AS value, count(*) AS count, min(value) AS min, max(value) AS max, "
+            "arg_min(value, timestamp) AS first, arg_max(value, timestamp) AS last, stddev_samp(value) AS stddev"
+        )
+    return (
+        f"SELECT id AS asset_id, time_bucket(INTERVAL '1 {unit}', timestamp) AS bucket, {columns} "
+        f"FROM read_parquet('{files}') GROUP BY ALL"
+    )
+
+
+def work_duckdb(raw: Path, out: Path, kind: str, threads: int | None) -> None:
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"SET temp_directory = '{out}/spill'")
+    connection.execute("SET preserve_insertion_order = false")
+    if threads:
+        connection.execute(f"SET threads = {threads}")
+    files = f"{raw}/*.parquet"
+    if kind == "minimal":
+        print(connection.execute(f"SELECT count(*), sum(count) FROM ({duckdb_sql(files, 'minute', True)})").fetchone())
+        return
+    for name, (unit, _) in chosen_units(kind).items():
+        connection.execute(
+            f"COPY ({duckdb_sql(files, unit, False)}) TO '{out}/{name}.parquet' (FORMAT parquet, COMPRESSION zstd)"
+        )
+
+
+def work_polars(raw: Path, out: Path, kind: str, threads: int | None) -> None:
+    import polars as pl
+
+    source = pl.scan_parquet(f"{raw}/*.parquet").select("id", "timestamp", "value")
+    value = pl.col("value")
+
+    def rollup(every: str) -> pl.LazyFrame:
+        keys = [pl.col("id").alias("asset_id"), pl.col("timestamp").dt.truncate(every).alias("bucket")]
+        if kind == "minimal":
+            parts = [pl.len().alias("count"), value.sum().alias("sum"), value.min().alias("min"), value.max().alias("max")]
+        else:
+            time_ = pl.col("timestamp")
+            parts = [
+                value.mean().alias("mean"), pl.len().alias("count"), value.min().alias("min"), value.max().alias("max"),
+                value.min_by(time_).alias("first"), value.max_by(time_).alias("last"),
+                value.std().alias("stddev"),
+            ]  # fmt: skip
+        return source.group_by(keys).agg(parts)
+
+    if kind == "minimal":
+        print(rollup("1m").select(pl.len(), pl.col("count").sum()).collect(engine="streaming").row(0))
+        return
+    for name, (_, every) in chosen_units(kind).items():
+        rollup(every).sink_parquet(out / f"{name}.parquet", compression="zstd")
+
+
+WORKERS = {"duckdb": work_duckdb, "polars": work_polars}
+
+# ------------------------------------------------------------------ measuring
+
+
+def clean_environment(more: dict[str, str] | None = None) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PLANTLAKE_")}
+    settings = {key: value for key, value in os.environ.items() if key.startswith("PLANTLAKE_RESAMPLE_")}
+    return kept | settings | (more or {})
+
+
+def plantlake_binary() -> Path:
+    path = Path(os.environ.get("PLANTLAKE_BIN") or REPOSITORY / "target" / "release" / "plantlake").resolve()
+    if not path.is_file():
+        raise SystemExit(f"there is no plantlake at {path}: cargo build --release, or name one in PLANTLAKE_BIN")
+    return path
+
+
+def measure(command: list[object], environment: dict[str, str] | None = None) -> dict:
+    """Runs a process: wall seconds, CPU seconds and peak resident memory of it alone (wait4)."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [str(part) for part in command], env=clean_environment(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = read_both(process)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        tail = (out + err).decode(errors="replace")[-2_000:]
+        raise SystemExit(f"{' '.join(map(str, command))} ended with {process.returncode}:\n{tail}")
+    unit = 1 if platform.system() == "Darwin" else 1024
+    cpu = usage.ru_utime + usage.ru_stime
+    return {"seconds": seconds, "cpu": cpu, "peak_mib": usage.ru_maxrss * unit / MIB, "out": out.decode()}
+
+
+def read_both(process: subprocess.Popen) -> tuple[bytes, bytes]:
+    """Standard output and error to their ends, without reaping the process."""
+    import threading
+
+    found: dict[str, bytes] = {}
+    reader = threading.Thread(target=lambda: found.update(err=process.stderr.read()))
+    reader.start()
+    out = process.stdout.read()
+    reader.join()
+    return out, found["err"]
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def drop_caches_hint(raw: Path) -> None:
+    """Everyone finds the files in the page cache: reads them once."""
+    for path in raw.rglob("*.parquet"):
+        with path.open("rb") as file:
+            while file.read(16 * MIB):
+                pass
+
+
+class Bench:
+    def __init__(self, options: argparse.Namespace, raw: Path, work: Path) -> None:
+        self.options, self.raw, self.work = options, raw, work
+        self.binary = plantlake_binary() if "plantlake" in options.contestants else None
+
+    def fresh(self, name: str) -> Path:
+        folder = self.work / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def plantlake(self) -> dict:
+        folder = self.fresh("plantlake")
+        more = {"PLANTLAKE_RESAMPLE_THREADS": str(self.options.threads)} if self.options.threads else {}
+        result = measure(
+            [self.binary, "--lake", folder / "lake", "--state", folder / "state", "resample", "--raw", self.raw, "--json"],
+            more,
+        )
+        report = json.loads(result["out"])
+        assert report["outcome"] == "published", report
+        result["rows"] = report["rows"]
+        result["written_mib"] = part_of(folder / "lake") / MIB
+        return result
+
+    def worker(self, name: str, kind: str) -> dict:
+        folder = self.fresh(name)
+        command = [sys.executable, Path(__file__).resolve(), "--worker", name, kind or "all", self.raw, folder]
+        more = {}
+        if self.options.threads:
+            command += ["--threads", self.options.threads]
+            more["POLARS_MAX_THREADS"] = str(self.options.threads)
+        result = measure(command, more)
+        result["written_mib"] = part_of(folder) / MIB
+        shutil.rmtree(folder)
+        return result
+
+    def scan(self) -> dict:
+        """A bare read of the three columns by DataFusion; the program says how long the scan itself took."""
+        result = measure([os.environ["PLANTLAKE_SCAN_BIN"], *self.options.scan_args, self.raw])
+        words = result["out"].split()
+        result["process_seconds"] = result["seconds"]
+        result["seconds"] = next((float(word) for word in reversed(words) if is_number(word)), result["seconds"])
+        return result
+
+    def run(self, name: str) -> dict:
+        if name == "plantlake":
+            return self.plantlake()
+        if name == "scan":
+            return self.scan()
+        engine, _, kind = name.partition("-")
+        return self.worker(engine, kind)
+
+    def compete(self) -> dict[str, dict]:
+        drop_caches_hint(self.raw)
+        taken: dict[str, list[dict]] = {name: [] for name in self.options.contestants}
+        for turn in range(self.options.repeat):
+            for name in self.options.contestants:
+                result = self.run(name)
+                taken[name].append(result)
+                note(f"  turn {turn + 1}: {name:16} {result['seconds']:8.2f} s  {result['peak_mib']:8.0f} MiB")
+        return {name: summary(results) for name, results in taken.items()}
+
+
+def is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def summary(results: list[dict]) -> dict:
+    seconds = [result["seconds"] for result in results]
+    found = {
+        "median_s": statistics.median(seconds),
+        "min_s": min(seconds),
+        "max_s": max(seconds),
+        "cpu_s": statistics.median(result["cpu"] for result in results),
+        "peak_mib": max(result["peak_mib"] for result in results),
+        "runs": len(results),
+    }
+    if "written_mib" in results[-1]:
+        found["written_mib"] = results[-1]["written_mib"]
+    return found
+
+
+def show(title: str, found: dict[str, dict]) -> None:
+    print(f"\n{title}")
+    base = found.get("plantlake", {}).get("median_s")
+    print(f"{'':18}{'median s':>10}{'min':>8}{'max':>8}{'CPU s':>8}{'peak MiB':>10}{'written MiB':>13}{'times plantlake':>17}")
+    for name, row in found.items():
+        ratio = f"{row['median_s'] / base:.2f}" if base else ""
+        written = f"{row['written_mib']:.0f}" if "written_mib" in row else ""
+        print(
+            f"{name:18}{row['median_s']:10.2f}{row['min_s']:8.2f}{row['max_s']:8.2f}{row['cpu_s']:8.1f}"
+            f"{row['peak_mib']:10.0f}{written:>13}{ratio:>17}"
+        )
+
+
+# ------------------------------------------------------------------ the questions
+
+
+def main_race(options: argparse.Namespace, shape: Shape) -> dict:
+    raw = make_data(options.data / shape.label, shape)
+    bench = Bench(options, raw, options.data / "work")
+    found = bench.compete()
+    title = f"{shape}, {part_of(raw) / MIB:.0f} MiB; {machine()}"
+    if not options.json:
+        show(title, found)
+    return {"title": title, "shape": asdict(shape), "results": found}
+
+
+def incremental(options: argparse.Namespace) -> dict:
+    """Many days in, then one new file per asset with one new day; beside a full run over it all."""
+    a_day = DAY_SECONDS // 10
+    shape = Shape(options.assets, options.days * a_day)
+    folder = options.data / f"incremental-{shape.label}"
+    raw = make_data(folder, shape)
+    resample = [plantlake_binary(), "resample", "--raw", raw, "--json"]
+    turns = []
+    for turn in range(options.repeat):
+        for path in raw.glob("*-new.parquet"):
+            path.unlink()
+        lakes = options.data / "work" / "incremental"
+        shutil.rmtree(lakes, ignore_errors=True)
+        one = [*resample, "--lake", lakes / "one", "--state", lakes / "one-state"]
+        two = [*resample, "--lake", lakes / "two", "--state", lakes / "two-state"]
+        drop_caches_hint(raw)
+        before = measure(one)
+        add_files(raw, shape, shape.readings, a_day, "-new")
+        new_day = measure(one)
+        report = json.loads(new_day["out"])
+        assert (report["files"]["new"], report["dates"]["count"]) == (options.assets, 1), report
+        results = {"before": before, "new_day": new_day, "nothing_to_do": measure(one), "full": measure(two)}
+        turns.append(results)
+        note(f"  turn {turn + 1}: " + ", ".join(f"{name} {result['seconds']:.2f} s" for name, result in results.items()))
+        shutil.rmtree(lakes)
+    found = {name: summary([turn[name] for turn in turns]) for name in turns[0]}
+    share = found["new_day"]["median_s"] / found["full"]["median_s"]
+    title = f"{options.assets} assets: {options.days} days in, then one new day; {machine()}"
+    if not options.json:
+        show(title, found)
+        print(f"a new day takes {share:.1%} of a full run")
+    return {"title": title, "results": found, "new_day_share": share}
+
+
+def scale(options: argparse.Namespace) -> dict:
+    """Peak memory at 100 million readings, at three times the assets, and over ten years of thirty assets."""
+    divide = 100 if options.quick else 1
+    ten_years = 3_650 * DAY_SECONDS
+    shapes = {
+        "100 million": Shape(100, 1_000_000 // divide),
+        "300 assets": Shape(300, 1_000_000 // divide),
+        "ten years of 30": Shape(30, 10_000_000 // divide, interval=ten_years // (10_000_000 // divide), start="2014-01-01"),
+    }
+    if not options.contestants_given:
+        options.contestants = ["plantlake"]
+    found = {}
+    for label, shape in shapes.items():
+        found[label] = main_race(options, shape)
+        if not options.keep_data:
+            shutil.rmtree(options.data / shape.label, ignore_errors=True)
+    peaks = {label: each["results"]["plantlake"]["peak_mib"] for label, each in found.items()}
+    if not options.json:
+        base = peaks["100 million"]
+        print("\npeak memory of plantlake")
+        for label, peak in peaks.items():
+            print(f"  {label:16}{peak:8.0f} MiB, {peak / base:.2f} times that of 100 million")
+    return {"shapes": found, "peaks_mib": peaks}
+
+
+def machine() -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
+    return f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--assets", type=int, default=100, help="files, one an asset [100]")
+    parser.add_argument("--readings", type=int, default=1_000_000, help="10-second readings in each [1000000]")
+    parser.add_argument("--shuffled", action="store_true", help="rows of each file in random order")
+    parser.add_argument("--maker", choices=["pyarrow", "simulate"], default="pyarrow", help="who makes the files [pyarrow]")
+    parser.add_argument("--minimal", action="store_true", help="DuckDB and polars: count, sum, min, max a minute, nothing written")
+    parser.add_argument(
+        "--contestants",
+        help="of plantlake,duckdb,polars,scan; duckdb and polars also with -minute (minute alone, all columns) and "
+        "-minimal [plantlake,duckdb,polars, and scan if PLANTLAKE_SCAN_BIN is set]",
+    )
+    parser.add_argument("--repeat", type=int, default=3, help="turns; the median counts [3]")
+    parser.add_argument("--threads", type=int, help="threads for everyone [the cores]")
+    parser.add_argument("--incremental", action="store_true", help="days in, then a new day, beside a full run")
+    parser.add_argument("--days", type=int, default=115, help="days before the new one, with --incremental [115]")
+    parser.add_argument("--scale", action="store_true", help="peak memory for 100 and 300 million readings, and for ten years")
+    parser.add_argument("--quick", action="store_true", help="with --scale: a hundredth of it, to try the bench itself")
+    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder for data and results [target/bench-resample]")
+    parser.add_argument("--keep-data", action="store_true", help="with --scale: keep its data for the next time")
+    parser.add_argument("--scan-args", nargs="*", default=[], help="arguments of PLANTLAKE_SCAN_BIN before the folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--worker", nargs=4, metavar=("NAME", "KIND", "RAW", "OUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.data = options.data.resolve()
+    options.contestants_given = options.contestants is not None
+    if options.contestants:
+        options.contestants = options.contestants.split(",")
+    else:
+        engines = ["duckdb-minimal", "polars-minimal"] if options.minimal else ["duckdb", "polars"]
+        options.contestants = ["plantlake", *engines] + (["scan"] if os.environ.get("PLANTLAKE_SCAN_BIN") else [])
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    if options.worker:
+        name, kind, raw, out = options.worker
+        WORKERS[name](Path(raw), Path(out), kind, options.threads)
+        return
+    if options.incremental:
+        found = incremental(options)
+    elif options.scale:
+        found = scale(options)
+    else:
+        found = main_race(options, Shape(options.assets, options.readings, options.shuffled, maker=options.maker))
+    if options.json:
+        print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

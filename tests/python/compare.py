@@ -1,0 +1,89 @@
+"""Compares tables, and says which rows differ and how."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+
+from reference import COLUMNS, EPOCH, Expected
+
+EXACT = ["count", "min", "max", "first", "last"]
+CLOSE = ["value", "stddev"]
+TOLERANCE = 1e-9
+SHOWN = 12
+
+
+def same_as_reference(name: str, actual: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """The same buckets; counts and extremes equal, means and deviations within the tolerance."""
+    problems, both = _same_keys(name, actual, expected)
+    for column in EXACT + CLOSE:
+        mine = both[f"{column}_actual"].to_numpy(np.float64)
+        theirs = both[f"{column}_expected"].to_numpy(np.float64)
+        if column in EXACT:
+            differs = mine != theirs
+        else:
+            with np.errstate(invalid="ignore"):
+                near = np.abs(mine - theirs) <= TOLERANCE * np.maximum(1, np.abs(theirs))
+            differs = ~(near | (np.isnan(mine) & np.isnan(theirs)))
+        problems += _show(name, column, both, differs)
+    if problems:
+        raise AssertionError("\n".join(problems))
+
+
+def same_bits(name: str, actual: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """The same buckets with the same bits in every column."""
+    problems, both = _same_keys(name, actual, expected)
+    for column in EXACT + CLOSE:
+        mine = both[f"{column}_actual"].to_numpy(np.float64)
+        theirs = both[f"{column}_expected"].to_numpy(np.float64)
+        # A null deviation has no bits of its own.
+        differs = (mine.view(np.int64) != theirs.view(np.int64)) & ~(np.isnan(mine) & np.isnan(theirs))
+        problems += _show(name, column, both, differs)
+    if problems:
+        raise AssertionError("\n".join(problems))
+
+
+def all_same_as_reference(actual: dict[str, pd.DataFrame], expected: Expected) -> None:
+    for name, table in expected.tables.items():
+        same_as_reference(name, actual[name], table)
+
+
+def all_same_bits(actual: dict[str, pd.DataFrame], expected: dict[str, pd.DataFrame]) -> None:
+    for name, table in expected.items():
+        same_bits(name, actual[name], table)
+
+
+def _same_keys(name: str, actual: pd.DataFrame, expected: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
+    key = ["asset_id", "timestamp"]
+    problems = []
+    twice = actual[actual.duplicated(key, keep=False)]
+    if len(twice):
+        problems.append(f"{name}: {len(twice)} rows share a bucket:\n{_text(twice)}")
+        actual = actual.drop_duplicates(key, keep="last")
+    both = actual[COLUMNS].merge(
+        expected[COLUMNS], on=key, how="outer", suffixes=("_actual", "_expected"), indicator=True
+    )
+    for side, word in (("right_only", "missing"), ("left_only", "too many")):
+        rows = both[both["_merge"] == side]
+        if len(rows):
+            keep = "_expected" if word == "missing" else "_actual"
+            shown = rows.rename(columns={f"{column}{keep}": column for column in EXACT + CLOSE})
+            problems.append(f"{name}: {len(rows)} rows {word}:\n{_text(shown[COLUMNS])}")
+    return problems, both[both["_merge"] == "both"]
+
+
+def _show(name: str, column: str, both: pd.DataFrame, differs: np.ndarray) -> list[str]:
+    if not differs.any():
+        return []
+    rows = both.loc[differs, ["asset_id", "timestamp", "count_expected", f"{column}_actual", f"{column}_expected"]]
+    return [f"{name}.{column}: {int(differs.sum())} of {len(both)} common rows differ:\n{_text(rows)}"]
+
+
+def _text(rows: pd.DataFrame) -> str:
+    shown = rows.head(SHOWN).copy()
+    shown["timestamp"] = [str(EPOCH + dt.timedelta(microseconds=int(each))) for each in shown["timestamp"]]
+    more = f"\n… and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    with pd.option_context("display.width", 250, "display.max_columns", 20, "display.max_colwidth", 40, "display.precision", 17):
+        return shown.to_string(index=False) + more

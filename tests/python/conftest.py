@@ -1,0 +1,128 @@
+"""Options, profiles and the lakes that tests are given."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import harness
+from harness import Bucket, Lake, LocalLake, S3Lake
+
+LONG = os.environ.get("PLANTLAKE_TEST_PROFILE", "ci") == "long"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much the expensive tests do."""
+
+    stories: int
+    kills: int
+    operations: int
+
+
+EFFORT = {
+    "ci": Effort(stories=18, kills=10, operations=8),
+    "long": Effort(stories=400, kills=50, operations=16),
+}
+QUIET = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+}
+settings.register_profile("ci", max_examples=100, **QUIET)
+settings.register_profile("long", max_examples=2_000, **QUIET)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="many more examples and kills (or PLANTLAKE_TEST_PROFILE=long)")
+    parser.addoption("--stories", type=int, help="how many histories the property test lives through")
+    parser.addoption("--kills", type=int, help="how many random moments the kill test kills at")
+    parser.addoption("--lake", choices=["local", "s3"], default="local", help="where lakes are; tests/s3/run gives s3")
+    parser.addoption("--keep", action="store_true", help="keep the lakes of the run, and say where they are")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile(profile(config))
+
+
+def profile(config: pytest.Config) -> str:
+    return "long" if LONG or config.getoption("--long") else "ci"
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    chosen = effort_of(config)
+    lines = [f"lakes: {config.getoption('--lake')}; {profile(config)}: {chosen.stories} stories, {chosen.kills} kills"]
+    path = os.environ.get("PLANTLAKE_BIN") or "target/debug/plantlake"
+    return [*lines, f"plantlake: {path}"]
+
+
+def effort_of(config: pytest.Config) -> Effort:
+    base = EFFORT[profile(config)]
+    kills = config.getoption("--kills") or int(os.environ.get("PLANTLAKE_TEST_KILLS", base.kills))
+    stories = config.getoption("--stories") or int(os.environ.get("PLANTLAKE_TEST_STORIES", base.stories))
+    return Effort(stories, kills, base.operations)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--lake") == "s3":
+        unwanted = [item for item in items if item.get_closest_marker("local_only")]
+        items[:] = [item for item in items if item not in unwanted]
+        config.hook.pytest_deselected(items=unwanted)
+
+
+@pytest.fixture(scope="session")
+def effort(pytestconfig: pytest.Config) -> Effort:
+    return effort_of(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def is_s3(pytestconfig: pytest.Config) -> bool:
+    return pytestconfig.getoption("--lake") == "s3"
+
+
+@pytest.fixture
+def new_lake(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Callable[[], Lake]]:
+    """Makes fresh lakes, local or in the bucket, and removes them after a test that passed."""
+    keep = pytestconfig.getoption("--keep")
+    folder = Path(tempfile.mkdtemp(prefix=f"plantlake-{request.node.originalname or 'test'}-"))
+    prefix = f"{folder.name}-{uuid.uuid4().hex[:8]}"
+    made: list[Lake] = []
+
+    def make() -> Lake:
+        harness.binary()
+        name = str(len(made))
+        if pytestconfig.getoption("--lake") == "s3":
+            lake: Lake = S3Lake(Bucket.from_environment(), f"{prefix}/{name}", folder / name)
+        else:
+            lake = LocalLake(folder / name)
+        made.append(lake)
+        return lake
+
+    yield make
+    failed = getattr(request.node, "failed", False)
+    if keep or failed:
+        print(f"\nthe lakes of this test are kept in {folder}" + (f" and s3 {prefix}" if made and "s3:" in made[0].url else ""))
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    report = yield
+    if report.when == "call":
+        item.failed = report.failed
+    return report
+
+
+@pytest.fixture
+def lake(new_lake: Callable[[], Lake]) -> Lake:
+    """One fresh lake."""
+    return new_lake()

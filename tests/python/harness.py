@@ -1,0 +1,486 @@
+"""Runs the binary and looks at lakes, on the local disk or in a bucket: the one place that does either."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+import os
+import shutil
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+import reference
+from reference import COLUMNS, PARTITION, RESOLUTIONS, Expected, RawFile, partition_values
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TIMEOUT = float(os.environ.get("PLANTLAKE_TEST_TIMEOUT", "300"))
+OK, FAILURE, USAGE, LEFT_OUT, REFUSED = 0, 1, 2, 3, 4
+KILLED = -9
+
+
+def binary() -> Path:
+    """The plantlake under test."""
+    path = Path(os.environ.get("PLANTLAKE_BIN") or REPOSITORY / "target" / "debug" / "plantlake").resolve()
+    if not path.is_file():
+        raise RuntimeError(
+            f"there is no plantlake binary at {path}: build it with `cargo build`, or name one in PLANTLAKE_BIN"
+        )
+    return path
+
+
+def environment(more: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment of a run: none of the caller's settings, and a plausible range that never moves."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PLANTLAKE_", "AWS_"))}
+    return clean | {
+        "PLANTLAKE_RESAMPLE_EARLIEST": reference.EARLIEST.isoformat(),
+        "PLANTLAKE_RESAMPLE_LATEST": reference.LATEST.isoformat(),
+        "RUST_BACKTRACE": "0",
+        **(more or {}),
+    }
+
+
+@dataclass
+class Finished:
+    """A run of the binary that ended."""
+
+    command: list[str]
+    settings: dict[str, str]
+    code: int
+    out: bytes
+    err: str
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+    @property
+    def json(self) -> dict:
+        """The one JSON object on standard output."""
+        try:
+            return json.loads(self.text)
+        except json.JSONDecodeError as error:
+            raise AssertionError(f"standard output is not one JSON object ({error})\n{self}") from error
+
+    def __str__(self) -> str:
+        settings = " ".join(f"{key}={value}" for key, value in self.settings.items() if "SECRET" not in key)
+        out = self.out[:4_000].decode(errors="replace")
+        return (
+            f"$ {settings} {' '.join(self.command)}\nexit code {self.code} after {self.seconds:.2f} s\n"
+            f"--- standard output\n{out}\n--- standard error\n{self.err[-4_000:]}"
+        )
+
+    def expect(self, *codes: int) -> "Finished":
+        assert self.code in codes, f"expected exit code {' or '.join(map(str, codes))}\n{self}"
+        assert "panicked at" not in self.err, f"it panicked\n{self}"
+        return self
+
+
+def start(args: list[str], settings: dict[str, str] | None = None, cwd: Path | None = None, **more) -> subprocess.Popen:
+    """Starts the binary and does not wait for it."""
+    return subprocess.Popen(
+        [str(more.pop("program", binary())), *args],
+        env=environment(settings),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **more,
+    )
+
+
+def finish(process: subprocess.Popen, began: float, settings: dict[str, str] | None = None) -> Finished:
+    """Waits for a started run."""
+    try:
+        out, err = process.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        err += f"\n(the test killed it after {TIMEOUT:.0f} s)".encode()
+    seconds = time.monotonic() - began
+    return Finished(process.args, settings or {}, process.returncode, out, err.decode(errors="replace"), seconds)
+
+
+def run(args: list[str], settings: dict[str, str] | None = None, cwd: Path | None = None, **more) -> Finished:
+    """Runs the binary to its end."""
+    began = time.monotonic()
+    return finish(start(args, settings, cwd, **more), began, settings)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file of a Delta table, as its log names it."""
+
+    path: str
+    partition: str
+    rows: int
+    statistics: dict
+
+
+class Lake(ABC):
+    """A lake, and what tests do to it and ask of it."""
+
+    def __init__(self, url: str, folder: Path, settings: dict[str, str] | None = None) -> None:
+        self.url = url
+        self.folder = folder  # of this machine: state and working folder
+        self.state = folder / "state"
+        self.settings = settings or {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    # ---- the binary
+
+    def args(self, command: list[str]) -> list[str]:
+        return ["--lake", self.url, "--state", str(self.state), "--catalog", str(self.folder / "catalog"), *command]
+
+    def run(self, *command: str, settings: dict[str, str] | None = None, **more) -> Finished:
+        return run(self.args(list(command)), self.settings | (settings or {}), self.folder, **more)
+
+    def start(self, *command: str, settings: dict[str, str] | None = None) -> subprocess.Popen:
+        return start(self.args(list(command)), self.settings | (settings or {}), self.folder)
+
+    def resample(self, *flags: str, settings: dict[str, str] | None = None) -> Finished:
+        """Runs the job; the caller looks at the exit code."""
+        return self.run("resample", "--json", *flags, settings=settings)
+
+    def query(self, sql: str) -> pd.DataFrame:
+        """Asks plantlake itself, at the published versions."""
+        finished = self.run("query", sql, "--format", "parquet").expect(OK)
+        return pq.read_table(io.BytesIO(finished.out)).to_pandas()
+
+    # ---- raw files
+
+    @abstractmethod
+    def put(self, path: str, data: bytes, mtime_ns: int | None = None) -> None:
+        """Writes or replaces a raw file; a bucket takes no time but its own."""
+
+    @abstractmethod
+    def remove(self, path: str) -> None: ...
+
+    @abstractmethod
+    def mtimes(self) -> dict[str, int]:
+        """Modification times of the raw files, by path below raw."""
+
+    @abstractmethod
+    def twin(self) -> tuple["Lake", list[str]]:
+        """A fresh lake with the same raw files in the same order, and the flags that its runs need."""
+
+    # ---- everything below the lake
+
+    @abstractmethod
+    def snapshot(self) -> dict[str, object]:
+        """What there is below the lake apart from raw and locks, in a form that changes when anything changes."""
+
+    @abstractmethod
+    def read(self, path: str) -> bytes: ...
+
+    @abstractmethod
+    def listing(self, folder: str) -> list[str]: ...
+
+    @property
+    @abstractmethod
+    def storage_options(self) -> dict[str, str]: ...
+
+    # ---- tables
+
+    def delta(self, name: str, version: int | None = None) -> DeltaTable | None:
+        try:
+            return DeltaTable(f"{self.url}/{name}", version=version, storage_options=self.storage_options)
+        except TableNotFoundError:
+            return None
+
+    def published(self) -> dict | None:
+        """The latest publication."""
+        names = [name for name in self.listing("published") if name.endswith(".json")]
+        if not names:
+            return None
+        latest = max(names, key=lambda name: int(Path(name).stem))
+        return json.loads(self.read(f"published/{latest}"))
+
+    def data_files(self, name: str, version: int | None = None) -> list[DataFile]:
+        """The files of a table, with their partition's value as text."""
+        table = self.delta(name, version)
+        if table is None:
+            return []
+        actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        return [
+            DataFile(
+                unquote(action["path"]),
+                str(action[f"partition.{PARTITION[name]}"]),
+                action["num_records"],
+                {key: value for key, value in action.items() if key.startswith(("min.", "max.", "null_count."))},
+            )
+            for action in actions
+        ]
+
+    def table(self, name: str, version: int | None = None) -> pd.DataFrame:
+        """A table by the deltalake package, in the reference's form; checks the form of its columns."""
+        table = self.delta(name, version)
+        if table is None:
+            return _frame(pa.table({column: [] for column in COLUMNS}))
+        arrow = pa.table(table.to_pyarrow_table())
+        assert arrow.column_names == [*COLUMNS, PARTITION[name]], f"columns of {name}: {arrow.column_names}"
+        frame = _frame(arrow)
+        stated = [str(value) for value in arrow[PARTITION[name]].to_pylist()]
+        due = partition_values(name, frame["timestamp"])
+        wrong = [row for row, (one, two) in enumerate(zip(stated, due)) if one != two]
+        assert not wrong, f"{name}: {len(wrong)} rows in the wrong partition:\n{arrow.take(wrong[:10]).to_pandas()}"
+        return frame.sort_values(["asset_id", "timestamp"]).reset_index(drop=True)
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The three tables at their latest versions."""
+        return {name: self.table(name) for name in RESOLUTIONS}
+
+    def published_tables(self) -> dict[str, pd.DataFrame]:
+        versions = (self.published() or {"versions": {}})["versions"]
+        empty = pa.table({column: [] for column in COLUMNS})
+        return {
+            name: self.table(name, versions[name]) if versions.get(name) is not None else _frame(empty)
+            for name in RESOLUTIONS
+        }
+
+    def check_files(self) -> None:
+        """Every file is sorted, says the right number of rows, and its statistics hide none of them."""
+        for name in RESOLUTIONS:
+            for file in self.data_files(name):
+                table = pq.read_table(io.BytesIO(self.read(f"{name}/{file.path}")), partitioning=None)
+                frame = _frame(table)
+                keys = list(zip(frame["asset_id"], frame["timestamp"]))
+                assert len(keys) == file.rows, f"{name}/{file.path}: {len(keys)} rows, its log says {file.rows}"
+                unsorted = [row for row in range(1, len(keys)) if keys[row - 1] >= keys[row]]
+                assert not unsorted, (
+                    f"{name}/{file.path} is not sorted by asset and time: row {unsorted[0]} is {keys[unsorted[0]]}, "
+                    f"after {keys[unsorted[0] - 1]}"
+                )
+                assert keys, f"{name}/{file.path} has no rows"
+                _check_statistics(f"{name}/{file.path}", frame, file.statistics)
+
+    # ---- the reference
+
+    def raw_files(self, tables: dict[str, pa.Table]) -> list[RawFile]:
+        """The readable raw files, whose contents the caller knows, with the times that the store gives them."""
+        mtimes = self.mtimes()
+        return [RawFile(path, mtimes[path], table) for path, table in tables.items()]
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    micros = table["timestamp"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    frame = pd.DataFrame({"asset_id": table["asset_id"].cast(pa.string()).to_pylist(), "timestamp": micros.to_numpy()})
+    for column in COLUMNS[2:]:
+        kind = np.int64 if column == "count" else np.float64
+        values = table[column].cast(pa.int64() if column == "count" else pa.float64())
+        frame[column] = values.to_numpy().astype(kind)
+    return frame.astype({"asset_id": object, "timestamp": "int64"})
+
+
+def _check_statistics(where: str, frame: pd.DataFrame, statistics: dict) -> None:
+    for column in COLUMNS:
+        values = frame[column].dropna()
+        for side in ("min", "max"):
+            bound = statistics.get(f"{side}.{column}")
+            if bound is None or not len(values):
+                continue
+            if column == "timestamp":
+                bound = round((bound - dt.datetime(1970, 1, 1, tzinfo=bound.tzinfo)).total_seconds() * 1e6)
+            true = getattr(values, side)()
+            fits = bound <= true if side == "min" else bound >= true
+            assert fits, f"{where}: its log says {side} {bound!r} of {column}, and it has {true!r}"
+
+
+def _is_lock(path: str) -> bool:
+    return "lock" in path or "lease" in path
+
+
+class LocalLake(Lake):
+    """A lake in a folder."""
+
+    def __init__(self, root: Path, settings: dict[str, str] | None = None) -> None:
+        super().__init__(str(root / "lake"), root, settings)
+        self.root = root / "lake"
+        self.raw = self.root / "raw"
+        self.raw.mkdir(parents=True, exist_ok=True)
+        self._number = 0
+
+    def put(self, path: str, data: bytes, mtime_ns: int | None = None) -> None:
+        target = self.raw / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Beside raw, then moved in: a listing never sees half a file, and a replaced file is a new one.
+        beside = self.root.parent / "incoming"
+        beside.write_bytes(data)
+        if mtime_ns is not None:
+            os.utime(beside, ns=(mtime_ns, mtime_ns))
+        beside.replace(target)
+
+    def touch(self, path: str, mtime_ns: int) -> None:
+        os.utime(self.raw / path, ns=(mtime_ns, mtime_ns))
+
+    def remove(self, path: str) -> None:
+        (self.raw / path).unlink()
+
+    def mtimes(self) -> dict[str, int]:
+        return {
+            path.relative_to(self.raw).as_posix(): path.stat().st_mtime_ns
+            for path in self.raw.rglob("*")
+            if path.is_file()
+        }
+
+    def twin(self) -> tuple[Lake, list[str]]:
+        self._number += 1
+        root = self.root.parent / f"twin{self._number}"
+        twin = LocalLake(root, self.settings)
+        shutil.copytree(self.raw, twin.raw, dirs_exist_ok=True, copy_function=shutil.copy2)
+        return twin, []
+
+    def snapshot(self) -> dict[str, object]:
+        found = {}
+        for path in self.root.rglob("*"):
+            name = path.relative_to(self.root).as_posix()
+            if path.is_file() and not name.startswith("raw/") and not _is_lock(name):
+                status = path.stat()
+                found[name] = (status.st_size, status.st_mtime_ns, status.st_ino)
+        return found
+
+    def read(self, path: str) -> bytes:
+        return (self.root / path).read_bytes()
+
+    def listing(self, folder: str) -> list[str]:
+        return os.listdir(self.root / folder) if (self.root / folder).is_dir() else []
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        return {}
+
+
+@dataclass
+class Bucket:
+    """An S3 server and a bucket in it."""
+
+    endpoint: str
+    name: str
+    access_key: str
+    secret_key: str
+    region: str = "us-east-1"
+    _client: object = field(default=None, repr=False)
+
+    @classmethod
+    def from_environment(cls) -> "Bucket":
+        value = os.environ.get
+        return cls(
+            value("PLANTLAKE_TEST_S3_ENDPOINT", ""),
+            value("PLANTLAKE_TEST_S3_BUCKET", "plantlake"),
+            value("PLANTLAKE_TEST_S3_ACCESS_KEY", ""),
+            value("PLANTLAKE_TEST_S3_SECRET_KEY", ""),
+        )
+
+    @property
+    def client(self):
+        import boto3  # of tests/s3/requirements.txt
+
+        if self._client is None:
+            self._client = boto3.client(
+                "s3",
+                endpoint_url=self.endpoint,
+                aws_access_key_id=self.access_key,
+                aws_secret_access_key=self.secret_key,
+                region_name=self.region,
+            )
+        return self._client
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What plantlake is told."""
+        return {
+            "PLANTLAKE_STORAGE_AWS_ENDPOINT": self.endpoint,
+            "PLANTLAKE_STORAGE_AWS_ACCESS_KEY_ID": self.access_key,
+            "PLANTLAKE_STORAGE_AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "PLANTLAKE_STORAGE_AWS_REGION": self.region,
+            "PLANTLAKE_STORAGE_AWS_ALLOW_HTTP": "true",
+        }
+
+    def keys(self, prefix: str) -> list[dict]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return [entry for page in pages for entry in page.get("Contents", [])]
+
+
+class S3Lake(Lake):
+    """A lake in a bucket."""
+
+    def __init__(self, bucket: Bucket, prefix: str, folder: Path) -> None:
+        super().__init__(f"s3://{bucket.name}/{prefix}", folder, bucket.settings)
+        self.bucket = bucket
+        self.prefix = prefix
+        self._number = 0
+
+    def put(self, path: str, data: bytes, mtime_ns: int | None = None) -> None:
+        self.bucket.client.put_object(Bucket=self.bucket.name, Key=f"{self.prefix}/raw/{path}", Body=data)
+
+    def remove(self, path: str) -> None:
+        self.bucket.client.delete_object(Bucket=self.bucket.name, Key=f"{self.prefix}/raw/{path}")
+
+    def mtimes(self) -> dict[str, int]:
+        prefix = f"{self.prefix}/raw/"
+        return {
+            entry["Key"].removeprefix(prefix): round(entry["LastModified"].timestamp() * 1_000_000) * 1_000
+            for entry in self.bucket.keys(prefix)
+        }
+
+    def twin(self) -> tuple[Lake, list[str]]:
+        self._number += 1
+        number = f"twin{self._number}"
+        twin = S3Lake(self.bucket, f"{self.prefix}-{number}", self.folder / number)
+        return twin, ["--raw", f"{self.url}/raw"]
+
+    def snapshot(self) -> dict[str, object]:
+        found = {entry["Key"].removeprefix(f"{self.prefix}/"): entry for entry in self.bucket.keys(f"{self.prefix}/")}
+        return {
+            name: (entry["Size"], entry["ETag"], entry["LastModified"])
+            for name, entry in found.items()
+            if not name.startswith("raw/") and not _is_lock(name)
+        }
+
+    def read(self, path: str) -> bytes:
+        return self.bucket.client.get_object(Bucket=self.bucket.name, Key=f"{self.prefix}/{path}")["Body"].read()
+
+    def listing(self, folder: str) -> list[str]:
+        prefix = f"{self.prefix}/{folder}/"
+        return [entry["Key"].removeprefix(prefix) for entry in self.bucket.keys(prefix)]
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        return {
+            "aws_endpoint": self.bucket.endpoint,
+            "aws_access_key_id": self.bucket.access_key,
+            "aws_secret_access_key": self.bucket.secret_key,
+            "aws_region": self.bucket.region,
+            "aws_allow_http": "true",
+            "aws_conditional_put": "etag",
+        }
+
+
+def is_expected(lake: Lake, expected: Expected) -> None:
+    """The lake's tables are what the reference says, published, sorted, without repeats."""
+    import compare
+
+    latest = lake.tables()
+    compare.all_same_as_reference(latest, expected)
+    lake.check_files()
+    publication = lake.published()
+    if publication is None:
+        assert not any(len(table) for table in latest.values()), "tables with rows, and nothing published"
+        return
+    for name in RESOLUTIONS:
+        delta = lake.delta(name)
+        if delta is not None:
+            stated = publication["versions"].get(name)
+            assert stated == delta.version(), f"{name} is at version {delta.version()}, published is {stated}"

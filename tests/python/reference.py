@@ -1,0 +1,241 @@
+"""What the three tables must hold, computed by pandas straight from the raw readings.
+
+Nothing here is shared with plantlake, and nothing is incremental: every resolution is computed from all raw
+files at once. `rollups` takes the files' contents, modification times and paths, because of two readings of
+the same asset and time the one in the latest file wins.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+MICROS_PER_DAY = 86_400_000_000
+RESOLUTIONS = {"data_min": 60_000_000, "data_h": 3_600_000_000, "data_d": MICROS_PER_DAY}
+PARTITION = {"data_min": "date", "data_h": "month", "data_d": "year"}
+COLUMNS = ["asset_id", "timestamp", "value", "count", "min", "max", "first", "last", "stddev"]
+REASONS = ["null_time", "time_out_of_range", "null_id", "malformed_id", "null_value", "nan_value", "infinite_value"]
+
+# The plausible range that the tests run plantlake with (harness.py sets it): fixed, so that no result depends
+# on today, and open below 1970, so that times before the epoch are tested too.
+EARLIEST = dt.date(1950, 1, 1)
+LATEST = dt.date(2049, 12, 31)
+
+HYPHENATED = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+SPELLING = re.compile(rf"(?:[0-9a-f]{{32}}|{HYPHENATED}|urn:uuid:{HYPHENATED}|\{{{HYPHENATED}\}})", re.IGNORECASE)
+EPOCH = dt.datetime(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A readable raw file. `path` is relative to the raw folder, with slashes."""
+
+    path: str
+    mtime_ns: int
+    table: pa.Table
+
+
+@dataclass
+class Expected:
+    """What a full run over some raw files must give."""
+
+    tables: dict[str, pd.DataFrame]
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+    read: int = 0
+    used: int = 0
+    superseded: int = 0
+
+    @property
+    def left_out_by_reason(self) -> dict[str, int]:
+        total: dict[str, int] = {}
+        for reasons in self.left_out.values():
+            for reason, count in reasons.items():
+                total[reason] = total.get(reason, 0) + count
+        return total
+
+    def merged(self, newer: "Expected", first: dt.date | None, last: dt.date | None) -> "Expected":
+        """This state after a run over `first..=last` only, with `newer` as what raw holds now."""
+        tables = {}
+        for name, old in self.tables.items():
+            new = newer.tables[name]
+            tables[name] = (
+                pd.concat([old[~inside(old, first, last)], new[inside(new, first, last)]])
+                .sort_values(["asset_id", "timestamp"])
+                .reset_index(drop=True)
+            )
+        return Expected(tables)
+
+
+def inside(table: pd.DataFrame, first: dt.date | None, last: dt.date | None) -> pd.Series:
+    """Which rows lie on the UTC dates `first..=last`; None is open."""
+    day = table["timestamp"] // MICROS_PER_DAY
+    chosen = pd.Series(True, index=table.index)
+    if first is not None:
+        chosen &= day >= day_number(first)
+    if last is not None:
+        chosen &= day <= day_number(last)
+    return chosen
+
+
+def day_number(date: dt.date) -> int:
+    return (date - EPOCH.date()).days
+
+
+def date_of(day: int) -> dt.date:
+    return EPOCH.date() + dt.timedelta(days=int(day))
+
+
+def canonical(text: object) -> str | None:
+    """The asset id in lower case with hyphens; None if it is not a UUID. Takes text or 16 bytes."""
+    if isinstance(text, bytes):
+        if len(text) != 16:
+            return None
+        digits = text.hex()
+    else:
+        if not SPELLING.fullmatch(str(text)):
+            return None
+        digits = re.sub(r"urn:uuid:|[{}-]", "", str(text), flags=re.IGNORECASE).lower()
+    return "-".join([digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]])
+
+
+def readings(table: pa.Table, zone: str = "UTC") -> pd.DataFrame:
+    """The rows of one file in order, as (asset, time in whole microseconds, value, reason to leave out)."""
+    id_null, asset = _assets(table["id"])
+    time_null, time = _times(table["timestamp"], zone)
+    value_null, value = _values(table["value"])
+    earliest = day_number(EARLIEST) * MICROS_PER_DAY
+    latest = (day_number(LATEST) + 1) * MICROS_PER_DAY - 1
+    reason = np.select(
+        [
+            time_null,
+            (time < earliest) | (time > latest),
+            id_null,
+            pd.isna(asset),
+            value_null,
+            np.isnan(value),
+            np.isinf(value),
+        ],
+        REASONS,
+        default="",
+    )
+    return pd.DataFrame({"asset_id": asset, "time": time, "value": value, "reason": reason})
+
+
+def _flat(column: pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return array
+
+
+def _assets(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    array = _flat(column)
+    known: dict[object, str | None] = {None: None}
+    assets = np.empty(len(array), dtype=object)
+    for row, text in enumerate(array.to_pylist()):
+        if text not in known:
+            known[text] = canonical(text)
+        assets[row] = known[text]
+    return _nulls(array), assets
+
+
+def _times(column: pa.ChunkedArray, zone: str) -> tuple[np.ndarray, np.ndarray]:
+    array = _flat(column)
+    raw = array.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    unit = array.type.unit
+    if unit == "ns":
+        time = raw // 1_000  # floors, also before 1970
+    else:
+        factor = {"s": 1_000_000, "ms": 1_000, "us": 1}[unit]
+        limit = (2**63 - 1) // factor
+        time = np.clip(raw, -limit, limit) * factor  # what is clipped is out of range anyway
+    if array.type.tz is None and zone != "UTC":
+        time = np.array([from_local(int(each), zone) for each in time], dtype=np.int64)
+    return _nulls(array), time
+
+
+def from_local(micros: int, zone: str) -> int:
+    """A local time as a UTC instant: the earlier one if there are two, later by the gap if there is none.
+
+    Both are what `fold=0` means in PEP 495, and what java.time's ZonedDateTime.of does.
+    """
+    try:
+        local = EPOCH + dt.timedelta(microseconds=micros)
+    except OverflowError:
+        return micros  # out of range in every zone
+    if not dt.datetime(1900, 1, 1) < local < dt.datetime(2100, 1, 1):
+        return micros
+    offset = local.replace(tzinfo=ZoneInfo(zone), fold=0).utcoffset()
+    return micros - offset // dt.timedelta(microseconds=1)
+
+
+def _values(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    array = _flat(column)
+    if pa.types.is_decimal(array.type):
+        values = [0.0 if value is None else float(value) for value in array.to_pylist()]
+        value = np.array(values, dtype=np.float64)
+    else:
+        zero = pa.scalar(0, array.type) if not pa.types.is_float16(array.type) else pa.scalar(np.float16(0), array.type)
+        value = pc.fill_null(array, zero).to_numpy(zero_copy_only=False).astype(np.float64)
+    return _nulls(array), value
+
+
+def _nulls(array: pa.Array) -> np.ndarray:
+    return np.asarray(array.is_null().to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def rollups(files: list[RawFile], zone: str = "UTC") -> Expected:
+    """The three tables that these raw files mean, and what of them is left out."""
+    left_out, parts, read = {}, [], 0
+    # Path order is the order of its bytes, as object stores list them.
+    for file in sorted(files, key=lambda file: (file.mtime_ns, file.path.encode())):
+        rows = readings(file.table, zone)
+        read += len(rows)
+        reasons = rows.loc[rows["reason"] != "", "reason"].value_counts().to_dict()
+        if reasons:
+            left_out[file.path] = {reason: int(count) for reason, count in reasons.items()}
+        parts.append(rows.loc[rows["reason"] == "", ["asset_id", "time", "value"]])
+    empty = pd.DataFrame(
+        {
+            "asset_id": pd.Series(dtype=object),
+            "time": pd.Series(dtype="int64"),
+            "value": pd.Series(dtype="float64"),
+        }
+    )
+    parts = [part for part in parts if len(part)]
+    valid = pd.concat(parts, ignore_index=True) if parts else empty
+    chosen = valid.drop_duplicates(["asset_id", "time"], keep="last").sort_values(["asset_id", "time"])
+    return Expected(
+        tables={name: _rollup(chosen, micros) for name, micros in RESOLUTIONS.items()},
+        left_out=left_out,
+        read=read,
+        used=len(chosen),
+        superseded=len(valid) - len(chosen),
+    )
+
+
+def _rollup(readings: pd.DataFrame, micros: int) -> pd.DataFrame:
+    buckets = readings.assign(timestamp=readings["time"] // micros * micros)
+    table = (
+        buckets.groupby(["asset_id", "timestamp"], sort=True)["value"]
+        .agg(value="mean", count="count", min="min", max="max", first="first", last="last", stddev="std")
+        .reset_index()
+    )
+    return table[COLUMNS].astype({"asset_id": object, "timestamp": "int64", "count": "int64"})
+
+
+def partition_values(name: str, timestamp: pd.Series) -> list[str]:
+    """The partition column's values, as text, for these bucket starts in microseconds."""
+    form = {"data_min": "%Y-%m-%d", "data_h": "%Y-%m", "data_d": "%Y"}[name]
+    return [(EPOCH + dt.timedelta(microseconds=int(each))).strftime(form) for each in timestamp]

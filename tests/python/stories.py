@@ -1,0 +1,308 @@
+"""Histories of a raw folder: files come, change, go, break and are mended, and the job runs now and then."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field, fields
+
+import pandas as pd
+import pyarrow as pa
+from hypothesis import strategies as st
+
+import compare
+from harness import LEFT_OUT, OK, Finished, Lake, is_expected
+from reference import MICROS_PER_DAY, RESOLUTIONS, Expected, date_of, partition_values, readings, rollups
+from writers import DAYS, FOOTER_DAMAGE, FileSpec, Made, damage, file_specs, make
+
+# Few places, so that files are replaced; folders, and names whose order a careless comparison gets wrong.
+PATHS = ["a.parquet", "a-b.parquet", "a/b.parquet", "B.parquet", "day=2024-01-01/part 0.snappy.parquet", "z/y/x.parquet"]
+FIRST_MTIME_NS = 1_700_000_000_000_000_000
+
+
+class _Brief:
+    """Shows only what differs from the defaults."""
+
+    def __repr__(self) -> str:
+        said = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default]
+        return f"{type(self).__name__}({', '.join(said)})"
+
+
+@dataclass(frozen=True, repr=False)
+class Put(_Brief):
+    """A file comes or is replaced."""
+
+    place: int = 0
+    spec: FileSpec = FileSpec()
+    second: int = 0  # of its modification time: few, so that they tie
+
+
+@dataclass(frozen=True, repr=False)
+class Remove(_Brief):
+    place: int = 0
+
+
+@dataclass(frozen=True, repr=False)
+class Touch(_Brief):
+    """A file gets another modification time, and with it another rank among repeated readings."""
+
+    place: int = 0
+    second: int = 0
+
+
+@dataclass(frozen=True, repr=False)
+class Damage(_Brief):
+    place: int = 0
+    kind: str = "zero_bytes"
+
+
+@dataclass(frozen=True, repr=False)
+class Repair(_Brief):
+    """A damaged file is as it was before."""
+
+    place: int = 0
+
+
+@dataclass(frozen=True, repr=False)
+class Run(_Brief):
+    """The job runs. A window is two indices of `writers.DAYS`."""
+
+    window: tuple[int | None, int | None] = (None, None)
+    full: bool = False
+    dry: bool = False
+    memory: int | None = None  # bytes; forces small bands
+    threads: int | None = None
+
+
+Step = Put | Remove | Touch | Damage | Repair | Run
+
+places = st.integers(0, len(PATHS) - 1)
+seconds = st.integers(0, 4)
+days = st.one_of(st.none(), st.integers(0, len(DAYS) - 1))
+MEMORIES = [None, 1 << 14, 1 << 16, 1 << 18]
+
+
+def _runs(**fixed: object) -> st.SearchStrategy[Run]:
+    options = {
+        "window": st.one_of(st.just((None, None)), st.tuples(days, days)),
+        "full": st.sampled_from([False, False, False, True]),
+        "dry": st.sampled_from([False, False, False, True]),
+        "memory": st.sampled_from(MEMORIES),
+        "threads": st.sampled_from([None, 1, 3]),
+    }
+    return st.builds(Run, **(options | {name: st.just(value) for name, value in fixed.items()}))
+
+
+def stories(length: int) -> st.SearchStrategy[list[Step]]:
+    """Begins with a file and a run; the test ends them with a full comparison."""
+    puts = st.builds(Put, place=places, spec=file_specs(), second=seconds)
+    step = st.one_of(
+        puts,
+        puts,
+        st.builds(Remove, place=places),
+        st.builds(Touch, place=places, second=seconds),
+        st.builds(Damage, place=places, kind=st.sampled_from(FOOTER_DAMAGE)),
+        st.builds(Repair, place=places),
+        _runs(),
+        _runs(window=(None, None), dry=False),
+    )
+    return st.builds(
+        lambda first, rest: [*first, *rest],
+        st.lists(puts, min_size=1, max_size=3),
+        st.lists(step, min_size=2, max_size=length),
+    )
+
+
+@dataclass
+class File:
+    """A raw file as the test knows it. Damaged: no meaning."""
+
+    made: Made
+    damaged: str | None = None
+
+
+@dataclass
+class Life:
+    """A lake that lives through a story, and what must be true of it."""
+
+    lake: Lake
+    files: dict[str, File] = field(default_factory=dict)
+    # What the tables must hold: what raw meant when each date was last taken.
+    settled: Expected = field(default_factory=lambda: rollups([]))
+    used_mtimes: dict[str, set[int]] = field(default_factory=dict)
+    # Partitions that some change since the last full run may have touched, as days.
+    touched: set[int] = field(default_factory=set)
+    runs: int = 0
+
+    # ---- what happens to raw
+
+    def live(self, step: Step) -> None:
+        """One step of the story."""
+        if isinstance(step, Run):
+            self.run(step)
+            return
+        path = PATHS[step.place]
+        file = self.files.get(path)
+        if isinstance(step, Put):
+            self._write(path, File(make(step.spec)), step.second)
+        elif file is None:
+            return
+        elif isinstance(step, Remove):
+            self._touch_days(path)
+            self.lake.remove(path)
+            del self.files[path]
+        elif isinstance(step, Touch):
+            self._write(path, file, step.second)
+        elif isinstance(step, Damage):
+            self._write(path, File(file.made, step.kind), None)
+        elif isinstance(step, Repair) and file.damaged:
+            self._write(path, File(file.made), None)
+
+    def _write(self, path: str, file: File, second: int | None) -> None:
+        """`second` None: the second of the version before."""
+        self._touch_days(path)
+        used = self.used_mtimes.setdefault(path, set())
+        if second is None:
+            second = (max(used, default=FIRST_MTIME_NS) - FIRST_MTIME_NS) // 1_000_000_000
+        mtime = FIRST_MTIME_NS + second * 1_000_000_000
+        # No two versions of a file share a time: nobody could tell them apart but by reading them.
+        while mtime in used:
+            mtime += 1_000
+        used.add(mtime)
+        data = file.made.data if file.damaged is None else damage(file.made, file.damaged)
+        self.lake.put(path, data, mtime)
+        self.files[path] = file
+        self._touch_days(path)
+
+    def _touch_days(self, path: str) -> None:
+        file = self.files.get(path)
+        if file is not None and file.damaged is None:
+            rows = readings(file.made.table)
+            timed = rows[~rows["reason"].isin(["null_time", "time_out_of_range"])]
+            self.touched |= {int(day) for day in (timed["time"] // MICROS_PER_DAY).unique()}
+
+    # ---- what must be true
+
+    def good_tables(self) -> dict[str, pa.Table]:
+        return {path: file.made.table for path, file in self.files.items() if file.damaged is None}
+
+    def reference(self) -> Expected:
+        return rollups(self.lake.raw_files(self.good_tables()))
+
+    def damaged(self) -> set[str]:
+        return {path for path, file in self.files.items() if file.damaged}
+
+    def run(self, step: Run) -> Finished:
+        """One run of the job, and all that follows from it."""
+        first, last = (None if day is None else DAYS[day] for day in step.window)
+        if first and last and first > last:
+            first, last = last, first
+        flags, settings = run_flags(first, last, step)
+        before = self.lake.snapshot()
+        files_before = self._partitions()
+        finished = self.lake.resample(*flags, settings=settings)
+        if step.dry:
+            finished.expect(OK, LEFT_OUT)
+            assert finished.json["outcome"] in ("dry_run", "nothing_to_do"), str(finished)
+            assert self.lake.snapshot() == before, f"a dry run changed the lake\n{finished}"
+            return finished
+        finished.expect(LEFT_OUT if self.damaged() else OK)
+        self._check_report(finished)
+        new = self.reference()
+        whole = first is None and last is None
+        self.settled = new if whole else self.settled.merged(new, first, last)
+        self.runs += 1
+        self._check(finished)
+        if not step.full:
+            self._check_untouched(files_before, finished)
+        if whole:
+            self.touched = set()
+        return finished
+
+    def _check(self, finished: Finished) -> None:
+        try:
+            is_expected(self.lake, self.settled)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nafter\n{finished}") from None
+
+    def _check_report(self, finished: Finished) -> None:
+        report = finished.json
+        assert report["outcome"] in ("published", "nothing_to_do"), str(finished)
+        known, bad = report["files"], self.damaged()
+        assert known["quarantined"] == len(bad), f"damaged are {sorted(bad)}\n{finished}"
+        if report["outcome"] == "published":
+            named = {entry["path"]: entry["reason"] for entry in report["quarantined"]}
+            assert all(named.values()), f"a quarantined file without a reason\n{finished}"
+
+    def _partitions(self) -> dict[str, dict[str, set[str]]]:
+        """Each table's files by partition."""
+        found: dict[str, dict[str, set[str]]] = {}
+        for name in RESOLUTIONS:
+            for file in self.lake.data_files(name):
+                found.setdefault(name, {}).setdefault(file.partition, set()).add(file.path)
+        return found
+
+    def _check_untouched(self, before: dict[str, dict[str, set[str]]], finished: Finished) -> None:
+        """Partitions without a touched day keep their files."""
+        after = self._partitions()
+        for name, partitions in before.items():
+            starts = pd.Series([day * MICROS_PER_DAY for day in self.touched], dtype="int64")
+            touched = set(partition_values(name, starts))
+            for partition, files in partitions.items():
+                if partition not in touched:
+                    now = after.get(name, {}).get(partition, set())
+                    assert now == files, (
+                        f"{name} {partition} was rewritten, though only {sorted(map(str, map(date_of, self.touched)))} "
+                        f"were touched: {sorted(files)} became {sorted(now)}\n{finished}"
+                    )
+
+    def check_nothing_to_do(self) -> None:
+        """A run with nothing to do says so and writes nothing."""
+        before = self.lake.snapshot()
+        finished = self.lake.resample().expect(LEFT_OUT if self.damaged() else OK)
+        assert finished.json["outcome"] == "nothing_to_do", str(finished)
+        after = self.lake.snapshot()
+        changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        assert not changed, f"a run with nothing to do wrote or removed {changed}\n{finished}"
+
+    def check_twin(self) -> None:
+        """A fresh lake, resampled at once, has the same bits."""
+        twin, flags = self.lake.twin()
+        finished = twin.resample("--full", *flags).expect(LEFT_OUT if self.damaged() else OK)
+        try:
+            compare.all_same_bits(self.lake.tables(), twin.tables())
+        except AssertionError as error:
+            raise AssertionError(f"incremental (actual) and full (expected) differ:\n{error}\n{finished}") from None
+        new, report = self.reference(), finished.json
+        if report["outcome"] != "published":
+            return
+        assert report["left_out"] == [] or report["readings"]["left_out"], str(finished)
+        counted = report["readings"]
+        truth = {"read": new.read, "used": new.used, "superseded": new.superseded}
+        assert {key: counted[key] for key in truth} == truth, f"expected {truth}\n{finished}"
+        assert nonzero(counted["left_out"]) == new.left_out_by_reason, f"{new.left_out_by_reason}\n{finished}"
+        by_file = {entry["path"]: nonzero(entry["reasons"]) for entry in report["left_out"]}
+        assert by_file == new.left_out, f"expected {new.left_out}\n{finished}"
+        rows = {name: len(table) for name, table in new.tables.items()}
+        assert {name: report["rows"][name] for name in rows} == rows, f"expected {rows}\n{finished}"
+
+
+def nonzero(counts: dict[str, int]) -> dict[str, int]:
+    return {reason: count for reason, count in counts.items() if count}
+
+
+def run_flags(first: dt.date | None, last: dt.date | None, step: Run) -> tuple[list[str], dict[str, str]]:
+    flags = []
+    if first:
+        flags += ["--from", first.isoformat()]
+    if last:
+        flags += ["--to", last.isoformat()]
+    if step.full:
+        flags.append("--full")
+    if step.dry:
+        flags.append("--dry-run")
+    settings = {}
+    if step.memory:
+        settings["PLANTLAKE_FAILPOINT_MEMORY"] = str(step.memory)
+    if step.threads:
+        settings["PLANTLAKE_RESAMPLE_THREADS"] = str(step.threads)
+    return flags, settings

@@ -1,0 +1,277 @@
+"""The commands a newcomer meets: simulate, resample, status, query."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import compare
+import harness
+from harness import FAILURE, OK, REPOSITORY, USAGE, Lake, LocalLake
+from reference import RESOLUTIONS, RawFile, rollups
+from stories import Life, Put, Run
+from writers import FileSpec
+
+SIMULATE = ["simulate", "--assets", "6", "--days", "3", "--start", "2024-03-30", "--interval", "60s", "--seed", "7"]
+
+
+def raw_of(lake: Lake) -> list[RawFile]:
+    """The raw files that are there, read by pyarrow."""
+    times = lake.mtimes()
+    return [
+        RawFile(path, mtime, pq.read_table(io.BytesIO(lake.read(f"raw/{path}"))))
+        for path, mtime in times.items()
+        if path.endswith(".parquet")
+    ]
+
+
+def test_from_nothing_to_averages(lake: Lake) -> None:
+    lake.run(*SIMULATE).expect(OK)
+    raw = raw_of(lake)
+    assert len({file.table["id"][0].as_py() for file in raw}) == 6
+    expected = rollups(raw)
+
+    published = lake.resample().expect(OK).json
+    assert published["outcome"] == "published"
+    harness.is_expected(lake, expected)
+    assert published["readings"]["used"] == expected.used
+    assert {k: v for k, v in published["readings"]["left_out"].items() if v} == expected.left_out_by_reason
+    dates = published["dates"]
+    assert (dates["first"], dates["count"] >= 3) == ("2024-03-30", True), str(dates)
+
+    status = lake.run("status", "--json").expect(OK)
+    text = json.dumps(status.json)
+    for name in RESOLUTIONS:
+        assert name in text and str(len(expected.tables[name])) in text, str(status)
+    people = lake.run("status").expect(OK)
+    assert "data_min" in people.text, str(people)
+
+    shown = lake.run("query", "SELECT * FROM data_h ORDER BY asset_id, timestamp LIMIT 5", "--format", "table").expect(OK)
+    assert expected.tables["data_h"]["asset_id"].iloc[0] in shown.text and "stddev" in shown.text, str(shown)
+
+
+def test_a_simulation_is_the_same_for_the_same_seed(new_lake) -> None:
+    first, second, third = new_lake(), new_lake(), new_lake()
+    for lake in (first, second):
+        lake.run(*SIMULATE).expect(OK)
+    third.run(*SIMULATE[:-1], "8").expect(OK)
+
+    def contents(lake: Lake) -> dict[str, bytes]:
+        return {path: lake.read(f"raw/{path}") for path in sorted(lake.mtimes())}
+
+    assert contents(first) == contents(second)
+    assert list(contents(first).values()) != list(contents(third).values())
+
+
+@pytest.fixture
+def filled(lake: Lake) -> Life:
+    life = Life(lake)
+    for step in [Put(0, FileSpec(rows=300, days=3, assets=(0, 1), fine=True)), Put(1, FileSpec(seed=1, day=3)), Run()]:
+        life.live(step)
+    return life
+
+
+EVERYTHING = 'SELECT * FROM data_min ORDER BY asset_id, "timestamp"'
+
+
+def as_reference(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.copy()
+    stamps = pd.to_datetime(frame["timestamp"], utc=True).astype("datetime64[us, UTC]")
+    frame["timestamp"] = stamps.astype("int64")
+    return frame.astype({"asset_id": object, "count": "int64", "stddev": "float64"})
+
+
+def test_query_csv(filled: Life) -> None:
+    out = filled.lake.run("query", EVERYTHING, "--format", "csv").expect(OK)
+    found = as_reference(pd.read_csv(io.StringIO(out.text), float_precision="round_trip"))
+    compare.same_bits("data_min", found, filled.lake.table("data_min"))
+
+
+def test_query_json(filled: Life) -> None:
+    out = filled.lake.run("query", EVERYTHING, "--format", "json").expect(OK)
+    rows = json.loads(out.text) if out.text.lstrip().startswith("[") else list(map(json.loads, out.text.splitlines()))
+    found = pd.DataFrame(rows)
+    assert "stddev" in found.columns
+    compare.same_bits("data_min", as_reference(found), filled.lake.table("data_min"))
+
+
+def test_query_parquet(filled: Life) -> None:
+    out = filled.lake.run("query", EVERYTHING, "--format", "parquet").expect(OK)
+    table = pq.read_table(io.BytesIO(out.out))
+    assert table.schema.field("timestamp").type == pa.timestamp("us", "UTC")
+    compare.same_bits("data_min", as_reference(table.to_pandas()), filled.lake.table("data_min"))
+
+
+@pytest.mark.parametrize("format_", ["csv", "json", "parquet", "table"])
+def test_query_with_no_rows(filled: Life, format_: str) -> None:
+    out = filled.lake.run("query", "SELECT * FROM data_d WHERE \"count\" < 0", "--format", format_).expect(OK)
+    if format_ == "parquet":
+        assert pq.read_table(io.BytesIO(out.out)).num_rows == 0
+    if format_ == "csv":
+        assert pd.read_csv(io.StringIO(out.text)).empty
+    if format_ == "json":
+        assert out.text.strip() in ("", "[]")
+
+
+def test_query_of_a_table_fits_the_terminal(filled: Life) -> None:
+    out = filled.lake.run("query", EVERYTHING, "--format", "table", settings={"COLUMNS": "80"}).expect(OK)
+    assert len(out.text.splitlines()) > 3
+
+
+def test_query_by_partition_and_by_time(filled: Life) -> None:
+    table = filled.settled.tables["data_min"]
+    day = 1_704_067_200_000_000
+    due = int(table[(table["timestamp"] >= day) & (table["timestamp"] < day + 86_400_000_000)]["count"].sum())
+    assert due > 0
+    for condition in [
+        "date = DATE '2024-01-01'",
+        "\"timestamp\" >= '2024-01-01T00:00:00Z' AND \"timestamp\" < '2024-01-02T00:00:00Z'",
+    ]:
+        found = filled.lake.query(f'SELECT sum("count") AS n FROM data_min WHERE {condition}')
+        assert int(found["n"].iloc[0]) == due, condition
+    months = filled.lake.query('SELECT month, sum("count") AS n FROM data_h GROUP BY month ORDER BY month')
+    assert list(months["month"])[:2] == ["2023-12", "2024-01"]
+    years = filled.lake.query("SELECT DISTINCT year FROM data_d ORDER BY year")
+    assert list(years["year"]) == [2023, 2024]
+
+
+def test_query_sees_what_is_published_alone(filled: Life) -> None:
+    """A commit by someone else, or by a run that is not done, is not shown."""
+    lake = filled.lake
+    before = lake.query('SELECT sum("count") AS n FROM data_min')["n"].iloc[0]
+    lake.delta("data_min").delete()
+    assert len(lake.table("data_min")) == 0
+    assert lake.query('SELECT sum("count") AS n FROM data_min')["n"].iloc[0] == before
+
+
+WRITES = [
+    "DROP TABLE data_h",
+    "INSERT INTO data_d SELECT * FROM data_d",
+    "INSERT INTO data_d VALUES ('x')",
+    "COPY data_h TO '{folder}/stolen.parquet'",
+    "COPY (SELECT 1) TO '{folder}/stolen.csv' STORED AS CSV",
+    "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{folder}/'",
+    "CREATE TABLE t AS SELECT * FROM data_h",
+    "CREATE VIEW v AS SELECT * FROM data_h",
+    "CREATE OR REPLACE TABLE data_h AS SELECT 1",
+    "DELETE FROM data_h",
+    "UPDATE data_h SET value = 0",
+    "TRUNCATE TABLE data_h",
+    "SET datafusion.execution.batch_size = 1",
+    "SELECT 1; DROP TABLE data_h",
+    "EXPLAIN ANALYZE INSERT INTO data_d SELECT * FROM data_d",
+    "EXPLAIN ANALYZE COPY data_h TO '{folder}/stolen.parquet'",
+]
+
+
+@pytest.mark.parametrize("sql", WRITES)
+def test_writing_by_query_is_refused(filled: Life, sql: str) -> None:
+    lake = filled.lake
+    before = lake.snapshot()
+    files = {path for path in lake.folder.rglob("*") if "state" not in path.parts}
+    finished = lake.run("query", sql.format(folder=lake.folder)).expect(FAILURE, USAGE)
+    assert finished.err.strip(), str(finished)
+    assert lake.snapshot() == before, f"the lake changed\n{finished}"
+    assert {path for path in lake.folder.rglob("*") if "state" not in path.parts} == files, f"files appeared\n{finished}"
+
+
+def test_other_files_cannot_be_queried(filled: Life) -> None:
+    secret = filled.lake.folder / "secret.csv"
+    secret.write_text("word\nswordfish\n")
+    for sql in [f"SELECT * FROM '{secret}'", f"SELECT * FROM \"{secret}\"", f"SELECT * FROM read_csv('{secret}')"]:
+        finished = filled.lake.run("query", sql).expect(FAILURE, USAGE)
+        assert "swordfish" not in finished.text + finished.err, str(finished)
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("SELEC 1", "SELEC"),
+        ("SELECT nothing FROM data_h", "nothing"),
+        ("SELECT * FROM data_week", "data_week"),
+        ("SELECT sum(asset_id", "."),
+        ("", "."),
+    ],
+)
+def test_wrong_sql_is_explained(filled: Life, sql: str, says: str) -> None:
+    finished = filled.lake.run("query", sql).expect(FAILURE, USAGE)
+    assert says in finished.err, str(finished)
+    assert finished.out == b"", f"errors go to standard error\n{finished}"
+
+
+def test_query_before_anything_is_published(lake: Lake) -> None:
+    finished = lake.run("query", "SELECT count(*) FROM data_min").expect(OK, FAILURE)
+    if finished.code == FAILURE:
+        assert "resample" in finished.err, f"it should say what to do\n{finished}"
+
+
+def test_status_before_anything_is_published(lake: Lake) -> None:
+    lake.run("status").expect(OK)
+    assert isinstance(lake.run("status", "--json").expect(OK).json, dict)
+
+
+def test_dry_run_writes_nothing(lake: Lake) -> None:
+    life = Life(lake)
+    life.live(Put(0, FileSpec(rows=100, days=2)))
+    life.live(Put(1, FileSpec(seed=1, rows=100, day=3)))
+    before = lake.snapshot()
+    finished = lake.resample("--dry-run").expect(OK)
+    assert (finished.json["outcome"], finished.json["run"]) == ("dry_run", None), str(finished)
+    assert finished.json["files"]["new"] == 2
+    dates = finished.json["dates"]
+    assert (dates["first"], dates["last"], dates["count"]) == ("2023-12-30", "2024-02-28", 3), str(finished)
+    people = lake.run("resample", "--dry-run").expect(OK)
+    assert "2023-12-30" in people.text + people.err, str(people)
+    assert lake.snapshot() == before
+    life.run(Run())
+
+
+def test_what_a_run_says_of_itself(lake: Lake) -> None:
+    life = Life(lake)
+    for step in [Put(0, FileSpec(rows=100)), Put(1, FileSpec(seed=1, day=1)), Put(2, FileSpec(seed=2, day=2)), Run()]:
+        life.live(step)
+    life.live(Put(3, FileSpec(seed=3, day=3)))
+    life.live(Put(1, FileSpec(seed=4, day=1), 1))
+    lake.remove("a/b.parquet")
+    del life.files["a/b.parquet"]
+    report = lake.resample().expect(OK).json
+    files = {key: report["files"][key] for key in ("new", "changed", "removed", "quarantined")}
+    assert files == {"new": 1, "changed": 1, "removed": 1, "quarantined": 0}, report
+    assert report["run"] == 2 and report["outcome"] == "published" and report["seconds"] > 0
+    assert lake.published()["run"] == 2
+    assert lake.listing("runs"), "the run left no record"
+
+
+@pytest.mark.local_only
+def test_the_columns_may_have_other_names(lake: LocalLake) -> None:
+    """By `jobs/resample.toml`; docs say the form, the repository has an example."""
+    import writers
+
+    example = REPOSITORY / "jobs" / "resample.toml"
+    assert example.is_file(), "the repository should show how columns are mapped, in jobs/resample.toml"
+    table = writers.make(FileSpec(rows=50)).table.rename_columns(["tag_id", "ts", "reading"])
+    lake.put("a.parquet", writers.parquet_bytes(table), 1_700_000_000_000_000_000)
+    jobs = lake.folder / "jobs"
+    jobs.mkdir()
+    (jobs / "resample.toml").write_text('[columns]\nid = "tag_id"\ntimestamp = "ts"\nvalue = "reading"\n')
+    lake.resample(settings={"PLANTLAKE_JOBS": str(jobs)}).expect(OK)
+    renamed = table.rename_columns(["id", "timestamp", "value"])
+    harness.is_expected(lake, rollups(lake.raw_files({"a.parquet": renamed})))
+
+
+def test_usage_errors() -> None:
+    for args in (["resample", "--form", "2024-01-01"], ["nonsense"], ["query"], ["query", "SELECT 1", "--format", "xml"]):
+        harness.run(args, cwd=Path("/")).expect(USAGE)
+
+
+def test_version_and_help() -> None:
+    assert "plantlake" in harness.run(["--version"]).expect(OK).text
+    text = harness.run(["resample", "--help"]).expect(OK).text
+    for flag in ("--raw", "--full", "--from", "--to", "--dry-run", "--json"):
+        assert flag in text, f"{flag} is not in the help:\n{text}"

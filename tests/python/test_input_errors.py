@@ -1,0 +1,300 @@
+"""Each kind of bad input is named with its reason and left out; everything else goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import harness
+from harness import FAILURE, LEFT_OUT, OK, USAGE, Lake, LocalLake
+from reference import RawFile, rollups
+from writers import ASSETS, FOOTER_DAMAGE, PAGE_DAMAGE, FileSpec, Made, break_page, damage, make, parquet_bytes, wrong_type
+
+MTIME = 1_700_000_000_000_000_000
+GOOD = make(FileSpec(rows=60))
+BAD = make(FileSpec(seed=1, rows=60, assets=(1,)))
+
+REASON_SAYS = {
+    "zero_bytes": "empty|bytes|small|short|parquet",
+    "garbage": "parquet|magic|footer",
+    "truncated": "parquet|footer|truncat|magic|EOF|end",
+    "no_footer": "parquet|footer|truncat|magic|EOF|end",
+    "missing_column": "value",
+    "wrong_type": "value",
+    "broken_page": "parquet|page|decompress|header|read|thrift|decode|corrupt",
+}
+
+
+def expect_quarantined(lake: Lake, path: str, says: str) -> harness.Finished:
+    """The run goes on without this file, says so in JSON, on the terminal, in status, and by its exit code."""
+
+    finished = lake.resample().expect(LEFT_OUT)
+    report = finished.json
+    named = {entry["path"]: entry["reason"] for entry in report["quarantined"]}
+    assert len(named) == 1 and next(iter(named)).endswith(path), f"expected {path} alone in quarantine\n{finished}"
+    reason = next(iter(named.values()))
+    assert re.search(says, reason, re.IGNORECASE), f"the reason should tell of /{says}/\n{finished}"
+    assert "panicked" not in reason and "unwrap" not in reason
+    assert report["files"]["quarantined"] == 1, str(finished)
+    return finished
+
+
+@pytest.mark.parametrize("kind", FOOTER_DAMAGE + PAGE_DAMAGE)
+def test_a_damaged_file(lake: Lake, kind: str) -> None:
+    lake.put("good.parquet", GOOD.data, MTIME)
+    lake.put("sub/bad.parquet", damage(BAD, kind), MTIME)
+    expect_quarantined(lake, "sub/bad.parquet", REASON_SAYS[kind])
+    harness.is_expected(lake, rollups(lake.raw_files({"good.parquet": GOOD.table})))
+
+    status = lake.run("status", "--json").expect(OK)
+    assert "sub/bad.parquet" in status.text, f"status does not name it\n{status}"
+    people = lake.run("resample", "--full").expect(LEFT_OUT)
+    assert "sub/bad.parquet" in people.err + people.text, f"the terminal does not name it\n{people}"
+
+    before = lake.snapshot()
+    again = lake.resample().expect(LEFT_OUT, OK)
+    assert again.json["outcome"] == "nothing_to_do", f"it is retried only when it changes\n{again}"
+    assert lake.snapshot() == before
+
+    lake.put("sub/bad.parquet", BAD.data, MTIME + 1_000_000)
+    lake.resample().expect(OK)
+    tables = {"good.parquet": GOOD.table, "sub/bad.parquet": BAD.table}
+    harness.is_expected(lake, rollups(lake.raw_files(tables)))
+
+
+@pytest.mark.parametrize("kind", FOOTER_DAMAGE + PAGE_DAMAGE)
+def test_a_good_file_breaks(lake: Lake, kind: str) -> None:
+    lake.put("good.parquet", GOOD.data, MTIME)
+    lake.put("bad.parquet", BAD.data, MTIME)
+    lake.resample().expect(OK)
+    lake.put("bad.parquet", damage(BAD, kind), MTIME + 1_000_000)
+    expect_quarantined(lake, "bad.parquet", REASON_SAYS[kind])
+    harness.is_expected(lake, rollups(lake.raw_files({"good.parquet": GOOD.table})))
+
+
+def test_a_page_broken_deep_in_a_file_leaves_out_the_whole_file(lake: Lake) -> None:
+    """Some row groups are read before the broken one is met: none of their readings may stay."""
+    whole = make(FileSpec(seed=3, rows=1_200, days=3, row_group=100, pace="sparse"))
+    lake.put("good.parquet", GOOD.data, MTIME)
+    lake.put("bad.parquet", break_page(whole.data, "value", 5), MTIME)
+    expect_quarantined(lake, "bad.parquet", "parquet|page|header|read|decode|thrift")
+    harness.is_expected(lake, rollups(lake.raw_files({"good.parquet": GOOD.table})))
+    lake.put("bad.parquet", whole.data, MTIME + 1)
+    lake.resample().expect(OK)
+    harness.is_expected(lake, rollups(lake.raw_files({"good.parquet": GOOD.table, "bad.parquet": whole.table})))
+
+
+ROWS = len(BAD.table)
+WRONG_TYPES = {
+    "text_value": ("value", pa.array(["high"] * ROWS)),
+    "boolean_value": ("value", pa.array([True] * ROWS)),
+    "list_value": ("value", pa.array([[1.0]] * ROWS)),
+    "time_as_value": ("value", pa.array([0] * ROWS).cast(pa.timestamp("us"))),
+    "text_time": ("timestamp", pa.array(["2024-01-01T00:00:00Z"] * ROWS)),
+    "number_time": ("timestamp", pa.array([1_704_067_200] * ROWS)),
+    "date_time": ("timestamp", pa.array([19_723] * ROWS, pa.int32()).cast(pa.date32())),
+    "number_id": ("id", pa.array([7] * ROWS)),
+    "short_fixed_id": ("id", pa.array([b"12345678"] * ROWS, pa.binary(8))),
+    "struct_id": ("id", pa.array([{"text": ASSETS[0]}] * ROWS)),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_TYPES)
+def test_a_wrong_type_is_named(lake: Lake, case: str) -> None:
+    column, values = WRONG_TYPES[case]
+    lake.put("good.parquet", GOOD.data, MTIME)
+    lake.put("bad.parquet", wrong_type(BAD.table, column, values), MTIME)
+    expect_quarantined(lake, "bad.parquet", column)
+    harness.is_expected(lake, rollups(lake.raw_files({"good.parquet": GOOD.table})))
+
+
+@pytest.mark.parametrize("column", ["id", "timestamp", "value"])
+def test_a_missing_column_is_named(lake: Lake, column: str) -> None:
+    lake.put("good.parquet", GOOD.data, MTIME)
+    lake.put("bad.parquet", parquet_bytes(BAD.table.drop_columns([column])), MTIME)
+    expect_quarantined(lake, "bad.parquet", column)
+
+
+def test_many_bad_files_among_many_good(lake: Lake) -> None:
+    tables = {}
+    for number in range(40):
+        made = make(FileSpec(seed=number, rows=20, day=number % 7))
+        path = f"{number:02}.parquet"
+        if number % 4 == 0:
+            lake.put(path, damage(made, FOOTER_DAMAGE[number // 4 % len(FOOTER_DAMAGE)]), MTIME)
+        else:
+            lake.put(path, made.data, MTIME)
+            tables[path] = made.table
+    finished = lake.resample().expect(LEFT_OUT)
+    assert {Path(entry["path"]).name for entry in finished.json["quarantined"]} == {
+        f"{number:02}.parquet" for number in range(0, 40, 4)
+    }
+    harness.is_expected(lake, rollups(lake.raw_files(tables)))
+
+
+def test_only_bad_files(lake: Lake) -> None:
+    lake.put("bad.parquet", b"", MTIME)
+    expect_quarantined(lake, "bad.parquet", REASON_SAYS["zero_bytes"])
+    assert all(len(table) == 0 for table in lake.tables().values())
+
+
+def test_what_is_not_parquet_by_name_is_passed_over(lake: Lake) -> None:
+    lake.put("good.parquet", GOOD.data, MTIME)
+    for name in ["_SUCCESS", "notes.txt", "good.parquet.crc", "sub/.good.parquet.swp", "data.csv", "parquet"]:
+        lake.put(name, b"not ours", MTIME)
+    finished = lake.resample().expect(OK)
+    assert finished.json["files"]["known"] == 1, str(finished)
+    harness.is_expected(lake, rollups(lake.raw_files({"good.parquet": GOOD.table})))
+
+
+@pytest.mark.parametrize(
+    ("unit", "raw"),
+    [("s", 2**63 - 1), ("s", -(2**63)), ("ms", 2**63 - 1), ("us", 2**63 - 1), ("us", -(2**63)), ("ns", 2**63 - 1), ("s", 10**13)],
+)
+def test_absurd_times_are_out_of_range(lake: Lake, unit: str, raw: int) -> None:
+    times = pa.array([raw, 1_704_067_200 * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]])
+    table = pa.table(
+        {"id": [ASSETS[0]] * 2, "timestamp": times.cast(pa.timestamp(unit, "UTC")), "value": pa.array([1.0, 2.0])}
+    )
+    lake.put("absurd.parquet", parquet_bytes(table), MTIME)
+    finished = lake.resample().expect(OK)
+    left_out = {reason: count for reason, count in finished.json["readings"]["left_out"].items() if count}
+    # Seconds become milliseconds in a Parquet file, and these overflow on the way in.
+    assert left_out in ({"time_out_of_range": 1}, {"null_time": 1}), str(finished)
+    assert lake.table("data_min")["count"].sum() == 1
+
+
+def test_the_plausible_range_is_inclusive_and_can_be_set(lake: Lake) -> None:
+    stamps = ["2024-01-01T23:59:59.999999", "2024-01-02T00:00:00", "2024-01-03T23:59:59.999999", "2024-01-04T00:00:00"]
+    table = pa.table(
+        {
+            "id": [ASSETS[0]] * 4,
+            "timestamp": pa.array(stamps).cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC")),
+            "value": pa.array([1.0, 2.0, 3.0, 4.0]),
+        }
+    )
+    lake.put("a.parquet", parquet_bytes(table), MTIME)
+    range_ = {"PLANTLAKE_RESAMPLE_EARLIEST": "2024-01-02", "PLANTLAKE_RESAMPLE_LATEST": "2024-01-03"}
+    finished = lake.resample(settings=range_).expect(OK)
+    assert finished.json["readings"]["left_out"]["time_out_of_range"] == 2, str(finished)
+    assert sorted(lake.table("data_min")["value"]) == [2.0, 3.0]
+
+
+def test_extreme_values_stay_numbers(lake: Lake) -> None:
+    values = [1.7e308, 1.7e308, 5e-324, -0.0, -1.7e308, 1.7e308]
+    seconds = [0, 1, 120, 240, 360, 361]
+    base = 1_704_067_200_000_000
+    table = pa.table(
+        {
+            "id": [ASSETS[0]] * 6,
+            "timestamp": pa.array([base + second * 1_000_000 for second in seconds]).cast(pa.timestamp("us", "UTC")),
+            "value": pa.array(values),
+        }
+    )
+    lake.put("a.parquet", parquet_bytes(table), MTIME)
+    lake.resample().expect(OK)
+    minutes = lake.table("data_min")
+    assert list(minutes["min"]) == [1.7e308, 5e-324, -0.0, -1.7e308]
+    assert list(minutes["max"]) == [1.7e308, 5e-324, -0.0, 1.7e308]
+    assert minutes["value"].between(minutes["min"], minutes["max"]).all(), f"a mean outside its bucket:\n{minutes}"
+
+
+def test_a_range_of_dates_that_ends_before_it_begins(lake: Lake) -> None:
+    finished = lake.resample("--from", "2024-01-02", "--to", "2024-01-01").expect(USAGE)
+    assert "2024-01-02" in finished.err, str(finished)
+
+
+def test_dates_that_are_none(lake: Lake) -> None:
+    lake.resample("--from", "yesterday").expect(USAGE)
+
+
+def test_raw_that_is_not_there(lake: Lake) -> None:
+    """No raw folder: a clear word, and nothing published; removed raw must not empty the tables by accident."""
+    finished = lake.resample("--raw", f"{lake.url}/nowhere").expect(OK, FAILURE)
+    if finished.code == FAILURE:
+        assert "nowhere" in finished.err, str(finished)
+    else:
+        assert finished.json["outcome"] == "nothing_to_do", str(finished)
+
+
+def test_an_unknown_setting_names_the_nearest(lake: Lake) -> None:
+    finished = lake.resample(settings={"PLANTLAKE_RESAMPLE_MEMROY": "1GiB"}).expect(USAGE)
+    assert "RESAMPLE_MEMORY" in finished.err or "resample.memory" in finished.err, str(finished)
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[tuple[LocalLake, dict[str, object]]]:
+    """A lake that an ordinary user owns, and what makes a run be that user's; root may read anything."""
+    if os.geteuid() != 0:
+        folder = Path(tempfile.mkdtemp(prefix="plantlake-user-"))
+        yield LocalLake(folder / "0"), {}
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    nobody = 65_534
+    folder = Path(tempfile.mkdtemp(prefix="plantlake-user-"))
+    folder.chmod(0o755)
+    program = folder / "plantlake"
+    shutil.copy2(harness.binary(), program)
+    program.chmod(0o755)
+    yield LocalLake(folder / "0"), {"user": nobody, "group": nobody, "extra_groups": [], "program": program}
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def give_away(lake: LocalLake, user: dict[str, object]) -> None:
+    if user:
+        subprocess.run(["chown", "-R", f"{user['user']}:{user['group']}", lake.folder], check=True)
+
+
+@pytest.mark.local_only
+def test_a_file_that_may_not_be_read(unprivileged: tuple[LocalLake, dict[str, object]]) -> None:
+    lake, user = unprivileged
+    lake.put("good.parquet", GOOD.data, MTIME)
+    lake.put("secret.parquet", BAD.data, MTIME)
+    give_away(lake, user)
+    (lake.raw / "secret.parquet").chmod(0)
+    finished = lake.run("resample", "--json", **user).expect(LEFT_OUT)
+    named = {Path(entry["path"]).name: entry["reason"] for entry in finished.json["quarantined"]}
+    assert list(named) == ["secret.parquet"] and "ermission" in named["secret.parquet"], str(finished)
+    harness.is_expected(lake, rollups([RawFile("good.parquet", MTIME, GOOD.table)]))
+
+    # Being allowed changes neither its size nor its modification time, yet it is taken up.
+    (lake.raw / "secret.parquet").chmod(0o644)
+    lake.run("resample", "--json", **user).expect(OK)
+    files = [RawFile("good.parquet", MTIME, GOOD.table), RawFile("secret.parquet", MTIME, BAD.table)]
+    harness.is_expected(lake, rollups(files))
+
+
+@pytest.mark.local_only
+def test_a_lake_that_may_not_be_written(unprivileged: tuple[LocalLake, dict[str, object]]) -> None:
+    lake, user = unprivileged
+    lake.put("good.parquet", GOOD.data, MTIME)
+    give_away(lake, user)
+    lake.root.chmod(0o555)
+    finished = lake.run("resample", "--json", **user).expect(FAILURE)
+    assert "ermission" in finished.err, str(finished)
+    lake.root.chmod(0o755)
+    lake.run("resample", "--json", **user).expect(OK)
+
+
+def test_names_that_need_care(lake: Lake) -> None:
+    """Spaces, signs and letters beyond ASCII in the names of files and folders."""
+    tables: dict[str, pa.Table] = {}
+    names = ["a b.parquet", "100%.parquet", "Füllstand/größe.parquet", "x=1/y=2/part.parquet", "a+b&c.parquet", "[1].parquet"]
+    for number, name in enumerate(names):
+        made: Made = make(FileSpec(seed=number, rows=20, assets=(number % 4,), day=number))
+        lake.put(name, made.data, MTIME + number * 1_000_000)
+        tables[name] = made.table
+    finished = lake.resample().expect(OK)
+    assert finished.json["files"]["known"] == len(names), str(finished)
+    harness.is_expected(lake, rollups(lake.raw_files(tables)))
+    lake.put(names[1], b"", MTIME)
+    named = expect_quarantined(lake, names[1], ".").json["quarantined"][0]["path"]
+    assert named.endswith(names[1]), named

@@ -1,0 +1,160 @@
+"""The tables are ordinary Delta: other engines read the same rows from them."""
+
+from __future__ import annotations
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+import compare
+from harness import OK, Lake
+from reference import COLUMNS, PARTITION, RESOLUTIONS, Expected
+from stories import Life, Put, Remove, Run
+from writers import FileSpec
+
+pytestmark = pytest.mark.local_only
+
+TYPES = {
+    "asset_id": pa.string(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "value": pa.float64(),
+    "count": pa.int64(),
+    **{name: pa.float64() for name in ("min", "max", "first", "last", "stddev")},
+}
+PARTITION_TYPES = {"data_min": pa.date32(), "data_h": pa.string(), "data_d": pa.int32()}
+
+
+@pytest.fixture
+def filled(lake: Lake) -> tuple[Lake, Expected]:
+    """A lake with a history: files replaced and removed, so that its tables have tombstones."""
+    life = Life(lake)
+    for step in [
+        Put(0, FileSpec(rows=900, days=3, assets=(0, 1, 2), fine=True)),
+        Put(1, FileSpec(seed=1, rows=300, day=3, days=2)),
+        Run(),
+        Put(1, FileSpec(seed=2, rows=300, day=4, days=1, assets=(3,)), 1),
+        Put(2, FileSpec(seed=3, rows=300, day=6, pace="midnight", assets=(1,))),
+        Run(),
+        Remove(2),
+        Put(3, FileSpec(seed=4, rows=10, day=6, pace="sparse", assets=(0, 1, 2))),
+        Run(),
+    ]:
+        life.live(step)
+    return lake, life.settled
+
+
+def in_our_form(arrow: pa.Table) -> pd.DataFrame:
+    arrow = arrow.set_column(
+        arrow.column_names.index("timestamp"), "timestamp", arrow["timestamp"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    )
+    frame = arrow.select(COLUMNS).to_pandas()
+    return frame.astype({"asset_id": object, "timestamp": "int64", "count": "int64"})
+
+
+@pytest.mark.parametrize("name", RESOLUTIONS)
+class TestEngines:
+    def test_deltalake_as_a_dataset(self, filled: tuple[Lake, Expected], name: str) -> None:
+        lake, expected = filled
+        table = lake.delta(name)
+        dataset = table.to_pyarrow_dataset()
+        compare.same_as_reference(name, in_our_form(dataset.to_table()), expected.tables[name])
+        # With a filter, which skips files and row groups by their statistics.
+        asset = expected.tables[name]["asset_id"].iloc[0]
+        found = in_our_form(dataset.to_table(filter=(ds.field("asset_id") == asset)))
+        due = expected.tables[name].query("asset_id == @asset").reset_index(drop=True)
+        compare.same_as_reference(name, found, due)
+
+    def test_deltalake_by_sql(self, filled: tuple[Lake, Expected], name: str) -> None:
+        from deltalake import QueryBuilder
+
+        lake, expected = filled
+        rows = QueryBuilder().register("t", lake.delta(name)).execute("SELECT * FROM t")
+        rows = pa.table(rows.read_all() if hasattr(rows, "read_all") else rows)
+        compare.same_as_reference(name, in_our_form(rows), expected.tables[name])
+
+    def test_the_schema_is_the_promised_one(self, filled: tuple[Lake, Expected], name: str) -> None:
+        lake, _ = filled
+        schema = pa.schema(lake.delta(name).schema().to_arrow())
+        found = {field.name: field.type for field in schema}
+        text = (pa.string(), pa.large_string(), pa.string_view())
+        found = {key: pa.string() if kind in text else kind for key, kind in found.items()}
+        assert list(found.items()) == [*TYPES.items(), (PARTITION[name], PARTITION_TYPES[name])]
+        assert lake.delta(name).metadata().partition_columns == [PARTITION[name]]
+
+    def test_polars_scans_delta(self, filled: tuple[Lake, Expected], name: str) -> None:
+        lake, expected = filled
+        frame = pl.scan_delta(f"{lake.url}/{name}").collect()
+        compare.same_as_reference(name, in_our_form(frame.to_arrow()), expected.tables[name])
+        cut = pd.Timestamp("2024-01-01", tz="UTC")
+        recent = pl.scan_delta(f"{lake.url}/{name}").filter(pl.col("timestamp") >= cut).collect()
+        due = expected.tables[name].query("timestamp >= 1704067200000000").reset_index(drop=True)
+        compare.same_as_reference(name, in_our_form(recent.to_arrow()), due)
+
+    def test_polars_reads_the_files(self, filled: tuple[Lake, Expected], name: str) -> None:
+        lake, expected = filled
+        frame = pl.read_parquet(lake.delta(name).file_uris(), hive_partitioning=False)
+        compare.same_as_reference(name, in_our_form(frame.to_arrow()), expected.tables[name])
+
+    def test_duckdb_reads_the_files(self, filled: tuple[Lake, Expected], name: str) -> None:
+        lake, expected = filled
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            found = connection.execute(
+                "SELECT * FROM read_parquet(?, hive_partitioning = true)", [lake.delta(name).file_uris()]
+            ).to_arrow_table()
+            assert PARTITION[name] in found.column_names
+            compare.same_as_reference(name, in_our_form(found), expected.tables[name])
+            total = connection.execute(
+                "SELECT sum(\"count\") FROM read_parquet(?) WHERE \"timestamp\" >= TIMESTAMPTZ '2024-01-01 00:00:00Z'",
+                [lake.delta(name).file_uris()],
+            ).fetchone()
+        table = expected.tables[name]
+        assert total[0] == table[table["timestamp"] >= 1704067200000000]["count"].sum()
+
+    def test_plantlake_itself(self, filled: tuple[Lake, Expected], name: str) -> None:
+        lake, expected = filled
+        found = pa.Table.from_pandas(lake.query(f"SELECT * FROM {name}"))
+        compare.same_as_reference(name, in_our_form(found), expected.tables[name])
+
+
+def test_every_version_can_be_read(filled: tuple[Lake, Expected]) -> None:
+    lake, _ = filled
+    for name in RESOLUTIONS:
+        for version in range(lake.delta(name).version() + 1):
+            lake.table(name, version)
+
+
+def test_other_writers_can_maintain_the_tables(filled: tuple[Lake, Expected]) -> None:
+    """Vacuum by someone else keeps what is current; the job goes on after a foreign checkpoint."""
+    lake, expected = filled
+    for name in RESOLUTIONS:
+        lake.delta(name).create_checkpoint()
+    lake.resample().expect(OK)
+    compare.all_same_as_reference(lake.tables(), expected)
+
+
+def test_the_layout_makes_small_reads_small(lake: Lake) -> None:
+    """Row groups are bounded, pages indexed, and the sort order is stated."""
+    life = Life(lake)
+    life.live(Put(0, FileSpec(rows=20_000, days=1, pace="dense", assets=(0, 1, 2, 3), repeats=True)))
+    life.run(Run())
+    for name in RESOLUTIONS:
+        for file in lake.data_files(name):
+            metadata = pq.ParquetFile(f"{lake.url}/{name}/{file.path}").metadata
+            names = [metadata.schema.column(i).name for i in range(metadata.num_columns)]
+            for number in range(metadata.num_row_groups):
+                group = metadata.row_group(number)
+                assert group.num_rows <= 262_144
+                order = [(names[each.column_index], each.descending) for each in group.sorting_columns]
+                assert order == [("asset_id", False), ("timestamp", False)], f"{name}: {order}"
+                for column in range(group.num_columns):
+                    chunk = group.column(column)
+                    assert chunk.compression == "ZSTD", f"{name}.{chunk.path_in_schema} is {chunk.compression}"
+                    assert chunk.has_offset_index, f"{name}.{chunk.path_in_schema} has no offset index"
+                    assert chunk.is_stats_set, f"{name}.{chunk.path_in_schema} has no statistics"
+    assert np.isfinite(lake.table("data_min")["value"]).all()
