@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use plantlake::cli::{self, Exit, Parsed};
 
+/// Batches are many, large and short-lived: the system's allocator would give each back to the kernel, and
+/// fault its pages in again for the next.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let invocation = match cli::parse() {
         Parsed::Run(invocation) => invocation,

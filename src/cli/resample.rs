@@ -123,7 +123,7 @@ pub(super) async fn run_job(
 ) -> anyhow::Result<Report> {
     let lake = Store::open(&settings.lake, settings.storage.options())?;
     let job = Job {
-        raw: Store::open(&settings.raw, settings.storage.options())?,
+        raw: Store::open_existing(&settings.raw, settings.storage.options())?,
         spec: ResampleSpec::read(&settings.jobs).map_err(|error| Exit::Usage.because(error))?,
         lake,
         settings: settings.clone(),

@@ -43,7 +43,7 @@ impl RunCommand for StatusArgs {
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let settings = &context.settings;
         let lake = Store::open(&settings.lake, settings.storage.options())?;
-        let raw = Store::open(&settings.raw, settings.storage.options())?;
+        let raw = Store::open_existing(&settings.raw, settings.storage.options())?;
         let status = status(&lake, &raw, self.runs).await?;
         let terminal = &context.terminal;
         if self.json {

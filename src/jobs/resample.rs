@@ -16,6 +16,7 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::plan::{Cells, Changes, KnownFile, Ledger, Plan, Scope, compare, plan};
@@ -372,7 +373,13 @@ impl Attempt<'_> {
                             Err(fault @ FileFault::Store { .. }) => {
                                 return Err(JobError::RawStore(fault));
                             }
-                            Err(fault) => Some(fault.to_string()),
+                            Err(fault) => {
+                                if matches!(fault, FileFault::Refused { .. }) {
+                                    // No version of it is known: the next run tries again.
+                                    known.etag.clear();
+                                }
+                                Some(fault.to_string())
+                            }
                         },
                     };
                     known.quarantined = quarantined;
@@ -429,7 +436,7 @@ impl Attempt<'_> {
         };
         self.runs.write_intent(&intent).await?;
         failpoint::reach("after-intent");
-        let files = RollupFiles::new(tables, plan.dirty.clone());
+        let files = Arc::new(RollupFiles::new(tables, plan.dirty.clone()));
         let mut hours = TableChange::default();
         let mut days = TableChange::default();
         let mut gathered = Gathered::default();
@@ -449,7 +456,7 @@ impl Attempt<'_> {
         }
         let mut versions = Vec::new();
         for ((mut table, change), resolution) in files
-            .into_tables()
+            .tables()
             .into_iter()
             .zip([minutes, hours, days])
             .zip(Resolution::ALL)
@@ -504,7 +511,7 @@ impl Attempt<'_> {
     async fn compute(
         &self,
         plan: &mut Plan,
-        files: &RollupFiles,
+        files: &Arc<RollupFiles>,
         hours: &mut TableChange,
         days: &mut TableChange,
         gathered: &mut Gathered,
@@ -608,7 +615,7 @@ impl Attempt<'_> {
         plan: &mut Plan,
         cell: Cell,
         untimed: bool,
-        files: &RollupFiles,
+        files: &Arc<RollupFiles>,
         gathered: &mut Gathered,
         damaged: &mut BTreeMap<(String, String), String>,
         context: Arc<TaskContext>,
@@ -664,22 +671,25 @@ impl Attempt<'_> {
             on_readings: Arc::new(move |readings| progress.read(readings)),
         };
         let exec = Arc::new(ResampleExec::try_new(Arc::new(scan), request)?);
-        let written = stream::iter(0..threads)
-            .map(|partition| {
-                let (exec, context) = (Arc::clone(&exec), Arc::clone(&context));
-                let mut writer = files.minute_writer();
-                async move {
-                    let mut batches = exec.execute(partition, context)?;
-                    while let Some(batch) = batches.try_next().await? {
-                        writer.take(&batch).await?;
-                    }
-                    writer.finish().await?;
-                    Ok::<_, JobError>(())
+        // A task each: encoding is most of the work, and must not share one core.
+        let mut writers = JoinSet::new();
+        for partition in 0..threads {
+            let (exec, context) = (Arc::clone(&exec), Arc::clone(&context));
+            let mut writer = files.minute_writer();
+            writers.spawn(async move {
+                let mut batches = exec.execute(partition, context)?;
+                while let Some(batch) = batches.try_next().await? {
+                    writer.take(&batch).await?;
                 }
-            })
-            .buffer_unordered(threads)
-            .try_collect::<()>()
-            .await;
+                writer.finish().await?;
+                Ok::<_, JobError>(())
+            });
+        }
+        let mut written = Ok(());
+        while let Some(joined) = writers.join_next().await {
+            let joined = joined.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?;
+            written = written.and(joined);
+        }
         let outcome = exec.take_outcome();
         let mut again = false;
         for ((file, _), outcome) in inputs.iter().zip(&outcome.files) {

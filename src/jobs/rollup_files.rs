@@ -57,8 +57,8 @@ pub struct RollupFiles {
 }
 
 /// One output partition's writer of minute files.
-pub struct MinuteWriter<'a> {
-    files: &'a RollupFiles,
+pub struct MinuteWriter {
+    files: Arc<RollupFiles>,
     open: Option<(u32, FileWriter)>,
 }
 
@@ -105,9 +105,9 @@ impl RollupFiles {
     }
 
     /// A writer for one output partition of the operator.
-    pub fn minute_writer(&self) -> MinuteWriter<'_> {
+    pub fn minute_writer(self: &Arc<Self>) -> MinuteWriter {
         MinuteWriter {
-            files: self,
+            files: Arc::clone(self),
             open: None,
         }
     }
@@ -117,8 +117,8 @@ impl RollupFiles {
     }
 
     /// Hands the tables back for their commits, finest first.
-    pub fn into_tables(self) -> [Table; 3] {
-        self.tables
+    pub fn tables(&self) -> [Table; 3] {
+        self.tables.clone()
     }
 
     /// The minute table's change; call once, when all minutes are written.
@@ -260,7 +260,7 @@ impl RollupFiles {
     }
 }
 
-impl MinuteWriter<'_> {
+impl MinuteWriter {
     /// Takes one output batch of the operator.
     pub async fn take(&mut self, batch: &RecordBatch) -> Result<(), FilesError> {
         if batch.num_rows() == 0 {

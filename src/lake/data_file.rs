@@ -89,10 +89,6 @@ fn properties() -> WriterProperties {
             properties = properties
                 .set_column_statistics_enabled(ColumnPath::from(column), EnabledStatistics::Page);
         }
-        for column in ["first", "last"] {
-            properties = properties
-                .set_column_statistics_enabled(ColumnPath::from(column), EnabledStatistics::None);
-        }
         for column in ["timestamp", "count"] {
             properties = properties
                 .set_column_encoding(ColumnPath::from(column), Encoding::DELTA_BINARY_PACKED);

@@ -39,9 +39,11 @@ pub(super) fn store_error<'a>(
 impl Pinned {
     /// The file at `path` with `size` bytes; with an `etag`, that version of it or none.
     pub fn new(objects: Arc<dyn ObjectStore>, path: &str, etag: Option<String>, size: u64) -> Self {
+        // As it was listed: `Path::from` would escape once more what is escaped in it.
+        let path = Path::parse(path).unwrap_or_else(|_| Path::from(path));
         Self {
             objects,
-            path: Path::from(path),
+            path,
             etag,
             size,
         }

@@ -33,6 +33,22 @@ pub enum StoreError {
         /// What the store says.
         source: object_store::Error,
     },
+    /// A folder to read from is not there.
+    #[error(
+        "the folder {path} is not there: make it and put Parquet files into it, or name another"
+    )]
+    Missing {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A storage setting that plantlake decides itself.
+    #[error(
+        "the storage setting {key} is not for you to set: commits are only safe as plantlake makes them. Remove it"
+    )]
+    Unsafe {
+        /// The setting.
+        key: String,
+    },
     /// The folder cannot be made or resolved.
     #[error("the folder {path} cannot be used")]
     Folder {
@@ -56,6 +72,20 @@ pub struct Store {
 }
 
 impl Store {
+    /// Opens a location to read from. Unlike [`open`](Self::open) it makes no folder: one that is not there is
+    /// a mistake, or a disk that is not mounted, and must not be taken for one that was emptied.
+    pub fn open_existing(location: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        let local = match Url::parse(location) {
+            Ok(url) if url.scheme() == "file" => url.to_file_path().ok(),
+            _ if !location.contains("://") => Some(PathBuf::from(location)),
+            _ => None,
+        };
+        if let Some(path) = local.filter(|path| !path.is_dir()) {
+            return Err(StoreError::Missing { path });
+        }
+        Self::open(location, options)
+    }
+
     /// Opens `location`: a local path (made if it is not there), or a `file://`, `s3://` or `memory://` URL.
     ///
     /// Nothing is read or written remotely yet. `memory://name` is shared by all that open it in one process.
@@ -94,6 +124,14 @@ impl Store {
                             location: location.to_owned(),
                             source,
                         })?;
+                    if matches!(
+                        key,
+                        AmazonS3ConfigKey::ConditionalPut | AmazonS3ConfigKey::CopyIfNotExists
+                    ) {
+                        return Err(StoreError::Unsafe {
+                            key: key.as_ref().to_owned(),
+                        });
+                    }
                     builder = builder.with_config(key, value);
                 }
                 let store = builder.build().map_err(|source| StoreError::Settings {

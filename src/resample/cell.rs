@@ -61,17 +61,15 @@ impl Cell {
         let middle = median_asset?;
         let inside = self.from_asset.is_none_or(|from| from < middle)
             && self.to_asset.is_none_or(|to| middle < to);
-        inside.then(|| {
-            (
-                Self {
-                    to_asset: Some(middle),
-                    ..*self
-                },
-                Self {
-                    from_asset: Some(middle),
-                    ..*self
-                },
-            )
-        })
+        inside.then_some((
+            Self {
+                to_asset: Some(middle),
+                ..*self
+            },
+            Self {
+                from_asset: Some(middle),
+                ..*self
+            },
+        ))
     }
 }

@@ -195,8 +195,8 @@ def test_other_files_cannot_be_queried(filled: Life) -> None:
         ("SELEC 1", "SELEC"),
         ("SELECT nothing FROM data_h", "nothing"),
         ("SELECT * FROM data_week", "data_week"),
-        ("SELECT sum(asset_id", "."),
-        ("", "."),
+        ("SELECT sum(asset_id", "EOF"),
+        ("", "nothing"),
     ],
 )
 def test_wrong_sql_is_explained(filled: Life, sql: str, says: str) -> None:

@@ -56,7 +56,7 @@ DISAGREEMENTS = " UNION ALL ".join(
                min("min") AS low, max("max") AS high
         FROM {fine} GROUP BY 1, 2) AS f
     FULL OUTER JOIN {coarse} AS c ON c.asset_id = f.asset_id AND c."timestamp" = f.bucket
-    WHERE c."count" IS DISTINCT FROM f.n OR c."min" IS DISTINCT FROM f.low OR c."max" IS DISTINCT FROM f.high
+    WHERE (c."count" IS DISTINCT FROM f.n) OR (c."min" IS DISTINCT FROM f.low) OR (c."max" IS DISTINCT FROM f.high)
     """
     for fine, coarse, unit in [("data_min", "data_h", "hour"), ("data_h", "data_d", "day")]
 ) + "".join(

@@ -13,7 +13,7 @@ pub struct RawFile {
     pub etag: String,
     /// Bytes.
     pub size: u64,
-    /// When it was last modified, microseconds since the epoch.
+    /// When it was last modified, nanoseconds since the epoch.
     pub modified: i64,
 }
 
@@ -41,7 +41,10 @@ pub async fn list(raw: &Store) -> Result<Vec<RawFile>, RawError> {
                 .extension()
                 .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
             Ok((parquet && !hidden).then(|| {
-                let modified = object.last_modified.timestamp_micros();
+                let modified = object
+                    .last_modified
+                    .timestamp_nanos_opt()
+                    .unwrap_or(i64::MAX);
                 RawFile {
                     etag: object
                         .e_tag

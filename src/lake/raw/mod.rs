@@ -50,6 +50,14 @@ pub enum FileFault {
         /// What is wrong.
         reason: String,
     },
+    /// The operating system refuses it; that can change without a change of the file.
+    #[error("{path} cannot be opened: {reason}. Let plantlake read it")]
+    Refused {
+        /// The file.
+        path: String,
+        /// What the operating system says.
+        reason: String,
+    },
     /// A column is not there.
     #[error(
         "{path} has no column {column:?}: it has {found}. Rename it, or map it in jobs/resample.toml"
@@ -101,6 +109,10 @@ impl FileFault {
                 object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. } => {
                     Self::Changed { path }
                 }
+                other if of_this_file(other) => Self::Refused {
+                    path,
+                    reason: first_line(&root_of(other)),
+                },
                 other => Self::Store {
                     path,
                     source: Box::new(object_store::Error::Generic {
@@ -115,6 +127,29 @@ impl FileFault {
             reason: first_line(&error.to_string()),
         }
     }
+}
+
+/// Whether the operating system refused this very file; a store that is away refuses all.
+fn of_this_file(error: &object_store::Error) -> bool {
+    const EIO: i32 = 5;
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return io.kind() == std::io::ErrorKind::PermissionDenied
+                || io.raw_os_error() == Some(EIO);
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// The innermost reason.
+fn root_of(error: &object_store::Error) -> String {
+    let mut source: &(dyn std::error::Error + 'static) = error;
+    while let Some(inner) = source.source() {
+        source = inner;
+    }
+    source.to_string()
 }
 
 fn first_line(text: &str) -> String {
