@@ -56,7 +56,7 @@ DISAGREEMENTS = " UNION ALL ".join(
                min("min") AS low, max("max") AS high
         FROM {fine} GROUP BY 1, 2) AS f
     FULL OUTER JOIN {coarse} AS c ON c.asset_id = f.asset_id AND c."timestamp" = f.bucket
-    WHERE c."count" IS DISTINCT FROM f.n OR c."min" IS DISTINCT FROM f.low OR c."max" IS DISTINCT FROM f.high
+    WHERE (c."count" IS DISTINCT FROM f.n) OR (c."min" IS DISTINCT FROM f.low) OR (c."max" IS DISTINCT FROM f.high)
     """
     for fine, coarse, unit in [("data_min", "data_h", "hour"), ("data_h", "data_d", "day")]
 ) + "".join(
@@ -261,10 +261,10 @@ def test_killed_at_random_moments(lake: Lake, effort) -> None:
     dice = random.Random(int(os.environ.get("PLANTLAKE_TEST_SEED", "1")))
     life = Life(lake)
     for place in range(3):
-        life.live(Put(place, FileSpec(seed=place, rows=1_500, days=3, pace="sparse", assets=(0, 1, 2, 3), order="shuffled")))
+        life.live(Put(place, FileSpec(seed=place, rows=4_000, days=20, pace="sparse", assets=(0, 1, 2, 3), order="shuffled")))
     life.run(Run())
     # How long a run takes that has as much to do as those that are to be killed.
-    life.live(Put(3, FileSpec(seed=90, rows=1_500, days=3, pace="sparse", assets=(0, 1, 2, 3))))
+    life.live(Put(3, FileSpec(seed=90, rows=4_000, days=20, pace="sparse", assets=(0, 1, 2, 3))))
     usual = life.run(Run()).seconds
 
     kills, seen = 0, 0
@@ -272,7 +272,7 @@ def test_killed_at_random_moments(lake: Lake, effort) -> None:
     for number in range(effort.kills):
         old = life.settled
         place = number % 4
-        life.live(Put(place, FileSpec(seed=100 + number, rows=1_500, day=number % 5, days=3, pace="sparse",
+        life.live(Put(place, FileSpec(seed=100 + number, rows=4_000, day=number % 5, days=20, pace="sparse",
                                       assets=(0, 1, 2, 3), order=dice.choice(["by_asset", "shuffled"]))))  # fmt: skip
         if number % 3 == 2:
             life.live(Remove((place + 1) % 4))
