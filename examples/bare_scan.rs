@@ -3,7 +3,6 @@
 //!
 //! `cargo run --release --example bare_scan -- lake/raw`
 #![expect(
-    clippy::disallowed_methods,
     clippy::print_stdout,
     reason = "a peer to measure against, not a part of plantlake"
 )]

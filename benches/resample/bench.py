@@ -215,6 +215,12 @@ def plantlake_binary() -> Path:
     return path
 
 
+def scan_binary() -> Path | None:
+    """`examples/bare_scan.rs`, or what PLANTLAKE_SCAN_BIN names; None if there is none."""
+    path = Path(os.environ.get("PLANTLAKE_SCAN_BIN") or REPOSITORY / "target" / "release" / "examples" / "bare_scan")
+    return path.resolve() if path.is_file() else None
+
+
 def measure(command: list[object], environment: dict[str, str] | None = None) -> dict:
     """Runs a process: wall seconds, CPU seconds and peak resident memory of it alone (wait4)."""
     began = time.monotonic()
@@ -295,7 +301,7 @@ class Bench:
 
     def scan(self) -> dict:
         """A bare read of the three columns by DataFusion; the program says how long the scan itself took."""
-        result = measure([os.environ["PLANTLAKE_SCAN_BIN"], *self.options.scan_args, self.raw])
+        result = measure([scan_binary(), *self.options.scan_args, self.raw])
         words = result["out"].split()
         result["process_seconds"] = result["seconds"]
         result["seconds"] = next((float(word) for word in reversed(words) if is_number(word)), result["seconds"])
@@ -443,7 +449,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--contestants",
         help="of plantlake,duckdb,polars,scan; duckdb and polars also with -minute (minute alone, all columns) and "
-        "-minimal [plantlake,duckdb,polars, and scan if PLANTLAKE_SCAN_BIN is set]",
+        "-minimal [plantlake,duckdb,polars, and scan if it is built]",
     )
     parser.add_argument("--repeat", type=int, default=3, help="turns; the median counts [3]")
     parser.add_argument("--threads", type=int, help="threads for everyone [the cores]")
@@ -463,7 +469,7 @@ def arguments() -> argparse.Namespace:
         options.contestants = options.contestants.split(",")
     else:
         engines = ["duckdb-minimal", "polars-minimal"] if options.minimal else ["duckdb", "polars"]
-        options.contestants = ["plantlake", *engines] + (["scan"] if os.environ.get("PLANTLAKE_SCAN_BIN") else [])
+        options.contestants = ["plantlake", *engines] + (["scan"] if scan_binary() else [])
     return options
 
 

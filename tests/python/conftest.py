@@ -96,8 +96,12 @@ def new_lake(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Ite
     prefix = f"{folder.name}-{uuid.uuid4().hex[:8]}"
     made: list[Lake] = []
 
-    def make() -> Lake:
+    try:
         harness.binary()
+    except RuntimeError as error:
+        pytest.exit(str(error), returncode=2)
+
+    def make() -> Lake:
         name = str(len(made))
         if pytestconfig.getoption("--lake") == "s3":
             lake: Lake = S3Lake(Bucket.from_environment(), f"{prefix}/{name}", folder / name)

@@ -299,7 +299,7 @@ def _check_statistics(where: str, frame: pd.DataFrame, statistics: dict) -> None
 
 
 def _is_lock(path: str) -> bool:
-    return "lock" in path or "lease" in path
+    return path.endswith(".lock") or path.startswith("lease/")
 
 
 class LocalLake(Lake):
