@@ -1,5 +1,7 @@
 //! Batch jobs: what an operator declares, what a run will do, and the doing of it.
 
+mod cells;
+mod compute;
 pub mod plan;
 mod report;
 mod resample;

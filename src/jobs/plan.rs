@@ -1,12 +1,12 @@
 //! What a resample run has to do, worked out from what is known and what is there. Pure: no I/O.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::lake::raw::RawFile;
-use crate::model::{DateSet, Day};
-use crate::resample::{Cell, LeftOut};
+use crate::model::{AssetId, DateSet, Day};
+use crate::resample::LeftOut;
 
 /// What a run knew when it was published: every raw file, and what is still to be done about it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct KnownFile {
     pub rows: u64,
     /// At most so many minute rows come of it.
     pub minutes: u64,
+    /// The asset that all its readings are of, where the footer says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asset: Option<AssetId>,
     /// The dates that its readings touch, or more.
     pub dates: DateSet,
     /// Those of them that no run has computed with it yet.
@@ -45,6 +48,14 @@ pub struct KnownFile {
     /// Why it is in quarantine, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantined: Option<String>,
+}
+
+impl KnownFile {
+    /// At most so many minute rows on these dates, if the file's dates are all alike.
+    pub fn minutes_on(&self, dates: &DateSet) -> f64 {
+        self.minutes as f64 * self.dates.intersection(dates).len() as f64
+            / self.dates.len().max(1) as f64
+    }
 }
 
 fn is_nothing(left_out: &LeftOut) -> bool {
@@ -181,99 +192,6 @@ pub fn plan(
     }
 }
 
-/// Cuts dirty dates into cells of consecutive dates whose minute rows fit into memory.
-#[derive(Debug)]
-pub struct Cells {
-    waiting: VecDeque<Cell>,
-    remaining: DateSet,
-    rows_by_date: BTreeMap<Day, f64>,
-    /// Rows that came for each row that was expected, learned on the way.
-    ratio: f64,
-    capacity: f64,
-}
-
-impl Cells {
-    /// Cells over `dirty`, with at most `capacity` minute rows each as far as `files` tell.
-    pub fn new<'a>(
-        dirty: &DateSet,
-        files: impl Iterator<Item = &'a KnownFile>,
-        capacity: usize,
-    ) -> Self {
-        let mut rows_by_date = BTreeMap::new();
-        for file in files {
-            let each = file.minutes as f64 / file.dates.len().max(1) as f64;
-            for day in file.dates.intersection(dirty).iter() {
-                *rows_by_date.entry(day).or_insert(0.0) += each;
-            }
-        }
-        Self {
-            waiting: VecDeque::new(),
-            remaining: dirty.clone(),
-            rows_by_date,
-            ratio: 1.0,
-            capacity: capacity.max(1) as f64,
-        }
-    }
-
-    /// Dates that no cell has covered yet.
-    pub fn remaining(&self) -> &DateSet {
-        &self.remaining
-    }
-
-    /// Learns from a cell that is done.
-    pub fn learn(&mut self, cell: &Cell, minutes: usize) {
-        let expected: f64 = self
-            .rows_by_date
-            .range(cell.first..=cell.last)
-            .map(|(_, rows)| rows)
-            .sum();
-        if cell.from_asset.is_none() && cell.to_asset.is_none() && expected > 0.0 && minutes > 0 {
-            self.ratio = (minutes as f64 / expected * 1.15).clamp(0.001, 1.0);
-        }
-    }
-
-    /// Puts the parts of a cell that did not fit in front.
-    pub fn retry(&mut self, parts: (Cell, Cell)) {
-        self.waiting.push_front(parts.1);
-        self.waiting.push_front(parts.0);
-    }
-
-    /// Whether a cell that is waiting touches the date.
-    pub fn is_waiting(&self, first: Day, last: Day) -> bool {
-        self.waiting
-            .iter()
-            .any(|cell| cell.first <= last && cell.last >= first)
-            || self.remaining.intersects(&DateSet::range(first, last))
-    }
-}
-
-impl Iterator for Cells {
-    type Item = Cell;
-
-    fn next(&mut self) -> Option<Cell> {
-        if let Some(cell) = self.waiting.pop_front() {
-            return Some(cell);
-        }
-        let &(first, last) = self.remaining.ranges().first()?;
-        // Cells of equal size: the last of them is as cheap to hold as the first.
-        let rows = |day: Day| {
-            self.rows_by_date
-                .get(&day)
-                .map_or(0.0, |rows| rows * self.ratio)
-        };
-        let total: f64 = (first..=last).map(rows).sum();
-        let share = total / (total / self.capacity).ceil().max(1.0);
-        let (mut end, mut sum) = (first, rows(first));
-        while end < last && sum + rows(end + 1) <= share * 1.000_001 {
-            end += 1;
-            sum += rows(end);
-        }
-        let cell = Cell::days(first, end);
-        self.remaining = self.remaining.difference(&DateSet::range(first, end));
-        Some(cell)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,15 +306,5 @@ mod tests {
             run(&Ledger::default(), &[], &unfinished).dirty.ranges(),
             [(7, 8)]
         );
-    }
-
-    #[test]
-    fn cells_cover_each_date_once_and_fit() {
-        let files = [file("1", 0, 115)];
-        let dirty = DateSet::range(0, 115);
-        let cells: Vec<_> = Cells::new(&dirty, files.iter(), 1_440 * 60).collect();
-        assert_eq!(cells, [Cell::days(0, 57), Cell::days(58, 115)]);
-        let tiny: Vec<_> = Cells::new(&dirty, files.iter(), 1).collect();
-        assert_eq!(tiny.len(), 116);
     }
 }

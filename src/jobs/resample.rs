@@ -9,30 +9,26 @@
 //! A run that died is not continued but superseded: its raw files may be gone, and recomputing its dates
 //! from what is there now is right whatever it had committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::common::DataFusionError;
-use datafusion::execution::TaskContext;
-use datafusion::physical_plan::ExecutionPlan;
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::plan::{Cells, Changes, KnownFile, Ledger, Plan, Scope, compare, plan};
-use super::report::{DateSpan, FileCounts, LeftOutOfFile, Outcome, ReadingCounts, Report};
-use super::rollup_files::{FilesError, RollupFiles, TableChange};
+use super::compute::{Gathered, estimate};
+use super::plan::{Changes, KnownFile, Ledger, Plan, Scope, compare, plan};
+use super::report::{DateSpan, FileCounts, Outcome, ReadingCounts, Report};
+use super::rollup_files::{FilesError, RollupFiles};
 use super::spec::ResampleSpec;
 use crate::clock::{self, Stopwatch};
 use crate::config::Settings;
-use crate::engine::{RawScanExec, batch_context};
 use crate::lake::lease::{Holder, Lease, LeaseError};
 use crate::lake::raw::{ColumnNames, FileFault, RawError, RawFile, RawFormat, list, survey};
 use crate::lake::runs::{Intent, Publication, Runs, RunsError};
 use crate::lake::table::{Table, TableError};
 use crate::lake::{Store, failpoint};
 use crate::model::{DateSet, Day, Resolution, Window, day_of};
-use crate::resample::{Cell, FileTask, LeftOut, MinuteRow, Request, ResampleExec};
 
 /// Footers that are read at once.
 const SURVEYS_AT_ONCE: usize = 16;
@@ -113,13 +109,13 @@ pub struct Job {
 }
 
 /// What everything of one attempt needs.
-struct Attempt<'a> {
-    job: &'a Job,
+pub(super) struct Attempt<'a> {
+    pub(super) job: &'a Job,
     lease: Option<&'a Lease>,
     runs: Runs,
-    format: Arc<RawFormat>,
-    plausible: Window,
-    listed: Vec<RawFile>,
+    pub(super) format: Arc<RawFormat>,
+    pub(super) plausible: Window,
+    pub(super) listed: Vec<RawFile>,
 }
 
 /// What came of an attempt.
@@ -127,16 +123,6 @@ enum Attempted {
     Done(Box<Report>),
     /// A file turned out to be at fault after other results were made with it, or changed.
     Again,
-}
-
-/// What the computation gathered about files and readings.
-#[derive(Default)]
-struct Gathered {
-    valid: u64,
-    used: u64,
-    left_out: BTreeMap<String, LeftOut>,
-    /// Files that were read in a cell that is done.
-    read: BTreeSet<String>,
 }
 
 fn table_failed(resolution: Resolution) -> impl Fn(TableError) -> JobError {
@@ -365,6 +351,7 @@ impl Attempt<'_> {
                                     .is_some_and(|last| last >= day_of(self.plausible.end - 1));
                                 known.rows = survey.rows;
                                 known.minutes = survey.minutes;
+                                known.asset = survey.asset;
                                 known.untimed = survey.irregular || later;
                                 known.due = survey.dates.clone();
                                 known.dates = survey.dates;
@@ -437,29 +424,23 @@ impl Attempt<'_> {
         self.runs.write_intent(&intent).await?;
         failpoint::reach("after-intent");
         let files = Arc::new(RollupFiles::new(tables, plan.dirty.clone()));
-        let mut hours = TableChange::default();
-        let mut days = TableChange::default();
         let mut gathered = Gathered::default();
-        let computed = self
-            .compute(plan, &files, &mut hours, &mut days, &mut gathered, damaged)
-            .await;
+        let computed = self.compute(plan, &files, &mut gathered, damaged).await;
         if !matches!(computed, Ok(true)) {
-            files.discard(&[&hours, &days]).await;
+            files.discard().await;
             computed?;
             return Ok(None);
         }
-        let minutes = files.minute_change();
-        for (resolution, change) in Resolution::ALL.iter().zip([&minutes, &hours, &days]) {
+        debug!("all dates are computed");
+        let changes = files.take_changes();
+        for (resolution, change) in Resolution::ALL.iter().zip(&changes) {
             report
                 .rows
                 .insert(resolution.table().to_owned(), change.rows);
         }
         let mut versions = Vec::new();
-        for ((mut table, change), resolution) in files
-            .tables()
-            .into_iter()
-            .zip([minutes, hours, days])
-            .zip(Resolution::ALL)
+        for ((mut table, change), resolution) in
+            files.tables().into_iter().zip(changes).zip(Resolution::ALL)
         {
             if let Some(lease) = self.lease {
                 lease.check()?;
@@ -506,301 +487,4 @@ impl Attempt<'_> {
         failpoint::reach("after-cleanup");
         Ok(Some(()))
     }
-
-    /// Computes the dirty dates, cell by cell. False: start over.
-    async fn compute(
-        &self,
-        plan: &mut Plan,
-        files: &Arc<RollupFiles>,
-        hours: &mut TableChange,
-        days: &mut TableChange,
-        gathered: &mut Gathered,
-        damaged: &mut BTreeMap<(String, String), String>,
-    ) -> Result<bool, JobError> {
-        let budget = failpoint::memory().unwrap_or(self.job.settings.resample.memory / 100 * 55);
-        let rows = (budget as usize / size_of::<MinuteRow>() * 9 / 10).max(1);
-        let usable = plan
-            .ledger
-            .files
-            .values()
-            .filter(|file| file.quarantined.is_none());
-        let mut cells = Cells::new(&plan.dirty, usable, rows);
-        self.job
-            .progress
-            .expect(estimate(&plan.ledger, &plan.dirty));
-        let mut unwritten = [
-            files.dirty_partitions(Resolution::Hour),
-            files.dirty_partitions(Resolution::Day),
-        ];
-        // Readings without a plausible time are on no date: they are counted along with the first cell.
-        let mut untimed = true;
-        let mut next = cells.next();
-        if next.is_none() && plan.ledger.files.values().any(|file| file.untimed) {
-            // No date to compute, but files to count: an empty cell reads them.
-            next = Some(Cell::days(0, -1));
-        }
-        while let Some(cell) = next {
-            let mut unlimited = false;
-            loop {
-                let context = batch_context(
-                    if unlimited {
-                        None
-                    } else {
-                        Some(budget as usize)
-                    },
-                    self.job.settings.resample.threads,
-                )?;
-                match self
-                    .compute_cell(
-                        plan,
-                        cell,
-                        untimed,
-                        files,
-                        gathered,
-                        damaged,
-                        context,
-                        budget as usize,
-                    )
-                    .await?
-                {
-                    CellDone::Computed(minutes) => {
-                        cells.learn(&cell, minutes);
-                        untimed = false;
-                        break;
-                    }
-                    CellDone::TooLarge(median) if !unlimited => match cell.split(median) {
-                        Some(parts) => {
-                            cells.retry(parts);
-                            break;
-                        }
-                        None => {
-                            warn!(
-                                "one asset's readings of one date do not fit into resample.memory: going beyond it"
-                            );
-                            unlimited = true;
-                        }
-                    },
-                    CellDone::TooLarge(_) | CellDone::Again => return Ok(false),
-                }
-            }
-            for ((resolution, change), unwritten) in [
-                (Resolution::Hour, &mut *hours),
-                (Resolution::Day, &mut *days),
-            ]
-            .into_iter()
-            .zip(&mut unwritten)
-            {
-                let complete: DateSet = unwritten
-                    .iter()
-                    .filter(|&start| {
-                        !cells.is_waiting(start, RollupFiles::end_of(resolution, start))
-                    })
-                    .collect();
-                files
-                    .write_partitions(resolution, &complete, change)
-                    .await?;
-                *unwritten = unwritten.difference(&complete);
-            }
-            next = cells.next();
-        }
-        Ok(true)
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one step of `compute`, with its state"
-    )]
-    async fn compute_cell(
-        &self,
-        plan: &mut Plan,
-        cell: Cell,
-        untimed: bool,
-        files: &Arc<RollupFiles>,
-        gathered: &mut Gathered,
-        damaged: &mut BTreeMap<(String, String), String>,
-        context: Arc<TaskContext>,
-        budget: usize,
-    ) -> Result<CellDone, JobError> {
-        let dates = DateSet::range(cell.first, cell.last);
-        let mut inputs = Vec::new();
-        for file in &self.listed {
-            let Some(known) = plan
-                .ledger
-                .files
-                .get(&file.path)
-                .filter(|known| known.quarantined.is_none())
-            else {
-                continue;
-            };
-            let count_untimed = untimed && known.untimed;
-            if count_untimed || known.dates.intersects(&dates) {
-                let count_dates = plan
-                    .first_time
-                    .get(&file.path)
-                    .map(|first| first.intersection(&dates))
-                    .unwrap_or_default();
-                inputs.push((
-                    file.clone(),
-                    FileTask {
-                        count_dates,
-                        count_untimed,
-                    },
-                ));
-            }
-        }
-        let threads = self.job.settings.resample.threads.max(1);
-        let progress = Arc::clone(&self.job.progress);
-        let scan = RawScanExec::new(
-            self.job.raw.clone(),
-            Arc::clone(&self.format),
-            inputs
-                .iter()
-                .map(|(file, task)| (file.clone(), task.count_untimed))
-                .collect(),
-            cell.window(),
-        );
-        if inputs.is_empty() {
-            return Ok(CellDone::Computed(0));
-        }
-        let request = Request {
-            cell,
-            plausible: self.plausible,
-            tasks: inputs.iter().map(|(_, task)| task.clone()).collect(),
-            threads,
-            sort_readings: (budget / threads / 3 / 36).max(1_024),
-            on_readings: Arc::new(move |readings| progress.read(readings)),
-        };
-        let exec = Arc::new(ResampleExec::try_new(Arc::new(scan), request)?);
-        // A task each: encoding is most of the work, and must not share one core.
-        let mut writers = JoinSet::new();
-        for partition in 0..threads {
-            let (exec, context) = (Arc::clone(&exec), Arc::clone(&context));
-            let mut writer = files.minute_writer();
-            writers.spawn(async move {
-                let mut batches = exec.execute(partition, context)?;
-                while let Some(batch) = batches.try_next().await? {
-                    writer.take(&batch).await?;
-                }
-                writer.finish().await?;
-                Ok::<_, JobError>(())
-            });
-        }
-        let mut written = Ok(());
-        while let Some(joined) = writers.join_next().await {
-            let joined = joined.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?;
-            written = written.and(joined);
-        }
-        let outcome = exec.take_outcome();
-        let mut again = false;
-        for ((file, _), outcome) in inputs.iter().zip(&outcome.files) {
-            let Some(fault) = &outcome.fault else {
-                continue;
-            };
-            match file_fault(fault) {
-                Some(FileFault::Changed { .. }) => again = true,
-                Some(FileFault::Store { .. }) | None => {
-                    return Err(JobError::Compute(DataFusionError::Execution(
-                        fault.to_string(),
-                    )));
-                }
-                Some(fault) => {
-                    let reason = fault.to_string();
-                    // Other results were made with it, or will be by dates that this run does not compute.
-                    let known_before = gathered.read.contains(&file.path)
-                        || plan.is_used_elsewhere(&file.path)
-                        || written.is_err();
-                    again |= known_before;
-                    damaged.insert((file.path.clone(), file.etag.clone()), reason.clone());
-                    if let Some(known) = plan.ledger.files.get_mut(&file.path) {
-                        *known = KnownFile {
-                            etag: file.etag.clone(),
-                            size: file.size,
-                            quarantined: Some(reason),
-                            ..KnownFile::default()
-                        };
-                    }
-                }
-            }
-        }
-        if again {
-            return Ok(CellDone::Again);
-        }
-        match written {
-            Ok(()) => {}
-            Err(JobError::Compute(error))
-                if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) =>
-            {
-                return Ok(CellDone::TooLarge(outcome.median_asset));
-            }
-            Err(error) => return Err(error),
-        }
-        gathered.used += outcome.used;
-        for ((file, _), outcome) in inputs.iter().zip(&outcome.files) {
-            gathered.valid += outcome.valid;
-            if outcome.left_out.total() > 0 {
-                gathered
-                    .left_out
-                    .entry(file.path.clone())
-                    .or_default()
-                    .merge(&outcome.left_out);
-            }
-            gathered.read.insert(file.path.clone());
-        }
-        Ok(CellDone::Computed(outcome.minutes))
-    }
-
-    /// Enters what was counted into the ledger and the report.
-    fn account(&self, plan: &mut Plan, report: &mut Report, gathered: Gathered) {
-        let mut total = LeftOut::default();
-        for file in plan.ledger.files.values_mut() {
-            file.untimed = false;
-        }
-        for (path, left_out) in gathered.left_out {
-            total.merge(&left_out);
-            if let Some(file) = plan.ledger.files.get_mut(&path) {
-                file.left_out.merge(&left_out);
-            }
-            report.left_out.push(LeftOutOfFile {
-                path,
-                reasons: left_out,
-            });
-        }
-        report.readings = ReadingCounts {
-            read: gathered.valid + total.total(),
-            used: gathered.used,
-            left_out: total,
-            superseded: gathered.valid.saturating_sub(gathered.used),
-        };
-    }
-}
-
-/// What came of a cell.
-enum CellDone {
-    /// So many minute rows.
-    Computed(usize),
-    /// Does not fit into memory; the middle one of its assets.
-    TooLarge(Option<crate::model::AssetId>),
-    Again,
-}
-
-/// The fault of a file that is inside an error of the plan.
-fn file_fault(error: &DataFusionError) -> Option<&FileFault> {
-    match error.find_root() {
-        DataFusionError::External(inner) => inner.downcast_ref(),
-        _ => None,
-    }
-}
-
-/// Readings that computing `dates` reads, about.
-fn estimate(ledger: &Ledger, dates: &DateSet) -> u64 {
-    let share = |file: &KnownFile| {
-        file.rows as f64 * file.dates.intersection(dates).len() as f64
-            / file.dates.len().max(1) as f64
-    };
-    ledger
-        .files
-        .values()
-        .filter(|file| file.quarantined.is_none())
-        .map(share)
-        .sum::<f64>() as u64
 }

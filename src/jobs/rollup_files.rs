@@ -11,6 +11,7 @@ use arrow::compute::{filter_record_batch, interleave_record_batch};
 use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
 use chrono::Datelike;
 use futures::TryStreamExt;
+use tokio::task::JoinSet;
 
 use crate::lake::failpoint;
 use crate::lake::table::{DataFile, FileWriter, Partition, Table, TableError, WrittenFile};
@@ -31,6 +32,9 @@ pub enum FilesError {
         /// What the table says.
         source: Box<TableError>,
     },
+    /// A writer's task died.
+    #[error("a writer stopped")]
+    Task(#[source] tokio::task::JoinError),
     /// Rows cannot be put together.
     #[error("rollup rows cannot be put in order")]
     Arrow(#[from] arrow::error::ArrowError),
@@ -51,7 +55,8 @@ pub struct TableChange {
 pub struct RollupFiles {
     tables: [Table; 3],
     dirty: DateSet,
-    minutes: Mutex<TableChange>,
+    /// What was written of each table.
+    changes: [Mutex<TableChange>; 3],
     /// Hour and day batches that wait, by the first day of their partition.
     waiting: [Mutex<BTreeMap<Day, Vec<RecordBatch>>>; 2],
 }
@@ -99,7 +104,7 @@ impl RollupFiles {
         Self {
             tables,
             dirty,
-            minutes: Mutex::default(),
+            changes: Default::default(),
             waiting: Default::default(),
         }
     }
@@ -121,11 +126,14 @@ impl RollupFiles {
         self.tables.clone()
     }
 
-    /// The minute table's change; call once, when all minutes are written.
-    pub fn minute_change(&self) -> TableChange {
-        let mut change = std::mem::take(&mut *lock(&self.minutes));
-        let table = self.table(Resolution::Minute);
-        change.remove = table
+    /// What the commits are to change, finest first; call once, when everything is written.
+    pub fn take_changes(&self) -> [TableChange; 3] {
+        let mut changes = self
+            .changes
+            .each_ref()
+            .map(|change| std::mem::take(&mut *lock(change)));
+        changes[Resolution::Minute as usize].remove = self
+            .table(Resolution::Minute)
             .files()
             .into_iter()
             .filter(|file| {
@@ -134,21 +142,32 @@ impl RollupFiles {
                     .is_none_or(|(first, _)| self.dirty.contains(first))
             })
             .collect();
-        change
+        changes
     }
 
-    /// Writes the partitions of hours or days that `is_waiting` no longer names, and all that are dirty
-    /// when it names none.
+    /// Writes the partitions of hours or days that begin on `starts`, each in a task of its own.
     pub async fn write_partitions(
-        &self,
+        self: &Arc<Self>,
         resolution: Resolution,
-        partitions: &DateSet,
-        change: &mut TableChange,
+        starts: &DateSet,
     ) -> Result<(), FilesError> {
-        for start in partitions.iter() {
-            self.write_partition(resolution, start, change).await?;
+        let mut writers = JoinSet::new();
+        let mut written = Ok(());
+        let mut starts = starts.iter();
+        loop {
+            // Two at a time: each holds its partition's rows twice.
+            while writers.len() < 2
+                && written.is_ok()
+                && let Some(start) = starts.next()
+            {
+                let files = Arc::clone(self);
+                writers.spawn(async move { files.write_partition(resolution, start).await });
+            }
+            let Some(joined) = writers.join_next().await else {
+                return written;
+            };
+            written = written.and(joined.unwrap_or_else(|error| Err(FilesError::Task(error))));
         }
-        Ok(())
     }
 
     /// The starts of all partitions that have a dirty date.
@@ -164,15 +183,11 @@ impl RollupFiles {
         partition_end(resolution, start)
     }
 
-    async fn write_partition(
-        &self,
-        resolution: Resolution,
-        start: Day,
-        change: &mut TableChange,
-    ) -> Result<(), FilesError> {
+    async fn write_partition(&self, resolution: Resolution, start: Day) -> Result<(), FilesError> {
         let waiting = &self.waiting[resolution as usize - 1];
         let mut batches = lock(waiting).remove(&start).unwrap_or_default();
-        change.rows += batches
+        let change = &self.changes[resolution as usize];
+        lock(change).rows += batches
             .iter()
             .map(|batch| batch.num_rows() as u64)
             .sum::<u64>();
@@ -219,20 +234,18 @@ impl RollupFiles {
                 }
             }
             if let Some(writer) = copy {
-                change
-                    .add
-                    .extend(writer.finish().await.map_err(failed(resolution))?);
+                let written = writer.finish().await.map_err(failed(resolution))?;
+                lock(change).add.extend(written);
             }
-            change.remove.push(file);
+            lock(change).remove.push(file);
         }
         let merged = in_order(&batches)?;
         if let Some(rows) = merged {
             let mut writer = table.writer(partition).map_err(failed(resolution))?;
             writer.write(&rows).await.map_err(failed(resolution))?;
             failpoint::reach("before-data-file");
-            change
-                .add
-                .extend(writer.finish().await.map_err(failed(resolution))?);
+            let written = writer.finish().await.map_err(failed(resolution))?;
+            lock(change).add.extend(written);
             failpoint::reach("after-data-file");
         }
         Ok(())
@@ -249,12 +262,9 @@ impl RollupFiles {
     }
 
     /// Deletes what was written, for a run that is given up.
-    pub async fn discard(&self, changes: &[&TableChange]) {
-        let minutes = std::mem::take(&mut *lock(&self.minutes));
-        self.table(Resolution::Minute)
-            .delete_uncommitted(&minutes.add)
-            .await;
-        for (resolution, change) in [Resolution::Hour, Resolution::Day].into_iter().zip(changes) {
+    pub async fn discard(&self) {
+        for (resolution, change) in Resolution::ALL.into_iter().zip(&self.changes) {
+            let change = std::mem::take(&mut *lock(change));
             self.table(resolution).delete_uncommitted(&change.add).await;
         }
     }
@@ -314,7 +324,7 @@ impl MinuteWriter {
             .write(&rows)
             .await
             .map_err(failed(Resolution::Minute))?;
-        lock(&self.files.minutes).rows += rows.num_rows() as u64;
+        lock(&self.files.changes[0]).rows += rows.num_rows() as u64;
         self.open = Some(open);
         Ok(())
     }
@@ -325,7 +335,7 @@ impl MinuteWriter {
             failpoint::reach("before-data-file");
             let written = writer.finish().await.map_err(failed(Resolution::Minute))?;
             failpoint::reach("after-data-file");
-            lock(&self.files.minutes).add.extend(written);
+            lock(&self.files.changes[0]).add.extend(written);
         }
         Ok(())
     }

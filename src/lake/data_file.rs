@@ -9,9 +9,9 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use chrono::DateTime;
-use object_store::buffered::BufWriter;
 use object_store::path::Path;
-use parquet::arrow::AsyncArrowWriter;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
+use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
@@ -25,7 +25,7 @@ use super::table::{Partition, TableError};
 use crate::model::Resolution;
 
 const ROWS_PER_GROUP: usize = 262_144;
-const ROWS_PER_PAGE: usize = 4_096;
+const ROWS_PER_PAGE: usize = 8_192;
 /// Bytes up to which a file is written in one request.
 const ONE_REQUEST: usize = 8 << 20;
 
@@ -100,9 +100,11 @@ fn properties() -> WriterProperties {
     PROPERTIES.clone()
 }
 
-/// Writes one file.
+/// Writes one file: encoded in memory, and put there in one request, or in several while it grows.
 pub struct FileWriter {
-    writer: AsyncArrowWriter<BufWriter>,
+    writer: ArrowWriter<Vec<u8>>,
+    objects: Arc<dyn ObjectStore>,
+    upload: Option<WriteMultipart>,
     path: String,
     partition: Partition,
     rows: u64,
@@ -120,18 +122,22 @@ impl FileWriter {
             partition.text(),
             uuid::Uuid::new_v4()
         );
-        let sink =
-            BufWriter::with_capacity(table.objects(), Path::from(path.as_str()), ONE_REQUEST);
         let options = ArrowWriterOptions::new()
             .with_properties(properties())
             .with_skip_arrow_metadata(true);
-        let writer = AsyncArrowWriter::try_new_with_options(sink, written_schema(), options);
+        let writer = ArrowWriter::try_new_with_options(
+            Vec::with_capacity(ONE_REQUEST),
+            written_schema(),
+            options,
+        );
         let writer = writer.map_err(|source| TableError::Parquet {
             path: path.clone(),
             source,
         })?;
         Ok(Self {
             writer,
+            objects: table.objects(),
+            upload: None,
             path,
             partition,
             rows: 0,
@@ -143,11 +149,31 @@ impl FileWriter {
         self.rows += rows.num_rows() as u64;
         self.writer
             .write(rows)
-            .await
             .map_err(|source| TableError::Parquet {
                 path: self.path.clone(),
                 source,
-            })
+            })?;
+        if self.writer.inner().len() < ONE_REQUEST {
+            return Ok(());
+        }
+        let part = std::mem::take(self.writer.inner_mut());
+        let sent = async {
+            let upload = match &mut self.upload {
+                Some(upload) => upload,
+                none => {
+                    let location = Path::from(self.path.as_str());
+                    let upload = self.objects.put_multipart(&location).await?;
+                    none.insert(WriteMultipart::new_with_chunk_size(upload, ONE_REQUEST))
+                }
+            };
+            upload.wait_for_capacity(2).await?;
+            upload.put(part.into());
+            Ok(())
+        };
+        sent.await.map_err(|source| TableError::Store {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     /// Ends the file; none if it had no rows, and then there is no file.
@@ -155,12 +181,26 @@ impl FileWriter {
         if self.rows == 0 {
             return Ok(None);
         }
-        let failed = |source| TableError::Parquet {
+        let metadata = self.writer.finish().map_err(|source| TableError::Parquet {
             path: self.path.clone(),
             source,
-        };
-        let metadata = self.writer.finish().await.map_err(failed)?;
+        })?;
         let size = self.writer.bytes_written() as u64;
+        let rest = std::mem::take(self.writer.inner_mut());
+        let ended = match self.upload {
+            Some(mut upload) => {
+                upload.put(rest.into());
+                upload.finish().await
+            }
+            None => {
+                let location = Path::from(self.path.as_str());
+                self.objects.put(&location, PutPayload::from(rest)).await
+            }
+        };
+        ended.map_err(|source| TableError::Store {
+            path: self.path.clone(),
+            source,
+        })?;
         let stats = statistics(&metadata, self.rows);
         Ok(Some(WrittenFile {
             path: self.path,

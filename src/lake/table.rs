@@ -49,6 +49,14 @@ pub enum TableError {
         /// What the library says.
         source: parquet::errors::ParquetError,
     },
+    /// A data file cannot be put in its place.
+    #[error("the data file {path} cannot be stored")]
+    Store {
+        /// Below the table.
+        path: String,
+        /// What the store says.
+        source: object_store::Error,
+    },
     /// The table uses something that plantlake's readers do not understand.
     #[error(
         "{table} uses {feature}, which plantlake does not: it was changed by another program. Remove the table's folder and run `plantlake resample --full`"

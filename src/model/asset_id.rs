@@ -1,10 +1,13 @@
 //! The identity of an asset: a UUID, written in lower case with hyphens everywhere.
 
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// An asset's UUID. Orders as its canonical text does, so files sorted by text are sorted by id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct AssetId(Uuid);
 
 /// The text is not a UUID in any of the usual spellings.

@@ -13,21 +13,22 @@ use arrow::error::ArrowError;
 use super::contested::ContestedMinutes;
 use super::intake::FileMinutes;
 use super::schema;
-use super::series::MICROS_PER_MINUTE;
+use super::series::{MICROS_PER_MINUTE, MINUTES_PER_DAY, Minutes};
 use super::summary::{MinuteRow, Summary};
 use crate::model::{AssetId, Day, Resolution};
 
 /// At most this many rows go into one output file; a larger date is written as several, by ranges of assets.
 pub const ROWS_PER_PART: usize = 2 << 20;
-/// At most this many rows are in one output batch.
-const ROWS_PER_BATCH: usize = 256 << 10;
-const MINUTES_PER_DAY: i32 = 1_440;
+/// About this many rows are in one output batch: its columns stay in the second-level cache while they are
+/// encoded.
+const ROWS_PER_BATCH: usize = 16 << 10;
 const MINUTES_PER_HOUR: i32 = 60;
 
 /// Each asset's minutes, in order of asset and time, each minute once.
 #[derive(Debug, Default)]
 pub struct Assembled {
     assets: Vec<(AssetId, Vec<MinuteRow>)>,
+    readings: u64,
 }
 
 /// One output file: one date, consecutive assets.
@@ -37,35 +38,34 @@ pub struct Part {
     pub day: Day,
     from: usize,
     to: usize,
+    rows: usize,
 }
 
 /// Finds what is contested between the files of a cell, and within them.
 pub fn find_contested(files: &[&FileMinutes]) -> ContestedMinutes {
     let mut contested = ContestedMinutes::default();
-    let mut claims: HashMap<AssetId, Vec<&[MinuteRow]>> = HashMap::new();
+    let mut claims: HashMap<AssetId, Vec<&Minutes>> = HashMap::new();
     for file in files {
         for (asset, minutes) in &file.assets {
             for &minute in &minutes.contested {
                 contested.insert(*asset, minute);
             }
-            claims.entry(*asset).or_default().push(&minutes.rows);
+            claims.entry(*asset).or_default().push(minutes);
         }
     }
     for (asset, mut runs) in claims {
-        runs.retain(|rows| !rows.is_empty());
-        runs.sort_by_key(|rows| rows[0].minute);
-        let ordered = runs
-            .iter()
-            .all(|rows| rows.is_sorted_by(|a, b| a.minute < b.minute))
+        runs.retain(|run| !run.rows.is_empty());
+        runs.sort_by_key(|run| run.rows[0].minute);
+        let ordered = runs.iter().all(|run| run.ordered)
             && runs
                 .windows(2)
-                .all(|pair| pair[0][pair[0].len() - 1].minute < pair[1][0].minute);
+                .all(|pair| pair[0].rows[pair[0].rows.len() - 1].minute < pair[1].rows[0].minute);
         if ordered {
             continue;
         }
         let mut minutes: Vec<i32> = runs
             .iter()
-            .flat_map(|rows| rows.iter().map(|row| row.minute))
+            .flat_map(|run| run.rows.iter().map(|row| row.minute))
             .collect();
         minutes.sort_unstable();
         for pair in minutes.windows(2).filter(|pair| pair[0] == pair[1]) {
@@ -82,33 +82,40 @@ impl Assembled {
         contested: &ContestedMinutes,
         decided: HashMap<AssetId, Vec<MinuteRow>>,
     ) -> Self {
-        let mut assets: BTreeMap<AssetId, Vec<Vec<MinuteRow>>> = BTreeMap::new();
+        let mut readings = 0;
+        let mut assets: BTreeMap<AssetId, Vec<Minutes>> = BTreeMap::new();
         for file in files {
-            for (asset, minutes) in file.assets {
-                let mut rows = minutes.rows;
+            for (asset, mut minutes) in file.assets {
                 if let Some(contested) = contested.of(asset) {
-                    rows.retain(|row| !contested.contains(&row.minute));
+                    minutes.rows.retain(|row| {
+                        let decided = contested.contains(&row.minute);
+                        minutes.readings -= if decided { row.count() } else { 0 };
+                        !decided
+                    });
                 }
-                assets.entry(asset).or_default().push(rows);
+                readings += minutes.readings;
+                assets.entry(asset).or_default().push(minutes);
             }
         }
         for (asset, rows) in decided {
-            assets.entry(asset).or_default().push(rows);
+            let decided = Minutes::of(rows);
+            readings += decided.readings;
+            assets.entry(asset).or_default().push(decided);
         }
         let assets = assets.into_iter().map(|(asset, mut runs)| {
-            runs.retain(|rows| !rows.is_empty());
-            let mut rows = if runs.len() == 1 {
-                runs.swap_remove(0)
-            } else {
-                runs.concat()
-            };
-            if !rows.is_sorted_by(|a, b| a.minute < b.minute) {
-                rows.sort_by_key(|row| row.minute);
+            runs.retain(|run| !run.rows.is_empty());
+            if let [run] = runs.as_mut_slice()
+                && run.ordered
+            {
+                return (asset, std::mem::take(&mut run.rows));
             }
+            let mut rows: Vec<MinuteRow> = runs.into_iter().flat_map(|run| run.rows).collect();
+            rows.sort_by_key(|row| row.minute);
             (asset, rows)
         });
         Self {
             assets: assets.filter(|(_, rows)| !rows.is_empty()).collect(),
+            readings,
         }
     }
 
@@ -119,42 +126,42 @@ impl Assembled {
 
     /// How many readings they were made of, each time once.
     pub fn readings(&self) -> u64 {
-        self.assets
-            .iter()
-            .flat_map(|(_, rows)| rows)
-            .map(MinuteRow::count)
-            .sum()
+        self.readings
     }
 
     /// The output files, by date and asset.
     pub fn parts(&self) -> Vec<Part> {
         let mut rows_by_day: BTreeMap<Day, Vec<(usize, usize)>> = BTreeMap::new();
         for (index, (_, rows)) in self.assets.iter().enumerate() {
-            for chunk in rows.chunk_by(|a, b| day_of_minute(a.minute) == day_of_minute(b.minute)) {
-                rows_by_day
-                    .entry(day_of_minute(chunk[0].minute))
-                    .or_default()
-                    .push((index, chunk.len()));
+            let mut rows = rows.as_slice();
+            while let Some(row) = rows.first() {
+                let day = day_of_minute(row.minute);
+                // A date has no more rows than minutes.
+                let reach = rows.len().min(MINUTES_PER_DAY as usize);
+                let len = rows[..reach].partition_point(|row| day_of_minute(row.minute) == day);
+                rows_by_day.entry(day).or_default().push((index, len));
+                rows = &rows[len..];
             }
         }
         let mut parts = Vec::new();
         for (day, assets) in rows_by_day {
-            let mut rows = 0;
             let mut part: Option<Part> = None;
             for (index, len) in assets {
                 match part.as_mut() {
-                    Some(part) if rows + len <= ROWS_PER_PART => part.to = index + 1,
+                    Some(part) if part.rows + len <= ROWS_PER_PART => {
+                        part.to = index + 1;
+                        part.rows += len;
+                    }
                     _ => {
                         parts.extend(part.take());
                         part = Some(Part {
                             day,
                             from: index,
                             to: index + 1,
+                            rows: len,
                         });
-                        rows = 0;
                     }
                 }
-                rows += len;
             }
             parts.extend(part);
         }
@@ -168,11 +175,17 @@ impl Assembled {
             number,
             part,
             next: part.from,
-            hours: Columns::default(),
-            days: Columns::default(),
+            hours: Columns::with_capacity(
+                part.rows / MINUTES_PER_HOUR as usize + part.to - part.from,
+            ),
+            days: Columns::with_capacity(part.to - part.from),
             stage: 0,
         }
     }
+}
+
+const fn hour_of(minute: i32) -> i32 {
+    minute.div_euclid(MINUTES_PER_HOUR)
 }
 
 const fn day_of_minute(minute: i32) -> Day {
@@ -194,38 +207,37 @@ pub struct Batches<'a> {
 impl Batches<'_> {
     /// The next minute batch; fills the hours and days on the way.
     fn minutes(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
-        let mut columns = Columns::default();
+        let mut columns = Columns::with_capacity(
+            self.part
+                .rows
+                .min(ROWS_PER_BATCH + MINUTES_PER_DAY as usize),
+        );
         let start = self.part.day * MINUTES_PER_DAY;
         while self.next < self.part.to && columns.times.len() < ROWS_PER_BATCH {
             let (asset, rows) = &self.all.assets[self.next];
             let from = rows.partition_point(|row| row.minute < start);
-            let to =
-                from + rows[from..].partition_point(|row| row.minute < start + MINUTES_PER_DAY);
+            let reach = rows.len().min(from + MINUTES_PER_DAY as usize);
+            let to = from
+                + rows[from..reach].partition_point(|row| row.minute < start + MINUTES_PER_DAY);
             self.next += 1;
             let rows = &rows[from..to];
             if rows.is_empty() {
                 continue;
             }
             columns.begin(*asset);
-            for row in rows {
-                columns.push(row.minute, row.summary());
-            }
+            columns.extend(rows);
             self.hours.begin(*asset);
             self.days.begin(*asset);
-            let hours: Vec<(i32, Summary)> = rows
-                .chunk_by(|a, b| {
-                    a.minute.div_euclid(MINUTES_PER_HOUR) == b.minute.div_euclid(MINUTES_PER_HOUR)
-                })
-                .filter_map(|hour| {
-                    let start = hour[0].minute - hour[0].minute.rem_euclid(MINUTES_PER_HOUR);
-                    Summary::combine(hour.iter().map(MinuteRow::summary))
-                        .map(|summary| (start, summary))
-                })
-                .collect();
-            for &(minute, summary) in &hours {
-                self.hours.push(minute, summary);
+            let mut hours = [None; 24];
+            let same_hour = |a: &MinuteRow, b: &MinuteRow| hour_of(a.minute) == hour_of(b.minute);
+            for (rows, hour) in rows.chunk_by(same_hour).zip(&mut hours) {
+                *hour = Summary::combine(rows.iter().map(MinuteRow::summary));
+                if let Some(summary) = *hour {
+                    self.hours
+                        .push(hour_of(rows[0].minute) * MINUTES_PER_HOUR, summary);
+                }
             }
-            if let Some(day) = Summary::combine(hours.iter().map(|hour| hour.1)) {
+            if let Some(day) = Summary::combine(hours.into_iter().flatten()) {
                 self.days.push(start, day);
             }
         }
@@ -274,6 +286,51 @@ struct Columns {
 }
 
 impl Columns {
+    fn with_capacity(rows: usize) -> Self {
+        let doubles = || Vec::with_capacity(rows);
+        Self {
+            assets: Vec::new(),
+            keys: Vec::with_capacity(rows),
+            times: Vec::with_capacity(rows),
+            values: doubles(),
+            counts: Vec::with_capacity(rows),
+            mins: doubles(),
+            maxs: doubles(),
+            firsts: doubles(),
+            lasts: doubles(),
+            stddevs: Float64Builder::with_capacity(rows),
+        }
+    }
+
+    /// The minutes of the asset that was begun last, column by column.
+    fn extend(&mut self, rows: &[MinuteRow]) {
+        let key = self.assets.len() as i32 - 1;
+        self.keys.resize(self.keys.len() + rows.len(), key);
+        let summaries = || rows.iter().map(MinuteRow::summary);
+        self.times.extend(
+            rows.iter()
+                .map(|row| i64::from(row.minute) * MICROS_PER_MINUTE),
+        );
+        self.values
+            .extend(summaries().map(|summary| summary.mean()));
+        self.counts
+            .extend(rows.iter().map(|row| row.count() as i64));
+        self.mins.extend(summaries().map(|summary| summary.min));
+        self.maxs.extend(summaries().map(|summary| summary.max));
+        self.firsts.extend(summaries().map(|summary| summary.first));
+        self.lasts.extend(summaries().map(|summary| summary.last));
+        if rows.iter().all(|row| row.count() > 1) {
+            for summary in summaries() {
+                self.stddevs
+                    .append_value(summary.stddev().unwrap_or(f64::NAN));
+            }
+        } else {
+            for summary in summaries() {
+                self.stddevs.append_option(summary.stddev());
+            }
+        }
+    }
+
     fn begin(&mut self, asset: AssetId) {
         self.assets.push(asset.to_string());
     }

@@ -26,6 +26,7 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
+use tracing::debug;
 
 use super::assemble::{Assembled, Part, find_contested};
 use super::cell::Cell;
@@ -274,6 +275,7 @@ async fn prepare(
             Err(fault) => outcomes[index].fault = Some(fault),
         }
     }
+    debug!(files = count, "all files are reduced to minutes");
     let contested = find_contested(&minutes.iter().map(|(_, file)| file).collect::<Vec<_>>());
     let decided = if contested.is_empty() {
         Default::default()
@@ -331,6 +333,7 @@ async fn prepare(
     outcome.minutes = assembled.minutes();
     drop(outcome);
     let parts = assembled.parts();
+    debug!(parts = parts.len(), "minutes are assembled");
     Ok(Ready {
         assembled,
         parts,

@@ -7,7 +7,7 @@ use arrow::datatypes::{Float64Type, Int32Type, TimestampMicrosecondType};
 
 use super::cell::Cell;
 use super::left_out::{LeftOut, Reason};
-use super::series::{Minutes, Series};
+use super::series::{MINUTES_PER_DAY, Minutes, Series};
 use super::summary::MinuteRow;
 use crate::model::{AssetId, DateSet, Window, day_of};
 
@@ -18,6 +18,9 @@ pub struct FileTask {
     pub count_dates: DateSet,
     /// Whether readings without a plausible time, which are on no date, are counted now.
     pub count_untimed: bool,
+    /// How many minute rows may come of the file in this cell, of all assets together: space is set aside
+    /// for them at once. Zero if nothing is known.
+    pub expected_minutes: usize,
 }
 
 /// What became of one file's readings.
@@ -187,7 +190,10 @@ impl<'a> Intake<'a> {
                 None => Slot::Malformed,
                 Some(asset) if !self.cell.has_asset(asset) => Slot::Elsewhere,
                 Some(asset) => Slot::Series(*self.slots.entry(asset).or_insert_with(|| {
-                    self.series.push((asset, Series::default()));
+                    let share = self.task.expected_minutes / texts.len();
+                    let most = self.cell.dates() * MINUTES_PER_DAY as usize;
+                    self.series
+                        .push((asset, Series::with_capacity(share.min(most))));
                     (self.series.len() - 1) as u32
                 })),
             };
@@ -200,9 +206,12 @@ impl<'a> Intake<'a> {
     fn push_run(&mut self, key: usize, times: &[i64], values: &[f64]) {
         let sorted = times.len() >= 4 && strictly_increasing(times);
         let slot = self.mapping[key];
-        if let (Slot::Series(slot), true) = (slot, sorted) {
-            let (first, last) = (times[0], times[times.len() - 1]);
-            if self.plausible.covers(first, last) {
+        if sorted && self.plausible.covers(times[0], times[times.len() - 1]) {
+            if slot == Slot::Elsewhere {
+                return;
+            }
+            if let Slot::Series(slot) = slot {
+                let (first, last) = (times[0], times[times.len() - 1]);
                 let (from, to) = if self.window.covers(first, last) {
                     (0, times.len())
                 } else {

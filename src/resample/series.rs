@@ -8,6 +8,7 @@
 use super::summary::MinuteRow;
 
 pub(super) const MICROS_PER_MINUTE: i64 = 60_000_000;
+pub(super) const MINUTES_PER_DAY: i32 = 1_440;
 
 /// Minutes since the epoch of a timestamp in microseconds. Plausible times fit (year 6000 at most).
 #[inline(always)]
@@ -27,6 +28,8 @@ pub struct Series {
     values: Vec<f64>,
     /// Times that were earlier than the reading before them.
     disorder: u64,
+    /// Readings in `rows`.
+    readings: u64,
     guess: usize,
 }
 
@@ -47,12 +50,36 @@ pub struct Minutes {
     pub rows: Vec<MinuteRow>,
     /// Minutes that must be decided from raw readings, beside those that `rows` holds twice.
     pub contested: Vec<i32>,
+    /// Whether `rows` is strictly increasing in time.
+    pub ordered: bool,
+    /// Readings in `rows`.
+    pub readings: u64,
+}
+
+impl Minutes {
+    /// Rows of which none is contested.
+    pub fn of(rows: Vec<MinuteRow>) -> Self {
+        Self {
+            ordered: rows.is_sorted_by(|a, b| a.minute < b.minute),
+            readings: rows.iter().map(MinuteRow::count).sum(),
+            rows,
+            contested: Vec::new(),
+        }
+    }
 }
 
 impl Series {
-    /// Bytes held.
+    /// A series with space for `rows`: growing by doubling would touch, and copy, twice as much memory.
+    pub fn with_capacity(rows: usize) -> Self {
+        Self {
+            rows: Vec::with_capacity(rows),
+            ..Self::default()
+        }
+    }
+
+    /// Bytes held; space that was set aside and never touched costs nothing.
     pub fn bytes(&self) -> usize {
-        self.rows.capacity() * size_of::<MinuteRow>()
+        self.rows.capacity().min(self.rows.len() * 2) * size_of::<MinuteRow>()
             + self.values.capacity() * 8
             + self.contested.capacity() * 4
     }
@@ -89,6 +116,7 @@ impl Series {
             let to = self.end_of_minute(times, from, end);
             self.close();
             if to < times.len() {
+                self.readings += (to - from) as u64;
                 self.rows.push(MinuteRow::of(minute, &values[from..to]));
             } else {
                 self.values.extend_from_slice(&values[from..]);
@@ -162,6 +190,7 @@ impl Series {
         if open.contested {
             self.contested.push(open.minute);
         } else {
+            self.readings += self.values.len() as u64;
             self.rows.push(MinuteRow::of(open.minute, &self.values));
         }
         self.values.clear();
@@ -173,6 +202,9 @@ impl Series {
         // Held until the whole cell is written.
         self.rows.shrink_to_fit();
         Minutes {
+            // Only a reading that comes too early opens an earlier minute.
+            ordered: self.disorder == 0,
+            readings: self.readings,
             rows: self.rows,
             contested: self.contested,
         }

@@ -326,7 +326,7 @@ proptest! {
     #[test]
     fn any_order_any_overlap_equals_the_model(files in proptest::collection::vec(rows(), 0..5), batch_rows in 1..200_usize) {
         let cell = Cell::days(8, 9);
-        let count = FileTask { count_dates: DateSet::range(8, 9), count_untimed: true };
+        let count = FileTask { count_dates: DateSet::range(8, 9), count_untimed: true, expected_minutes: 0 };
         let ran = run(&files, cell, batch_rows, usize::MAX, vec![count; files.len()]).unwrap();
         assert_equal(&ran.rollups, &model(&files, cell));
         for (file, outcome) in files.iter().zip(&ran.outcome.files) {

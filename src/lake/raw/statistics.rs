@@ -1,13 +1,13 @@
 //! What a footer says of the times in row groups and pages.
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
-use arrow::datatypes::{Schema, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Schema, TimestampMicrosecondType};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use super::{RawFormat, canonical};
-use crate::model::{MICROS_PER_DAY, Window};
+use crate::model::{AssetId, MICROS_PER_DAY, Window};
 
 /// The times of a row group or a page.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +69,26 @@ fn times_of(
             }
         })
         .collect()
+}
+
+/// The asset that all rows of a group are of: where the least and the greatest id are the same, and none is
+/// null.
+pub(super) fn one_asset(schema: &Schema, group: &RowGroupMetaData, root: usize) -> Option<AssetId> {
+    // With nested columns, roots and leaves are not numbered alike.
+    if group.num_columns() != schema.fields().len() {
+        return None;
+    }
+    let statistics = group.column(root).statistics()?;
+    let (min, max) = (statistics.min_bytes_opt()?, statistics.max_bytes_opt()?);
+    // A text that was cut short does not spell an asset.
+    if min != max || statistics.null_count_opt() != Some(0) {
+        return None;
+    }
+    match schema.field(root).data_type() {
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => None,
+        DataType::FixedSizeBinary(16) => min.try_into().ok().map(AssetId::from_bytes),
+        _ => AssetId::parse(std::str::from_utf8(min).ok()?).ok(),
+    }
 }
 
 fn is_naive(schema: &Schema, column: &str) -> bool {

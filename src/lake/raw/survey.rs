@@ -1,16 +1,17 @@
 //! Looks into a new file: which dates its readings touch, and how much will come of it.
 
+use std::collections::BTreeSet;
+
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
-use parquet::file::metadata::RowGroupMetaData;
 
 use super::read::{Opened, guarded, open};
 use super::{FileFault, RawFile, RawFormat, canonical, statistics};
 use crate::lake::Store;
-use crate::model::{DateSet, Resolution, day_of};
+use crate::model::{AssetId, DateSet, Resolution, day_of};
 
 /// What is known of a file without reading its readings.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,8 @@ pub struct Survey {
     pub irregular: bool,
     /// At most so many minute rows come of it.
     pub minutes: u64,
+    /// The asset that all its readings are of, where the footer says so.
+    pub asset: Option<AssetId>,
 }
 
 /// A row group with fewer rows for each date that it spans is looked into more closely.
@@ -37,7 +40,9 @@ pub async fn survey(raw: &Store, file: &RawFile, format: &RawFormat) -> Result<S
         dates: DateSet::default(),
         irregular: false,
         minutes: 0,
+        asset: None,
     };
+    let mut assets = BTreeSet::new();
     let mut closer = Vec::new();
     let groups = statistics::row_groups(&opened.schema, &opened.metadata, format);
     for (index, times) in groups.iter().enumerate() {
@@ -51,8 +56,10 @@ pub async fn survey(raw: &Store, file: &RawFile, format: &RawFormat) -> Result<S
                 max.min(format.plausible.end - 1),
             )
         });
+        let asset = statistics::one_asset(&opened.schema, group, opened.located.id);
+        assets.insert(asset);
         survey.minutes += match range {
-            Some((min, max)) if one_asset(group, opened.located.id) => rows.min(
+            Some((min, max)) if asset.is_some() => rows.min(
                 max.saturating_sub(min).max(0) as u64 / Resolution::Minute.micros() as u64 + 2,
             ),
             _ => rows,
@@ -74,20 +81,10 @@ pub async fn survey(raw: &Store, file: &RawFile, format: &RawFormat) -> Result<S
         let dates = guarded(&file.path, dates_of(&opened, closer, &file.path, format)).await?;
         survey.dates.extend(&dates);
     }
+    if assets.len() == 1 {
+        survey.asset = assets.into_iter().next().flatten();
+    }
     Ok(survey)
-}
-
-/// Whether the statistics say that a row group is one asset's.
-fn one_asset(group: &RowGroupMetaData, root: usize) -> bool {
-    // Flat columns before it: roots and leaves count alike unless something is nested, and then this is
-    // an estimate from another column, which is harmless.
-    let Some(column) = group.columns().get(root) else {
-        return false;
-    };
-    column.statistics().is_some_and(|statistics| {
-        statistics.min_bytes_opt().is_some()
-            && statistics.min_bytes_opt() == statistics.max_bytes_opt()
-    })
 }
 
 /// The exact dates of some row groups, from their time column.

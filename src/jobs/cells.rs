@@ -1,0 +1,221 @@
+//! Cuts the dates to compute into cells whose minute rows fit into memory. Pure: no I/O.
+//!
+//! A raw file is read once for each block of dates that it touches, so blocks should be long; what makes a
+//! cell of a long block fit is a range of assets. But each range adds a file to every date, and hours wait
+//! until their month's last range is done, so there are not many ranges.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::plan::KnownFile;
+use crate::model::{AssetId, DateSet, Day};
+use crate::resample::Cell;
+
+/// Ranges of assets, at most: hours and days of as many cells wait in memory.
+const MAX_RANGES: usize = 8;
+/// Rows that a date's file should have at least, on average.
+const ROWS_PER_FILE: f64 = 65_536.0;
+/// The share of the rows whose asset must be known before reading, to cut by asset.
+const KNOWN_SHARE: f64 = 0.8;
+
+/// A range of assets: from, inclusive, to, exclusive; none is open.
+type AssetRange = (Option<AssetId>, Option<AssetId>);
+
+/// Cells of consecutive dates and ranges of assets, each date and asset once.
+#[derive(Debug)]
+pub struct Cells {
+    waiting: VecDeque<Cell>,
+    remaining: DateSet,
+    rows_by_date: BTreeMap<Day, f64>,
+    /// Rows that came for each row that was expected, learned on the way.
+    ratio: f64,
+    capacity: f64,
+    ranges: Vec<AssetRange>,
+}
+
+impl Cells {
+    /// Cells over `dirty`, with at most `capacity` minute rows each as far as `files` tell.
+    pub fn new<'a>(
+        dirty: &DateSet,
+        files: impl Iterator<Item = &'a KnownFile>,
+        capacity: usize,
+    ) -> Self {
+        let mut rows_by_date = BTreeMap::new();
+        let mut rows_by_asset = BTreeMap::new();
+        for file in files {
+            let each = file.minutes as f64 / file.dates.len().max(1) as f64;
+            let dates = file.dates.intersection(dirty);
+            for day in dates.iter() {
+                *rows_by_date.entry(day).or_insert(0.0) += each;
+            }
+            if let Some(asset) = file.asset {
+                *rows_by_asset.entry(asset).or_insert(0.0) += each * dates.len() as f64;
+            }
+        }
+        let capacity = capacity.max(1) as f64;
+        Self {
+            waiting: VecDeque::new(),
+            remaining: dirty.clone(),
+            ranges: asset_ranges(&rows_by_date, &rows_by_asset, capacity),
+            rows_by_date,
+            ratio: 1.0,
+            capacity,
+        }
+    }
+
+    /// Learns from a cell that is done.
+    pub fn learn(&mut self, cell: &Cell, minutes: usize) {
+        let expected: f64 = self
+            .rows_by_date
+            .range(cell.first..=cell.last)
+            .map(|(_, rows)| rows)
+            .sum::<f64>()
+            / self.ranges.len() as f64;
+        let regular = self.ranges.contains(&(cell.from_asset, cell.to_asset));
+        if regular && expected > 0.0 && minutes > 0 {
+            self.ratio = (minutes as f64 / expected * 1.15).clamp(0.001, 1.0);
+        }
+    }
+
+    /// Puts the parts of a cell that did not fit in front.
+    pub fn retry(&mut self, parts: (Cell, Cell)) {
+        self.waiting.push_front(parts.1);
+        self.waiting.push_front(parts.0);
+    }
+
+    /// Whether a cell that is still to come touches the dates `first..=last`.
+    pub fn is_waiting(&self, first: Day, last: Day) -> bool {
+        self.waiting
+            .iter()
+            .any(|cell| cell.first <= last && cell.last >= first)
+            || self.remaining.intersects(&DateSet::range(first, last))
+    }
+}
+
+/// Ranges of about equal weight, as many as are useful.
+fn asset_ranges(
+    rows_by_date: &BTreeMap<Day, f64>,
+    rows_by_asset: &BTreeMap<AssetId, f64>,
+    capacity: f64,
+) -> Vec<AssetRange> {
+    let all = vec![(None, None)];
+    let total: f64 = rows_by_date.values().sum();
+    let known: f64 = rows_by_asset.values().sum();
+    if total <= capacity || known < total * KNOWN_SHARE {
+        return all;
+    }
+    let rows_of_a_date = total / rows_by_date.len().max(1) as f64;
+    let wanted = ((total / capacity).ceil() as usize)
+        .min((rows_of_a_date / ROWS_PER_FILE) as usize)
+        .clamp(1, MAX_RANGES);
+    let mut borders = Vec::new();
+    let mut sum = 0.0;
+    for (&asset, &rows) in rows_by_asset {
+        // The border comes before the asset that has the greater part beyond the share.
+        let share = known * (borders.len() + 1) as f64 / wanted as f64;
+        if borders.len() + 1 < wanted && sum > 0.0 && sum + rows / 2.0 > share {
+            borders.push(asset);
+        }
+        sum += rows;
+    }
+    let from = std::iter::once(None).chain(borders.iter().copied().map(Some));
+    let to = borders.iter().copied().map(Some).chain([None]);
+    from.zip(to).collect()
+}
+
+impl Iterator for Cells {
+    type Item = Cell;
+
+    fn next(&mut self) -> Option<Cell> {
+        if let Some(cell) = self.waiting.pop_front() {
+            return Some(cell);
+        }
+        let &(first, last) = self.remaining.ranges().first()?;
+        let rows = |day: Day| {
+            self.rows_by_date
+                .get(&day)
+                .map_or(0.0, |rows| rows * self.ratio)
+        };
+        // Blocks of equal size: the last of them is as cheap to hold as the first.
+        let total: f64 = (first..=last).map(rows).sum();
+        let capacity = self.capacity * self.ranges.len() as f64;
+        let share = total / (total / capacity).ceil().max(1.0);
+        let (mut end, mut sum) = (first, rows(first));
+        while end < last && sum + rows(end + 1) <= share * 1.000_001 {
+            end += 1;
+            sum += rows(end);
+        }
+        self.remaining = self.remaining.difference(&DateSet::range(first, end));
+        let cells = self.ranges.iter().map(|&(from_asset, to_asset)| Cell {
+            from_asset,
+            to_asset,
+            ..Cell::days(first, end)
+        });
+        self.waiting.extend(cells);
+        self.waiting.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(asset: Option<u8>, first: Day, last: Day) -> KnownFile {
+        let dates = DateSet::range(first, last);
+        KnownFile {
+            minutes: 1_440 * dates.len() as u64,
+            asset: asset.map(id),
+            due: dates.clone(),
+            dates,
+            ..KnownFile::default()
+        }
+    }
+
+    fn id(number: u8) -> AssetId {
+        AssetId::from_bytes([number; 16])
+    }
+
+    #[test]
+    fn cells_cover_each_date_once_and_fit() {
+        let files = [file(None, 0, 115)];
+        let dirty = DateSet::range(0, 115);
+        let cells: Vec<_> = Cells::new(&dirty, files.iter(), 1_440 * 60).collect();
+        assert_eq!(cells, [Cell::days(0, 57), Cell::days(58, 115)]);
+        let tiny: Vec<_> = Cells::new(&dirty, files.iter(), 1).collect();
+        assert_eq!(tiny.len(), 116);
+    }
+
+    #[test]
+    fn many_assets_on_a_date_are_cut_by_asset_first() {
+        let files: Vec<_> = (0..200).map(|number| file(Some(number), 0, 9)).collect();
+        let dirty = DateSet::range(0, 9);
+        let total = 200 * 10 * 1_440;
+        let cells: Vec<_> = Cells::new(&dirty, files.iter(), total / 2 + 1).collect();
+        let half = Cell {
+            to_asset: Some(id(100)),
+            ..Cell::days(0, 9)
+        };
+        let rest = Cell {
+            from_asset: Some(id(100)),
+            ..Cell::days(0, 9)
+        };
+        assert_eq!(cells, [half, rest]);
+        // No more ranges than files of a good size; then by date.
+        let cells: Vec<_> = Cells::new(&dirty, files.iter(), total / 16 + 1).collect();
+        assert_eq!(cells.iter().filter(|cell| cell.first == 0).count(), 4);
+        assert_eq!(cells.iter().map(Cell::dates).sum::<usize>(), 40);
+    }
+
+    #[test]
+    fn files_of_unknown_assets_are_cut_by_date() {
+        let files: Vec<_> = (0..200)
+            .map(|number| file((number % 2 == 0).then_some(number), 0, 9))
+            .collect();
+        let dirty = DateSet::range(0, 9);
+        let cells = Cells::new(&dirty, files.iter(), 200 * 5 * 1_440 + 1);
+        assert!(
+            cells
+                .into_iter()
+                .all(|cell| cell.from_asset.is_none() && cell.to_asset.is_none())
+        );
+    }
+}
