@@ -169,7 +169,8 @@ impl Attempt<'_> {
                 ));
             }
         }
-        let threads = self.job.settings.resample.threads.max(1);
+        // One more than cores: while one waits for a file to be fetched or stored, another computes.
+        let at_once = self.job.settings.resample.threads.max(1) + 1;
         let progress = Arc::clone(&self.job.progress);
         let scan = RawScanExec::new(
             self.job.raw.clone(),
@@ -187,14 +188,14 @@ impl Attempt<'_> {
             cell,
             plausible: self.plausible,
             tasks: inputs.iter().map(|(_, task)| task.clone()).collect(),
-            threads,
-            sort_readings: (budget / threads / 3 / 36).max(1_024),
+            at_once,
+            sort_readings: (budget / at_once / 3 / 36).max(1_024),
             on_readings: Arc::new(move |readings| progress.read(readings)),
         };
         let exec = Arc::new(ResampleExec::try_new(Arc::new(scan), request)?);
         // A task each: encoding is most of the work, and must not share one core.
         let mut writers = JoinSet::new();
-        for partition in 0..threads {
+        for partition in 0..at_once {
             let (exec, context) = (Arc::clone(&exec), Arc::clone(&context));
             let mut writer = files.minute_writer();
             writers.spawn(async move {

@@ -217,11 +217,7 @@ impl RollupFiles {
             let mut copy = if melt {
                 None
             } else {
-                Some(
-                    table
-                        .writer(partition.clone())
-                        .map_err(failed(resolution))?,
-                )
+                Some(table.writer(partition.clone()))
             };
             while let Some(batch) = rows.try_next().await.map_err(failed(resolution))? {
                 let kept = self.without_dirty(&batch)?;
@@ -241,7 +237,7 @@ impl RollupFiles {
         }
         let merged = in_order(&batches)?;
         if let Some(rows) = merged {
-            let mut writer = table.writer(partition).map_err(failed(resolution))?;
+            let mut writer = table.writer(partition);
             writer.write(&rows).await.map_err(failed(resolution))?;
             failpoint::reach("before-data-file");
             let written = writer.finish().await.map_err(failed(resolution))?;
@@ -312,12 +308,7 @@ impl MinuteWriter {
             Some(open) => open,
             None => {
                 let table = self.files.table(Resolution::Minute);
-                (
-                    part,
-                    table
-                        .writer(Partition::of(Resolution::Minute, day))
-                        .map_err(failed(Resolution::Minute))?,
-                )
+                (part, table.writer(Partition::of(Resolution::Minute, day)))
             }
         };
         open.1

@@ -6,14 +6,15 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimeUnit};
 use chrono::DateTime;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
@@ -70,39 +71,62 @@ pub fn written_schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
 
-fn properties() -> WriterProperties {
-    static PROPERTIES: LazyLock<WriterProperties> = LazyLock::new(|| {
-        let ascending = |column_idx| SortingColumn {
-            column_idx,
-            descending: false,
-            nulls_first: false,
-        };
-        let mut properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_dictionary_enabled(false)
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
-            .set_data_page_row_count_limit(ROWS_PER_PAGE)
-            .set_write_batch_size(ROWS_PER_PAGE)
-            .set_sorting_columns(Some(vec![ascending(0), ascending(1)]));
-        for column in ["asset_id", "timestamp"] {
-            properties = properties
-                .set_column_statistics_enabled(ColumnPath::from(column), EnabledStatistics::Page);
+/// How a file is encoded that begins with these rows.
+fn properties(rows: &RecordBatch) -> WriterProperties {
+    let ascending = |column_idx| SortingColumn {
+        column_idx,
+        descending: false,
+        nulls_first: false,
+    };
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
+        .set_data_page_row_count_limit(ROWS_PER_PAGE)
+        .set_write_batch_size(ROWS_PER_PAGE)
+        .set_sorting_columns(Some(vec![ascending(0), ascending(1)]));
+    for column in ["asset_id", "timestamp"] {
+        properties = properties
+            .set_column_statistics_enabled(ColumnPath::from(column), EnabledStatistics::Page);
+    }
+    for column in ["timestamp", "count"] {
+        properties =
+            properties.set_column_encoding(ColumnPath::from(column), Encoding::DELTA_BINARY_PACKED);
+    }
+    for (column, field) in rows.columns().iter().zip(written_schema().fields()) {
+        if !is_compressible(column) {
+            properties = properties.set_column_compression(
+                ColumnPath::from(field.name().as_str()),
+                Compression::UNCOMPRESSED,
+            );
         }
-        for column in ["timestamp", "count"] {
-            properties = properties
-                .set_column_encoding(ColumnPath::from(column), Encoding::DELTA_BINARY_PACKED);
-        }
-        properties
-            .set_column_dictionary_enabled(ColumnPath::from("asset_id"), true)
-            .build()
-    });
-    PROPERTIES.clone()
+    }
+    properties
+        .set_column_dictionary_enabled(ColumnPath::from("asset_id"), true)
+        .build()
+}
+
+/// Whether a column of doubles is worth compressing, by its first rows. The last digits of full-precision
+/// measurements are noise: compressing those takes as long as everything else together, for a twentieth.
+fn is_compressible(column: &dyn Array) -> bool {
+    const SAMPLE: usize = 4_096;
+    let Some(doubles) = column.as_primitive_opt::<Float64Type>() else {
+        return true;
+    };
+    let values = &doubles.values()[..doubles.len().min(SAMPLE)];
+    let bytes: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let compressed = zstd::bulk::compress(&bytes, 1);
+    compressed.is_ok_and(|compressed| compressed.len() * 10 < bytes.len() * 9)
 }
 
 /// Writes one file: encoded in memory, and put there in one request, or in several while it grows.
 pub struct FileWriter {
-    writer: ArrowWriter<Vec<u8>>,
+    /// None until there are rows.
+    writer: Option<ArrowWriter<Vec<u8>>>,
     objects: Arc<dyn ObjectStore>,
     upload: Option<WriteMultipart>,
     path: String,
@@ -111,52 +135,53 @@ pub struct FileWriter {
 }
 
 impl FileWriter {
-    pub(super) fn new(
-        table: &Store,
-        resolution: Resolution,
-        partition: Partition,
-    ) -> Result<Self, TableError> {
+    pub(super) fn new(table: &Store, resolution: Resolution, partition: Partition) -> Self {
         let path = format!(
             "{}={}/part-{}.zstd.parquet",
             resolution.partition_column(),
             partition.text(),
             uuid::Uuid::new_v4()
         );
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties())
-            .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(
-            Vec::with_capacity(ONE_REQUEST),
-            written_schema(),
-            options,
-        );
-        let writer = writer.map_err(|source| TableError::Parquet {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Self {
-            writer,
+        Self {
+            writer: None,
             objects: table.objects(),
             upload: None,
             path,
             partition,
             rows: 0,
-        })
+        }
+    }
+
+    fn failed(path: &str) -> impl Fn(ParquetError) -> TableError {
+        let path = path.to_owned();
+        move |source| TableError::Parquet {
+            path: path.clone(),
+            source,
+        }
     }
 
     /// Takes rows of [`written_schema`], in order.
     pub async fn write(&mut self, rows: &RecordBatch) -> Result<(), TableError> {
-        self.rows += rows.num_rows() as u64;
-        self.writer
-            .write(rows)
-            .map_err(|source| TableError::Parquet {
-                path: self.path.clone(),
-                source,
-            })?;
-        if self.writer.inner().len() < ONE_REQUEST {
+        if rows.num_rows() == 0 {
             return Ok(());
         }
-        let part = std::mem::take(self.writer.inner_mut());
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => {
+                let options = ArrowWriterOptions::new()
+                    .with_properties(properties(rows))
+                    .with_skip_arrow_metadata(true);
+                let buffer = Vec::with_capacity(ONE_REQUEST);
+                let writer = ArrowWriter::try_new_with_options(buffer, written_schema(), options);
+                none.insert(writer.map_err(Self::failed(&self.path))?)
+            }
+        };
+        self.rows += rows.num_rows() as u64;
+        writer.write(rows).map_err(Self::failed(&self.path))?;
+        if writer.inner().len() < ONE_REQUEST {
+            return Ok(());
+        }
+        let part = std::mem::take(writer.inner_mut());
         let sent = async {
             let upload = match &mut self.upload {
                 Some(upload) => upload,
@@ -177,16 +202,13 @@ impl FileWriter {
     }
 
     /// Ends the file; none if it had no rows, and then there is no file.
-    pub async fn finish(mut self) -> Result<Option<WrittenFile>, TableError> {
-        if self.rows == 0 {
+    pub async fn finish(self) -> Result<Option<WrittenFile>, TableError> {
+        let Some(mut writer) = self.writer else {
             return Ok(None);
-        }
-        let metadata = self.writer.finish().map_err(|source| TableError::Parquet {
-            path: self.path.clone(),
-            source,
-        })?;
-        let size = self.writer.bytes_written() as u64;
-        let rest = std::mem::take(self.writer.inner_mut());
+        };
+        let metadata = writer.finish().map_err(Self::failed(&self.path))?;
+        let size = writer.bytes_written() as u64;
+        let rest = std::mem::take(writer.inner_mut());
         let ended = match self.upload {
             Some(mut upload) => {
                 upload.put(rest.into());

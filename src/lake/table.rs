@@ -294,7 +294,7 @@ impl Table {
     }
 
     /// A writer of one new file; nobody sees it before it is committed.
-    pub fn writer(&self, partition: Partition) -> Result<FileWriter, TableError> {
+    pub fn writer(&self, partition: Partition) -> FileWriter {
         FileWriter::new(&self.store, self.resolution, partition)
     }
 

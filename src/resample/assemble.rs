@@ -169,9 +169,8 @@ impl Assembled {
     }
 
     /// The batches of one part: minutes, then its hours, then its days.
-    pub fn batches(&self, number: u32, part: Part) -> Batches<'_> {
+    pub fn batches(&self, number: u32, part: Part) -> Batches {
         Batches {
-            all: self,
             number,
             part,
             next: part.from,
@@ -194,8 +193,7 @@ const fn day_of_minute(minute: i32) -> Day {
 
 /// The batches of one part, made one at a time.
 #[derive(Debug)]
-pub struct Batches<'a> {
-    all: &'a Assembled,
+pub struct Batches {
     number: u32,
     part: Part,
     next: usize,
@@ -204,9 +202,9 @@ pub struct Batches<'a> {
     stage: u8,
 }
 
-impl Batches<'_> {
+impl Batches {
     /// The next minute batch; fills the hours and days on the way.
-    fn minutes(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
+    fn minutes(&mut self, all: &Assembled) -> Result<Option<RecordBatch>, ArrowError> {
         let mut columns = Columns::with_capacity(
             self.part
                 .rows
@@ -214,7 +212,7 @@ impl Batches<'_> {
         );
         let start = self.part.day * MINUTES_PER_DAY;
         while self.next < self.part.to && columns.times.len() < ROWS_PER_BATCH {
-            let (asset, rows) = &self.all.assets[self.next];
+            let (asset, rows) = &all.assets[self.next];
             let from = rows.partition_point(|row| row.minute < start);
             let reach = rows.len().min(from + MINUTES_PER_DAY as usize);
             let to = from
@@ -245,14 +243,11 @@ impl Batches<'_> {
             .then(|| columns.batch(self.number, Resolution::Minute))
             .transpose()
     }
-}
 
-impl Iterator for Batches<'_> {
-    type Item = Result<RecordBatch, ArrowError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    /// The next batch, of the minutes that the part was cut from; none after the last.
+    pub fn next(&mut self, all: &Assembled) -> Option<Result<RecordBatch, ArrowError>> {
         if self.stage == 0 {
-            if let Some(batch) = self.minutes().transpose() {
+            if let Some(batch) = self.minutes(all).transpose() {
                 return Some(batch);
             }
             self.stage = 1;

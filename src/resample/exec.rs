@@ -23,7 +23,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tracing::debug;
@@ -46,7 +46,7 @@ pub struct Request {
     /// What is asked of each input partition, which is one file.
     pub tasks: Vec<FileTask>,
     /// How many files are read at once, and how many output partitions there are.
-    pub threads: usize,
+    pub at_once: usize,
     /// How many readings may wait to be sorted, for a file that is not in order.
     pub sort_readings: usize,
     /// Is told how many readings were read, as they are.
@@ -117,7 +117,7 @@ impl ResampleExec {
         }
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema::OUTPUT)),
-            Partitioning::UnknownPartitioning(request.threads.max(1)),
+            Partitioning::UnknownPartitioning(request.at_once.max(1)),
             EmissionType::Final,
             Boundedness::Bounded,
         );
@@ -153,11 +153,11 @@ impl DisplayAs for ResampleExec {
         let cell = request.cell;
         write!(
             f,
-            "ResampleExec: dates={}..{}, files={}, threads={}",
+            "ResampleExec: dates={}..{}, files={}, at_once={}",
             crate::model::day_to_date(cell.first),
             crate::model::day_to_date(cell.last),
             request.tasks.len(),
-            request.threads
+            request.at_once
         )
     }
 }
@@ -212,8 +212,8 @@ impl ExecutionPlan for ResampleExec {
                 .as_ref()
                 .map(Arc::clone)
                 .map_err(|error| DataFusionError::Shared(Arc::clone(error)))?;
-            let threads = shared.request.threads.max(1);
-            let mine: Vec<usize> = (partition..ready.parts.len()).step_by(threads).collect();
+            let at_once = shared.request.at_once.max(1);
+            let mine: Vec<usize> = (partition..ready.parts.len()).step_by(at_once).collect();
             Ok::<_, DataFusionError>(
                 stream::iter(mine).flat_map(move |number| part_stream(Arc::clone(&ready), number)),
             )
@@ -225,30 +225,18 @@ impl ExecutionPlan for ResampleExec {
     }
 }
 
-/// The batches of one part. Each poll makes one, so that no more than that is held beside the minutes.
+/// The batches of one part. Each poll makes one, so that no more than that is held beside the minutes, and it is
+/// still in the cache of the core that goes on to encode it.
 fn part_stream(
     ready: Arc<Ready>,
     number: usize,
-) -> stream::BoxStream<'static, Result<arrow::array::RecordBatch>> {
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    // `Batches` borrows from `ready`: a task of its own keeps both alive, and makes the next batch while
-    // the last one is written.
-    let task = tokio::spawn(async move {
-        for batch in ready.assembled.batches(number as u32, ready.parts[number]) {
-            if sender
-                .send(batch.map_err(DataFusionError::from))
-                .await
-                .is_err()
-            {
-                return;
-            }
-        }
-    });
-    stream::unfold((receiver, task), |(mut receiver, task)| async move {
-        let batch = receiver.recv().await?;
-        Some((batch, (receiver, task)))
-    })
-    .boxed()
+) -> impl Stream<Item = Result<arrow::array::RecordBatch>> + Send {
+    let mut batches = ready.assembled.batches(number as u32, ready.parts[number]);
+    stream::iter(std::iter::from_fn(move || {
+        batches
+            .next(&ready.assembled)
+            .map(|batch| batch.map_err(DataFusionError::from))
+    }))
 }
 
 /// Both passes over the input.
@@ -361,7 +349,7 @@ where
     let next = Arc::new(AtomicUsize::new(0));
     let indices = Arc::new(indices);
     let mut workers = JoinSet::new();
-    for _ in 0..shared.request.threads.clamp(1, indices.len().max(1)) {
+    for _ in 0..shared.request.at_once.clamp(1, indices.len().max(1)) {
         let (shared, work) = (Arc::clone(shared), work.clone());
         let (next, indices) = (Arc::clone(&next), Arc::clone(&indices));
         let (input, context) = (Arc::clone(input), Arc::clone(context));
