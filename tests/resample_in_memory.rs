@@ -90,7 +90,7 @@ impl Plant {
     async fn rows(&self, table: &str) -> Vec<(String, i64, f64)> {
         let session = QuerySession::open(&self.lake).await.unwrap();
         let sql = format!(
-            "SELECT cast(asset_id AS varchar), \"count\", value FROM {table} ORDER BY asset_id, timestamp"
+            "SELECT asset_id, \"count\", value FROM {table} ORDER BY asset_id, timestamp"
         );
         let batches = session.sql(&sql).await.unwrap().collect().await.unwrap();
         let mut rows = Vec::new();

@@ -333,6 +333,7 @@ class Bench:
         taken: dict[str, list[dict]] = {name: [] for name in self.options.contestants}
         for turn in range(self.options.repeat):
             for name in self.options.contestants:
+                os.sync()  # nobody's disk is busy with what the one before wrote
                 warm_files(self.raw)
                 if not self.options.cold_memory:
                     warm_memory()

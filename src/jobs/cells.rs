@@ -12,8 +12,8 @@ use crate::resample::Cell;
 
 /// Ranges of assets, at most: hours and days of as many cells wait in memory.
 const MAX_RANGES: usize = 8;
-/// Rows that a date's file should have at least, on average.
-const ROWS_PER_FILE: f64 = 65_536.0;
+/// Rows that a date's file should have at least, on average, not to be cut by asset.
+pub const ROWS_PER_FILE: usize = 65_536;
 /// The share of the rows whose asset must be known before reading, to cut by asset.
 const KNOWN_SHARE: f64 = 0.8;
 
@@ -33,11 +33,13 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// Cells over `dirty`, with at most `capacity` minute rows each as far as `files` tell.
+    /// Cells over `dirty`, with at most `capacity` minute rows each as far as `files` tell; a date's files
+    /// should have `rows_per_file` at least.
     pub fn new<'a>(
         dirty: &DateSet,
         files: impl Iterator<Item = &'a KnownFile>,
         capacity: usize,
+        rows_per_file: usize,
     ) -> Self {
         let mut rows_by_date = BTreeMap::new();
         let mut rows_by_asset = BTreeMap::new();
@@ -55,7 +57,7 @@ impl Cells {
         Self {
             waiting: VecDeque::new(),
             remaining: dirty.clone(),
-            ranges: asset_ranges(&rows_by_date, &rows_by_asset, capacity),
+            ranges: asset_ranges(&rows_by_date, &rows_by_asset, capacity, rows_per_file),
             rows_by_date,
             ratio: 1.0,
             capacity,
@@ -96,6 +98,7 @@ fn asset_ranges(
     rows_by_date: &BTreeMap<Day, f64>,
     rows_by_asset: &BTreeMap<AssetId, f64>,
     capacity: f64,
+    rows_per_file: usize,
 ) -> Vec<AssetRange> {
     let all = vec![(None, None)];
     let total: f64 = rows_by_date.values().sum();
@@ -105,7 +108,7 @@ fn asset_ranges(
     }
     let rows_of_a_date = total / rows_by_date.len().max(1) as f64;
     let wanted = ((total / capacity).ceil() as usize)
-        .min((rows_of_a_date / ROWS_PER_FILE) as usize)
+        .min(rows_of_a_date as usize / rows_per_file.max(1))
         .clamp(1, MAX_RANGES);
     let mut borders = Vec::new();
     let mut sum = 0.0;
@@ -178,9 +181,9 @@ mod tests {
     fn cells_cover_each_date_once_and_fit() {
         let files = [file(None, 0, 115)];
         let dirty = DateSet::range(0, 115);
-        let cells: Vec<_> = Cells::new(&dirty, files.iter(), 1_440 * 60).collect();
+        let cells: Vec<_> = Cells::new(&dirty, files.iter(), 1_440 * 60, ROWS_PER_FILE).collect();
         assert_eq!(cells, [Cell::days(0, 57), Cell::days(58, 115)]);
-        let tiny: Vec<_> = Cells::new(&dirty, files.iter(), 1).collect();
+        let tiny: Vec<_> = Cells::new(&dirty, files.iter(), 1, ROWS_PER_FILE).collect();
         assert_eq!(tiny.len(), 116);
     }
 
@@ -189,7 +192,8 @@ mod tests {
         let files: Vec<_> = (0..200).map(|number| file(Some(number), 0, 9)).collect();
         let dirty = DateSet::range(0, 9);
         let total = 200 * 10 * 1_440;
-        let cells: Vec<_> = Cells::new(&dirty, files.iter(), total / 2 + 1).collect();
+        let cells: Vec<_> =
+            Cells::new(&dirty, files.iter(), total / 2 + 1, ROWS_PER_FILE).collect();
         let half = Cell {
             to_asset: Some(id(100)),
             ..Cell::days(0, 9)
@@ -200,7 +204,8 @@ mod tests {
         };
         assert_eq!(cells, [half, rest]);
         // No more ranges than files of a good size; then by date.
-        let cells: Vec<_> = Cells::new(&dirty, files.iter(), total / 16 + 1).collect();
+        let cells: Vec<_> =
+            Cells::new(&dirty, files.iter(), total / 16 + 1, ROWS_PER_FILE).collect();
         assert_eq!(cells.iter().filter(|cell| cell.first == 0).count(), 4);
         assert_eq!(cells.iter().map(Cell::dates).sum::<usize>(), 40);
     }
@@ -211,7 +216,7 @@ mod tests {
             .map(|number| file((number % 2 == 0).then_some(number), 0, 9))
             .collect();
         let dirty = DateSet::range(0, 9);
-        let cells = Cells::new(&dirty, files.iter(), 200 * 5 * 1_440 + 1);
+        let cells = Cells::new(&dirty, files.iter(), 200 * 5 * 1_440 + 1, 1);
         assert!(
             cells
                 .into_iter()

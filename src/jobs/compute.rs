@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use super::cells::Cells;
+use super::cells::{Cells, ROWS_PER_FILE};
 use super::plan::{KnownFile, Ledger, Plan};
 use super::report::{LeftOutOfFile, ReadingCounts, Report};
 use super::resample::{Attempt, JobError};
@@ -47,7 +47,9 @@ impl Attempt<'_> {
             .files
             .values()
             .filter(|file| file.quarantined.is_none());
-        let mut cells = Cells::new(&plan.dirty, usable, rows);
+        // Tests that make memory scarce have small files.
+        let rows_per_file = failpoint::memory().map_or(ROWS_PER_FILE, |_| 1);
+        let mut cells = Cells::new(&plan.dirty, usable, rows, rows_per_file);
         self.job
             .progress
             .expect(estimate(&plan.ledger, &plan.dirty));

@@ -24,10 +24,10 @@ pub const ROWS_PER_PART: usize = 2 << 20;
 const ROWS_PER_BATCH: usize = 16 << 10;
 const MINUTES_PER_HOUR: i32 = 60;
 
-/// Each asset's minutes, in order of asset and time, each minute once.
+/// Each asset's minutes, in order of asset, each minute once.
 #[derive(Debug, Default)]
 pub struct Assembled {
-    assets: Vec<(AssetId, Vec<MinuteRow>)>,
+    assets: Vec<(AssetId, Runs)>,
     readings: u64,
 }
 
@@ -102,26 +102,19 @@ impl Assembled {
             readings += decided.readings;
             assets.entry(asset).or_default().push(decided);
         }
-        let assets = assets.into_iter().map(|(asset, mut runs)| {
-            runs.retain(|run| !run.rows.is_empty());
-            if let [run] = runs.as_mut_slice()
-                && run.ordered
-            {
-                return (asset, std::mem::take(&mut run.rows));
-            }
-            let mut rows: Vec<MinuteRow> = runs.into_iter().flat_map(|run| run.rows).collect();
-            rows.sort_by_key(|row| row.minute);
-            (asset, rows)
-        });
+        let assets = assets
+            .into_iter()
+            .map(|(asset, runs)| (asset, Runs::new(runs)));
         Self {
-            assets: assets.filter(|(_, rows)| !rows.is_empty()).collect(),
+            assets: assets.filter(|(_, runs)| !runs.runs.is_empty()).collect(),
             readings,
         }
     }
 
     /// How many minute rows there are.
     pub fn minutes(&self) -> usize {
-        self.assets.iter().map(|(_, rows)| rows.len()).sum()
+        let runs = self.assets.iter().flat_map(|(_, runs)| &runs.runs);
+        runs.map(Vec::len).sum()
     }
 
     /// How many readings they were made of, each time once.
@@ -132,14 +125,22 @@ impl Assembled {
     /// The output files, by date and asset.
     pub fn parts(&self) -> Vec<Part> {
         let mut rows_by_day: BTreeMap<Day, Vec<(usize, usize)>> = BTreeMap::new();
-        for (index, (_, rows)) in self.assets.iter().enumerate() {
-            let mut rows = rows.as_slice();
+        let runs = self.assets.iter().enumerate();
+        for (index, run) in
+            runs.flat_map(|(index, (_, runs))| runs.runs.iter().map(move |run| (index, run)))
+        {
+            let mut rows = run.as_slice();
             while let Some(row) = rows.first() {
                 let day = day_of_minute(row.minute);
                 // A date has no more rows than minutes.
                 let reach = rows.len().min(MINUTES_PER_DAY as usize);
                 let len = rows[..reach].partition_point(|row| day_of_minute(row.minute) == day);
-                rows_by_day.entry(day).or_default().push((index, len));
+                let assets = rows_by_day.entry(day).or_default();
+                match assets.last_mut() {
+                    // Another run of the same asset: its rows of a date stay together.
+                    Some((last, rows)) if *last == index => *rows += len,
+                    _ => assets.push((index, len)),
+                }
                 rows = &rows[len..];
             }
         }
@@ -183,6 +184,82 @@ impl Assembled {
     }
 }
 
+/// One asset's minutes as they came, a run for each file. They are not copied into one: beside the runs
+/// themselves, that would take as much memory again.
+#[derive(Debug, Default)]
+struct Runs {
+    /// Each in order of time and not empty; in order of their first minute.
+    runs: Vec<Vec<MinuteRow>>,
+    /// Whether each ends before the next begins.
+    disjoint: bool,
+}
+
+impl Runs {
+    /// Runs that overlap are looked through for every date, if they are few.
+    const FEW: usize = 8;
+
+    fn new(runs: Vec<Minutes>) -> Self {
+        let ordered = runs.into_iter().filter(|run| !run.rows.is_empty());
+        let mut runs: Vec<Vec<MinuteRow>> = ordered
+            .map(|run| {
+                let mut rows = run.rows;
+                if !run.ordered {
+                    rows.sort_unstable_by_key(|row| row.minute);
+                }
+                rows
+            })
+            .collect();
+        runs.sort_unstable_by_key(|rows| rows[0].minute);
+        let disjoint = runs
+            .windows(2)
+            .all(|pair| pair[0][pair[0].len() - 1].minute < pair[1][0].minute);
+        if !disjoint && runs.len() > Self::FEW {
+            let mut rows = runs.concat();
+            rows.sort_unstable_by_key(|row| row.minute);
+            runs = vec![rows];
+        }
+        Self {
+            disjoint: disjoint || runs.len() == 1,
+            runs,
+        }
+    }
+
+    /// The rows of the day that begins with minute `start`, in order; put together in `scratch` if they are in
+    /// more than one run.
+    fn of_day<'a>(&'a self, start: i32, scratch: &'a mut Vec<MinuteRow>) -> &'a [MinuteRow] {
+        let end = start + MINUTES_PER_DAY;
+        let skipped = if self.disjoint {
+            self.runs
+                .partition_point(|rows| rows[rows.len() - 1].minute < start)
+        } else {
+            0
+        };
+        let mut found = self.runs[skipped..]
+            .iter()
+            .take_while(|rows| rows[0].minute < end)
+            .map(|rows| {
+                let from = rows.partition_point(|row| row.minute < start);
+                // A day has no more rows than minutes.
+                let reach = rows.len().min(from + MINUTES_PER_DAY as usize);
+                let to = from + rows[from..reach].partition_point(|row| row.minute < end);
+                &rows[from..to]
+            })
+            .filter(|rows| !rows.is_empty());
+        let first = found.next().unwrap_or_default();
+        let Some(second) = found.next() else {
+            return first;
+        };
+        scratch.clear();
+        scratch.extend_from_slice(first);
+        scratch.extend_from_slice(second);
+        found.for_each(|rows| scratch.extend_from_slice(rows));
+        if !self.disjoint {
+            scratch.sort_unstable_by_key(|row| row.minute);
+        }
+        scratch
+    }
+}
+
 const fn hour_of(minute: i32) -> i32 {
     minute.div_euclid(MINUTES_PER_HOUR)
 }
@@ -211,14 +288,11 @@ impl Batches {
                 .min(ROWS_PER_BATCH + MINUTES_PER_DAY as usize),
         );
         let start = self.part.day * MINUTES_PER_DAY;
+        let mut scratch = Vec::new();
         while self.next < self.part.to && columns.times.len() < ROWS_PER_BATCH {
-            let (asset, rows) = &all.assets[self.next];
-            let from = rows.partition_point(|row| row.minute < start);
-            let reach = rows.len().min(from + MINUTES_PER_DAY as usize);
-            let to = from
-                + rows[from..reach].partition_point(|row| row.minute < start + MINUTES_PER_DAY);
+            let (asset, runs) = &all.assets[self.next];
             self.next += 1;
-            let rows = &rows[from..to];
+            let rows = runs.of_day(start, &mut scratch);
             if rows.is_empty() {
                 continue;
             }

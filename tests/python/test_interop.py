@@ -154,7 +154,9 @@ def test_the_layout_makes_small_reads_small(lake: Lake) -> None:
                 assert order == [("asset_id", False), ("timestamp", False)], f"{name}: {order}"
                 for column in range(group.num_columns):
                     chunk = group.column(column)
-                    assert chunk.compression == "ZSTD", f"{name}.{chunk.path_in_schema} is {chunk.compression}"
+                    # Doubles may be noise, which stays as it is; everything else is compressed.
+                    allowed = ("ZSTD", "UNCOMPRESSED") if chunk.physical_type == "DOUBLE" else ("ZSTD",)
+                    assert chunk.compression in allowed, f"{name}.{chunk.path_in_schema} is {chunk.compression}"
                     assert chunk.has_offset_index, f"{name}.{chunk.path_in_schema} has no offset index"
                     if chunk.path_in_schema in ("asset_id", "timestamp"):  # what readers filter by
                         assert chunk.is_stats_set, f"{name}.{chunk.path_in_schema} has no statistics"
