@@ -266,11 +266,13 @@ def warm_files(raw: Path) -> None:
 def warm_memory(mib: int = 4_096) -> None:
     """Everyone finds free memory that the machine has already touched. A virtual machine hands free pages back to
     its host after some seconds, and the first touch of such a page costs ten times what it costs later; without
-    this, whoever runs first after a pause pays for it."""
+    this, whoever runs first after a pause pays for it. The handing back begins two seconds after pages are freed, and
+    goes through all that are free: wait for it, then touch memory, then run at once."""
     # In a process of its own: a child's peak memory counts its parent's up to the moment it was started.
     script = f"""
 import mmap
 memory = mmap.mmap(-1, {mib} << 20)
+memory.madvise(mmap.MADV_HUGEPAGE)
 for offset in range(0, {mib} << 20, 1 << 20):
     memory[offset : offset + (1 << 20)] = bytes([1]) * (1 << 20)
 """
@@ -333,9 +335,11 @@ class Bench:
         taken: dict[str, list[dict]] = {name: [] for name in self.options.contestants}
         for turn in range(self.options.repeat):
             for name in self.options.contestants:
-                os.sync()  # nobody's disk is busy with what the one before wrote
+                shutil.rmtree(self.work, ignore_errors=True)
+                os.sync()  # nobody's disk is busy with what the one before wrote, or with its removal
                 warm_files(self.raw)
                 if not self.options.cold_memory:
+                    time.sleep(6)  # until the machine has handed back what was freed so far; see warm_memory
                     warm_memory()
                 result = self.run(name)
                 taken[name].append(result)

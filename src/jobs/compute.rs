@@ -40,7 +40,7 @@ impl Attempt<'_> {
         gathered: &mut Gathered,
         damaged: &mut BTreeMap<(String, String), String>,
     ) -> Result<bool, JobError> {
-        let budget = failpoint::memory().unwrap_or(self.job.settings.resample.memory / 100 * 55);
+        let budget = failpoint::memory().unwrap_or(self.job.settings.resample.memory / 2);
         let rows = (budget as usize / size_of::<MinuteRow>() * 9 / 10).max(1);
         let usable = plan
             .ledger
