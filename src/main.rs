@@ -9,12 +9,13 @@ use plantlake::cli::{self, Exit, Parsed};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Keeps freed pages for the next batch instead of giving them back after a moment: on a virtual machine,
-/// a page that went back to the host is faulted in at a tenth of the speed of memory.
+/// Keeps freed pages for a second, for the next batch, instead of giving them back after a moment: on a
+/// virtual machine, a page that went back to the host is faulted in at a tenth of the speed of memory. Not for
+/// ever: over many cells, pages that are too scattered to be used again would add up to a third of the memory.
 #[expect(unsafe_code, reason = "a C function that sets an integer")]
 fn keep_freed_pages() {
     // SAFETY: any option may be set to any value, at any time.
-    unsafe { libmimalloc_sys::mi_option_set(MI_OPTION_PURGE_DELAY, -1) }
+    unsafe { libmimalloc_sys::mi_option_set(MI_OPTION_PURGE_DELAY, 1_000) }
 }
 
 /// `mi_option_purge_delay` in `mi_option_t` of mimalloc 3; the crate does not name it.
