@@ -239,6 +239,7 @@ impl Attempt<'_> {
                     if let Some(known) = plan.ledger.files.get_mut(&file.path) {
                         *known = KnownFile {
                             etag: file.etag.clone(),
+                            modified: file.modified,
                             size: file.size,
                             quarantined: Some(reason),
                             ..KnownFile::default()

@@ -25,6 +25,10 @@ pub struct Ledger {
 pub struct KnownFile {
     /// The version of the file.
     pub etag: String,
+    /// When it was last modified, nanoseconds since the epoch. A store that names versions by their contents gives
+    /// the same one to a file that is put again, which then is the younger of two with the same reading.
+    #[serde(default)]
+    pub modified: i64,
     /// Bytes.
     pub size: u64,
     /// Rows.
@@ -51,6 +55,11 @@ pub struct KnownFile {
 }
 
 impl KnownFile {
+    fn is_version(&self, file: &RawFile) -> bool {
+        (self.etag.as_str(), self.modified, self.size)
+            == (file.etag.as_str(), file.modified, file.size)
+    }
+
     /// At most so many minute rows on these dates, if the file's dates are all alike.
     pub fn minutes_on(&self, dates: &DateSet) -> f64 {
         self.minutes as f64 * self.dates.intersection(dates).len() as f64
@@ -81,7 +90,7 @@ pub fn compare(ledger: &Ledger, listed: &[RawFile], full: bool) -> Changes {
         if known.is_none() {
             changes.new += 1;
         }
-        if full || known.is_none_or(|known| known.etag != file.etag || known.size != file.size) {
+        if full || known.is_none_or(|known| !known.is_version(file)) {
             changes.fresh.push(file.clone());
         }
     }
@@ -237,6 +246,19 @@ mod tests {
             .map(|(path, etag, first, last)| ((*path).to_owned(), file(etag, *first, *last)))
             .collect();
         plan(before, &changes, surveyed, scope)
+    }
+
+    #[test]
+    fn a_file_put_again_as_it_was_is_a_changed_file() {
+        let ledger = run(&Ledger::default(), &[("a", "1", 5, 6)], &scope()).ledger;
+        let mut file = listed("a", "1");
+        assert_eq!(
+            compare(&ledger, std::slice::from_ref(&file), false).fresh,
+            []
+        );
+        file.modified = 1;
+        let changes = compare(&ledger, std::slice::from_ref(&file), false);
+        assert_eq!((changes.fresh, changes.new), (vec![file], 0));
     }
 
     #[test]

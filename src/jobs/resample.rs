@@ -338,6 +338,7 @@ impl Attempt<'_> {
                 async move {
                     let mut known = KnownFile {
                         etag: file.etag.clone(),
+                        modified: file.modified,
                         size: file.size,
                         ..KnownFile::default()
                     };
