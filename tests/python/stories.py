@@ -216,6 +216,10 @@ class Life:
             self._check_untouched(files_before, finished)
         if whole:
             self.touched = set()
+        elif step.full:
+            # What lies outside the window of a full run stays due, whether a file of it changes or not.
+            for path in self.files:
+                self._touch_days(path)
         return finished
 
     def _check(self, finished: Finished) -> None:
