@@ -2,17 +2,22 @@
 //!
 //! Lines are `KEY=VALUE`, also with `export ` before and a comment after; values may be quoted, `'as they are'`
 //! or `"with \n, \t, \" and \\"`. Nothing is expanded. The file may belong to other programs too: what does not
-//! begin with `PLANTLAKE_` is not looked at, not even for mistakes.
+//! begin with `PLANTLAKE_`, and is none of the original system's variables, is not looked at, not even for mistakes.
 
 use std::io::ErrorKind;
 
 use super::error::{ConfigError, Origin};
+use super::original::{self, Parts};
 use super::raw::RawSettings;
 use super::table::ENVIRONMENT_PREFIX;
 use super::{Inputs, environment};
 
 /// Reads `.env` if it is there.
-pub(super) fn read(inputs: &Inputs, raw: &mut RawSettings) -> Result<(), ConfigError> {
+pub(super) fn read(
+    inputs: &Inputs,
+    raw: &mut RawSettings,
+    parts: &mut Parts,
+) -> Result<(), ConfigError> {
     let path = inputs.folder.join(".env");
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
@@ -31,6 +36,7 @@ pub(super) fn read(inputs: &Inputs, raw: &mut RawSettings) -> Result<(), ConfigE
         };
         match parse_line(line) {
             Ok(None) => {}
+            Ok(Some((name, value))) if original::is_known(name) => parts.put(name, value, origin),
             Ok(Some((name, value))) => environment::put(name, value, origin, raw)?,
             Err(message) => {
                 return Err(ConfigError::Syntax {
@@ -40,7 +46,7 @@ pub(super) fn read(inputs: &Inputs, raw: &mut RawSettings) -> Result<(), ConfigE
             }
         }
     }
-    Ok(())
+    parts.settle(raw, |origin| matches!(origin, Origin::DotEnv { .. }))
 }
 
 /// The variable on `line`, if it has one of ours.
@@ -50,7 +56,8 @@ fn parse_line(line: &str) -> Result<Option<(&str, String)>, &'static str> {
         Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
         _ => line,
     };
-    if !line.starts_with(ENVIRONMENT_PREFIX) {
+    let name = line.split('=').next().unwrap_or_default().trim_end();
+    if !line.starts_with(ENVIRONMENT_PREFIX) && !original::is_known(name) {
         return Ok(None);
     }
     if line.contains(char::REPLACEMENT_CHARACTER) {
@@ -142,7 +149,7 @@ mod tests {
         for line in [
             "",
             "# PLANTLAKE_LAKE=a",
-            "DB_HOST='open",
+            "PG_HOST='open",
             "exportPLANTLAKE_LAKE=a",
             "==",
         ] {
@@ -158,6 +165,7 @@ mod tests {
             "PLANTLAKE_LAKE=\"a\\",
             "PLANTLAKE_LAKE='a' b",
             "PLANTLAKE_LAKE=\u{fffd}",
+            "DB_HOST='open",
         ] {
             check(line, Err(()));
         }

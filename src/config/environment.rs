@@ -2,6 +2,7 @@
 
 use super::Inputs;
 use super::error::{ConfigError, Origin};
+use super::original::{self, Parts};
 use super::raw::{self, RawSettings, known};
 use super::table::{ENVIRONMENT_PREFIX, SETTINGS, environment_name};
 
@@ -11,12 +12,16 @@ const FAILPOINTS: &str = "PLANTLAKE_FAILPOINT";
 const STORAGE: &str = "PLANTLAKE_STORAGE_";
 
 /// Reads the process's variables.
-pub(super) fn read(inputs: &Inputs, raw: &mut RawSettings) -> Result<(), ConfigError> {
+pub(super) fn read(
+    inputs: &Inputs,
+    raw: &mut RawSettings,
+    parts: &mut Parts,
+) -> Result<(), ConfigError> {
     let mut variables: Vec<_> = inputs
         .environment
         .iter()
         .map(|(name, value)| (name.to_string_lossy(), value))
-        .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
+        .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX) || original::is_known(name))
         .collect();
     // The environment has no order: with one, the same mistake gives the same message.
     variables.sort();
@@ -26,9 +31,13 @@ pub(super) fn read(inputs: &Inputs, raw: &mut RawSettings) -> Result<(), ConfigE
             let message = "the value is not Unicode text".to_owned();
             return Err(ConfigError::Syntax { origin, message });
         };
-        put(&name, value.to_owned(), origin, raw)?;
+        if original::is_known(&name) {
+            parts.put(&name, value.to_owned(), origin);
+        } else {
+            put(&name, value.to_owned(), origin, raw)?;
+        }
     }
-    Ok(())
+    parts.settle(raw, |origin| matches!(origin, Origin::Environment(_)))
 }
 
 /// Takes over the variable `name`, which begins with the prefix.

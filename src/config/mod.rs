@@ -1,14 +1,16 @@
 //! Settings: gathered raw from every source, then validated once into the [`Settings`] that all else trusts.
 //!
 //! The sources, each stronger than the one before: the defaults, `plantlake.toml`, `.env`, the environment's
-//! `PLANTLAKE_*`, flags. The table [`SETTINGS`] declares every setting once, and reading, checking, `plantlake config`
+//! `PLANTLAKE_*` (and the original system's variables), flags. The table [`SETTINGS`] declares every setting once, and reading, checking, `plantlake config`
 //! and `docs/settings.md` all follow from it: a setting that is not documented cannot be read.
 
+mod database_url;
 mod docs;
 mod dotenv;
 mod environment;
 mod error;
 mod file;
+mod original;
 mod raw;
 mod report;
 mod settings;
@@ -19,13 +21,14 @@ mod value;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use database_url::{DatabaseKind, DatabaseUrl};
 pub use docs::markdown;
 pub use error::{ConfigError, Origin, WrongValue};
 pub use report::InForce;
-pub use settings::{LogSettings, ResampleSettings, Settings};
+pub use settings::{AuthSettings, LogSettings, ResampleSettings, Settings};
 pub use storage::StorageSettings;
 pub use table::{About, DefaultValue, SETTINGS, Type};
-pub use value::{LogFormat, TimeBound};
+pub use value::{LONGEST_TOKEN, LogFormat, TimeBound};
 
 use raw::RawSettings;
 
@@ -96,8 +99,9 @@ pub struct Loaded {
 pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
     let mut raw = RawSettings::default();
     file::read(inputs, &mut raw)?;
-    dotenv::read(inputs, &mut raw)?;
-    environment::read(inputs, &mut raw)?;
+    let mut parts = original::Parts::default();
+    dotenv::read(inputs, &mut raw, &mut parts)?;
+    environment::read(inputs, &mut raw, &mut parts)?;
     for given in &inputs.overrides {
         raw.put(given.key, given.value.clone(), Origin::Flag(given.flag))?;
     }

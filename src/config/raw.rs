@@ -112,6 +112,11 @@ impl RawSettings {
         Ok(())
     }
 
+    /// Where the value of `key` came from, if anything set it.
+    pub(super) fn origin(&self, key: &str) -> Option<&Origin> {
+        self.values.get(key).map(|value| &value.origin)
+    }
+
     /// The value in force, by default if by nothing else.
     pub(super) fn in_force(&self, about: &About) -> RawValue {
         self.values

@@ -46,12 +46,34 @@ pub(super) fn shown(text: &str, secret: bool) -> String {
     let hide = || {
         let (scheme, rest) = text.split_once("://")?;
         let authority = rest.split(['/', '?', '#']).next()?;
-        let (user, host) = authority.rsplit_once('@')?;
-        let (user, _) = user.split_once(':')?;
-        let path = rest.get(authority.len()..)?;
-        Some(format!("{scheme}://{user}:{MASK}@{host}{path}"))
+        let after = rest.get(authority.len()..)?;
+        let authority = match authority.rsplit_once('@') {
+            Some((user, host)) => match user.split_once(':') {
+                Some((user, _)) => format!("{user}:{MASK}@{host}"),
+                None => authority.to_owned(),
+            },
+            None => authority.to_owned(),
+        };
+        Some(format!("{scheme}://{authority}{}", without_secrets(after)))
     };
     hide().unwrap_or_else(|| text.to_owned())
+}
+
+/// A URL's path and query, with the values of parameters such as `password` masked.
+fn without_secrets(after: &str) -> String {
+    let Some((path, query)) = after.split_once('?') else {
+        return after.to_owned();
+    };
+    let shown: Vec<String> = query
+        .split('&')
+        .map(|parameter| match parameter.split_once('=') {
+            Some((name, _)) if storage::is_secret(&name.to_lowercase()) => {
+                format!("{name}={MASK}")
+            }
+            _ => parameter.to_owned(),
+        })
+        .collect();
+    format!("{path}?{}", shown.join("&"))
 }
 
 #[cfg(test)]
@@ -66,6 +88,10 @@ mod tests {
             "http://me:******@host:1/p?q#f"
         );
         assert_eq!(shown("http://me@host", false), "http://me@host");
+        assert_eq!(
+            shown("postgres://me@host/db?a=1&Password=x&b", false),
+            "postgres://me@host/db?a=1&Password=******&b"
+        );
         assert_eq!(shown("", true), MASK);
     }
 }

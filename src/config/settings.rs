@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
+use super::database_url::DatabaseUrl;
 use super::error::{ConfigError, WrongValue};
 use super::raw::RawSettings;
 use super::storage::StorageSettings;
@@ -23,6 +24,12 @@ pub struct Settings {
     pub state: PathBuf,
     /// The catalog's folder.
     pub catalog: PathBuf,
+    /// The database of organisations, users and keys.
+    pub organisation_url: DatabaseUrl,
+    /// The database that recent averages are mirrored to.
+    pub mirror_url: Option<DatabaseUrl>,
+    /// How people and programs prove who they are.
+    pub auth: AuthSettings,
     /// The folder of job specs.
     pub jobs: PathBuf,
     /// How resampling works.
@@ -31,6 +38,19 @@ pub struct Settings {
     pub storage: StorageSettings,
     /// What is logged and how.
     pub log: LogSettings,
+}
+
+/// How people and programs prove who they are.
+#[derive(Debug, Clone)]
+pub struct AuthSettings {
+    /// The folder of the keys that tokens are signed with.
+    pub keys_dir: PathBuf,
+    /// How long a token is good for.
+    pub token_lifetime: TimeDelta,
+    /// Who issues tokens.
+    pub issuer: String,
+    /// Whom tokens are for.
+    pub audience: String,
 }
 
 /// How resampling works.
@@ -72,6 +92,14 @@ impl Settings {
             raw: raw.get(&table::RAW)?,
             state: raw.get(&table::STATE)?,
             catalog: raw.get(&table::CATALOG)?,
+            organisation_url: raw.get(&table::ORGANISATION_URL)?,
+            mirror_url: raw.get(&table::MIRROR_URL)?,
+            auth: AuthSettings {
+                keys_dir: raw.get(&table::KEYS_DIR)?,
+                token_lifetime: raw.get(&table::AUTH_TOKEN_LIFETIME)?,
+                issuer: raw.get(&table::AUTH_ISSUER)?,
+                audience: raw.get(&table::AUTH_AUDIENCE)?,
+            },
             jobs: raw.get(&table::JOBS)?,
             resample: ResampleSettings {
                 memory: raw.get(&table::RESAMPLE_MEMORY)?,

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use chrono::TimeDelta;
 use chrono_tz::Tz;
 
+use super::database_url::DatabaseUrl;
 use super::raw::RawSettings;
 use super::value::{self, LogFormat, TimeBound};
 
@@ -89,6 +91,8 @@ macro_rules! settings {
 }
 
 const PLACE: &str = "a folder, or a URL such as file:///srv/lake or s3://bucket/lake";
+const DATABASE: &str =
+    "a URL such as sqlite:/srv/organisation.db or postgres://user@host/organisation";
 const TIME_BOUND: &str = "a date (2024-12-31), a time with its zone (2024-12-31T08:00:00Z), \
                           or a distance from now in days or hours (+1d, -12h)";
 
@@ -111,6 +115,47 @@ settings! {
         key: "catalog", types: &[Type::Text], expected: "a folder on this machine",
         default: DefaultValue::Fixed("catalog"), example: "\"plant/catalog\"", flag: Some("--catalog"),
         doc: "The catalog of the plant: `assets.json`, `id2assets.json`, `graph.json` and `views/`.",
+    }
+    ORGANISATION_URL: DatabaseUrl, DatabaseUrl::parse_organisation {
+        key: "organisation_url", types: &[Type::Text], expected: DATABASE,
+        default: DefaultValue::Derived {
+            words: "`sqlite:<state>/organisation.db`",
+            rule: value::default_organisation_url,
+        },
+        example: "\"postgres://plantlake@db.example/organisation?sslmode=verify-full\"", flag: None,
+        doc: "The database of organisations, users, keys and the audit trail. To a Postgres that is not on \
+              this machine the connection is encrypted, unless the URL says `sslmode=disable`. The variables \
+              `auth_host`, `auth_port`, `auth_db`, `auth_user` and `auth_password` are another spelling of it.",
+    }
+    MIRROR_URL: Option<DatabaseUrl>, DatabaseUrl::parse_mirror {
+        key: "mirror_url", types: &[Type::Text], expected: "a URL such as postgres://user@host/chemical",
+        default: DefaultValue::Derived { words: "none", rule: value::none },
+        example: "\"postgres://plantlake@db.example/chemical\"", flag: None,
+        doc: "The Postgres database that recent averages are mirrored to. The variables `DB_HOST`, `DB_PORT`, \
+              `DB_NAME`, `DB_USER` and `DB_PASSWORD` are another spelling of it.",
+    }
+    KEYS_DIR: PathBuf, value::folder {
+        key: "keys_dir", types: &[Type::Text], expected: "a folder on this machine",
+        default: DefaultValue::Derived { words: "`<state>/keys`", rule: value::default_keys_dir },
+        example: "\"/etc/plantlake/keys\"", flag: None,
+        doc: "The keys that access tokens are signed with; readable by their owner only. Several servers that \
+              stand for each other share one folder.",
+    }
+    AUTH_TOKEN_LIFETIME: TimeDelta, value::token_lifetime {
+        key: "auth.token_lifetime", types: &[Type::Text],
+        expected: "a duration from 1min to 30d, such as 15min, 12h or 7d",
+        default: DefaultValue::Fixed("12h"), example: "\"15min\"", flag: None,
+        doc: "How long an access token is good for after sign-in. A revoked one ends within seconds.",
+    }
+    AUTH_ISSUER: String, value::name {
+        key: "auth.issuer", types: &[Type::Text], expected: "a name or a URL",
+        default: DefaultValue::Fixed("plantlake"), example: "\"https://plantlake.example\"", flag: None,
+        doc: "Who issues access tokens (their `iss`): a token of another issuer is refused.",
+    }
+    AUTH_AUDIENCE: String, value::name {
+        key: "auth.audience", types: &[Type::Text], expected: "a name or a URL",
+        default: DefaultValue::Fixed("plantlake"), example: "\"plantlake-production\"", flag: None,
+        doc: "Whom access tokens are for (their `aud`): a token for another audience is refused.",
     }
     JOBS: PathBuf, value::folder {
         key: "jobs", types: &[Type::Text], expected: "a folder on this machine",

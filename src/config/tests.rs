@@ -339,3 +339,60 @@ fn a_file_that_is_named_must_be_there() {
     };
     assert!(matches!(load(&inputs), Err(ConfigError::Unreadable { .. })));
 }
+
+#[test]
+fn the_original_variables_spell_the_two_urls() {
+    let url = |case: &Case| {
+        let settings = case.settings();
+        let mirror = settings
+            .mirror_url
+            .map(|url| url.with_password().to_owned());
+        (settings.organisation_url.with_password().to_owned(), mirror)
+    };
+    let sqlite = "sqlite:lake/.state/organisation.db".to_owned();
+    assert_eq!(url(&Case::default()), (sqlite.clone(), None));
+    let dotenv = Case {
+        dotenv: "DB_HOST=localhost\nDB_PORT=5433\nDB_NAME=plant\nDB_USER=me\nDB_PASSWORD='p@ss:w/d'\nauth_db=no host\n",
+        ..Case::default()
+    };
+    let mirror = Some("postgres://me:p%40ss%3Aw%2Fd@localhost:5433/plant".to_owned());
+    assert_eq!(url(&dotenv), (sqlite.clone(), mirror));
+    let mixed = Case {
+        toml: "organisation_url = \"sqlite:a.db\"",
+        dotenv: "auth_host=10.0.0.7\nPLANTLAKE_MIRROR_URL=postgres://own/name\nDB_HOST=other",
+        environment: &[("auth_password", "x")],
+        ..Case::default()
+    };
+    let own = Some("postgres://own/name".to_owned());
+    let expected = "postgres://postgres:x@10.0.0.7/organisation".to_owned();
+    assert_eq!(url(&mixed), (expected, own));
+    let shown = mixed.load().unwrap().in_force;
+    let shown = shown
+        .iter()
+        .find(|shown| shown.key == "organisation_url")
+        .unwrap();
+    assert_eq!(
+        shown.value,
+        "postgres://postgres:******@10.0.0.7/organisation"
+    );
+    assert_eq!(shown.origin.to_string(), "environment auth_password");
+    let socket = Case {
+        environment: &[("auth_host", "/run/postgresql"), ("auth_user", "me")],
+        ..Case::default()
+    };
+    let expected = "postgres://me@localhost/organisation?host=%2Frun%2Fpostgresql";
+    assert_eq!(url(&socket).0, expected);
+    let wrong = Case {
+        dotenv: "auth_host=a\n\nauth_port=x\n",
+        ..Case::default()
+    };
+    wrong.fails(&[".env:3", "`auth_port` is not a port"]);
+}
+
+#[test]
+fn the_settings_do_not_show_passwords_when_they_are_debugged() {
+    let case = toml(
+        "organisation_url = \"postgres://me:hush@host/db\"\nmirror_url = \"postgres://me:hush@host/db\"",
+    );
+    assert!(!format!("{:?}", case.load().unwrap()).contains("hush"));
+}

@@ -1,6 +1,6 @@
 //! The types of settings: how each is read from text, and the defaults that follow from other settings.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
@@ -14,6 +14,8 @@ use crate::model::{MICROS_PER_DAY, day_from_date};
 /// The least memory that resampling can work in.
 const LEAST_MEMORY: u64 = 64 << 20;
 const MOST_THREADS: usize = 1024;
+/// No token is good for longer.
+pub const LONGEST_TOKEN: TimeDelta = TimeDelta::days(30);
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +181,32 @@ fn distance(text: &str) -> Option<i64> {
         .checked_mul(sign)
 }
 
+/// Reads `15min`, `12h` or `7d`.
+pub(super) fn token_lifetime(text: &str) -> Result<TimeDelta, String> {
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: i64 = number
+        .parse()
+        .map_err(|_| "does not begin with a whole number".to_owned())?;
+    let lifetime = match unit.trim() {
+        "min" => TimeDelta::try_minutes(number),
+        "h" => TimeDelta::try_hours(number),
+        "d" => TimeDelta::try_days(number),
+        _ => return Err("has no unit of min, h or d".to_owned()),
+    };
+    lifetime
+        .filter(|&lifetime| (TimeDelta::minutes(1)..=LONGEST_TOKEN).contains(&lifetime))
+        .ok_or_else(|| "is out of range".to_owned())
+}
+
+pub(super) fn name(text: &str) -> Result<String, String> {
+    not_empty(text)?;
+    Ok(text.trim().to_owned())
+}
+
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     not_empty(text)?;
     EnvFilter::builder()
@@ -216,6 +244,23 @@ fn local_lake(settings: &RawSettings) -> Option<PathBuf> {
         .filter(|url| url.scheme() == "file")?
         .to_file_path()
         .ok()
+}
+
+pub(super) fn default_organisation_url(settings: &RawSettings) -> String {
+    let state = settings.in_force(&table::STATE.about).text;
+    format!(
+        "sqlite:{}",
+        Path::new(&state).join("organisation.db").display()
+    )
+}
+
+pub(super) fn default_keys_dir(settings: &RawSettings) -> String {
+    let state = settings.in_force(&table::STATE.about).text;
+    Path::new(&state).join("keys").display().to_string()
+}
+
+pub(super) fn none(_: &RawSettings) -> String {
+    String::new()
 }
 
 pub(super) fn default_state(settings: &RawSettings) -> String {
@@ -310,6 +355,15 @@ mod tests {
     fn a_zone_that_is_not_known_names_the_nearest() {
         assert_eq!(timezone("Europe/Berlin"), Ok(Tz::Europe__Berlin));
         assert!(timezone("Europe/Berln").is_err_and(|problem| problem.contains("Europe/Berlin")));
+    }
+
+    #[test]
+    fn lifetimes_of_tokens_have_a_unit_and_bounds() {
+        assert_eq!(token_lifetime("15min"), Ok(TimeDelta::minutes(15)));
+        assert_eq!(token_lifetime("30 d"), Ok(LONGEST_TOKEN));
+        for bad in ["", "12", "0min", "31d", "1.5h", "-1h", "99999999999999999d"] {
+            assert!(token_lifetime(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -55,6 +55,7 @@ TWO_DAYS = FileSpec(seed=2, rows=60, days=3, pace="sparse", assets=(0, 1))
         "window_leaves_the_rest_due": [
             Put(0, TWO_DAYS), Run(window=(1, 1)), Put(1, FileSpec(seed=3, days=3, pace="sparse")), Run(window=(0, 0)),
         ],
+        "full_run_within_a_window": [Put(0, TWO_DAYS), Run(), Run(window=(None, 0), full=True), Run()],
         "window_and_a_removal": [Put(0, TWO_DAYS), Run(), Remove(0), Run(window=(1, None)), Run(window=(None, 0))],
         "change_between_windows": [
             Put(0, TWO_DAYS), Run(window=(0, 0)), Put(0, FileSpec(seed=4, day=1, days=2)), Run(window=(2, 2)),
