@@ -13,6 +13,7 @@
 //! | 5 | `flight` |
 //! | 6 | the program's `main` over `cli` over `app` |
 
+pub mod auth;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
@@ -23,3 +24,4 @@ pub mod lake;
 pub mod model;
 pub mod resample;
 pub mod simulate;
+pub mod store;

@@ -48,6 +48,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tonic*", &["flight"]),
     ("arrow_flight", &["flight"]),
     ("sqlx*", &["store", "mirror"]),
+    ("argon2", &["auth"]),
+    ("jsonwebtoken", &["auth"]),
+    ("rpassword", &["cli"]),
     ("candle*", &["search"]),
     ("toml*", &["config", "jobs"]),
 ];

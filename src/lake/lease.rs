@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::Store;
 use crate::clock;
+use crate::model::this_host;
 
 /// A remote lease that was not renewed for this long may be taken over.
 const EXPIRES_AFTER: TimeDelta = TimeDelta::seconds(60);
@@ -40,17 +41,11 @@ pub struct Holder {
 impl Holder {
     /// This process, running `command`.
     pub fn of_process(command: &str) -> Self {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
-            .ok()
-            .map(|name| name.trim().to_owned());
-        let host = host
-            .or_else(|| std::env::var("HOSTNAME").ok())
-            .filter(|name| !name.is_empty());
         let now = clock::now();
         Self {
             command: command.to_owned(),
             pid: std::process::id(),
-            host: host.unwrap_or_else(|| "this machine".to_owned()),
+            host: this_host(),
             since: now,
             renewed_at: now,
         }

@@ -2,10 +2,16 @@
 
 mod asset_id;
 mod dates;
+mod grant;
+mod host;
+mod identity;
 mod resolution;
 mod window;
 
 pub use asset_id::{AssetId, MalformedAssetId};
 pub use dates::{DateSet, Day, MICROS_PER_DAY, day_from_date, day_of, day_to_date};
+pub use grant::{Grant, MalformedGrant};
+pub use host::this_host;
+pub use identity::{Email, MalformedEmail, OrganisationId, Role, SessionId, UserId};
 pub use resolution::Resolution;
 pub use window::Window;

@@ -1,0 +1,204 @@
+//! Which assets an organisation may see: rules that hold for assets added later, too.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::AssetId;
+
+/// One rule. An organisation may see what any of its rules allows; without rules, nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Grant {
+    /// Every asset, and every reading, even of assets that the catalog does not know.
+    All,
+    /// The assets at a place and inside it: `Works / Unit 100` holds for `Works / Unit 100 / R-101`, and not
+    /// for `Works / Unit 1000`. With a star at its end it is any text that begins so.
+    Location(String),
+    /// The assets of a type, such as `temperature sensor`.
+    Type(String),
+    /// One asset.
+    Asset(AssetId),
+}
+
+/// The text is no rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} {value:?} is not a rule for assets: {problem}")]
+pub struct MalformedGrant {
+    kind: String,
+    value: String,
+    problem: &'static str,
+}
+
+impl Grant {
+    /// The kinds by name, as the database and the command line have them.
+    pub const KINDS: [&str; 4] = ["all", "location", "type", "asset"];
+
+    /// What kind of rule it is.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Location(_) => "location",
+            Self::Type(_) => "type",
+            Self::Asset(_) => "asset",
+        }
+    }
+
+    /// What it allows; empty for all.
+    pub fn value(&self) -> String {
+        match self {
+            Self::All => String::new(),
+            Self::Location(text) | Self::Type(text) => text.clone(),
+            Self::Asset(id) => id.to_string(),
+        }
+    }
+
+    /// The rule of this kind and value.
+    pub fn of(kind: &str, value: &str) -> Result<Self, MalformedGrant> {
+        let wrong = |problem| MalformedGrant {
+            kind: kind.to_owned(),
+            value: value.to_owned(),
+            problem,
+        };
+        let text = value.trim();
+        match kind {
+            "all" if text.is_empty() => Ok(Self::All),
+            "all" => Err(wrong("it takes no value")),
+            "location" if text.trim_matches(['/', ' ', '*']).is_empty() => {
+                Err(wrong("it names no place; to grant everything, say so"))
+            }
+            "location" => Ok(Self::Location(text.to_owned())),
+            "type" if text.is_empty() => Err(wrong("it names no type")),
+            "type" => Ok(Self::Type(text.to_owned())),
+            "asset" => AssetId::parse(text)
+                .map(Self::Asset)
+                .map_err(|_| wrong("it is not a UUID")),
+            _ => Err(wrong(
+                "there is no such kind; there are all, location, type, asset",
+            )),
+        }
+    }
+
+    /// The parts of a location such as `Works / Unit 100 / R-101`, from the site down.
+    pub fn places(location: &str) -> impl Iterator<Item = &str> {
+        location
+            .split('/')
+            .map(str::trim)
+            .filter(|place| !place.is_empty())
+    }
+
+    /// Whether an asset with this id, type and location may be seen.
+    pub fn allows(&self, id: AssetId, kind: &str, location: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Location(prefix) => is_inside(location, prefix),
+            Self::Type(wanted) => wanted == kind,
+            Self::Asset(wanted) => *wanted == id,
+        }
+    }
+}
+
+/// Whether `location` is the place `prefix` or inside it.
+fn is_inside(location: &str, prefix: &str) -> bool {
+    if let Some(start) = prefix.strip_suffix('*') {
+        return location.starts_with(start);
+    }
+    let mut places = Grant::places(location);
+    Grant::places(prefix).all(|wanted| places.next() == Some(wanted))
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all assets"),
+            Self::Location(text) => write!(f, "location {text}"),
+            Self::Type(text) => write!(f, "type {text}"),
+            Self::Asset(id) => write!(f, "asset {id}"),
+        }
+    }
+}
+
+impl Serialize for Grant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Printed {
+            kind: &'static str,
+            value: String,
+        }
+        let (kind, value) = (self.kind(), self.value());
+        Printed { kind, value }.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: AssetId = AssetId::from_bytes([1; 16]);
+
+    fn location(prefix: &str, location: &str) -> bool {
+        Grant::of("location", prefix)
+            .unwrap()
+            .allows(ID, "pump", location)
+    }
+
+    #[test]
+    fn a_location_is_granted_with_what_is_inside_it() {
+        let place = "Works / Unit 100 / R-101";
+        for prefix in [
+            "Works",
+            "Works/",
+            "/Works",
+            "Works / Unit 100",
+            "Works/Unit 100 /",
+            place,
+            "Works / Unit 1*",
+            "W*",
+        ] {
+            assert!(location(prefix, place), "{prefix}");
+        }
+        for prefix in [
+            "Work",
+            "Unit 100",
+            "Works / Unit 1",
+            "works",
+            "Works / Unit 100 / R-101 / x",
+            "Works / Unit 2*",
+        ] {
+            assert!(!location(prefix, place), "{prefix}");
+        }
+        assert!(!location("Works", ""));
+    }
+
+    #[test]
+    fn other_rules_are_exact() {
+        let allows = |grant: Grant| grant.allows(ID, "pump", "Works");
+        assert!(allows(Grant::All));
+        assert!(allows(Grant::Type("pump".to_owned())));
+        assert!(!allows(Grant::Type("Pump".to_owned())));
+        assert!(allows(Grant::Asset(ID)));
+        assert!(!allows(Grant::Asset(AssetId::from_bytes([2; 16]))));
+    }
+
+    #[test]
+    fn rules_are_read_back_and_bad_ones_refused() {
+        for grant in [
+            Grant::All,
+            Grant::Location("Works / Unit 1*".to_owned()),
+            Grant::Type("pump".to_owned()),
+            Grant::Asset(ID),
+        ] {
+            assert_eq!(Grant::of(grant.kind(), &grant.value()), Ok(grant));
+        }
+        for (kind, value) in [
+            ("all", "x"),
+            ("location", ""),
+            ("location", " / "),
+            ("location", "*"),
+            ("type", " "),
+            ("asset", "x"),
+            ("other", ""),
+        ] {
+            assert!(Grant::of(kind, value).is_err(), "{kind} {value}");
+        }
+    }
+}

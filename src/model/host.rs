@@ -1,0 +1,10 @@
+//! The name of this machine, for messages and records.
+
+/// What this machine calls itself; `this machine`, if it does not say.
+pub fn this_host() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    host.map(|name| name.trim().to_owned())
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "this machine".to_owned())
+}

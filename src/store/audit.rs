@@ -1,0 +1,80 @@
+//! The audit trail: who changed what, and when. The database itself refuses to change or delete an entry.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+
+use super::database::{Executor, Row, values};
+use super::{Actor, OrganisationStore, StoreError};
+use crate::model::OrganisationId;
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AuditEntry {
+    /// Its number; later ones are greater.
+    pub id: i64,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who.
+    pub actor: String,
+    /// What, such as `user.create`.
+    pub action: String,
+    /// In which organisation.
+    pub organisation_id: Option<OrganisationId>,
+    /// Its name.
+    pub organisation: Option<String>,
+    /// To whom or what.
+    pub subject: String,
+    /// The particulars.
+    pub details: serde_json::Value,
+}
+
+/// Which entries are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// Of this organisation only.
+    pub organisation: Option<OrganisationId>,
+    /// At most so many, the last ones.
+    pub last: i64,
+}
+
+impl AuditEntry {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        let details: String = row.get("details")?;
+        Ok(Self {
+            id: row.get("id")?,
+            at: row.time("at")?,
+            actor: row.get("actor")?,
+            action: row.get("action")?,
+            organisation_id: row.optional_id("organization_id")?.map(OrganisationId),
+            organisation: row.get("organization")?,
+            subject: row.get("subject")?,
+            details: serde_json::from_str(&details)
+                .map_err(|error| StoreError::damaged("details", &error))?,
+        })
+    }
+}
+
+impl OrganisationStore {
+    /// The last changes, the latest first.
+    pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError> {
+        let values = values![filter.organisation, filter.last];
+        let rows = (&self.database)
+            .rows(include_str!("sql/audit.sql"), values)
+            .await?;
+        rows.iter().map(AuditEntry::read).collect()
+    }
+
+    /// Notes an administrative change that is not in this database, such as a new signing key.
+    pub async fn note(
+        &self,
+        actor: &Actor,
+        action: &'static str,
+        subject: &str,
+    ) -> Result<(), StoreError> {
+        self.change(actor)
+            .await?
+            .commit(action, None, subject, json!({}))
+            .await
+    }
+}

@@ -1,0 +1,331 @@
+//! The two databases behind one face: statements, values and rows that mean the same to SQLite and Postgres.
+//!
+//! Each statement is one text for both, with parameters `$1`, `$2`, …. SQLite has no types for ids and times: there
+//! they are text, ids in lower case, times in UTC with six decimals, which orders as time does.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgSslMode};
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Decode, Postgres, Row as _, Sqlite, Transaction, Type};
+use uuid::Uuid;
+
+use super::error::StoreError;
+use crate::config::{DatabaseKind, DatabaseUrl};
+
+/// How long a statement waits for the database, or for another process that writes.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Connections that one process holds at most.
+const CONNECTIONS: u32 = 8;
+
+/// A pool of connections.
+#[derive(Debug, Clone)]
+pub(super) enum Database {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// A parameter of a statement; `None` is null.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Text(Option<String>),
+    Integer(i64),
+    Boolean(bool),
+    Id(Option<Uuid>),
+    Time(Option<DateTime<Utc>>),
+    Bytes(Vec<u8>),
+}
+
+/// A row of an answer.
+pub(super) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+/// A transaction; dropped without a commit, it never was.
+pub(super) enum Change {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// Anything that statements can be run on.
+pub(super) trait Executor {
+    /// All rows of the answer.
+    async fn rows(&mut self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>, StoreError>;
+    /// How many rows were changed.
+    async fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64, StoreError>;
+
+    /// The first row of the answer, if there is one.
+    async fn row(
+        &mut self,
+        sql: &'static str,
+        values: &[Value],
+    ) -> Result<Option<Row>, StoreError> {
+        Ok(self.rows(sql, values).await?.into_iter().next())
+    }
+}
+
+impl Database {
+    /// Connects; a SQLite file is made if it is not there, for its owner only.
+    pub async fn connect(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        let connected = match url.kind() {
+            DatabaseKind::Sqlite(path) => {
+                super::sqlite_file::prepare(path)?;
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .create_if_missing(true)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    // A change that was reported survives a power cut.
+                    .synchronous(SqliteSynchronous::Full)
+                    .foreign_keys(true)
+                    .busy_timeout(PATIENCE);
+                let pool = SqlitePoolOptions::new()
+                    .max_connections(CONNECTIONS)
+                    .acquire_timeout(PATIENCE)
+                    .connect_with(options);
+                pool.await.map(Self::Sqlite)
+            }
+            DatabaseKind::Postgres => {
+                let mut options = PgConnectOptions::from_str(url.with_password())
+                    .map_err(|source| StoreError::unreachable(url, source))?
+                    .application_name("plantlake");
+                let says_mode = url.with_password().contains("sslmode=")
+                    || url.with_password().contains("ssl-mode=");
+                if !says_mode && !is_on_this_machine(&options) {
+                    options = options.ssl_mode(PgSslMode::Require);
+                }
+                let pool = PgPoolOptions::new()
+                    .max_connections(CONNECTIONS)
+                    .acquire_timeout(PATIENCE)
+                    .connect_with(options);
+                pool.await.map(Self::Postgres)
+            }
+        };
+        connected.map_err(|source| StoreError::unreachable(url, source))
+    }
+
+    /// Begins a transaction.
+    pub async fn begin(&self) -> Result<Change, StoreError> {
+        Ok(match self {
+            Self::Sqlite(pool) => Change::Sqlite(pool.begin().await?),
+            Self::Postgres(pool) => Change::Postgres(pool.begin().await?),
+        })
+    }
+}
+
+fn is_on_this_machine(options: &PgConnectOptions) -> bool {
+    let host = options.get_host();
+    options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+impl Change {
+    /// Makes all of it so.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(transaction) => transaction.commit().await?,
+            Self::Postgres(transaction) => transaction.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+type SqliteQuery = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
+type PostgresQuery = sqlx::query::Query<'static, Postgres, PgArguments>;
+
+fn sqlite(sql: &'static str, values: &[Value]) -> SqliteQuery {
+    values
+        .iter()
+        .cloned()
+        .fold(sqlx::query(sql), |query, value| match value {
+            Value::Text(text) => query.bind(text),
+            Value::Integer(number) => query.bind(number),
+            Value::Boolean(boolean) => query.bind(boolean),
+            Value::Id(id) => query.bind(id.map(|id| id.to_string())),
+            Value::Time(time) => query.bind(time.map(time_text)),
+            Value::Bytes(bytes) => query.bind(bytes),
+        })
+}
+
+fn postgres(sql: &'static str, values: &[Value]) -> PostgresQuery {
+    values
+        .iter()
+        .cloned()
+        .fold(sqlx::query(sql), |query, value| match value {
+            Value::Text(text) => query.bind(text),
+            Value::Integer(number) => query.bind(number),
+            Value::Boolean(boolean) => query.bind(boolean),
+            Value::Id(id) => query.bind(id),
+            // Microseconds are what Postgres keeps.
+            Value::Time(time) => query.bind(time.map(|time| time.trunc_subsecs(6))),
+            Value::Bytes(bytes) => query.bind(bytes),
+        })
+}
+
+fn time_text(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+impl Executor for &Database {
+    async fn rows(&mut self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
+        Ok(match self {
+            Database::Sqlite(pool) => {
+                let rows = sqlite(sql, values).fetch_all(pool).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
+            }
+            Database::Postgres(pool) => {
+                let rows = postgres(sql, values).fetch_all(pool).await?;
+                rows.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    async fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64, StoreError> {
+        Ok(match self {
+            Database::Sqlite(pool) => sqlite(sql, values).execute(pool).await?.rows_affected(),
+            Database::Postgres(pool) => postgres(sql, values).execute(pool).await?.rows_affected(),
+        })
+    }
+}
+
+impl Executor for Change {
+    async fn rows(&mut self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(change) => {
+                let rows = sqlite(sql, values).fetch_all(&mut **change).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
+            }
+            Self::Postgres(change) => {
+                let rows = postgres(sql, values).fetch_all(&mut **change).await?;
+                rows.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    async fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64, StoreError> {
+        Ok(match self {
+            Self::Sqlite(change) => sqlite(sql, values)
+                .execute(&mut **change)
+                .await?
+                .rows_affected(),
+            Self::Postgres(change) => postgres(sql, values)
+                .execute(&mut **change)
+                .await?
+                .rows_affected(),
+        })
+    }
+}
+
+/// A type that both databases know.
+pub(super) trait Column:
+    Type<Sqlite> + Type<Postgres> + for<'r> Decode<'r, Sqlite> + for<'r> Decode<'r, Postgres>
+{
+}
+
+impl<T> Column for T where
+    T: Type<Sqlite> + Type<Postgres> + for<'r> Decode<'r, Sqlite> + for<'r> Decode<'r, Postgres>
+{
+}
+
+impl Row {
+    /// The value of a column.
+    pub fn get<T: Column>(&self, column: &str) -> Result<T, StoreError> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+            Self::Postgres(row) => row.try_get(column)?,
+        })
+    }
+
+    /// The id in a column.
+    pub fn id(&self, column: &str) -> Result<Uuid, StoreError> {
+        match self {
+            Self::Sqlite(row) => Uuid::try_parse(row.try_get(column)?)
+                .map_err(|error| StoreError::damaged(column, &error)),
+            Self::Postgres(row) => Ok(row.try_get(column)?),
+        }
+    }
+
+    /// The id in a column that may be null.
+    pub fn optional_id(&self, column: &str) -> Result<Option<Uuid>, StoreError> {
+        match self {
+            Self::Sqlite(row) => row
+                .try_get::<Option<&str>, _>(column)?
+                .map(Uuid::try_parse)
+                .transpose()
+                .map_err(|error| StoreError::damaged(column, &error)),
+            Self::Postgres(row) => Ok(row.try_get(column)?),
+        }
+    }
+
+    /// The time in a column.
+    pub fn time(&self, column: &str) -> Result<DateTime<Utc>, StoreError> {
+        self.optional_time(column)?
+            .ok_or_else(|| StoreError::damaged(column, &"no time"))
+    }
+
+    /// The time in a column that may be null.
+    pub fn optional_time(&self, column: &str) -> Result<Option<DateTime<Utc>>, StoreError> {
+        match self {
+            Self::Sqlite(row) => row
+                .try_get::<Option<&str>, _>(column)?
+                .map(|text| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()))
+                .transpose()
+                .map_err(|error| StoreError::damaged(column, &error)),
+            Self::Postgres(row) => Ok(row.try_get(column)?),
+        }
+    }
+}
+
+macro_rules! value_from {
+    ($($from:ty => |$given:ident| $value:expr;)*) => {$(
+        impl From<$from> for Value {
+            fn from($given: $from) -> Self {
+                $value
+            }
+        }
+    )*};
+}
+
+/// Postgres has no text with a null character in it; SQLite does, and must not differ.
+fn without_null(text: String) -> String {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text
+    }
+}
+
+value_from! {
+    &str => |text| Self::Text(Some(without_null(text.to_owned())));
+    String => |text| Self::Text(Some(without_null(text)));
+    &String => |text| Self::Text(Some(without_null(text.clone())));
+    Option<String> => |text| Self::Text(text.map(without_null));
+    i64 => |number| Self::Integer(number);
+    bool => |boolean| Self::Boolean(boolean);
+    Uuid => |id| Self::Id(Some(id));
+    Option<Uuid> => |id| Self::Id(id);
+    DateTime<Utc> => |time| Self::Time(Some(time));
+    Option<DateTime<Utc>> => |time| Self::Time(time);
+    &[u8] => |bytes| Self::Bytes(bytes.to_vec());
+    crate::model::OrganisationId => |id| Self::Id(Some(id.0));
+    Option<crate::model::OrganisationId> => |id| Self::Id(id.map(|id| id.0));
+    crate::model::UserId => |id| Self::Id(Some(id.0));
+    Option<crate::model::UserId> => |id| Self::Id(id.map(|id| id.0));
+    crate::model::SessionId => |id| Self::Id(Some(id.0));
+}
+
+/// The parameters of a statement, in order.
+macro_rules! values {
+    ($($value:expr),* $(,)?) => { &[$($crate::store::database::Value::from($value)),*] };
+}
+pub(super) use values;

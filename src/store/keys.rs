@@ -1,0 +1,172 @@
+//! API keys: what programs prove themselves with. Only the hash of a key's secret is here.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+
+use super::database::{Executor, Row, values};
+use super::{Actor, OrganisationStore, StoreError, users};
+use crate::model::{OrganisationId, UserId};
+
+/// A key to be made.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// The public part.
+    pub id: String,
+    /// Whose it is.
+    pub user: UserId,
+    /// What it is for.
+    pub name: String,
+    /// The hash of the secret part.
+    pub secret_hash: [u8; 32],
+    /// Whether readings may be sent with it; takes the user's permission, too.
+    pub may_ingest: bool,
+    /// When it ends by itself.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// A key, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ApiKey {
+    /// The public part.
+    pub id: String,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The user's address.
+    pub user: String,
+    /// The user's organisation.
+    pub organisation_id: OrganisationId,
+    /// Its name.
+    pub organisation: String,
+    /// What it is for.
+    pub name: String,
+    /// Whether readings may be sent with it.
+    pub may_ingest: bool,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it ends by itself.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// When it was ended.
+    pub revoked_at: Option<DateTime<Utc>>,
+    /// The hash of the secret part.
+    #[serde(skip)]
+    pub secret_hash: Vec<u8>,
+}
+
+impl ApiKey {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.get("id")?,
+            user_id: UserId(row.id("user_id")?),
+            user: row.get("email")?,
+            organisation_id: OrganisationId(row.id("organization_id")?),
+            organisation: row.get("organization")?,
+            name: row.get("name")?,
+            may_ingest: row.get("may_ingest")?,
+            created_at: row.time("created_at")?,
+            expires_at: row.optional_time("expires_at")?,
+            last_used_at: row.optional_time("last_used_at")?,
+            revoked_at: row.optional_time("revoked_at")?,
+            secret_hash: row.get("secret_hash")?,
+        })
+    }
+}
+
+impl OrganisationStore {
+    /// The keys of an organisation's users, or of one user, or all; revoked ones too.
+    pub async fn keys(
+        &self,
+        organisation: Option<OrganisationId>,
+        user: Option<UserId>,
+    ) -> Result<Vec<ApiKey>, StoreError> {
+        let values = values![organisation, user];
+        let rows = (&self.database)
+            .rows(include_str!("sql/keys.sql"), values)
+            .await?;
+        rows.iter().map(ApiKey::read).collect()
+    }
+
+    /// The key with this public part.
+    pub async fn key(&self, id: &str) -> Result<Option<ApiKey>, StoreError> {
+        let row = (&self.database)
+            .row(include_str!("sql/key.sql"), values![id])
+            .await?;
+        row.as_ref().map(ApiKey::read).transpose()
+    }
+
+    /// Makes a key.
+    pub async fn create_key(&self, actor: &Actor, new: NewKey) -> Result<ApiKey, StoreError> {
+        let mut change = self.change(actor).await?;
+        let user = users::find(&mut change.change, &new.user.to_string()).await?;
+        if new.may_ingest && !user.may_ingest {
+            return Err(StoreError::Refused(format!(
+                "{} may not send readings, so a key of that user cannot either; \
+                 `plantlake user change {} --ingest on` permits it",
+                user.email, user.email
+            )));
+        }
+        if new.expires_at.is_some_and(|end| end <= change.at) {
+            return Err(StoreError::Refused(
+                "the key would have expired already".to_owned(),
+            ));
+        }
+        let values = values![
+            &new.id,
+            new.user,
+            new.name.trim(),
+            new.secret_hash.as_slice(),
+            new.may_ingest,
+            change.at,
+            new.expires_at,
+        ];
+        change
+            .change
+            .execute(include_str!("sql/key_add.sql"), values)
+            .await?;
+        let details = json!({
+            "user": user.email, "name": new.name.trim(), "may_ingest": new.may_ingest, "expires_at": new.expires_at,
+        });
+        change
+            .commit("key.create", Some(user.organisation_id), &new.id, details)
+            .await?;
+        self.existing_key(&new.id).await
+    }
+
+    /// Ends a key. Returns whether it was good until now.
+    pub async fn revoke_key(&self, actor: &Actor, id: &str) -> Result<bool, StoreError> {
+        let key = self.existing_key(id).await?;
+        let mut change = self.change(actor).await?;
+        let values = values![id, change.at];
+        if change
+            .change
+            .execute(include_str!("sql/key_revoke.sql"), values)
+            .await?
+            == 0
+        {
+            return Ok(false);
+        }
+        let details = json!({"user": key.user, "name": key.name});
+        change
+            .commit("key.revoke", Some(key.organisation_id), id, details)
+            .await?;
+        Ok(true)
+    }
+
+    /// Notes that a key was used. No change of who may do what.
+    pub async fn note_key_use(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
+        (&self.database)
+            .execute(include_str!("sql/key_used.sql"), values![id, at])
+            .await?;
+        Ok(())
+    }
+
+    async fn existing_key(&self, id: &str) -> Result<ApiKey, StoreError> {
+        self.key(id).await?.ok_or_else(|| StoreError::NotFound {
+            what: "key",
+            name: id.to_owned(),
+            command: "key list",
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! The schema of the organisation database, brought up to date by whoever comes first.
+
+use std::borrow::Cow;
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+
+use super::database::Database;
+use super::error::StoreError;
+use super::sqlite_file::MigrationLock;
+use crate::config::{DatabaseKind, DatabaseUrl};
+
+/// A step of the schema. Once released it is never changed; a new one is added.
+struct Step {
+    version: i64,
+    name: &'static str,
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+macro_rules! step {
+    ($version:literal, $name:literal, $file:literal) => {
+        Step {
+            version: $version,
+            name: $name,
+            sqlite: include_str!(concat!("../../migrations/organisation/sqlite/", $file)),
+            postgres: include_str!(concat!("../../migrations/organisation/postgres/", $file)),
+        }
+    };
+}
+
+const STEPS: &[Step] = &[step!(1, "organisations", "0001_organisations.sql")];
+
+/// What a migration did.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Migrated {
+    /// The steps that were made now, such as `1 organisations`.
+    pub made: Vec<String>,
+    /// The version of the schema, after them.
+    pub version: i64,
+}
+
+/// Makes the steps that are missing. Several processes may do so at once: one makes them, the others wait.
+pub(super) async fn migrate(
+    database: &Database,
+    url: &DatabaseUrl,
+) -> Result<Migrated, StoreError> {
+    let migrator = |sql: fn(&Step) -> &'static str| {
+        let steps = STEPS.iter().map(|step| {
+            Migration::new(
+                step.version,
+                Cow::Borrowed(step.name),
+                MigrationType::Simple,
+                sql(step).into_sql_str(),
+                false,
+            )
+        });
+        Migrator::with_migrations(steps.collect())
+    };
+    let before = applied(database).await;
+    match (database, url.kind()) {
+        (Database::Sqlite(pool), DatabaseKind::Sqlite(path)) => {
+            // sqlx takes an advisory lock on Postgres, and none on SQLite.
+            let _lock = MigrationLock::take(path).await?;
+            migrator(|step| step.sqlite).run(pool).await
+        }
+        (Database::Postgres(pool), _) => migrator(|step| step.postgres).run(pool).await,
+        (Database::Sqlite(pool), _) => migrator(|step| step.sqlite).run(pool).await,
+    }
+    .map_err(|error| explain(error, url))?;
+    Ok(Migrated {
+        made: STEPS
+            .iter()
+            .filter(|step| before.is_none_or(|before| step.version > before))
+            .map(|step| format!("{} {}", step.version, step.name))
+            .collect(),
+        version: STEPS.last().map_or(0, |step| step.version),
+    })
+}
+
+/// The last step that was made, if any was.
+async fn applied(database: &Database) -> Option<i64> {
+    async fn last<C: Migrate>(connection: &mut C) -> Option<i64> {
+        let applied = connection.list_applied_migrations("_sqlx_migrations").await;
+        // Before the first step there is no table to list.
+        applied
+            .ok()?
+            .iter()
+            .map(|migration| migration.version)
+            .max()
+    }
+    match database {
+        Database::Sqlite(pool) => last(&mut *pool.acquire().await.ok()?).await,
+        Database::Postgres(pool) => last(&mut *pool.acquire().await.ok()?).await,
+    }
+}
+
+fn explain(error: MigrateError, url: &DatabaseUrl) -> StoreError {
+    let url = url.to_string();
+    match error {
+        MigrateError::VersionMissing(version) => StoreError::Newer { url, version },
+        source => StoreError::Migration {
+            url,
+            source: Box::new(source),
+        },
+    }
+}

@@ -1,0 +1,116 @@
+//! The organisation database: organisations, their users, keys and sessions, what each may see, and the audit trail.
+//!
+//! SQLite or Postgres, by URL; both behave the same (`database`). Secrets come in hashed: this module never sees one.
+//! Every change of who may do what is a transaction that first takes the one row of `access_revision`. So changes come
+//! one after another, limits hold however many processes there are, and servers see by one number that they have to
+//! look again.
+
+mod audit;
+mod database;
+mod error;
+mod grants;
+mod keys;
+mod migrate;
+mod organisations;
+mod sessions;
+mod sqlite_file;
+mod users;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+pub use audit::{AuditEntry, AuditFilter};
+pub use error::{Holders, StoreError};
+pub use keys::{ApiKey, NewKey};
+pub use migrate::Migrated;
+pub use organisations::{NewOrganisation, Organisation, Profile};
+pub use sessions::Session;
+pub use users::{Credential, NewUser, User, UserChange};
+
+use crate::clock;
+use crate::config::DatabaseUrl;
+use crate::model::OrganisationId;
+use database::{Change, Database, Executor, values};
+
+/// The organisation database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct OrganisationStore {
+    database: Database,
+}
+
+/// Who makes a change, as the audit trail has it: `operator ada on plant7`, `user ada@example.com`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor(pub String);
+
+impl OrganisationStore {
+    /// Connects, and brings the schema up to date.
+    pub async fn open(url: &DatabaseUrl) -> Result<(Self, Migrated), StoreError> {
+        let database = Database::connect(url).await?;
+        let migrated = migrate::migrate(&database, url).await?;
+        Ok((Self { database }, migrated))
+    }
+
+    /// A number that grows with each change of who may do what.
+    pub async fn revision(&self) -> Result<i64, StoreError> {
+        let row = (&self.database)
+            .row(include_str!("sql/revision.sql"), values![])
+            .await?;
+        row.ok_or_else(|| StoreError::damaged("revision", &"no row"))?
+            .get("revision")
+    }
+
+    /// Begins a change of who may do what: waits until no other is under way.
+    async fn change(&self, actor: &Actor) -> Result<AccessChange, StoreError> {
+        let mut change = self.database.begin().await?;
+        change
+            .execute(include_str!("sql/revise.sql"), values![])
+            .await?;
+        Ok(AccessChange {
+            change,
+            actor: actor.clone(),
+            at: clock::now(),
+        })
+    }
+}
+
+/// A change of who may do what, under way. Dropped without a commit, it never was.
+struct AccessChange {
+    change: Change,
+    actor: Actor,
+    at: DateTime<Utc>,
+}
+
+impl AccessChange {
+    /// Writes the change into the audit trail, and makes it so.
+    async fn commit(
+        mut self,
+        action: &'static str,
+        organisation: Option<OrganisationId>,
+        subject: &str,
+        details: serde_json::Value,
+    ) -> Result<(), StoreError> {
+        let values = values![
+            self.at,
+            &self.actor.0,
+            action,
+            organisation,
+            subject,
+            details.to_string()
+        ];
+        self.change
+            .execute(include_str!("sql/audit_add.sql"), values)
+            .await?;
+        self.change.commit().await
+    }
+}
+
+/// An id for something new; later ones are greater.
+fn new_id() -> Uuid {
+    let now = clock::now();
+    let timestamp = uuid::Timestamp::from_unix(
+        uuid::NoContext,
+        now.timestamp().unsigned_abs(),
+        now.timestamp_subsec_nanos(),
+    );
+    Uuid::new_v7(timestamp)
+}

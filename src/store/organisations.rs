@@ -1,0 +1,249 @@
+//! Organisations: who they are, how many users they may have, and whether they are active.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+
+use super::database::{Executor, Row, values};
+use super::{Actor, Holders, OrganisationStore, StoreError, new_id};
+use crate::model::OrganisationId;
+
+/// Whom to write to, and where to send invoices.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Profile {
+    /// A person or a department.
+    pub contact: String,
+    /// The postal address.
+    pub address: String,
+    /// Where invoices go.
+    pub billing_email: String,
+}
+
+/// An organisation to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewOrganisation {
+    /// Its name; no two differ in case alone.
+    pub name: String,
+    /// Whom to write to.
+    pub profile: Profile,
+    /// How many users it may have.
+    pub user_limit: i64,
+}
+
+/// An organisation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Organisation {
+    /// Its id.
+    pub id: OrganisationId,
+    /// Its name.
+    pub name: String,
+    /// Whom to write to.
+    #[serde(flatten)]
+    pub profile: Profile,
+    /// How many users it may have.
+    pub user_limit: i64,
+    /// How many it has, deactivated ones included.
+    pub users: i64,
+    /// Whether its users and keys have access.
+    pub active: bool,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl Organisation {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: OrganisationId(row.id("id")?),
+            name: row.get("name")?,
+            profile: Profile {
+                contact: row.get("contact")?,
+                address: row.get("address")?,
+                billing_email: row.get("billing_email")?,
+            },
+            user_limit: row.get("user_limit")?,
+            users: row.get("users")?,
+            active: row.get("active")?,
+            created_at: row.time("created_at")?,
+            updated_at: row.time("updated_at")?,
+        })
+    }
+}
+
+impl OrganisationStore {
+    /// All organisations, by name.
+    pub async fn organisations(&self) -> Result<Vec<Organisation>, StoreError> {
+        let rows = (&self.database)
+            .rows(include_str!("sql/organisations.sql"), values![])
+            .await?;
+        rows.iter().map(Organisation::read).collect()
+    }
+
+    /// The organisation of this name, in any case, or of this id.
+    pub async fn organisation(&self, name_or_id: &str) -> Result<Organisation, StoreError> {
+        find(&mut &self.database, name_or_id).await
+    }
+
+    /// Makes an organisation. It may see nothing until something is granted.
+    pub async fn create_organisation(
+        &self,
+        actor: &Actor,
+        new: NewOrganisation,
+    ) -> Result<Organisation, StoreError> {
+        let name = new.name.trim().to_owned();
+        if name.is_empty() || name.chars().any(char::is_control) {
+            return Err(StoreError::Refused(
+                "an organisation needs a name of printable characters".to_owned(),
+            ));
+        }
+        if name.parse::<OrganisationId>().is_ok() {
+            return Err(StoreError::Refused(format!(
+                "{name:?} looks like an id; organisations are named by words"
+            )));
+        }
+        check_limit(new.user_limit)?;
+        let id = OrganisationId(new_id());
+        let mut change = self.change(actor).await?;
+        let profile = &new.profile;
+        let values = values![
+            id,
+            &name,
+            name.to_lowercase(),
+            &profile.contact,
+            &profile.address,
+            &profile.billing_email,
+            new.user_limit,
+            change.at,
+        ];
+        let added = change
+            .change
+            .execute(include_str!("sql/organisation_add.sql"), values)
+            .await;
+        match added {
+            Err(error) if error.is_duplicate() => {
+                return Err(StoreError::Taken {
+                    what: "an organisation",
+                    name,
+                });
+            }
+            added => added?,
+        };
+        let details = json!({"user_limit": new.user_limit, "profile": new.profile});
+        change
+            .commit("org.create", Some(id), &name, details)
+            .await?;
+        self.organisation(&id.to_string()).await
+    }
+
+    /// Changes how many users it may have.
+    pub async fn set_user_limit(
+        &self,
+        actor: &Actor,
+        organisation: OrganisationId,
+        limit: i64,
+    ) -> Result<Organisation, StoreError> {
+        check_limit(limit)?;
+        let mut change = self.change(actor).await?;
+        let before = find(&mut change.change, &organisation.to_string()).await?;
+        if limit < before.users {
+            let holders = holders(&mut change.change, organisation).await?;
+            return Err(StoreError::LimitTooLow {
+                organisation: before.name,
+                limit,
+                taken: holders.0.len(),
+                holders,
+            });
+        }
+        let values = values![organisation, limit, change.at];
+        change
+            .change
+            .execute(include_str!("sql/organisation_set_limit.sql"), values)
+            .await?;
+        let details = json!({"from": before.user_limit, "to": limit});
+        change
+            .commit("org.set-limit", Some(organisation), &before.name, details)
+            .await?;
+        self.organisation(&organisation.to_string()).await
+    }
+
+    /// Gives all its users and keys access again, or takes it away. Returns whether that was a change.
+    pub async fn set_organisation_active(
+        &self,
+        actor: &Actor,
+        organisation: OrganisationId,
+        active: bool,
+    ) -> Result<bool, StoreError> {
+        let mut change = self.change(actor).await?;
+        let before = find(&mut change.change, &organisation.to_string()).await?;
+        if before.active == active {
+            return Ok(false);
+        }
+        let values = values![organisation, active, change.at];
+        change
+            .change
+            .execute(include_str!("sql/organisation_set_active.sql"), values)
+            .await?;
+        let action = if active {
+            "org.activate"
+        } else {
+            "org.deactivate"
+        };
+        change
+            .commit(action, Some(organisation), &before.name, json!({}))
+            .await?;
+        Ok(true)
+    }
+}
+
+fn check_limit(limit: i64) -> Result<(), StoreError> {
+    if limit < 0 {
+        return Err(StoreError::Refused(format!(
+            "a limit of {limit} users is less than none"
+        )));
+    }
+    Ok(())
+}
+
+/// The organisation of this name or id.
+pub(super) async fn find(
+    database: &mut impl Executor,
+    name_or_id: &str,
+) -> Result<Organisation, StoreError> {
+    let id = name_or_id.trim().parse::<OrganisationId>().ok();
+    let values = values![id, name_or_id.trim().to_lowercase()];
+    match database
+        .row(include_str!("sql/organisation.sql"), values)
+        .await?
+    {
+        Some(row) => Organisation::read(&row),
+        None => Err(StoreError::NotFound {
+            what: "organisation",
+            name: name_or_id.to_owned(),
+            command: "org list",
+        }),
+    }
+}
+
+/// Who has the places of an organisation.
+pub(super) async fn holders(
+    database: &mut impl Executor,
+    organisation: OrganisationId,
+) -> Result<Holders, StoreError> {
+    let rows = database
+        .rows(include_str!("sql/holders.sql"), values![organisation])
+        .await?;
+    let holder = |row: &Row| -> Result<String, StoreError> {
+        let email: String = row.get("email")?;
+        let active: bool = row.get("active")?;
+        Ok(if active {
+            email
+        } else {
+            format!("{email} (deactivated)")
+        })
+    };
+    rows.iter()
+        .map(holder)
+        .collect::<Result<_, _>>()
+        .map(Holders)
+}

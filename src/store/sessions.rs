@@ -1,0 +1,140 @@
+//! Sessions: sign-ins with a password, which access tokens belong to and end with.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+
+use super::database::{Executor, Row, values};
+use super::{Actor, OrganisationStore, StoreError, new_id, users};
+use crate::model::{SessionId, UserId};
+
+/// A session that may still be good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The user's address.
+    pub user: String,
+    /// When it began.
+    pub created_at: DateTime<Utc>,
+    /// When it ends by itself.
+    pub expires_at: DateTime<Utc>,
+    /// Where it was begun from.
+    pub client_address: String,
+    /// When it was ended.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+impl Session {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: SessionId(row.id("id")?),
+            user_id: UserId(row.id("user_id")?),
+            user: row.get("email")?,
+            created_at: row.time("created_at")?,
+            expires_at: row.time("expires_at")?,
+            client_address: row.get("client_address")?,
+            revoked_at: row.optional_time("revoked_at")?,
+        })
+    }
+}
+
+impl OrganisationStore {
+    /// Begins a session. Long expired ones are forgotten on the way.
+    pub async fn begin_session(
+        &self,
+        user: UserId,
+        created_at: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+        client_address: &str,
+    ) -> Result<SessionId, StoreError> {
+        let id = SessionId(new_id());
+        let mut change = self.database.begin().await?;
+        let values = values![id, user, created_at, expires_at, client_address];
+        change
+            .execute(include_str!("sql/session_add.sql"), values)
+            .await?;
+        change
+            .execute(
+                include_str!("sql/user_signed_in.sql"),
+                values![user, created_at],
+            )
+            .await?;
+        change
+            .execute(include_str!("sql/sessions_forget.sql"), values![created_at])
+            .await?;
+        change.commit().await?;
+        Ok(id)
+    }
+
+    /// The session, if it is known.
+    pub async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let row = (&self.database)
+            .row(include_str!("sql/session.sql"), values![id])
+            .await?;
+        row.as_ref().map(Session::read).transpose()
+    }
+
+    /// The sessions, of one user or of all, that are good at `now`.
+    pub async fn sessions(
+        &self,
+        user: Option<UserId>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Session>, StoreError> {
+        let rows = (&self.database)
+            .rows(include_str!("sql/sessions.sql"), values![user, now])
+            .await?;
+        rows.iter().map(Session::read).collect()
+    }
+
+    /// Ends a session. Returns whether it was good until now.
+    pub async fn revoke_session(&self, actor: &Actor, id: SessionId) -> Result<bool, StoreError> {
+        let Some(session) = self.session(id).await? else {
+            return Err(StoreError::NotFound {
+                what: "session",
+                name: id.to_string(),
+                command: "session list",
+            });
+        };
+        let mut change = self.change(actor).await?;
+        let values = values![id, change.at];
+        if change
+            .change
+            .execute(include_str!("sql/session_revoke.sql"), values)
+            .await?
+            == 0
+        {
+            return Ok(false);
+        }
+        let user = self.user_by_id(session.user_id).await?;
+        let organisation = user.map(|user| user.organisation_id);
+        let details = json!({"user": session.user});
+        change
+            .commit("session.revoke", organisation, &id.to_string(), details)
+            .await?;
+        Ok(true)
+    }
+
+    /// Ends all sessions of a user. Returns how many.
+    pub async fn revoke_sessions(&self, actor: &Actor, user: UserId) -> Result<u64, StoreError> {
+        let mut change = self.change(actor).await?;
+        let found = users::find(&mut change.change, &user.to_string()).await?;
+        let values = values![user, change.at];
+        let ended = change
+            .change
+            .execute(include_str!("sql/sessions_revoke.sql"), values)
+            .await?;
+        let details = json!({"sessions_ended": ended});
+        change
+            .commit(
+                "session.revoke-all",
+                Some(found.organisation_id),
+                &found.email,
+                details,
+            )
+            .await?;
+        Ok(ended)
+    }
+}

@@ -1,0 +1,1 @@
+UPDATE organizations SET active = $2, updated_at = $3 WHERE id = $1

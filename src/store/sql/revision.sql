@@ -1,0 +1,1 @@
+SELECT revision FROM access_revision WHERE only_row = 1

@@ -1,0 +1,66 @@
+//! The file of a SQLite database: made for its owner only, and locked while it is migrated.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::StoreError;
+
+/// Makes the folder and the file if they are not there. The file holds password hashes: only its owner may read it,
+/// and SQLite gives its companions (`-wal`, `-shm`) the same permissions.
+pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
+    let make = || -> io::Result<()> {
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            std::fs::create_dir_all(folder)?;
+        }
+        for_owner_only(OpenOptions::new().append(true).create(true)).open(path)?;
+        Ok(())
+    };
+    make().map_err(|source| StoreError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(unix)]
+fn for_owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.mode(0o600)
+}
+
+#[cfg(not(unix))]
+fn for_owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
+/// Held by the one process that migrates; free at once when its holder ends or dies.
+pub(super) struct MigrationLock {
+    /// Closing it frees the lock.
+    _file: File,
+}
+
+impl MigrationLock {
+    /// Waits until no other process migrates the database at `path`.
+    pub async fn take(path: &Path) -> Result<Self, StoreError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".migration-lock");
+        let path = PathBuf::from(name);
+        let shown = path.clone();
+        let lock = move || -> io::Result<Self> {
+            let mut options = OpenOptions::new();
+            let file = for_owner_only(options.append(true).create(true)).open(&path)?;
+            file.lock()?;
+            Ok(Self { _file: file })
+        };
+        let joined = tokio::task::spawn_blocking(lock).await;
+        joined
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(|source| StoreError::File {
+                path: shown,
+                source,
+            })
+    }
+}

@@ -1,0 +1,362 @@
+//! Users: who belongs to an organisation, in which role, within its limit.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+
+use super::database::{Executor, Row, values};
+use super::{Actor, OrganisationStore, StoreError, new_id, organisations};
+use crate::model::{Email, OrganisationId, Role, UserId};
+
+/// A user to be made.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    /// The organisation.
+    pub organisation: OrganisationId,
+    /// The address; no other user has it, in any case.
+    pub email: Email,
+    /// The person's or program's name.
+    pub name: String,
+    /// What the user may do.
+    pub role: Role,
+    /// The hash of the password, in the PHC string format; none for those who have keys only.
+    pub password_hash: Option<String>,
+    /// Whether the user may send readings.
+    pub may_ingest: bool,
+}
+
+/// A user who was not removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct User {
+    /// The user's id.
+    pub id: UserId,
+    /// The organisation's id.
+    pub organisation_id: OrganisationId,
+    /// The organisation's name.
+    pub organisation: String,
+    /// The address, as it was given.
+    pub email: String,
+    /// The person's or program's name.
+    pub name: String,
+    /// What the user may do.
+    pub role: Role,
+    /// Whether the user may send readings.
+    pub may_ingest: bool,
+    /// Whether the user has access; a deactivated one keeps the place.
+    pub active: bool,
+    /// Whether the organisation is active, too.
+    pub organisation_active: bool,
+    /// When the user was made.
+    pub created_at: DateTime<Utc>,
+    /// The last sign-in with a password.
+    pub last_sign_in_at: Option<DateTime<Utc>>,
+}
+
+/// What a sign-in is checked against. `Debug` does not show the hash.
+#[derive(Clone)]
+pub struct Credential {
+    /// The user.
+    pub user: User,
+    /// The hash of the password, if the user has one.
+    pub password_hash: Option<String>,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is to be changed about a user; what is not given stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserChange {
+    /// The role.
+    pub role: Option<Role>,
+    /// Whether the user may send readings.
+    pub may_ingest: Option<bool>,
+    /// The name.
+    pub name: Option<String>,
+}
+
+impl User {
+    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
+        let role: String = row.get("role")?;
+        Ok(Self {
+            id: UserId(row.id("id")?),
+            organisation_id: OrganisationId(row.id("organization_id")?),
+            organisation: row.get("organization")?,
+            email: row.get("email")?,
+            name: row.get("name")?,
+            role: Role::of(&role).ok_or_else(|| StoreError::damaged("role", &role))?,
+            may_ingest: row.get("may_ingest")?,
+            active: row.get("active")?,
+            organisation_active: row.get("organization_active")?,
+            created_at: row.time("created_at")?,
+            last_sign_in_at: row.optional_time("last_sign_in_at")?,
+        })
+    }
+}
+
+impl OrganisationStore {
+    /// The users of an organisation, or of all, by organisation and address.
+    pub async fn users(
+        &self,
+        organisation: Option<OrganisationId>,
+    ) -> Result<Vec<User>, StoreError> {
+        let rows = (&self.database)
+            .rows(include_str!("sql/users.sql"), values![organisation])
+            .await?;
+        rows.iter().map(User::read).collect()
+    }
+
+    /// The user with this address, in any case, or with this id.
+    pub async fn user(&self, email_or_id: &str) -> Result<User, StoreError> {
+        find(&mut &self.database, email_or_id).await
+    }
+
+    /// The user with this id, if not removed.
+    pub async fn user_by_id(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        let values = values![Some(id), String::new()];
+        let row = (&self.database)
+            .row(include_str!("sql/user.sql"), values)
+            .await?;
+        row.as_ref().map(User::read).transpose()
+    }
+
+    /// What a sign-in with this address is checked against.
+    pub async fn credential(&self, email: &str) -> Result<Option<Credential>, StoreError> {
+        let values = values![None::<UserId>, email.trim().to_lowercase()];
+        match (&self.database)
+            .row(include_str!("sql/user.sql"), values)
+            .await?
+        {
+            Some(row) => Ok(Some(Credential {
+                user: User::read(&row)?,
+                password_hash: row.get("password_hash")?,
+            })),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes a user, if there is a place.
+    pub async fn create_user(&self, actor: &Actor, new: NewUser) -> Result<User, StoreError> {
+        let mut change = self.change(actor).await?;
+        let organisation =
+            organisations::find(&mut change.change, &new.organisation.to_string()).await?;
+        if organisation.users >= organisation.user_limit {
+            return Err(StoreError::LimitReached {
+                limit: organisation.user_limit,
+                holders: organisations::holders(&mut change.change, organisation.id).await?,
+                organisation: organisation.name,
+            });
+        }
+        let id = UserId(new_id());
+        let values = values![
+            id,
+            organisation.id,
+            new.email.as_str(),
+            new.email.key(),
+            new.name.trim(),
+            new.role.name(),
+            new.password_hash,
+            new.may_ingest,
+            change.at,
+        ];
+        match change
+            .change
+            .execute(include_str!("sql/user_add.sql"), values)
+            .await
+        {
+            Err(error) if error.is_duplicate() => {
+                return Err(StoreError::Taken {
+                    what: "a user",
+                    name: new.email.as_str().to_owned(),
+                });
+            }
+            added => added?,
+        };
+        let details = json!({"id": id, "name": new.name.trim(), "role": new.role, "may_ingest": new.may_ingest});
+        change
+            .commit(
+                "user.create",
+                Some(organisation.id),
+                new.email.as_str(),
+                details,
+            )
+            .await?;
+        self.user(&id.to_string()).await
+    }
+
+    /// Sets the password, and ends the sessions that began with the old one.
+    pub async fn set_password(
+        &self,
+        actor: &Actor,
+        user: UserId,
+        password_hash: String,
+    ) -> Result<(), StoreError> {
+        let mut change = self.change(actor).await?;
+        let found = find(&mut change.change, &user.to_string()).await?;
+        if !found.role.has_password() {
+            return Err(StoreError::Refused(format!(
+                "{} is a service: it has keys only, and no password",
+                found.email
+            )));
+        }
+        let values = values![user, password_hash, change.at];
+        change
+            .change
+            .execute(include_str!("sql/user_set_password.sql"), values)
+            .await?;
+        let values = values![user, change.at];
+        let ended = change
+            .change
+            .execute(include_str!("sql/sessions_revoke.sql"), values)
+            .await?;
+        let details = json!({"sessions_ended": ended});
+        change
+            .commit(
+                "user.passwd",
+                Some(found.organisation_id),
+                &found.email,
+                details,
+            )
+            .await
+    }
+
+    /// Stores the hash of the same password again, made with today's parameters.
+    pub async fn rehash_password(
+        &self,
+        user: UserId,
+        old_hash: &str,
+        new_hash: String,
+    ) -> Result<(), StoreError> {
+        let values = values![user, old_hash, new_hash];
+        (&self.database)
+            .execute(include_str!("sql/user_rehash.sql"), values)
+            .await?;
+        Ok(())
+    }
+
+    /// Changes a user's role, name or permission. Returns the user as changed.
+    pub async fn change_user(
+        &self,
+        actor: &Actor,
+        user: UserId,
+        wanted: &UserChange,
+    ) -> Result<User, StoreError> {
+        let mut change = self.change(actor).await?;
+        let before = find(&mut change.change, &user.to_string()).await?;
+        let role = wanted.role.unwrap_or(before.role);
+        if role.has_password() != before.role.has_password() {
+            return Err(StoreError::Refused(format!(
+                "{} cannot be changed from {} to {role}: a service has no password, others have one; \
+                 make another user",
+                before.email, before.role
+            )));
+        }
+        let name = wanted.name.as_deref().unwrap_or(&before.name);
+        let may_ingest = wanted.may_ingest.unwrap_or(before.may_ingest);
+        let values = values![user, name, role.name(), may_ingest, change.at];
+        change
+            .change
+            .execute(include_str!("sql/user_change.sql"), values)
+            .await?;
+        let shown = |name: &str, role: Role, may_ingest: bool| json!({"name": name, "role": role, "may_ingest": may_ingest});
+        let details = json!({
+            "from": shown(&before.name, before.role, before.may_ingest),
+            "to": shown(name, role, may_ingest),
+        });
+        change
+            .commit(
+                "user.change",
+                Some(before.organisation_id),
+                &before.email,
+                details,
+            )
+            .await?;
+        self.user(&user.to_string()).await
+    }
+
+    /// Gives a user access again, or takes it away with all sessions. Returns whether that was a change.
+    pub async fn set_user_active(
+        &self,
+        actor: &Actor,
+        user: UserId,
+        active: bool,
+    ) -> Result<bool, StoreError> {
+        let mut change = self.change(actor).await?;
+        let before = find(&mut change.change, &user.to_string()).await?;
+        if before.active == active {
+            return Ok(false);
+        }
+        let values = values![user, active, change.at];
+        change
+            .change
+            .execute(include_str!("sql/user_set_active.sql"), values)
+            .await?;
+        if !active {
+            let values = values![user, change.at];
+            change
+                .change
+                .execute(include_str!("sql/sessions_revoke.sql"), values)
+                .await?;
+        }
+        let action = if active {
+            "user.activate"
+        } else {
+            "user.deactivate"
+        };
+        change
+            .commit(
+                action,
+                Some(before.organisation_id),
+                &before.email,
+                json!({}),
+            )
+            .await?;
+        Ok(true)
+    }
+
+    /// Removes a user with all sessions and keys: the place and the address are free again. What the user did stays
+    /// in the ledger and in the audit trail.
+    pub async fn remove_user(&self, actor: &Actor, user: UserId) -> Result<(), StoreError> {
+        let mut change = self.change(actor).await?;
+        let before = find(&mut change.change, &user.to_string()).await?;
+        let values = values![user, change.at];
+        for sql in [
+            include_str!("sql/user_remove.sql"),
+            include_str!("sql/sessions_revoke.sql"),
+            include_str!("sql/keys_revoke.sql"),
+        ] {
+            change.change.execute(sql, values).await?;
+        }
+        let details = json!({"id": user});
+        change
+            .commit(
+                "user.remove",
+                Some(before.organisation_id),
+                &before.email,
+                details,
+            )
+            .await
+    }
+}
+
+/// The user with this address or id.
+pub(super) async fn find(
+    database: &mut impl Executor,
+    email_or_id: &str,
+) -> Result<User, StoreError> {
+    let id = email_or_id.trim().parse::<UserId>().ok();
+    let values = values![id, email_or_id.trim().to_lowercase()];
+    match database.row(include_str!("sql/user.sql"), values).await? {
+        Some(row) => User::read(&row),
+        None => Err(StoreError::NotFound {
+            what: "user",
+            name: email_or_id.to_owned(),
+            command: "user list",
+        }),
+    }
+}
