@@ -12,6 +12,7 @@
 
 mod asset;
 mod graph;
+mod visible;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -22,6 +23,7 @@ use serde::de::DeserializeOwned;
 
 pub use asset::{Asset, Interpolation, Specifications};
 pub use graph::{Edge, Graph, Node, NodeKind, Relation};
+pub use visible::Visible;
 
 /// The list of assets.
 pub const ASSETS_FILE: &str = "assets.json";

@@ -3,16 +3,24 @@
 //! A command is a file `src/cli/<command>.rs` with a clap `Args` struct that implements [`RunCommand`]. To add one
 //! takes three lines here: `mod`, a variant of `Command` and an arm in [`run`].
 
+mod administration;
+mod audit;
 mod config;
 mod demo;
 mod exit;
 mod interrupt;
+mod key;
 mod logging;
+mod migrate;
+mod org;
 pub mod output;
 mod query;
 mod resample;
+mod session;
 mod simulate;
 mod status;
+mod token;
+mod user;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -59,6 +67,20 @@ enum Command {
     Status(status::StatusArgs),
     /// Run read-only SQL on the tables
     Query(query::QueryArgs),
+    /// Organisations: make them, and grant them assets
+    Org(org::OrgArgs),
+    /// Users: make them, set passwords, take access away
+    User(user::UserArgs),
+    /// API keys: make and revoke them
+    Key(key::KeyArgs),
+    /// Access tokens, and the keys that they are signed with
+    Token(token::TokenArgs),
+    /// Who is signed in, and ending it
+    Session(session::SessionArgs),
+    /// Who changed what, and when
+    Audit(audit::AuditArgs),
+    /// Bring the organisation database's schema up to date
+    Migrate(migrate::MigrateArgs),
     /// Show the settings in force and where each came from
     Config(config::ConfigArgs),
 }
@@ -72,6 +94,13 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Resample(args) => dispatch(args, global).await,
         Command::Status(args) => dispatch(args, global).await,
         Command::Query(args) => dispatch(args, global).await,
+        Command::Org(args) => dispatch(args, global).await,
+        Command::User(args) => dispatch(args, global).await,
+        Command::Key(args) => dispatch(args, global).await,
+        Command::Token(args) => dispatch(args, global).await,
+        Command::Session(args) => dispatch(args, global).await,
+        Command::Audit(args) => dispatch(args, global).await,
+        Command::Migrate(args) => dispatch(args, global).await,
         Command::Config(args) => dispatch(args, global).await,
     }
 }

@@ -1,0 +1,168 @@
+//! The form of API keys: `pl_<id>_<secret>`, where the id is public and the secret has 256 random bits.
+//!
+//! The secret is stored as its SHA-256: what is random needs no slow hash, since it cannot be guessed.
+
+use std::fmt;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use chrono::{DateTime, NaiveDate, NaiveTime, SubsecRound, TimeDelta, Utc};
+
+use super::{AuthError, digest, random};
+
+const PREFIX: &str = "pl_";
+/// Hexadecimal digits of the id and of the secret.
+const ID_LENGTH: usize = 16;
+const SECRET_LENGTH: usize = 64;
+
+/// A key that was just made: the only time that its secret is known here. `Debug` does not show it.
+pub struct FreshKey {
+    /// The public part.
+    pub id: String,
+    /// What is stored of the secret.
+    pub secret_hash: [u8; 32],
+    text: String,
+}
+
+impl FreshKey {
+    /// A new key.
+    pub fn new() -> Result<Self, AuthError> {
+        let id = hex(&random::<{ ID_LENGTH / 2 }>()?);
+        let secret = hex(&random::<{ SECRET_LENGTH / 2 }>()?);
+        Ok(Self {
+            secret_hash: digest(secret.as_bytes()),
+            text: format!("{PREFIX}{id}_{secret}"),
+            id,
+        })
+    }
+
+    /// The whole key, to be shown once to whom it belongs.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Debug for FreshKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FreshKey")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A key as someone presents it.
+pub(super) struct Presented<'a> {
+    pub id: &'a str,
+    secret: &'a str,
+}
+
+impl<'a> Presented<'a> {
+    /// Whether `text` means to be a key.
+    pub fn looks_like_one(text: &str) -> bool {
+        text.starts_with(PREFIX)
+    }
+
+    /// Takes a key apart; nothing, if it is none. Exactly one text stands for a key.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
+        let is_hex = |part: &str, length: usize| {
+            part.len() == length
+                && part
+                    .bytes()
+                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        (is_hex(id, ID_LENGTH) && is_hex(secret, SECRET_LENGTH)).then_some(Self { id, secret })
+    }
+
+    /// Whether the secret is the one with this hash, in constant time.
+    pub fn has_secret(&self, hash: &[u8]) -> bool {
+        verify_slices_are_equal(&digest(self.secret.as_bytes()), hash).is_ok()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// When a key ends: after `90d`, or with a date (its last instant, UTC).
+pub fn expiry(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+    let text = text.trim();
+    let wrong = || {
+        format!("{text:?} is neither a number of days such as 90d nor a date such as 2027-06-30")
+    };
+    let end = if let Some(days) = text.strip_suffix('d') {
+        let days: i64 = days.parse().map_err(|_| wrong())?;
+        TimeDelta::try_days(days).and_then(|days| now.trunc_subsecs(0).checked_add_signed(days))
+    } else {
+        let date: NaiveDate = text.parse().map_err(|_| wrong())?;
+        date.succ_opt()
+            .map(|next| next.and_time(NaiveTime::MIN).and_utc())
+    };
+    let end = end.ok_or_else(wrong)?;
+    if end <= now {
+        return Err(format!("{text:?} is in the past"));
+    }
+    Ok(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_known_again_and_no_other_text_is() {
+        let key = FreshKey::new().unwrap();
+        let text = key.text();
+        assert_eq!(text.len(), 3 + ID_LENGTH + 1 + SECRET_LENGTH);
+        let presented = Presented::parse(text).unwrap();
+        assert_eq!(presented.id, key.id);
+        assert!(presented.has_secret(&key.secret_hash));
+        assert!(!format!("{key:?}").contains(presented.secret));
+        // Each character counts.
+        for at in 0..text.len() {
+            for other in ['0', 'f', 'A', '_', ' '] {
+                let mut changed: Vec<char> = text.chars().collect();
+                if std::mem::replace(&mut changed[at], other) == other {
+                    continue;
+                }
+                let changed: String = changed.into_iter().collect();
+                let same = Presented::parse(&changed).is_some_and(|presented| {
+                    presented.id == key.id && presented.has_secret(&key.secret_hash)
+                });
+                assert!(!same, "{changed}");
+            }
+        }
+        for text in [
+            "",
+            "pl_",
+            "pl__",
+            &text[..text.len() - 1],
+            &format!("{text}0"),
+            &format!("{text} "),
+        ] {
+            assert!(Presented::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_ends_after_days_or_with_a_date() {
+        let now = "2026-11-24T08:00:00Z".parse().unwrap();
+        let end = |text| expiry(text, now).map(|end| end.to_rfc3339());
+        assert_eq!(end("2d"), Ok("2026-11-26T08:00:00+00:00".to_owned()));
+        assert_eq!(
+            end("2026-11-24"),
+            Ok("2026-11-25T00:00:00+00:00".to_owned())
+        );
+        for bad in [
+            "",
+            "d",
+            "0d",
+            "-1d",
+            "2026-11-23",
+            "2026-13-01",
+            "99999999999d",
+            "soon",
+        ] {
+            assert!(end(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The one way in: sign-in with a password, and credentials to access.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+
+use super::api_key::Presented;
+use super::key_ring::KeyRing;
+use super::live::{Access, INTERVAL, LiveAccess};
+use super::password::Passwords;
+use super::throttle::Throttle;
+use super::token::Tokens;
+use super::{AuthError, Principal, Proof, digest};
+use crate::clock;
+use crate::config::AuthSettings;
+use crate::model::SessionId;
+use crate::store::{OrganisationStore, User};
+
+/// The use of a key is noted at most so often.
+const NOTE_EVERY: TimeDelta = TimeDelta::minutes(1);
+/// What a sign-in from the command line is noted as coming from.
+const LOCAL: &str = "local";
+
+/// Lets people and programs in. Cheap to clone.
+#[derive(Clone)]
+pub struct Authenticator {
+    store: OrganisationStore,
+    tokens: Tokens,
+    token_lifetime: TimeDelta,
+    passwords: Passwords,
+    throttle: Throttle,
+    live: LiveAccess,
+    /// When the use of each key was last noted.
+    noted: Arc<Mutex<HashMap<String, DateTime<Utc>>>>,
+}
+
+/// What a sign-in gives. `Debug` does not show the token.
+pub struct SignedIn {
+    /// The access token, to be sent as a bearer token.
+    pub token: String,
+    /// The session, which can be revoked.
+    pub session: SessionId,
+    /// When both end by themselves.
+    pub expires_at: DateTime<Utc>,
+}
+
+impl std::fmt::Debug for SignedIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignedIn")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authenticator {
+    /// With the users of `store`; makes a first signing key, if there is none.
+    pub fn open(store: OrganisationStore, settings: &AuthSettings) -> Result<Self, AuthError> {
+        Ok(Self {
+            store,
+            tokens: Tokens {
+                keys: KeyRing::open(&settings.keys_dir)?,
+                issuer: settings.issuer.clone(),
+                audience: settings.audience.clone(),
+            },
+            token_lifetime: settings.token_lifetime,
+            passwords: Passwords::new()?,
+            throttle: Throttle::default(),
+            live: LiveAccess::default(),
+            noted: Arc::default(),
+        })
+    }
+
+    /// Begins a session for who has this address and password. Takes as long for those who do not exist.
+    pub async fn sign_in(
+        &self,
+        email: &str,
+        password: &str,
+        address: Option<IpAddr>,
+    ) -> Result<SignedIn, AuthError> {
+        let attempt = self.throttle.admit(email, address, clock::now())?;
+        let credential = self.store.credential(email).await?;
+        let hash = credential
+            .as_ref()
+            .filter(|credential| credential.user.role.has_password())
+            .and_then(|credential| credential.password_hash.as_deref());
+        let is_right = self.passwords.verify(password, hash).await?;
+        let (Some(credential), true) = (&credential, is_right) else {
+            return Err(AuthError::WrongPassword);
+        };
+        attempt.succeeded();
+        let user = &credential.user;
+        has_access(user)?;
+        if let Some(hash) = hash
+            && self.passwords.is_outdated(hash)
+        {
+            let fresh = self.passwords.hash(password).await?;
+            self.store.rehash_password(user.id, hash, fresh).await?;
+        }
+        // A token's times are whole seconds.
+        let now = clock::now().trunc_subsecs(0);
+        let expires_at = now + self.token_lifetime;
+        let from = address.map_or_else(|| LOCAL.to_owned(), |address| address.to_string());
+        let session = self
+            .store
+            .begin_session(user.id, now, expires_at, &from)
+            .await?;
+        let who = (user.id, user.organisation_id, user.role);
+        let token = self.tokens.issue(who, session, now, expires_at)?;
+        Ok(SignedIn {
+            token,
+            session,
+            expires_at,
+        })
+    }
+
+    /// The access of who presents this API key or access token.
+    pub async fn authenticate(&self, credential: &str) -> Result<Access, AuthError> {
+        let fingerprint = digest(credential.as_bytes());
+        if let Some(access) = self.live.fresh(&fingerprint) {
+            self.note_use(access.principal());
+            return Ok(access);
+        }
+        let looked_up = async {
+            // Before the rest is read: what changes meanwhile is looked at again.
+            let revision = self.store.revision().await?;
+            Ok((self.look_up(credential).await?, revision))
+        };
+        match looked_up.await {
+            Ok((principal, revision)) => {
+                let access = self.live.admit(fingerprint, principal, revision);
+                self.note_use(access.principal());
+                Ok(access)
+            }
+            Err(AuthError::Store(error)) if error.is_outage() => {
+                match self.live.stale(&fingerprint) {
+                    Some(access) => Ok(access),
+                    None => Err(error.into()),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks every second whether someone's access ended; for as long as the future is polled.
+    pub async fn keep_watch(&self) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut is_away = false;
+        loop {
+            ticks.tick().await;
+            match self.look_again().await {
+                Ok(()) => is_away = false,
+                Err(error) if !is_away => {
+                    is_away = true;
+                    tracing::warn!("who may do what cannot be looked up: {error}");
+                }
+                Err(_) => {}
+            }
+            self.live.end_overdue(clock::now());
+        }
+    }
+
+    /// Checks again what is remembered from before the last change.
+    async fn look_again(&self) -> Result<(), AuthError> {
+        let revision = self.store.revision().await?;
+        for (fingerprint, principal, checked_at) in self.live.all() {
+            // A signing key that was removed is no change of the database.
+            if checked_at != revision || !self.has_its_key(&principal.proof)? {
+                match self.principal(principal.proof.clone()).await {
+                    Err(error) if !error.is_refusal() => return Err(error),
+                    outcome => self.live.revise(&fingerprint, outcome, revision),
+                }
+            }
+        }
+        self.live.looked();
+        Ok(())
+    }
+
+    fn has_its_key(&self, proof: &Proof) -> Result<bool, AuthError> {
+        match proof {
+            Proof::Session { signing_key, .. } => Ok(self.tokens.keys.find(signing_key)?.is_some()),
+            Proof::Key { .. } => Ok(true),
+        }
+    }
+
+    async fn look_up(&self, credential: &str) -> Result<Principal, AuthError> {
+        if Presented::looks_like_one(credential) {
+            let presented = Presented::parse(credential).ok_or(AuthError::UnknownKey)?;
+            let key = self
+                .store
+                .key(presented.id)
+                .await?
+                .ok_or(AuthError::UnknownKey)?;
+            if !presented.has_secret(&key.secret_hash) {
+                return Err(AuthError::UnknownKey);
+            }
+            return self
+                .principal(Proof::Key {
+                    id: key.id,
+                    expires_at: key.expires_at,
+                })
+                .await;
+        }
+        if credential.split('.').count() != 3 {
+            return Err(AuthError::NoCredential);
+        }
+        let (claims, signing_key) = self.tokens.check(credential, clock::now())?;
+        let malformed = AuthError::WrongToken("a claim is missing or malformed");
+        let proof = Proof::Session {
+            id: claims.sid,
+            signing_key,
+            expires_at: DateTime::from_timestamp(claims.exp, 0).ok_or(malformed)?,
+        };
+        let principal = self.principal(proof).await?;
+        if (principal.user_id, principal.organisation_id) != (claims.sub, claims.org) {
+            return Err(AuthError::WrongToken("it does not fit its session"));
+        }
+        Ok(principal)
+    }
+
+    /// Who has proved it so, as of now.
+    async fn principal(&self, proof: Proof) -> Result<Principal, AuthError> {
+        let now = clock::now();
+        let (user, may_ingest) = match &proof {
+            Proof::Session { id, .. } => {
+                let over = |state| AuthError::Over {
+                    what: "access token",
+                    state,
+                };
+                if !self.has_its_key(&proof)? {
+                    return Err(over("is signed with a key that was removed"));
+                }
+                let session = self.store.session(*id).await?;
+                let session = session.ok_or_else(|| over("is of a session that is over"))?;
+                if session.revoked_at.is_some() {
+                    return Err(over("was revoked"));
+                }
+                if session.expires_at <= now {
+                    return Err(over("has expired; sign in again"));
+                }
+                (session.user_id, true)
+            }
+            Proof::Key { id, .. } => {
+                let over = |state| AuthError::Over {
+                    what: "API key",
+                    state,
+                };
+                let key = self.store.key(id).await?.ok_or(AuthError::UnknownKey)?;
+                if key.revoked_at.is_some() {
+                    return Err(over("was revoked"));
+                }
+                if key.expires_at.is_some_and(|end| end <= now) {
+                    return Err(over("has expired"));
+                }
+                (key.user_id, key.may_ingest)
+            }
+        };
+        let user = self.store.user_by_id(user).await?;
+        let user = user.ok_or(AuthError::NoAccess("the user was removed"))?;
+        has_access(&user)?;
+        Ok(Principal {
+            grants: self.store.grants(user.organisation_id).await?,
+            organisation_id: user.organisation_id,
+            organisation: user.organisation,
+            user_id: user.id,
+            user: user.email,
+            role: user.role,
+            may_ingest: may_ingest && user.may_ingest,
+            proof,
+        })
+    }
+
+    /// Notes that a key was used: now and then, and without keeping anyone waiting.
+    fn note_use(&self, principal: &Principal) {
+        let Proof::Key { id, .. } = &principal.proof else {
+            return;
+        };
+        let now = clock::now();
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.get(id).is_some_and(|last| now - *last < NOTE_EVERY) {
+            return;
+        }
+        noted.retain(|_, last| now - *last < NOTE_EVERY);
+        noted.insert(id.clone(), now);
+        let (store, id) = (self.store.clone(), id.clone());
+        tokio::spawn(async move {
+            if let Err(error) = store.note_key_use(&id, now).await {
+                tracing::warn!("the use of key {id} cannot be noted: {error}");
+            }
+        });
+    }
+}
+
+fn has_access(user: &User) -> Result<(), AuthError> {
+    if !user.organisation_active {
+        return Err(AuthError::NoAccess("the organisation is deactivated"));
+    }
+    if !user.active {
+        return Err(AuthError::NoAccess("the user is deactivated"));
+    }
+    Ok(())
+}

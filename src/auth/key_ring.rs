@@ -1,0 +1,442 @@
+//! The keys of the servers: each has an Ed25519 pair that access tokens are signed with, and a secret that tickets are
+//! sealed with. They are files in one folder, which several servers may share.
+//!
+//! The newest key signs. Older ones still verify, so that a rotation ends no session; they are deleted once no token of
+//! theirs can be alive. The folder is looked at again when a token names a key that is not known, and every second,
+//! so that a rotation and a removal need no restart.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+use jsonwebtoken::{DecodingKey, EncodingKey};
+use serde::{Deserialize, Serialize};
+
+use super::{AuthError, random};
+use crate::clock::{self, Stopwatch};
+use crate::config::LONGEST_TOKEN;
+
+/// The folder is looked at again after so long.
+const FRESH: Duration = Duration::from_secs(1);
+/// What a key's file ends in.
+const EXTENSION: &str = "key";
+
+/// Why the keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyRingError {
+    /// The operating system refused.
+    #[error("the key folder or file {} cannot be {action}; check `keys_dir` and who owns it", path.display())]
+    Io {
+        /// `read`, `written`, ….
+        action: &'static str,
+        /// The folder or file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// Others could read the keys.
+    #[error(
+        "{} may be used by others than its owner (mode {mode:03o}), who could forge tokens; `chmod go-rwx` it, and rotate the keys if it was seen",
+        path.display()
+    )]
+    Exposed {
+        /// The folder or file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// A file is not a key.
+    #[error("the key file {} is damaged ({problem}); remove it, or restore it from a backup", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// There is no key of this id.
+    #[error("there is no signing key {id:?}; `plantlake token keys list` shows all")]
+    Unknown {
+        /// The id that was asked for.
+        id: String,
+    },
+}
+
+/// What a key's file holds.
+#[derive(Serialize, Deserialize)]
+struct KeyFile {
+    id: String,
+    created_at: DateTime<Utc>,
+    /// The Ed25519 pair, PKCS #8, base64.
+    signing: String,
+    /// 32 bytes, base64.
+    sealing: String,
+}
+
+/// A key. `Debug` shows its id only.
+pub(super) struct Key {
+    id: String,
+    created_at: DateTime<Utc>,
+    signing: EncodingKey,
+    verifying: DecodingKey,
+}
+
+impl Key {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub fn signing(&self) -> &EncodingKey {
+        &self.signing
+    }
+
+    pub fn verifying(&self) -> &DecodingKey {
+        &self.verifying
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What may be told of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyInfo {
+    /// Its id, which tokens name as `kid`.
+    pub id: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// Whether new tokens are signed with it.
+    pub signs: bool,
+    /// When it is no longer needed, if it does not sign.
+    pub needed_until: Option<DateTime<Utc>>,
+}
+
+/// The keys of a folder. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct KeyRing {
+    folder: PathBuf,
+    read: Arc<Mutex<Read>>,
+}
+
+#[derive(Debug)]
+struct Read {
+    since: Stopwatch,
+    /// Oldest first.
+    keys: Vec<Arc<Key>>,
+}
+
+impl KeyRing {
+    /// Opens the keys of `folder`; makes the folder and a first key, if there is none.
+    pub fn open(folder: &Path) -> Result<Self, AuthError> {
+        make_folder(folder)?;
+        let mut keys = read_folder(folder)?;
+        if keys.is_empty() {
+            // Of several servers that start at once each makes one: all of them verify.
+            write_key(folder)?;
+            keys = read_folder(folder)?;
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            read: Arc::new(Mutex::new(Read {
+                since: Stopwatch::start(),
+                keys,
+            })),
+        })
+    }
+
+    /// The key that new tokens are signed with.
+    pub(super) fn newest(&self) -> Result<Arc<Key>, AuthError> {
+        let keys = self.keys(FRESH)?;
+        let newest = keys.last().cloned();
+        newest.ok_or_else(|| {
+            KeyRingError::Unknown {
+                id: "(any)".to_owned(),
+            }
+            .into()
+        })
+    }
+
+    /// The key of this id.
+    pub(super) fn find(&self, id: &str) -> Result<Option<Arc<Key>>, AuthError> {
+        let of = |keys: &[Arc<Key>]| keys.iter().find(|key| key.id == id).cloned();
+        match of(&self.keys(FRESH)?) {
+            Some(key) => Ok(Some(key)),
+            // Another server may have made it just now. Not for each made-up id: that would be much reading.
+            None => Ok(of(&self.keys(FRESH / 4)?)),
+        }
+    }
+
+    /// All keys, oldest first.
+    pub fn list(&self) -> Result<Vec<KeyInfo>, AuthError> {
+        let keys = self.keys(Duration::ZERO)?;
+        let successors = keys
+            .iter()
+            .skip(1)
+            .map(|key| Some(key.created_at))
+            .chain([None]);
+        let info = keys.iter().zip(successors).map(|(key, successor)| KeyInfo {
+            id: key.id.clone(),
+            created_at: key.created_at,
+            signs: successor.is_none(),
+            needed_until: successor.map(|at| at + LONGEST_TOKEN),
+        });
+        Ok(info.collect())
+    }
+
+    /// Makes a new key, which signs from now on, and deletes those that no living token can need. Returns both.
+    pub fn rotate(&self) -> Result<(KeyInfo, Vec<String>), AuthError> {
+        write_key(&self.folder)?;
+        let now = clock::now();
+        let mut deleted = Vec::new();
+        for key in self.list()? {
+            if key.needed_until.is_some_and(|until| until < now) {
+                self.delete(&key.id)?;
+                deleted.push(key.id);
+            }
+        }
+        let newest = self.list()?.pop();
+        let newest = newest.ok_or_else(|| KeyRingError::Unknown {
+            id: "(any)".to_owned(),
+        })?;
+        Ok((newest, deleted))
+    }
+
+    /// Deletes a key that has become known to others: what was signed with it is refused within seconds. A new key is
+    /// made if it was the one that signs.
+    pub fn remove(&self, id: &str) -> Result<(), AuthError> {
+        let keys = self.list()?;
+        let Some(key) = keys.iter().find(|key| key.id == id) else {
+            return Err(KeyRingError::Unknown { id: id.to_owned() }.into());
+        };
+        if key.signs {
+            write_key(&self.folder)?;
+        }
+        self.delete(id)?;
+        self.keys(Duration::ZERO)?;
+        Ok(())
+    }
+
+    fn delete(&self, id: &str) -> Result<(), KeyRingError> {
+        let path = key_path(&self.folder, id);
+        std::fs::remove_file(&path).map_err(|source| KeyRingError::Io {
+            action: "deleted",
+            path,
+            source,
+        })
+    }
+
+    /// The keys, as they were at most `age` ago.
+    fn keys(&self, age: Duration) -> Result<Vec<Arc<Key>>, AuthError> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.since.elapsed() >= age {
+            read.keys = read_folder(&self.folder)?;
+            read.since = Stopwatch::start();
+        }
+        Ok(read.keys.clone())
+    }
+}
+
+fn key_path(folder: &Path, id: &str) -> PathBuf {
+    folder.join(format!("{id}.{EXTENSION}"))
+}
+
+fn make_folder(folder: &Path) -> Result<(), KeyRingError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder).map_err(|source| KeyRingError::Io {
+        action: "made",
+        path: folder.to_owned(),
+        source,
+    })
+}
+
+/// Makes a key and writes its file: whole or not at all.
+fn write_key(folder: &Path) -> Result<(), AuthError> {
+    let created_at = clock::now();
+    // The time comes first, so that files list in the order in which they sign.
+    let suffix = u32::from_be_bytes(random()?);
+    let id = format!("{}-{suffix:08x}", created_at.format("%Y%m%dT%H%M%S%3fZ"));
+    let pair = Ed25519KeyPair::generate().and_then(|pair| pair.to_pkcs8());
+    let pair = pair.map_err(|_| AuthError::NoRandomness)?;
+    let file = KeyFile {
+        id: id.clone(),
+        created_at,
+        signing: STANDARD.encode(pair.as_ref()),
+        sealing: STANDARD.encode(random::<32>()?),
+    };
+    let path = key_path(folder, &id);
+    let staged = folder.join(format!(".{id}.staged"));
+    let write = || -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut out: File = options.open(&staged)?;
+        out.write_all(&serde_json::to_vec_pretty(&file)?)?;
+        out.sync_all()?;
+        std::fs::rename(&staged, &path)
+    };
+    write().map_err(|source| KeyRingError::Io {
+        action: "written",
+        path: path.clone(),
+        source,
+    })?;
+    Ok(())
+}
+
+/// The folder's keys, oldest first.
+fn read_folder(folder: &Path) -> Result<Vec<Arc<Key>>, KeyRingError> {
+    let failed = |path: &Path, source| KeyRingError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    };
+    check_owner_only(folder)
+        .map_err(|error| error.unwrap_or_else(|source| failed(folder, source)))?;
+    let mut keys = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).map_err(|source| failed(folder, source))? {
+        let path = entry.map_err(|source| failed(folder, source))?.path();
+        if path
+            .extension()
+            .is_none_or(|extension| extension != EXTENSION)
+        {
+            continue;
+        }
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            // Deleted by another's rotation.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(failed(&path, source)),
+        };
+        check_owner_only(&path)
+            .map_err(|error| error.unwrap_or_else(|source| failed(&path, source)))?;
+        let key = parse(&bytes).map_err(|problem| KeyRingError::Damaged { path, problem })?;
+        keys.insert((key.created_at, key.id.clone()), Arc::new(key));
+    }
+    Ok(keys.into_values().collect())
+}
+
+fn parse(bytes: &[u8]) -> Result<Key, String> {
+    // What serde says of a wrong value quotes it, and these are secrets.
+    let file: KeyFile = serde_json::from_slice(bytes).map_err(|error| {
+        format!(
+            "it is not JSON of the expected form, line {} column {}",
+            error.line(),
+            error.column()
+        )
+    })?;
+    let decode = |text: &str| {
+        STANDARD
+            .decode(text)
+            .map_err(|_| "it is not base64".to_owned())
+    };
+    let pkcs8 = decode(&file.signing)?;
+    let pair =
+        Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|_| "it is not an Ed25519 pair".to_owned())?;
+    if decode(&file.sealing)?.len() != 32 {
+        return Err("its sealing key has not 32 bytes".to_owned());
+    }
+    Ok(Key {
+        id: file.id,
+        created_at: file.created_at,
+        signing: EncodingKey::from_ed_der(&pkcs8),
+        verifying: DecodingKey::from_ed_der(pair.public_key().as_ref()),
+    })
+}
+
+/// Fails if others than the owner may use `path`; the inner error is the operating system's.
+#[cfg(unix)]
+fn check_owner_only(path: &Path) -> Result<(), Result<KeyRingError, io::Error>> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.permissions().mode() & 0o777,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Err(error)),
+    };
+    if mode & 0o077 == 0 {
+        Ok(())
+    } else {
+        let path = path.to_owned();
+        Err(Ok(KeyRingError::Exposed { path, mode }))
+    }
+}
+
+#[cfg(not(unix))]
+fn check_owner_only(_: &Path) -> Result<(), Result<KeyRingError, io::Error>> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_key_signs_and_the_others_still_verify() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("keys");
+        let ring = KeyRing::open(&folder).unwrap();
+        let first = ring.newest().unwrap();
+        let other = KeyRing::open(&folder).unwrap();
+        assert_eq!(other.newest().unwrap().id(), first.id());
+        // Keys of the same millisecond would have no order.
+        std::thread::sleep(Duration::from_millis(2));
+        let (second, deleted) = ring.rotate().unwrap();
+        assert!(second.signs && deleted.is_empty());
+        assert_eq!(ring.newest().unwrap().id(), second.id);
+        // The other server sees it as soon as a token names it.
+        std::thread::sleep(FRESH / 3);
+        assert!(other.find(&second.id).unwrap().is_some());
+        assert!(other.find(first.id()).unwrap().is_some());
+        assert!(other.find("made-up").unwrap().is_none());
+        ring.remove(first.id()).unwrap();
+        assert!(ring.find(first.id()).unwrap().is_none());
+        ring.remove(&second.id).unwrap();
+        assert_eq!(ring.list().unwrap().len(), 1);
+        assert!(ring.remove("made-up").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn keys_that_others_may_read_are_refused_and_damaged_ones_named() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("keys");
+        let ring = KeyRing::open(&folder).unwrap();
+        let path = key_path(&folder, ring.newest().unwrap().id());
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        let fails = |part: &str| {
+            let error = KeyRing::open(&folder).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        };
+        mode(&path, 0o640);
+        fails("mode 640");
+        mode(&path, 0o600);
+        mode(&folder, 0o755);
+        fails("mode 755");
+        mode(&folder, 0o700);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"sealing\": \"", "\"sealing\": \"x")).unwrap();
+        fails("is damaged");
+        std::fs::write(&path, "{}").unwrap();
+        fails("is damaged");
+    }
+}

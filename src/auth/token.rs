@@ -1,0 +1,137 @@
+//! Access tokens: JWTs (RFC 7519, RFC 9068) signed with EdDSA over Ed25519.
+//!
+//! The algorithm is fixed here and never taken from a token. A token says who signed in; what that user may do today is
+//! for the database to say.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, Header, Validation};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::AuthError;
+use super::key_ring::KeyRing;
+use crate::model::{OrganisationId, Role, SessionId, UserId};
+
+/// RFC 9068, 2.1: an access token is not to be taken for another kind of JWT.
+const TYPE: &str = "at+jwt";
+/// Clocks of servers that share keys may differ so much.
+const LEEWAY: TimeDelta = TimeDelta::seconds(30);
+
+/// What a token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claims {
+    /// Who issued it.
+    pub iss: String,
+    /// Whom it is for.
+    pub aud: String,
+    /// The user.
+    pub sub: UserId,
+    /// The user's organisation.
+    pub org: OrganisationId,
+    /// The user's role at sign-in; for the eyes of clients.
+    pub role: Role,
+    /// The session, which can be revoked.
+    pub sid: SessionId,
+    /// The token's own id.
+    pub jti: Uuid,
+    /// When it was issued, in seconds since the epoch.
+    pub iat: i64,
+    /// When it ends, in seconds since the epoch.
+    pub exp: i64,
+}
+
+/// Makes and checks tokens of one issuer for one audience.
+#[derive(Debug, Clone)]
+pub(super) struct Tokens {
+    pub keys: KeyRing,
+    pub issuer: String,
+    pub audience: String,
+}
+
+impl Tokens {
+    /// Signs a token with the newest key.
+    pub fn issue(
+        &self,
+        user: (UserId, OrganisationId, Role),
+        session: SessionId,
+        issued_at: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+    ) -> Result<String, AuthError> {
+        let (sub, org, role) = user;
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            aud: self.audience.clone(),
+            sub,
+            org,
+            role,
+            sid: session,
+            jti: Uuid::from_bytes(super::random()?),
+            iat: issued_at.timestamp(),
+            exp: expires_at.timestamp(),
+        };
+        let key = self.keys.newest()?;
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some(TYPE.to_owned());
+        header.kid = Some(key.id().to_owned());
+        jsonwebtoken::encode(&header, &claims, key.signing())
+            .map_err(|_| AuthError::WrongToken("it cannot be signed"))
+    }
+
+    /// What a token says, and the key that it is signed with, if it is ours and good at `now`.
+    pub fn check(&self, token: &str, now: DateTime<Utc>) -> Result<(Claims, String), AuthError> {
+        let malformed = AuthError::WrongToken("it is not a JWT");
+        let header = jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
+            // The names of algorithms that the library does not know, such as none, fail here.
+            ErrorKind::Json(_) => AuthError::WrongToken("its header is not one of ours"),
+            _ => malformed,
+        })?;
+        if header.alg != Algorithm::EdDSA || header.typ.as_deref() != Some(TYPE) {
+            return Err(AuthError::WrongToken(
+                "it is not of the kind that is issued here",
+            ));
+        }
+        let kid = header
+            .kid
+            .as_deref()
+            .ok_or(AuthError::WrongToken("it names no key"))?;
+        let key = self.keys.find(kid)?;
+        let key = key.ok_or(AuthError::WrongToken(
+            "it is signed with a key that is not known here",
+        ))?;
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_issuer(&[&self.issuer]);
+        validation.set_audience(&[&self.audience]);
+        validation.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
+        // The clock has one reader, and it is not the library.
+        validation.validate_exp = false;
+        let decoded = jsonwebtoken::decode::<Claims>(token, key.verifying(), &validation);
+        let claims = decoded
+            .map_err(|error| AuthError::WrongToken(explain(error.kind())))?
+            .claims;
+        if claims.exp <= now.timestamp() {
+            return Err(AuthError::Over {
+                what: "access token",
+                state: "has expired; sign in again",
+            });
+        }
+        if claims.iat > (now + LEEWAY).timestamp() {
+            return Err(AuthError::WrongToken(
+                "it is from the future; check the servers' clocks",
+            ));
+        }
+        Ok((claims, key.id().to_owned()))
+    }
+}
+
+fn explain(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidSignature => "its signature is wrong",
+        ErrorKind::InvalidIssuer => "it was issued by another",
+        ErrorKind::InvalidAudience => "it is for another audience",
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) => {
+            "a claim is missing or malformed"
+        }
+        _ => "it is malformed",
+    }
+}

@@ -1,0 +1,164 @@
+//! Which assets of a catalog a set of rules allows: resolved once, and then looked up by id.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Asset;
+use crate::model::{AssetId, Grant};
+
+/// The assets that may be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Visible {
+    /// Everything, even readings of assets that the catalog does not know.
+    All,
+    /// These, in order.
+    Only(Vec<AssetId>),
+}
+
+impl Visible {
+    /// Resolves rules against a catalog: what [`Grant::allows`] says of each asset, but in time that grows with the
+    /// number of assets and not with that of rules.
+    pub fn resolve(assets: &[Asset], grants: &[Grant]) -> Self {
+        if grants.contains(&Grant::All) {
+            return Self::All;
+        }
+        let mut ids = HashSet::new();
+        let mut types = HashSet::new();
+        let mut places = Places::default();
+        for grant in grants {
+            match grant {
+                Grant::All => {}
+                Grant::Location(prefix) => places.add(prefix),
+                Grant::Type(kind) => {
+                    types.insert(kind.as_str());
+                }
+                Grant::Asset(id) => {
+                    ids.insert(*id);
+                }
+            }
+        }
+        // Many assets are at one place.
+        let mut known: HashMap<&str, bool> = HashMap::new();
+        let allowed = assets.iter().filter(|asset| {
+            ids.contains(&asset.id)
+                || types.contains(asset.kind.as_str())
+                || !places.is_empty()
+                    && *known
+                        .entry(&asset.location)
+                        .or_insert_with(|| places.contain(&asset.location))
+        });
+        let mut allowed: Vec<AssetId> = allowed.map(|asset| asset.id).collect();
+        allowed.sort_unstable();
+        Self::Only(allowed)
+    }
+
+    /// Whether this asset may be seen.
+    pub fn contains(&self, id: AssetId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(ids) => ids.binary_search(&id).is_ok(),
+        }
+    }
+}
+
+/// Places that are granted with what is inside them.
+#[derive(Default)]
+struct Places {
+    /// `Works/Unit 100`: parts without the blanks around them.
+    whole: HashSet<String>,
+    /// What a location's text may begin with.
+    starts: Vec<String>,
+}
+
+impl Places {
+    fn add(&mut self, prefix: &str) {
+        match prefix.strip_suffix('*') {
+            Some(start) => self.starts.push(start.to_owned()),
+            None => {
+                let parts: Vec<&str> = Grant::places(prefix).collect();
+                self.whole.insert(parts.join("/"));
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.starts.is_empty()
+    }
+
+    fn contain(&self, location: &str) -> bool {
+        if self.starts.iter().any(|start| location.starts_with(start)) {
+            return true;
+        }
+        let mut place = String::with_capacity(location.len());
+        Grant::places(location).any(|part| {
+            if !place.is_empty() {
+                place.push('/');
+            }
+            place.push_str(part);
+            self.whole.contains(&place)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::catalog::Specifications;
+
+    fn asset(id: u8, kind: &str, location: &str) -> Asset {
+        Asset {
+            id: AssetId::from_bytes([id; 16]),
+            name: "name".to_owned(),
+            kind: kind.to_owned(),
+            location: location.to_owned(),
+            specifications: Specifications::default(),
+        }
+    }
+
+    fn location() -> impl Strategy<Value = String> {
+        prop_oneof![
+            prop::collection::vec("[ab]{0,2}", 0..4).prop_map(|parts| parts.join("/")),
+            prop::collection::vec("[ab]{0,2}", 0..4).prop_map(|parts| parts.join(" / ")),
+        ]
+    }
+
+    fn grant() -> impl Strategy<Value = Grant> {
+        prop_oneof![
+            1 => Just(Grant::All),
+            5 => (location(), any::<bool>()).prop_filter_map("names a place", |(text, star)| {
+                Grant::of("location", &format!("{text}{}", if star { "*" } else { "" })).ok()
+            }),
+            5 => "[pq]".prop_map(Grant::Type),
+            5 => (0u8..20).prop_map(|id| Grant::Asset(AssetId::from_bytes([id; 16]))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_what_each_rule_says_of_each_asset(
+            places in prop::collection::vec((location(), "[pqr]"), 0..20),
+            grants in prop::collection::vec(grant(), 0..5),
+        ) {
+            let assets: Vec<Asset> = places
+                .iter()
+                .enumerate()
+                .map(|(id, (location, kind))| asset(id as u8, kind, location))
+                .collect();
+            let visible = Visible::resolve(&assets, &grants);
+            for asset in &assets {
+                let expected = grants
+                    .iter()
+                    .any(|grant| grant.allows(asset.id, &asset.kind, &asset.location));
+                prop_assert_eq!(visible.contains(asset.id), expected, "{:?}", asset);
+            }
+        }
+    }
+
+    #[test]
+    fn without_rules_there_is_nothing_and_with_all_everything() {
+        let assets = [asset(1, "pump", "Works")];
+        assert_eq!(Visible::resolve(&assets, &[]), Visible::Only(Vec::new()));
+        assert!(Visible::resolve(&assets, &[Grant::All]).contains(AssetId::from_bytes([9; 16])));
+    }
+}

@@ -1,0 +1,51 @@
+//! `plantlake migrate`: brings the organisation database's schema up to date.
+
+use serde_json::json;
+
+use super::{Context, Exit, RunCommand};
+use crate::store::OrganisationStore;
+
+const EXAMPLES: &str = "\
+Every other command does the same when it needs the database; several at once are safe.
+
+Examples:
+  plantlake migrate
+  PLANTLAKE_ORGANISATION_URL=postgres://plantlake@db.example/organisation plantlake migrate";
+
+/// Arguments of `migrate`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct MigrateArgs {
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl RunCommand for MigrateArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let url = &context.settings.organisation_url;
+        let (_, migrated) = OrganisationStore::open(url).await?;
+        if self.json {
+            let printed = json!({
+                "database": url.to_string(), "made": migrated.made, "version": migrated.version,
+            });
+            context.terminal.line(&printed.to_string())?;
+            return Ok(Exit::Success);
+        }
+        context
+            .terminal
+            .line(&format!("organisation database  {url}"))?;
+        for step in &migrated.made {
+            context.terminal.line(&format!("made step {step}"))?;
+        }
+        let version = migrated.version;
+        context
+            .terminal
+            .line(&format!("its schema is up to date, at version {version}"))?;
+        Ok(Exit::Success)
+    }
+}

@@ -1,0 +1,425 @@
+//! `plantlake org`: organisations, how many users they may have, and which assets they may see.
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::administration::{instant, minute, open, operator, yes};
+use super::output::{Table, human};
+use super::{Context, Exit, RunCommand};
+use crate::catalog::{Catalog, Visible};
+use crate::model::Grant;
+use crate::store::{NewOrganisation, Organisation, OrganisationStore, Profile};
+
+const EXAMPLES: &str = "\
+An organisation sees no asset until it is granted some. A grant holds for assets added later, too.
+
+Examples:
+  plantlake org create \"Northfield Chemicals\" --user-limit 20 --billing-email invoices@northfield.example
+  plantlake org grant \"Northfield Chemicals\" --location \"Northfield Works\"
+      Everything at that site. `--location \"Northfield Works / Unit 1*\"` is a text that locations begin with.
+  plantlake org grant acme --type \"temperature sensor\" --asset a1b2c3d4-e5f6-7890-abcd-ef1234567890
+  plantlake org show acme
+  plantlake org revoke acme --type \"temperature sensor\"
+  plantlake org list --json | jq '.[].name'";
+
+/// Arguments of `org`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct OrgArgs {
+    #[command(subcommand)]
+    action: Action,
+    /// Print as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make an organisation; it sees nothing until it is granted something
+    Create(CreateArgs),
+    /// List the organisations
+    List,
+    /// Show one: its profile, its users and what it may see
+    Show {
+        /// The organisation, by name or id
+        organisation: String,
+    },
+    /// Change how many users it may have
+    SetLimit {
+        /// The organisation, by name or id
+        organisation: String,
+        /// How many users; deactivated ones count, removed ones do not
+        #[arg(allow_negative_numbers = true)]
+        limit: i64,
+    },
+    /// Let it see assets
+    Grant(GrantArgs),
+    /// Take away what was granted
+    Revoke(GrantArgs),
+    /// Take access from all its users and keys, within seconds
+    Deactivate {
+        /// The organisation, by name or id
+        organisation: String,
+    },
+    /// Give access back
+    Activate {
+        /// The organisation, by name or id
+        organisation: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct CreateArgs {
+    /// Its name; no two differ in case alone
+    name: String,
+    /// How many users it may have
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10,
+        allow_negative_numbers = true
+    )]
+    user_limit: i64,
+    /// A person or a department
+    #[arg(long, default_value = "")]
+    contact: String,
+    /// The postal address
+    #[arg(long, default_value = "")]
+    address: String,
+    /// Where invoices go
+    #[arg(long, default_value = "")]
+    billing_email: String,
+}
+
+#[derive(Debug, Args)]
+struct GrantArgs {
+    /// The organisation, by name or id
+    organisation: String,
+    /// Every asset, even those that the catalog does not know
+    #[arg(long, required_unless_present_any = ["location", "type", "asset"])]
+    all: bool,
+    /// A place with what is inside it; with a star at its end, any text that begins so
+    #[arg(long, value_name = "PLACE")]
+    location: Vec<String>,
+    /// A type, to the letter
+    #[arg(long = "type", value_name = "TYPE")]
+    r#type: Vec<String>,
+    /// One asset, by id
+    #[arg(long, value_name = "ID")]
+    asset: Vec<String>,
+}
+
+impl GrantArgs {
+    fn grants(&self) -> anyhow::Result<Vec<Grant>> {
+        let all = self.all.then_some(("all", ""));
+        let each = |kind, values: &'_ [String]| -> Vec<(&'static str, String)> {
+            values.iter().map(|value| (kind, value.clone())).collect()
+        };
+        all.map(|(kind, value)| (kind, value.to_owned()))
+            .into_iter()
+            .chain(each("location", &self.location))
+            .chain(each("type", &self.r#type))
+            .chain(each("asset", &self.asset))
+            .map(|(kind, value)| {
+                Grant::of(kind, &value).map_err(|error| Exit::Usage.because(error))
+            })
+            .collect()
+    }
+}
+
+impl RunCommand for OrgArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let command = Org {
+            store: open(&context).await?,
+            json: self.json,
+            context,
+        };
+        match self.action {
+            Action::Create(args) => command.create(args).await?,
+            Action::List => command.list().await?,
+            Action::Show { organisation } => command.show(&organisation).await?,
+            Action::SetLimit {
+                organisation,
+                limit,
+            } => command.set_limit(&organisation, limit).await?,
+            Action::Grant(args) => command.grant(&args).await?,
+            Action::Revoke(args) => command.revoke(&args).await?,
+            Action::Deactivate { organisation } => command.set_active(&organisation, false).await?,
+            Action::Activate { organisation } => command.set_active(&organisation, true).await?,
+        }
+        Ok(Exit::Success)
+    }
+}
+
+struct Org {
+    context: Context,
+    store: OrganisationStore,
+    json: bool,
+}
+
+impl Org {
+    async fn create(&self, args: CreateArgs) -> anyhow::Result<()> {
+        let new = NewOrganisation {
+            name: args.name,
+            profile: Profile {
+                contact: args.contact,
+                address: args.address,
+                billing_email: args.billing_email,
+            },
+            user_limit: args.user_limit,
+        };
+        let made = self.store.create_organisation(&operator(), new).await?;
+        if self.json {
+            return self.print(&serde_json::to_value(&made)?);
+        }
+        self.say(&format!(
+            "made organisation {} ({}), with a limit of {}; it sees nothing yet: `plantlake org grant`",
+            made.name,
+            made.id,
+            human::counted(made.user_limit.unsigned_abs(), "user")
+        ))
+    }
+
+    async fn list(&self) -> anyhow::Result<()> {
+        let all = self.store.organisations().await?;
+        if self.json {
+            return self.print(&serde_json::to_value(&all)?);
+        }
+        if all.is_empty() {
+            return self.say("There is no organisation yet: `plantlake org create`.");
+        }
+        let mut table = Table::new(["organisation", "users", "limit", "sees", "inactive", "made"])
+            .numbers([1, 2]);
+        for organisation in &all {
+            let grants = self.store.grants(organisation.id).await?;
+            table.row([
+                organisation.name.clone(),
+                organisation.users.to_string(),
+                organisation.user_limit.to_string(),
+                summary(&grants),
+                yes(!organisation.active).to_owned(),
+                minute(organisation.created_at),
+            ]);
+        }
+        Ok(self.context.terminal.table(&table)?)
+    }
+
+    async fn show(&self, name: &str) -> anyhow::Result<()> {
+        let organisation = self.store.organisation(name).await?;
+        let grants = self.store.grants(organisation.id).await?;
+        let users = self.store.users(Some(organisation.id)).await?;
+        let catalog = Catalog::read(&self.context.settings.catalog);
+        let assets = catalog.as_ref().map(|catalog| catalog.assets.as_slice());
+        let sees = assets.as_ref().ok().map(|assets| count(assets, &grants));
+        if self.json {
+            let mut printed = serde_json::to_value(&organisation)?;
+            printed["grants"] = serde_json::to_value(&grants)?;
+            printed["assets_visible"] = json!(sees);
+            printed["assets_in_catalog"] = json!(assets.as_ref().ok().map(|assets| assets.len()));
+            printed["members"] = serde_json::to_value(&users)?;
+            return self.print(&printed);
+        }
+        for line in profile(&organisation) {
+            self.say(&line)?;
+        }
+        match (&assets, sees) {
+            (Ok(assets), Some(sees)) => self.say(&format!(
+                "sees      {} of {} assets",
+                human::count(sees as u64),
+                human::count(assets.len() as u64)
+            ))?,
+            _ => self.say("sees      unknown: the catalog cannot be read")?,
+        }
+        if let Err(error) = &assets {
+            self.context.terminal.warn(&error.to_string());
+        }
+        for grant in &grants {
+            let matched = assets
+                .as_ref()
+                .map(|assets| count(assets, std::slice::from_ref(grant)));
+            let matched = matched.map_or(String::new(), |matched| {
+                format!(" ({})", human::counted(matched as u64, "asset"))
+            });
+            self.say(&format!("          {grant}{matched}"))?;
+        }
+        if users.is_empty() {
+            return Ok(());
+        }
+        self.say("")?;
+        Ok(self
+            .context
+            .terminal
+            .table(&super::user::table(&users, false))?)
+    }
+
+    async fn set_limit(&self, name: &str, limit: i64) -> anyhow::Result<()> {
+        let organisation = self.store.organisation(name).await?;
+        let changed = self
+            .store
+            .set_user_limit(&operator(), organisation.id, limit)
+            .await?;
+        if self.json {
+            return self.print(&serde_json::to_value(&changed)?);
+        }
+        self.say(&format!(
+            "{} may have {} now; it has {}",
+            changed.name,
+            human::counted(changed.user_limit.unsigned_abs(), "user"),
+            changed.users
+        ))
+    }
+
+    async fn grant(&self, args: &GrantArgs) -> anyhow::Result<()> {
+        let grants = args.grants()?;
+        let organisation = self.store.organisation(&args.organisation).await?;
+        let added = self
+            .store
+            .grant(&operator(), organisation.id, &grants)
+            .await?;
+        for grant in grants.iter().filter(|grant| !added.contains(grant)) {
+            self.context
+                .terminal
+                .note(&format!("{} had {grant} already", organisation.name));
+        }
+        self.say_what_is_seen(&organisation, "granted", &added)
+            .await
+    }
+
+    async fn revoke(&self, args: &GrantArgs) -> anyhow::Result<()> {
+        let grants = args.grants()?;
+        let organisation = self.store.organisation(&args.organisation).await?;
+        self.store
+            .revoke_grants(&operator(), organisation.id, &grants)
+            .await?;
+        self.say_what_is_seen(&organisation, "revoked", &grants)
+            .await
+    }
+
+    async fn say_what_is_seen(
+        &self,
+        organisation: &Organisation,
+        done: &'static str,
+        grants: &[Grant],
+    ) -> anyhow::Result<()> {
+        let now = self.store.grants(organisation.id).await?;
+        let catalog = Catalog::read(&self.context.settings.catalog);
+        let sees = catalog
+            .as_ref()
+            .ok()
+            .map(|catalog| count(&catalog.assets, &now));
+        if self.json {
+            let printed = json!({
+                "organisation": organisation.name, done: grants, "grants": now, "assets_visible": sees,
+            });
+            return self.print(&printed);
+        }
+        for grant in grants {
+            self.say(&format!("{done} {grant}"))?;
+        }
+        if let (Ok(catalog), Some(sees)) = (&catalog, sees) {
+            let all = human::count(catalog.assets.len() as u64);
+            self.say(&format!(
+                "{} sees {} of {all} assets now",
+                organisation.name,
+                human::count(sees as u64)
+            ))?;
+            for grant in grants.iter().filter(|_| done == "granted") {
+                if count(&catalog.assets, std::slice::from_ref(grant)) == 0 {
+                    self.context
+                        .terminal
+                        .warn(&format!("{grant}: the catalog has no such asset yet"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_active(&self, name: &str, active: bool) -> anyhow::Result<()> {
+        let organisation = self.store.organisation(name).await?;
+        let changed = self
+            .store
+            .set_organisation_active(&operator(), organisation.id, active)
+            .await?;
+        let state = if active { "active" } else { "deactivated" };
+        if self.json {
+            let printed =
+                json!({"organisation": organisation.name, "active": active, "changed": changed});
+            return self.print(&printed);
+        }
+        let before = if changed { "" } else { " already" };
+        self.say(&format!("{} is {state}{before}", organisation.name))
+    }
+
+    fn print(&self, value: &serde_json::Value) -> anyhow::Result<()> {
+        Ok(self.context.terminal.line(&value.to_string())?)
+    }
+
+    fn say(&self, text: &str) -> anyhow::Result<()> {
+        Ok(self.context.terminal.line(text)?)
+    }
+}
+
+/// How many of the assets these grants allow.
+fn count(assets: &[crate::catalog::Asset], grants: &[Grant]) -> usize {
+    match Visible::resolve(assets, grants) {
+        Visible::All => assets.len(),
+        Visible::Only(ids) => ids.len(),
+    }
+}
+
+fn summary(grants: &[Grant]) -> String {
+    match grants {
+        [] => "nothing".to_owned(),
+        [only] => only.to_string(),
+        _ if grants.contains(&Grant::All) => Grant::All.to_string(),
+        many => human::counted(many.len() as u64, "grant"),
+    }
+}
+
+fn profile(organisation: &Organisation) -> Vec<String> {
+    let profile = &organisation.profile;
+    let mut lines = vec![
+        format!(
+            "name      {}{}",
+            organisation.name,
+            if organisation.active {
+                ""
+            } else {
+                " (deactivated)"
+            }
+        ),
+        format!("id        {}", organisation.id),
+    ];
+    for (name, value) in [
+        ("contact ", &profile.contact),
+        ("address ", &profile.address),
+        ("invoices", &profile.billing_email),
+    ] {
+        if !value.is_empty() {
+            lines.push(format!("{name}  {value}"));
+        }
+    }
+    lines.push(format!("made      {}", instant(organisation.created_at)));
+    lines.push(format!(
+        "users     {} of {}",
+        organisation.users, organisation.user_limit
+    ));
+    lines
+}
+
+/// The organisation that a flag names, if it names one.
+pub(super) async fn named(
+    store: &OrganisationStore,
+    name: Option<&str>,
+) -> anyhow::Result<Option<Organisation>> {
+    match name {
+        Some("") => Err(Exit::Usage.because(anyhow!("the organisation's name is empty"))),
+        Some(name) => Ok(Some(store.organisation(name).await?)),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,113 @@
+//! `plantlake session`: who is signed in, and ending it.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::administration::{minute, open, operator};
+use super::output::{Table, human};
+use super::{Context, Exit, RunCommand};
+use crate::clock;
+use crate::model::SessionId;
+
+const EXAMPLES: &str = "\
+A session begins with a password. Its access tokens end with it, queries that run with them included.
+
+Examples:
+  plantlake session list --user ada@northfield.example
+  plantlake session revoke 0190a8a4-6a9c-7d6e-b7f4-3f1f8f3f2a10
+  plantlake session revoke --user ada@northfield.example
+      All of hers.";
+
+/// Arguments of `session`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct SessionArgs {
+    #[command(subcommand)]
+    action: Action,
+    /// Print as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the sessions that are good
+    List {
+        /// Of this user only
+        #[arg(long, value_name = "EMAIL")]
+        user: Option<String>,
+    },
+    /// End a session, or all of a user's, within seconds
+    Revoke {
+        /// The session's id
+        #[arg(required_unless_present = "user", conflicts_with = "user")]
+        id: Option<String>,
+        /// All sessions of this user
+        #[arg(long, value_name = "EMAIL")]
+        user: Option<String>,
+    },
+}
+
+impl RunCommand for SessionArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let store = open(&context).await?;
+        let terminal = &context.terminal;
+        let user_id = match &self.action {
+            Action::List { user: Some(email) }
+            | Action::Revoke {
+                user: Some(email), ..
+            } => Some(store.user(email).await?.id),
+            _ => None,
+        };
+        match (self.action, user_id) {
+            (Action::List { .. }, user) => {
+                let sessions = store.sessions(user, clock::now()).await?;
+                if self.json {
+                    terminal.line(&serde_json::to_string(&sessions)?)?;
+                } else if sessions.is_empty() {
+                    terminal.line("Nobody is signed in.")?;
+                } else {
+                    let mut table = Table::new(["session", "user", "began", "ends", "from"]);
+                    for session in &sessions {
+                        table.row([
+                            session.id.to_string(),
+                            session.user.clone(),
+                            minute(session.created_at),
+                            minute(session.expires_at),
+                            session.client_address.clone(),
+                        ]);
+                    }
+                    terminal.table(&table)?;
+                }
+            }
+            (Action::Revoke { .. }, Some(user)) => {
+                let ended = store.revoke_sessions(&operator(), user).await?;
+                terminal.line(&if self.json {
+                    json!({"revoked": ended}).to_string()
+                } else {
+                    format!("ended {}", human::counted(ended, "session"))
+                })?;
+            }
+            (Action::Revoke { id, .. }, None) => {
+                let text = id.unwrap_or_default();
+                let id: SessionId = text.parse().map_err(|_| {
+                    Exit::Usage.because(anyhow::anyhow!("{text:?} is not the id of a session"))
+                })?;
+                let was_good = store.revoke_session(&operator(), id).await?;
+                terminal.line(&if self.json {
+                    json!({"revoked": u64::from(was_good)}).to_string()
+                } else {
+                    format!(
+                        "session {id} is over{}",
+                        if was_good { "" } else { " already" }
+                    )
+                })?;
+            }
+        }
+        Ok(Exit::Success)
+    }
+}

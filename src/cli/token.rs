@@ -1,0 +1,217 @@
+//! `plantlake token`: access tokens, and the keys that they are signed with.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::administration::{instant, minute, open, operator, optional_minute, read_secret, yes};
+use super::output::Table;
+use super::{Context, Exit, RunCommand};
+use crate::auth::{Access, Authenticator, KeyRing};
+use crate::catalog::{Catalog, Visible};
+
+const EXAMPLES: &str = "\
+Examples:
+  plantlake token create ada@northfield.example
+      Asks for her password, begins a session, and prints its access token.
+  vault read -field=key plantlake/gateway | plantlake token check
+      Says who presents this API key or access token, and what they may see, or why they are refused.
+  plantlake token check --follow < token
+      Stays until the access ends, and says why.
+  plantlake token keys rotate
+      A new signing key. Tokens of the former ones stay good: no session ends, no server restarts.
+  plantlake token keys remove 20261124T080000000Z-0a1b2c3d
+      For a key that became known to others: everything that it signed is refused within seconds.";
+
+/// Arguments of `token`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct TokenArgs {
+    #[command(subcommand)]
+    action: Action,
+    /// Print as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Sign in with a password, and print an access token
+    Create {
+        /// The user's e-mail address
+        email: String,
+    },
+    /// Say who presents an API key or access token, read from a prompt or standard input
+    Check {
+        /// Stay until the access ends
+        #[arg(long)]
+        follow: bool,
+    },
+    /// The keys that tokens are signed with
+    Keys {
+        #[command(subcommand)]
+        action: KeysAction,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysAction {
+    /// List the keys, without their secrets
+    List,
+    /// Sign with a new key from now on
+    Rotate,
+    /// Refuse what a key has signed
+    Remove {
+        /// The key's id
+        id: String,
+    },
+}
+
+impl RunCommand for TokenArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        match self.action {
+            Action::Create { email } => create(&context, &email, self.json).await?,
+            Action::Check { follow } => check(&context, follow, self.json).await?,
+            Action::Keys { action } => keys(&context, action, self.json).await?,
+        }
+        Ok(Exit::Success)
+    }
+}
+
+async fn create(context: &Context, email: &str, json: bool) -> anyhow::Result<()> {
+    let authenticator = Authenticator::open(open(context).await?, &context.settings.auth)?;
+    let password = read_secret(context, "password", false).await?;
+    let signed_in = authenticator.sign_in(email, &password, None).await?;
+    if json {
+        let printed = json!({
+            "token": signed_in.token, "session": signed_in.session, "expires_at": signed_in.expires_at,
+        });
+        return Ok(context.terminal.line(&printed.to_string())?);
+    }
+    context.terminal.line(&signed_in.token)?;
+    let end = instant(signed_in.expires_at);
+    context.terminal.note(&format!(
+        "This token is good until {end}. Session {}.",
+        signed_in.session
+    ));
+    Ok(())
+}
+
+async fn check(context: &Context, follow: bool, json: bool) -> anyhow::Result<()> {
+    let authenticator = Authenticator::open(open(context).await?, &context.settings.auth)?;
+    let credential = read_secret(context, "API key or access token", false).await?;
+    let access = authenticator.authenticate(&credential).await?;
+    describe(context, &access, json)?;
+    if follow {
+        let ended = tokio::select! {
+            ended = access.ended() => ended,
+            () = authenticator.keep_watch() => return Ok(()),
+        };
+        context.terminal.line(&if json {
+            json!({"ended": ended.0}).to_string()
+        } else {
+            ended.to_string()
+        })?;
+    }
+    Ok(())
+}
+
+fn describe(context: &Context, access: &Access, json: bool) -> anyhow::Result<()> {
+    let principal = access.principal();
+    let catalog = Catalog::read(&context.settings.catalog);
+    let visible = catalog.as_ref().ok().map(|catalog| {
+        match Visible::resolve(&catalog.assets, &principal.grants) {
+            Visible::All => catalog.assets.len(),
+            Visible::Only(ids) => ids.len(),
+        }
+    });
+    let terminal = &context.terminal;
+    if json {
+        let mut printed = serde_json::to_value(&**principal)?;
+        printed["assets_visible"] = json!(visible);
+        return Ok(terminal.line(&printed.to_string())?);
+    }
+    let end = principal
+        .proof
+        .expires_at()
+        .map_or_else(|| "never".to_owned(), instant);
+    terminal.line(&format!(
+        "user          {} ({})",
+        principal.user, principal.role
+    ))?;
+    terminal.line(&format!("organisation  {}", principal.organisation))?;
+    terminal.line(&format!("expires       {end}"))?;
+    let manages = if principal.role.manages_organisation() {
+        "queries; manages the organisation's users and keys; sees its whole usage"
+    } else {
+        "queries; sees the own usage"
+    };
+    let ingest = if principal.may_ingest {
+        "; sends readings"
+    } else {
+        ""
+    };
+    terminal.line(&format!("may           {manages}{ingest}"))?;
+    let sees = match (visible, principal.grants.as_slice()) {
+        (_, []) => "nothing".to_owned(),
+        (Some(assets), _) => format!("{assets} assets"),
+        (None, _) => "unknown: the catalog cannot be read".to_owned(),
+    };
+    terminal.line(&format!("sees          {sees}"))?;
+    for grant in &principal.grants {
+        terminal.line(&format!("              {grant}"))?;
+    }
+    Ok(())
+}
+
+async fn keys(context: &Context, action: KeysAction, json: bool) -> anyhow::Result<()> {
+    let ring = KeyRing::open(&context.settings.auth.keys_dir)?;
+    let terminal = &context.terminal;
+    match action {
+        KeysAction::List => {
+            let keys = ring.list()?;
+            if json {
+                return Ok(terminal.line(&serde_json::to_string(&keys)?)?);
+            }
+            let mut table = Table::new(["key", "made", "signs", "needed until"]);
+            for key in keys {
+                table.row([
+                    key.id,
+                    minute(key.created_at),
+                    yes(key.signs).to_owned(),
+                    optional_minute(key.needed_until),
+                ]);
+            }
+            terminal.table(&table)?;
+        }
+        KeysAction::Rotate => {
+            let store = open(context).await?;
+            let (made, deleted) = ring.rotate()?;
+            store
+                .note(&operator(), "token-keys.rotate", &made.id)
+                .await?;
+            if json {
+                terminal.line(&json!({"made": made, "deleted": deleted}).to_string())?;
+            } else {
+                terminal.line(&format!("new tokens are signed with {} now", made.id))?;
+                for id in deleted {
+                    terminal.line(&format!("deleted {id}, which no living token needs"))?;
+                }
+            }
+        }
+        KeysAction::Remove { id } => {
+            let store = open(context).await?;
+            ring.remove(&id)?;
+            store.note(&operator(), "token-keys.remove", &id).await?;
+            terminal.line(&if json {
+                json!({"removed": id}).to_string()
+            } else {
+                format!("removed {id}; what it signed is refused")
+            })?;
+        }
+    }
+    Ok(())
+}

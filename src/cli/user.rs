@@ -1,0 +1,324 @@
+//! `plantlake user`: who belongs to an organisation, and what each may do.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::administration::{minute, open, operator, optional_minute, read_secret, yes};
+use super::org::named;
+use super::output::Table;
+use super::{Context, Exit, RunCommand};
+use crate::auth::{Passwords, check_new_password};
+use crate::model::{Email, Role};
+use crate::store::{NewUser, OrganisationStore, User, UserChange};
+
+const EXAMPLES: &str = "\
+Passwords are typed at a prompt, or come as the first line of standard input; never as an argument, where other
+users of the machine could see them.
+
+Roles:
+  admin    manages the users and keys of the own organisation, and sees its whole usage
+  analyst  queries, and sees the own usage
+  service  a program: has API keys only, and no password
+
+Examples:
+  plantlake user create ada@northfield.example --org \"Northfield Chemicals\" --role admin
+  pass show plantlake/ada | plantlake user passwd ada@northfield.example
+  plantlake user create historian@northfield.example --org \"Northfield Chemicals\" --role service --ingest
+  plantlake user list --org \"Northfield Chemicals\"
+  plantlake user deactivate ada@northfield.example
+      Ends her sessions, keys and running queries within seconds; her place stays hers.
+  plantlake user remove ada@northfield.example
+      The same, for ever; frees the place. What she did stays in the ledger and the audit trail.";
+
+/// Arguments of `user`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct UserArgs {
+    #[command(subcommand)]
+    action: Action,
+    /// Print as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a user, if the organisation's limit allows it
+    Create(CreateArgs),
+    /// List users
+    List {
+        /// Of this organisation only
+        #[arg(long, value_name = "NAME")]
+        org: Option<String>,
+    },
+    /// Set a user's password; ends the sessions that began with the old one
+    Passwd {
+        /// The user's e-mail address
+        email: String,
+    },
+    /// Change a user's name, role or permission to send readings
+    Change(ChangeArgs),
+    /// Take access away within seconds; the user keeps the place
+    Deactivate {
+        /// The user's e-mail address
+        email: String,
+    },
+    /// Give access back
+    Activate {
+        /// The user's e-mail address
+        email: String,
+    },
+    /// Remove a user, with sessions and keys; frees the place
+    Remove {
+        /// The user's e-mail address
+        email: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct CreateArgs {
+    /// The e-mail address; no other user has it, in any case
+    email: String,
+    /// The organisation, by name or id
+    #[arg(long, value_name = "NAME")]
+    org: String,
+    /// What the user may do
+    #[arg(long, value_enum, default_value_t = RoleArg::Analyst)]
+    role: RoleArg,
+    /// The person's or program's name
+    #[arg(long, default_value = "")]
+    name: String,
+    /// Permit to send readings
+    #[arg(long)]
+    ingest: bool,
+}
+
+#[derive(Debug, Args)]
+struct ChangeArgs {
+    /// The user's e-mail address
+    email: String,
+    /// What the user may do
+    #[arg(long, value_enum, required_unless_present_any = ["name", "ingest"])]
+    role: Option<RoleArg>,
+    /// The person's or program's name
+    #[arg(long)]
+    name: Option<String>,
+    /// Whether the user may send readings
+    #[arg(long, value_enum, value_name = "on|off")]
+    ingest: Option<Switch>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RoleArg {
+    Admin,
+    Analyst,
+    Service,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Admin => Self::Admin,
+            RoleArg::Analyst => Self::Analyst,
+            RoleArg::Service => Self::Service,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+impl RunCommand for UserArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let command = Command {
+            store: open(&context).await?,
+            json: self.json,
+            context,
+        };
+        match self.action {
+            Action::Create(args) => command.create(args).await?,
+            Action::List { org } => command.list(org.as_deref()).await?,
+            Action::Passwd { email } => command.passwd(&email).await?,
+            Action::Change(args) => command.change(args).await?,
+            Action::Deactivate { email } => command.set_active(&email, false).await?,
+            Action::Activate { email } => command.set_active(&email, true).await?,
+            Action::Remove { email } => command.remove(&email).await?,
+        }
+        Ok(Exit::Success)
+    }
+}
+
+struct Command {
+    context: Context,
+    store: OrganisationStore,
+    json: bool,
+}
+
+impl Command {
+    async fn create(&self, args: CreateArgs) -> anyhow::Result<()> {
+        let email = Email::parse(&args.email).map_err(|error| Exit::Usage.because(error))?;
+        let organisation = self.store.organisation(&args.org).await?;
+        let role = Role::from(args.role);
+        let password_hash = if role.has_password() {
+            Some(self.new_password(email.as_str()).await?)
+        } else {
+            None
+        };
+        let new = NewUser {
+            organisation: organisation.id,
+            email,
+            name: args.name,
+            role,
+            password_hash,
+            may_ingest: args.ingest,
+        };
+        let user = self.store.create_user(&operator(), new).await?;
+        let next = match role {
+            Role::Service => "; make a key with `plantlake key create`",
+            _ => "",
+        };
+        self.done(
+            &user,
+            &format!("made {role} {} of {}{next}", user.email, user.organisation),
+        )
+    }
+
+    async fn new_password(&self, email: &str) -> anyhow::Result<String> {
+        let password = read_secret(&self.context, "password", true).await?;
+        check_new_password(&password, email).map_err(|error| Exit::Usage.because(error))?;
+        Ok(Passwords::new()?.hash(&password).await?)
+    }
+
+    async fn list(&self, org: Option<&str>) -> anyhow::Result<()> {
+        let organisation = named(&self.store, org).await?;
+        let users = self
+            .store
+            .users(organisation.as_ref().map(|organisation| organisation.id))
+            .await?;
+        if self.json {
+            return self.print(&serde_json::to_value(&users)?);
+        }
+        if users.is_empty() {
+            return Ok(self
+                .context
+                .terminal
+                .line("There is no user yet: `plantlake user create`.")?);
+        }
+        Ok(self.context.terminal.table(&table(&users, true))?)
+    }
+
+    async fn passwd(&self, email: &str) -> anyhow::Result<()> {
+        let user = self.store.user(email).await?;
+        if !user.role.has_password() {
+            anyhow::bail!(
+                "{} is a service: it has keys only, and no password",
+                user.email
+            );
+        }
+        let hash = self.new_password(&user.email).await?;
+        self.store.set_password(&operator(), user.id, hash).await?;
+        self.done(
+            &user,
+            &format!(
+                "set the password of {}; older sessions have ended",
+                user.email
+            ),
+        )
+    }
+
+    async fn change(&self, args: ChangeArgs) -> anyhow::Result<()> {
+        let user = self.store.user(&args.email).await?;
+        let wanted = UserChange {
+            role: args.role.map(Role::from),
+            name: args.name,
+            may_ingest: args.ingest.map(|switch| switch == Switch::On),
+        };
+        let user = self
+            .store
+            .change_user(&operator(), user.id, &wanted)
+            .await?;
+        let ingest = if user.may_ingest { "may" } else { "may not" };
+        self.done(
+            &user,
+            &format!(
+                "{} is {} now, and {ingest} send readings",
+                user.email, user.role
+            ),
+        )
+    }
+
+    async fn set_active(&self, email: &str, active: bool) -> anyhow::Result<()> {
+        let user = self.store.user(email).await?;
+        let changed = self
+            .store
+            .set_user_active(&operator(), user.id, active)
+            .await?;
+        let user = self.store.user(email).await?;
+        let state = if active { "active" } else { "deactivated" };
+        let before = if changed { "" } else { " already" };
+        self.done(&user, &format!("{} is {state}{before}", user.email))
+    }
+
+    async fn remove(&self, email: &str) -> anyhow::Result<()> {
+        let user = self.store.user(email).await?;
+        self.store.remove_user(&operator(), user.id).await?;
+        if self.json {
+            return self.print(&json!({"id": user.id, "email": user.email, "removed": true}));
+        }
+        Ok(self.context.terminal.line(&format!(
+            "removed {} from {}",
+            user.email, user.organisation
+        ))?)
+    }
+
+    fn done(&self, user: &User, text: &str) -> anyhow::Result<()> {
+        if self.json {
+            return self.print(&serde_json::to_value(user)?);
+        }
+        Ok(self.context.terminal.line(text)?)
+    }
+
+    fn print(&self, value: &serde_json::Value) -> anyhow::Result<()> {
+        Ok(self.context.terminal.line(&value.to_string())?)
+    }
+}
+
+/// Users as a table, with their organisations if they may differ.
+pub(super) fn table(users: &[User], with_organisation: bool) -> Table {
+    let mut head = vec![
+        "user",
+        "name",
+        "role",
+        "ingest",
+        "inactive",
+        "last sign-in",
+        "made",
+    ];
+    if with_organisation {
+        head.insert(1, "organisation");
+    }
+    let mut table = Table::new(head);
+    for user in users {
+        let mut row = vec![
+            user.email.clone(),
+            user.name.clone(),
+            user.role.to_string(),
+            yes(user.may_ingest).to_owned(),
+            yes(!user.active).to_owned(),
+            optional_minute(user.last_sign_in_at),
+            minute(user.created_at),
+        ];
+        if with_organisation {
+            row.insert(1, user.organisation.clone());
+        }
+        table.row(row);
+    }
+    table
+}

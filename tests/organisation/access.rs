@@ -1,0 +1,262 @@
+//! Who is let in, and how access ends: on each kind of database, through the one way in.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use plantlake::auth::{AuthError, Authenticator, FreshKey, KeyRing, Proof};
+use plantlake::config::Settings;
+use plantlake::model::{Grant, Role, UserId};
+use plantlake::store::{NewKey, NewUser, OrganisationStore, User, UserChange};
+
+use crate::databases::{Fresh, Kind, actor, new_user, on_both, organisation};
+
+const PASSWORD: &str = "correct horse battery";
+
+async fn signed_up(fresh: &Fresh) -> (OrganisationStore, Authenticator, User) {
+    let store = fresh.store().await;
+    let acme = organisation(&store, "acme", 9).await;
+    let authenticator = Authenticator::open(store.clone(), &fresh.settings.auth).unwrap();
+    let hash = plantlake::auth::Passwords::new()
+        .unwrap()
+        .hash(PASSWORD)
+        .await
+        .unwrap();
+    let new = NewUser {
+        password_hash: Some(hash),
+        may_ingest: true,
+        ..new_user(acme.id, "ada@x.y")
+    };
+    let ada = store.create_user(&actor(), new).await.unwrap();
+    (store, authenticator, ada)
+}
+
+async fn key(store: &OrganisationStore, user: UserId, may_ingest: bool) -> FreshKey {
+    let fresh = FreshKey::new().unwrap();
+    let new = NewKey {
+        id: fresh.id.clone(),
+        user,
+        name: "test".to_owned(),
+        secret_hash: fresh.secret_hash,
+        may_ingest,
+        expires_at: None,
+    };
+    store.create_key(&actor(), new).await.unwrap();
+    fresh
+}
+
+fn token_settings(settings: &Settings, lifetime: TimeDelta) -> plantlake::config::AuthSettings {
+    plantlake::config::AuthSettings {
+        token_lifetime: lifetime,
+        ..settings.auth.clone()
+    }
+}
+
+/// The reason for which an access ends within ten seconds of `change`, while a server keeps watch.
+async fn end_after(
+    authenticator: &Authenticator,
+    credential: &str,
+    change: impl Future<Output = ()>,
+) -> String {
+    let watch = {
+        let authenticator = authenticator.clone();
+        tokio::spawn(async move { authenticator.keep_watch().await })
+    };
+    let access = authenticator.authenticate(credential).await.unwrap();
+    // A look that finds no change ends nothing.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    access.check().unwrap();
+    change.await;
+    let ended = tokio::time::timeout(Duration::from_secs(10), access.ended()).await;
+    let ended = ended.expect("the access ends within seconds");
+    assert!(access.check().is_err());
+    watch.abort();
+    ended.0
+}
+
+on_both! {
+    async fn a_password_opens_a_session_and_nothing_else_does(fresh) {
+        let (store, authenticator, ada) = signed_up(&fresh).await;
+        let signed_in = authenticator.sign_in(" ADA@x.y ", PASSWORD, None).await.unwrap();
+        let access = authenticator.authenticate(&signed_in.token).await.unwrap();
+        let principal = access.principal();
+        assert_eq!((principal.user_id, principal.role, principal.may_ingest), (ada.id, Role::Analyst, true));
+        assert!(matches!(&principal.proof, Proof::Session { id, .. } if *id == signed_in.session));
+        assert!(principal.grants.is_empty());
+        for (email, password) in [
+            ("ada@x.y", "correct horse batterz"), ("ada@x.y", ""), ("bob@x.y", PASSWORD), ("", PASSWORD), ("ada@x.y\0", PASSWORD),
+        ] {
+            let outcome = authenticator.sign_in(email, password, None).await;
+            assert!(matches!(outcome, Err(AuthError::WrongPassword)), "{email} {outcome:?}");
+        }
+        // The right password of one without access says so; a wrong one never does.
+        store.set_user_active(&actor(), ada.id, false).await.unwrap();
+        let outcome = authenticator.sign_in("ada@x.y", PASSWORD, None).await;
+        assert!(matches!(outcome, Err(AuthError::NoAccess("the user is deactivated"))), "{outcome:?}");
+        let outcome = authenticator.sign_in("ada@x.y", "correct horse batterz", None).await;
+        assert!(matches!(outcome, Err(AuthError::WrongPassword)), "{outcome:?}");
+        assert!(authenticator.authenticate(&signed_in.token).await.is_err());
+        // A service has no password, whatever the database may say.
+        let hash = plantlake::auth::Passwords::new().unwrap().hash(PASSWORD).await.unwrap();
+        fresh.sql(&format!("UPDATE users SET active = TRUE, role = 'service', password_hash = '{hash}'")).await.unwrap();
+        let outcome = authenticator.sign_in("ada@x.y", PASSWORD, None).await;
+        assert!(matches!(outcome, Err(AuthError::WrongPassword)), "{outcome:?}");
+    }
+
+    async fn guesses_are_throttled_for_those_who_exist_and_those_who_do_not(fresh) {
+        let (_, authenticator, _) = signed_up(&fresh).await;
+        for email in ["ada@x.y", "nobody@x.y"] {
+            let mut refused = 0;
+            for _ in 0..8 {
+                match authenticator.sign_in(email, "a wrong password", None).await {
+                    Err(AuthError::WrongPassword) => {}
+                    Err(AuthError::Throttled { retry_after }) => {
+                        assert!(retry_after <= Duration::from_secs(2));
+                        refused += 1;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(refused, 2, "{email}");
+        }
+        // The right password has to wait, too.
+        let outcome = authenticator.sign_in("ada@x.y", PASSWORD, None).await;
+        assert!(matches!(outcome, Err(AuthError::Throttled { .. })), "{outcome:?}");
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        authenticator.sign_in("ada@x.y", PASSWORD, None).await.unwrap();
+    }
+
+    async fn a_key_opens_what_its_user_may(fresh) {
+        let (store, authenticator, ada) = signed_up(&fresh).await;
+        store.grant(&actor(), ada.organisation_id, &[Grant::All]).await.unwrap();
+        for may_ingest in [false, true] {
+            let key = key(&store, ada.id, may_ingest).await;
+            let access = authenticator.authenticate(key.text()).await.unwrap();
+            let principal = access.principal();
+            assert_eq!((principal.may_ingest, principal.grants.as_slice()), (may_ingest, &[Grant::All][..]));
+            // One character makes another key.
+            let text = key.text();
+            for at in 0..text.len() {
+                let mut changed = text.as_bytes().to_vec();
+                changed[at] = if changed[at] == b'a' { b'b' } else { b'a' };
+                let changed = String::from_utf8(changed).unwrap();
+                assert!(authenticator.authenticate(&changed).await.is_err(), "{changed}");
+            }
+            store.revoke_key(&actor(), &key.id).await.unwrap();
+            let error = authenticator.authenticate(text).await.unwrap_err().to_string();
+            assert_eq!(error, "the API key was revoked");
+        }
+        // The permission of the user is over that of the key.
+        let key = key(&store, ada.id, true).await;
+        let wanted = UserChange { may_ingest: Some(false), ..UserChange::default() };
+        store.change_user(&actor(), ada.id, &wanted).await.unwrap();
+        assert!(!authenticator.authenticate(key.text()).await.unwrap().principal().may_ingest);
+        for nothing in ["", "pl_", "Bearer x", "a.b", "a.b.c.d"] {
+            assert!(authenticator.authenticate(nothing).await.is_err(), "{nothing}");
+        }
+    }
+
+    async fn access_ends_within_seconds_of_its_revocation(fresh) {
+        let (store, authenticator, ada) = signed_up(&fresh).await;
+        let signed_in = authenticator.sign_in("ada@x.y", PASSWORD, None).await.unwrap();
+        let ended = end_after(&authenticator, &signed_in.token, async {
+            store.revoke_session(&actor(), signed_in.session).await.unwrap();
+        }).await;
+        assert_eq!(ended, "the access token was revoked");
+
+        let key = key(&store, ada.id, true).await;
+        store.grant(&actor(), ada.organisation_id, &[Grant::All]).await.unwrap();
+        let ended = end_after(&authenticator, key.text(), async {
+            store.revoke_grants(&actor(), ada.organisation_id, &[Grant::All]).await.unwrap();
+        }).await;
+        assert!(ended.contains("what you may do has changed"), "{ended}");
+        // The key is still good, for less.
+        assert!(authenticator.authenticate(key.text()).await.unwrap().principal().grants.is_empty());
+        let ended = end_after(&authenticator, key.text(), async {
+            store.set_organisation_active(&actor(), ada.organisation_id, false).await.unwrap();
+        }).await;
+        assert!(ended.contains("the organisation is deactivated"), "{ended}");
+        store.set_organisation_active(&actor(), ada.organisation_id, true).await.unwrap();
+        let ended = end_after(&authenticator, key.text(), async {
+            store.remove_user(&actor(), ada.id).await.unwrap();
+        }).await;
+        assert!(ended.contains("revoked"), "{ended}");
+    }
+
+    async fn a_signing_key_that_is_rotated_ends_no_session_and_one_that_is_removed_does(fresh) {
+        let (_, authenticator, _) = signed_up(&fresh).await;
+        let ring = KeyRing::open(&fresh.settings.auth.keys_dir).unwrap();
+        let first = ring.list().unwrap().pop().unwrap();
+        let before = authenticator.sign_in("ada@x.y", PASSWORD, None).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        ring.rotate().unwrap();
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let after = authenticator.sign_in("ada@x.y", PASSWORD, None).await.unwrap();
+        authenticator.authenticate(&before.token).await.unwrap();
+        let ended = end_after(&authenticator, &before.token, async { ring.remove(&first.id).unwrap() }).await;
+        assert!(ended.contains("removed"), "{ended}");
+        assert!(authenticator.authenticate(&before.token).await.is_err());
+        authenticator.authenticate(&after.token).await.unwrap();
+    }
+
+    async fn a_token_ends_by_itself(fresh) {
+        let (store, _, _) = signed_up(&fresh).await;
+        let settings = token_settings(&fresh.settings, TimeDelta::seconds(3));
+        let authenticator = Authenticator::open(store, &settings).unwrap();
+        let signed_in = authenticator.sign_in("ada@x.y", PASSWORD, None).await.unwrap();
+        let ended = end_after(&authenticator, &signed_in.token, async {}).await;
+        assert!(ended.contains("expired"), "{ended}");
+        assert!(authenticator.authenticate(&signed_in.token).await.is_err());
+    }
+
+    async fn an_old_hash_is_renewed_at_sign_in(fresh) {
+        let (store, authenticator, ada) = signed_up(&fresh).await;
+        let weak = argon2::Params::new(64, 1, 1, None).unwrap();
+        let weak = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, weak);
+        let weak: argon2::password_hash::phc::PasswordHash =
+            argon2::PasswordHasher::hash_password(&weak, PASSWORD.as_bytes()).unwrap();
+        store.set_password(&actor(), ada.id, weak.to_string()).await.unwrap();
+        authenticator.sign_in("ada@x.y", PASSWORD, None).await.unwrap();
+        let hash = store.credential("ada@x.y").await.unwrap().unwrap().password_hash.unwrap();
+        assert!(hash.contains("m=19456,t=2,p=1"), "{hash}");
+        authenticator.sign_in("ada@x.y", PASSWORD, None).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_let_in_stays_so_while_the_database_is_away() {
+    let fresh = Fresh::new(Kind::Sqlite).await;
+    let (store, authenticator, ada) = signed_up(&fresh).await;
+    let (known, unknown) = (
+        key(&store, ada.id, false).await,
+        key(&store, ada.id, false).await,
+    );
+    let watch = {
+        let authenticator = authenticator.clone();
+        tokio::spawn(async move { authenticator.keep_watch().await })
+    };
+    let access = authenticator.authenticate(known.text()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    fresh
+        .sql("ALTER TABLE access_revision RENAME TO away")
+        .await
+        .unwrap();
+    // Longer than what was looked up counts as fresh.
+    tokio::time::sleep(Duration::from_millis(4_000)).await;
+    access.check().unwrap();
+    authenticator.authenticate(known.text()).await.unwrap();
+    let error = authenticator
+        .authenticate(unknown.text())
+        .await
+        .unwrap_err();
+    assert!(!error.is_refusal(), "{error}");
+    fresh
+        .sql("ALTER TABLE away RENAME TO access_revision")
+        .await
+        .unwrap();
+    store.revoke_key(&actor(), &known.id).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), access.ended())
+        .await
+        .unwrap();
+    assert_eq!(ended.0, "the API key was revoked");
+    watch.abort();
+}

@@ -1,0 +1,14 @@
+//! The organisation database and who is let in: one suite, on SQLite and on a real Postgres.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod access;
+mod conformance;
+mod databases;
+mod same;
+mod tokens;
