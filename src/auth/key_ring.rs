@@ -73,7 +73,7 @@ pub enum KeyRingError {
 struct KeyFile {
     id: String,
     created_at: DateTime<Utc>,
-    /// The Ed25519 pair, PKCS #8, base64.
+    /// The Ed25519 private key, PKCS #8 version 1 (RFC 5208), base64.
     signing: String,
     /// 32 bytes, base64.
     sealing: String,
@@ -269,7 +269,7 @@ fn write_key(folder: &Path) -> Result<(), AuthError> {
     // The time comes first, so that files list in the order in which they sign.
     let suffix = u32::from_be_bytes(random()?);
     let id = format!("{}-{suffix:08x}", created_at.format("%Y%m%dT%H%M%S%3fZ"));
-    let pair = Ed25519KeyPair::generate().and_then(|pair| pair.to_pkcs8());
+    let pair = Ed25519KeyPair::generate().and_then(|pair| pair.to_pkcs8v1());
     let pair = pair.map_err(|_| AuthError::NoRandomness)?;
     let file = KeyFile {
         id: id.clone(),

@@ -78,7 +78,7 @@ pub(super) async fn read_secret(
             // The one who asks is still there, and has made the terminal silent.
             let _ = std::process::Command::new("stty").arg("echo").status();
             let _ = writeln!(std::io::stderr());
-            Err(Exit::Interrupted.because(anyhow::anyhow!("interrupted; nothing was changed")))
+            Err(interrupted())
         }
     }
 }
@@ -88,7 +88,14 @@ fn ask(prompt: &str) -> anyhow::Result<String> {
     let mut out = std::io::stderr();
     out.write_all(prompt.as_bytes())?;
     out.flush()?;
-    Ok(rpassword::read_password()?)
+    match rpassword::read_password() {
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Err(interrupted()),
+        typed => Ok(typed?),
+    }
+}
+
+fn interrupted() -> anyhow::Error {
+    Exit::Interrupted.because(anyhow::anyhow!("interrupted; nothing was changed"))
 }
 
 async fn off_the_runtime<T: Send + 'static>(

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{Connection, SqlSafeStr};
 
 use super::database::Database;
 use super::error::StoreError;
 use super::sqlite_file::MigrationLock;
-use crate::config::{DatabaseKind, DatabaseUrl};
+use crate::config::DatabaseUrl;
 
 /// A step of the schema. Once released it is never changed; a new one is added.
 struct Step {
@@ -57,17 +57,32 @@ pub(super) async fn migrate(
         });
         Migrator::with_migrations(steps.collect())
     };
-    let before = applied(database).await;
-    match (database, url.kind()) {
-        (Database::Sqlite(pool), DatabaseKind::Sqlite(path)) => {
-            // sqlx takes an advisory lock on Postgres, and none on SQLite.
-            let _lock = MigrationLock::take(path).await?;
-            migrator(|step| step.sqlite).run(pool).await
+    let made = async {
+        match database {
+            Database::Sqlite(pool) => {
+                // sqlx takes a lock on Postgres, and none on SQLite.
+                let _lock = MigrationLock::take(pool.connect_options().get_filename()).await?;
+                let before = applied(database).await;
+                migrator(|step| step.sqlite).run(pool).await?;
+                Ok(before)
+            }
+            Database::Postgres(pool) => {
+                // sqlx's own lock would do, but does not tell who made what. Freed when the connection closes.
+                let mut connection = pool.acquire().await?.detach();
+                sqlx::query(include_str!("sql/migration_lock.sql"))
+                    .execute(&mut connection)
+                    .await?;
+                let before = applied(database).await;
+                migrator(|step| step.postgres).run(pool).await?;
+                connection.close().await?;
+                Ok(before)
+            }
         }
-        (Database::Postgres(pool), _) => migrator(|step| step.postgres).run(pool).await,
-        (Database::Sqlite(pool), _) => migrator(|step| step.sqlite).run(pool).await,
-    }
-    .map_err(|error| explain(error, url))?;
+    };
+    let before = made.await.map_err(|failed| match failed {
+        Failed::Store(error) => error,
+        Failed::Step(error) => explain(error, url),
+    })?;
     Ok(Migrated {
         made: STEPS
             .iter()
@@ -92,6 +107,29 @@ async fn applied(database: &Database) -> Option<i64> {
     match database {
         Database::Sqlite(pool) => last(&mut *pool.acquire().await.ok()?).await,
         Database::Postgres(pool) => last(&mut *pool.acquire().await.ok()?).await,
+    }
+}
+
+enum Failed {
+    Store(StoreError),
+    Step(MigrateError),
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<sqlx::Error> for Failed {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<MigrateError> for Failed {
+    fn from(error: MigrateError) -> Self {
+        Self::Step(error)
     }
 }
 

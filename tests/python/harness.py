@@ -42,7 +42,8 @@ def binary() -> Path:
 
 def environment(more: dict[str, str] | None = None) -> dict[str, str]:
     """The environment of a run: none of the caller's settings, and a plausible range that never moves."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PLANTLAKE_", "AWS_"))}
+    foreign = ("PLANTLAKE_", "AWS_", "DB_", "auth_")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return clean | {
         "PLANTLAKE_RESAMPLE_EARLIEST": reference.EARLIEST.isoformat(),
         "PLANTLAKE_RESAMPLE_LATEST": reference.LATEST.isoformat(),
