@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use tokio::task::JoinSet;
 
 use super::api_key::Presented;
 use super::key_ring::KeyRing;
@@ -34,6 +35,8 @@ pub struct Authenticator {
     live: LiveAccess,
     /// When the use of each key was last noted.
     noted: Arc<Mutex<HashMap<String, DateTime<Utc>>>>,
+    /// Notes that are being written.
+    notes: Arc<Mutex<JoinSet<()>>>,
 }
 
 /// What a sign-in gives. `Debug` does not show the token.
@@ -69,6 +72,7 @@ impl Authenticator {
             throttle: Throttle::default(),
             live: LiveAccess::default(),
             noted: Arc::default(),
+            notes: Arc::default(),
         })
     }
 
@@ -141,6 +145,12 @@ impl Authenticator {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Waits until all that was to be noted in the database is there; before the program ends.
+    pub async fn settle(&self) {
+        let notes = std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+        notes.join_all().await;
     }
 
     /// Looks every second whether someone's access ended; for as long as the future is polled.
@@ -285,7 +295,9 @@ impl Authenticator {
         noted.retain(|_, last| now - *last < NOTE_EVERY);
         noted.insert(id.clone(), now);
         let (store, id) = (self.store.clone(), id.clone());
-        tokio::spawn(async move {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        while notes.try_join_next().is_some() {}
+        notes.spawn(async move {
             if let Err(error) = store.note_key_use(&id, now).await {
                 tracing::warn!("the use of key {id} cannot be noted: {error}");
             }

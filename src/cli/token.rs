@@ -104,6 +104,7 @@ async fn check(context: &Context, follow: bool, json: bool) -> anyhow::Result<()
     let authenticator = Authenticator::open(open(context).await?, &context.settings.auth)?;
     let credential = read_secret(context, "API key or access token", false).await?;
     let access = authenticator.authenticate(&credential).await?;
+    authenticator.settle().await;
     describe(context, &access, json)?;
     if follow {
         let ended = tokio::select! {
