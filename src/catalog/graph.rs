@@ -27,8 +27,8 @@ pub struct Node {
 }
 
 /// The level of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", from = "String")]
 pub enum NodeKind {
     /// A works.
     Site,
@@ -57,8 +57,8 @@ pub struct Edge {
 }
 
 /// How an edge's source is related to its target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", from = "String")]
 pub enum Relation {
     /// Equipment to its unit, a unit to its site.
     PartOf,
@@ -69,6 +69,54 @@ pub enum Relation {
     /// A relation that plantlake gives no meaning.
     #[serde(untagged)]
     Other(String),
+}
+
+impl NodeKind {
+    /// As `graph.json` has it.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Site => "site",
+            Self::Unit => "unit",
+            Self::Equipment => "equipment",
+            Self::Sensor => "sensor",
+            Self::Other(text) => text,
+        }
+    }
+}
+
+impl From<String> for NodeKind {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "site" => Self::Site,
+            "unit" => Self::Unit,
+            "equipment" => Self::Equipment,
+            "sensor" => Self::Sensor,
+            _ => Self::Other(text),
+        }
+    }
+}
+
+impl Relation {
+    /// As `graph.json` has it.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::PartOf => "part_of",
+            Self::Measures => "measures",
+            Self::FlowsTo => "flows_to",
+            Self::Other(text) => text,
+        }
+    }
+}
+
+impl From<String> for Relation {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "part_of" => Self::PartOf,
+            "measures" => Self::Measures,
+            "flows_to" => Self::FlowsTo,
+            _ => Self::Other(text),
+        }
+    }
 }
 
 impl Graph {

@@ -5,6 +5,7 @@
 
 mod administration;
 mod audit;
+mod catalog;
 mod config;
 mod demo;
 mod exit;
@@ -67,6 +68,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Run read-only SQL on the tables
     Query(query::QueryArgs),
+    /// The catalog of assets: check it, and see which one is in force
+    Catalog(catalog::CatalogArgs),
     /// Organisations: make them, and grant them assets
     Org(org::OrgArgs),
     /// Users: make them, set passwords, take access away
@@ -94,6 +97,7 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Resample(args) => dispatch(args, global).await,
         Command::Status(args) => dispatch(args, global).await,
         Command::Query(args) => dispatch(args, global).await,
+        Command::Catalog(args) => dispatch(args, global).await,
         Command::Org(args) => dispatch(args, global).await,
         Command::User(args) => dispatch(args, global).await,
         Command::Key(args) => dispatch(args, global).await,

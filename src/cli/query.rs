@@ -33,6 +33,11 @@ Examples:
   Everything of a day, as Parquet (--format json gives one object a line):
       plantlake query \"SELECT * FROM data_min WHERE date = '2026-01-31'\" --format parquet --output day.parquet
 
+  Yesterday's mean of every pressure sensor of a unit, by name:
+      plantlake query \"SELECT a.name, d.value, a.specifications FROM data_d d JOIN assets a ON a.id = d.asset_id
+        WHERE a.type = 'pressure sensor' AND a.location LIKE '%Unit 100%'
+          AND d.timestamp >= now() - INTERVAL '2 days' ORDER BY a.name\"
+
   From a file or a pipe:
       plantlake query - < report.sql";
 
@@ -113,12 +118,12 @@ impl RunCommand for QueryArgs {
 async fn answer(context: &Context, sql: &str) -> anyhow::Result<SendableRecordBatchStream> {
     let settings = &context.settings;
     let lake = Store::open(&settings.lake, settings.storage.options())?;
-    let session = QuerySession::open(&lake).await?;
+    let session = QuerySession::open(&lake, &settings.catalog).await?;
     let frame = session.sql(sql).await.map_err(|error| match error {
         error @ QueryError::NotReadOnly { .. } => Exit::Usage.because(error),
         error => error.into(),
     })?;
-    Ok(frame.execute_stream().await?)
+    Ok(frame.execute_stream().await.map_err(QueryError::from)?)
 }
 
 /// Prints the answer as a table.

@@ -1,6 +1,7 @@
 //! The only builder of sessions and plans: tables, raw scans and the contexts that they run in.
 
 mod batch;
+mod catalog_tables;
 mod raw_scan;
 mod rollup_table;
 mod session;

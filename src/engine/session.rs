@@ -1,5 +1,6 @@
-//! A session over the tables that the last finished run published, for read-only SQL.
+//! A session over the tables that the last finished run published, and those of the catalog, for read-only SQL.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::common::DataFusionError;
@@ -9,7 +10,9 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast;
 
+use super::catalog_tables::{CatalogTable, CatalogTableProvider, LazyCatalog};
 use super::rollup_table::{RollupTable, store_url};
+use crate::catalog::CatalogError;
 use crate::lake::Store;
 use crate::lake::runs::{Runs, RunsError};
 use crate::lake::table::{Table, TableError};
@@ -32,6 +35,9 @@ pub enum QueryError {
         /// What it is.
         found: String,
     },
+    /// The query asks for the catalog, which is missing or wrong.
+    #[error(transparent)]
+    Catalog(Box<CatalogError>),
     /// The SQL is wrong, or its execution failed.
     #[error("the query cannot be answered")]
     Sql(#[source] Box<DataFusionError>),
@@ -39,18 +45,26 @@ pub enum QueryError {
 
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
-        Self::Sql(Box::new(error))
+        match error {
+            DataFusionError::External(error) => match error.downcast() {
+                Ok(error) => Self::Catalog(error),
+                Err(error) => Self::Sql(Box::new(DataFusionError::External(error))),
+            },
+            error => Self::Sql(Box::new(error)),
+        }
     }
 }
 
-/// The tables `data_min`, `data_h` and `data_d` at one published set of versions.
+/// The tables `data_min`, `data_h` and `data_d` at one published set of versions, and the catalog's `assets` and
+/// `asset_edges`.
 pub struct QuerySession {
     context: SessionContext,
 }
 
 impl QuerySession {
-    /// Opens what is published now. Before the first run the tables are there, and empty.
-    pub async fn open(lake: &Store) -> Result<Self, QueryError> {
+    /// Opens what is published now. Before the first run the tables are there, and empty. The catalog in the folder
+    /// `catalog` is read by the first query that needs it.
+    pub async fn open(lake: &Store, catalog: &Path) -> Result<Self, QueryError> {
         let config = SessionConfig::new()
             .with_information_schema(true)
             .with_default_catalog_and_schema("plantlake", "public")
@@ -69,6 +83,11 @@ impl QuerySession {
                 resolution.table(),
                 Arc::new(RollupTable::new(resolution, table.as_ref())),
             )?;
+        }
+        let catalog = Arc::new(LazyCatalog::new(catalog.to_owned()));
+        for table in CatalogTable::ALL {
+            let provider = CatalogTableProvider::new(table, Arc::clone(&catalog));
+            context.register_table(table.name(), Arc::new(provider))?;
         }
         Ok(Self { context })
     }

@@ -1,0 +1,245 @@
+//! Cuts the text of a JSON list or object into its entries, and remembers where each of them is.
+//!
+//! Each entry is then parsed by itself: a mistake in one does not hide those in others.
+
+use std::borrow::Cow;
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Deserializer;
+
+/// A part of a file's text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    /// The text of the value.
+    pub text: &'a str,
+    /// Where it begins in the file.
+    pub offset: usize,
+}
+
+/// What is wrong with an entry, and in which of its fields.
+#[derive(Debug)]
+pub(super) struct EntryMistake {
+    pub field: Option<String>,
+    pub what: String,
+    /// How many lines below the beginning of the entry it is.
+    pub below: usize,
+}
+
+impl<'a> Part<'a> {
+    /// The whole of a file.
+    pub fn whole(text: &'a str) -> Self {
+        Self { text, offset: 0 }
+    }
+
+    /// The items of a list; none if this is no list, or no JSON.
+    pub fn items(self) -> Option<Vec<Self>> {
+        let mut cursor = Cursor::new(self.text);
+        let mut items = Vec::new();
+        cursor.sequence(b'[', b']', |cursor| {
+            items.push(cursor.value()?.moved(self.offset));
+            Some(())
+        })?;
+        cursor.ends().then_some(items)
+    }
+
+    /// The keys and values of an object; none if this is no object, or no JSON.
+    pub fn members(self) -> Option<Vec<(Cow<'a, str>, Self)>> {
+        let mut cursor = Cursor::new(self.text);
+        let mut members = Vec::new();
+        cursor.sequence(b'{', b'}', |cursor| {
+            let key = cursor.value()?.text;
+            // Most keys have no escapes, and are used as they stand.
+            let plain = key.strip_prefix('"')?.strip_suffix('"')?;
+            let key = if plain.contains('\\') {
+                Cow::Owned(serde_json::from_str(key).ok()?)
+            } else {
+                Cow::Borrowed(plain)
+            };
+            cursor.eat(b':')?;
+            members.push((key, cursor.value()?.moved(self.offset)));
+            Some(())
+        })?;
+        cursor.ends().then_some(members)
+    }
+
+    /// The value of an object. Only if that fails, a second and slower reading finds out in which field.
+    pub fn object<T: DeserializeOwned>(self) -> Result<T, EntryMistake> {
+        if !self.text.starts_with('{') {
+            // A list of the fields' values would pass otherwise.
+            return Err(EntryMistake {
+                field: None,
+                what: format!("expected an object, found {}", kind_of(self.text)),
+                below: 0,
+            });
+        }
+        serde_json::from_str(self.text).map_err(|error| {
+            let deserializer = &mut Deserializer::from_str(self.text);
+            match serde_path_to_error::deserialize::<_, T>(deserializer) {
+                Err(error) => self.mistake(&error),
+                // Both readings are of the same text.
+                Ok(_) => EntryMistake {
+                    field: None,
+                    what: without_place(&error),
+                    below: 0,
+                },
+            }
+        })
+    }
+
+    fn moved(mut self, by: usize) -> Self {
+        self.offset += by;
+        self
+    }
+
+    fn mistake(self, error: &serde_path_to_error::Error<serde_json::Error>) -> EntryMistake {
+        let path = match error.path().to_string() {
+            path if path == "." => None,
+            path => Some(path),
+        };
+        let what = without_place(error.inner());
+        let named = |start: &str| {
+            what.strip_prefix(start)?
+                .strip_suffix('`')
+                .map(str::to_owned)
+        };
+        let inside = |field: String| match &path {
+            // A field that is there twice is the last of the path already.
+            Some(path) if path == &field || path.ends_with(&format!(".{field}")) => path.clone(),
+            Some(path) => format!("{path}.{field}"),
+            None => field,
+        };
+        if let Some(field) = named("missing field `") {
+            return EntryMistake {
+                field: Some(inside(field)),
+                what: "it is missing".to_owned(),
+                below: 0,
+            };
+        }
+        if let Some(field) = named("duplicate field `") {
+            return EntryMistake {
+                field: Some(inside(field)),
+                what: "it is there twice".to_owned(),
+                below: 0,
+            };
+        }
+        EntryMistake {
+            field: path,
+            what,
+            below: error.inner().line().saturating_sub(1),
+        }
+    }
+}
+
+/// The error without serde's own line and column, which count from the beginning of the parsed text.
+pub(super) fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&place).unwrap_or(&text).to_owned()
+}
+
+/// What a JSON text is, in words.
+pub(super) fn kind_of(text: &str) -> &'static str {
+    match text.trim_start().bytes().next() {
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') => "a text",
+        Some(b't' | b'f') => "true or false",
+        Some(b'n') => "null",
+        Some(_) => "a number",
+        None => "nothing",
+    }
+}
+
+/// Counts lines up to places that mostly come one after another, so that the text is gone through once.
+pub(super) struct Lines<'a> {
+    text: &'a str,
+    offset: usize,
+    line: usize,
+}
+
+impl<'a> Lines<'a> {
+    pub fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            offset: 0,
+            line: 1,
+        }
+    }
+
+    /// The line that the byte at `offset` is in, from 1.
+    pub fn at(&mut self, offset: usize) -> usize {
+        if offset < self.offset {
+            (self.offset, self.line) = (0, 1);
+        }
+        let between = self.text.as_bytes().get(self.offset..offset);
+        self.line += between
+            .unwrap_or_default()
+            .iter()
+            .filter(|&&byte| byte == b'\n')
+            .count();
+        self.offset = offset;
+        self.line
+    }
+}
+
+/// Goes through a JSON text from value to value.
+struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// `open`, any number of `entry` with commas between them, `close`.
+    fn sequence(
+        &mut self,
+        open: u8,
+        close: u8,
+        mut entry: impl FnMut(&mut Self) -> Option<()>,
+    ) -> Option<()> {
+        self.eat(open)?;
+        if self.eat(close).is_some() {
+            return Some(());
+        }
+        loop {
+            entry(self)?;
+            if self.eat(b',').is_none() {
+                return self.eat(close);
+            }
+        }
+    }
+
+    /// Goes over the next value.
+    fn value(&mut self) -> Option<Part<'a>> {
+        self.blanks();
+        let rest = self.text.get(self.at..)?;
+        let mut values = Deserializer::from_str(rest).into_iter::<IgnoredAny>();
+        values.next()?.ok()?;
+        let text = rest.get(..values.byte_offset())?;
+        let offset = self.at;
+        self.at += text.len();
+        Some(Part { text, offset })
+    }
+
+    fn eat(&mut self, byte: u8) -> Option<()> {
+        self.blanks();
+        let is_next = self.text.as_bytes().get(self.at) == Some(&byte);
+        self.at += usize::from(is_next);
+        is_next.then_some(())
+    }
+
+    fn blanks(&mut self) {
+        let rest = self.text.as_bytes().iter().skip(self.at);
+        self.at += rest
+            .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
+            .count();
+    }
+
+    fn ends(&mut self) -> bool {
+        self.blanks();
+        self.at == self.text.len()
+    }
+}

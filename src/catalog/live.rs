@@ -1,0 +1,411 @@
+//! The catalog in force while a process is up: follows the files, and holds on to the last good one.
+//!
+//! It asks for the files' sizes and times again and again rather than be notified: that also works on network
+//! file systems. The files are replaced one after another, so they are read once nothing has moved for a while.
+
+use std::fs::Metadata;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{ASSETS_FILE, CatalogError, GRAPH_FILE, ID_TO_ASSETS_FILE, Snapshot};
+
+/// How often the files are looked at. A change is in force after two to three times that.
+const POLL: Duration = Duration::from_secs(1);
+/// How often the first reading begins anew because files moved meanwhile.
+const FIRST_ATTEMPTS: usize = 10;
+
+/// The catalog in force, and what is wrong with a later one.
+#[derive(Debug, Clone)]
+pub struct LiveState {
+    /// The last good catalog.
+    pub snapshot: Arc<Snapshot>,
+    /// Why what the files hold now is not in force, if it is not.
+    pub problem: Option<Arc<CatalogError>>,
+}
+
+/// Follows the catalog in a folder until it is dropped.
+#[derive(Debug)]
+pub struct LiveCatalog {
+    state: watch::Receiver<LiveState>,
+    follower: JoinHandle<()>,
+}
+
+impl LiveCatalog {
+    /// Reads the catalog in `folder`, which must be a valid one now, and follows it from then on.
+    pub async fn open(folder: &Path) -> Result<Self, CatalogError> {
+        Self::open_with(folder, POLL).await
+    }
+
+    /// The same, with another time between two looks at the files.
+    pub async fn open_with(folder: &Path, poll: Duration) -> Result<Self, CatalogError> {
+        let mut attempt = 1;
+        let (seen, first) = loop {
+            let (seen, outcome, moved) = read(folder.to_owned()).await;
+            let is_good = outcome.is_ok() && !moved;
+            if is_good || attempt == FIRST_ATTEMPTS {
+                break (seen, outcome?);
+            }
+            // What was read while somebody replaced the files is no reason not to start.
+            let moves_on = changes_soon(folder, &seen, poll).await;
+            if !moved && !moves_on {
+                break (seen, outcome?);
+            }
+            attempt += 1;
+        };
+        let (sender, state) = watch::channel(LiveState {
+            snapshot: Arc::new(first),
+            problem: None,
+        });
+        let follower = tokio::spawn(follow(folder.to_owned(), poll, seen, sender));
+        Ok(Self { state, follower })
+    }
+
+    /// The last good catalog.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.state.borrow().snapshot)
+    }
+
+    /// Why what the files hold now is not in force, if it is not.
+    pub fn problem(&self) -> Option<Arc<CatalogError>> {
+        self.state.borrow().problem.clone()
+    }
+
+    /// To wait for changes: of the catalog in force, and of the problem.
+    pub fn changes(&self) -> watch::Receiver<LiveState> {
+        self.state.clone()
+    }
+}
+
+impl Drop for LiveCatalog {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+/// What tells that a file is another one than before, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stamp {
+    Missing,
+    Unknown(ErrorKind),
+    Present {
+        size: u64,
+        modified: Option<SystemTime>,
+        identity: Identity,
+    },
+}
+
+/// The inode, and when it changed last: a copy that keeps the time of its source changes that, too.
+type Identity = (u64, i64, i64);
+
+#[cfg(unix)]
+fn identity(file: &Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt;
+    (file.ino(), file.ctime(), file.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> Identity {
+    (0, 0, 0)
+}
+
+type Stamps = [Stamp; 3];
+
+fn stamps(folder: &Path) -> Stamps {
+    [ASSETS_FILE, ID_TO_ASSETS_FILE, GRAPH_FILE].map(|name| {
+        match std::fs::metadata(folder.join(name)) {
+            Ok(file) => Stamp::Present {
+                size: file.len(),
+                modified: file.modified().ok(),
+                identity: identity(&file),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => Stamp::Missing,
+            Err(error) => Stamp::Unknown(error.kind()),
+        }
+    })
+}
+
+/// The files' stamps; on a thread of its own, because a network file system may keep it waiting.
+async fn look(folder: PathBuf) -> Stamps {
+    spawn_blocking(move || stamps(&folder))
+        .await
+        .unwrap_or([Stamp::Unknown(ErrorKind::Other); 3])
+}
+
+/// Reads the catalog: the stamps before, what was read, and whether files moved meanwhile.
+async fn read(folder: PathBuf) -> (Stamps, Result<Snapshot, CatalogError>, bool) {
+    let path = folder.clone();
+    let work = move || {
+        let before = stamps(&folder);
+        let outcome = Snapshot::read(&folder);
+        (before, outcome, stamps(&folder) != before)
+    };
+    spawn_blocking(work).await.unwrap_or_else(|error| {
+        let outcome = Err(CatalogError::Io {
+            action: "read",
+            path,
+            source: std::io::Error::other(error),
+        });
+        ([Stamp::Unknown(ErrorKind::Other); 3], outcome, false)
+    })
+}
+
+/// Whether the files change within the time of two looks.
+async fn changes_soon(folder: &Path, seen: &Stamps, poll: Duration) -> bool {
+    tokio::time::sleep(poll * 2).await;
+    look(folder.to_owned()).await != *seen
+}
+
+/// Looks at the files for ever, and puts in force what is right.
+async fn follow(
+    folder: PathBuf,
+    poll: Duration,
+    mut done: Stamps,
+    state: watch::Sender<LiveState>,
+) {
+    let mut last = done;
+    // A file that could not be read is tried again although nothing about it has changed.
+    let mut again = false;
+    loop {
+        tokio::time::sleep(poll).await;
+        let now = look(folder.clone()).await;
+        let is_still = now == last;
+        last = now;
+        if !is_still || now == done && !again {
+            continue;
+        }
+        let (seen, outcome, moved) = read(folder.clone()).await;
+        if moved || seen != now {
+            continue;
+        }
+        done = seen;
+        again = matches!(&outcome, Err(CatalogError::Io { source, .. })
+            if source.kind() != ErrorKind::NotFound);
+        settle(&state, outcome);
+    }
+}
+
+/// Puts `outcome` in force, or keeps what is and says why. Tells nobody if nothing is new.
+fn settle(state: &watch::Sender<LiveState>, outcome: Result<Snapshot, CatalogError>) {
+    state.send_if_modified(|state| match outcome {
+        Ok(found) if found.fingerprint() == state.snapshot.fingerprint() => {
+            // The files are again what they were, or were only touched.
+            state.problem.take().is_some()
+        }
+        Ok(found) => {
+            let found = found.after(&state.snapshot);
+            tracing::info!(version = found.version(), "a changed catalog is in force");
+            *state = LiveState {
+                snapshot: Arc::new(found),
+                problem: None,
+            };
+            true
+        }
+        Err(error) => {
+            let text = |error: &CatalogError| error.problems().list(usize::MAX);
+            if let Some(problem) = &state.problem
+                && text(problem) == text(&error)
+            {
+                return false;
+            }
+            tracing::warn!(
+                "the catalog was changed and is refused; the former one stays in force: {}",
+                error.problems()
+            );
+            state.problem = Some(Arc::new(error));
+            true
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{asset, catalog};
+    use super::super::{Asset, Catalog};
+    use super::*;
+
+    const QUICK: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A plant whose assets have `name`, in all three files.
+    fn named(name: &str, assets: u8) -> Catalog {
+        let mut catalog = catalog();
+        catalog
+            .assets
+            .extend((10..10 + assets).map(|byte| asset(byte, name)));
+        for asset in &mut catalog.assets {
+            asset.name = name.to_owned();
+        }
+        for node in &mut catalog.graph.nodes {
+            node.name = name.to_owned();
+        }
+        catalog
+    }
+
+    /// Waits until the state is as wanted.
+    async fn until(live: &LiveCatalog, wanted: impl FnMut(&LiveState) -> bool) -> LiveState {
+        let mut changes = live.changes();
+        let state = tokio::time::timeout(LONG, changes.wait_for(wanted)).await;
+        state
+            .expect("it never came")
+            .expect("nobody follows the files")
+            .clone()
+    }
+
+    fn is_of(snapshot: &Snapshot, name: &str) -> bool {
+        let is_named = |asset: &Asset| asset.name == name;
+        snapshot.catalog().assets.iter().all(is_named)
+    }
+
+    #[tokio::test]
+    async fn a_valid_change_goes_live_and_an_invalid_one_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        named("one", 0).write(folder.path()).unwrap();
+        let live = LiveCatalog::open_with(folder.path(), QUICK).await.unwrap();
+        let first = live.snapshot();
+        assert_eq!((first.version(), live.problem().is_none()), (1, true));
+        assert!(is_of(&first, "one"));
+
+        named("two", 3).write(folder.path()).unwrap();
+        let state = until(&live, |state| is_of(&state.snapshot, "two")).await;
+        assert_eq!(state.snapshot.version(), 2);
+        assert_ne!(state.snapshot.fingerprint(), first.fingerprint());
+        let id = asset(12, "").id;
+        assert_eq!(state.snapshot.asset(id).unwrap().name, "two");
+        assert!(
+            is_of(&first, "one"),
+            "who holds a former one is not disturbed"
+        );
+
+        std::fs::write(folder.path().join(ASSETS_FILE), "[{}]").unwrap();
+        let state = until(&live, |state| state.problem.is_some()).await;
+        assert_eq!(state.snapshot.version(), 2);
+        assert!(is_of(&live.snapshot(), "two"));
+        let text = live.problem().unwrap().to_string();
+        assert!(
+            text.contains("entry 1 (line 1), field id: it is missing"),
+            "{text}"
+        );
+
+        // Undone: the same catalog as before, not a third one.
+        named("two", 3).write(folder.path()).unwrap();
+        let state = until(&live, |state| state.problem.is_none()).await;
+        assert_eq!(state.snapshot.version(), 2);
+
+        std::fs::remove_file(folder.path().join(ASSETS_FILE)).unwrap();
+        let state = until(&live, |state| state.problem.is_some()).await;
+        assert!(
+            state
+                .problem
+                .unwrap()
+                .to_string()
+                .contains("assets.json cannot be read")
+        );
+        assert_eq!(live.snapshot().version(), 2);
+
+        named("three", 0).write(folder.path()).unwrap();
+        let state = until(&live, |state| is_of(&state.snapshot, "three")).await;
+        assert!(state.problem.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_derived_may_go_and_come() {
+        let folder = tempfile::tempdir().unwrap();
+        named("one", 0).write(folder.path()).unwrap();
+        let live = LiveCatalog::open_with(folder.path(), QUICK).await.unwrap();
+        std::fs::remove_file(folder.path().join(GRAPH_FILE)).unwrap();
+        let state = until(&live, |state| state.snapshot.version() == 2).await;
+        assert!(state.snapshot.catalog().graph.nodes.is_empty());
+        named("one", 0).write(folder.path()).unwrap();
+        let state = until(&live, |state| state.snapshot.version() == 3).await;
+        assert_eq!(state.snapshot.catalog().graph, catalog_graph("one"));
+    }
+
+    fn catalog_graph(name: &str) -> super::super::Graph {
+        named(name, 0).graph
+    }
+
+    /// Each file is replaced by itself, with pauses shorter than a poll: states between must not be seen.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn files_replaced_one_after_another_are_never_seen_apart() {
+        let poll = Duration::from_millis(300);
+        let folder = tempfile::tempdir().unwrap();
+        named("0", 0).write(folder.path()).unwrap();
+        let live = LiveCatalog::open_with(folder.path(), poll).await.unwrap();
+        let mut changes = live.changes();
+        let seen = tokio::spawn(async move {
+            let mut seen = Vec::new();
+            while changes.changed().await.is_ok() {
+                let state = changes.borrow_and_update().clone();
+                let last = is_of(&state.snapshot, "4");
+                seen.push(state);
+                if last {
+                    break;
+                }
+            }
+            seen
+        });
+        for round in 1..=4_u8 {
+            for file in named(&round.to_string(), round).encode().unwrap() {
+                file.write(folder.path()).unwrap();
+                tokio::time::sleep(poll / 10).await;
+            }
+            if round == 2 {
+                until(&live, |state| is_of(&state.snapshot, "2")).await;
+            }
+        }
+        let seen = tokio::time::timeout(LONG, seen).await.unwrap().unwrap();
+        for state in &seen {
+            assert!(state.problem.is_none(), "{:?}", state.problem);
+            let assets = &state.snapshot.catalog().assets;
+            let name = &assets[0].name;
+            assert!(is_of(&state.snapshot, name), "assets of two catalogs");
+            assert!(
+                state.snapshot.catalog().graph == catalog_graph(name),
+                "a graph of another"
+            );
+        }
+        assert_eq!(seen.len(), 2, "the third was never left alone");
+    }
+
+    #[tokio::test]
+    async fn there_must_be_a_valid_catalog_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = LiveCatalog::open_with(folder.path(), QUICK)
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("assets.json cannot be read"),
+            "{error}"
+        );
+        std::fs::write(folder.path().join(ASSETS_FILE), "[").unwrap();
+        let error = LiveCatalog::open_with(folder.path(), QUICK)
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("line 1: it is not JSON"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_start_amid_a_replacement_waits_for_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let poll = Duration::from_millis(200);
+        let [assets, by_id, graph] = named("one", 1).encode().unwrap();
+        named("zero", 0).write(folder.path()).unwrap();
+        assets.write(folder.path()).unwrap();
+        let open = LiveCatalog::open_with(folder.path(), poll);
+        let rest = async {
+            tokio::time::sleep(poll / 2).await;
+            by_id.write(folder.path()).unwrap();
+            graph.write(folder.path()).unwrap();
+        };
+        let (live, ()) = tokio::join!(open, rest);
+        assert!(is_of(&live.unwrap().snapshot(), "one"));
+    }
+}

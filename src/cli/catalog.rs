@@ -1,0 +1,174 @@
+//! `plantlake catalog`: whether the catalog is right, and which one is in force while it is edited.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::administration::instant;
+use super::output::{Table, human};
+use super::{Context, Exit, RunCommand};
+use crate::catalog::{CatalogError, LiveCatalog, LiveState, Problems, Snapshot};
+use crate::clock;
+
+const EXAMPLES: &str = "\
+The catalog is a folder with three files: assets.json, and where there are any, id2assets.json (the same, keyed by
+id) and graph.json (how the assets hang together). A server follows them: a catalog that is right is in force within
+seconds, and one that is not leaves the last good one in force.
+
+Examples:
+  plantlake catalog check
+      All mistakes, each with its file, entry, line and field. Ends with code 1 if there are any.
+  plantlake --catalog new-catalog catalog check --json | jq -r '.problems[].what'
+  plantlake catalog watch
+      Follows the files as a server does, and says what is in force, until Ctrl-C.";
+
+/// Arguments of `catalog`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CatalogArgs {
+    #[command(subcommand)]
+    action: Action,
+    /// Print as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Action {
+    /// Check the files, and count what they hold
+    Check,
+    /// Follow the files, and say what is in force
+    Watch,
+}
+
+impl RunCommand for CatalogArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        match self.action {
+            Action::Check => check(&context, self.json),
+            Action::Watch => watch(&context, self.json).await,
+        }
+    }
+}
+
+fn check(context: &Context, json: bool) -> anyhow::Result<Exit> {
+    let folder = &context.settings.catalog;
+    let terminal = &context.terminal;
+    match Snapshot::read(folder) {
+        Ok(snapshot) if json => {
+            let mut printed = holds(&snapshot);
+            printed["valid"] = json!(true);
+            printed["types"] = json!(types(&snapshot));
+            terminal.line(&printed.to_string())?;
+        }
+        Ok(snapshot) => {
+            terminal.line(&format!(
+                "the catalog in {} is right: {}",
+                folder.display(),
+                in_words(&snapshot)
+            ))?;
+            let types = types(&snapshot);
+            if !types.is_empty() {
+                let mut table = Table::new(["type", "assets"]).numbers([1]);
+                for (kind, assets) in types {
+                    table.row([kind.to_owned(), human::count(assets)]);
+                }
+                terminal.line("")?;
+                terminal.table(&table)?;
+            }
+        }
+        Err(error) if json => {
+            let mut printed = mistakes(&error.problems());
+            printed["valid"] = json!(false);
+            terminal.line(&printed.to_string())?;
+            return Ok(Exit::Failure);
+        }
+        Err(CatalogError::Invalid(problems)) => {
+            terminal.line(&problems.list(usize::MAX))?;
+            let counted = human::counted(problems.count() as u64, "mistake");
+            terminal.warn(&format!("{counted}; such a catalog is never put in force"));
+            return Ok(Exit::Failure);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Exit::Success)
+}
+
+async fn watch(context: &Context, json: bool) -> anyhow::Result<Exit> {
+    let live = LiveCatalog::open(&context.settings.catalog).await?;
+    let mut changes = live.changes();
+    loop {
+        let state = changes.borrow_and_update().clone();
+        let said = if json {
+            tell_program(&state)
+        } else {
+            tell_person(&state)
+        };
+        context.terminal.line(&said)?;
+        changes.changed().await?;
+    }
+}
+
+fn tell_program(state: &LiveState) -> String {
+    let mut printed = holds(&state.snapshot);
+    printed["time"] = json!(instant(clock::now()));
+    printed["version"] = json!(state.snapshot.version());
+    printed["refused"] = match &state.problem {
+        Some(problem) => mistakes(&problem.problems()),
+        None => Value::Null,
+    };
+    printed.to_string()
+}
+
+fn tell_person(state: &LiveState) -> String {
+    let version = state.snapshot.version();
+    let what = match &state.problem {
+        Some(problem) => format!("catalog {version} stays in force: {problem}"),
+        None => format!(
+            "catalog {version} is in force: {}",
+            in_words(&state.snapshot)
+        ),
+    };
+    format!("{}  {what}", instant(clock::now()))
+}
+
+/// What a catalog holds, for programs.
+fn holds(snapshot: &Snapshot) -> Value {
+    let catalog = snapshot.catalog();
+    json!({
+        "assets": catalog.assets.len(),
+        "nodes": catalog.graph.nodes.len(),
+        "edges": catalog.graph.edges.len(),
+        "fingerprint": format!("{:016x}", snapshot.fingerprint()),
+    })
+}
+
+/// The same, for people.
+fn in_words(snapshot: &Snapshot) -> String {
+    let catalog = snapshot.catalog();
+    format!(
+        "{}, {}",
+        human::counted(catalog.assets.len() as u64, "asset"),
+        human::counted(catalog.graph.edges.len() as u64, "edge")
+    )
+}
+
+fn mistakes(problems: &Problems) -> Value {
+    json!({
+        "count": problems.count(),
+        "problems": problems.iter().collect::<Vec<_>>(),
+    })
+}
+
+/// How many assets there are of each type.
+fn types(snapshot: &Snapshot) -> BTreeMap<&str, u64> {
+    let mut types = BTreeMap::new();
+    for asset in &snapshot.catalog().assets {
+        *types.entry(asset.kind.as_str()).or_default() += 1;
+    }
+    types
+}

@@ -1,0 +1,217 @@
+//! The catalog as tables of the engine: `assets`, and `asset_edges` between them.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringViewArray, StringViewBuilder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{Constraint, Constraints, DataFusionError, Result};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
+
+use crate::catalog::{Asset, CatalogError, Edge, Snapshot};
+
+/// Rows in a batch, as elsewhere in the engine.
+const BATCH_ROWS: usize = 8_192;
+
+/// A catalog that is read when a query first asks for it: queries that do not, need none.
+#[derive(Debug)]
+pub(super) struct LazyCatalog {
+    folder: PathBuf,
+    snapshot: OnceCell<Arc<Snapshot>>,
+}
+
+impl LazyCatalog {
+    /// The catalog in `folder`, which is not looked at yet.
+    pub fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            snapshot: OnceCell::new(),
+        }
+    }
+
+    /// The catalog as it was when it was first asked for.
+    async fn snapshot(&self) -> Result<&Arc<Snapshot>, CatalogError> {
+        let read = || async {
+            let folder = self.folder.clone();
+            match spawn_blocking(move || Snapshot::read(&folder)).await {
+                Ok(outcome) => outcome.map(Arc::new),
+                Err(error) => Err(CatalogError::Io {
+                    action: "read",
+                    path: self.folder.clone(),
+                    source: std::io::Error::other(error),
+                }),
+            }
+        };
+        self.snapshot.get_or_try_init(read).await
+    }
+}
+
+/// One of the tables that a catalog has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CatalogTable {
+    /// A row for each asset.
+    Assets,
+    /// A row for each edge of the graph.
+    Edges,
+}
+
+impl CatalogTable {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Assets, Self::Edges];
+
+    /// Its name in SQL.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Assets => "assets",
+            Self::Edges => "asset_edges",
+        }
+    }
+
+    fn schema(self) -> SchemaRef {
+        let text = |name: &str| Field::new(name, DataType::Utf8View, false);
+        let columns = match self {
+            Self::Assets => &["id", "name", "type", "location", "specifications"][..],
+            Self::Edges => &["source", "target", "relation"][..],
+        };
+        Arc::new(Schema::new(
+            columns.iter().map(|name| text(name)).collect::<Vec<_>>(),
+        ))
+    }
+
+    /// What tells two rows apart; the catalog's checks see to it.
+    fn primary_key(self) -> Constraints {
+        let columns = match self {
+            Self::Assets => vec![0],
+            Self::Edges => vec![0, 1, 2],
+        };
+        Constraints::new_unverified(vec![Constraint::PrimaryKey(columns)])
+    }
+
+    fn rows(self, snapshot: &Snapshot) -> Result<Vec<RecordBatch>> {
+        let catalog = snapshot.catalog();
+        match self {
+            Self::Assets => asset_rows(self.schema(), catalog.assets.iter()),
+            Self::Edges => edge_rows(self.schema(), catalog.graph.edges.iter()),
+        }
+    }
+}
+
+/// Rows of `assets`. The specifications are a JSON object as text.
+fn asset_rows<'a>(
+    schema: SchemaRef,
+    assets: impl Iterator<Item = &'a Asset>,
+) -> Result<Vec<RecordBatch>> {
+    let columns = [
+        |asset: &Asset| Ok(asset.id.to_string()),
+        |asset: &Asset| Ok(asset.name.clone()),
+        |asset: &Asset| Ok(asset.kind.clone()),
+        |asset: &Asset| Ok(asset.location.clone()),
+        |asset: &Asset| serde_json::to_string(&asset.specifications),
+    ];
+    batches(schema, assets, &columns)
+}
+
+/// Rows of `asset_edges`.
+fn edge_rows<'a>(
+    schema: SchemaRef,
+    edges: impl Iterator<Item = &'a Edge>,
+) -> Result<Vec<RecordBatch>> {
+    let columns = [
+        |edge: &Edge| Ok(edge.source.to_string()),
+        |edge: &Edge| Ok(edge.target.to_string()),
+        |edge: &Edge| Ok(edge.relation.text().to_owned()),
+    ];
+    batches(schema, edges, &columns)
+}
+
+/// The text of one column in one entry of the catalog.
+type Column<T> = fn(&T) -> serde_json::Result<String>;
+
+fn batches<'a, T: 'a>(
+    schema: SchemaRef,
+    entries: impl Iterator<Item = &'a T>,
+    columns: &[Column<T>],
+) -> Result<Vec<RecordBatch>> {
+    let entries: Vec<&T> = entries.collect();
+    let batch = |entries: &[&T]| {
+        let column = |text: &Column<T>| {
+            let mut values = StringViewBuilder::with_capacity(entries.len());
+            for entry in entries {
+                let text = text(entry).map_err(|error| DataFusionError::External(error.into()))?;
+                values.append_value(text);
+            }
+            let values: StringViewArray = values.finish();
+            Ok(Arc::new(values) as ArrayRef)
+        };
+        let columns = columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+        Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+    };
+    entries.chunks(BATCH_ROWS).map(batch).collect()
+}
+
+/// A table of the catalog in a session.
+pub(super) struct CatalogTableProvider {
+    table: CatalogTable,
+    catalog: Arc<LazyCatalog>,
+    schema: SchemaRef,
+    primary_key: Constraints,
+}
+
+impl CatalogTableProvider {
+    /// `table` of `catalog`.
+    pub fn new(table: CatalogTable, catalog: Arc<LazyCatalog>) -> Self {
+        Self {
+            table,
+            catalog,
+            schema: table.schema(),
+            primary_key: table.primary_key(),
+        }
+    }
+}
+
+impl fmt::Debug for CatalogTableProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CatalogTableProvider")
+            .field(&self.table)
+            .finish()
+    }
+}
+
+#[async_trait]
+impl TableProvider for CatalogTableProvider {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.primary_key)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let snapshot = self.catalog.snapshot().await;
+        let snapshot = snapshot.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let rows = self.table.rows(snapshot)?;
+        Ok(MemorySourceConfig::try_new_exec(
+            &[rows],
+            self.schema(),
+            projection.cloned(),
+        )?)
+    }
+}
