@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ),
         ("all types", types),
         (
-            "10,000 ids",
+            "every tenth id",
             every(10)
                 .map(|asset| Grant::Asset(asset.id))
                 .collect::<Vec<Grant>>(),
