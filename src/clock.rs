@@ -1,4 +1,4 @@
-//! The only place that reads the time: wall-clock instants and stopwatches.
+//! The only place that reads the time: wall-clock instants, ids that sort by them, and stopwatches.
 #![expect(
     clippy::disallowed_methods,
     reason = "this is the module that the ban protects"
@@ -7,10 +7,22 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 /// The wall clock, in UTC.
 pub fn now() -> DateTime<Utc> {
     Utc::now()
+}
+
+/// An id for something new; later ones are greater.
+pub fn new_id() -> Uuid {
+    let now = now();
+    let timestamp = uuid::Timestamp::from_unix(
+        uuid::NoContext,
+        now.timestamp().unsigned_abs(),
+        now.timestamp_subsec_nanos(),
+    );
+    Uuid::new_v7(timestamp)
 }
 
 /// Measures elapsed time; not affected by changes of the wall clock.

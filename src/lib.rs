@@ -13,12 +13,14 @@
 //! | 5 | `flight` |
 //! | 6 | the program's `main` over `cli` over `app` |
 
+pub mod app;
 pub mod auth;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod flight;
 pub mod jobs;
 pub mod lake;
 pub mod model;

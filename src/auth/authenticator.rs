@@ -119,6 +119,17 @@ impl Authenticator {
         })
     }
 
+    /// Whether `text` has the form of an API key or an access token, and is not a password.
+    pub fn is_credential(text: &str) -> bool {
+        // Each part of a JWT is base64 of JSON, which begins with `{"`.
+        Presented::looks_like_one(text) || text.starts_with("eyJ") && text.split('.').count() == 3
+    }
+
+    /// The keys, to seal tickets with.
+    pub fn keys(&self) -> &KeyRing {
+        &self.tokens.keys
+    }
+
     /// The access of who presents this API key or access token.
     pub async fn authenticate(&self, credential: &str) -> Result<Access, AuthError> {
         let fingerprint = digest(credential.as_bytes());

@@ -44,6 +44,9 @@ pub enum AuthError {
     /// The token is not one of ours.
     #[error("the access token is not valid: {0}")]
     WrongToken(&'static str),
+    /// Sealed bytes are not ours, were altered, or are for another purpose.
+    #[error("it was not made by this server, or its key is gone; ask for a new one")]
+    NotSealed,
     /// The operating system gives no random numbers.
     #[error("the operating system gives no random numbers")]
     NoRandomness,

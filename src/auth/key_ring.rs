@@ -19,6 +19,7 @@ use chrono::{DateTime, Utc};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use serde::{Deserialize, Serialize};
 
+use super::seal::Sealing;
 use super::{AuthError, random};
 use crate::clock::{self, Stopwatch};
 use crate::config::LONGEST_TOKEN;
@@ -85,6 +86,7 @@ pub(super) struct Key {
     created_at: DateTime<Utc>,
     signing: EncodingKey,
     verifying: DecodingKey,
+    sealing: Sealing,
 }
 
 impl Key {
@@ -98,6 +100,10 @@ impl Key {
 
     pub fn verifying(&self) -> &DecodingKey {
         &self.verifying
+    }
+
+    pub fn sealing(&self) -> &Sealing {
+        &self.sealing
     }
 }
 
@@ -346,14 +352,14 @@ fn parse(bytes: &[u8]) -> Result<Key, String> {
     let pkcs8 = decode(&file.signing)?;
     let pair =
         Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|_| "it is not an Ed25519 pair".to_owned())?;
-    if decode(&file.sealing)?.len() != 32 {
-        return Err("its sealing key has not 32 bytes".to_owned());
-    }
+    let sealing = Sealing::new(&decode(&file.sealing)?)
+        .ok_or_else(|| "its sealing key has not 32 bytes".to_owned())?;
     Ok(Key {
         id: file.id,
         created_at: file.created_at,
         signing: EncodingKey::from_ed_der(&pkcs8),
         verifying: DecodingKey::from_ed_der(pair.public_key().as_ref()),
+        sealing,
     })
 }
 

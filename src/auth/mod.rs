@@ -9,6 +9,7 @@
 //! | `api_key` | the form of keys |
 //! | `token` | the form of access tokens: JWT with EdDSA |
 //! | `key_ring` | the keys that tokens are signed with, in a folder that servers share |
+//! | `seal` | what a server gives a client to keep: tickets and handles |
 //! | `live` | access that ends within seconds of its revocation |
 
 mod api_key;
@@ -18,6 +19,7 @@ mod key_ring;
 mod live;
 mod password;
 mod principal;
+mod seal;
 mod throttle;
 mod token;
 

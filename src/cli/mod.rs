@@ -17,6 +17,7 @@ mod org;
 pub mod output;
 mod query;
 mod resample;
+mod serve;
 mod session;
 mod simulate;
 mod status;
@@ -68,6 +69,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Run read-only SQL on the tables
     Query(query::QueryArgs),
+    /// Serve the lake to Flight SQL clients, with authentication
+    Serve(serve::ServeArgs),
     /// The catalog of assets: check it, and see which one is in force
     Catalog(catalog::CatalogArgs),
     /// Organisations: make them, and grant them assets
@@ -97,6 +100,7 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Resample(args) => dispatch(args, global).await,
         Command::Status(args) => dispatch(args, global).await,
         Command::Query(args) => dispatch(args, global).await,
+        Command::Serve(args) => dispatch(args, global).await,
         Command::Catalog(args) => dispatch(args, global).await,
         Command::Org(args) => dispatch(args, global).await,
         Command::User(args) => dispatch(args, global).await,

@@ -113,6 +113,7 @@ fn typed_text(value: &Spanned<DeValue<'_>>, types: &[Type]) -> Option<String> {
         DeValue::String(_) => Type::Text,
         DeValue::Integer(_) => Type::Integer,
         DeValue::Datetime(_) => Type::Date,
+        DeValue::Boolean(_) => Type::Boolean,
         _ => return None,
     };
     if types.contains(&kind) {

@@ -25,7 +25,7 @@ pub use database_url::{DatabaseKind, DatabaseUrl};
 pub use docs::markdown;
 pub use error::{ConfigError, Origin, WrongValue};
 pub use report::InForce;
-pub use settings::{AuthSettings, LogSettings, ResampleSettings, Settings};
+pub use settings::{AuthSettings, LogSettings, ResampleSettings, ServeSettings, Settings};
 pub use storage::StorageSettings;
 pub use table::{About, DefaultValue, SETTINGS, Type};
 pub use value::{LONGEST_TOKEN, LogFormat, TimeBound};

@@ -1,5 +1,6 @@
 //! Trusted settings: typed, validated, and read by everything else.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub jobs: PathBuf,
     /// How resampling works.
     pub resample: ResampleSettings,
+    /// How the server listens.
+    pub serve: ServeSettings,
     /// For the object store.
     pub storage: StorageSettings,
     /// What is logged and how.
@@ -75,6 +78,19 @@ impl ResampleSettings {
     }
 }
 
+/// How the server listens.
+#[derive(Debug, Clone)]
+pub struct ServeSettings {
+    /// Where.
+    pub listen: SocketAddr,
+    /// The certificate, PEM.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// Whether it may listen beyond this machine without TLS.
+    pub allow_plaintext: bool,
+}
+
 /// What is logged and how.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
@@ -82,6 +98,8 @@ pub struct LogSettings {
     pub filter: String,
     /// How lines are written.
     pub format: LogFormat,
+    /// Whether the text of queries is logged.
+    pub sql: bool,
 }
 
 impl Settings {
@@ -108,6 +126,12 @@ impl Settings {
                 earliest: raw.get(&table::RESAMPLE_EARLIEST)?,
                 latest: raw.get(&table::RESAMPLE_LATEST)?,
             },
+            serve: ServeSettings {
+                listen: raw.get(&table::SERVE_LISTEN)?,
+                tls_cert: raw.get(&table::SERVE_TLS_CERT)?,
+                tls_key: raw.get(&table::SERVE_TLS_KEY)?,
+                allow_plaintext: raw.get(&table::SERVE_ALLOW_PLAINTEXT)?,
+            },
             storage: StorageSettings::new(
                 raw.storage()
                     .map(|(name, value)| (name.to_owned(), value.text.clone()))
@@ -116,6 +140,7 @@ impl Settings {
             log: LogSettings {
                 filter: raw.get(&table::LOG)?,
                 format: raw.get(&table::LOG_FORMAT)?,
+                sql: raw.get(&table::LOG_SQL)?,
             },
         };
         settings.check_together(raw)?;

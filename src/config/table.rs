@@ -1,5 +1,6 @@
 //! The one declaration of every setting: name, type, default, flag and documentation.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use chrono::TimeDelta;
@@ -21,6 +22,8 @@ pub enum Type {
     Integer,
     /// A date or a date with time, which TOML can write without quotes.
     Date,
+    /// `true` or `false`.
+    Boolean,
 }
 
 /// What holds when nobody sets it.
@@ -200,6 +203,33 @@ settings! {
         doc: "The last plausible time: readings after it are left out and counted. \
               A date means its last instant, UTC.",
     }
+    SERVE_LISTEN: SocketAddr, value::address {
+        key: "serve.listen", types: &[Type::Text], expected: "an address with a port, such as 127.0.0.1:50051",
+        default: DefaultValue::Fixed("127.0.0.1:50051"), example: "\"0.0.0.0:50051\"",
+        flag: Some("--listen (of `plantlake serve`)"),
+        doc: "Where `plantlake serve` listens; port 0 takes any that is free. Beyond this machine \
+              it takes TLS.",
+    }
+    SERVE_TLS_CERT: Option<PathBuf>, value::optional_file {
+        key: "serve.tls_cert", types: &[Type::Text], expected: "a file on this machine",
+        default: DefaultValue::Derived { words: "none", rule: value::none },
+        example: "\"/etc/plantlake/server.pem\"", flag: Some("--tls-cert (of `plantlake serve`)"),
+        doc: "The server's certificate and those between it and the root, PEM. A changed file is taken up \
+              without a restart.",
+    }
+    SERVE_TLS_KEY: Option<PathBuf>, value::optional_file {
+        key: "serve.tls_key", types: &[Type::Text], expected: "a file on this machine",
+        default: DefaultValue::Derived { words: "none", rule: value::none },
+        example: "\"/etc/plantlake/server.key\"", flag: Some("--tls-key (of `plantlake serve`)"),
+        doc: "The private key of the certificate, PEM.",
+    }
+    SERVE_ALLOW_PLAINTEXT: bool, value::yes_or_no {
+        key: "serve.allow_plaintext", types: &[Type::Boolean], expected: "`true` or `false`",
+        default: DefaultValue::Fixed("false"), example: "true",
+        flag: Some("--allow-plaintext (of `plantlake serve`)"),
+        doc: "Whether `plantlake serve` may listen beyond this machine without TLS: passwords and data can \
+              then be read by all between. For a proxy that brings TLS.",
+    }
     LOG: String, value::log_filter {
         key: "log", types: &[Type::Text],
         expected: "a level (error, warn, info, debug, trace, off) or a filter such as \
@@ -211,5 +241,10 @@ settings! {
         key: "log_format", types: &[Type::Text], expected: "`text` or `json`",
         default: DefaultValue::Fixed("text"), example: "\"json\"", flag: None,
         doc: "How log lines are written: for people, or as one JSON object a line.",
+    }
+    LOG_SQL: bool, value::yes_or_no {
+        key: "log_sql", types: &[Type::Boolean], expected: "`true` or `false`",
+        default: DefaultValue::Fixed("false"), example: "true", flag: None,
+        doc: "Whether the log has the text of queries (level info). It may hold what nobody else should read.",
     }
 }

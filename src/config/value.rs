@@ -1,5 +1,6 @@
 //! The types of settings: how each is read from text, and the defaults that follow from other settings.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -67,6 +68,26 @@ pub(super) fn folder(text: &str) -> Result<PathBuf, String> {
         return Err("is a URL".to_owned());
     }
     Ok(PathBuf::from(text))
+}
+
+pub(super) fn optional_file(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok(Some(text)
+        .filter(|text| !text.trim().is_empty())
+        .map(PathBuf::from))
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.trim()
+        .parse()
+        .map_err(|_| "is not an address with a port".to_owned())
+}
+
+pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text.trim() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("is neither".to_owned()),
+    }
 }
 
 pub(super) fn memory(text: &str) -> Result<u64, String> {

@@ -15,41 +15,43 @@ use datafusion::physical_plan::ExecutionPlan;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
-use crate::catalog::{Asset, CatalogError, Edge, Snapshot};
+use crate::catalog::{Asset, CatalogError, Edge, Snapshot, Visible};
 
 /// Rows in a batch, as elsewhere in the engine.
 const BATCH_ROWS: usize = 8_192;
 
-/// A catalog that is read when a query first asks for it: queries that do not, need none.
+/// Where a session's catalog comes from.
 #[derive(Debug)]
-pub(super) struct LazyCatalog {
-    folder: PathBuf,
-    snapshot: OnceCell<Arc<Snapshot>>,
+pub(super) enum CatalogSource {
+    /// The one that is in force.
+    InForce(Arc<Snapshot>),
+    /// A folder that is read when a query first asks for it: queries that do not, need none.
+    Folder(PathBuf, OnceCell<Arc<Snapshot>>),
 }
 
-impl LazyCatalog {
+impl CatalogSource {
     /// The catalog in `folder`, which is not looked at yet.
-    pub fn new(folder: PathBuf) -> Self {
-        Self {
-            folder,
-            snapshot: OnceCell::new(),
-        }
+    pub fn folder(folder: PathBuf) -> Self {
+        Self::Folder(folder, OnceCell::new())
     }
 
-    /// The catalog as it was when it was first asked for.
     async fn snapshot(&self) -> Result<&Arc<Snapshot>, CatalogError> {
+        let (folder, snapshot) = match self {
+            Self::InForce(snapshot) => return Ok(snapshot),
+            Self::Folder(folder, snapshot) => (folder, snapshot),
+        };
         let read = || async {
-            let folder = self.folder.clone();
-            match spawn_blocking(move || Snapshot::read(&folder)).await {
+            let path = folder.clone();
+            match spawn_blocking(move || Snapshot::read(&path)).await {
                 Ok(outcome) => outcome.map(Arc::new),
                 Err(error) => Err(CatalogError::Io {
                     action: "read",
-                    path: self.folder.clone(),
+                    path: folder.clone(),
                     source: std::io::Error::other(error),
                 }),
             }
         };
-        self.snapshot.get_or_try_init(read).await
+        snapshot.get_or_try_init(read).await
     }
 }
 
@@ -94,11 +96,24 @@ impl CatalogTable {
         Constraints::new_unverified(vec![Constraint::PrimaryKey(columns)])
     }
 
-    fn rows(self, snapshot: &Snapshot) -> Result<Vec<RecordBatch>> {
+    /// The rows that may be seen: an edge, if both of its ends may.
+    fn rows(self, snapshot: &Snapshot, visible: &Visible) -> Result<Vec<RecordBatch>> {
         let catalog = snapshot.catalog();
         match self {
-            Self::Assets => asset_rows(self.schema(), catalog.assets.iter()),
-            Self::Edges => edge_rows(self.schema(), catalog.graph.edges.iter()),
+            Self::Assets => {
+                let assets = catalog.assets.iter();
+                asset_rows(
+                    self.schema(),
+                    assets.filter(|asset| visible.contains(asset.id)),
+                )
+            }
+            Self::Edges => {
+                let edges =
+                    catalog.graph.edges.iter().filter(|edge| {
+                        visible.contains(edge.source) && visible.contains(edge.target)
+                    });
+                edge_rows(self.schema(), edges)
+            }
         }
     }
 }
@@ -159,17 +174,19 @@ fn batches<'a, T: 'a>(
 /// A table of the catalog in a session.
 pub(super) struct CatalogTableProvider {
     table: CatalogTable,
-    catalog: Arc<LazyCatalog>,
+    catalog: Arc<CatalogSource>,
+    visible: Arc<Visible>,
     schema: SchemaRef,
     primary_key: Constraints,
 }
 
 impl CatalogTableProvider {
-    /// `table` of `catalog`.
-    pub fn new(table: CatalogTable, catalog: Arc<LazyCatalog>) -> Self {
+    /// `table` of `catalog`, with what may be seen of it.
+    pub fn new(table: CatalogTable, catalog: Arc<CatalogSource>, visible: Arc<Visible>) -> Self {
         Self {
             table,
             catalog,
+            visible,
             schema: table.schema(),
             primary_key: table.primary_key(),
         }
@@ -207,7 +224,7 @@ impl TableProvider for CatalogTableProvider {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let snapshot = self.catalog.snapshot().await;
         let snapshot = snapshot.map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let rows = self.table.rows(snapshot)?;
+        let rows = self.table.rows(snapshot, &self.visible)?;
         Ok(MemorySourceConfig::try_new_exec(
             &[rows],
             self.schema(),

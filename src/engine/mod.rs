@@ -1,11 +1,29 @@
 //! The only builder of sessions and plans: tables, raw scans and the contexts that they run in.
+//!
+//! Every table takes what may be seen of it ([`crate::catalog::Visible`]), and keeps to it in its scan: no SQL goes
+//! round that.
 
+mod account_tables;
 mod batch;
 mod catalog_tables;
+mod public_schema;
+mod published;
+mod query_engine;
+mod query_error;
+mod raw_readings;
 mod raw_scan;
 mod rollup_table;
 mod session;
+mod sql;
+mod views;
+mod visible_filter;
 
+pub use account_tables::Account;
 pub use batch::batch_context;
+pub use published::PublishedTables;
+pub use query_engine::{QueryEngine, Scope};
+pub use query_error::QueryError;
+pub use raw_readings::RawFiles;
 pub use raw_scan::RawScanExec;
-pub use session::{QueryError, QuerySession};
+pub use session::{ACCOUNT, CATALOG, INFORMATION_SCHEMA, PUBLIC, QuerySession};
+pub use sql::{Explain, LONGEST_SQL, Query, SessionOption, Statement};

@@ -1,9 +1,8 @@
-//! A leaf of a plan that reads raw files: one partition for each file, in the order given.
+//! A leaf of a plan that reads raw files, in the order given.
 
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -25,8 +24,8 @@ use crate::resample::schema::READINGS;
 pub struct RawScanExec {
     raw: Store,
     format: Arc<RawFormat>,
-    /// Each file, and whether its readings without a plausible time are wanted too.
-    files: Vec<(RawFile, bool)>,
+    /// The files of each partition, and whether readings without a plausible time are wanted of each too.
+    partitions: Vec<Vec<(RawFile, bool)>>,
     window: Window,
     properties: Arc<PlanProperties>,
 }
@@ -35,23 +34,34 @@ pub struct RawScanExec {
 const BATCH_ROWS: usize = 16_384;
 
 impl RawScanExec {
-    /// Reads what `files` have inside `window`, or more.
+    /// Reads what `files` have inside `window`, or more: each file is a partition.
     pub fn new(
         raw: Store,
         format: Arc<RawFormat>,
         files: Vec<(RawFile, bool)>,
         window: Window,
     ) -> Self {
+        let partitions = files.into_iter().map(|file| vec![file]).collect();
+        Self::grouped(raw, format, partitions, window)
+    }
+
+    /// Reads what the files have inside `window`, or more; those of a partition one after another.
+    pub fn grouped(
+        raw: Store,
+        format: Arc<RawFormat>,
+        partitions: Vec<Vec<(RawFile, bool)>>,
+        window: Window,
+    ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&READINGS)),
-            Partitioning::UnknownPartitioning(files.len().max(1)),
+            Partitioning::UnknownPartitioning(partitions.len().max(1)),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
         Self {
             raw,
             format,
-            files,
+            partitions,
             window,
             properties: Arc::new(properties),
         }
@@ -61,14 +71,18 @@ impl RawScanExec {
 impl fmt::Debug for RawScanExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawScanExec")
-            .field("files", &self.files.len())
+            .field("partitions", &self.partitions.len())
             .finish_non_exhaustive()
     }
 }
 
 impl DisplayAs for RawScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RawScanExec: files={}", self.files.len())
+        write!(
+            f,
+            "RawScanExec: files={}",
+            self.partitions.iter().map(Vec::len).sum::<usize>()
+        )
     }
 }
 
@@ -104,32 +118,29 @@ impl ExecutionPlan for RawScanExec {
     }
 
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let schema = Arc::clone(&READINGS) as SchemaRef;
-        let Some((file, untimed)) = self.files.get(partition).cloned() else {
-            return Ok(Box::pin(RecordBatchStreamAdapter::new(
-                schema,
-                stream::empty(),
-            )));
-        };
-        let (raw, format) = (self.raw.clone(), Arc::clone(&self.format));
-        let want = Want {
-            window: self.window,
-            untimed,
-            batch_rows: BATCH_ROWS,
-        };
-        let batches = async move {
-            let batches = read(&raw, &file, &format, &want)
-                .await
-                .map_err(|fault| DataFusionError::External(Box::new(fault)))?;
-            Ok::<_, DataFusionError>(
-                batches
-                    .map_err(|fault| DataFusionError::External(Box::new(fault)))
-                    .boxed(),
-            )
-        };
+        let files = self.partitions.get(partition).cloned().unwrap_or_default();
+        let (raw, format, window) = (self.raw.clone(), Arc::clone(&self.format), self.window);
+        let batches = stream::iter(files).then(move |(file, untimed)| {
+            let (raw, format) = (raw.clone(), Arc::clone(&format));
+            let want = Want {
+                window,
+                untimed,
+                batch_rows: BATCH_ROWS,
+            };
+            async move {
+                let batches = read(&raw, &file, &format, &want)
+                    .await
+                    .map_err(|fault| DataFusionError::External(Box::new(fault)))?;
+                Ok::<_, DataFusionError>(
+                    batches
+                        .map_err(|fault| DataFusionError::External(Box::new(fault)))
+                        .boxed(),
+                )
+            }
+        });
         Ok(Box::pin(RecordBatchStreamAdapter::new(
-            schema,
-            stream::once(batches).try_flatten(),
+            Arc::clone(&READINGS),
+            batches.try_flatten(),
         )))
     }
 }

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use chrono::Datelike;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, DataFusionError, Result, ScalarValue, Statistics};
+use datafusion::common::{
+    ColumnStatistics, Constraint, Constraints, DataFusionError, Result, ScalarValue, Statistics,
+};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
@@ -18,20 +20,29 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 use object_store::path::Path;
 
+use super::published::PublishedTable;
+use super::visible_filter::visible_filter;
+use crate::catalog::Visible;
 use crate::lake::Store;
-use crate::lake::table::{DataFile, Partition, Table};
-use crate::model::{Resolution, day_to_date};
+use crate::lake::table::{DataFile, Partition};
+use crate::model::{AssetId, Resolution, day_to_date};
 
+/// The column that says whose rows these are; the first.
+const ASSET: &str = "asset_id";
 /// Bytes at the end of a file that are fetched at once; holds the footers of most files.
 const FOOTER_HINT: usize = 64 << 10;
 
 /// The table of one resolution, at one version or before its first.
 pub(super) struct RollupTable {
     resolution: Resolution,
-    source: Option<(Store, Vec<DataFile>)>,
+    source: Option<PublishedTable>,
+    visible: Arc<Visible>,
     schema: TableSchema,
+    /// Asset and time.
+    primary_key: Constraints,
 }
 
 impl fmt::Debug for RollupTable {
@@ -43,11 +54,15 @@ impl fmt::Debug for RollupTable {
 }
 
 impl RollupTable {
-    /// The table at the version that is open; empty where there is none yet.
-    pub fn new(resolution: Resolution, table: Option<&Table>) -> Self {
+    /// The table as it was published, empty where it was not yet, with the rows of the assets that may be seen.
+    pub fn new(
+        resolution: Resolution,
+        table: Option<&PublishedTable>,
+        visible: Arc<Visible>,
+    ) -> Self {
         let double = |name: &str, nullable| Field::new(name, DataType::Float64, nullable);
         let mut fields = vec![
-            Field::new("asset_id", DataType::Utf8View, false),
+            Field::new(ASSET, DataType::Utf8View, false),
             Field::new(
                 "timestamp",
                 DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
@@ -69,8 +84,10 @@ impl RollupTable {
             .build();
         Self {
             resolution,
-            source: table.map(|table| (table.store().clone(), table.files())),
+            source: table.cloned(),
+            visible,
             schema,
+            primary_key: Constraints::new_unverified(vec![Constraint::PrimaryKey(vec![0, 1])]),
         }
     }
 
@@ -92,9 +109,11 @@ impl RollupTable {
     fn statistics(&self, file: &DataFile) -> Statistics {
         let columns = self.schema.file_schema().fields().len();
         let mut statistics = Statistics {
-            num_rows: file
-                .rows
-                .map_or(Precision::Absent, |rows| Precision::Exact(rows as usize)),
+            // A count that was taken from here would count what may not be seen.
+            num_rows: match (&*self.visible, file.rows) {
+                (Visible::All, Some(rows)) => Precision::Exact(rows as usize),
+                _ => Precision::Absent,
+            },
             total_byte_size: Precision::Absent,
             column_statistics: vec![ColumnStatistics::default(); columns],
         };
@@ -132,6 +151,10 @@ impl TableProvider for RollupTable {
         Arc::clone(self.schema.table_schema())
     }
 
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.primary_key)
+    }
+
     fn table_type(&self) -> TableType {
         TableType::Base
     }
@@ -150,18 +173,17 @@ impl TableProvider for RollupTable {
         _: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let files = self.source.as_ref().filter(|(_, files)| !files.is_empty());
-        let Some((store, files)) = files else {
-            let schema = match projection {
-                Some(columns) => Arc::new(self.schema().project(columns)?),
-                None => self.schema(),
-            };
-            return Ok(Arc::new(EmptyExec::new(schema)));
+        let wanted = match projection {
+            Some(columns) => Arc::new(self.schema().project(columns)?),
+            None => self.schema(),
         };
+        let Some(source) = &self.source else {
+            return Ok(Arc::new(EmptyExec::new(wanted)));
+        };
+        let files = source.files.iter().filter(|file| self.may_show(file));
         let files = files
-            .iter()
             .map(|file| {
-                let path = store.absolute(&Path::from(file.path.as_str()));
+                let path = source.store.absolute(&Path::from(file.path.as_str()));
                 let statistics = Arc::new(self.statistics(file));
                 let file = PartitionedFile::new(path, file.size)
                     .with_partition_values(vec![self.partition_value(&file.partition)?])
@@ -169,18 +191,72 @@ impl TableProvider for RollupTable {
                 Ok(file)
             })
             .collect::<Result<Vec<_>>>()?;
+        if files.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(wanted)));
+        }
+        let scanned = self.with_asset(projection);
+        let filter = visible_filter(
+            &self.visible,
+            ASSET,
+            scanned.iter().position(|&column| column == 0).unwrap_or(0),
+            &self.schema().project(&scanned)?,
+        )?;
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
-        let source = ParquetSource::new(self.schema.clone())
+        let parquet = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(state.table_options().parquet.clone())
             .with_metadata_size_hint(FOOTER_HINT)
             .with_pushdown_filters(true)
             .with_reorder_filters(true);
-        let config = FileScanConfigBuilder::new(store_url(store)?, Arc::new(source))
+        let columns = match &filter {
+            Some(_) => Some(scanned),
+            None => projection.cloned(),
+        };
+        let config = FileScanConfigBuilder::new(store_url(&source.store)?, Arc::new(parquet))
             .with_file_groups(groups)
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
+            .with_projection_indices(columns)?
+            // Rows that may not be seen must not use up the limit.
+            .with_limit(limit.filter(|_| filter.is_none()))
             .build();
-        Ok(DataSourceExec::from_data_source(config))
+        let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
+        let Some(filter) = filter else {
+            return Ok(scan);
+        };
+        // The optimiser moves the filter into the scan, and leaves it here if that cannot be.
+        let kept = (0..wanted.fields().len()).collect();
+        Ok(Arc::new(
+            FilterExecBuilder::new(filter, scan)
+                .apply_projection(Some(kept))?
+                .build()?,
+        ))
+    }
+}
+
+impl RollupTable {
+    /// Whether the file can have rows that may be seen.
+    fn may_show(&self, file: &DataFile) -> bool {
+        let Visible::Only(ids) = &*self.visible else {
+            return true;
+        };
+        let bound = |text: &Option<String>| AssetId::parse(text.as_deref()?).ok();
+        // Texts of ids in lower case are in the same order as the ids.
+        let from = bound(&file.min_asset).map_or(0, |min| ids.partition_point(|id| *id < min));
+        let rest = ids.get(from..).unwrap_or_default();
+        match (rest.first(), bound(&file.max_asset)) {
+            (Some(first), Some(max)) => *first <= max,
+            (first, _) => first.is_some(),
+        }
+    }
+
+    /// The columns to read: those that are wanted, and at the end the asset's if it is not among them.
+    fn with_asset(&self, projection: Option<&Vec<usize>>) -> Vec<usize> {
+        let mut columns = match projection {
+            Some(columns) => columns.clone(),
+            None => (0..self.schema().fields().len()).collect(),
+        };
+        if !columns.contains(&0) {
+            columns.push(0);
+        }
+        columns
     }
 }
 

@@ -1,142 +1,267 @@
-//! A session over the tables that the last finished run published, and those of the catalog, for read-only SQL.
+//! A session: what one who asks may see, and the planning and running of read-only SQL on it.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::common::DataFusionError;
+use arrow::array::{RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
+    SchemaProvider,
+};
+use datafusion::common::{DataFusionError, ParamValues, Result, ScalarValue, TableReference};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::parser::Statement as Parsed;
 
-use super::catalog_tables::{CatalogTable, CatalogTableProvider, LazyCatalog};
-use super::rollup_table::{RollupTable, store_url};
-use crate::catalog::CatalogError;
+use super::QueryError;
+use super::account_tables::{Account, AccountSchema};
+use super::catalog_tables::CatalogSource;
+use super::public_schema::PublicSchema;
+use super::published::PublishedTables;
+use super::rollup_table::store_url;
+use super::sql::{Query, SessionOption, Statement};
+use super::views::Views;
+use crate::catalog::Visible;
 use crate::lake::Store;
-use crate::lake::runs::{Runs, RunsError};
-use crate::lake::table::{Table, TableError};
-use crate::model::Resolution;
 
-/// Why a query has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum QueryError {
-    /// Which versions are published cannot be found out.
-    #[error("the published tables cannot be found")]
-    Runs(#[from] RunsError),
-    /// A published table cannot be opened.
-    #[error("a published table cannot be opened")]
-    Table(#[from] TableError),
-    /// It is not one read-only statement.
-    #[error(
-        "only one SELECT, WITH, VALUES, EXPLAIN, SHOW or DESCRIBE is allowed here, not {found}: plantlake's tables are written by its jobs only"
-    )]
-    NotReadOnly {
-        /// What it is.
-        found: String,
-    },
-    /// The query asks for the catalog, which is missing or wrong.
-    #[error(transparent)]
-    Catalog(Box<CatalogError>),
-    /// The SQL is wrong, or its execution failed.
-    #[error("the query cannot be answered")]
-    Sql(#[source] Box<DataFusionError>),
-}
+/// The only catalog of SQL.
+pub const CATALOG: &str = "plantlake";
+/// The schema of the tables.
+pub const PUBLIC: &str = "public";
+/// The schema of what an organisation may know of itself.
+pub const ACCOUNT: &str = "account";
+/// The schema that describes the others.
+pub const INFORMATION_SCHEMA: &str = "information_schema";
 
-impl From<DataFusionError> for QueryError {
-    fn from(error: DataFusionError) -> Self {
-        match error {
-            DataFusionError::External(error) => match error.downcast() {
-                Ok(error) => Self::Catalog(error),
-                Err(error) => Self::Sql(Box::new(DataFusionError::External(error))),
-            },
-            error => Self::Sql(Box::new(error)),
-        }
-    }
-}
-
-/// The tables `data_min`, `data_h` and `data_d` at one published set of versions, and the catalog's `assets` and
-/// `asset_edges`.
+/// What one who asks may see, at one published set of versions.
+#[derive(Clone)]
 pub struct QuerySession {
     context: SessionContext,
 }
 
 impl QuerySession {
-    /// Opens what is published now. Before the first run the tables are there, and empty. The catalog in the folder
+    /// Opens what is published now, for the operator at this machine, who may see everything. The catalog in the folder
     /// `catalog` is read by the first query that needs it.
     pub async fn open(lake: &Store, catalog: &Path) -> Result<Self, QueryError> {
-        let config = SessionConfig::new()
-            .with_information_schema(true)
-            .with_default_catalog_and_schema("plantlake", "public")
-            .set_bool("datafusion.execution.parquet.pushdown_filters", true);
-        let context = SessionContext::new_with_config(config);
-        context.register_object_store(store_url(lake)?.as_ref(), lake.root());
-        let published = Runs::open(lake).latest_publication().await?;
-        for resolution in Resolution::ALL {
-            let table = match &published {
-                Some(publication) => Some(
-                    Table::open_at(lake, resolution, publication.versions.of(resolution)).await?,
-                ),
-                None => None,
-            };
-            context.register_table(
-                resolution.table(),
-                Arc::new(RollupTable::new(resolution, table.as_ref())),
-            )?;
-        }
-        let catalog = Arc::new(LazyCatalog::new(catalog.to_owned()));
-        for table in CatalogTable::ALL {
-            let provider = CatalogTableProvider::new(table, Arc::clone(&catalog));
-            context.register_table(table.name(), Arc::new(provider))?;
-        }
-        Ok(Self { context })
+        let bare = bare_state(lake, Arc::new(RuntimeEnv::default()))?;
+        let public = PublicSchema {
+            published: Arc::new(PublishedTables::latest(lake).await?),
+            raw: None,
+            catalog: Arc::new(CatalogSource::folder(catalog.to_owned())),
+            views: Arc::new(Views::default()),
+            visible: Arc::new(Visible::All),
+            bare: bare.clone(),
+            within: Vec::new(),
+        };
+        Self::new(bare, public, None, &[])
     }
 
-    /// Plans one read-only statement.
-    pub async fn sql(&self, sql: &str) -> Result<DataFrame, QueryError> {
-        let mut statements = DFParserBuilder::new(sql).build()?.parse_statements()?;
-        let statement = match (statements.pop_front(), statements.len()) {
-            (Some(statement), 0) => statement,
-            (None, _) => {
-                return Err(QueryError::NotReadOnly {
-                    found: "nothing".to_owned(),
-                });
+    /// A session of `bare` with these schemas and options.
+    pub(super) fn new(
+        bare: SessionState,
+        public: PublicSchema,
+        account: Option<Account>,
+        options: &[SessionOption],
+    ) -> Result<Self, QueryError> {
+        let mut state = with_public(bare, Arc::new(public))?;
+        if let Some(account) = account
+            && let Some(catalog) = state.catalog_list().catalog(CATALOG)
+        {
+            catalog.register_schema(ACCOUNT, Arc::new(AccountSchema(account)))?;
+        }
+        for option in options {
+            let config = state.config_mut().options_mut();
+            match option {
+                SessionOption::TimeZone(zone) => {
+                    config.execution.time_zone = Some(zone.clone());
+                }
+                SessionOption::Schema(schema) => {
+                    config.catalog.default_schema = schema.clone();
+                }
             }
-            (Some(_), more) => {
+        }
+        Ok(Self {
+            context: SessionContext::new_with_state(state),
+        })
+    }
+
+    /// Plans one read-only statement, with all of `EXPLAIN`.
+    pub async fn sql(&self, sql: &str) -> Result<DataFrame, QueryError> {
+        let parsed = match Statement::parse(sql)? {
+            Statement::Query(query) => query.parsed,
+            Statement::Explain(explain) => explain.whole,
+            Statement::Set(_) => {
                 return Err(QueryError::NotReadOnly {
-                    found: format!("{} statements", more + 1),
+                    found: "SET".to_owned(),
                 });
             }
         };
-        if !is_read_only(&statement) {
-            let text = statement.to_string();
-            let words: Vec<&str> = text.split_whitespace().take(3).collect();
-            return Err(QueryError::NotReadOnly {
-                found: words.join(" "),
-            });
+        let plan = self.planned(parsed).await?;
+        Ok(self.context.execute_logical_plan(plan).await?)
+    }
+
+    /// Plans a query. Parameters beyond `values` stay open.
+    pub async fn plan(
+        &self,
+        query: &Query,
+        values: &[ScalarValue],
+    ) -> Result<LogicalPlan, QueryError> {
+        let plan = self.planned(query.with_arguments(values)?).await?;
+        if values.is_empty() {
+            return Ok(plan);
         }
-        let plan = self.context.state().statement_to_plan(statement).await?;
+        Ok(plan.with_param_values(ParamValues::from(values.to_vec()))?)
+    }
+
+    async fn planned(&self, parsed: Parsed) -> Result<LogicalPlan, QueryError> {
+        let state = self.context.state();
+        self.check_tables(&state, &parsed)?;
+        let plan = state.statement_to_plan(parsed).await?;
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
             .with_allow_statements(false)
             .verify_plan(&plan)?;
-        Ok(self.context.execute_logical_plan(plan).await?)
+        Ok(plan)
+    }
+
+    /// Says which table there is not, and what may have been meant.
+    fn check_tables(&self, state: &SessionState, parsed: &Parsed) -> Result<(), QueryError> {
+        let Some(catalog) = state.catalog_list().catalog(CATALOG) else {
+            return Ok(());
+        };
+        let default = state.config_options().catalog.default_schema.clone();
+        for reference in state.resolve_table_references(parsed)? {
+            let named = reference.clone().resolve(CATALOG, &default);
+            let schema = catalog.schema(&named.schema);
+            let is_described = *named.schema == *INFORMATION_SCHEMA;
+            let is_there =
+                is_described || schema.is_some_and(|schema| schema.table_exist(&named.table));
+            if *named.catalog != *CATALOG || !is_there {
+                return Err(QueryError::UnknownTable {
+                    name: unquoted(&reference),
+                    nearest: self.nearest(&named.table),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The table whose name is most like `name`.
+    fn nearest(&self, name: &str) -> Option<String> {
+        let catalog = self.context.catalog(CATALOG)?;
+        let schemas = [PUBLIC, ACCOUNT].into_iter();
+        let names = schemas.flat_map(|schema| {
+            let tables = catalog.schema(schema).map(|tables| tables.table_names());
+            let names = tables.unwrap_or_default().into_iter();
+            names.map(move |name| match schema {
+                PUBLIC => name,
+                _ => format!("{schema}.{name}"),
+            })
+        });
+        let alike = |known: &str| {
+            let known = known.rsplit('.').next().unwrap_or(known);
+            strsim::normalized_damerau_levenshtein(known, name)
+        };
+        names
+            .map(|known| (alike(&known), known))
+            .filter(|(alike, _)| *alike >= 0.5)
+            .max_by(|(one, _), (other, _)| one.total_cmp(other))
+            .map(|(_, known)| known)
+    }
+
+    /// The plan as it will be run, its types checked.
+    pub fn optimise(&self, plan: &LogicalPlan) -> Result<LogicalPlan, QueryError> {
+        Ok(self.context.state().optimize(plan)?)
+    }
+
+    /// The types of a plan's open parameters, by their names (`$1`), as far as they can be told.
+    pub fn parameter_types(
+        plan: &LogicalPlan,
+    ) -> Result<HashMap<String, Option<DataType>>, QueryError> {
+        Ok(plan.get_parameter_types()?)
+    }
+
+    /// Runs a plan that was [optimised](Self::optimise).
+    pub async fn run(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream, QueryError> {
+        let state = self.context.state();
+        let planner = Arc::clone(state.query_planner());
+        let plan = planner.create_physical_plan(&plan, &state).await?;
+        Ok(execute_stream(plan, self.context.task_ctx())?)
+    }
+
+    /// The schema of what [`explain`](Self::explain) gives.
+    pub fn explain_schema() -> Schema {
+        let text = |name| Field::new(name, DataType::Utf8, false);
+        Schema::new(vec![text("plan_type"), text("plan")])
+    }
+
+    /// An optimised plan as rows: what will be done, and nothing of the files that it will be done on.
+    pub fn explain(&self, plan: &LogicalPlan) -> Result<RecordBatch, QueryError> {
+        let columns: [StringArray; 2] = [
+            vec!["logical_plan"].into(),
+            vec![plan.display_indent().to_string()].into(),
+        ];
+        let columns = columns.map(|column| Arc::new(column) as _).to_vec();
+        let rows = RecordBatch::try_new(Arc::new(Self::explain_schema()), columns);
+        rows.map_err(|error| DataFusionError::from(error).into())
+    }
+
+    /// The schemas, with their names.
+    pub fn schemas(&self) -> Vec<(String, Arc<dyn SchemaProvider>)> {
+        let Some(catalog) = self.context.catalog(CATALOG) else {
+            return Vec::new();
+        };
+        let names = catalog.schema_names().into_iter();
+        let mut schemas: Vec<_> = names
+            .filter_map(|name| Some((name.clone(), catalog.schema(&name)?)))
+            .collect();
+        schemas.sort_by(|(one, _), (other, _)| one.cmp(other));
+        schemas
     }
 }
 
-fn is_read_only(statement: &Statement) -> bool {
-    match statement {
-        Statement::Statement(statement) => matches!(
-            &**statement,
-            ast::Statement::Query(_)
-                | ast::Statement::ExplainTable { .. }
-                | ast::Statement::ShowTables { .. }
-                | ast::Statement::ShowColumns { .. }
-                | ast::Statement::ShowVariable { .. }
-                | ast::Statement::ShowFunctions { .. }
-        ),
-        Statement::Explain(explain) => is_read_only(&explain.statement),
-        _ => false,
-    }
+/// As the reference was written, without quotes.
+fn unquoted(reference: &TableReference) -> String {
+    reference.to_string()
+}
+
+/// What all sessions on a lake have in common: functions, options, memory, and no table.
+pub(super) fn bare_state(
+    lake: &Store,
+    runtime: Arc<RuntimeEnv>,
+) -> Result<SessionState, QueryError> {
+    let config = SessionConfig::new()
+        .with_information_schema(true)
+        .with_create_default_catalog_and_schema(false)
+        .with_default_catalog_and_schema(CATALOG, PUBLIC)
+        .set_bool("datafusion.execution.parquet.pushdown_filters", true)
+        // Clients know text, not views of it.
+        .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
+        .set_bool("datafusion.sql_parser.collect_spans", true);
+    runtime.register_object_store(store_url(lake)?.as_ref(), lake.root());
+    Ok(SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .build())
+}
+
+/// `bare` with the schema `public`, and no other.
+pub(super) fn with_public(bare: SessionState, public: Arc<PublicSchema>) -> Result<SessionState> {
+    let catalog = MemoryCatalogProvider::new();
+    catalog.register_schema(PUBLIC, public)?;
+    let catalogs = MemoryCatalogProviderList::new();
+    catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+    Ok(SessionStateBuilder::new_from_existing(bare)
+        .with_catalog_list(Arc::new(catalogs))
+        .build())
 }

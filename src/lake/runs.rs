@@ -146,6 +146,11 @@ impl Runs {
         }
     }
 
+    /// What readers saw after this run; none if it was not published, or its record was cleaned up.
+    pub async fn publication(&self, run: u64) -> Result<Option<Publication>, RunsError> {
+        self.read_json(&publication_path(run)).await
+    }
+
     /// Intents of runs after `published`, which were never published.
     pub async fn unfinished_intents(&self, published: u64) -> Result<Vec<Intent>, RunsError> {
         let mut intents = Vec::new();

@@ -17,7 +17,6 @@ mod sqlite_file;
 mod users;
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
 pub use audit::{AuditEntry, AuditFilter};
 pub use error::{Holders, StoreError};
@@ -27,7 +26,7 @@ pub use organisations::{NewOrganisation, Organisation, Profile};
 pub use sessions::Session;
 pub use users::{Credential, NewUser, User, UserChange};
 
-use crate::clock;
+use crate::clock::{self, new_id};
 use crate::config::DatabaseUrl;
 use crate::model::OrganisationId;
 use database::{Change, Database, Executor, values};
@@ -102,15 +101,4 @@ impl AccessChange {
             .await?;
         self.change.commit().await
     }
-}
-
-/// An id for something new; later ones are greater.
-fn new_id() -> Uuid {
-    let now = clock::now();
-    let timestamp = uuid::Timestamp::from_unix(
-        uuid::NoContext,
-        now.timestamp().unsigned_abs(),
-        now.timestamp_subsec_nanos(),
-    );
-    Uuid::new_v7(timestamp)
 }

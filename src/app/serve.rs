@@ -1,0 +1,59 @@
+//! The server, made from settings.
+
+use std::path::PathBuf;
+
+use crate::auth::{AuthError, Authenticator};
+use crate::catalog::{CatalogError, LiveCatalog};
+use crate::config::Settings;
+use crate::engine::{QueryEngine, QueryError, RawFiles};
+use crate::flight::Server;
+use crate::jobs::spec::{ResampleSpec, SpecError};
+use crate::lake::raw::{ColumnNames, RawFormat};
+use crate::lake::{Store, StoreError as LakeError};
+use crate::model::Window;
+use crate::store::{OrganisationStore, StoreError};
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The lake or the raw folder cannot be opened.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+    /// The catalog is missing or wrong.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The published tables cannot be opened.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The organisation database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The columns of raw files are declared wrongly.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+}
+
+/// The server that answers queries on the lake of `settings`.
+pub async fn server(settings: &Settings) -> Result<Server, AppError> {
+    let lake = Store::open(&settings.lake, settings.storage.options())?;
+    let raw = Store::open(&settings.raw, settings.storage.options())?;
+    let columns = ResampleSpec::read(&settings.jobs)?.columns;
+    let format = RawFormat {
+        columns: ColumnNames {
+            id: columns.id,
+            timestamp: columns.timestamp,
+            value: columns.value,
+        },
+        timezone: settings.resample.timezone,
+        plausible: Window::ALL,
+    };
+    let catalog = LiveCatalog::open(&settings.catalog).await?;
+    let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
+    let auth = Authenticator::open(store.clone(), &settings.auth)?;
+    let views: PathBuf = settings.catalog.join("views");
+    let engine = QueryEngine::open(&lake, RawFiles::new(raw, format), catalog, &views).await?;
+    Ok(Server::new(auth, engine, store, settings.log.sql))
+}

@@ -1,0 +1,108 @@
+//! Sealed bytes: what a server gives a client to keep and bring back. Encrypted and authenticated (AES-256-GCM-SIV,
+//! RFC 8452), so that no one else can read, alter or make them; any server that shares the keys opens them.
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+
+use super::key_ring::KeyRing;
+use super::{AuthError, random};
+
+/// Says how the rest is laid out: version, length of the key's id, the id, the nonce, what is sealed with its tag.
+const VERSION: u8 = 1;
+
+/// A key for sealing. `Debug` shows nothing of it.
+pub(super) struct Sealing(LessSafeKey);
+
+impl Sealing {
+    /// From 32 bytes.
+    pub fn new(key: &[u8]) -> Option<Self> {
+        let key = UnboundKey::new(&AES_256_GCM_SIV, key).ok()?;
+        Some(Self(LessSafeKey::new(key)))
+    }
+}
+
+impl KeyRing {
+    /// Seals `content`; `purpose` must be the same when it is opened.
+    pub fn seal(&self, purpose: &str, content: &[u8]) -> Result<Vec<u8>, AuthError> {
+        let key = self.newest()?;
+        let nonce: [u8; NONCE_LEN] = random()?;
+        let id = key.id().as_bytes();
+        let length = u8::try_from(id.len()).map_err(|_| AuthError::NotSealed)?;
+        let mut sealed = vec![VERSION, length];
+        sealed.extend_from_slice(id);
+        sealed.extend_from_slice(&nonce);
+        let mut body = content.to_vec();
+        key.sealing()
+            .0
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(associated(purpose, id)),
+                &mut body,
+            )
+            .map_err(|_| AuthError::NotSealed)?;
+        sealed.append(&mut body);
+        Ok(sealed)
+    }
+
+    /// What was sealed for this purpose by a server that shares the keys.
+    pub fn unseal(&self, purpose: &str, sealed: &[u8]) -> Result<Vec<u8>, AuthError> {
+        let not_ours = || AuthError::NotSealed;
+        let rest = sealed.strip_prefix(&[VERSION]).ok_or_else(not_ours)?;
+        let (&length, rest) = rest.split_first().ok_or_else(not_ours)?;
+        let (id, rest) = rest.split_at_checked(length.into()).ok_or_else(not_ours)?;
+        let (nonce, body) = rest.split_at_checked(NONCE_LEN).ok_or_else(not_ours)?;
+        let name = std::str::from_utf8(id).map_err(|_| not_ours())?;
+        let key = self.find(name)?.ok_or_else(not_ours)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| not_ours())?;
+        let mut body = body.to_vec();
+        let content = key
+            .sealing()
+            .0
+            .open_in_place(nonce, Aad::from(associated(purpose, id)), &mut body)
+            .map_err(|_| not_ours())?;
+        Ok(content.to_vec())
+    }
+}
+
+/// What is authenticated beside the content.
+fn associated(purpose: &str, id: &[u8]) -> Vec<u8> {
+    [b"plantlake\0", purpose.as_bytes(), b"\0", id].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_is_opened_by_whoever_shares_the_keys_and_by_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let ring = KeyRing::open(&folder.path().join("keys")).unwrap();
+        let sealed = ring.seal("ticket", b"SELECT 1").unwrap();
+        let twin = KeyRing::open(&folder.path().join("keys")).unwrap();
+        assert_eq!(twin.unseal("ticket", &sealed).unwrap(), b"SELECT 1");
+        assert!(twin.unseal("statement", &sealed).is_err());
+        let stranger = KeyRing::open(&folder.path().join("other")).unwrap();
+        assert!(stranger.unseal("ticket", &sealed).is_err());
+        assert_ne!(ring.seal("ticket", b"SELECT 1").unwrap(), sealed);
+        assert!(!sealed.windows(6).any(|part| part == b"SELECT"));
+        let (newer, _) = ring.rotate().unwrap();
+        assert_eq!(ring.unseal("ticket", &sealed).unwrap(), b"SELECT 1");
+        assert_ne!(ring.list().unwrap()[0].id, newer.id);
+    }
+
+    proptest! {
+        #[test]
+        fn an_altered_one_is_refused(content in prop::collection::vec(any::<u8>(), 0..100), at in any::<prop::sample::Index>(), change in 1..=255_u8) {
+            let folder = tempfile::tempdir().unwrap();
+            let ring = KeyRing::open(&folder.path().join("keys")).unwrap();
+            let sealed = ring.seal("ticket", &content).unwrap();
+            let mut altered = sealed.clone();
+            let at = at.index(altered.len());
+            altered[at] ^= change;
+            prop_assert!(ring.unseal("ticket", &altered).is_err());
+            prop_assert!(ring.unseal("ticket", &sealed[..at]).is_err());
+            prop_assert_eq!(ring.unseal("ticket", &sealed).unwrap(), content);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `plantlake serve`: the lake to every Flight SQL client.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::{Context, Exit, RunCommand};
+use crate::app::server;
+use crate::config::Override;
+use crate::flight::{Serving, TlsSource};
+
+const EXAMPLES: &str = "\
+Examples:
+  plantlake serve
+      On this machine only, without TLS. In Python:
+          import adbc_driver_flightsql.dbapi as dbapi
+          dbapi.connect(\"grpc://127.0.0.1:50051\", db_kwargs={\"username\": \"ada@northfield.example\", \"password\": \"…\"})
+  plantlake serve --listen 0.0.0.0:50051 --tls-cert server.pem --tls-key server.key
+      For everyone; the files are taken up again when they change.
+  plantlake serve --listen 0.0.0.0:50051 --dev-tls
+      To try TLS: with a certificate that nobody has reason to trust. It is written into the state folder.
+
+Ctrl-C lets the answers that have begun end, and then stops; once more stops at once.";
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ServeArgs {
+    /// Where to listen; port 0 takes any that is free [default: 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// The certificate and those between it and the root, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<String>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<String>,
+    /// Make a certificate for this run, for development
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
+    dev_tls: bool,
+    /// Listen beyond this machine without TLS: passwords and data can be read by all between
+    #[arg(long)]
+    allow_plaintext: bool,
+    /// Print where it listens as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Without TLS only on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{listen} can be reached from other machines, and there is no TLS: passwords and data could be read by all between. \
+     Give --tls-cert and --tls-key (or --dev-tls to try it), or --allow-plaintext if a proxy brings TLS"
+)]
+struct PlaintextRefused {
+    listen: std::net::SocketAddr,
+}
+
+/// The address cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{listen} cannot be listened on; perhaps another program does, or the address is not this machine's"
+)]
+struct CannotListen {
+    listen: std::net::SocketAddr,
+    source: std::io::Error,
+}
+
+impl RunCommand for ServeArgs {
+    const ENDS_ITSELF_WHEN_INTERRUPTED: bool = true;
+
+    fn overrides(&self) -> Vec<Override> {
+        let plaintext = self.allow_plaintext.then_some("true");
+        [
+            Override::from_flag("serve.listen", "--listen", self.listen.clone()),
+            Override::from_flag("serve.tls_cert", "--tls-cert", self.tls_cert.clone()),
+            Override::from_flag("serve.tls_key", "--tls-key", self.tls_key.clone()),
+            Override::from_flag("serve.allow_plaintext", "--allow-plaintext", plaintext),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let settings = &context.settings;
+        let serve = &settings.serve;
+        let tls = self.tls_source(&serve.tls_cert, &serve.tls_key, serve.listen.ip())?;
+        if tls.is_none() && !serve.listen.ip().is_loopback() && !serve.allow_plaintext {
+            let listen = serve.listen;
+            return Err(Exit::Usage.because(PlaintextRefused { listen }));
+        }
+        let listener = TcpListener::bind(serve.listen).await;
+        let listener = listener.map_err(|source| CannotListen {
+            listen: serve.listen,
+            source,
+        })?;
+        let address = listener.local_addr()?;
+        let serving = Serving::new(server(settings).await?, tls.clone())?;
+        let certificate = match &serving.made_certificate {
+            Some(pem) => {
+                let path = settings.state.join("dev-tls.pem");
+                std::fs::create_dir_all(&settings.state)?;
+                std::fs::write(&path, pem)?;
+                Some(path)
+            }
+            None => None,
+        };
+        let scheme = if tls.is_some() { "grpc+tls" } else { "grpc" };
+        let uri = format!("{scheme}://{address}");
+        if self.json {
+            let printed = json!({"listening": uri, "certificate": certificate});
+            context.terminal.line(&printed.to_string())?;
+        } else {
+            context.terminal.line(&format!("listening on {uri}"))?;
+            if let Some(path) = &certificate {
+                let path = path.display();
+                context
+                    .terminal
+                    .line(&format!("certificate  {path}, made for this run"))?;
+            }
+        }
+        let interrupt = context.interrupt.clone();
+        serving
+            .run(listener, async move { interrupt.wait().await })
+            .await?;
+        Ok(Exit::Success)
+    }
+}
+
+impl ServeArgs {
+    fn tls_source(
+        &self,
+        certificate: &Option<PathBuf>,
+        key: &Option<PathBuf>,
+        listen: std::net::IpAddr,
+    ) -> anyhow::Result<Option<TlsSource>> {
+        if self.dev_tls {
+            let mut names = vec![
+                "localhost".to_owned(),
+                "127.0.0.1".to_owned(),
+                "::1".to_owned(),
+            ];
+            if !listen.is_loopback() && !listen.is_unspecified() {
+                names.push(listen.to_string());
+            }
+            return Ok(Some(TlsSource::SelfSigned(names)));
+        }
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Ok(Some(TlsSource::Files {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            })),
+            (None, None) => Ok(None),
+            _ => Err(Exit::Usage.because(anyhow::anyhow!(
+                "only one of `serve.tls_cert` and `serve.tls_key` is set; TLS takes both"
+            ))),
+        }
+    }
+}

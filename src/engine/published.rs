@@ -1,0 +1,132 @@
+//! What finished runs published: the three tables at one consistent set of versions, opened once and shared.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::QueryError;
+use crate::lake::Store;
+use crate::lake::runs::{Publication, Runs};
+use crate::lake::table::{DataFile, Table};
+use crate::model::Resolution;
+
+/// Publications that stay open: queries go on with the one that they began with.
+const OPEN: usize = 8;
+
+/// The files of the three tables, as one run published them.
+#[derive(Debug, Default)]
+pub struct PublishedTables {
+    run: u64,
+    tables: [Option<PublishedTable>; 3],
+}
+
+/// The files of one table.
+#[derive(Debug, Clone)]
+pub(super) struct PublishedTable {
+    pub store: Store,
+    pub files: Arc<[DataFile]>,
+}
+
+impl PublishedTables {
+    /// What is published now. Before the first run the tables are empty.
+    pub async fn latest(lake: &Store) -> Result<Self, QueryError> {
+        match Runs::open(lake).latest_publication().await? {
+            Some(publication) => Self::open(lake, &publication).await,
+            None => Ok(Self::default()),
+        }
+    }
+
+    async fn open(lake: &Store, publication: &Publication) -> Result<Self, QueryError> {
+        let mut tables = [None, None, None];
+        for (slot, resolution) in tables.iter_mut().zip(Resolution::ALL) {
+            let version = publication.versions.of(resolution);
+            let table = Table::open_at(lake, resolution, version).await?;
+            *slot = Some(PublishedTable {
+                store: table.store().clone(),
+                files: table.files().into(),
+            });
+        }
+        Ok(Self {
+            run: publication.run,
+            tables,
+        })
+    }
+
+    /// The run that published them; 0 before the first.
+    pub fn run(&self) -> u64 {
+        self.run
+    }
+
+    pub(super) fn of(&self, resolution: Resolution) -> Option<&PublishedTable> {
+        let [minute, hour, day] = &self.tables;
+        match resolution {
+            Resolution::Minute => minute,
+            Resolution::Hour => hour,
+            Resolution::Day => day,
+        }
+        .as_ref()
+    }
+}
+
+/// The publications of a lake that are in use, the newest last.
+#[derive(Debug)]
+pub(super) struct Publications {
+    lake: Store,
+    open: Mutex<VecDeque<Arc<PublishedTables>>>,
+}
+
+impl Publications {
+    /// With what is published now.
+    pub async fn open(lake: &Store) -> Result<Self, QueryError> {
+        let newest = Arc::new(PublishedTables::latest(lake).await?);
+        Ok(Self {
+            lake: lake.clone(),
+            open: Mutex::new(VecDeque::from([newest])),
+        })
+    }
+
+    /// The newest that [`look`](Self::look) has seen.
+    pub fn newest(&self) -> Arc<PublishedTables> {
+        let newest = self.locked().back().cloned();
+        newest.unwrap_or_default()
+    }
+
+    /// What this run published, opened again if need be; none if its records are gone.
+    pub async fn of(&self, run: u64) -> Result<Option<Arc<PublishedTables>>, QueryError> {
+        let known = self.locked().iter().find(|known| known.run == run).cloned();
+        if known.is_some() || run == 0 {
+            return Ok(known.or_else(|| Some(Arc::default())));
+        }
+        let Some(publication) = Runs::open(&self.lake).publication(run).await? else {
+            return Ok(None);
+        };
+        let tables = Arc::new(PublishedTables::open(&self.lake, &publication).await?);
+        self.keep(Arc::clone(&tables));
+        Ok(Some(tables))
+    }
+
+    /// Takes up what was published since.
+    pub async fn look(&self) -> Result<(), QueryError> {
+        let latest = Runs::open(&self.lake).latest_publication().await?;
+        if let Some(publication) = latest
+            && publication.run > self.newest().run
+        {
+            let tables = PublishedTables::open(&self.lake, &publication).await?;
+            tracing::info!(run = tables.run, "the tables of a new run are in force");
+            self.keep(Arc::new(tables));
+        }
+        Ok(())
+    }
+
+    fn keep(&self, tables: Arc<PublishedTables>) {
+        let mut open = self.locked();
+        let at = open.partition_point(|known| known.run < tables.run);
+        open.insert(at, tables);
+        if open.len() > OPEN {
+            open.pop_front();
+        }
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<PublishedTables>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

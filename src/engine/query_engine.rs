@@ -1,0 +1,165 @@
+//! What a server asks: the lake, the catalog and the views as they are now, followed while they change.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use datafusion::execution::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+
+use super::QueryError;
+use super::account_tables::Account;
+use super::catalog_tables::CatalogSource;
+use super::public_schema::PublicSchema;
+use super::published::{Publications, PublishedTables};
+use super::raw_readings::RawFiles;
+use super::session::{QuerySession, bare_state};
+use super::sql::SessionOption;
+use super::views::{Stamps, ViewFolder, Views};
+use crate::catalog::{LiveCatalog, Snapshot, Visible};
+use crate::lake::Store;
+
+/// How often the lake and the views are looked at.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The lake, the catalog and the views, for sessions to be opened on.
+pub struct QueryEngine {
+    bare: SessionState,
+    publications: Publications,
+    raw: Arc<RawFiles>,
+    catalog: LiveCatalog,
+    views: ViewFolder,
+    views_in_force: RwLock<(Stamps, Arc<Views>)>,
+}
+
+/// What a session is opened for.
+pub struct Scope {
+    /// The assets that may be seen.
+    pub visible: Arc<Visible>,
+    /// The organisation's own account.
+    pub account: Account,
+    /// What the session was told to use.
+    pub options: Vec<SessionOption>,
+    /// The tables; none for the newest.
+    pub published: Option<Arc<PublishedTables>>,
+}
+
+impl QueryEngine {
+    /// Opens what is published in `lake` now; views are in the folder `views`.
+    pub async fn open(
+        lake: &Store,
+        raw: RawFiles,
+        catalog: LiveCatalog,
+        views: &Path,
+    ) -> Result<Self, QueryError> {
+        let engine = Self {
+            bare: bare_state(lake, Arc::new(RuntimeEnv::default()))?,
+            publications: Publications::open(lake).await?,
+            raw: Arc::new(raw),
+            catalog,
+            views: ViewFolder::new(views.to_owned(), PublicSchema::table_names()),
+            views_in_force: RwLock::default(),
+        };
+        engine.look_at_views().await;
+        Ok(engine)
+    }
+
+    /// Takes up new tables and views, each second; for as long as the future is polled. The catalog follows by itself.
+    pub async fn keep_watch(&self) {
+        let mut ticks = tokio::time::interval(POLL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut is_away = false;
+        loop {
+            ticks.tick().await;
+            match self.publications.look().await {
+                Ok(()) => is_away = false,
+                Err(error) if !is_away => {
+                    is_away = true;
+                    tracing::warn!("new tables cannot be looked for: {error}");
+                }
+                Err(_) => {}
+            }
+            self.look_at_views().await;
+        }
+    }
+
+    /// The catalog in force.
+    pub fn catalog(&self) -> Arc<Snapshot> {
+        self.catalog.snapshot()
+    }
+
+    /// The newest published tables.
+    pub fn newest(&self) -> Arc<PublishedTables> {
+        self.publications.newest()
+    }
+
+    /// What `run` published; none if it is gone.
+    pub async fn published(&self, run: u64) -> Result<Option<Arc<PublishedTables>>, QueryError> {
+        self.publications.of(run).await
+    }
+
+    /// A session with what `scope` allows.
+    pub fn session(&self, scope: Scope) -> Result<QuerySession, QueryError> {
+        let views = {
+            let in_force = self.views_in_force.read();
+            Arc::clone(&in_force.unwrap_or_else(PoisonError::into_inner).1)
+        };
+        let public = self.public(scope.visible, scope.published, views);
+        QuerySession::new(
+            self.bare.clone(),
+            public,
+            Some(scope.account),
+            &scope.options,
+        )
+    }
+
+    fn public(
+        &self,
+        visible: Arc<Visible>,
+        published: Option<Arc<PublishedTables>>,
+        views: Arc<Views>,
+    ) -> PublicSchema {
+        PublicSchema {
+            published: published.unwrap_or_else(|| self.publications.newest()),
+            raw: Some(Arc::clone(&self.raw)),
+            catalog: Arc::new(CatalogSource::InForce(self.catalog.snapshot())),
+            views,
+            visible,
+            bare: self.bare.clone(),
+            within: Vec::new(),
+        }
+    }
+
+    /// Puts changed views in force, without those that cannot be planned: they must not spoil what lists them.
+    async fn look_at_views(&self) {
+        let known = {
+            let in_force = self.views_in_force.read();
+            in_force.unwrap_or_else(PoisonError::into_inner).0.clone()
+        };
+        let Some((stamps, mut views)) = self.views.changed(&known) else {
+            return;
+        };
+        // Those that ask for one that was left out go, too.
+        while let Some((name, problem)) = self.wrong_view(&views).await {
+            tracing::warn!("the view {name} is left out: {problem}");
+            views.remove(&name);
+        }
+        let mut in_force = self
+            .views_in_force
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *in_force = (stamps, Arc::new(views));
+    }
+
+    async fn wrong_view(&self, views: &Views) -> Option<(String, String)> {
+        use datafusion::catalog::SchemaProvider;
+        let shared = Arc::new(views.clone());
+        let public = self.public(Arc::new(Visible::Only(Vec::new())), None, shared);
+        for name in views.names() {
+            if let Err(problem) = public.table(name).await {
+                return Some((name.to_owned(), problem.strip_backtrace()));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,127 @@
+//! Why a query has no answer, and where in its text the reason is.
+
+use datafusion::common::DataFusionError;
+
+use super::sql::LONGEST_SQL;
+use crate::catalog::CatalogError;
+use crate::lake::runs::RunsError;
+use crate::lake::table::TableError;
+
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// Which versions are published cannot be found out.
+    #[error("the published tables cannot be found")]
+    Runs(#[from] RunsError),
+    /// A published table cannot be opened.
+    #[error("a published table cannot be opened")]
+    Table(#[from] TableError),
+    /// It is not one read-only statement.
+    #[error(
+        "only one SELECT, WITH, VALUES, EXPLAIN, SHOW or DESCRIBE is allowed here, not {found}: plantlake's tables are written by its jobs only"
+    )]
+    NotReadOnly {
+        /// What it is.
+        found: String,
+    },
+    /// `EXPLAIN` with options that tell more than the plan.
+    #[error("only plain EXPLAIN is allowed here, without ANALYZE, VERBOSE or FORMAT")]
+    ExplainsTooMuch,
+    /// `SET` of something else.
+    #[error(
+        "{found} is not allowed here; a session has the options TIME ZONE and SCHEMA (SET TIME ZONE 'Europe/Berlin', SET schema = 'public')"
+    )]
+    NotSettable {
+        /// What it begins with.
+        found: String,
+    },
+    /// The text is too long.
+    #[error(
+        "the statement is {bytes} bytes long, more than {LONGEST_SQL}; send values as parameters"
+    )]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// `?` and `$1` in one statement.
+    #[error("the statement has parameters of both forms, ? and $1; use one of them")]
+    MixedParameters,
+    /// There is no such table.
+    #[error("there is no table {name}{}", near(.nearest))]
+    UnknownTable {
+        /// As it was written.
+        name: String,
+        /// What may have been meant.
+        nearest: Option<String>,
+    },
+    /// The query asks for the catalog, which is missing or wrong.
+    #[error(transparent)]
+    Catalog(Box<CatalogError>),
+    /// The SQL is wrong, or its execution failed.
+    #[error("the query cannot be answered")]
+    Sql(#[source] Box<DataFusionError>),
+}
+
+fn near(nearest: &Option<String>) -> String {
+    match nearest {
+        Some(nearest) => format!("; did you mean {nearest}?"),
+        None => "; SHOW TABLES lists all".to_owned(),
+    }
+}
+
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        match error {
+            DataFusionError::External(error) => match error.downcast() {
+                Ok(error) => Self::Catalog(error),
+                Err(error) => Self::Sql(Box::new(DataFusionError::External(error))),
+            },
+            error => Self::Sql(Box::new(error)),
+        }
+    }
+}
+
+impl QueryError {
+    /// The line of `sql` that is wrong, with a mark below the place, if that can be told.
+    pub fn place(&self, sql: &str) -> Option<String> {
+        let (line, column) = match self {
+            Self::Sql(error) => place_of(error)?,
+            Self::UnknownTable { name, .. } => {
+                let at = sql.find(name.as_str())?;
+                let before = sql.get(..at)?;
+                let start = before.rfind('\n').map_or(0, |end| end + 1);
+                let line = before.matches('\n').count() + 1;
+                (line, sql.get(start..at)?.chars().count() + 1)
+            }
+            _ => return None,
+        };
+        let text = sql.lines().nth(line.checked_sub(1)?)?;
+        // A long line is cut around the place.
+        let skipped = column.saturating_sub(60);
+        let shown: String = text.chars().skip(skipped).take(100).collect();
+        let mark = " ".repeat((column - 1).saturating_sub(skipped));
+        Some(format!(
+            "line {line}: {shown}\n{}{mark}^",
+            " ".repeat(format!("line {line}: ").len())
+        ))
+    }
+}
+
+/// Line and column, from 1.
+fn place_of(error: &DataFusionError) -> Option<(usize, usize)> {
+    if let Some(span) = error.diagnostic().and_then(|diagnostic| diagnostic.span) {
+        return place_in_range(span.start.line, span.start.column);
+    }
+    // The parser has the place in its text only: `… at Line: 1, Column: 8`.
+    let text = error.to_string();
+    let (_, rest) = text.rsplit_once(" at Line: ")?;
+    let (line, column) = rest.split_once(", Column: ")?;
+    let digits = column.find(|c: char| !c.is_ascii_digit());
+    let column = column.get(..digits.unwrap_or(column.len()))?;
+    place_in_range(line.parse().ok()?, column.parse().ok()?)
+}
+
+fn place_in_range(line: u64, column: u64) -> Option<(usize, usize)> {
+    let place = (usize::try_from(line).ok()?, usize::try_from(column).ok()?);
+    (place.0 > 0 && place.1 > 0).then_some(place)
+}

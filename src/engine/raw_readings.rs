@@ -1,0 +1,328 @@
+//! The raw files as the table `raw_readings`: every reading that can be read, also those that averages leave out.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType,
+};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExecBuilder;
+use datafusion::physical_plan::projection::ProjectionExec;
+use futures::{StreamExt, stream};
+
+use super::raw_scan::RawScanExec;
+use super::visible_filter::visible_filter;
+use crate::catalog::Visible;
+use crate::clock::Stopwatch;
+use crate::lake::Store;
+use crate::lake::raw::{RawFile, RawFormat, Survey, list, survey};
+use crate::model::{AssetId, Window};
+use crate::resample::schema::READINGS;
+
+/// Files that are looked into at once.
+const SURVEYS: usize = 16;
+/// The folder is listed again after so long.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The raw files, and what is known of each. Shared by all sessions.
+pub struct RawFiles {
+    raw: Store,
+    format: Arc<RawFormat>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    listed: Option<(Stopwatch, Arc<[RawFile]>)>,
+    /// By path and version; none for a file that cannot be read, which the job quarantines and reports.
+    surveys: HashMap<(String, String), Option<Arc<Survey>>>,
+}
+
+impl fmt::Debug for RawFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawFiles").finish_non_exhaustive()
+    }
+}
+
+impl RawFiles {
+    /// The files below `raw`, with columns as in `format`. Times outside its plausible range are shown too.
+    pub fn new(raw: Store, format: RawFormat) -> Self {
+        let format = RawFormat {
+            plausible: Window::ALL,
+            ..format
+        };
+        Self {
+            raw,
+            format: Arc::new(format),
+            known: Mutex::default(),
+        }
+    }
+
+    async fn files(&self) -> Result<Arc<[RawFile]>> {
+        if let Some((since, files)) = &self.locked().listed
+            && since.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(files));
+        }
+        let files = list(&self.raw)
+            .await
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let files: Arc<[RawFile]> = files.into();
+        let mut known = self.locked();
+        let there: BTreeSet<_> = files.iter().map(key_of).collect();
+        known.surveys.retain(|key, _| there.contains(key));
+        known.listed = Some((Stopwatch::start(), Arc::clone(&files)));
+        Ok(files)
+    }
+
+    /// The files, each with what is known of it, without those that cannot be read.
+    async fn surveyed(&self) -> Result<Vec<(RawFile, Arc<Survey>)>> {
+        let files = self.files().await?.to_vec();
+        let surveys = stream::iter(files).map(|file| async {
+            let survey = self.survey(&file).await?;
+            Some((file, survey))
+        });
+        let surveys: Vec<_> = surveys.buffered(SURVEYS).collect().await;
+        Ok(surveys.into_iter().flatten().collect())
+    }
+
+    async fn survey(&self, file: &RawFile) -> Option<Arc<Survey>> {
+        let key = key_of(file);
+        if let Some(known) = self.locked().surveys.get(&key) {
+            return known.clone();
+        }
+        let found = match survey(&self.raw, file, &self.format).await {
+            Ok(survey) => Some(Arc::new(survey)),
+            Err(fault) => {
+                tracing::debug!("not in raw_readings: {fault}");
+                None
+            }
+        };
+        self.locked().surveys.insert(key, found.clone());
+        found
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Names one version of a file.
+fn key_of(file: &RawFile) -> (String, String) {
+    (file.path.clone(), file.etag.clone())
+}
+
+/// The raw files in a session.
+#[derive(Debug)]
+pub(super) struct RawReadings {
+    files: Arc<RawFiles>,
+    visible: Arc<Visible>,
+}
+
+impl RawReadings {
+    /// What may be seen of `files`.
+    pub fn new(files: Arc<RawFiles>, visible: Arc<Visible>) -> Self {
+        Self { files, visible }
+    }
+}
+
+#[async_trait]
+impl TableProvider for RawReadings {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&READINGS)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let wanted = Wanted::of(filters);
+        let files = self.files.surveyed().await?.into_iter();
+        let files = files.filter(|(_, survey)| wanted.may_be_in(survey, &self.visible));
+        let files: Vec<_> = files
+            .map(|(file, survey)| (file, wanted.untimed && survey.irregular))
+            .collect();
+        let all: Vec<usize> = (0..READINGS.fields().len()).collect();
+        let columns = projection.unwrap_or(&all);
+        if files.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(Arc::new(
+                READINGS.project(columns)?,
+            ))));
+        }
+        let mut partitions =
+            vec![Vec::new(); state.config().target_partitions().clamp(1, files.len())];
+        let count = partitions.len();
+        for (index, file) in files.into_iter().enumerate() {
+            if let Some(partition) = partitions.get_mut(index % count) {
+                partition.push(file);
+            }
+        }
+        let mut plan: Arc<dyn ExecutionPlan> = Arc::new(RawScanExec::grouped(
+            self.files.raw.clone(),
+            Arc::clone(&self.files.format),
+            partitions,
+            wanted.window,
+        ));
+        if let Some(filter) = visible_filter(&self.visible, "id", 0, &READINGS)? {
+            plan = Arc::new(FilterExecBuilder::new(filter, plan).build()?);
+        }
+        if projection.is_some() {
+            let columns = columns.iter().map(|&index| {
+                let name = READINGS.field(index).name();
+                (Arc::new(Column::new(name, index)) as _, name.clone())
+            });
+            plan = Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), plan)?);
+        }
+        Ok(plan)
+    }
+}
+
+/// What a query asks for, as far as files are left out by it.
+struct Wanted {
+    window: Window,
+    /// Whether readings without a time may be asked for.
+    untimed: bool,
+    assets: Option<BTreeSet<AssetId>>,
+}
+
+impl Wanted {
+    /// From conditions that all hold.
+    fn of(filters: &[Expr]) -> Self {
+        let mut wanted = Self {
+            window: Window::ALL,
+            untimed: true,
+            assets: None,
+        };
+        for filter in filters {
+            wanted.narrow(filter);
+        }
+        wanted
+    }
+
+    fn narrow(&mut self, filter: &Expr) {
+        match filter {
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+                let (column, op, value) = match (&**left, &**right) {
+                    (Expr::Column(column), Expr::Literal(value, _)) => (column, *op, value),
+                    (Expr::Literal(value, _), Expr::Column(column)) => match op.swap() {
+                        Some(op) => (column, op, value),
+                        None => return,
+                    },
+                    (left, right) if *op == Operator::And => {
+                        self.narrow(left);
+                        self.narrow(right);
+                        return;
+                    }
+                    _ => return,
+                };
+                match (column.name.as_str(), op) {
+                    ("timestamp", _) => self.narrow_time(op, value),
+                    ("id", Operator::Eq) => self.narrow_assets(std::iter::once(value)),
+                    _ => {}
+                }
+            }
+            Expr::InList(InList {
+                expr,
+                list,
+                negated: false,
+            }) => {
+                let values: Option<Vec<_>> = list
+                    .iter()
+                    .map(|value| match value {
+                        Expr::Literal(value, _) => Some(value),
+                        _ => None,
+                    })
+                    .collect();
+                if let (Expr::Column(column), Some(values)) = (&**expr, values)
+                    && column.name == "id"
+                {
+                    self.narrow_assets(values.into_iter());
+                }
+            }
+            Expr::Between(between) if !between.negated => {
+                if let (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) =
+                    (&*between.expr, &*between.low, &*between.high)
+                    && column.name == "timestamp"
+                {
+                    self.narrow_time(Operator::GtEq, low);
+                    self.narrow_time(Operator::LtEq, high);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn narrow_time(&mut self, op: Operator, value: &ScalarValue) {
+        let ScalarValue::TimestampMicrosecond(Some(time), _) = value else {
+            return;
+        };
+        let after = time.saturating_add(1);
+        let (start, end) = match op {
+            Operator::GtEq => (*time, Window::ALL.end),
+            Operator::Gt => (after, Window::ALL.end),
+            Operator::Lt => (Window::ALL.start, *time),
+            Operator::LtEq => (Window::ALL.start, after),
+            Operator::Eq => (*time, after),
+            _ => return,
+        };
+        // A comparison with nothing is never true.
+        self.untimed = false;
+        self.window.start = self.window.start.max(start);
+        self.window.end = self.window.end.min(end);
+    }
+
+    fn narrow_assets<'a>(&mut self, values: impl Iterator<Item = &'a ScalarValue>) {
+        let asked: BTreeSet<_> = values
+            .filter_map(|value| match value {
+                ScalarValue::Utf8(Some(text))
+                | ScalarValue::LargeUtf8(Some(text))
+                | ScalarValue::Utf8View(Some(text)) => AssetId::parse(text).ok(),
+                ScalarValue::Dictionary(_, value) => match &**value {
+                    ScalarValue::Utf8(Some(text)) => AssetId::parse(text).ok(),
+                    _ => None,
+                },
+                _ => None,
+            })
+            .collect();
+        self.assets = Some(match self.assets.take() {
+            Some(former) => former.intersection(&asked).copied().collect(),
+            None => asked,
+        });
+    }
+
+    fn may_be_in(&self, survey: &Survey, visible: &Visible) -> bool {
+        let is_asked = |asset| {
+            visible.contains(asset)
+                && self
+                    .assets
+                    .as_ref()
+                    .is_none_or(|asked| asked.contains(&asset))
+        };
+        survey.asset.is_none_or(is_asked)
+            && (self.untimed && survey.irregular || self.window.dates().intersects(&survey.dates))
+    }
+}

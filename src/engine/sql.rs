@@ -1,0 +1,308 @@
+//! One statement of SQL as it is checked before it is planned: read-only, with numbered parameters.
+
+use std::ops::ControlFlow;
+
+use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, FunctionArg, FunctionArgExpr, TableFactor, Value, VisitMut, VisitorMut,
+    visit_expressions,
+};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+
+use super::QueryError;
+
+/// Longest SQL text, in bytes; more is a program's mistake or an attack.
+pub const LONGEST_SQL: usize = 1 << 20;
+/// Deepest nesting that is parsed.
+const DEEPEST: usize = 100;
+
+/// One statement that changes nothing but perhaps the session.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    /// It has rows.
+    Query(Query),
+    /// `EXPLAIN`: the rows are the plan of the query.
+    Explain(Box<Explain>),
+    /// `SET`: an option of the session.
+    Set(SessionOption),
+}
+
+/// A statement that has rows.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// The text, with parameters as `$1`, `$2`, ….
+    pub text: String,
+    pub(super) parsed: Parsed,
+}
+
+/// A query whose plan is asked for.
+#[derive(Debug, Clone)]
+pub struct Explain {
+    /// The query.
+    pub query: Query,
+    /// Whether it is a mere `EXPLAIN`, which runs nothing.
+    pub is_plain: bool,
+    pub(super) whole: Parsed,
+}
+
+/// An option of a session that SQL may set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionOption {
+    /// The zone that times without one are in: `SET TIME ZONE`.
+    TimeZone(String),
+    /// The schema of tables that are named without one.
+    Schema(String),
+}
+
+impl SessionOption {
+    /// The option `name` with the value `value`; none if sessions have no such option.
+    pub fn of(name: &str, value: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "timezone" | "time_zone" | "datafusion.execution.time_zone" => {
+                Some(Self::TimeZone(value.to_owned()))
+            }
+            "schema" | "search_path" | "datafusion.catalog.default_schema" => {
+                Some(Self::Schema(value.to_owned()))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Statement {
+    /// Parses one statement, and refuses what is not read-only.
+    pub fn parse(sql: &str) -> Result<Self, QueryError> {
+        if sql.len() > LONGEST_SQL {
+            return Err(QueryError::TooLong { bytes: sql.len() });
+        }
+        let text = numbered(sql)?;
+        let mut statements = DFParserBuilder::new(text.as_str())
+            .with_recursion_limit(DEEPEST)
+            .build()?
+            .parse_statements()?;
+        let refused = |found: String| Err(QueryError::NotReadOnly { found });
+        let statement = match (statements.pop_front(), statements.len()) {
+            (Some(statement), 0) => statement,
+            (None, _) => return refused("nothing".to_owned()),
+            (Some(_), more) => return refused(format!("{} statements", more + 1)),
+        };
+        let query = |parsed| Query {
+            text: text.clone(),
+            parsed,
+        };
+        match statement {
+            statement if is_read_only(&statement) => Ok(Self::Query(query(statement))),
+            Parsed::Explain(explain) if is_read_only(&explain.statement) => {
+                let options = &explain.options;
+                Ok(Self::Explain(Box::new(Explain {
+                    query: query((*explain.statement).clone()),
+                    is_plain: !options.analyze && !options.verbose && options.format.is_none(),
+                    whole: Parsed::Explain(explain),
+                })))
+            }
+            Parsed::Statement(statement) => match *statement {
+                ast::Statement::Set(set) => Ok(Self::Set(option_of(&set)?)),
+                other => refused(beginning(&other)),
+            },
+            other => refused(beginning(&other)),
+        }
+    }
+}
+
+impl Query {
+    /// The same with `values` in place of the parameters in the arguments of table functions, which are evaluated
+    /// while the statement is planned; null where there is no value yet.
+    pub(super) fn with_arguments(&self, values: &[ScalarValue]) -> Result<Parsed, DataFusionError> {
+        let mut parsed = self.parsed.clone();
+        let mut arguments = Arguments { values };
+        if let Parsed::Statement(statement) = &mut parsed
+            && let ControlFlow::Break(error) = VisitMut::visit(statement, &mut arguments)
+        {
+            return Err(error);
+        }
+        Ok(parsed)
+    }
+
+    /// How many parameters there are: the greatest number.
+    pub fn parameters(&self) -> usize {
+        let Parsed::Statement(statement) = &self.parsed else {
+            return 0;
+        };
+        let mut greatest = 0;
+        let _: ControlFlow<()> = visit_expressions(&**statement, |expression| {
+            greatest = greatest.max(placeholder(expression).unwrap_or(0));
+            ControlFlow::Continue(())
+        });
+        greatest
+    }
+}
+
+/// The number of a placeholder `$n`.
+fn placeholder(expression: &Expr) -> Option<usize> {
+    match expression {
+        Expr::Value(value) => match &value.value {
+            Value::Placeholder(name) => name.strip_prefix('$')?.parse().ok(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Puts values into the arguments of table functions.
+struct Arguments<'a> {
+    values: &'a [ScalarValue],
+}
+
+impl VisitorMut for Arguments<'_> {
+    type Break = DataFusionError;
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<Self::Break> {
+        let arguments = match table {
+            TableFactor::Table {
+                args: Some(arguments),
+                ..
+            } => &mut arguments.args,
+            TableFactor::Function { args, .. } => args,
+            _ => return ControlFlow::Continue(()),
+        };
+        for argument in arguments {
+            let argument = match argument {
+                FunctionArg::Unnamed(argument)
+                | FunctionArg::Named { arg: argument, .. }
+                | FunctionArg::ExprNamed { arg: argument, .. } => argument,
+            };
+            let FunctionArgExpr::Expr(expression) = argument else {
+                continue;
+            };
+            let Some(number) = placeholder(expression) else {
+                continue;
+            };
+            let value = number.checked_sub(1).and_then(|at| self.values.get(at));
+            match value.map_or(Ok(null()), literal) {
+                Ok(value) => *expression = value,
+                Err(error) => return ControlFlow::Break(error),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn null() -> Expr {
+    Expr::Value(Value::Null.with_empty_span())
+}
+
+/// A value as a literal of SQL.
+fn literal(value: &ScalarValue) -> Result<Expr, DataFusionError> {
+    if value.is_null() {
+        return Ok(null());
+    }
+    let text = value.cast_to(&arrow::datatypes::DataType::Utf8)?;
+    let ScalarValue::Utf8(Some(text)) = text else {
+        return Ok(null());
+    };
+    let value = match value.data_type() {
+        kind if kind.is_numeric() => Value::Number(text, false),
+        arrow::datatypes::DataType::Boolean => Value::Boolean(text == "true"),
+        _ => Value::SingleQuotedString(text),
+    };
+    Ok(Expr::Value(value.with_empty_span()))
+}
+
+/// The text with each `?` as `$1`, `$2`, …: in the tokens, because a `?` in a string or a comment is no parameter.
+fn numbered(sql: &str) -> Result<String, QueryError> {
+    if !sql.contains('?') {
+        return Ok(sql.to_owned());
+    }
+    let tokens = Tokenizer::new(&GenericDialect {}, sql)
+        .tokenize()
+        .map_err(|error| DataFusionError::SQL(Box::new(error.into()), None))?;
+    let is_named = |token: &Token| matches!(token, Token::Placeholder(name) if name != "?");
+    let is_question = |token: &Token| matches!(token, Token::Placeholder(name) if name == "?");
+    if !tokens.iter().any(is_question) {
+        return Ok(sql.to_owned());
+    }
+    if tokens.iter().any(is_named) {
+        return Err(QueryError::MixedParameters);
+    }
+    let mut number = 0;
+    let text = tokens.iter().map(|token| {
+        if is_question(token) {
+            number += 1;
+            format!("${number}")
+        } else {
+            token.to_string()
+        }
+    });
+    Ok(text.collect())
+}
+
+fn is_read_only(statement: &Parsed) -> bool {
+    match statement {
+        Parsed::Statement(statement) => match &**statement {
+            ast::Statement::Query(query) => selects_only(query),
+            ast::Statement::ExplainTable { .. }
+            | ast::Statement::ShowTables { .. }
+            | ast::Statement::ShowColumns { .. }
+            | ast::Statement::ShowVariable { .. }
+            | ast::Statement::ShowFunctions { .. } => true,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Whether the query is not `SELECT … INTO`, nor holds an `INSERT` and the like.
+fn selects_only(query: &ast::Query) -> bool {
+    let mut with = query.with.iter().flat_map(|with| &with.cte_tables);
+    body_selects_only(&query.body) && with.all(|table| selects_only(&table.query))
+}
+
+fn body_selects_only(body: &ast::SetExpr) -> bool {
+    match body {
+        ast::SetExpr::Select(select) => select.into.is_none(),
+        ast::SetExpr::Query(query) => selects_only(query),
+        ast::SetExpr::SetOperation { left, right, .. } => {
+            body_selects_only(left) && body_selects_only(right)
+        }
+        ast::SetExpr::Values(_) | ast::SetExpr::Table(_) => true,
+        _ => false,
+    }
+}
+
+/// What a statement begins with: enough to recognise it.
+fn beginning(statement: &impl ToString) -> String {
+    let text = statement.to_string();
+    let words: Vec<&str> = text.split_whitespace().take(3).collect();
+    words.join(" ")
+}
+
+fn option_of(set: &ast::Set) -> Result<SessionOption, QueryError> {
+    let unquoted = |value: &Expr| match value {
+        Expr::Value(value) => value.value.clone().into_string(),
+        Expr::Identifier(name) => Some(name.value.clone()),
+        _ => None,
+    };
+    let option = match set {
+        ast::Set::SetTimeZone {
+            local: false,
+            value,
+        } => unquoted(value).map(SessionOption::TimeZone),
+        ast::Set::SingleAssignment {
+            hivevar: false,
+            scope: None | Some(ast::ContextModifier::Session),
+            variable,
+            values,
+        } => match values.as_slice() {
+            [value] => {
+                unquoted(value).and_then(|value| SessionOption::of(&variable.to_string(), &value))
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    option.ok_or_else(|| QueryError::NotSettable {
+        found: beginning(set),
+    })
+}

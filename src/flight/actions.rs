@@ -1,0 +1,243 @@
+//! Actions: prepared statements, cancelling, and what concerns the session.
+
+use std::collections::HashMap;
+
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::sql::{
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
+    ActionCreatePreparedStatementResult, Any, Command, ProstMessageExt, TicketStatementQuery,
+};
+use arrow_flight::{
+    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo,
+    IpcMessage, SchemaAsIpc,
+};
+use bytes::Bytes;
+use prost::Message;
+use tonic::Status;
+
+use super::call::Call;
+use super::server::Server;
+use super::session_messages::{
+    CloseSessionResult, CloseStatus, GetSessionOptionsResult, OptionValue, SessionOptionValue,
+    SetError, SetErrorValue, SetSessionOptionsRequest, SetSessionOptionsResult,
+};
+use super::ticket::Kind;
+use crate::engine::{CATALOG, PUBLIC, SessionOption};
+
+/// The actions that there are.
+const ACTIONS: [(&str, &str); 6] = [
+    ("CreatePreparedStatement", "Plans a statement for later"),
+    ("ClosePreparedStatement", "Lets go of a prepared statement"),
+    (
+        "CancelFlightInfo",
+        "Ends a query that is running on this server",
+    ),
+    (
+        "SetSessionOptions",
+        "Sets catalog, schema or time_zone for the calls of this credential",
+    ),
+    ("GetSessionOptions", "The options in force"),
+    ("CloseSession", "Forgets the options"),
+];
+
+/// Options of a session, as clients name them.
+const OPTION_CATALOG: &str = "catalog";
+const OPTION_SCHEMA: &str = "schema";
+const OPTION_TIME_ZONE: &str = "time_zone";
+
+/// What `ListActions` answers.
+pub(super) fn list() -> Vec<ActionType> {
+    let of = |(name, about): (&str, &str)| ActionType {
+        r#type: name.to_owned(),
+        description: about.to_owned(),
+    };
+    ACTIONS.map(of).to_vec()
+}
+
+impl Server {
+    /// Does what the action says; the bodies of its results.
+    pub(super) async fn act(&self, call: &Call, action: &Action) -> Result<Vec<Bytes>, Status> {
+        let body = &action.body;
+        match action.r#type.as_str() {
+            "CreatePreparedStatement" => {
+                let request: ActionCreatePreparedStatementRequest = unwrapped(body)?;
+                if request.transaction_id.is_some() {
+                    return Err(no_transactions());
+                }
+                let prepared = self.prepare(call, request.query).await?;
+                let result = ActionCreatePreparedStatementResult {
+                    prepared_statement_handle: prepared.handle.into(),
+                    dataset_schema: schema_bytes(&prepared.schema)?,
+                    parameter_schema: schema_bytes(&prepared.parameters)?,
+                };
+                Ok(vec![result.as_any().encode_to_vec().into()])
+            }
+            // Nothing is kept that would have to be let go; an unknown handle is closed already.
+            "ClosePreparedStatement" => {
+                let _: ActionClosePreparedStatementRequest = unwrapped(body)?;
+                Ok(Vec::new())
+            }
+            "CancelFlightInfo" => {
+                let request = CancelFlightInfoRequest::decode(body.as_ref()).map_err(malformed)?;
+                let status = self.cancel(call, request.info.as_ref());
+                let result = CancelFlightInfoResult {
+                    status: status as i32,
+                };
+                Ok(vec![result.encode_to_vec().into()])
+            }
+            "SetSessionOptions" => {
+                let request = SetSessionOptionsRequest::decode(body.as_ref()).map_err(malformed)?;
+                let result = self.set_options(call, request);
+                Ok(vec![result.encode_to_vec().into()])
+            }
+            "GetSessionOptions" => Ok(vec![self.get_options(call).encode_to_vec().into()]),
+            "CloseSession" => {
+                self.sessions.close(call.principal());
+                let result = CloseSessionResult {
+                    status: CloseStatus::Closed as i32,
+                };
+                Ok(vec![result.encode_to_vec().into()])
+            }
+            "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
+                Err(no_transactions())
+            }
+            "CreatePreparedSubstraitPlan" => Err(no_substrait()),
+            other => Err(Status::unimplemented(format!(
+                "there is no action {other:?}; ListActions has those that there are"
+            ))),
+        }
+    }
+
+    /// Cancels the query whose answer the tickets are for.
+    fn cancel(&self, call: &Call, info: Option<&FlightInfo>) -> CancelStatus {
+        let endpoints = info
+            .map(|info| info.endpoint.as_slice())
+            .unwrap_or_default();
+        let mut cancelled = false;
+        for endpoint in endpoints {
+            let sealed = endpoint
+                .ticket
+                .as_ref()
+                .and_then(|ticket| Any::decode(ticket.ticket.as_ref()).ok())
+                .and_then(|any| any.unpack::<TicketStatementQuery>().ok().flatten());
+            if let Some(sealed) = sealed
+                && let Ok(held) = self.opened(call, Kind::Ticket, &sealed.statement_handle)
+            {
+                cancelled |= self.running.cancel(held.query());
+            }
+        }
+        if cancelled {
+            CancelStatus::Cancelled
+        } else {
+            // It has ended, or runs on another server.
+            CancelStatus::NotCancellable
+        }
+    }
+
+    fn set_options(
+        &self,
+        call: &Call,
+        request: SetSessionOptionsRequest,
+    ) -> SetSessionOptionsResult {
+        let mut errors = HashMap::new();
+        for (name, value) in request.session_options {
+            if let Err(error) = self.set_option(call, &name, value.option_value) {
+                let value = error as i32;
+                errors.insert(name, SetError { value });
+            }
+        }
+        SetSessionOptionsResult { errors }
+    }
+
+    fn set_option(
+        &self,
+        call: &Call,
+        name: &str,
+        value: Option<OptionValue>,
+    ) -> Result<(), SetErrorValue> {
+        let value = match value {
+            Some(OptionValue::String(value)) => Some(value),
+            None => None,
+            Some(_) => return Err(SetErrorValue::InvalidValue),
+        };
+        let option = match (name, &value) {
+            (OPTION_CATALOG, Some(value)) if value != CATALOG => {
+                return Err(SetErrorValue::InvalidValue);
+            }
+            (OPTION_CATALOG, _) => return Ok(()),
+            (OPTION_SCHEMA | OPTION_TIME_ZONE, None) => {
+                self.sessions.set(call.principal(), |options| match name {
+                    OPTION_SCHEMA => options.schema = None,
+                    _ => options.time_zone = None,
+                });
+                return Ok(());
+            }
+            (_, value) => SessionOption::of(name, value.as_deref().unwrap_or_default())
+                .ok_or(SetErrorValue::InvalidName)?,
+        };
+        self.check_option(&option)
+            .map_err(|_| SetErrorValue::InvalidValue)?;
+        self.sessions
+            .set(call.principal(), |options| options.set(option));
+        Ok(())
+    }
+
+    fn get_options(&self, call: &Call) -> GetSessionOptionsResult {
+        let options = self.sessions.options(call.principal());
+        let value = |text: String| SessionOptionValue {
+            option_value: Some(OptionValue::String(text)),
+        };
+        let schema = options.schema.unwrap_or_else(|| PUBLIC.to_owned());
+        let zone = options.time_zone.unwrap_or_else(|| "UTC".to_owned());
+        GetSessionOptionsResult {
+            session_options: HashMap::from([
+                (OPTION_CATALOG.to_owned(), value(CATALOG.to_owned())),
+                (OPTION_SCHEMA.to_owned(), value(schema)),
+                (OPTION_TIME_ZONE.to_owned(), value(zone)),
+            ]),
+        }
+    }
+}
+
+/// The command that a message holds.
+pub(super) fn command_of(message: &[u8]) -> Result<Command, Status> {
+    let any = Any::decode(message).map_err(malformed)?;
+    Command::try_from(any).map_err(|error| {
+        Status::invalid_argument(format!("it is no command of Flight SQL: {error}"))
+    })
+}
+
+pub(super) fn no_transactions() -> Status {
+    Status::unimplemented(
+        "there are no transactions here: each query sees one consistent set of table versions",
+    )
+}
+
+pub(super) fn no_substrait() -> Status {
+    Status::unimplemented("Substrait plans are not taken; send SQL")
+}
+
+pub(super) fn malformed(error: prost::DecodeError) -> Status {
+    Status::invalid_argument(format!("the message cannot be decoded: {error}"))
+}
+
+fn unwrapped<M: ProstMessageExt>(body: &[u8]) -> Result<M, Status> {
+    let any = Any::decode(body).map_err(malformed)?;
+    match any.unpack::<M>() {
+        Ok(Some(message)) => Ok(message),
+        _ => Err(Status::invalid_argument(
+            "the body of the action is of another type than its name says",
+        )),
+    }
+}
+
+/// A schema as an encapsulated IPC message.
+pub(super) fn schema_bytes(schema: &arrow::datatypes::Schema) -> Result<Bytes, Status> {
+    let options = IpcWriteOptions::default();
+    let message: IpcMessage = SchemaAsIpc::new(schema, &options).try_into().map_err(
+        |error: arrow::error::ArrowError| {
+            Status::internal(format!("the schema cannot be encoded: {error}"))
+        },
+    )?;
+    Ok(message.0)
+}

@@ -1,0 +1,114 @@
+//! One call of a client: its id, where it comes from, and who makes it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::credentials::Credentials;
+use super::listen::Peer;
+use super::status::{self, REQUEST_ID};
+use crate::auth::{Access, Authenticator, Principal};
+
+/// A call that was let in.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    /// Names it in logs, response headers and errors.
+    pub id: Uuid,
+    /// The one who makes it.
+    pub access: Access,
+}
+
+impl Call {
+    /// The one who makes it.
+    pub fn principal(&self) -> &Principal {
+        self.access.principal()
+    }
+}
+
+/// Where a call comes from.
+pub(super) fn address_of<T>(request: &Request<T>) -> Option<SocketAddr> {
+    request.extensions().get::<Peer>().map(|peer| peer.0)
+}
+
+/// Lets in who sent these headers, or says why not.
+pub(super) async fn authorise(
+    authenticator: &Authenticator,
+    headers: &MetadataMap,
+    id: Uuid,
+) -> Result<Access, Status> {
+    let sent = Credentials::of(headers);
+    let credential = match sent.map_err(|error| Status::unauthenticated(error.to_string()))? {
+        Credentials::Bearer(credential) => credential,
+        // Tools that cannot send a token send it as the password.
+        Credentials::Basic { password, .. } if Authenticator::is_credential(&password) => password,
+        Credentials::Basic { .. } => {
+            return Err(Status::unauthenticated(
+                "a password is for Handshake only; send the token that it answers with as `authorization: Bearer`",
+            ));
+        }
+    };
+    authenticator
+        .authenticate(&credential)
+        .await
+        .map_err(|error| status::of_auth(&error, id))
+}
+
+/// Lets in who shakes hands, and says which credential is to be sent from then on.
+pub(super) async fn shake_hands(
+    authenticator: &Authenticator,
+    headers: &MetadataMap,
+    address: Option<IpAddr>,
+    id: Uuid,
+) -> Result<String, Status> {
+    let refused = |error| status::of_auth(&error, id);
+    let sent = Credentials::of(headers);
+    let credential = match sent.map_err(|error| Status::unauthenticated(error.to_string()))? {
+        Credentials::Bearer(credential) => credential,
+        Credentials::Basic { password, .. } if Authenticator::is_credential(&password) => password,
+        Credentials::Basic { user, password } => {
+            let signed_in = authenticator.sign_in(&user, &password, address).await;
+            return Ok(signed_in.map_err(refused)?.token);
+        }
+    };
+    authenticator
+        .authenticate(&credential)
+        .await
+        .map_err(refused)?;
+    Ok(credential)
+}
+
+/// Names the call in its answer.
+pub(super) fn stamp<T>(
+    answer: Result<Response<T>, Status>,
+    id: Uuid,
+) -> Result<Response<T>, Status> {
+    match answer {
+        Ok(mut response) => {
+            response.metadata_mut().extend_id(id);
+            Ok(response)
+        }
+        Err(status) => Err(stamped(status, id)),
+    }
+}
+
+/// Names the call in an error.
+pub(super) fn stamped(mut status: Status, id: Uuid) -> Status {
+    status.metadata_mut().extend_id(id);
+    status
+}
+
+/// Puts a call's id among headers.
+trait ExtendId {
+    fn extend_id(&mut self, id: Uuid);
+}
+
+impl ExtendId for MetadataMap {
+    fn extend_id(&mut self, id: Uuid) {
+        // A UUID is always a valid header.
+        if let Ok(id) = id.to_string().parse() {
+            self.insert(REQUEST_ID, id);
+        }
+    }
+}

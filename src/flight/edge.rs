@@ -1,0 +1,68 @@
+//! How data looks to clients: plain types that every driver knows, and one schema for all calls about an answer.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::error::ArrowError;
+
+/// The schema of an answer. Every column may be null: what a plan promises changes while it is optimised, and drivers
+/// refuse an answer whose schema is not to the letter the one that they were told.
+pub(super) fn answer_schema(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter();
+    let fields = fields.map(|field| Field::new(field.name(), plain(field.data_type()), true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The schema of a table, as it is described.
+pub(super) fn table_schema(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter();
+    let fields =
+        fields.map(|field| Field::new(field.name(), plain(field.data_type()), field.is_nullable()));
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// `batch` in the form of an [`answer_schema`].
+pub(super) fn to_answer(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+) -> Result<RecordBatch, ArrowError> {
+    let columns = batch.columns().iter().zip(schema.fields());
+    let columns = columns.map(|(column, field)| {
+        if column.data_type() == field.data_type() {
+            Ok(Arc::clone(column))
+        } else {
+            cast(column, field.data_type())
+        }
+    });
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        columns.collect::<Result<_, _>>()?,
+        &options,
+    )
+}
+
+/// The type that clients are given: no views, which older drivers do not know, and no encodings.
+fn plain(kind: &DataType) -> DataType {
+    let inside = |field: &FieldRef| {
+        let field = field.as_ref().clone();
+        let kind = plain(field.data_type());
+        Arc::new(field.with_data_type(kind))
+    };
+    match kind {
+        DataType::Utf8View => DataType::Utf8,
+        DataType::BinaryView => DataType::Binary,
+        DataType::Dictionary(_, value) => plain(value),
+        DataType::RunEndEncoded(_, value) => plain(value.data_type()),
+        DataType::List(field) | DataType::ListView(field) => DataType::List(inside(field)),
+        DataType::LargeList(field) | DataType::LargeListView(field) => {
+            DataType::LargeList(inside(field))
+        }
+        DataType::FixedSizeList(field, size) => DataType::FixedSizeList(inside(field), *size),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(inside).collect()),
+        DataType::Map(field, sorted) => DataType::Map(inside(field), *sorted),
+        other => other.clone(),
+    }
+}

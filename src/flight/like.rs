@@ -1,0 +1,107 @@
+//! Patterns of `LIKE` as metadata calls use them: `%` is any text, `_` any character, `\` takes the next as it is.
+//!
+//! Clients send what they like, whole queries too (pandas asks whether a table has the query's text as its name). So
+//! this goes through name and pattern once, going back only to the last `%`: no pattern makes it slow.
+
+/// Whether `name` is like `pattern`. No pattern is like everything.
+pub(super) fn is_like(name: &str, pattern: Option<&str>) -> bool {
+    let Some(pattern) = pattern else {
+        return true;
+    };
+    let name: Vec<char> = name.chars().collect();
+    let pattern = tokens(pattern);
+    let (mut at, mut part) = (0, 0);
+    // After the last `%`: where it is, and where the text for it ends so far.
+    let mut retry: Option<(usize, usize)> = None;
+    while at < name.len() {
+        match pattern.get(part) {
+            Some(Token::AnyText) => {
+                retry = Some((part, at));
+                part += 1;
+            }
+            Some(token) if token.takes(name.get(at)) => {
+                at += 1;
+                part += 1;
+            }
+            _ => match retry {
+                Some((any, end)) => {
+                    retry = Some((any, end + 1));
+                    at = end + 1;
+                    part = any + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    let rest = pattern.get(part..).unwrap_or_default();
+    rest.iter().all(|token| *token == Token::AnyText)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    AnyText,
+    AnyCharacter,
+    This(char),
+}
+
+impl Token {
+    fn takes(self, character: Option<&char>) -> bool {
+        match self {
+            Self::AnyText => false,
+            Self::AnyCharacter => character.is_some(),
+            Self::This(this) => character == Some(&this),
+        }
+    }
+}
+
+fn tokens(pattern: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        tokens.push(match character {
+            // Two in a row are as good as one.
+            '%' if tokens.last() == Some(&Token::AnyText) => continue,
+            '%' => Token::AnyText,
+            '_' => Token::AnyCharacter,
+            '\\' => Token::This(characters.next().unwrap_or('\\')),
+            this => Token::This(this),
+        });
+    }
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Scalar, StringArray};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn patterns_are_those_of_sql() {
+        for (name, pattern, expected) in [
+            ("data_min", "data\\_%", true),
+            ("dataXmin", "data\\_%", false),
+            ("data_min", "data__min", false),
+            ("", "%", true),
+            ("", "_", false),
+            ("a%b", "a\\%b", true),
+            ("üx", "_x", true),
+        ] {
+            assert_eq!(is_like(name, Some(pattern)), expected, "{name} {pattern}");
+        }
+        assert!(is_like("anything", None));
+        let slow = "%a".repeat(50_000);
+        assert!(!is_like(&"a".repeat(40_000), Some(&slow)));
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_arrow(name in "[ab_%]{0,8}", pattern in "[ab_%]{0,8}") {
+            let names = StringArray::from(vec![name.as_str()]);
+            let patterns = Scalar::new(StringArray::from(vec![pattern.as_str()]));
+            let expected = arrow::compute::like(&names, &patterns).unwrap().value(0);
+            prop_assert_eq!(is_like(&name, Some(&pattern)), expected);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The Flight SQL server: the lake to every client that speaks Arrow Flight SQL, each with what it may see.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `listen`, `tls` | connections |
+//! | `service` | the calls of gRPC: lets callers in (`call`, `credentials`) and hands on |
+//! | `statements` | SQL: what an answer will look like, and the answer (`plans`, `ticket`, `edge`, `running`) |
+//! | `metadata`, `sql_info` | what there is (`like`) |
+//! | `actions` | prepared statements, cancelling, sessions (`session_messages`, `session_options`) |
+//! | `status` | how errors look |
+//! | `tenants` | which assets each organisation may see |
+//! | `server` | what all calls share |
+
+mod actions;
+mod call;
+mod credentials;
+mod edge;
+mod like;
+mod listen;
+mod metadata;
+mod plans;
+mod running;
+mod server;
+mod service;
+mod session_messages;
+mod session_options;
+mod sql_info;
+mod statements;
+mod status;
+mod tenants;
+mod ticket;
+mod tls;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use tokio::net::TcpListener;
+
+pub use server::Server;
+pub use tls::{TlsError, TlsSource};
+
+use service::Service;
+use tls::Tls;
+
+/// Largest message that is taken, in bytes.
+const LARGEST: usize = 16 << 20;
+
+/// Why the server ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// gRPC failed.
+    #[error("the server failed")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// A server that is ready to listen.
+pub struct Serving {
+    server: Arc<Server>,
+    tls: Option<Tls>,
+    /// The certificate that was made, as PEM, where that was asked for.
+    pub made_certificate: Option<String>,
+}
+
+impl Serving {
+    /// With TLS from `tls`, or without any.
+    pub fn new(server: Server, tls: Option<TlsSource>) -> Result<Self, ServeError> {
+        let (tls, made_certificate) = match tls.map(Tls::open).transpose()? {
+            Some((tls, made)) => (Some(tls), made),
+            None => (None, None),
+        };
+        Ok(Self {
+            server: Arc::new(server),
+            tls,
+            made_certificate,
+        })
+    }
+
+    /// Answers until `stop`, and then until the answers that have begun have ended.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let service = FlightServiceServer::new(Service(Arc::clone(&self.server)))
+            .max_decoding_message_size(LARGEST)
+            .max_encoding_message_size(LARGEST);
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter.set_serving::<FlightServiceServer<Service>>().await;
+        let connections = listen::connections(listener, self.tls.clone());
+        let serve = tonic::transport::Server::builder()
+            .add_service(health)
+            .add_service(service)
+            .serve_with_incoming_shutdown(connections, stop);
+        let watch = async {
+            match &self.tls {
+                Some(tls) => tokio::join!(self.server.keep_watch(), tls.keep_watch()).0,
+                None => self.server.keep_watch().await,
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = serve => outcome,
+            () = watch => Ok(()),
+        };
+        self.server.settle().await;
+        Ok(outcome?)
+    }
+}

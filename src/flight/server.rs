@@ -1,0 +1,77 @@
+//! What all calls share.
+
+use tonic::Status;
+
+use super::plans::Plans;
+use super::running::Running;
+use super::session_options::Sessions;
+use super::tenants::Tenants;
+use crate::auth::Authenticator;
+use crate::engine::{ACCOUNT, INFORMATION_SCHEMA, PUBLIC, QueryEngine, SessionOption};
+use crate::store::OrganisationStore;
+
+/// The server behind the calls.
+pub struct Server {
+    pub(super) auth: Authenticator,
+    pub(super) engine: QueryEngine,
+    pub(super) store: OrganisationStore,
+    pub(super) sessions: Sessions,
+    pub(super) running: Running,
+    pub(super) tenants: Tenants,
+    pub(super) plans: Plans,
+    pub(super) log_sql: bool,
+}
+
+impl Server {
+    /// Answers queries on `engine` for the users of `store`.
+    pub fn new(
+        auth: Authenticator,
+        engine: QueryEngine,
+        store: OrganisationStore,
+        log_sql: bool,
+    ) -> Self {
+        Self {
+            auth,
+            engine,
+            store,
+            sessions: Sessions::default(),
+            running: Running::default(),
+            tenants: Tenants::default(),
+            plans: Plans::default(),
+            log_sql,
+        }
+    }
+
+    /// Takes up what changes: access, tables, views; for as long as the future is polled.
+    pub async fn keep_watch(&self) {
+        tokio::join!(self.auth.keep_watch(), self.engine.keep_watch());
+    }
+
+    /// Finishes what is still to be written.
+    pub async fn settle(&self) {
+        self.auth.settle().await;
+    }
+
+    /// Whether a session may have this option.
+    pub(super) fn check_option(&self, option: &SessionOption) -> Result<(), Status> {
+        match option {
+            SessionOption::Schema(schema)
+                if ![PUBLIC, ACCOUNT, INFORMATION_SCHEMA].contains(&schema.as_str()) =>
+            {
+                Err(Status::invalid_argument(format!(
+                    "there is no schema {schema:?}; there are {PUBLIC}, {ACCOUNT} and {INFORMATION_SCHEMA}"
+                )))
+            }
+            SessionOption::TimeZone(zone) if !is_zone(zone) => {
+                Err(Status::invalid_argument(format!(
+                    "{zone:?} is no time zone; write its IANA name, such as UTC or Europe/Berlin, or an offset such as +01:00"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_zone(zone: &str) -> bool {
+    zone.parse::<arrow::array::timezone::Tz>().is_ok()
+}

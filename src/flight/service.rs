@@ -1,0 +1,374 @@
+//! The service that gRPC calls: lets callers in, hands each call to its trade, and names it in the answer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::sql::{
+    Command, DoPutPreparedStatementResult, DoPutUpdateResult, ProstMessageExt, TicketStatementQuery,
+};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
+    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
+};
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
+use prost::Message;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::actions::{self, command_of, no_substrait, no_transactions, schema_bytes};
+use super::call::{Call, address_of, authorise, shake_hands, stamp, stamped};
+use super::server::Server;
+use super::statements::Asked;
+use super::status;
+use crate::clock::{self, Stopwatch};
+use crate::engine::Statement;
+
+/// Batches of parameters that one call may send.
+const MOST_BATCHES: usize = 64;
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Service(pub Arc<Server>);
+
+type Answer<T> = Result<Response<T>, Status>;
+type Sent<T> = BoxStream<'static, Result<T, Status>>;
+
+/// A call under way.
+struct Begun {
+    call: Call,
+    name: &'static str,
+    since: Stopwatch,
+}
+
+impl Service {
+    /// Lets the caller in.
+    async fn begin<T>(&self, name: &'static str, request: &Request<T>) -> Result<Begun, Status> {
+        let (id, since) = (clock::new_id(), Stopwatch::start());
+        match authorise(&self.0.auth, request.metadata(), id).await {
+            Ok(access) => Ok(Begun {
+                call: Call { id, access },
+                name,
+                since,
+            }),
+            Err(status) => {
+                let address = address_of(request).map(|address| address.ip());
+                tracing::info!(request = %id, call = name, ?address, "refused: {}", status.message());
+                Err(stamped(status, id))
+            }
+        }
+    }
+
+    /// Names the call in its answer, and in the log.
+    fn end<T>(begun: &Begun, answer: Answer<T>) -> Answer<T> {
+        let principal = begun.call.principal();
+        let code = match &answer {
+            Ok(_) => Code::Ok,
+            Err(status) => status.code(),
+        };
+        tracing::info!(
+            request = %begun.call.id,
+            call = begun.name,
+            organisation = %principal.organisation_id,
+            user = %principal.user_id,
+            ?code,
+            seconds = begun.since.seconds(),
+            "answered"
+        );
+        stamp(answer, begun.call.id)
+    }
+
+    async fn info(&self, call: &Call, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+        let command = command_of(&descriptor.cmd)?;
+        let asked = match &command {
+            Command::CommandStatementQuery(query) => {
+                if query.transaction_id.is_some() {
+                    return Err(no_transactions());
+                }
+                self.0.ask(call, query.query.clone()).await?
+            }
+            Command::CommandPreparedStatementQuery(query) => {
+                let handle = &query.prepared_statement_handle;
+                self.0.ask_prepared(call, handle).await?
+            }
+            Command::CommandStatementSubstraitPlan(_) => return Err(no_substrait()),
+            _ => {
+                let rows = self.0.describe(call, &command).await?.ok_or_else(unknown)?;
+                // The command itself is the ticket.
+                let ticket = Ticket::new(descriptor.cmd.clone());
+                let info = flight_info(&rows.schema())?;
+                let endpoint = FlightEndpoint::new().with_ticket(ticket);
+                return Ok(info.with_endpoint(endpoint).with_descriptor(descriptor));
+            }
+        };
+        let info = match asked {
+            Asked::Done => flight_info(&arrow::datatypes::Schema::empty())?,
+            Asked::Answer { schema, ticket } => {
+                let ticket = TicketStatementQuery {
+                    statement_handle: ticket.into(),
+                };
+                let ticket = Ticket::new(ticket.as_any().encode_to_vec());
+                flight_info(&schema)?.with_endpoint(FlightEndpoint::new().with_ticket(ticket))
+            }
+        };
+        Ok(info.with_descriptor(descriptor))
+    }
+
+    async fn schema(
+        &self,
+        call: &Call,
+        descriptor: &FlightDescriptor,
+    ) -> Result<SchemaResult, Status> {
+        let command = command_of(&descriptor.cmd)?;
+        let schema = match &command {
+            Command::CommandStatementQuery(query) => {
+                self.0.prepare(call, query.query.clone()).await?.schema
+            }
+            Command::CommandPreparedStatementQuery(query) => {
+                let kind = super::ticket::Kind::Statement;
+                let held = self
+                    .0
+                    .opened(call, kind, &query.prepared_statement_handle)?;
+                self.0.prepare(call, held.sql).await?.schema
+            }
+            Command::CommandStatementSubstraitPlan(_) => return Err(no_substrait()),
+            _ => self
+                .0
+                .describe(call, &command)
+                .await?
+                .ok_or_else(unknown)?
+                .schema(),
+        };
+        Ok(SchemaResult {
+            schema: schema_bytes(&schema)?,
+        })
+    }
+
+    async fn get(&self, call: &Call, ticket: &Ticket) -> Result<Sent<FlightData>, Status> {
+        let command = command_of(&ticket.ticket)?;
+        match &command {
+            Command::TicketStatementQuery(ticket) => {
+                self.0.answer(call, &ticket.statement_handle).await
+            }
+            // Some drivers fetch the answer of a prepared statement by its handle.
+            Command::CommandPreparedStatementQuery(query) => {
+                let handle = &query.prepared_statement_handle;
+                match self.0.ask_prepared(call, handle).await? {
+                    Asked::Answer { ticket, .. } => self.0.answer(call, &ticket).await,
+                    Asked::Done => Err(Status::invalid_argument("SET has no answer to fetch")),
+                }
+            }
+            _ => {
+                let rows = self.0.describe(call, &command).await?.ok_or_else(unknown)?;
+                Ok(encoded(rows))
+            }
+        }
+    }
+
+    async fn put(&self, call: &Call, request: Streaming<FlightData>) -> Result<PutResult, Status> {
+        let mut request = request.peekable();
+        let first = match Pin::new(&mut request).peek().await {
+            Some(Ok(first)) => first,
+            Some(Err(status)) => return Err(status.clone()),
+            None => return Err(Status::invalid_argument("nothing was sent")),
+        };
+        let descriptor = first.flight_descriptor.as_ref();
+        let descriptor = descriptor
+            .ok_or_else(|| Status::invalid_argument("the first message names no command"))?;
+        let updated = DoPutUpdateResult { record_count: 0 }.encode_to_vec();
+        let result = match command_of(&descriptor.cmd)? {
+            Command::CommandPreparedStatementQuery(query) => {
+                let batches = parameters(request).await?;
+                let handle = &query.prepared_statement_handle;
+                let handle = self.0.bind(call, handle, &batches)?;
+                DoPutPreparedStatementResult {
+                    prepared_statement_handle: Some(handle.into()),
+                }
+                .encode_to_vec()
+            }
+            Command::CommandStatementUpdate(update) => {
+                self.set_only(call, update.query).await?;
+                updated
+            }
+            Command::CommandPreparedStatementUpdate(update) => {
+                let kind = super::ticket::Kind::Statement;
+                let handle = &update.prepared_statement_handle;
+                let held = self.0.opened(call, kind, handle)?;
+                self.set_only(call, held.sql).await?;
+                updated
+            }
+            Command::CommandStatementIngest(ingest) => {
+                return Err(Status::unimplemented(format!(
+                    "nothing can be written to {:?} here: readings come as Parquet files in the raw folder",
+                    ingest.table
+                )));
+            }
+            Command::CommandStatementSubstraitPlan(_) => return Err(no_substrait()),
+            _ => return Err(unknown()),
+        };
+        Ok(PutResult {
+            app_metadata: result.into(),
+        })
+    }
+
+    /// Runs a statement that is to change something: of those, only `SET` is allowed.
+    async fn set_only(&self, call: &Call, sql: String) -> Result<(), Status> {
+        let refused = |error| status::of_query(&error, &sql, call.id);
+        match Statement::parse(&sql).map_err(refused)? {
+            Statement::Set(_) => self.0.ask(call, sql).await.map(|_| ()),
+            _ => Err(Status::invalid_argument(
+                "a query changes nothing; run it as one, by execute and not by executemany or executeupdate",
+            )),
+        }
+    }
+}
+
+/// The parameters that a call binds.
+async fn parameters(
+    request: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+) -> Result<Vec<RecordBatch>, Status> {
+    let messages = request.map_err(|status| FlightError::Tonic(Box::new(status)));
+    let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
+    let mut bound = Vec::new();
+    while let Some(batch) = batches.next().await {
+        let batch = batch.map_err(|error| match error {
+            FlightError::Tonic(status) => *status,
+            error => Status::invalid_argument(format!("the parameters cannot be read: {error}")),
+        })?;
+        if bound.len() == MOST_BATCHES {
+            return Err(Status::invalid_argument("too many batches of parameters"));
+        }
+        if batch.num_rows() > 0 {
+            bound.push(batch);
+        }
+    }
+    Ok(bound)
+}
+
+fn flight_info(schema: &arrow::datatypes::Schema) -> Result<FlightInfo, Status> {
+    FlightInfo::new()
+        .try_with_schema(schema)
+        .map_err(|error| Status::internal(format!("the schema cannot be encoded: {error}")))
+}
+
+fn encoded(rows: RecordBatch) -> Sent<FlightData> {
+    FlightDataEncoderBuilder::new()
+        .with_schema(rows.schema())
+        .build(stream::iter([Ok(rows)]))
+        .map_err(Status::from)
+        .boxed()
+}
+
+fn unknown() -> Status {
+    Status::unimplemented("this command of Flight SQL is not offered here")
+}
+
+#[async_trait]
+impl FlightService for Service {
+    type HandshakeStream = Sent<HandshakeResponse>;
+    type ListFlightsStream = Sent<FlightInfo>;
+    type DoGetStream = Sent<FlightData>;
+    type DoPutStream = Sent<PutResult>;
+    type DoActionStream = Sent<arrow_flight::Result>;
+    type ListActionsStream = Sent<ActionType>;
+    type DoExchangeStream = Sent<FlightData>;
+
+    async fn handshake(
+        &self,
+        request: Request<Streaming<HandshakeRequest>>,
+    ) -> Answer<Self::HandshakeStream> {
+        let id = clock::new_id();
+        let address = address_of(&request).map(|address| address.ip());
+        // Go sends no message at all: the headers say everything.
+        let outcome = shake_hands(&self.0.auth, request.metadata(), address, id).await;
+        let answer = outcome.and_then(|credential| {
+            let header = format!("Bearer {credential}").parse();
+            let header = header.map_err(|_| Status::internal("the token is no header"))?;
+            let message = HandshakeResponse {
+                protocol_version: 0,
+                payload: credential.into(),
+            };
+            let mut response = Response::new(stream::iter([Ok(message)]).boxed());
+            response.metadata_mut().insert("authorization", header);
+            Ok(response)
+        });
+        let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        tracing::info!(request = %id, call = "Handshake", ?address, ?code, "answered");
+        stamp(answer, id)
+    }
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        let begun = self.begin("GetFlightInfo", &request).await?;
+        let answer = self.info(&begun.call, request.into_inner()).await;
+        Self::end(&begun, answer.map(Response::new))
+    }
+
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        let begun = self.begin("PollFlightInfo", &request).await?;
+        let answer = self.info(&begun.call, request.into_inner()).await;
+        let answer = answer.map(|info| PollInfo {
+            info: Some(info),
+            flight_descriptor: None,
+            progress: Some(1.0),
+            expiration_time: None,
+        });
+        Self::end(&begun, answer.map(Response::new))
+    }
+
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        let begun = self.begin("GetSchema", &request).await?;
+        let answer = self.schema(&begun.call, request.get_ref()).await;
+        Self::end(&begun, answer.map(Response::new))
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        let begun = self.begin("DoGet", &request).await?;
+        let answer = self.get(&begun.call, request.get_ref()).await;
+        Self::end(&begun, answer.map(Response::new))
+    }
+
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        let begun = self.begin("DoPut", &request).await?;
+        let answer = self.put(&begun.call, request.into_inner()).await;
+        let answer = answer.map(|result| Response::new(stream::iter([Ok(result)]).boxed()));
+        Self::end(&begun, answer)
+    }
+
+    async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
+        let begun = self.begin("DoAction", &request).await?;
+        let answer = self.0.act(&begun.call, request.get_ref()).await;
+        let answer = answer.map(|bodies| {
+            let results = bodies
+                .into_iter()
+                .map(|body| Ok(arrow_flight::Result { body }));
+            Response::new(stream::iter(results).boxed())
+        });
+        Self::end(&begun, answer)
+    }
+
+    async fn list_actions(&self, request: Request<Empty>) -> Answer<Self::ListActionsStream> {
+        let begun = self.begin("ListActions", &request).await?;
+        let actions = actions::list().into_iter().map(Ok);
+        Self::end(&begun, Ok(Response::new(stream::iter(actions).boxed())))
+    }
+
+    async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+        let begun = self.begin("ListFlights", &request).await?;
+        let answer = Status::unimplemented("flights are not listed; ask by Flight SQL");
+        Self::end(&begun, Err(answer))
+    }
+
+    async fn do_exchange(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Answer<Self::DoExchangeStream> {
+        let begun = self.begin("DoExchange", &request).await?;
+        let answer = Status::unimplemented("DoExchange is not offered; ask by Flight SQL");
+        Self::end(&begun, Err(answer))
+    }
+}

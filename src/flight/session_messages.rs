@@ -1,0 +1,87 @@
+//! The messages about sessions of Flight.proto that arrow-flight has no types for. They travel as they are, not in an
+//! `Any`.
+
+use std::collections::HashMap;
+
+use prost::{Enumeration, Message, Oneof};
+
+/// The body of `SetSessionOptions`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SetSessionOptionsRequest {
+    #[prost(map = "string, message", tag = "1")]
+    pub session_options: HashMap<String, SessionOptionValue>,
+}
+
+/// A value; none set means that the option is to be as it was at first.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SessionOptionValue {
+    #[prost(oneof = "OptionValue", tags = "1, 2, 3, 4, 5")]
+    pub option_value: Option<OptionValue>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(super) enum OptionValue {
+    #[prost(string, tag = "1")]
+    String(String),
+    #[prost(bool, tag = "2")]
+    Bool(bool),
+    #[prost(sfixed64, tag = "3")]
+    Int64(i64),
+    #[prost(double, tag = "4")]
+    Double(f64),
+    #[prost(message, tag = "5")]
+    StringList(StringListValue),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StringListValue {
+    #[prost(string, repeated, tag = "1")]
+    pub values: Vec<String>,
+}
+
+/// What is wrong with an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub(super) enum SetErrorValue {
+    Unspecified = 0,
+    InvalidName = 1,
+    InvalidValue = 2,
+    Error = 3,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SetError {
+    #[prost(enumeration = "SetErrorValue", tag = "1")]
+    pub value: i32,
+}
+
+/// The answer to `SetSessionOptions`: the options that were refused.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SetSessionOptionsResult {
+    #[prost(map = "string, message", tag = "1")]
+    pub errors: HashMap<String, SetError>,
+}
+
+/// The answer to `GetSessionOptions`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct GetSessionOptionsResult {
+    #[prost(map = "string, message", tag = "1")]
+    pub session_options: HashMap<String, SessionOptionValue>,
+}
+
+/// Whether a session was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub(super) enum CloseStatus {
+    Unspecified = 0,
+    Closed = 1,
+    Closing = 2,
+    NotCloseable = 3,
+}
+
+/// The answer to `CloseSession`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CloseSessionResult {
+    #[prost(enumeration = "CloseStatus", tag = "1")]
+    pub status: i32,
+}

@@ -1,0 +1,94 @@
+//! Options that clients set for a session: in memory, per credential, forgotten when they are not used for a while.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::auth::{Principal, Proof};
+use crate::clock::Stopwatch;
+use crate::engine::SessionOption;
+
+/// An idle session's options are forgotten after so long.
+const IDLE: Duration = Duration::from_secs(24 * 3_600);
+/// Sessions with options at most; the one that was idle for longest makes room.
+const MOST: usize = 10_000;
+
+/// What a session uses where a query does not say otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    pub time_zone: Option<String>,
+    pub schema: Option<String>,
+}
+
+impl Options {
+    /// With this one changed.
+    pub fn set(&mut self, option: SessionOption) {
+        match option {
+            SessionOption::TimeZone(zone) => self.time_zone = Some(zone),
+            SessionOption::Schema(schema) => self.schema = Some(schema),
+        }
+    }
+
+    /// As the engine takes them.
+    pub fn list(&self) -> Vec<SessionOption> {
+        let zone = self.time_zone.clone().map(SessionOption::TimeZone);
+        let schema = self.schema.clone().map(SessionOption::Schema);
+        zone.into_iter().chain(schema).collect()
+    }
+}
+
+/// The options of all sessions.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    known: Mutex<HashMap<String, (Options, Stopwatch)>>,
+}
+
+impl Sessions {
+    /// The options of the session of `principal`.
+    pub fn options(&self, principal: &Principal) -> Options {
+        let mut known = self.locked();
+        match known.get_mut(&key_of(principal)) {
+            Some((options, used)) if used.elapsed() < IDLE => {
+                *used = Stopwatch::start();
+                options.clone()
+            }
+            _ => Options::default(),
+        }
+    }
+
+    /// Changes an option.
+    pub fn set(&self, principal: &Principal, change: impl FnOnce(&mut Options)) {
+        let mut known = self.locked();
+        let key = key_of(principal);
+        if known.len() >= MOST && !known.contains_key(&key) {
+            known.retain(|_, (_, used)| used.elapsed() < IDLE);
+            let idlest = known.iter().max_by_key(|(_, (_, used))| used.elapsed());
+            if let Some(idlest) = idlest.map(|(key, _)| key.clone())
+                && known.len() >= MOST
+            {
+                known.remove(&idlest);
+            }
+        }
+        let entry = known
+            .entry(key)
+            .or_insert_with(|| (Options::default(), Stopwatch::start()));
+        change(&mut entry.0);
+        entry.1 = Stopwatch::start();
+    }
+
+    /// Forgets the session's options.
+    pub fn close(&self, principal: &Principal) {
+        self.locked().remove(&key_of(principal));
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Options, Stopwatch)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key_of(principal: &Principal) -> String {
+    match &principal.proof {
+        Proof::Session { id, .. } => format!("session {id}"),
+        Proof::Key { id, .. } => format!("key {id}"),
+    }
+}

@@ -1,0 +1,374 @@
+//! Statements: planned when a client asks what the answer will look like, run when it fetches the answer.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use arrow_flight::FlightData;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use datafusion::common::ScalarValue;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use tonic::Status;
+use uuid::Uuid;
+
+use super::call::Call;
+use super::edge::{answer_schema, to_answer};
+use super::plans::Planned;
+use super::server::Server;
+use super::session_options::Options;
+use super::status;
+use super::ticket::{Held, Kind};
+use crate::engine::{Account, PublishedTables, Query, QuerySession, Scope, Statement};
+
+/// Bytes of a message of an answer; a little over it is usual, and clients take no more than 4 MiB.
+const MESSAGE: usize = 1 << 20;
+/// Rows of parameters that one call may bind.
+const MOST_ROWS: usize = 1_000;
+
+/// What came of asking about a statement.
+pub(super) enum Asked {
+    /// It has an answer of this schema, for this ticket.
+    Answer { schema: SchemaRef, ticket: Vec<u8> },
+    /// It changed the session, and has no answer.
+    Done,
+}
+
+/// What is known of a statement that was prepared.
+pub(super) struct Prepared {
+    pub handle: Vec<u8>,
+    /// The answer's schema; of no columns, if there is no answer.
+    pub schema: SchemaRef,
+    /// A field for each parameter: `$1`, `$2`, ….
+    pub parameters: Schema,
+}
+
+impl Server {
+    /// The session that a caller's statements are planned in.
+    pub(super) fn session(
+        &self,
+        call: &Call,
+        options: &Options,
+        published: Option<Arc<PublishedTables>>,
+    ) -> Result<QuerySession, Status> {
+        let principal = call.principal();
+        let scope = Scope {
+            visible: self.tenants.visible(principal, &self.engine.catalog()),
+            account: Account {
+                store: self.store.clone(),
+                organisation: principal.organisation_id,
+                is_admin: principal.role.manages_organisation(),
+            },
+            options: options.list(),
+            published,
+        };
+        let session = self.engine.session(scope);
+        session.map_err(|error| status::of_query(&error, "", call.id))
+    }
+
+    /// Plans a statement that was just sent, and makes the ticket for its answer.
+    pub(super) async fn ask(&self, call: &Call, sql: String) -> Result<Asked, Status> {
+        let options = self.sessions.options(call.principal());
+        let mut held = Held::new(call.principal(), call.id, sql);
+        held.time_zone = options.time_zone;
+        held.schema = options.schema;
+        self.ask_held(call, held).await
+    }
+
+    /// Plans a statement that was prepared, and makes the ticket for its answer.
+    pub(super) async fn ask_prepared(&self, call: &Call, handle: &[u8]) -> Result<Asked, Status> {
+        let held = self.opened(call, Kind::Statement, handle)?;
+        self.ask_held(call, held.for_query(call.id)).await
+    }
+
+    pub(super) fn opened(&self, call: &Call, kind: Kind, sealed: &[u8]) -> Result<Held, Status> {
+        Held::open(kind, sealed, self.auth.keys(), call.principal())
+    }
+
+    async fn ask_held(&self, call: &Call, mut held: Held) -> Result<Asked, Status> {
+        self.log_sql(call, &held.sql);
+        let failed = |error| status::of_query(&error, &held.sql, call.id);
+        let statement = Statement::parse(&held.sql).map_err(failed)?;
+        if let Statement::Set(option) = statement {
+            self.check_option(&option)?;
+            self.sessions
+                .set(call.principal(), |options| options.set(option));
+            return Ok(Asked::Done);
+        }
+        let published = self.engine.newest();
+        held.run = Some(published.run());
+        let planned = self.planned(call, &held, statement, published).await?;
+        let ticket = held.seal(Kind::Ticket, self.auth.keys())?;
+        let schema = Arc::clone(&planned.schema);
+        self.plans.keep(&ticket, planned);
+        Ok(Asked::Answer { schema, ticket })
+    }
+
+    /// Plans `statement` with the parameters that are bound.
+    async fn planned(
+        &self,
+        call: &Call,
+        held: &Held,
+        statement: Statement,
+        published: Arc<PublishedTables>,
+    ) -> Result<Planned, Status> {
+        let (query, explains) = match statement {
+            Statement::Query(query) => (query, false),
+            Statement::Explain(explain) if explain.is_plain => (explain.query, true),
+            Statement::Explain(_) => {
+                let error = crate::engine::QueryError::ExplainsTooMuch;
+                return Err(status::of_query(&error, &held.sql, call.id));
+            }
+            Statement::Set(_) => return Err(Status::invalid_argument("SET has no answer")),
+        };
+        let options = Options {
+            time_zone: held.time_zone.clone(),
+            schema: held.schema.clone(),
+        };
+        let session = self.session(call, &options, Some(published))?;
+        let rows = bound_rows(&held.parameters)?;
+        let values = rows.first().cloned().unwrap_or_default();
+        check_count(&query, &values)?;
+        if rows.len() > 1 {
+            return Err(Status::invalid_argument(format!(
+                "{} rows of parameters were bound to a query, which takes one; run it once for each",
+                rows.len()
+            )));
+        }
+        let failed = |error| status::of_query(&error, &held.sql, call.id);
+        let plan = session.plan(&query, &values).await.map_err(failed)?;
+        let plan = session.optimise(&plan).map_err(failed)?;
+        let schema = match explains {
+            true => answer_schema(&QuerySession::explain_schema()),
+            false => answer_schema(plan.schema().as_arrow()),
+        };
+        let visible = self
+            .tenants
+            .visible(call.principal(), &self.engine.catalog());
+        Ok(Planned {
+            session,
+            plan,
+            explains,
+            schema,
+            visible,
+        })
+    }
+
+    /// The answer for a ticket.
+    pub(super) async fn answer(
+        &self,
+        call: &Call,
+        ticket: &[u8],
+    ) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
+        let held = self.opened(call, Kind::Ticket, ticket)?;
+        let visible = self
+            .tenants
+            .visible(call.principal(), &self.engine.catalog());
+        let planned = match self.plans.take(ticket, &visible) {
+            Some(planned) => planned,
+            None => self.planned_again(call, &held).await?,
+        };
+        let (sql, request) = (held.sql.clone(), call.id);
+        let failed = |error| status::of_query(&error, &sql, request);
+        let schema = Arc::clone(&planned.schema);
+        let edge = Arc::clone(&planned.schema);
+        let batches: BoxStream<'static, Result<RecordBatch, FlightError>> = if planned.explains {
+            let rows = planned.session.explain(&planned.plan).map_err(failed)?;
+            stream::iter([Ok(rows)]).boxed()
+        } else {
+            let batches = planned.session.run(planned.plan).await.map_err(failed)?;
+            batches
+                .map_err(move |error| {
+                    FlightError::Tonic(Box::new(status::of_execution(&error, request)))
+                })
+                .boxed()
+        };
+        let batches = batches.and_then(move |batch| {
+            let answer = to_answer(&batch, &edge).map_err(FlightError::from);
+            std::future::ready(answer)
+        });
+        let encoded = FlightDataEncoderBuilder::new()
+            .with_schema(schema)
+            .with_max_flight_data_size(MESSAGE)
+            .build(batches)
+            .map_err(move |error| of_flight(error, request));
+        let guarded = self
+            .running
+            .guard(held.query(), call.access.clone(), encoded.boxed());
+        Ok(guarded.boxed())
+    }
+
+    async fn planned_again(&self, call: &Call, held: &Held) -> Result<Planned, Status> {
+        let failed = |error| status::of_query(&error, &held.sql, call.id);
+        let published = match held.run {
+            Some(run) => self.engine.published(run).await.map_err(failed)?,
+            None => Some(self.engine.newest()),
+        };
+        let published = published.ok_or_else(|| {
+            Status::not_found(
+                "the tables that the ticket is for were replaced long ago; run the query again",
+            )
+        })?;
+        let statement = Statement::parse(&held.sql).map_err(failed)?;
+        self.planned(call, held, statement, published).await
+    }
+
+    /// Prepares a statement: what its answer will look like, and which parameters it has.
+    pub(super) async fn prepare(&self, call: &Call, sql: String) -> Result<Prepared, Status> {
+        self.log_sql(call, &sql);
+        let failed = |error| status::of_query(&error, &sql, call.id);
+        let options = self.sessions.options(call.principal());
+        let mut held = Held::new(call.principal(), call.id, sql.clone());
+        held.time_zone = options.time_zone.clone();
+        held.schema = options.schema.clone();
+        let (schema, parameters) = match Statement::parse(&sql).map_err(failed)? {
+            Statement::Set(option) => {
+                self.check_option(&option)?;
+                (Arc::new(Schema::empty()), Schema::empty())
+            }
+            Statement::Explain(explain) if !explain.is_plain => {
+                let error = crate::engine::QueryError::ExplainsTooMuch;
+                return Err(status::of_query(&error, &sql, call.id));
+            }
+            Statement::Explain(explain) => {
+                let described = self.described(call, &options, &explain.query, &sql).await?;
+                (answer_schema(&QuerySession::explain_schema()), described.1)
+            }
+            Statement::Query(query) => self.described(call, &options, &query, &sql).await?,
+        };
+        let handle = held.seal(Kind::Statement, self.auth.keys())?;
+        Ok(Prepared {
+            handle,
+            schema,
+            parameters,
+        })
+    }
+
+    /// The schema of the answer, and that of the parameters.
+    async fn described(
+        &self,
+        call: &Call,
+        options: &Options,
+        query: &Query,
+        sql: &str,
+    ) -> Result<(SchemaRef, Schema), Status> {
+        let failed = |error| status::of_query(&error, sql, call.id);
+        let session = self.session(call, options, None)?;
+        let plan = session.plan(query, &[]).await.map_err(failed)?;
+        let types = QuerySession::parameter_types(&plan).map_err(failed)?;
+        let parameters = (1..=query.parameters()).map(|number| {
+            let name = format!("${number}");
+            // Where SQL does not say what is wanted, as in an argument of a table function, text will do.
+            let kind = types
+                .get(&name)
+                .cloned()
+                .flatten()
+                .unwrap_or(DataType::Utf8);
+            Field::new(name, kind, true)
+        });
+        let parameters = Schema::new(parameters.collect::<Vec<_>>());
+        let plan = match parameters.fields().is_empty() {
+            // What is wrong is said now.
+            true => session.optimise(&plan).map_err(failed)?,
+            false => plan,
+        };
+        let parameters = super::edge::table_schema(&parameters);
+        Ok((answer_schema(plan.schema().as_arrow()), parameters))
+    }
+
+    /// The statement with these parameters bound, as a new handle.
+    pub(super) fn bind(
+        &self,
+        call: &Call,
+        handle: &[u8],
+        rows: &[RecordBatch],
+    ) -> Result<Vec<u8>, Status> {
+        let mut held = self.opened(call, Kind::Statement, handle)?;
+        let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
+        if count > MOST_ROWS {
+            return Err(Status::invalid_argument(format!(
+                "{count} rows of parameters are more than the {MOST_ROWS} that can be bound"
+            )));
+        }
+        held.parameters = match rows.first() {
+            Some(first) => to_ipc(&first.schema(), rows)?,
+            None => Vec::new(),
+        };
+        held.seal(Kind::Statement, self.auth.keys())
+    }
+
+    fn log_sql(&self, call: &Call, sql: &str) {
+        if self.log_sql {
+            let principal = call.principal();
+            tracing::info!(
+                request = %call.id,
+                organisation = %principal.organisation_id,
+                user = %principal.user_id,
+                sql,
+                "statement"
+            );
+        }
+    }
+}
+
+/// The parameters, one list of values for each row.
+fn bound_rows(ipc: &[u8]) -> Result<Vec<Vec<ScalarValue>>, Status> {
+    if ipc.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wrong = |error: &dyn std::fmt::Display| {
+        Status::invalid_argument(format!("the parameters cannot be read: {error}"))
+    };
+    let mut rows = Vec::new();
+    for batch in StreamReader::try_new(ipc, None).map_err(|error| wrong(&error))? {
+        let batch = batch.map_err(|error| wrong(&error))?;
+        for row in 0..batch.num_rows() {
+            let values = batch.columns().iter();
+            let values = values.map(|column| ScalarValue::try_from_array(column, row));
+            rows.push(
+                values
+                    .collect::<Result<_, _>>()
+                    .map_err(|error| wrong(&error))?,
+            );
+        }
+    }
+    Ok(rows)
+}
+
+fn check_count(query: &Query, values: &[ScalarValue]) -> Result<(), Status> {
+    let wanted = query.parameters();
+    if wanted == values.len() {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "the statement has {wanted} parameters, and {} values are bound to them",
+        values.len()
+    )))
+}
+
+fn to_ipc(schema: &Schema, rows: &[RecordBatch]) -> Result<Vec<u8>, Status> {
+    let write = || {
+        let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+        for batch in rows {
+            writer.write(batch)?;
+        }
+        writer.into_inner()
+    };
+    write().map_err(|error| {
+        Status::invalid_argument(format!("the parameters cannot be kept: {error}"))
+    })
+}
+
+/// The error of an encoder as a status.
+fn of_flight(error: FlightError, request: Uuid) -> Status {
+    match error {
+        FlightError::Tonic(status) => super::call::stamped(*status, request),
+        error => super::call::stamped(
+            status::hidden(&error, request, "the answer could not be encoded"),
+            request,
+        ),
+    }
+}

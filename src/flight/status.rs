@@ -1,0 +1,140 @@
+//! How errors look to clients: a code that becomes the right exception, a text that says what to do, and nothing of
+//! paths, other organisations or this program's insides. What a client may not read goes to the log, by the query's id.
+
+use arrow::error::ArrowError;
+use datafusion::common::DataFusionError;
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use crate::auth::AuthError;
+use crate::engine::QueryError;
+use crate::store::StoreError;
+
+/// The header and trailer that names a call.
+pub(super) const REQUEST_ID: &str = "plantlake-request-id";
+/// Longest text of an error, in characters: it travels in a header.
+const LONGEST: usize = 2_000;
+
+/// Why someone is not let in.
+pub(super) fn of_auth(error: &AuthError, request: Uuid) -> Status {
+    let code = match error {
+        AuthError::Throttled { .. } | AuthError::Busy | AuthError::Ending => Code::Unavailable,
+        AuthError::NoAccess(_) => Code::PermissionDenied,
+        AuthError::Store(error) => return of_store(error, request),
+        AuthError::Keys(_) | AuthError::NoRandomness => {
+            return hidden(error, request, "credentials cannot be checked now");
+        }
+        _ => Code::Unauthenticated,
+    };
+    let mut status = Status::new(code, error.to_string());
+    if let AuthError::Throttled { retry_after } = error {
+        let seconds = retry_after.as_secs().max(1);
+        status.metadata_mut().insert("retry-after", seconds.into());
+    }
+    status
+}
+
+/// Why the organisation database did not do it.
+pub(super) fn of_store(error: &StoreError, request: Uuid) -> Status {
+    if error.is_outage() {
+        return hidden(
+            error,
+            request,
+            "the organisation database cannot be reached now",
+        );
+    }
+    match error {
+        StoreError::NotFound { .. } => Status::not_found(error.to_string()),
+        StoreError::Taken { .. } => Status::already_exists(error.to_string()),
+        StoreError::LimitReached { .. }
+        | StoreError::LimitTooLow { .. }
+        | StoreError::Refused(_) => Status::invalid_argument(error.to_string()),
+        _ => hidden(error, request, "the organisation database failed"),
+    }
+}
+
+/// Why a query has no answer; `sql` is its text.
+pub(super) fn of_query(error: &QueryError, sql: &str, request: Uuid) -> Status {
+    let (code, text) = match error {
+        QueryError::UnknownTable { .. } => (Code::NotFound, error.to_string()),
+        QueryError::Sql(error) => match of_datafusion(error, request) {
+            Ok(found) => found,
+            Err(status) => return status,
+        },
+        QueryError::Runs(_) | QueryError::Table(_) | QueryError::Catalog(_) => {
+            return hidden(error, request, "the tables cannot be read now");
+        }
+        _ => (Code::InvalidArgument, error.to_string()),
+    };
+    let place = error.place(sql).map(|place| format!("\n{place}"));
+    Status::new(
+        code,
+        shortened(&format!("{text}{}", place.unwrap_or_default())),
+    )
+}
+
+/// Why a query failed under way.
+pub(super) fn of_execution(error: &DataFusionError, request: Uuid) -> Status {
+    match of_datafusion(error, request) {
+        Ok((code, text)) => Status::new(code, shortened(&text)),
+        Err(status) => status,
+    }
+}
+
+/// The code and the text, or the whole status where the text is not for clients.
+fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String), Status> {
+    let text = || error.strip_backtrace();
+    match error.find_root() {
+        DataFusionError::ArrowError(inside, _) if is_of_files(inside) => Err(hidden(
+            error,
+            request,
+            "the query failed on the server's side",
+        )),
+        DataFusionError::SQL(..)
+        | DataFusionError::Plan(_)
+        | DataFusionError::SchemaError(..)
+        | DataFusionError::ArrowError(..)
+        | DataFusionError::Configuration(_)
+        | DataFusionError::Execution(_) => Ok((Code::InvalidArgument, text())),
+        DataFusionError::NotImplemented(_) | DataFusionError::Substrait(_) => {
+            Ok((Code::Unimplemented, text()))
+        }
+        DataFusionError::ResourcesExhausted(_) => Err(Status::resource_exhausted(
+            "the query needs more memory than one may have; ask for fewer rows or columns, or for a coarser table",
+        )),
+        _ => Err(hidden(
+            error,
+            request,
+            "the query failed on the server's side",
+        )),
+    }
+}
+
+/// Whether the error's text may name files.
+fn is_of_files(error: &ArrowError) -> bool {
+    matches!(
+        error,
+        ArrowError::IoError(..) | ArrowError::ParquetError(_) | ArrowError::ExternalError(_)
+    )
+}
+
+/// An error whose text is for the operator only.
+pub(super) fn hidden(error: &dyn std::error::Error, request: Uuid, what: &str) -> Status {
+    let mut causes = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    tracing::error!(%request, "{what}: {}", causes.join(": "));
+    Status::unavailable(format!(
+        "{what}; try again, and if it stays, tell the operator this request's id: {request}"
+    ))
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}

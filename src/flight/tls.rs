@@ -1,0 +1,149 @@
+//! Certificates: read from files and taken up again when these change, or made for development.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// How often the files are looked at.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("the {what} {} cannot be read; check `serve.tls_cert` and `serve.tls_key`", path.display())]
+    Read {
+        /// `certificate` or `private key`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The two do not fit each other.
+    #[error("the certificate and the private key cannot be used together")]
+    Unfit(#[source] tokio_rustls::rustls::Error),
+    /// No certificate can be made.
+    #[error("no certificate can be made for development")]
+    Make(#[from] rcgen::Error),
+}
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsSource {
+    /// PEM files.
+    Files {
+        /// The certificate, and those between it and the root.
+        certificate: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+    /// One that is made at the start, for these names; nobody has reason to trust it.
+    SelfSigned(Vec<String>),
+}
+
+/// The certificate in force. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Tls {
+    source: TlsSource,
+    config: Arc<RwLock<Arc<ServerConfig>>>,
+}
+
+impl Tls {
+    /// Reads or makes the certificate. One that was made comes back as PEM too, for clients to trust.
+    pub fn open(source: TlsSource) -> Result<(Self, Option<String>), TlsError> {
+        let (config, made) = match &source {
+            TlsSource::Files { certificate, key } => (read(certificate, key)?, None),
+            TlsSource::SelfSigned(names) => {
+                let made = rcgen::generate_simple_self_signed(names.clone())?;
+                let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+                let config = server_config(vec![made.cert.der().clone()], key.into())?;
+                (config, Some(made.cert.pem()))
+            }
+        };
+        let tls = Self {
+            source,
+            config: Arc::new(RwLock::new(Arc::new(config))),
+        };
+        Ok((tls, made))
+    }
+
+    /// For the next connection.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        TlsAcceptor::from(Arc::clone(&config))
+    }
+
+    /// Takes up changed files, for as long as the future is polled. Files that do not fit change nothing.
+    pub async fn keep_watch(&self) {
+        let TlsSource::Files { certificate, key } = &self.source else {
+            return std::future::pending().await;
+        };
+        let mut known = (stamp(certificate), stamp(key));
+        loop {
+            tokio::time::sleep(POLL).await;
+            let now = (stamp(certificate), stamp(key));
+            if now == known {
+                continue;
+            }
+            known = now;
+            match read(certificate, key) {
+                Ok(config) => {
+                    let mut current = self.config.write().unwrap_or_else(PoisonError::into_inner);
+                    *current = Arc::new(config);
+                    tracing::info!("a changed certificate is in force");
+                }
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(
+                        "{error} ({}); the former certificate stays in force",
+                        cause.unwrap_or_default()
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn stamp(path: &Path) -> Option<(u64, SystemTime)> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.len(), file.modified().ok()?))
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+    let failed = |what, path: &Path, source| TlsError::Read {
+        what,
+        path: path.to_owned(),
+        source,
+    };
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(|chain| chain.collect::<Result<Vec<_>, _>>())
+        .map_err(|error| failed("certificate", certificate, error.into()))?;
+    if chain.is_empty() {
+        let empty = io::Error::new(io::ErrorKind::InvalidData, "there is no certificate in it");
+        return Err(failed("certificate", certificate, empty.into()));
+    }
+    let secret = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| failed("private key", key, error.into()))?;
+    server_config(chain, secret)
+}
+
+fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(TlsError::Unfit)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
