@@ -125,6 +125,11 @@ impl Authenticator {
         Presented::looks_like_one(text) || text.starts_with("eyJ") && text.split('.').count() == 3
     }
 
+    /// What passwords are hashed by: all of a process by the same few threads.
+    pub fn passwords(&self) -> &Passwords {
+        &self.passwords
+    }
+
     /// The keys, to seal tickets with.
     pub fn keys(&self) -> &KeyRing {
         &self.tokens.keys

@@ -10,8 +10,10 @@
 //! | `token` | the form of access tokens: JWT with EdDSA |
 //! | `key_ring` | the keys that tokens are signed with, in a folder that servers share |
 //! | `seal` | what a server gives a client to keep: tickets and handles |
+//! | `administration` | orders about users and keys, and who may give them |
 //! | `live` | access that ends within seconds of its revocation |
 
+mod administration;
 mod api_key;
 mod authenticator;
 mod error;
@@ -23,6 +25,7 @@ mod seal;
 mod throttle;
 mod token;
 
+pub use administration::{Administrator, Order, Outcome};
 pub use api_key::{FreshKey, expiry};
 pub use authenticator::{Authenticator, SignedIn};
 pub use error::AuthError;

@@ -3,13 +3,13 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::administration::{minute, open, operator, optional_minute, yes};
-use super::org::named;
+use super::administration::{minute, optional_minute, yes};
+use super::office::{Office, ServerArgs, named, unexpected};
 use super::output::Table;
 use super::{Context, Exit, RunCommand};
-use crate::auth::{FreshKey, expiry};
+use crate::auth::{Order, Outcome, expiry};
 use crate::clock;
-use crate::store::{ApiKey, NewKey, OrganisationStore};
+use crate::store::ApiKey;
 
 const EXAMPLES: &str = "\
 A key is `pl_<id>_<secret>`. It is shown once, when it is made; only a hash of the secret is stored.
@@ -27,6 +27,8 @@ Examples:
 pub struct KeyArgs {
     #[command(subcommand)]
     action: Action,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Print as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -77,106 +79,109 @@ impl RunCommand for KeyArgs {
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
-        let store = open(&context).await?;
+        let command = Command {
+            office: Office::open(&context, &self.server).await?,
+            json: self.json,
+            context,
+        };
         match self.action {
-            Action::Create(args) => create(&context, &store, args, self.json).await?,
-            Action::List { org, user, all } => {
-                list(
-                    &context,
-                    &store,
-                    org.as_deref(),
-                    user.as_deref(),
-                    all,
-                    self.json,
-                )
-                .await?;
-            }
-            Action::Revoke { id } => {
-                if id.starts_with("pl_") {
-                    let error = anyhow::anyhow!(
-                        "name the key by its id, the part between `pl_` and the next `_`; \
-                         the whole key is a secret, and now it is in your shell's history"
-                    );
-                    return Err(Exit::Usage.because(error));
-                }
-                let was_good = store.revoke_key(&operator(), &id).await?;
-                let printed = if self.json {
-                    json!({"id": id, "revoked": true, "changed": was_good}).to_string()
-                } else {
-                    format!(
-                        "key {id} is revoked{}",
-                        if was_good { "" } else { " already" }
-                    )
-                };
-                context.terminal.line(&printed)?;
-            }
+            Action::Create(args) => command.create(args).await?,
+            Action::List { org, user, all } => command.list(org, user, all).await?,
+            Action::Revoke { id } => command.revoke(id).await?,
         }
         Ok(Exit::Success)
     }
 }
 
-async fn create(
-    context: &Context,
-    store: &OrganisationStore,
-    args: CreateArgs,
+struct Command {
+    context: Context,
+    office: Office,
     json: bool,
-) -> anyhow::Result<()> {
-    let expires_at = match &args.expires {
-        Some(text) => Some(
-            expiry(text, clock::now())
-                .map_err(|problem| Exit::Usage.because(anyhow::anyhow!("--expires: {problem}")))?,
-        ),
-        None => None,
-    };
-    let user = store.user(&args.user).await?;
-    let fresh = FreshKey::new()?;
-    let new = NewKey {
-        id: fresh.id.clone(),
-        user: user.id,
-        name: args.name,
-        secret_hash: fresh.secret_hash,
-        may_ingest: args.ingest,
-        expires_at,
-    };
-    let made = store.create_key(&operator(), new).await?;
-    if json {
-        let mut printed = serde_json::to_value(&made)?;
-        printed["key"] = json!(fresh.text());
-        return Ok(context.terminal.line(&printed.to_string())?);
-    }
-    // The key alone on standard output: it can be piped into a vault.
-    context.terminal.line(fresh.text())?;
-    context.terminal.note(&format!(
-        "This is the key of {} for {:?}. It is not shown again: keep it where secrets are kept.",
-        made.user, made.name
-    ));
-    Ok(())
 }
 
-async fn list(
-    context: &Context,
-    store: &OrganisationStore,
-    org: Option<&str>,
-    user: Option<&str>,
-    all: bool,
-    json: bool,
-) -> anyhow::Result<()> {
-    let organisation = named(store, org).await?.map(|organisation| organisation.id);
-    let user = match user {
-        Some(email) => Some(store.user(email).await?.id),
-        None => None,
-    };
-    let now = clock::now();
-    let mut keys = store.keys(organisation, user).await?;
-    keys.retain(|key| all || state(key, now).is_empty());
-    if json {
-        return Ok(context.terminal.line(&serde_json::to_string(&keys)?)?);
+impl Command {
+    async fn create(&self, args: CreateArgs) -> anyhow::Result<()> {
+        let end = args
+            .expires
+            .as_deref()
+            .map(|text| expiry(text, clock::now()));
+        let expires_at = end
+            .transpose()
+            .map_err(|problem| Exit::Usage.because(anyhow::anyhow!("--expires: {problem}")))?;
+        let order = Order::CreateKey {
+            user: args.user,
+            name: args.name,
+            expires_at,
+            may_ingest: args.ingest,
+        };
+        let Outcome::MadeKey { made, text } = self.office.carry_out(order).await? else {
+            return Err(unexpected());
+        };
+        let terminal = &self.context.terminal;
+        if self.json {
+            let mut printed = serde_json::to_value(&made)?;
+            printed["key"] = json!(text);
+            return Ok(terminal.line(&printed.to_string())?);
+        }
+        // The key alone on standard output: it can be piped into a vault.
+        terminal.line(&text)?;
+        terminal.note(&format!(
+            "This is the key of {} for {:?}. It is not shown again: keep it where secrets are kept.",
+            made.user, made.name
+        ));
+        Ok(())
     }
-    if keys.is_empty() {
-        return Ok(context
-            .terminal
-            .line("There is no key that is good; `--all` shows those that are over.")?);
+
+    async fn revoke(&self, id: String) -> anyhow::Result<()> {
+        if id.starts_with("pl_") {
+            let error = anyhow::anyhow!(
+                "name the key by its id, the part between `pl_` and the next `_`; \
+                 the whole key is a secret, and now it is in your shell's history"
+            );
+            return Err(Exit::Usage.because(error));
+        }
+        let Outcome::RevokedKey { id, changed } =
+            self.office.carry_out(Order::RevokeKey { id }).await?
+        else {
+            return Err(unexpected());
+        };
+        let printed = if self.json {
+            json!({"id": id, "revoked": true, "changed": changed}).to_string()
+        } else {
+            format!(
+                "key {id} is revoked{}",
+                if changed { "" } else { " already" }
+            )
+        };
+        Ok(self.context.terminal.line(&printed)?)
     }
+
+    async fn list(
+        &self,
+        org: Option<String>,
+        user: Option<String>,
+        all: bool,
+    ) -> anyhow::Result<()> {
+        let organisation = named(org)?;
+        let order = Order::Keys { organisation, user };
+        let Outcome::Keys { mut keys } = self.office.carry_out(order).await? else {
+            return Err(unexpected());
+        };
+        let now = clock::now();
+        keys.retain(|key| all || state(key, now).is_empty());
+        let terminal = &self.context.terminal;
+        if self.json {
+            return Ok(terminal.line(&serde_json::to_string(&keys)?)?);
+        }
+        if keys.is_empty() {
+            let none = "There is no key that is good; `--all` shows those that are over.";
+            return Ok(terminal.line(none)?);
+        }
+        Ok(terminal.table(&table(&keys, now))?)
+    }
+}
+
+fn table(keys: &[ApiKey], now: chrono::DateTime<chrono::Utc>) -> Table {
     let mut table = Table::new([
         "key",
         "user",
@@ -188,7 +193,7 @@ async fn list(
         "last used",
         "state",
     ]);
-    for key in &keys {
+    for key in keys {
         table.row([
             key.id.clone(),
             key.user.clone(),
@@ -201,7 +206,7 @@ async fn list(
             state(key, now).to_owned(),
         ]);
     }
-    Ok(context.terminal.table(&table)?)
+    table
 }
 
 fn state(key: &ApiKey, now: chrono::DateTime<chrono::Utc>) -> &'static str {

@@ -13,6 +13,7 @@ mod interrupt;
 mod key;
 mod logging;
 mod migrate;
+mod office;
 mod org;
 pub mod output;
 mod query;

@@ -3,13 +3,13 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::administration::{minute, open, operator, optional_minute, read_secret, yes};
-use super::org::named;
+use super::administration::{minute, optional_minute, read_secret, yes};
+use super::office::{Office, ServerArgs, named, unexpected};
 use super::output::Table;
 use super::{Context, Exit, RunCommand};
-use crate::auth::{Passwords, check_new_password};
+use crate::auth::{Order, Outcome, check_new_password};
 use crate::model::{Email, Role};
-use crate::store::{NewUser, OrganisationStore, User, UserChange};
+use crate::store::User;
 
 const EXAMPLES: &str = "\
 Passwords are typed at a prompt, or come as the first line of standard input; never as an argument, where other
@@ -28,7 +28,9 @@ Examples:
   plantlake user deactivate ada@northfield.example
       Ends her sessions, keys and running queries within seconds; her place stays hers.
   plantlake user remove ada@northfield.example
-      The same, for ever; frees the place. What she did stays in the ledger and the audit trail.";
+      The same, for ever; frees the place. What she did stays in the ledger and the audit trail.
+  plantlake user list --server grpc+tls://historian.example:50051 --as ada@northfield.example
+      As the admin of an organisation, from afar: asks for her password. Without --as it asks for an API key.";
 
 /// Arguments of `user`.
 #[derive(Debug, Args)]
@@ -36,6 +38,8 @@ Examples:
 pub struct UserArgs {
     #[command(subcommand)]
     action: Action,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Print as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -79,9 +83,9 @@ enum Action {
 struct CreateArgs {
     /// The e-mail address; no other user has it, in any case
     email: String,
-    /// The organisation, by name or id
+    /// The organisation, by name or id; with --server it is your own
     #[arg(long, value_name = "NAME")]
-    org: String,
+    org: Option<String>,
     /// What the user may do
     #[arg(long, value_enum, default_value_t = RoleArg::Analyst)]
     role: RoleArg,
@@ -138,18 +142,18 @@ impl RunCommand for UserArgs {
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let command = Command {
-            store: open(&context).await?,
+            office: Office::open(&context, &self.server).await?,
             json: self.json,
             context,
         };
         match self.action {
             Action::Create(args) => command.create(args).await?,
-            Action::List { org } => command.list(org.as_deref()).await?,
-            Action::Passwd { email } => command.passwd(&email).await?,
+            Action::List { org } => command.list(org).await?,
+            Action::Passwd { email } => command.passwd(email).await?,
             Action::Change(args) => command.change(args).await?,
-            Action::Deactivate { email } => command.set_active(&email, false).await?,
-            Action::Activate { email } => command.set_active(&email, true).await?,
-            Action::Remove { email } => command.remove(&email).await?,
+            Action::Deactivate { email } => command.set_active(email, false).await?,
+            Action::Activate { email } => command.set_active(email, true).await?,
+            Action::Remove { email } => command.remove(email).await?,
         }
         Ok(Exit::Success)
     }
@@ -157,29 +161,34 @@ impl RunCommand for UserArgs {
 
 struct Command {
     context: Context,
-    store: OrganisationStore,
+    office: Office,
     json: bool,
 }
 
 impl Command {
     async fn create(&self, args: CreateArgs) -> anyhow::Result<()> {
         let email = Email::parse(&args.email).map_err(|error| Exit::Usage.because(error))?;
-        let organisation = self.store.organisation(&args.org).await?;
+        let organisation = named(args.org)?;
+        if organisation.is_none() && self.office.is_here() {
+            return Err(Exit::Usage.because(anyhow::anyhow!(
+                "whose user is it? Name the organisation with --org"
+            )));
+        }
         let role = Role::from(args.role);
-        let password_hash = if role.has_password() {
+        let password = if role.has_password() {
             Some(self.new_password(email.as_str()).await?)
         } else {
             None
         };
-        let new = NewUser {
-            organisation: organisation.id,
-            email,
+        let order = Order::CreateUser {
+            organisation,
+            email: email.as_str().to_owned(),
             name: args.name,
             role,
-            password_hash,
+            password,
             may_ingest: args.ingest,
         };
-        let user = self.store.create_user(&operator(), new).await?;
+        let (user, _) = self.user(order).await?;
         let next = match role {
             Role::Service => "; make a key with `plantlake key create`",
             _ => "",
@@ -193,15 +202,15 @@ impl Command {
     async fn new_password(&self, email: &str) -> anyhow::Result<String> {
         let password = read_secret(&self.context, "password", true).await?;
         check_new_password(&password, email).map_err(|error| Exit::Usage.because(error))?;
-        Ok(Passwords::new()?.hash(&password).await?)
+        Ok(password)
     }
 
-    async fn list(&self, org: Option<&str>) -> anyhow::Result<()> {
-        let organisation = named(&self.store, org).await?;
-        let users = self
-            .store
-            .users(organisation.as_ref().map(|organisation| organisation.id))
-            .await?;
+    async fn list(&self, org: Option<String>) -> anyhow::Result<()> {
+        let organisation = named(org)?;
+        let Outcome::Users { users } = self.office.carry_out(Order::Users { organisation }).await?
+        else {
+            return Err(unexpected());
+        };
         if self.json {
             return self.print(&serde_json::to_value(&users)?);
         }
@@ -214,16 +223,20 @@ impl Command {
         Ok(self.context.terminal.table(&table(&users, true))?)
     }
 
-    async fn passwd(&self, email: &str) -> anyhow::Result<()> {
-        let user = self.store.user(email).await?;
+    async fn passwd(&self, email: String) -> anyhow::Result<()> {
+        // Nobody types a password for a user who is not there, or has none.
+        let (user, _) = self.user(Order::User { email }).await?;
         if !user.role.has_password() {
             anyhow::bail!(
                 "{} is a service: it has keys only, and no password",
                 user.email
             );
         }
-        let hash = self.new_password(&user.email).await?;
-        self.store.set_password(&operator(), user.id, hash).await?;
+        let order = Order::SetPassword {
+            password: self.new_password(&user.email).await?,
+            email: user.email,
+        };
+        let (user, _) = self.user(order).await?;
         self.done(
             &user,
             &format!(
@@ -234,16 +247,13 @@ impl Command {
     }
 
     async fn change(&self, args: ChangeArgs) -> anyhow::Result<()> {
-        let user = self.store.user(&args.email).await?;
-        let wanted = UserChange {
+        let order = Order::ChangeUser {
+            email: args.email,
             role: args.role.map(Role::from),
             name: args.name,
             may_ingest: args.ingest.map(|switch| switch == Switch::On),
         };
-        let user = self
-            .store
-            .change_user(&operator(), user.id, &wanted)
-            .await?;
+        let (user, _) = self.user(order).await?;
         let ingest = if user.may_ingest { "may" } else { "may not" };
         self.done(
             &user,
@@ -254,21 +264,15 @@ impl Command {
         )
     }
 
-    async fn set_active(&self, email: &str, active: bool) -> anyhow::Result<()> {
-        let user = self.store.user(email).await?;
-        let changed = self
-            .store
-            .set_user_active(&operator(), user.id, active)
-            .await?;
-        let user = self.store.user(email).await?;
+    async fn set_active(&self, email: String, active: bool) -> anyhow::Result<()> {
+        let (user, changed) = self.user(Order::SetUserActive { email, active }).await?;
         let state = if active { "active" } else { "deactivated" };
         let before = if changed { "" } else { " already" };
         self.done(&user, &format!("{} is {state}{before}", user.email))
     }
 
-    async fn remove(&self, email: &str) -> anyhow::Result<()> {
-        let user = self.store.user(email).await?;
-        self.store.remove_user(&operator(), user.id).await?;
+    async fn remove(&self, email: String) -> anyhow::Result<()> {
+        let (user, _) = self.user(Order::RemoveUser { email }).await?;
         if self.json {
             return self.print(&json!({"id": user.id, "email": user.email, "removed": true}));
         }
@@ -276,6 +280,14 @@ impl Command {
             "removed {} from {}",
             user.email, user.organisation
         ))?)
+    }
+
+    /// The user that the order is about, and whether it changed anything.
+    async fn user(&self, order: Order) -> anyhow::Result<(User, bool)> {
+        match self.office.carry_out(order).await? {
+            Outcome::User { user, changed } => Ok((user, changed)),
+            _ => Err(unexpected()),
+        }
     }
 
     fn done(&self, user: &User, text: &str) -> anyhow::Result<()> {

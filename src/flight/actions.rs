@@ -21,11 +21,17 @@ use super::session_messages::{
     CloseSessionResult, CloseStatus, GetSessionOptionsResult, OptionValue, SessionOptionValue,
     SetError, SetErrorValue, SetSessionOptionsRequest, SetSessionOptionsResult,
 };
+use super::status;
 use super::ticket::Kind;
+use crate::auth::{Administrator, AuthError, Order};
 use crate::engine::{CATALOG, PUBLIC, SessionOption};
 
+/// Carries out an order about users and keys: JSON of an [`Order`], answered by JSON of an
+/// [`Outcome`](crate::auth::Outcome).
+pub(super) const ADMINISTER: &str = "plantlake.Administer";
+
 /// The actions that there are.
-const ACTIONS: [(&str, &str); 6] = [
+const ACTIONS: [(&str, &str); 7] = [
     ("CreatePreparedStatement", "Plans a statement for later"),
     ("ClosePreparedStatement", "Lets go of a prepared statement"),
     (
@@ -38,6 +44,10 @@ const ACTIONS: [(&str, &str); 6] = [
     ),
     ("GetSessionOptions", "The options in force"),
     ("CloseSession", "Forgets the options"),
+    (
+        ADMINISTER,
+        "For admins: an order about users and keys of the own organisation, as JSON",
+    ),
 ];
 
 /// Options of a session, as clients name them.
@@ -98,6 +108,7 @@ impl Server {
                 };
                 Ok(vec![result.encode_to_vec().into()])
             }
+            ADMINISTER => self.administer(call, body).await,
             "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
                 Err(no_transactions())
             }
@@ -106,6 +117,26 @@ impl Server {
                 "there is no action {other:?}; ListActions has those that there are"
             ))),
         }
+    }
+
+    async fn administer(&self, call: &Call, body: &[u8]) -> Result<Vec<Bytes>, Status> {
+        let (store, passwords) = (self.store.clone(), self.auth.passwords().clone());
+        let administrator = Administrator::of(call.principal(), store, passwords);
+        let administrator = administrator.ok_or_else(|| {
+            Status::permission_denied("only an admin of the organisation may do this")
+        })?;
+        // What serde says of a wrong order may quote a password.
+        let order: Order = serde_json::from_slice(body)
+            .map_err(|_| Status::invalid_argument("the order is not JSON of the expected form"))?;
+        tracing::info!(request = %call.id, order = order.name(), "an order of administration");
+        let outcome = administrator.carry_out(order).await;
+        let outcome = outcome.map_err(|error| match &error {
+            AuthError::UnfitPassword(_) => Status::invalid_argument(error.to_string()),
+            _ => status::of_auth(&error, call.id),
+        })?;
+        let body = serde_json::to_vec(&outcome);
+        let body = body.map_err(|error| status::hidden(&error, call.id, "the answer failed"))?;
+        Ok(vec![body.into()])
     }
 
     /// Cancels the query whose answer the tickets are for.

@@ -10,6 +10,7 @@
 //! | `status` | how errors look |
 //! | `tenants` | which assets each organisation may see |
 //! | `server` | what all calls share |
+//! | `remote_office` | the client's side of administration |
 
 mod actions;
 mod call;
@@ -19,6 +20,7 @@ mod like;
 mod listen;
 mod metadata;
 mod plans;
+mod remote_office;
 mod running;
 mod server;
 mod service;
@@ -37,6 +39,7 @@ use std::sync::Arc;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::net::TcpListener;
 
+pub use remote_office::{Credential, RemoteError, RemoteOffice};
 pub use server::Server;
 pub use tls::{TlsError, TlsSource};
 

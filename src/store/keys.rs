@@ -1,7 +1,7 @@
 //! API keys: what programs prove themselves with. Only the hash of a key's secret is here.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::database::{Executor, Row, values};
@@ -26,7 +26,7 @@ pub struct NewKey {
 }
 
 /// A key, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
     /// The public part.
     pub id: String,

@@ -1,7 +1,7 @@
 //! Users: who belongs to an organisation, in which role, within its limit.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::database::{Executor, Row, values};
@@ -26,7 +26,7 @@ pub struct NewUser {
 }
 
 /// A user who was not removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The user's id.
     pub id: UserId,

@@ -1,0 +1,93 @@
+//! Where orders about users and keys are carried out: here, by an operator, or by a server, for an organisation's admin.
+
+use clap::Args;
+
+use super::administration::{open, operator, read_secret};
+use super::{Context, Exit};
+use crate::auth::{Administrator, AuthError, Order, Outcome, Passwords};
+use crate::flight::{Credential, RemoteOffice};
+
+/// Which server, and as whom.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "From afar")]
+pub(super) struct ServerArgs {
+    /// A server to ask instead of changing the database here: grpc://HOST:PORT or grpc+tls://HOST:PORT
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// The admin who asks; the password is asked for. Without it: an admin's API key or access token is asked for
+    #[arg(long = "as", global = true, value_name = "EMAIL", requires = "server")]
+    admin: Option<String>,
+    /// Certificates to trust, PEM, instead of the system's
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    server_ca: Option<std::path::PathBuf>,
+}
+
+/// Carries out orders.
+pub(super) enum Office {
+    /// On the database of the settings.
+    Here(Box<Administrator>),
+    /// On a server.
+    There(Box<RemoteOffice>),
+}
+
+impl Office {
+    /// Opens the database, or signs in to the server: the secret is typed, or the first line of standard input.
+    pub async fn open(context: &Context, args: &ServerArgs) -> anyhow::Result<Self> {
+        let Some(url) = &args.server else {
+            let store = open(context).await?;
+            let here = Administrator::operator(store, Passwords::new()?, operator());
+            return Ok(Self::Here(Box::new(here)));
+        };
+        let roots = match &args.server_ca {
+            Some(path) => Some(std::fs::read(path).map_err(|error| {
+                let text = format!(
+                    "the certificates {} cannot be read: {error}",
+                    path.display()
+                );
+                Exit::Usage.because(anyhow::anyhow!(text))
+            })?),
+            None => None,
+        };
+        let credential = match &args.admin {
+            Some(email) => Credential::Password {
+                email: email.clone(),
+                password: read_secret(context, "your password", false).await?,
+            },
+            None => Credential::Bearer(
+                read_secret(context, "your API key or access token", false).await?,
+            ),
+        };
+        let there = RemoteOffice::connect(url, roots.as_deref(), credential).await?;
+        Ok(Self::There(Box::new(there)))
+    }
+
+    /// Whether orders change the database of the settings.
+    pub fn is_here(&self) -> bool {
+        matches!(self, Self::Here(_))
+    }
+
+    /// Carries out an order.
+    pub async fn carry_out(&self, order: Order) -> anyhow::Result<Outcome> {
+        match self {
+            Self::Here(office) => office.carry_out(order).await.map_err(|error| match error {
+                error @ AuthError::UnfitPassword(_) => Exit::Usage.because(error),
+                error => error.into(),
+            }),
+            Self::There(office) => Ok(office.carry_out(&order).await?),
+        }
+    }
+}
+
+/// The organisation that a flag names, if it names one.
+pub(super) fn named(name: Option<String>) -> anyhow::Result<Option<String>> {
+    if name.as_deref().is_some_and(str::is_empty) {
+        let error = anyhow::anyhow!("the organisation's name is empty");
+        return Err(Exit::Usage.because(error));
+    }
+    Ok(name)
+}
+
+/// The server answered something else than was asked for.
+pub(super) fn unexpected() -> anyhow::Error {
+    anyhow::anyhow!("the server's answer is not the expected one; it may be of another version")
+}

@@ -1,0 +1,175 @@
+//! The client of administration from afar: orders go to a server as an action, and their outcomes come back.
+
+use arrow_flight::Action;
+use arrow_flight::HandshakeRequest;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::actions::ADMINISTER;
+use crate::auth::{Order, Outcome};
+
+/// What the admin proves with. Has no `Debug`: it is secret.
+pub enum Credential {
+    /// An API key or an access token.
+    Bearer(String),
+    /// To sign in with.
+    Password {
+        /// The address.
+        email: String,
+        /// The password.
+        password: String,
+    },
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The URL cannot be used.
+    #[error(
+        "{url:?} is not the URL of a server; expected grpc://HOST:PORT or grpc+tls://HOST:PORT{why}"
+    )]
+    Url {
+        /// As it was given.
+        url: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// Nobody answers.
+    #[error(
+        "the server {url} cannot be reached; check the address, that it runs, and whether it has TLS"
+    )]
+    Unreachable {
+        /// The URL.
+        url: String,
+        /// What failed.
+        source: tonic::transport::Error,
+    },
+    /// The server said no.
+    #[error("{0}")]
+    Refused(String),
+    /// The answer has another form.
+    #[error("the server's answer cannot be read; it may be of another version")]
+    Malformed(#[from] serde_json::Error),
+}
+
+impl From<Status> for RemoteError {
+    fn from(status: Status) -> Self {
+        Self::Refused(match status.code() {
+            Code::Unimplemented => format!("the server does not do this: {}", status.message()),
+            _ => status.message().to_owned(),
+        })
+    }
+}
+
+/// A server that was signed in to.
+pub struct RemoteOffice {
+    client: FlightServiceClient<Channel>,
+    authorization: MetadataValue<Ascii>,
+}
+
+impl RemoteOffice {
+    /// Connects and signs in. With `roots` (PEM), only these are trusted instead of the system's. A password does not go
+    /// to another machine in plain text.
+    pub async fn connect(
+        url: &str,
+        roots: Option<&[u8]>,
+        credential: Credential,
+    ) -> Result<Self, RemoteError> {
+        let wrong = |why| RemoteError::Url {
+            url: url.to_owned(),
+            why,
+        };
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong(""))?;
+        let (scheme, has_tls) = match scheme {
+            "grpc" | "grpc+tcp" | "http" => ("http", false),
+            "grpc+tls" | "https" => ("https", true),
+            _ => return Err(wrong("")),
+        };
+        let mut endpoint =
+            Endpoint::from_shared(format!("{scheme}://{rest}")).map_err(|_| wrong(""))?;
+        if has_tls {
+            let mut tls = ClientTlsConfig::new();
+            tls = match roots {
+                Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+                None => tls.with_native_roots(),
+            };
+            endpoint = endpoint
+                .tls_config(tls)
+                .map_err(|source| unreachable(url, source))?;
+        } else if !is_local(endpoint.uri().host()) {
+            return Err(wrong(": without TLS, secrets go to this machine only"));
+        }
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|source| unreachable(url, source))?;
+        let client = FlightServiceClient::new(channel);
+        let authorization = match credential {
+            Credential::Bearer(text) => header(&format!("Bearer {text}"))?,
+            Credential::Password { email, password } => {
+                sign_in(client.clone(), &email, &password).await?
+            }
+        };
+        Ok(Self {
+            client,
+            authorization,
+        })
+    }
+
+    /// Has an order carried out.
+    pub async fn carry_out(&self, order: &Order) -> Result<Outcome, RemoteError> {
+        let mut request = Request::new(Action {
+            r#type: ADMINISTER.to_owned(),
+            body: serde_json::to_vec(order)?.into(),
+        });
+        let headers = request.metadata_mut();
+        headers.insert("authorization", self.authorization.clone());
+        let mut client = self.client.clone();
+        let mut results = client.do_action(request).await?.into_inner();
+        let result = results.message().await?;
+        let result = result.ok_or_else(|| Status::internal("the server's answer is empty"))?;
+        Ok(serde_json::from_slice(&result.body)?)
+    }
+}
+
+async fn sign_in(
+    mut client: FlightServiceClient<Channel>,
+    email: &str,
+    password: &str,
+) -> Result<MetadataValue<Ascii>, RemoteError> {
+    let mut request = Request::new(futures::stream::empty::<HandshakeRequest>());
+    let basic = STANDARD.encode(format!("{email}:{password}"));
+    let headers = request.metadata_mut();
+    headers.insert("authorization", header(&format!("Basic {basic}"))?);
+    let answer = client.handshake(request).await?;
+    let token = answer.metadata().get("authorization").cloned();
+    token.ok_or_else(|| RemoteError::Refused("the server answered with no token".to_owned()))
+}
+
+fn header(text: &str) -> Result<MetadataValue<Ascii>, RemoteError> {
+    let mut value: MetadataValue<Ascii> = text.parse().map_err(|_| {
+        RemoteError::Refused("the credential has characters that no credential has".to_owned())
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn unreachable(url: &str, source: tonic::transport::Error) -> RemoteError {
+    RemoteError::Unreachable {
+        url: url.to_owned(),
+        source,
+    }
+}
+
+fn is_local(host: Option<&str>) -> bool {
+    let host = host.unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
