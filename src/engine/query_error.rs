@@ -85,6 +85,11 @@ impl QueryError {
     /// The line of `sql` that is wrong, with a mark below the place, if that can be told.
     pub fn place(&self, sql: &str) -> Option<String> {
         let (line, column) = match self {
+            Self::Sql(error) if ends_early(error) => {
+                let line = sql.trim_end().lines().count().max(1);
+                let last = sql.trim_end().lines().last().unwrap_or_default();
+                (line, last.chars().count() + 1)
+            }
             Self::Sql(error) => place_of(error)?,
             Self::UnknownTable { name, .. } => {
                 let at = sql.find(name.as_str())?;
@@ -105,6 +110,12 @@ impl QueryError {
             " ".repeat(format!("line {line}: ").len())
         ))
     }
+}
+
+/// Whether the parser came to the end of the text where more was to come.
+fn ends_early(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::SQL(..))
+        && error.to_string().contains("found: EOF")
 }
 
 /// Line and column, from 1.

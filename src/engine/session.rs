@@ -140,6 +140,10 @@ impl QuerySession {
         };
         let default = state.config_options().catalog.default_schema.clone();
         for reference in state.resolve_table_references(parsed)? {
+            // A table function looks like a table.
+            if state.table_functions().contains_key(reference.table()) {
+                continue;
+            }
             let named = reference.clone().resolve(CATALOG, &default);
             let schema = catalog.schema(&named.schema);
             let is_described = *named.schema == *INFORMATION_SCHEMA;

@@ -1,12 +1,13 @@
 //! One statement of SQL as it is checked before it is planned: read-only, with numbered parameters.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArg, FunctionArgExpr, TableFactor, Value, VisitMut, VisitorMut,
-    visit_expressions,
+    self, Expr, FunctionArg, FunctionArgExpr, TableFactor, Value, Visit, VisitMut, Visitor,
+    VisitorMut, visit_expressions,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -125,6 +126,15 @@ impl Query {
         Ok(parsed)
     }
 
+    /// The numbers of the parameters that say how many rows: in LIMIT and OFFSET, where plans give no type.
+    pub fn row_counts(&self) -> BTreeSet<usize> {
+        let mut found = RowCounts::default();
+        if let Parsed::Statement(statement) = &self.parsed {
+            let _: ControlFlow<()> = Visit::visit(statement, &mut found);
+        }
+        found.0
+    }
+
     /// How many parameters there are: the greatest number.
     pub fn parameters(&self) -> usize {
         let Parsed::Statement(statement) = &self.parsed else {
@@ -136,6 +146,33 @@ impl Query {
             ControlFlow::Continue(())
         });
         greatest
+    }
+}
+
+/// Finds the parameters of LIMIT and OFFSET.
+#[derive(Default)]
+struct RowCounts(BTreeSet<usize>);
+
+impl Visitor for RowCounts {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
+        let (limit, offset) = match &query.limit_clause {
+            Some(ast::LimitClause::LimitOffset { limit, offset, .. }) => {
+                (limit.as_ref(), offset.as_ref().map(|offset| &offset.value))
+            }
+            Some(ast::LimitClause::OffsetCommaLimit { offset, limit }) => {
+                (Some(limit), Some(offset))
+            }
+            None => (None, None),
+        };
+        let fetched = query
+            .fetch
+            .as_ref()
+            .and_then(|fetch| fetch.quantity.as_ref());
+        let counts = limit.into_iter().chain(offset).chain(fetched);
+        self.0.extend(counts.filter_map(placeholder));
+        ControlFlow::Continue(())
     }
 }
 

@@ -259,14 +259,15 @@ impl Server {
         let session = self.session(call, options, None)?;
         let plan = session.plan(query, &[]).await.map_err(failed)?;
         let types = QuerySession::parameter_types(&plan).map_err(failed)?;
+        let counts = query.row_counts();
         let parameters = (1..=query.parameters()).map(|number| {
             let name = format!("${number}");
+            let known = types.get(&name).cloned().flatten();
             // Where SQL does not say what is wanted, as in an argument of a table function, text will do.
-            let kind = types
-                .get(&name)
-                .cloned()
-                .flatten()
-                .unwrap_or(DataType::Utf8);
+            let kind = known.unwrap_or(match counts.contains(&number) {
+                true => DataType::Int64,
+                false => DataType::Utf8,
+            });
             Field::new(name, kind, true)
         });
         let parameters = Schema::new(parameters.collect::<Vec<_>>());

@@ -85,13 +85,20 @@ pub(super) fn of_execution(error: &DataFusionError, request: Uuid) -> Status {
 fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String), Status> {
     let text = || error.strip_backtrace();
     match error.find_root() {
+        DataFusionError::SQL(parser, _) => {
+            let text = parser.to_string();
+            let text = text.strip_prefix("sql parser error: ").unwrap_or(&text);
+            Ok((
+                Code::InvalidArgument,
+                format!("the SQL cannot be read: {text}"),
+            ))
+        }
         DataFusionError::ArrowError(inside, _) if is_of_files(inside) => Err(hidden(
             error,
             request,
             "the query failed on the server's side",
         )),
-        DataFusionError::SQL(..)
-        | DataFusionError::Plan(_)
+        DataFusionError::Plan(_)
         | DataFusionError::SchemaError(..)
         | DataFusionError::ArrowError(..)
         | DataFusionError::Configuration(_)
