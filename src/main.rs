@@ -21,14 +21,33 @@ fn keep_freed_pages() {
 /// `mi_option_purge_delay` in `mi_option_t` of mimalloc 3; the crate does not name it.
 const MI_OPTION_PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
+/// Of each thread, in bytes; only what is used takes memory. SQL may nest expressions deep
+/// ([`plantlake::engine::MOST_OPERATORS`]), and what goes through them takes stack at each level.
+const STACK: usize = 64 << 20;
+
 fn main() -> ExitCode {
     keep_freed_pages();
+    // The main thread's stack is of the size that the shell gives it.
+    let started = std::thread::Builder::new().stack_size(STACK).spawn(run);
+    match started.map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        // A panic has been told.
+        Ok(Err(_)) => Exit::Failure.into(),
+        Err(error) => {
+            cli::report(&anyhow::Error::new(error).context("no thread can be started"));
+            Exit::Failure.into()
+        }
+    }
+}
+
+fn run() -> ExitCode {
     let invocation = match cli::parse() {
         Parsed::Run(invocation) => invocation,
         Parsed::Done(exit) => return exit.into(),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .thread_stack_size(STACK)
         .build()
     {
         Ok(runtime) => runtime,

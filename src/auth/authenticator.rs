@@ -122,7 +122,7 @@ impl Authenticator {
     /// Whether `text` has the form of an API key or an access token, and is not a password.
     pub fn is_credential(text: &str) -> bool {
         // Each part of a JWT is base64 of JSON, which begins with `{"`.
-        Presented::looks_like_one(text) || text.starts_with("eyJ") && text.split('.').count() == 3
+        Presented::parse(text).is_some() || text.starts_with("eyJ") && text.split('.').count() == 3
     }
 
     /// What passwords are hashed by: all of a process by the same few threads.

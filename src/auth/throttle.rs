@@ -87,6 +87,13 @@ impl Throttle {
         let mut records = self.lock();
         let keys = [Some(&account), address.as_ref()];
         for key in keys.into_iter().flatten() {
+            if let Some(record) = records.get_mut(key)
+                && record.last > now
+            {
+                // The clock was set back: the delay stays as long as it was, and does not grow by the step.
+                record.next = now + (record.next - record.last);
+                record.last = now;
+            }
             if let Some(record) = records.get(key)
                 && record.next > now
             {
@@ -167,6 +174,18 @@ mod tests {
             Err(AuthError::Throttled { retry_after }) => Some(retry_after.as_secs()),
             Err(other) => panic!("{other}"),
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_locks_nobody_out() {
+        let throttle = Throttle::default();
+        for _ in 0..8 {
+            let _ = throttle.admit("ada@x", None, at(10_000));
+        }
+        let before = wait(throttle.admit("ada@x", None, at(10_000)));
+        assert!(before.is_some_and(|seconds| seconds >= 1), "{before:?}");
+        assert_eq!(wait(throttle.admit("ada@x", None, at(0))), before);
+        assert_eq!(wait(throttle.admit("ada@x", None, at(10))), None);
     }
 
     #[test]

@@ -26,4 +26,4 @@ pub use query_error::QueryError;
 pub use raw_readings::RawFiles;
 pub use raw_scan::RawScanExec;
 pub use session::{ACCOUNT, CATALOG, INFORMATION_SCHEMA, PUBLIC, QuerySession};
-pub use sql::{Explain, LONGEST_SQL, Query, SessionOption, Statement};
+pub use sql::{Explain, LONGEST_SQL, MOST_OPERATORS, Query, SessionOption, Statement};

@@ -2,7 +2,7 @@
 
 use datafusion::common::DataFusionError;
 
-use super::sql::LONGEST_SQL;
+use super::sql::{LONGEST_SQL, MOST_OPERATORS};
 use crate::catalog::CatalogError;
 use crate::lake::runs::RunsError;
 use crate::lake::table::TableError;
@@ -42,6 +42,14 @@ pub enum QueryError {
     TooLong {
         /// How long it is.
         bytes: usize,
+    },
+    /// Expressions may be too deep.
+    #[error(
+        "the statement has {operators} operators and keywords, more than {MOST_OPERATORS}; compare with many values by `IN (…)`"
+    )]
+    TooComplex {
+        /// How many.
+        operators: usize,
     },
     /// `?` and `$1` in one statement.
     #[error("the statement has parameters of both forms, ? and $1; use one of them")]

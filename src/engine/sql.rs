@@ -10,14 +10,18 @@ use datafusion::sql::sqlparser::ast::{
     VisitorMut, visit_expressions,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::QueryError;
 
 /// Longest SQL text, in bytes; more is a program's mistake or an attack.
 pub const LONGEST_SQL: usize = 1 << 20;
-/// Deepest nesting that is parsed.
+/// Deepest nesting of parentheses and the like that is parsed.
 const DEEPEST: usize = 100;
+/// Operators at most. Each may put the rest of its expression one level deeper, and what goes through an expression
+/// goes down its levels: without a limit, a long sum ends the process by using up a thread's stack.
+pub const MOST_OPERATORS: usize = 2_000;
 
 /// One statement that changes nothing but perhaps the session.
 #[derive(Debug, Clone)]
@@ -78,7 +82,12 @@ impl Statement {
         if sql.len() > LONGEST_SQL {
             return Err(QueryError::TooLong { bytes: sql.len() });
         }
-        let text = numbered(sql)?;
+        let tokens = tokens(sql)?;
+        let operators = tokens.iter().filter(|token| may_nest(token)).count();
+        if operators > MOST_OPERATORS {
+            return Err(QueryError::TooComplex { operators });
+        }
+        let text = numbered(sql, &tokens)?;
         let mut statements = DFParserBuilder::new(text.as_str())
             .with_recursion_limit(DEEPEST)
             .build()?
@@ -248,13 +257,7 @@ fn literal(value: &ScalarValue) -> Result<Expr, DataFusionError> {
 }
 
 /// The text with each `?` as `$1`, `$2`, …: in the tokens, because a `?` in a string or a comment is no parameter.
-fn numbered(sql: &str) -> Result<String, QueryError> {
-    if !sql.contains('?') {
-        return Ok(sql.to_owned());
-    }
-    let tokens = Tokenizer::new(&GenericDialect {}, sql)
-        .tokenize()
-        .map_err(|error| DataFusionError::SQL(Box::new(error.into()), None))?;
+fn numbered(sql: &str, tokens: &[Token]) -> Result<String, QueryError> {
     let is_named = |token: &Token| matches!(token, Token::Placeholder(name) if name != "?");
     let is_question = |token: &Token| matches!(token, Token::Placeholder(name) if name == "?");
     if !tokens.iter().any(is_question) {
@@ -273,6 +276,44 @@ fn numbered(sql: &str) -> Result<String, QueryError> {
         }
     });
     Ok(text.collect())
+}
+
+fn tokens(sql: &str) -> Result<Vec<Token>, QueryError> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize();
+    Ok(tokens.map_err(|error| DataFusionError::SQL(Box::new(error.into()), None))?)
+}
+
+/// Whether the token may put an expression or a query one level deeper without parentheses. What lists are made of
+/// does not: values, names and commas.
+fn may_nest(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => !matches!(
+            word.keyword,
+            Keyword::NoKeyword
+                | Keyword::NULL
+                | Keyword::TRUE
+                | Keyword::FALSE
+                | Keyword::DATE
+                | Keyword::TIMESTAMP
+                | Keyword::INTERVAL
+                | Keyword::VALUES
+        ),
+        Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::DoubleQuotedString(_)
+        | Token::NationalStringLiteral(_)
+        | Token::EscapedStringLiteral(_)
+        | Token::HexStringLiteral(_)
+        | Token::Whitespace(_)
+        | Token::Comma
+        | Token::Period
+        | Token::LParen
+        | Token::RParen
+        | Token::SemiColon
+        | Token::Placeholder(_)
+        | Token::EOF => false,
+        _ => true,
+    }
 }
 
 fn is_read_only(statement: &Parsed) -> bool {

@@ -140,6 +140,15 @@ def test_pyarrow_signs_in_with_basic(plant: Plant) -> None:
     assert client.do_get(info.endpoints[0].ticket, options).read_all()["two"].to_pylist() == [2]
 
 
+def test_a_password_may_look_like_a_key(plant: Plant) -> None:
+    password = "pl_is short for plantlake"
+    plant.run("user", "create", "pl@north.example", "--org", "North", stdin=password + "\n")
+    with connect(plant.uri, {"username": "pl@north.example", "password": password}) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT 1 AS one")
+        assert cursor.fetchall() == [(1,)]
+    plant.run("user", "remove", "pl@north.example").expect(OK)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
