@@ -24,9 +24,27 @@ const GRACE: Duration = Duration::from_secs(15 * 60);
 const MOST: usize = 100_000;
 
 /// Why an access ended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("access has ended: {0}")]
-pub struct Ended(pub String);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The same credential still lets its owner in, to less than before: whatever was under way had been asked for
+    /// with the wider access, and can be asked for again with what is left of it.
+    Narrowed,
+    /// The credential lets nobody in any more, and why.
+    Over(String),
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Narrowed => {
+                f.write_str("what you may do or see was reduced in the meantime; ask again")
+            }
+            Self::Over(why) => write!(f, "access has ended: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Ended {}
 
 /// Someone's access to what [`Principal`] may see, until it [ends](Access::ended).
 #[derive(Debug, Clone)]
@@ -56,7 +74,7 @@ impl Access {
             Ok(ended) => ended.clone(),
             Err(_) => None,
         };
-        outcome.unwrap_or_else(|| Ended("the server is ending".to_owned()))
+        outcome.unwrap_or_else(|| Ended::Over("the server is ending".to_owned()))
     }
 }
 
@@ -135,7 +153,7 @@ impl LiveAccess {
         };
         let access = known.access();
         if let Some(before) = state.known.insert(credential, known) {
-            before.end.send_replace(Some(may_less()));
+            before.end.send_replace(Some(Ended::Narrowed));
         }
         access
     }
@@ -162,7 +180,7 @@ impl LiveAccess {
         };
         match outcome {
             Ok(now) if now.may_less_than(&known.principal) => {
-                known.end.send_replace(Some(may_less()));
+                known.end.send_replace(Some(Ended::Narrowed));
                 let (end, _) = watch::channel(None);
                 *known = Known {
                     principal: Arc::new(now),
@@ -175,7 +193,7 @@ impl LiveAccess {
                 known.revision = revision;
             }
             Err(error) => {
-                known.end.send_replace(Some(Ended(error.to_string())));
+                known.end.send_replace(Some(Ended::Over(error.to_string())));
                 state.known.remove(credential);
             }
         }
@@ -198,7 +216,7 @@ impl LiveAccess {
             } else {
                 return true;
             };
-            known.end.send_replace(Some(Ended(reason.to_owned())));
+            known.end.send_replace(Some(Ended::Over(reason.to_owned())));
             false
         });
     }
@@ -206,10 +224,6 @@ impl LiveAccess {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn may_less() -> Ended {
-    Ended("what you may do has changed; try again".to_owned())
 }
 
 fn has_expired(principal: &Principal, now: DateTime<Utc>) -> bool {

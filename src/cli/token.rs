@@ -112,7 +112,7 @@ async fn check(context: &Context, follow: bool, json: bool) -> anyhow::Result<()
             () = authenticator.keep_watch() => return Ok(()),
         };
         context.terminal.line(&if json {
-            json!({"ended": ended.0}).to_string()
+            json!({"ended": ended.to_string()}).to_string()
         } else {
             ended.to_string()
         })?;

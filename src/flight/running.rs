@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::auth::Access;
+use crate::auth::{Access, Ended};
 
 /// The queries whose answers are being sent.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +55,7 @@ impl Running {
         };
         let end = async move {
             tokio::select! {
-                ended = access.ended() => Status::unauthenticated(ended.to_string()),
+                ended = access.ended() => refusal(&ended),
                 _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => {
                     Status::cancelled("the query was cancelled, as was asked for")
                 }
@@ -71,6 +71,14 @@ impl Running {
 
     fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Query>> {
         self.queries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the client is told: that asking again may help, or that it may not.
+pub(super) fn refusal(ended: &Ended) -> Status {
+    match ended {
+        Ended::Narrowed => Status::unavailable(ended.to_string()),
+        Ended::Over(_) => Status::unauthenticated(ended.to_string()),
     }
 }
 

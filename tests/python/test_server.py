@@ -488,6 +488,25 @@ def test_a_query_ends_with_the_access(plant: Plant, way: str) -> None:
         plant.ask("SELECT 1", tenant.name)
 
 
+def test_a_query_during_which_the_access_is_reduced_can_be_asked_again(plant: Plant) -> None:
+    tenant = plant.tenant("Shrinking", ["--all"])
+    errors: list[Exception] = []
+
+    def read() -> None:
+        try:
+            plant.client(tenant.name).query(LONG)
+        except flight.FlightError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    time.sleep(1)
+    plant.run("org", "revoke", tenant.name, "--all").expect(OK)
+    thread.join(timeout=30)
+    assert isinstance(errors[0], flight.FlightUnavailableError) and "ask again" in str(errors[0]), errors
+    eventually(lambda: rows_of(plant, tenant.name) == 0)
+
+
 def test_new_data_a_new_catalog_and_a_new_view_are_seen_without_a_restart(plant: Plant) -> None:
     before = rows_of(plant, "Everything")
     source = next(plant.lake.raw.rglob("*.parquet"))
