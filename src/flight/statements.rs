@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow_flight::FlightData;
@@ -268,7 +268,7 @@ impl Server {
                 true => DataType::Int64,
                 false => DataType::Utf8,
             });
-            Field::new(name, kind, true)
+            Field::new(name, as_described(kind), true)
         });
         let parameters = Schema::new(parameters.collect::<Vec<_>>());
         let plan = match parameters.fields().is_empty() {
@@ -312,6 +312,15 @@ impl Server {
                 "statement"
             );
         }
+    }
+}
+
+/// The type that a parameter is described as. Instants are in milliseconds: the JDBC driver, up to 18.3, sends
+/// milliseconds whatever the unit that was asked for. Other clients send instants in the unit that they have.
+fn as_described(kind: DataType) -> DataType {
+    match kind {
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone),
+        other => other,
     }
 }
 

@@ -83,8 +83,10 @@ pub(super) fn of_execution(error: &DataFusionError, request: Uuid) -> Status {
 
 /// The code and the text, or the whole status where the text is not for clients.
 fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String), Status> {
-    let text = || error.strip_backtrace();
-    match error.find_root() {
+    // Which step of planning came upon it means nothing to those who ask.
+    let root = error.find_root();
+    let text = || root.strip_backtrace();
+    match root {
         DataFusionError::SQL(parser, _) => {
             let text = parser.to_string();
             let text = text.strip_prefix("sql parser error: ").unwrap_or(&text);
@@ -98,9 +100,9 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
             request,
             "the query failed on the server's side",
         )),
+        DataFusionError::ArrowError(inside, _) => Ok((Code::InvalidArgument, inside.to_string())),
         DataFusionError::Plan(_)
         | DataFusionError::SchemaError(..)
-        | DataFusionError::ArrowError(..)
         | DataFusionError::Configuration(_)
         | DataFusionError::Execution(_) => Ok((Code::InvalidArgument, text())),
         DataFusionError::NotImplemented(_) | DataFusionError::Substrait(_) => {
