@@ -248,6 +248,8 @@ pub(super) fn bare_state(
         .with_create_default_catalog_and_schema(false)
         .with_default_catalog_and_schema(CATALOG, PUBLIC)
         .set_bool("datafusion.execution.parquet.pushdown_filters", true)
+        // An instant without a zone is one of UTC, as those in the tables are.
+        .set_str("datafusion.execution.time_zone", "UTC")
         // Clients know text, not views of it.
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
         .set_bool("datafusion.sql_parser.collect_spans", true);

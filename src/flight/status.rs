@@ -100,7 +100,7 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
             request,
             "the query failed on the server's side",
         )),
-        DataFusionError::ArrowError(inside, _) => Ok((Code::InvalidArgument, inside.to_string())),
+        DataFusionError::ArrowError(inside, _) => Ok((Code::InvalidArgument, of_value(inside))),
         DataFusionError::Plan(_)
         | DataFusionError::SchemaError(..)
         | DataFusionError::Configuration(_)
@@ -116,6 +116,17 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
             request,
             "the query failed on the server's side",
         )),
+    }
+}
+
+/// What is wrong with a value.
+fn of_value(error: &ArrowError) -> String {
+    let text = error.to_string();
+    match text.contains("Error parsing timestamp") {
+        true => format!(
+            "{text}; an instant is written as 2024-05-01T10:30:00, with seconds, and with Z or an offset such as +02:00 if it is not in the session's time zone"
+        ),
+        false => text,
     }
 }
 
