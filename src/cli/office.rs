@@ -1,44 +1,40 @@
-//! Where orders about users and keys are carried out: here, by an operator, or by a server, for an organisation's admin.
+//! Where work is done: here, by an operator, or by a server, for those whom it lets in.
 
 use clap::Args;
 
 use super::administration::{open, operator, read_secret};
 use super::{Context, Exit};
 use crate::auth::{Administrator, AuthError, Order, Outcome, Passwords};
-use crate::flight::{Credential, RemoteOffice};
+use crate::flight::{Credential, RemoteServer};
 
 /// Which server, and as whom.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "From afar")]
 pub(super) struct ServerArgs {
-    /// A server to ask instead of changing the database here: grpc://HOST:PORT or grpc+tls://HOST:PORT
+    /// A server to ask, instead of what is here: grpc://HOST:PORT or grpc+tls://HOST:PORT
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
-    /// The admin who asks; the password is asked for. Without it: an admin's API key or access token is asked for
-    #[arg(long = "as", global = true, value_name = "EMAIL", requires = "server")]
-    admin: Option<String>,
+    /// Who asks; the password is asked for. Without it: an API key or access token is asked for
+    #[arg(
+        id = "as",
+        long = "as",
+        global = true,
+        value_name = "EMAIL",
+        requires = "server"
+    )]
+    user: Option<String>,
     /// Certificates to trust, PEM, instead of the system's
     #[arg(long, global = true, value_name = "FILE", requires = "server")]
     server_ca: Option<std::path::PathBuf>,
 }
 
-/// Carries out orders.
-pub(super) enum Office {
-    /// On the database of the settings.
-    Here(Box<Administrator>),
-    /// On a server.
-    There(Box<RemoteOffice>),
-}
-
-impl Office {
-    /// Opens the database, or signs in to the server: the secret is typed, or the first line of standard input.
-    pub async fn open(context: &Context, args: &ServerArgs) -> anyhow::Result<Self> {
-        let Some(url) = &args.server else {
-            let store = open(context).await?;
-            let here = Administrator::operator(store, Passwords::new()?, operator());
-            return Ok(Self::Here(Box::new(here)));
+impl ServerArgs {
+    /// Signs in to the server, if one is named: the secret is typed, or the first line of standard input.
+    pub async fn connect(&self, context: &Context) -> anyhow::Result<Option<RemoteServer>> {
+        let Some(url) = &self.server else {
+            return Ok(None);
         };
-        let roots = match &args.server_ca {
+        let roots = match &self.server_ca {
             Some(path) => Some(std::fs::read(path).map_err(|error| {
                 let text = format!(
                     "the certificates {} cannot be read: {error}",
@@ -48,7 +44,7 @@ impl Office {
             })?),
             None => None,
         };
-        let credential = match &args.admin {
+        let credential = match &self.user {
             Some(email) => Credential::Password {
                 email: email.clone(),
                 password: read_secret(context, "your password", false).await?,
@@ -57,7 +53,28 @@ impl Office {
                 read_secret(context, "your API key or access token", false).await?,
             ),
         };
-        let there = RemoteOffice::connect(url, roots.as_deref(), credential).await?;
+        Ok(Some(
+            RemoteServer::connect(url, roots.as_deref(), credential).await?,
+        ))
+    }
+}
+
+/// Carries out orders.
+pub(super) enum Office {
+    /// On the database of the settings.
+    Here(Box<Administrator>),
+    /// On a server.
+    There(Box<RemoteServer>),
+}
+
+impl Office {
+    /// Opens the database, or signs in to the server: the secret is typed, or the first line of standard input.
+    pub async fn open(context: &Context, args: &ServerArgs) -> anyhow::Result<Self> {
+        let Some(there) = args.connect(context).await? else {
+            let store = open(context).await?;
+            let here = Administrator::operator(store, Passwords::new()?, operator());
+            return Ok(Self::Here(Box::new(here)));
+        };
         Ok(Self::There(Box::new(there)))
     }
 

@@ -11,6 +11,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
 
+use super::office::ServerArgs;
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
 use crate::engine::{QueryError, QuerySession};
@@ -39,7 +40,10 @@ Examples:
           AND d.timestamp >= now() - INTERVAL '2 days' ORDER BY a.name\"
 
   From a file or a pipe:
-      plantlake query - < report.sql";
+      plantlake query - < report.sql
+
+  Of a server, as a user of an organisation:
+      plantlake query \"SELECT * FROM data_d\" --server grpc+tls://history.example.com:50051 --as ada@northfield.example";
 
 /// Arguments of `query`.
 #[derive(Debug, clap::Args)]
@@ -53,6 +57,8 @@ pub struct QueryArgs {
     /// Where to, instead of standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// How an answer is written.
@@ -82,16 +88,21 @@ impl RunCommand for QueryArgs {
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        // The secret is the first line of standard input, before the SQL.
+        let server = self.server.connect(&context).await?;
         let mut sql = self.sql;
         if sql == "-" {
             sql.clear();
             std::io::stdin().read_to_string(&mut sql)?;
         }
+        let rows = match server {
+            Some(server) => server.query(&sql).await?,
+            None => answer(&context, &sql).await?,
+        };
         if self.format == Format::Table && self.output.is_none() {
-            print_query(&context, &sql).await?;
+            print_rows(&context, rows).await?;
             return Ok(Exit::Success);
         }
-        let stream = answer(&context, &sql).await?;
         let mut out: Box<dyn Write + Send> = match &self.output {
             Some(path) => Box::new(std::io::BufWriter::new(File::create(path).map_err(
                 |source| OutputFailed {
@@ -102,11 +113,11 @@ impl RunCommand for QueryArgs {
             None => Box::new(context.terminal.writer()),
         };
         match self.format {
-            Format::Csv => write_csv(stream, &mut out).await?,
-            Format::Json => write_json(stream, &mut out).await?,
-            Format::Parquet => write_parquet(stream, &mut out).await?,
+            Format::Csv => write_csv(rows, &mut out).await?,
+            Format::Json => write_json(rows, &mut out).await?,
+            Format::Parquet => write_parquet(rows, &mut out).await?,
             Format::Table => {
-                let (table, _) = read_table(stream).await?;
+                let (table, _) = read_table(rows).await?;
                 out.write_all(table.render(None).as_bytes())?;
             }
         }
@@ -115,7 +126,11 @@ impl RunCommand for QueryArgs {
     }
 }
 
-async fn answer(context: &Context, sql: &str) -> anyhow::Result<SendableRecordBatchStream> {
+/// The answer of the tables here.
+pub(super) async fn answer(
+    context: &Context,
+    sql: &str,
+) -> anyhow::Result<SendableRecordBatchStream> {
     let settings = &context.settings;
     let lake = Store::open(&settings.lake, settings.storage.options())?;
     let session = QuerySession::open(&lake, &settings.catalog).await?;
@@ -126,9 +141,11 @@ async fn answer(context: &Context, sql: &str) -> anyhow::Result<SendableRecordBa
     Ok(frame.execute_stream().await.map_err(QueryError::from)?)
 }
 
-/// Prints the answer as a table.
-pub(super) async fn print_query(context: &Context, sql: &str) -> anyhow::Result<()> {
-    let stream = answer(context, sql).await?;
+/// Prints an answer as a table.
+pub(super) async fn print_rows(
+    context: &Context,
+    stream: SendableRecordBatchStream,
+) -> anyhow::Result<()> {
     let (table, rows) = read_table(stream).await?;
     context.terminal.table(&table)?;
     if rows > SHOWN {

@@ -10,7 +10,7 @@
 //! | `status` | how errors look |
 //! | `tenants` | which assets each organisation may see |
 //! | `server` | what all calls share |
-//! | `remote_office` | the client's side of administration |
+//! | `remote` | the client's side: what `plantlake` asks of another server |
 
 mod actions;
 mod call;
@@ -20,7 +20,7 @@ mod like;
 mod listen;
 mod metadata;
 mod plans;
-mod remote_office;
+mod remote;
 mod running;
 mod server;
 mod service;
@@ -39,7 +39,7 @@ use std::sync::Arc;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::net::TcpListener;
 
-pub use remote_office::{Credential, RemoteError, RemoteOffice};
+pub use remote::{Credential, RemoteError, RemoteServer};
 pub use server::Server;
 pub use tls::{TlsError, TlsSource};
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import io
 import json
 import re
 import shutil
@@ -535,6 +536,34 @@ def test_new_data_a_new_catalog_and_a_new_view_are_seen_without_a_restart(plant:
     moved["type"] = kept
     path.write_text(json.dumps(assets))
     eventually(lambda: plant.ask(count)["n"].item() > 0 and plant.ask(count, "South")["n"].item() == 0)
+
+
+# ---- plantlake's own client
+
+
+def test_plantlake_asks_a_server(plant: Plant) -> None:
+    tenant = plant.tenants["North"]
+    sql = "SELECT asset_id, timestamp, value FROM data_h ORDER BY 1, 2"
+    answer = plant.run("query", sql, "--server", plant.uri, "--format", "csv", stdin=tenant.key + "\n")
+    expected = own(plant, "data_h")[["asset_id", "timestamp", "value"]]
+    actual = pd.read_csv(io.StringIO(answer))
+    actual["timestamp"] = pd.to_datetime(actual["timestamp"], utc=True).astype(expected["timestamp"].dtype)
+    pd.testing.assert_frame_equal(actual, expected, check_dtype=False, rtol=1e-12)
+    both = f"{PASSWORD}\nSELECT 'piped' AS sql"
+    assert plant.run("query", "-", "--server", plant.uri, "--as", tenant.email("ana"), "--format", "json", stdin=both) == '{"sql":"piped"}\n'
+
+
+@pytest.mark.parametrize(
+    ("sql", "secret", "says"),
+    [
+        ("SELECT * FROM data_hh", None, r"no table data_hh; did you mean data_h\?\n +line 1"),
+        ("SELECT 1", "nonsense", "neither an API key"),
+        ("SET TIME ZONE 'UTC'", None, "has no answer"),
+    ],
+)
+def test_plantlake_is_told_by_a_server(plant: Plant, sql: str, secret: str | None, says: str) -> None:
+    with pytest.raises(AssertionError, match=says):
+        plant.run("query", sql, "--server", plant.uri, stdin=(secret or plant.tenants["North"].key) + "\n")
 
 
 # ---- administration from afar

@@ -2,7 +2,11 @@
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
-use arrow_flight::sql::{CommandGetDbSchemas, CommandGetTables, SqlInfo};
+use arrow_flight::FlightDescriptor;
+use arrow_flight::sql::{
+    CommandGetDbSchemas, CommandGetTables, CommandStatementQuery, ProstMessageExt, SqlInfo,
+};
+use prost::Message;
 use std::sync::Arc;
 
 use crate::client::{Client, connect, fetch};
@@ -19,6 +23,7 @@ async fn the_client_of_the_arrow_flight_crate_is_served() {
     prepares_and_binds(&mut client).await;
     describes(&mut client).await;
     is_refused_what_changes_something(&mut client).await;
+    polls(&mut client).await;
     client.close().await.unwrap();
     let mut stranger = connect(plant.address()).await;
     let refused = stranger.execute("SELECT 1".to_owned(), None).await;
@@ -120,6 +125,32 @@ async fn is_refused_what_changes_something(client: &mut Client) {
     assert!(refused.contains("written by its jobs only"), "{refused}");
     let refused = client.begin_transaction().await.unwrap_err().to_string();
     assert!(refused.contains("transaction"), "{refused}");
+}
+
+/// By the client that tonic made of Flight's definition: this one has no call for it.
+async fn polls(client: &mut Client) {
+    let command = CommandStatementQuery {
+        query: "SELECT count(*) FROM data_d".to_owned(),
+        transaction_id: None,
+    };
+    let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+    let mut request = tonic::Request::new(descriptor);
+    let bearer = format!("Bearer {}", client.token().unwrap());
+    request
+        .metadata_mut()
+        .insert("authorization", bearer.parse().unwrap());
+    let polled = client
+        .inner_mut()
+        .poll_flight_info(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (polled.progress, polled.flight_descriptor),
+        (Some(1.0), None)
+    );
+    let rows = fetch(client, polled.info.unwrap()).await.unwrap();
+    assert_eq!(rows[0].column(0).as_primitive::<Int64Type>().value(0), 3);
 }
 
 fn texts(rows: &[RecordBatch], column: usize) -> Vec<String> {

@@ -1,18 +1,27 @@
-//! The client of administration from afar: orders go to a server as an action, and their outcomes come back.
+//! The client's side: queries and orders that go to a server, and what comes back.
 
-use arrow_flight::Action;
-use arrow_flight::HandshakeRequest;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
+use arrow_flight::{Action, FlightDescriptor, HandshakeRequest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use datafusion::common::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::{TryStreamExt, stream};
+use prost::Message;
+use std::sync::Arc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
+use super::LARGEST;
 use super::actions::ADMINISTER;
 use crate::auth::{Order, Outcome};
 
-/// What the admin proves with. Has no `Debug`: it is secret.
+/// What the caller proves with. Has no `Debug`: it is secret.
 pub enum Credential {
     /// An API key or an access token.
     Bearer(String),
@@ -25,7 +34,7 @@ pub enum Credential {
     },
 }
 
-/// Why an order was not carried out.
+/// Why nothing came back.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// The URL cannot be used.
@@ -51,6 +60,9 @@ pub enum RemoteError {
     /// The server said no.
     #[error("{0}")]
     Refused(String),
+    /// The statement has no rows to answer with.
+    #[error("the statement has no answer, and its effect ends with this call; ask for rows")]
+    NoAnswer,
     /// The answer has another form.
     #[error("the server's answer cannot be read; it may be of another version")]
     Malformed(#[from] serde_json::Error),
@@ -66,12 +78,13 @@ impl From<Status> for RemoteError {
 }
 
 /// A server that was signed in to.
-pub struct RemoteOffice {
+#[derive(Clone)]
+pub struct RemoteServer {
     client: FlightServiceClient<Channel>,
     authorization: MetadataValue<Ascii>,
 }
 
-impl RemoteOffice {
+impl RemoteServer {
     /// Connects and signs in. With `roots` (PEM), only these are trusted instead of the system's. A password does not go
     /// to another machine in plain text.
     pub async fn connect(
@@ -107,7 +120,7 @@ impl RemoteOffice {
             .connect()
             .await
             .map_err(|source| unreachable(url, source))?;
-        let client = FlightServiceClient::new(channel);
+        let client = FlightServiceClient::new(channel).max_decoding_message_size(LARGEST);
         let authorization = match credential {
             Credential::Bearer(text) => header(&format!("Bearer {text}"))?,
             Credential::Password { email, password } => {
@@ -122,17 +135,48 @@ impl RemoteOffice {
 
     /// Has an order carried out.
     pub async fn carry_out(&self, order: &Order) -> Result<Outcome, RemoteError> {
-        let mut request = Request::new(Action {
+        let request = self.request(Action {
             r#type: ADMINISTER.to_owned(),
             body: serde_json::to_vec(order)?.into(),
         });
-        let headers = request.metadata_mut();
-        headers.insert("authorization", self.authorization.clone());
         let mut client = self.client.clone();
         let mut results = client.do_action(request).await?.into_inner();
         let result = results.message().await?;
         let result = result.ok_or_else(|| Status::internal("the server's answer is empty"))?;
         Ok(serde_json::from_slice(&result.body)?)
+    }
+
+    /// The rows that answer a query.
+    pub async fn query(&self, sql: &str) -> Result<SendableRecordBatchStream, RemoteError> {
+        let command = CommandStatementQuery {
+            query: sql.to_owned(),
+            transaction_id: None,
+        };
+        let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+        let mut client = self.client.clone();
+        let info = client.get_flight_info(self.request(descriptor)).await?;
+        let info = info.into_inner();
+        let mut endpoints = info.endpoint.clone().into_iter();
+        let ticket = endpoints.next().and_then(|endpoint| endpoint.ticket);
+        let ticket = ticket.ok_or(RemoteError::NoAnswer)?;
+        let schema = info.try_decode_schema();
+        let schema = Arc::new(schema.map_err(|_| Status::internal("the schema is malformed"))?);
+        let answer = client.do_get(self.request(ticket)).await?.into_inner();
+        let messages = answer.map_err(|status| FlightError::Tonic(Box::new(status)));
+        let rows = FlightRecordBatchStream::new_from_flight_data(messages).map_err(|error| {
+            DataFusionError::External(match error {
+                FlightError::Tonic(status) => Box::new(RemoteError::from(*status)),
+                error => Box::new(error),
+            })
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let headers = request.metadata_mut();
+        headers.insert("authorization", self.authorization.clone());
+        request
     }
 }
 
@@ -141,7 +185,7 @@ async fn sign_in(
     email: &str,
     password: &str,
 ) -> Result<MetadataValue<Ascii>, RemoteError> {
-    let mut request = Request::new(futures::stream::empty::<HandshakeRequest>());
+    let mut request = Request::new(stream::empty::<HandshakeRequest>());
     let basic = STANDARD.encode(format!("{email}:{password}"));
     let headers = request.metadata_mut();
     headers.insert("authorization", header(&format!("Basic {basic}"))?);
