@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import adbc_driver_flightsql.dbapi as dbapi
 import adbc_driver_manager
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ import pyarrow.flight as flight
 import pytest
 
 from harness import FAILURE, OK, USAGE
-from server import BEARER, PASSWORD, TLS_ROOTS, Plant, any_of, bool_field, connect, eventually, fields_of, text_field
+from server import BEARER, PASSWORD, TLS_ROOTS, Plant, Raw, any_of, bool_field, connect, eventually, fields_of, text_field
 
 pytestmark = pytest.mark.local_only
 VIEW = "SELECT a.name, d.timestamp, d.value FROM data_d d JOIN assets a ON a.id = d.asset_id"
@@ -391,6 +392,38 @@ def test_pandas_and_polars(plant: Plant) -> None:
         assert actual["value"].to_list() == expected["value"].to_list()
     with pytest.raises(adbc_driver_manager.Error, match="nothing can be written"), plant.connect() as connection, connection.cursor() as cursor:
         cursor.adbc_ingest("raw_readings", pa.table({"id": ["a"], "timestamp": [1], "value": [1.0]}), mode="append")
+
+
+def test_a_client_that_takes_no_more_than_4_mib_at_once(plant: Plant) -> None:
+    """Grafana: gRPC's default limit, base tables, then one endpoint."""
+    client = Raw(plant.uri, plant.tenants["Everything"].key, generic_options=[("grpc.max_receive_message_length", 4 << 20)])
+    tables = client.get(any_of("CommandGetTables", text_field(4, "BASE TABLE") + bool_field(5, False)))
+    assert set(tables["table_name"].to_pylist()) == set(TABLES) - {"named_days"} and tables.num_columns == 4
+    info = client.info(any_of("CommandStatementQuery", text_field(1, "SELECT m.*, repeat('x', 200) AS wide FROM data_min m")))
+    [endpoint] = info.endpoints
+    assert not endpoint.locations
+    assert client.get(endpoint.ticket).num_rows == len(own(plant, "data_min", "Everything"))
+
+
+def test_what_writes_is_refused_with_a_reason(plant: Plant) -> None:
+    readings = pa.table({"id": ["a"], "timestamp": [1], "value": [1.0]})
+    with plant.connect() as connection, connection.cursor() as cursor:
+        with pytest.raises(adbc_driver_manager.Error, match="(?i)not|only"):
+            cursor.executemany("INSERT INTO data_d (asset_id) VALUES (?)", [("a",), ("b",)])
+        for target in ("raw_readings", "data_d", "mine"):
+            for mode in ("append", "create", "replace", "create_append"):
+                with pytest.raises(adbc_driver_manager.Error, match="nothing can be written"):
+                    cursor.adbc_ingest(target, readings, mode=mode)
+        cursor.execute("SELECT 1 AS x")
+        assert cursor.fetchone() == (1,)
+    # A transaction is not pretended.
+    with pytest.warns(Warning, match="autocommit"):
+        dbapi.connect(plant.uri, db_kwargs={BEARER: f"Bearer {plant.tenants['North'].key}"}).close()
+
+
+def test_a_query_is_not_executed_many_times(plant: Plant) -> None:
+    with plant.connect() as connection, connection.cursor() as cursor, pytest.raises(adbc_driver_manager.Error, match="a query changes nothing"):
+        cursor.executemany("SELECT count(*) FROM data_d WHERE asset_id = ?", [("a",), ("b",)])
 
 
 # ---- sessions
