@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import copy
 import datetime as dt
 import io
 import json
@@ -11,7 +13,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import adbc_driver_flightsql.dbapi as dbapi
@@ -481,6 +483,34 @@ def test_a_query_is_cancelled_by_its_info(plant: Plant) -> None:
     assert cancel(plant.client("Everything")) == 1
     thread.join(timeout=10)
     assert "was cancelled, as was asked for" in str(outcome[0]), outcome
+
+
+def fails(call: Callable[[], object]) -> None:
+    with contextlib.suppress(flight.FlightError, pa.ArrowCancelled):
+        call()
+
+
+def test_any_server_answers_for_another(plant: Plant) -> None:
+    """Behind a load balancer: what one server gave out, another that shares the state takes back."""
+    twin = copy.copy(plant).serve()
+    try:
+        first, second = plant.client("Everything"), twin.client("Everything")
+        info = first.info(any_of("CommandStatementQuery", text_field(1, "SELECT count(*) AS n FROM data_min")))
+        assert second.get(info.endpoints[0].ticket)["n"].to_pylist() == [len(own(plant, "data_min", "Everything"))]
+        handle = first.prepare("SELECT 7 AS x")
+        assert second.get(second.info(any_of("CommandPreparedStatementQuery", text_field(1, handle))).endpoints[0].ticket)["x"].to_pylist() == [7]
+        # A running query is cancelled where it runs.
+        long = first.info(any_of("CommandStatementQuery", text_field(1, LONG)))
+        reading = threading.Thread(target=lambda: fails(lambda: first.flight.do_get(long.endpoints[0].ticket, first.options).read_chunk()))
+        reading.start()
+        time.sleep(1)
+        cancel = lambda who: fields_of(who.action("CancelFlightInfo", text_field(1, long.serialize()))[0])[1][0]  # noqa: E731
+        assert cancel(second) == 3 and reading.is_alive()
+        assert cancel(first) == 1
+        reading.join(timeout=10)
+        assert not reading.is_alive()
+    finally:
+        assert twin.stop() == OK
 
 
 # ---- what changes is in force on the running server
