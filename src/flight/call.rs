@@ -25,6 +25,11 @@ impl Call {
     pub fn principal(&self) -> &Principal {
         self.access.principal()
     }
+
+    /// Names the call in what is logged on its behalf.
+    pub fn span(&self) -> tracing::Span {
+        tracing::info_span!("call", request = %self.id)
+    }
 }
 
 /// Where a call comes from.

@@ -20,6 +20,7 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use tonic::{Code, Request, Response, Status, Streaming};
+use tracing::Instrument;
 
 use super::actions::{self, command_of, no_substrait, no_transactions, schema_bytes};
 use super::call::{Call, address_of, authorise, shake_hands, stamp, stamped};
@@ -304,13 +305,19 @@ impl FlightService for Service {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         let begun = self.begin("GetFlightInfo", &request).await?;
-        let answer = self.info(&begun.call, request.into_inner()).await;
+        let answer = self
+            .info(&begun.call, request.into_inner())
+            .instrument(begun.call.span())
+            .await;
         Self::end(&begun, answer.map(Response::new))
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
         let begun = self.begin("PollFlightInfo", &request).await?;
-        let answer = self.info(&begun.call, request.into_inner()).await;
+        let answer = self
+            .info(&begun.call, request.into_inner())
+            .instrument(begun.call.span())
+            .await;
         let answer = answer.map(|info| PollInfo {
             info: Some(info),
             flight_descriptor: None,
@@ -322,26 +329,39 @@ impl FlightService for Service {
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
         let begun = self.begin("GetSchema", &request).await?;
-        let answer = self.schema(&begun.call, request.get_ref()).await;
+        let answer = self
+            .schema(&begun.call, request.get_ref())
+            .instrument(begun.call.span())
+            .await;
         Self::end(&begun, answer.map(Response::new))
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let begun = self.begin("DoGet", &request).await?;
-        let answer = self.get(&begun.call, request.get_ref()).await;
+        let answer = self
+            .get(&begun.call, request.get_ref())
+            .instrument(begun.call.span())
+            .await;
         Self::end(&begun, answer.map(Response::new))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
         let begun = self.begin("DoPut", &request).await?;
-        let answer = self.put(&begun.call, request.into_inner()).await;
+        let answer = self
+            .put(&begun.call, request.into_inner())
+            .instrument(begun.call.span())
+            .await;
         let answer = answer.map(|result| Response::new(stream::iter([Ok(result)]).boxed()));
         Self::end(&begun, answer)
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
         let begun = self.begin("DoAction", &request).await?;
-        let answer = self.0.act(&begun.call, request.get_ref()).await;
+        let answer = self
+            .0
+            .act(&begun.call, request.get_ref())
+            .instrument(begun.call.span())
+            .await;
         let answer = answer.map(|bodies| {
             let results = bodies
                 .into_iter()

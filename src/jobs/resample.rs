@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use datafusion::common::DataFusionError;
 use futures::{StreamExt, TryStreamExt, stream};
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::compute::{Gathered, estimate};
 use super::plan::{Changes, KnownFile, Ledger, Plan, Scope, compare, plan};
@@ -271,6 +271,7 @@ impl Job {
             let number = attempt.runs.next_run_number().await?;
             match attempt
                 .publish(number, published, &mut plan, &mut report, damaged, watch)
+                .instrument(info_span!("resample", run = number))
                 .await?
             {
                 Some(()) => report.run = Some(number),
@@ -477,7 +478,6 @@ impl Attempt<'_> {
         self.runs.publish(&publication).await?;
         failpoint::reach("after-publish");
         info!(
-            run,
             previous = published.map(|publication| publication.run),
             "published"
         );
