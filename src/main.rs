@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use plantlake::cli::{self, Exit, Parsed};
+use plantlake::engine::MOST_STACK;
 
 /// Batches are many, large and short-lived: the system's allocator would give each back to the kernel, and
 /// fault its pages in again for the next.
@@ -21,14 +22,12 @@ fn keep_freed_pages() {
 /// `mi_option_purge_delay` in `mi_option_t` of mimalloc 3; the crate does not name it.
 const MI_OPTION_PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// Of each thread, in bytes; only what is used takes memory. SQL may nest expressions deep
-/// ([`plantlake::engine::MOST_OPERATORS`]), and what goes through them takes stack at each level.
-const STACK: usize = 64 << 20;
-
 fn main() -> ExitCode {
     keep_freed_pages();
     // The main thread's stack is of the size that the shell gives it.
-    let started = std::thread::Builder::new().stack_size(STACK).spawn(run);
+    let started = std::thread::Builder::new()
+        .stack_size(MOST_STACK)
+        .spawn(run);
     match started.map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,
         // A panic has been told.
@@ -47,7 +46,7 @@ fn run() -> ExitCode {
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .thread_stack_size(STACK)
+        .thread_stack_size(MOST_STACK)
         .build()
     {
         Ok(runtime) => runtime,

@@ -1,11 +1,16 @@
 //! The server, made from settings.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::TimeDelta;
 
 use crate::auth::{AuthError, Authenticator};
 use crate::catalog::{CatalogError, LiveCatalog};
 use crate::config::Settings;
-use crate::engine::{QueryEngine, QueryError, RawFiles};
+use crate::engine::{
+    LaneLimits, Limits, MOST_STACK, MemoryLimits, QueryEngine, QueryError, RawFiles,
+};
 use crate::flight::Server;
 use crate::jobs::spec::{ResampleSpec, SpecError};
 use crate::lake::raw::{ColumnNames, RawFormat};
@@ -54,6 +59,31 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
     let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
     let auth = Authenticator::open(store.clone(), &settings.auth)?;
     let views: PathBuf = settings.catalog.join("views");
-    let engine = QueryEngine::open(&lake, RawFiles::new(raw, format), catalog, &views).await?;
+    let limits = limits(settings);
+    let raw = RawFiles::new(raw, format);
+    let engine = QueryEngine::open(&lake, raw, catalog, &views, &limits).await?;
     Ok(Server::new(auth, engine, store, settings.log.sql))
+}
+
+/// What queries may take.
+fn limits(settings: &Settings) -> Limits {
+    let serve = &settings.serve;
+    let bytes = |setting| usize::try_from(setting).unwrap_or(usize::MAX);
+    let time = |setting: TimeDelta| setting.to_std().unwrap_or(Duration::MAX);
+    Limits {
+        memory: MemoryLimits {
+            query_memory: bytes(serve.query_memory),
+            memory: bytes(serve.total_memory),
+            spill: settings.state.join("spill"),
+            spill_bytes: serve.spill,
+        },
+        lanes: LaneLimits {
+            places: serve.queries,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            stack: MOST_STACK,
+            work: time(serve.query_timeout),
+            wait: time(serve.queue_timeout),
+            unread: time(serve.unread_timeout),
+        },
+    }
 }

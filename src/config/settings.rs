@@ -89,6 +89,24 @@ pub struct ServeSettings {
     pub tls_key: Option<PathBuf>,
     /// Whether it may listen beyond this machine without TLS.
     pub allow_plaintext: bool,
+    /// Long queries at once.
+    pub queries: usize,
+    /// The most memory of one query, in bytes.
+    pub query_memory: u64,
+    /// The most memory of all queries, in bytes.
+    pub total_memory: u64,
+    /// The most disk of all queries, in bytes.
+    pub spill: u64,
+    /// How long a query may be worked on.
+    pub query_timeout: TimeDelta,
+    /// How long one may wait until it is.
+    pub queue_timeout: TimeDelta,
+    /// How long an answer may lie there unread.
+    pub unread_timeout: TimeDelta,
+    /// How long answers that have begun may go on when the server is to end.
+    pub shutdown_timeout: TimeDelta,
+    /// The most bytes of readings that are taken at once.
+    pub largest_ingest: u64,
 }
 
 /// What is logged and how.
@@ -131,6 +149,15 @@ impl Settings {
                 tls_cert: raw.get(&table::SERVE_TLS_CERT)?,
                 tls_key: raw.get(&table::SERVE_TLS_KEY)?,
                 allow_plaintext: raw.get(&table::SERVE_ALLOW_PLAINTEXT)?,
+                queries: raw.get(&table::SERVE_QUERIES)?,
+                query_memory: raw.get(&table::SERVE_QUERY_MEMORY)?,
+                total_memory: raw.get(&table::SERVE_TOTAL_MEMORY)?,
+                spill: raw.get(&table::SERVE_SPILL)?,
+                query_timeout: raw.get(&table::SERVE_QUERY_TIMEOUT)?,
+                queue_timeout: raw.get(&table::SERVE_QUEUE_TIMEOUT)?,
+                unread_timeout: raw.get(&table::SERVE_UNREAD_TIMEOUT)?,
+                shutdown_timeout: raw.get(&table::SERVE_SHUTDOWN_TIMEOUT)?,
+                largest_ingest: raw.get(&table::SERVE_LARGEST_INGEST)?,
             },
             storage: StorageSettings::new(
                 raw.storage()

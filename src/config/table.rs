@@ -230,6 +230,64 @@ settings! {
         doc: "Whether `plantlake serve` may listen beyond this machine without TLS: passwords and data can \
               then be read by all between. For a proxy that brings TLS.",
     }
+    SERVE_QUERIES: usize, value::threads {
+        key: "serve.queries", types: &[Type::Integer],
+        expected: "a whole number from 1 to 1024",
+        default: DefaultValue::Derived { words: "twice the number of cores", rule: value::default_queries },
+        example: "8", flag: None,
+        doc: "How many long queries `plantlake serve` works on at once. Others wait, the organisations by turns; \
+              a query that is done within a moment does not.",
+    }
+    SERVE_QUERY_MEMORY: u64, value::memory {
+        key: "serve.query_memory", types: &[Type::Text, Type::Integer],
+        expected: "at least 64MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
+        default: DefaultValue::Fixed("512MiB"), example: "\"2GiB\"", flag: None,
+        doc: "The most memory that one query takes for sorting, grouping and joining. What does not fit goes to \
+              `<state>/spill`; what cannot, ends the query.",
+    }
+    SERVE_TOTAL_MEMORY: u64, value::memory {
+        key: "serve.total_memory", types: &[Type::Text, Type::Integer],
+        expected: "at least 64MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
+        default: DefaultValue::Fixed("2GiB"), example: "\"16GiB\"", flag: None,
+        doc: "The most memory that all queries together take so.",
+    }
+    SERVE_SPILL: u64, value::size {
+        key: "serve.spill", types: &[Type::Text, Type::Integer],
+        expected: "a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
+        default: DefaultValue::Fixed("16GiB"), example: "\"100GiB\"", flag: None,
+        doc: "The most disk that all queries together take in `<state>/spill`.",
+    }
+    SERVE_QUERY_TIMEOUT: TimeDelta, value::timeout {
+        key: "serve.query_timeout", types: &[Type::Text],
+        expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
+        default: DefaultValue::Fixed("10min"), example: "\"1h\"", flag: None,
+        doc: "How long the server works on one query; the time that the client takes to read the answer does not count.",
+    }
+    SERVE_QUEUE_TIMEOUT: TimeDelta, value::timeout {
+        key: "serve.queue_timeout", types: &[Type::Text],
+        expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
+        default: DefaultValue::Fixed("1min"), example: "\"10min\"", flag: None,
+        doc: "How long a query waits for its turn, before the client is told to try again later.",
+    }
+    SERVE_UNREAD_TIMEOUT: TimeDelta, value::timeout {
+        key: "serve.unread_timeout", types: &[Type::Text],
+        expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
+        default: DefaultValue::Fixed("5min"), example: "\"1h\"", flag: None,
+        doc: "How long an answer that its client does not read on lies there, before the query is ended and its memory freed. \
+              Its turn goes to others after a second.",
+    }
+    SERVE_SHUTDOWN_TIMEOUT: TimeDelta, value::timeout {
+        key: "serve.shutdown_timeout", types: &[Type::Text],
+        expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
+        default: DefaultValue::Fixed("1min"), example: "\"10min\"", flag: None,
+        doc: "How long answers that have begun may go on when the server is told to end.",
+    }
+    SERVE_LARGEST_INGEST: u64, value::size {
+        key: "serve.largest_ingest", types: &[Type::Text, Type::Integer],
+        expected: "a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
+        default: DefaultValue::Fixed("1GiB"), example: "\"4GiB\"", flag: None,
+        doc: "The most that one ingest of readings may send, in bytes of Arrow data.",
+    }
     LOG: String, value::log_filter {
         key: "log", types: &[Type::Text],
         expected: "a level (error, warn, info, debug, trace, off) or a filter such as \

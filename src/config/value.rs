@@ -1,6 +1,7 @@
 //! The types of settings: how each is read from text, and the defaults that follow from other settings.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -97,6 +98,10 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
     } else {
         Ok(bytes)
     }
+}
+
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    bytes(text)
 }
 
 /// Reads `1GiB`, `512 MiB`, `1.5GB`, `1073741824`. A bare `G` is refused: it means two things.
@@ -204,6 +209,15 @@ fn distance(text: &str) -> Option<i64> {
 
 /// Reads `15min`, `12h` or `7d`.
 pub(super) fn token_lifetime(text: &str) -> Result<TimeDelta, String> {
+    duration(text, TimeDelta::minutes(1)..=LONGEST_TOKEN)
+}
+
+pub(super) fn timeout(text: &str) -> Result<TimeDelta, String> {
+    duration(text, TimeDelta::seconds(1)..=TimeDelta::days(1))
+}
+
+/// Reads `30s`, `15min`, `12h`, `7d`.
+fn duration(text: &str, within: RangeInclusive<TimeDelta>) -> Result<TimeDelta, String> {
     let text = text.trim();
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
@@ -212,14 +226,15 @@ pub(super) fn token_lifetime(text: &str) -> Result<TimeDelta, String> {
     let number: i64 = number
         .parse()
         .map_err(|_| "does not begin with a whole number".to_owned())?;
-    let lifetime = match unit.trim() {
+    let duration = match unit.trim() {
+        "s" => TimeDelta::try_seconds(number),
         "min" => TimeDelta::try_minutes(number),
         "h" => TimeDelta::try_hours(number),
         "d" => TimeDelta::try_days(number),
-        _ => return Err("has no unit of min, h or d".to_owned()),
+        _ => return Err("has no unit of s, min, h or d".to_owned()),
     };
-    lifetime
-        .filter(|&lifetime| (TimeDelta::minutes(1)..=LONGEST_TOKEN).contains(&lifetime))
+    duration
+        .filter(|duration| within.contains(duration))
         .ok_or_else(|| "is out of range".to_owned())
 }
 
@@ -304,6 +319,13 @@ pub(super) fn default_raw(settings: &RawSettings) -> String {
 pub(super) fn default_threads(_: &RawSettings) -> String {
     std::thread::available_parallelism()
         .map_or(1, usize::from)
+        .min(MOST_THREADS)
+        .to_string()
+}
+
+pub(super) fn default_queries(_: &RawSettings) -> String {
+    std::thread::available_parallelism()
+        .map_or(2, |cores| 2 * cores.get())
         .min(MOST_THREADS)
         .to_string()
 }

@@ -171,7 +171,7 @@ fn key_columns<'a>(keys: impl Iterator<Item = &'a ApiKey> + Clone) -> Vec<ArrayR
     ]
 }
 
-struct AccountTableProvider {
+pub(super) struct AccountTableProvider {
     table: AccountTable,
     account: Account,
     schema: SchemaRef,

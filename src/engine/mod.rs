@@ -5,7 +5,9 @@
 
 mod account_tables;
 mod batch;
+mod budget;
 mod catalog_tables;
+mod lanes;
 mod public_schema;
 mod published;
 mod query_engine;
@@ -17,13 +19,17 @@ mod session;
 mod sql;
 mod views;
 mod visible_filter;
+mod wanted;
+mod weight;
 
 pub use account_tables::Account;
 pub use batch::batch_context;
+pub use budget::MemoryLimits;
+pub use lanes::{CutShort, LaneLimits, Lanes};
 pub use published::PublishedTables;
-pub use query_engine::{QueryEngine, Scope};
+pub use query_engine::{Limits, QueryEngine, Scope};
 pub use query_error::QueryError;
 pub use raw_readings::RawFiles;
 pub use raw_scan::RawScanExec;
-pub use session::{ACCOUNT, CATALOG, INFORMATION_SCHEMA, PUBLIC, QuerySession};
-pub use sql::{Explain, LONGEST_SQL, MOST_OPERATORS, Query, SessionOption, Statement};
+pub use session::{ACCOUNT, CATALOG, INFORMATION_SCHEMA, PUBLIC, QuerySession, ReadyQuery};
+pub use sql::{Explain, LONGEST_SQL, MOST_OPERATORS, MOST_STACK, Query, SessionOption, Statement};

@@ -7,7 +7,7 @@ use super::QueryError;
 use crate::lake::Store;
 use crate::lake::runs::{Publication, Runs};
 use crate::lake::table::{DataFile, Table};
-use crate::model::Resolution;
+use crate::model::{AssetId, Resolution};
 
 /// Publications that stay open: queries go on with the one that they began with.
 const OPEN: usize = 8;
@@ -23,7 +23,23 @@ pub struct PublishedTables {
 #[derive(Debug, Clone)]
 pub(super) struct PublishedTable {
     pub store: Store,
-    pub files: Arc<[DataFile]>,
+    pub files: Arc<[PublishedFile]>,
+}
+
+/// A data file, and what tells whether a query needs it.
+#[derive(Debug, Clone)]
+pub(super) struct PublishedFile {
+    pub file: DataFile,
+    /// The least and the greatest asset, where they are known.
+    pub assets: Option<(AssetId, AssetId)>,
+}
+
+impl PublishedFile {
+    fn new(file: DataFile) -> Self {
+        let bound = |text: &Option<String>| AssetId::parse(text.as_deref()?).ok();
+        let assets = bound(&file.min_asset).zip(bound(&file.max_asset));
+        Self { file, assets }
+    }
 }
 
 impl PublishedTables {
@@ -42,7 +58,7 @@ impl PublishedTables {
             let table = Table::open_at(lake, resolution, version).await?;
             *slot = Some(PublishedTable {
                 store: table.store().clone(),
-                files: table.files().into(),
+                files: table.files().into_iter().map(PublishedFile::new).collect(),
             });
         }
         Ok(Self {

@@ -1,15 +1,17 @@
 //! What a server asks: the lake, the catalog and the views as they are now, followed while they change.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use datafusion::execution::SessionState;
-use datafusion::execution::runtime_env::RuntimeEnv;
 
 use super::QueryError;
 use super::account_tables::Account;
+use super::budget::{Budget, MemoryLimits};
 use super::catalog_tables::CatalogSource;
+use super::lanes::{LaneLimits, Lanes};
 use super::public_schema::PublicSchema;
 use super::published::{Publications, PublishedTables};
 use super::raw_readings::RawFiles;
@@ -25,11 +27,24 @@ const POLL: Duration = Duration::from_secs(1);
 /// The lake, the catalog and the views, for sessions to be opened on.
 pub struct QueryEngine {
     bare: SessionState,
+    budget: Arc<Budget>,
+    lanes: Arc<Lanes>,
     publications: Publications,
     raw: Arc<RawFiles>,
     catalog: LiveCatalog,
     views: ViewFolder,
     views_in_force: RwLock<(Stamps, Arc<Views>)>,
+    /// Grows when other views come into force.
+    views_version: AtomicU64,
+}
+
+/// What queries may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Memory and disk.
+    pub memory: MemoryLimits,
+    /// Threads and time.
+    pub lanes: LaneLimits,
 }
 
 /// What a session is opened for.
@@ -51,14 +66,19 @@ impl QueryEngine {
         raw: RawFiles,
         catalog: LiveCatalog,
         views: &Path,
+        limits: &Limits,
     ) -> Result<Self, QueryError> {
+        let budget = Arc::new(Budget::new(&limits.memory)?);
         let engine = Self {
-            bare: bare_state(lake, Arc::new(RuntimeEnv::default()))?,
+            bare: bare_state(lake, budget.shared())?,
+            budget,
+            lanes: Lanes::start(limits.lanes).map_err(QueryError::Threads)?,
             publications: Publications::open(lake).await?,
             raw: Arc::new(raw),
             catalog,
             views: ViewFolder::new(views.to_owned(), PublicSchema::table_names()),
             views_in_force: RwLock::default(),
+            views_version: AtomicU64::default(),
         };
         engine.look_at_views().await;
         Ok(engine)
@@ -88,6 +108,16 @@ impl QueryEngine {
         self.catalog.snapshot()
     }
 
+    /// Where queries are worked on.
+    pub fn lanes(&self) -> &Arc<Lanes> {
+        &self.lanes
+    }
+
+    /// Which views are in force; grows when others are.
+    pub fn views_version(&self) -> u64 {
+        self.views_version.load(Ordering::Acquire)
+    }
+
     /// The newest published tables.
     pub fn newest(&self) -> Arc<PublishedTables> {
         self.publications.newest()
@@ -110,6 +140,7 @@ impl QueryEngine {
             public,
             Some(scope.account),
             &scope.options,
+            Some(Arc::clone(&self.budget)),
         )
     }
 
@@ -149,6 +180,7 @@ impl QueryEngine {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         *in_force = (stamps, Arc::new(views));
+        self.views_version.fetch_add(1, Ordering::Release);
     }
 
     async fn wrong_view(&self, views: &Views) -> Option<(String, String)> {

@@ -65,6 +65,17 @@ pub enum QueryError {
     /// The query asks for the catalog, which is missing or wrong.
     #[error(transparent)]
     Catalog(Box<CatalogError>),
+    /// What does not fit into memory cannot be put anywhere.
+    #[error("the folder {} for what does not fit into memory cannot be made anew", folder.display())]
+    Spill {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The threads that work on queries cannot be started.
+    #[error("the threads for queries cannot be started")]
+    Threads(#[source] std::io::Error),
     /// The SQL is wrong, or its execution failed.
     #[error("the query cannot be answered")]
     Sql(#[source] Box<DataFusionError>),

@@ -8,11 +8,8 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result, ScalarValue};
-use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::{
-    BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType,
-};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -22,11 +19,12 @@ use futures::{StreamExt, stream};
 
 use super::raw_scan::RawScanExec;
 use super::visible_filter::visible_filter;
+use super::wanted::Wanted;
 use crate::catalog::Visible;
 use crate::clock::Stopwatch;
 use crate::lake::Store;
 use crate::lake::raw::{RawFile, RawFormat, Survey, list, survey};
-use crate::model::{AssetId, Window};
+use crate::model::Window;
 use crate::resample::schema::READINGS;
 
 /// Files that are looked into at once.
@@ -160,7 +158,7 @@ impl TableProvider for RawReadings {
         filters: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let wanted = Wanted::of(filters);
+        let wanted = Wanted::of(filters, "id");
         let files = self.files.surveyed().await?.into_iter();
         let files = files.filter(|(_, survey)| wanted.may_be_in(survey, &self.visible));
         let files: Vec<_> = files
@@ -201,127 +199,9 @@ impl TableProvider for RawReadings {
     }
 }
 
-/// What a query asks for, as far as files are left out by it.
-struct Wanted {
-    window: Window,
-    /// Whether readings without a time may be asked for.
-    untimed: bool,
-    assets: Option<BTreeSet<AssetId>>,
-}
-
 impl Wanted {
-    /// From conditions that all hold.
-    fn of(filters: &[Expr]) -> Self {
-        let mut wanted = Self {
-            window: Window::ALL,
-            untimed: true,
-            assets: None,
-        };
-        for filter in filters {
-            wanted.narrow(filter);
-        }
-        wanted
-    }
-
-    fn narrow(&mut self, filter: &Expr) {
-        match filter {
-            Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-                let (column, op, value) = match (&**left, &**right) {
-                    (Expr::Column(column), Expr::Literal(value, _)) => (column, *op, value),
-                    (Expr::Literal(value, _), Expr::Column(column)) => match op.swap() {
-                        Some(op) => (column, op, value),
-                        None => return,
-                    },
-                    (left, right) if *op == Operator::And => {
-                        self.narrow(left);
-                        self.narrow(right);
-                        return;
-                    }
-                    _ => return,
-                };
-                match (column.name.as_str(), op) {
-                    ("timestamp", _) => self.narrow_time(op, value),
-                    ("id", Operator::Eq) => self.narrow_assets(std::iter::once(value)),
-                    _ => {}
-                }
-            }
-            Expr::InList(InList {
-                expr,
-                list,
-                negated: false,
-            }) => {
-                let values: Option<Vec<_>> = list
-                    .iter()
-                    .map(|value| match value {
-                        Expr::Literal(value, _) => Some(value),
-                        _ => None,
-                    })
-                    .collect();
-                if let (Expr::Column(column), Some(values)) = (&**expr, values)
-                    && column.name == "id"
-                {
-                    self.narrow_assets(values.into_iter());
-                }
-            }
-            Expr::Between(between) if !between.negated => {
-                if let (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) =
-                    (&*between.expr, &*between.low, &*between.high)
-                    && column.name == "timestamp"
-                {
-                    self.narrow_time(Operator::GtEq, low);
-                    self.narrow_time(Operator::LtEq, high);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn narrow_time(&mut self, op: Operator, value: &ScalarValue) {
-        let ScalarValue::TimestampMicrosecond(Some(time), _) = value else {
-            return;
-        };
-        let after = time.saturating_add(1);
-        let (start, end) = match op {
-            Operator::GtEq => (*time, Window::ALL.end),
-            Operator::Gt => (after, Window::ALL.end),
-            Operator::Lt => (Window::ALL.start, *time),
-            Operator::LtEq => (Window::ALL.start, after),
-            Operator::Eq => (*time, after),
-            _ => return,
-        };
-        // A comparison with nothing is never true.
-        self.untimed = false;
-        self.window.start = self.window.start.max(start);
-        self.window.end = self.window.end.min(end);
-    }
-
-    fn narrow_assets<'a>(&mut self, values: impl Iterator<Item = &'a ScalarValue>) {
-        let asked: BTreeSet<_> = values
-            .filter_map(|value| match value {
-                ScalarValue::Utf8(Some(text))
-                | ScalarValue::LargeUtf8(Some(text))
-                | ScalarValue::Utf8View(Some(text)) => AssetId::parse(text).ok(),
-                ScalarValue::Dictionary(_, value) => match &**value {
-                    ScalarValue::Utf8(Some(text)) => AssetId::parse(text).ok(),
-                    _ => None,
-                },
-                _ => None,
-            })
-            .collect();
-        self.assets = Some(match self.assets.take() {
-            Some(former) => former.intersection(&asked).copied().collect(),
-            None => asked,
-        });
-    }
-
     fn may_be_in(&self, survey: &Survey, visible: &Visible) -> bool {
-        let is_asked = |asset| {
-            visible.contains(asset)
-                && self
-                    .assets
-                    .as_ref()
-                    .is_none_or(|asked| asked.contains(&asset))
-        };
+        let is_asked = |asset| visible.contains(asset) && self.wants(asset);
         survey.asset.is_none_or(is_asked)
             && (self.untimed && survey.irregular || self.window.dates().intersects(&survey.dates))
     }

@@ -14,6 +14,7 @@ use datafusion::common::{
 };
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -23,12 +24,13 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use object_store::path::Path;
 
-use super::published::PublishedTable;
+use super::published::{PublishedFile, PublishedTable};
 use super::visible_filter::visible_filter;
+use super::wanted::Wanted;
 use crate::catalog::Visible;
 use crate::lake::Store;
-use crate::lake::table::{DataFile, Partition};
-use crate::model::{AssetId, Resolution, day_to_date};
+use crate::lake::table::{DataFile, Partition, ROWS_PER_PAGE};
+use crate::model::{Resolution, day_to_date};
 
 /// The column that says whose rows these are; the first.
 const ASSET: &str = "asset_id";
@@ -170,7 +172,7 @@ impl TableProvider for RollupTable {
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let wanted = match projection {
@@ -180,9 +182,9 @@ impl TableProvider for RollupTable {
         let Some(source) = &self.source else {
             return Ok(Arc::new(EmptyExec::new(wanted)));
         };
-        let files = source.files.iter().filter(|file| self.may_show(file));
-        let files = files
-            .map(|file| {
+        let files = self
+            .wanted(source, filters)
+            .map(|PublishedFile { file, .. }| {
                 let path = source.store.absolute(&Path::from(file.path.as_str()));
                 let statistics = Arc::new(self.statistics(file));
                 let file = PartitionedFile::new(path, file.size)
@@ -202,8 +204,11 @@ impl TableProvider for RollupTable {
             &self.schema().project(&scanned)?,
         )?;
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
+        let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let readers = CachedParquetFileReaderFactory::new(source.store.root(), footers);
         let parquet = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(state.table_options().parquet.clone())
+            .with_parquet_file_reader_factory(Arc::new(readers))
             .with_metadata_size_hint(FOOTER_HINT)
             .with_pushdown_filters(true)
             .with_reorder_filters(true);
@@ -232,19 +237,53 @@ impl TableProvider for RollupTable {
 }
 
 impl RollupTable {
-    /// Whether the file can have rows that may be seen.
-    fn may_show(&self, file: &DataFile) -> bool {
-        let Visible::Only(ids) = &*self.visible else {
-            return true;
+    /// The files that a query with these conditions has to look into.
+    fn wanted<'a>(
+        &'a self,
+        source: &'a PublishedTable,
+        filters: &[Expr],
+    ) -> impl Iterator<Item = &'a PublishedFile> + 'a {
+        let wanted = Wanted::of(filters, ASSET);
+        source
+            .files
+            .iter()
+            .filter(move |file| self.assets_in(file, &wanted) > 0 && may_be_at(&wanted, &file.file))
+    }
+
+    /// How many of the assets that may be seen and are asked for are inside the file's bounds, where they can be told;
+    /// else one more than can be counted.
+    fn assets_in(&self, file: &PublishedFile, wanted: &Wanted) -> usize {
+        let Some((min, max)) = file.assets else {
+            return usize::MAX;
         };
-        let bound = |text: &Option<String>| AssetId::parse(text.as_deref()?).ok();
-        // Texts of ids in lower case are in the same order as the ids.
-        let from = bound(&file.min_asset).map_or(0, |min| ids.partition_point(|id| *id < min));
-        let rest = ids.get(from..).unwrap_or_default();
-        match (rest.first(), bound(&file.max_asset)) {
-            (Some(first), Some(max)) => *first <= max,
-            (first, _) => first.is_some(),
+        match (&*self.visible, &wanted.assets) {
+            (Visible::All, None) => usize::MAX,
+            (Visible::Only(ids), None) => {
+                ids.partition_point(|id| *id <= max) - ids.partition_point(|id| *id < min)
+            }
+            (visible, Some(asked)) if min <= max => {
+                let inside = asked.range(min..=max);
+                inside.filter(|&&asset| visible.contains(asset)).count()
+            }
+            _ => 0,
         }
+    }
+
+    /// About how many rows are read for a query with these conditions.
+    pub fn estimate(&self, filters: &[Expr], limit: Option<usize>) -> u64 {
+        let Some(source) = &self.source else {
+            return 0;
+        };
+        if let (Some(limit), []) = (limit, filters) {
+            return limit as u64;
+        }
+        let wanted = Wanted::of(filters, ASSET);
+        let rows = self.wanted(source, filters).map(|file| {
+            let all = file.file.rows.unwrap_or(ROWS_PER_PAGE * 64);
+            let assets = self.assets_in(file, &wanted) as u64;
+            all.min(assets.saturating_mul(ROWS_PER_PAGE))
+        });
+        rows.fold(0, u64::saturating_add)
     }
 
     /// The columns to read: those that are wanted, and at the end the asset's if it is not among them.
@@ -258,6 +297,12 @@ impl RollupTable {
         }
         columns
     }
+}
+
+/// Whether the file can have rows of the times that are wanted.
+fn may_be_at(wanted: &Wanted, file: &DataFile) -> bool {
+    file.min_time.is_none_or(|min| min < wanted.window.end)
+        && file.max_time.is_none_or(|max| wanted.window.start <= max)
 }
 
 /// The name under which a lake's object store is registered with a session.

@@ -10,25 +10,28 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
     SchemaProvider,
 };
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, ParamValues, Result, ScalarValue, TableReference};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as Parsed;
 
 use super::QueryError;
 use super::account_tables::{Account, AccountSchema};
+use super::budget::Budget;
 use super::catalog_tables::CatalogSource;
 use super::public_schema::PublicSchema;
 use super::published::PublishedTables;
 use super::rollup_table::store_url;
 use super::sql::{Query, SessionOption, Statement};
 use super::views::Views;
+use super::weight::is_short;
 use crate::catalog::Visible;
 use crate::lake::Store;
 
@@ -45,6 +48,23 @@ pub const INFORMATION_SCHEMA: &str = "information_schema";
 #[derive(Clone)]
 pub struct QuerySession {
     context: SessionContext,
+    /// None where queries take what they need.
+    budget: Option<Arc<Budget>>,
+}
+
+/// A query that is ready to be run.
+pub struct ReadyQuery {
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    /// Whether it is probably done within a moment.
+    pub is_short: bool,
+}
+
+impl ReadyQuery {
+    /// Runs it. What is worked on beside the reader, is worked on where this is called.
+    pub fn run(self) -> Result<SendableRecordBatchStream, DataFusionError> {
+        execute_stream(self.plan, self.context)
+    }
 }
 
 impl QuerySession {
@@ -61,7 +81,7 @@ impl QuerySession {
             bare: bare.clone(),
             within: Vec::new(),
         };
-        Self::new(bare, public, None, &[])
+        Self::new(bare, public, None, &[], None)
     }
 
     /// A session of `bare` with these schemas and options.
@@ -70,6 +90,7 @@ impl QuerySession {
         public: PublicSchema,
         account: Option<Account>,
         options: &[SessionOption],
+        budget: Option<Arc<Budget>>,
     ) -> Result<Self, QueryError> {
         let mut state = with_public(bare, Arc::new(public))?;
         if let Some(account) = account
@@ -90,6 +111,7 @@ impl QuerySession {
         }
         Ok(Self {
             context: SessionContext::new_with_state(state),
+            budget,
         })
     }
 
@@ -187,6 +209,26 @@ impl QuerySession {
         Ok(self.context.state().optimize(plan)?)
     }
 
+    /// Whether a plan that was not optimised yet means the same whenever it is run: whether it does not ask for the time.
+    pub fn is_repeatable(plan: &LogicalPlan) -> bool {
+        let asks = |expression: &Expr| {
+            expression.exists(|part| {
+                Ok(matches!(
+                    part,
+                    Expr::ScalarFunction(call) if call.func.signature().volatility == Volatility::Stable
+                ))
+            })
+        };
+        let mut asks_for_time = false;
+        let looked = plan.apply_with_subqueries(|node| {
+            node.apply_expressions(|expression| {
+                asks_for_time |= asks(expression)?;
+                Ok(TreeNodeRecursion::Continue)
+            })
+        });
+        looked.is_ok() && !asks_for_time
+    }
+
     /// The types of a plan's open parameters, by their names (`$1`), as far as they can be told.
     pub fn parameter_types(
         plan: &LogicalPlan,
@@ -194,12 +236,26 @@ impl QuerySession {
         Ok(plan.get_parameter_types()?)
     }
 
-    /// Runs a plan that was [optimised](Self::optimise).
-    pub async fn run(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream, QueryError> {
-        let state = self.context.state();
+    /// Makes a plan that was [optimised](Self::optimise) ready to be run.
+    pub async fn ready(&self, plan: &LogicalPlan) -> Result<ReadyQuery, QueryError> {
+        let mut state = self.context.state();
+        let is_short = is_short(plan);
+        if is_short {
+            // To share little work out costs more than to do it.
+            let options = state.config_mut().options_mut();
+            options.execution.target_partitions = 1;
+        }
         let planner = Arc::clone(state.query_planner());
-        let plan = planner.create_physical_plan(&plan, &state).await?;
-        Ok(execute_stream(plan, self.context.task_ctx())?)
+        let plan = planner.create_physical_plan(plan, &state).await?;
+        let mut context = TaskContext::from(&state);
+        if let Some(budget) = &self.budget {
+            context = context.with_runtime(budget.of_one_query());
+        }
+        Ok(ReadyQuery {
+            plan,
+            context: Arc::new(context),
+            is_short,
+        })
     }
 
     /// The schema of what [`explain`](Self::explain) gives.

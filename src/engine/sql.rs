@@ -22,6 +22,8 @@ const DEEPEST: usize = 100;
 /// Operators at most. Each may put the rest of its expression one level deeper, and what goes through an expression
 /// goes down its levels: without a limit, a long sum ends the process by using up a thread's stack.
 pub const MOST_OPERATORS: usize = 2_000;
+/// The stack that threads need for expressions that deep, in bytes; only what is used takes memory.
+pub const MOST_STACK: usize = 64 << 20;
 
 /// One statement that changes nothing but perhaps the session.
 #[derive(Debug, Clone)]

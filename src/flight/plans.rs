@@ -1,4 +1,4 @@
-//! Plans between the call that made them and the one that runs them: a statement is planned once.
+//! Plans that were made lately: between the calls that make, announce and run one, and for whoever asks the same again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
+use uuid::Uuid;
 
 use crate::catalog::Visible;
 use crate::clock::Stopwatch;
 use crate::engine::QuerySession;
+use crate::model::OrganisationId;
 
-/// Plans that wait at most.
+/// Plans that are kept at most.
 const MOST: usize = 500;
-/// A plan waits for so long; then the statement is planned again when it is run.
+/// Bytes of their texts and parameters at most: what a plan takes grows with them.
+const MOST_BYTES: usize = 4 << 20;
+/// A plan that is not used for so long is forgotten: it holds on to the tables that it was made for.
 const LIFE: Duration = Duration::from_secs(60);
 
 /// A statement that was planned.
@@ -21,44 +25,91 @@ const LIFE: Duration = Duration::from_secs(60);
 pub(super) struct Planned {
     /// What it was planned in.
     pub session: QuerySession,
-    /// The plan; none if it is `EXPLAIN`, and the plan is the answer.
-    pub plan: LogicalPlan,
+    /// The optimised plan.
+    pub plan: Arc<LogicalPlan>,
     /// Whether the plan itself is the answer.
     pub explains: bool,
+    /// Whether it means the same when it is run again; not where it says `now()`.
+    pub is_repeatable: bool,
     /// The answer's schema.
     pub schema: SchemaRef,
     /// What could be seen then.
     pub visible: Arc<Visible>,
 }
 
-/// The plans that wait, by their tickets.
+/// All that a plan depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct PlanKey {
+    pub organisation: OrganisationId,
+    pub is_admin: bool,
+    pub run: u64,
+    /// Which views were in force.
+    pub views: u64,
+    pub time_zone: Option<String>,
+    pub schema: Option<String>,
+    pub sql: String,
+    pub parameters: Vec<u8>,
+    /// The query that it is for, if it is for that one only.
+    pub query: Option<Uuid>,
+}
+
+impl PlanKey {
+    fn bytes(&self) -> usize {
+        self.sql.len() + self.parameters.len()
+    }
+}
+
+/// The plans.
 #[derive(Default)]
 pub(super) struct Plans {
-    waiting: Mutex<HashMap<Vec<u8>, (Planned, Stopwatch)>>,
+    kept: Mutex<HashMap<PlanKey, (Planned, Stopwatch)>>,
 }
 
 impl Plans {
-    /// Keeps a plan for whoever brings this ticket.
-    pub fn keep(&self, ticket: &[u8], planned: Planned) {
-        let mut waiting = self.locked();
-        if waiting.len() >= MOST {
-            waiting.retain(|_, (_, since)| since.elapsed() < LIFE);
+    /// Keeps a plan for the query, and for others if it is repeatable.
+    pub fn keep(&self, mut key: PlanKey, planned: &Planned) {
+        if planned.is_repeatable {
+            key.query = None;
         }
-        if waiting.len() >= MOST {
-            // Many abandoned tickets: those who come now plan again.
-            return;
+        let mut kept = self.locked();
+        kept.retain(|_, (_, used)| used.elapsed() < LIFE);
+        let mut bytes: usize = kept.keys().map(PlanKey::bytes).sum();
+        bytes += key.bytes();
+        while kept.len() >= MOST || bytes > MOST_BYTES {
+            let idlest = kept.iter().max_by_key(|(_, (_, used))| used.elapsed());
+            let Some(idlest) = idlest.map(|(key, _)| key.clone()) else {
+                // It alone is too large, and will be planned again.
+                return;
+            };
+            bytes -= idlest.bytes();
+            kept.remove(&idlest);
         }
-        waiting.insert(ticket.to_vec(), (planned, Stopwatch::start()));
+        kept.insert(key, (planned.clone(), Stopwatch::start()));
     }
 
-    /// The plan for this ticket, if it is still what `visible` allows; it is taken only once.
-    pub fn take(&self, ticket: &[u8], visible: &Arc<Visible>) -> Option<Planned> {
-        let (planned, since) = self.locked().remove(ticket)?;
-        let is_current = since.elapsed() < LIFE && Arc::ptr_eq(&planned.visible, visible);
-        is_current.then_some(planned)
+    /// The plan for `key`, if it is still what `visible` allows.
+    pub fn find(&self, key: &PlanKey, visible: &Arc<Visible>) -> Option<Planned> {
+        let mut kept = self.locked();
+        let is_current = |planned: &Planned| Arc::ptr_eq(&planned.visible, visible);
+        if key.query.is_some()
+            && let Some((planned, used)) = kept.remove(key)
+        {
+            return (used.elapsed() < LIFE && is_current(&planned)).then_some(planned);
+        }
+        let shared = PlanKey {
+            query: None,
+            ..key.clone()
+        };
+        let (planned, used) = kept.get_mut(&shared)?;
+        if !is_current(planned) {
+            kept.remove(&shared);
+            return None;
+        }
+        *used = Stopwatch::start();
+        Some(planned.clone())
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<u8>, (Planned, Stopwatch)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<PlanKey, (Planned, Stopwatch)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,20 +9,21 @@ use arrow::ipc::writer::StreamWriter;
 use arrow_flight::FlightData;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
-use datafusion::common::ScalarValue;
+use datafusion::common::{DataFusionError, ScalarValue};
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tonic::Status;
 use uuid::Uuid;
 
 use super::call::Call;
 use super::edge::{answer_schema, to_answer};
-use super::plans::Planned;
+use super::plans::{PlanKey, Planned};
 use super::server::Server;
 use super::session_options::Options;
 use super::status;
 use super::ticket::{Held, Kind};
-use crate::engine::{Account, PublishedTables, Query, QuerySession, Scope, Statement};
+use crate::catalog::Visible;
+use crate::engine::{Account, CutShort, PublishedTables, Query, QuerySession, Scope, Statement};
 
 /// Bytes of a message of an answer; a little over it is usual, and clients take no more than 4 MiB.
 const MESSAGE: usize = 1 << 20;
@@ -56,7 +57,7 @@ impl Server {
     ) -> Result<QuerySession, Status> {
         let principal = call.principal();
         let scope = Scope {
-            visible: self.tenants.visible(principal, &self.engine.catalog()),
+            visible: self.visible(call),
             account: Account {
                 store: self.store.clone(),
                 organisation: principal.organisation_id,
@@ -90,24 +91,54 @@ impl Server {
 
     async fn ask_held(&self, call: &Call, mut held: Held) -> Result<Asked, Status> {
         self.log_sql(call, &held.sql);
-        let failed = |error| status::of_query(&error, &held.sql, call.id);
-        let statement = Statement::parse(&held.sql).map_err(failed)?;
-        if let Statement::Set(option) = statement {
-            self.check_option(&option)?;
-            self.sessions
-                .set(call.principal(), |options| options.set(option));
-            return Ok(Asked::Done);
-        }
         let published = self.engine.newest();
         held.run = Some(published.run());
-        let planned = self.planned(call, &held, statement, published).await?;
-        let ticket = held.seal(Kind::Ticket, self.auth.keys())?;
+        let planned = match self.known_plan(call, &held) {
+            Some(planned) => planned,
+            None => {
+                let failed = |error| status::of_query(&error, &held.sql, call.id);
+                let statement = Statement::parse(&held.sql).map_err(failed)?;
+                if let Statement::Set(option) = statement {
+                    self.check_option(&option)?;
+                    self.sessions
+                        .set(call.principal(), |options| options.set(option));
+                    return Ok(Asked::Done);
+                }
+                self.planned(call, &held, statement, published).await?
+            }
+        };
         let schema = Arc::clone(&planned.schema);
-        self.plans.keep(&ticket, planned);
+        let ticket = held.seal(Kind::Ticket, self.auth.keys())?;
         Ok(Asked::Answer { schema, ticket })
     }
 
-    /// Plans `statement` with the parameters that are bound.
+    /// What the caller may see now.
+    fn visible(&self, call: &Call) -> Arc<Visible> {
+        self.tenants
+            .visible(call.principal(), &self.engine.catalog())
+    }
+
+    fn key_of(&self, call: &Call, held: &Held) -> PlanKey {
+        let principal = call.principal();
+        PlanKey {
+            organisation: principal.organisation_id,
+            is_admin: principal.role.manages_organisation(),
+            run: held.run.unwrap_or_default(),
+            views: self.engine.views_version(),
+            time_zone: held.time_zone.clone(),
+            schema: held.schema.clone(),
+            sql: held.sql.clone(),
+            parameters: held.parameters.clone(),
+            query: Some(held.query()),
+        }
+    }
+
+    fn known_plan(&self, call: &Call, held: &Held) -> Option<Planned> {
+        self.plans
+            .find(&self.key_of(call, held), &self.visible(call))
+    }
+
+    /// Plans `statement` with the parameters that are bound, and keeps the plan for the next call.
     async fn planned(
         &self,
         call: &Call,
@@ -128,6 +159,8 @@ impl Server {
             time_zone: held.time_zone.clone(),
             schema: held.schema.clone(),
         };
+        let key = self.key_of(call, held);
+        let visible = self.visible(call);
         let session = self.session(call, &options, Some(published))?;
         let rows = bound_rows(&held.parameters)?;
         let values = rows.first().cloned().unwrap_or_default();
@@ -140,21 +173,22 @@ impl Server {
         }
         let failed = |error| status::of_query(&error, &held.sql, call.id);
         let plan = session.plan(&query, &values).await.map_err(failed)?;
+        let is_repeatable = QuerySession::is_repeatable(&plan);
         let plan = session.optimise(&plan).map_err(failed)?;
         let schema = match explains {
             true => answer_schema(&QuerySession::explain_schema()),
             false => answer_schema(plan.schema().as_arrow()),
         };
-        let visible = self
-            .tenants
-            .visible(call.principal(), &self.engine.catalog());
-        Ok(Planned {
+        let planned = Planned {
             session,
-            plan,
+            plan: Arc::new(plan),
             explains,
+            is_repeatable,
             schema,
             visible,
-        })
+        };
+        self.plans.keep(key, &planned);
+        Ok(planned)
     }
 
     /// The answer for a ticket.
@@ -164,40 +198,37 @@ impl Server {
         ticket: &[u8],
     ) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
         let held = self.opened(call, Kind::Ticket, ticket)?;
-        let visible = self
-            .tenants
-            .visible(call.principal(), &self.engine.catalog());
-        let planned = match self.plans.take(ticket, &visible) {
+        let planned = match self.known_plan(call, &held) {
             Some(planned) => planned,
             None => self.planned_again(call, &held).await?,
         };
-        let (sql, request) = (held.sql.clone(), call.id);
-        let failed = |error| status::of_query(&error, &sql, request);
+        let request = call.id;
+        let failed = |error| status::of_query(&error, &held.sql, request);
         let schema = Arc::clone(&planned.schema);
-        let edge = Arc::clone(&planned.schema);
-        let batches: BoxStream<'static, Result<RecordBatch, FlightError>> = if planned.explains {
+        let answer = if planned.explains {
             let rows = planned.session.explain(&planned.plan).map_err(failed)?;
-            stream::iter([Ok(rows)]).boxed()
+            encoded(stream::iter([Ok(rows)]), schema, request)
         } else {
-            let batches = planned.session.run(planned.plan).await.map_err(failed)?;
-            batches
-                .map_err(move |error| {
-                    FlightError::Tonic(Box::new(status::of_execution(&error, request)))
-                })
-                .boxed()
+            let ready = planned.session.ready(&planned.plan).await.map_err(failed)?;
+            let (lanes, of) = (self.engine.lanes(), call.principal().organisation_id);
+            let is_short = ready.is_short;
+            let run = move || match ready.run() {
+                Ok(batches) => encoded(batches, schema, request),
+                Err(error) => {
+                    let status = status::of_execution(&error, request);
+                    stream::iter([Err(super::call::stamped(status, request))]).boxed()
+                }
+            };
+            let answer = match is_short {
+                true => lanes.short(of, run()),
+                false => lanes.long(of, run),
+            };
+            let cut = move |cut: CutShort| Err(status::of_cut(&cut, request));
+            answer.map(move |item| item.unwrap_or_else(cut)).boxed()
         };
-        let batches = batches.and_then(move |batch| {
-            let answer = to_answer(&batch, &edge).map_err(FlightError::from);
-            std::future::ready(answer)
-        });
-        let encoded = FlightDataEncoderBuilder::new()
-            .with_schema(schema)
-            .with_max_flight_data_size(MESSAGE)
-            .build(batches)
-            .map_err(move |error| of_flight(error, request));
         let guarded = self
             .running
-            .guard(held.query(), call.access.clone(), encoded.boxed());
+            .guard(held.query(), call.access.clone(), answer);
         Ok(guarded.boxed())
     }
 
@@ -219,27 +250,17 @@ impl Server {
     /// Prepares a statement: what its answer will look like, and which parameters it has.
     pub(super) async fn prepare(&self, call: &Call, sql: String) -> Result<Prepared, Status> {
         self.log_sql(call, &sql);
-        let failed = |error| status::of_query(&error, &sql, call.id);
         let options = self.sessions.options(call.principal());
-        let mut held = Held::new(call.principal(), call.id, sql.clone());
+        let mut held = Held::new(call.principal(), call.id, sql);
         held.time_zone = options.time_zone.clone();
         held.schema = options.schema.clone();
-        let (schema, parameters) = match Statement::parse(&sql).map_err(failed)? {
-            Statement::Set(option) => {
-                self.check_option(&option)?;
-                (Arc::new(Schema::empty()), Schema::empty())
-            }
-            Statement::Explain(explain) if !explain.is_plain => {
-                let error = crate::engine::QueryError::ExplainsTooMuch;
-                return Err(status::of_query(&error, &sql, call.id));
-            }
-            Statement::Explain(explain) => {
-                let described = self.described(call, &options, &explain.query, &sql).await?;
-                (answer_schema(&QuerySession::explain_schema()), described.1)
-            }
-            Statement::Query(query) => self.described(call, &options, &query, &sql).await?,
-        };
         let handle = held.seal(Kind::Statement, self.auth.keys())?;
+        let published = self.engine.newest();
+        held.run = Some(published.run());
+        let (schema, parameters) = match self.known_plan(call, &held) {
+            Some(planned) => (planned.schema, Schema::empty()),
+            None => self.described(call, &options, &held, published).await?,
+        };
         Ok(Prepared {
             handle,
             schema,
@@ -252,11 +273,25 @@ impl Server {
         &self,
         call: &Call,
         options: &Options,
-        query: &Query,
-        sql: &str,
+        held: &Held,
+        published: Arc<PublishedTables>,
     ) -> Result<(SchemaRef, Schema), Status> {
-        let failed = |error| status::of_query(&error, sql, call.id);
-        let session = self.session(call, options, None)?;
+        let failed = |error| status::of_query(&error, &held.sql, call.id);
+        let statement = Statement::parse(&held.sql).map_err(failed)?;
+        let (query, explains) = match &statement {
+            Statement::Set(option) => {
+                self.check_option(option)?;
+                return Ok((Arc::new(Schema::empty()), Schema::empty()));
+            }
+            Statement::Query(query) => (query, false),
+            Statement::Explain(explain) => (&explain.query, true),
+        };
+        if query.parameters() == 0 {
+            // What is wrong is said now.
+            let planned = self.planned(call, held, statement, published).await?;
+            return Ok((planned.schema, Schema::empty()));
+        }
+        let session = self.session(call, options, Some(published))?;
         let plan = session.plan(query, &[]).await.map_err(failed)?;
         let types = QuerySession::parameter_types(&plan).map_err(failed)?;
         let counts = query.row_counts();
@@ -271,13 +306,11 @@ impl Server {
             Field::new(name, as_described(kind), true)
         });
         let parameters = Schema::new(parameters.collect::<Vec<_>>());
-        let plan = match parameters.fields().is_empty() {
-            // What is wrong is said now.
-            true => session.optimise(&plan).map_err(failed)?,
-            false => plan,
+        let schema = match explains {
+            true => answer_schema(&QuerySession::explain_schema()),
+            false => answer_schema(plan.schema().as_arrow()),
         };
-        let parameters = super::edge::table_schema(&parameters);
-        Ok((answer_schema(plan.schema().as_arrow()), parameters))
+        Ok((schema, super::edge::table_schema(&parameters)))
     }
 
     /// The statement with these parameters bound, as a new handle.
@@ -370,6 +403,26 @@ fn to_ipc(schema: &Schema, rows: &[RecordBatch]) -> Result<Vec<u8>, Status> {
     write().map_err(|error| {
         Status::invalid_argument(format!("the parameters cannot be kept: {error}"))
     })
+}
+
+/// Batches as a client gets them.
+fn encoded(
+    batches: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send + 'static,
+    schema: SchemaRef,
+    request: Uuid,
+) -> BoxStream<'static, Result<FlightData, Status>> {
+    let edge = Arc::clone(&schema);
+    let batches = batches.map(move |batch| {
+        let batch = batch
+            .map_err(|error| FlightError::Tonic(Box::new(status::of_execution(&error, request))))?;
+        to_answer(&batch, &edge).map_err(FlightError::from)
+    });
+    FlightDataEncoderBuilder::new()
+        .with_schema(schema)
+        .with_max_flight_data_size(MESSAGE)
+        .build(batches)
+        .map_err(move |error| of_flight(error, request))
+        .boxed()
 }
 
 /// The error of an encoder as a status.

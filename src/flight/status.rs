@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::auth::AuthError;
-use crate::engine::QueryError;
+use crate::engine::{CutShort, QueryError};
 use crate::store::StoreError;
 
 /// The header and trailer that names a call.
@@ -79,6 +79,18 @@ pub(super) fn of_execution(error: &DataFusionError, request: Uuid) -> Status {
         Ok((code, text)) => Status::new(code, shortened(&text)),
         Err(status) => status,
     }
+}
+
+/// Why an answer ends before it is whole.
+pub(super) fn of_cut(cut: &CutShort, request: Uuid) -> Status {
+    tracing::info!(%request, "cut short: {cut}");
+    let text = cut.to_string();
+    let status = match cut {
+        CutShort::Worked(_) => Status::deadline_exceeded(text),
+        CutShort::Waited(_) => Status::unavailable(text),
+        CutShort::Unread(_) => Status::cancelled(text),
+    };
+    super::call::stamped(status, request)
 }
 
 /// The code and the text, or the whole status where the text is not for clients.

@@ -26,7 +26,8 @@ use super::table::{Partition, TableError};
 use crate::model::Resolution;
 
 const ROWS_PER_GROUP: usize = 262_144;
-const ROWS_PER_PAGE: usize = 8_192;
+/// Rows of a page: the least that is read of a column.
+pub const ROWS_PER_PAGE: u64 = 8_192;
 /// Bytes up to which a file is written in one request.
 const ONE_REQUEST: usize = 8 << 20;
 
@@ -83,8 +84,8 @@ fn properties(rows: &RecordBatch) -> WriterProperties {
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
-        .set_data_page_row_count_limit(ROWS_PER_PAGE)
-        .set_write_batch_size(ROWS_PER_PAGE)
+        .set_data_page_row_count_limit(ROWS_PER_PAGE as usize)
+        .set_write_batch_size(ROWS_PER_PAGE as usize)
         .set_sorting_columns(Some(vec![ascending(0), ascending(1)]));
     for column in ["asset_id", "timestamp"] {
         properties = properties

@@ -20,7 +20,7 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use serde_json::Value;
 
 use super::Store;
-pub use super::data_file::{FileWriter, WrittenFile, written_schema};
+pub use super::data_file::{FileWriter, ROWS_PER_PAGE, WrittenFile, written_schema};
 use super::pinned::Pinned;
 use crate::clock;
 use crate::model::{Day, Resolution, day_from_date, day_to_date};

@@ -1,0 +1,192 @@
+//! What a query may take of memory and disk, so that none takes the server down with it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, io};
+
+use datafusion::common::Result;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, GreedyMemoryPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
+};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+
+use super::QueryError;
+use crate::clock;
+
+/// Bytes of data files' footers that are kept.
+const FOOTERS: usize = 64 << 20;
+
+/// The limits, in bytes. They are for what operators hold on to: sorting, grouping, joining. What is under way through
+/// a plan comes on top, some megabytes for each query.
+#[derive(Debug, Clone)]
+pub struct MemoryLimits {
+    /// Memory of one query.
+    pub query_memory: usize,
+    /// Memory of all queries.
+    pub memory: usize,
+    /// Where what does not fit is put. Several processes may share the folder.
+    pub spill: PathBuf,
+    /// The most that may be there.
+    pub spill_bytes: u64,
+}
+
+/// Gives each query its own share of what all have.
+#[derive(Debug)]
+pub(super) struct Budget {
+    query_memory: usize,
+    total: Arc<GreedyMemoryPool>,
+    /// Disk, caches and stores, which queries share.
+    shared: Arc<RuntimeEnv>,
+    /// Says that what this process has put aside is still needed.
+    _spill: SpillFolder,
+}
+
+impl Budget {
+    pub fn new(limits: &MemoryLimits) -> std::result::Result<Self, QueryError> {
+        let spill = SpillFolder::make(&limits.spill).map_err(|source| QueryError::Spill {
+            folder: limits.spill.clone(),
+            source,
+        })?;
+        let disk = DiskManagerBuilder::default()
+            .with_mode(DiskManagerMode::Directories(vec![spill.path.clone()]))
+            .with_max_temp_directory_size(limits.spill_bytes);
+        let total = Arc::new(GreedyMemoryPool::new(limits.memory));
+        let shared = RuntimeEnvBuilder::new()
+            .with_metadata_cache_limit(FOOTERS)
+            .with_disk_manager_builder(disk)
+            .with_memory_pool(Arc::clone(&total) as _)
+            .build_arc()?;
+        Ok(Self {
+            query_memory: limits.query_memory,
+            total,
+            shared,
+            _spill: spill,
+        })
+    }
+
+    /// What all queries share.
+    pub fn shared(&self) -> Arc<RuntimeEnv> {
+        Arc::clone(&self.shared)
+    }
+
+    /// What one query runs in: memory of its own, and the rest shared.
+    pub fn of_one_query(&self) -> Arc<RuntimeEnv> {
+        let pool = QueryPool {
+            own: FairSpillPool::new(self.query_memory),
+            total: Arc::clone(&self.total),
+        };
+        Arc::new(RuntimeEnv {
+            memory_pool: Arc::new(pool),
+            ..self.shared.as_ref().clone()
+        })
+    }
+}
+
+/// A folder of this process's own. It goes with the process, or, if that is killed, when the next one starts.
+#[derive(Debug)]
+struct SpillFolder {
+    path: PathBuf,
+    /// Locked for as long as the process lives.
+    lock: File,
+    lock_path: PathBuf,
+}
+
+impl SpillFolder {
+    fn make(parent: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(parent)?;
+        Self::remove_abandoned(parent)?;
+        let path = parent.join(clock::new_id().to_string());
+        // Under its name only when it is locked: another process that starts now takes what is not for abandoned.
+        let unlocked = path.with_extension("new");
+        let lock = File::create(&unlocked)?;
+        lock.lock()?;
+        let lock_path = path.with_extension("lock");
+        std::fs::rename(&unlocked, &lock_path)?;
+        std::fs::create_dir(&path)?;
+        Ok(Self {
+            path,
+            lock,
+            lock_path,
+        })
+    }
+
+    /// Removes what processes that were killed have left behind.
+    fn remove_abandoned(parent: &Path) -> io::Result<()> {
+        for entry in std::fs::read_dir(parent)? {
+            let lock_path = entry?.path();
+            if lock_path.extension().is_none_or(|kind| kind != "lock") {
+                continue;
+            }
+            let is_abandoned = File::open(&lock_path).is_ok_and(|lock| lock.try_lock().is_ok());
+            if is_abandoned {
+                // Another process that starts now may have been faster.
+                let _ = std::fs::remove_dir_all(lock_path.with_extension(""));
+                let _ = std::fs::remove_file(&lock_path);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SpillFolder {
+    fn drop(&mut self) {
+        // Else the next process does it.
+        let _ = std::fs::remove_dir_all(&self.path);
+        let _ = std::fs::remove_file(&self.lock_path);
+        let _ = self.lock.unlock();
+    }
+}
+
+/// One query's memory: its own limit holds, and that of all.
+#[derive(Debug)]
+struct QueryPool {
+    own: FairSpillPool,
+    total: Arc<GreedyMemoryPool>,
+}
+
+impl fmt::Display for QueryPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "query({}, {})", self.own, self.total)
+    }
+}
+
+impl MemoryPool for QueryPool {
+    fn name(&self) -> &str {
+        "query"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.own.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.own.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.own.grow(reservation, additional);
+        self.total.grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.own.shrink(reservation, shrink);
+        self.total.shrink(reservation, shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        self.own.try_grow(reservation, additional)?;
+        self.total
+            .try_grow(reservation, additional)
+            .inspect_err(|_| self.own.shrink(reservation, additional))
+    }
+
+    fn reserved(&self) -> usize {
+        self.own.reserved()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        self.own.memory_limit()
+    }
+}

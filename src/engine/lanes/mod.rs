@@ -1,0 +1,230 @@
+//! Where queries are worked on. What is done within a moment is worked on where it was asked for; the rest on threads of
+//! its own, so many at once, the organisations by turns, and not for ever.
+
+mod turns;
+mod workers;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use self::turns::Turns;
+use self::workers::{Workers, Working};
+use crate::clock::Stopwatch;
+use crate::model::OrganisationId;
+
+/// A query that was thought to be done within a moment is moved to the others after so much work.
+const MOMENT: Duration = Duration::from_millis(30);
+/// A client that does not take what is there for so long loses its turn until it does.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Items that wait to be taken.
+const AHEAD: usize = 2;
+
+/// The limits of long queries.
+#[derive(Debug, Clone, Copy)]
+pub struct LaneLimits {
+    /// How many at once.
+    pub places: usize,
+    /// Threads that work on them.
+    pub threads: usize,
+    /// The stack of each, in bytes.
+    pub stack: usize,
+    /// How long one may be worked on.
+    pub work: Duration,
+    /// How long one may wait for its turn.
+    pub wait: Duration,
+    /// How long an answer may lie there and not be read.
+    pub unread: Duration,
+}
+
+/// Why an answer ends before it is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CutShort {
+    /// It took too long.
+    #[error(
+        "the query was worked on for {} s, and no query may take longer; ask for fewer rows, or for a coarser table",
+        .0.as_secs()
+    )]
+    Worked(Duration),
+    /// There was no place.
+    #[error(
+        "the server is busy: the query waited {} s for its turn; try again later",
+        .0.as_secs()
+    )]
+    Waited(Duration),
+    /// The client stopped reading.
+    #[error(
+        "the answer was not read on for {} s, so its query was ended; run it again",
+        .0.as_secs()
+    )]
+    Unread(Duration),
+}
+
+/// Works on queries.
+#[derive(Debug)]
+pub struct Lanes {
+    workers: Workers,
+    turns: Turns,
+    limits: LaneLimits,
+}
+
+impl Lanes {
+    /// Starts the threads.
+    pub fn start(limits: LaneLimits) -> std::io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            workers: Workers::start(limits.threads, limits.stack)?,
+            turns: Turns::new(limits.places),
+            limits,
+        }))
+    }
+
+    /// Works on what is probably done within a moment.
+    pub fn short<T: Send + 'static>(
+        self: &Arc<Self>,
+        organisation: OrganisationId,
+        stream: BoxStream<'static, T>,
+    ) -> Answer<T> {
+        Answer {
+            lanes: Arc::clone(self),
+            organisation,
+            at: At::Here {
+                stream,
+                worked: Duration::ZERO,
+            },
+        }
+    }
+
+    /// Works on what may take long; `start` is called on the threads that work on it.
+    pub fn long<T: Send + 'static>(
+        self: &Arc<Self>,
+        organisation: OrganisationId,
+        start: impl FnOnce() -> BoxStream<'static, T> + Send + 'static,
+    ) -> Answer<T> {
+        Answer {
+            lanes: Arc::clone(self),
+            organisation,
+            at: self.hand_over(organisation, start),
+        }
+    }
+
+    fn hand_over<T: Send + 'static>(
+        &self,
+        organisation: OrganisationId,
+        start: impl FnOnce() -> BoxStream<'static, T> + Send + 'static,
+    ) -> At<T> {
+        let (items, receiver) = mpsc::channel(AHEAD);
+        let long = Long {
+            organisation,
+            turns: self.turns.clone(),
+            limits: self.limits,
+            items,
+        };
+        let working = self.workers.spawn(async move {
+            if let Err(Some(cut)) = long.work(start).await {
+                // Nobody may be there to read it.
+                let _ = long.items.send(Err(cut)).await;
+            }
+        });
+        At::Workers {
+            items: receiver,
+            _working: working,
+        }
+    }
+}
+
+/// A query on the threads for long ones.
+struct Long<T> {
+    organisation: OrganisationId,
+    turns: Turns,
+    limits: LaneLimits,
+    items: mpsc::Sender<Result<T, CutShort>>,
+}
+
+impl<T: Send + 'static> Long<T> {
+    /// Sends everything; or says why not, which is nothing if the client has gone.
+    async fn work(
+        &self,
+        start: impl FnOnce() -> BoxStream<'static, T> + Send,
+    ) -> Result<(), Option<CutShort>> {
+        let LaneLimits { work, unread, .. } = self.limits;
+        let mut turn = self.turn().await?;
+        let mut stream = start();
+        let mut worked = Duration::ZERO;
+        loop {
+            let since = Stopwatch::start();
+            let next = timeout(work.saturating_sub(worked), stream.next()).await;
+            worked += since.elapsed();
+            let Some(item) = next.map_err(|_| Some(CutShort::Worked(work)))? else {
+                return Ok(());
+            };
+            let place = match timeout(PATIENCE, self.items.reserve()).await {
+                Ok(place) => place,
+                Err(_) => {
+                    drop(turn);
+                    let place = timeout(unread, self.items.reserve()).await;
+                    let place = place.map_err(|_| Some(CutShort::Unread(unread)))?;
+                    turn = self.turn().await?;
+                    place
+                }
+            };
+            place.map_err(|_| None)?.send(Ok(item));
+        }
+    }
+
+    async fn turn(&self) -> Result<turns::Turn, Option<CutShort>> {
+        let wait = self.limits.wait;
+        let turn = timeout(wait, self.turns.wait(self.organisation)).await;
+        turn.map_err(|_| Some(CutShort::Waited(wait)))
+    }
+}
+
+/// What comes of a query. Dropped, it ends the work on it.
+pub struct Answer<T> {
+    lanes: Arc<Lanes>,
+    organisation: OrganisationId,
+    at: At<T>,
+}
+
+/// Where it is worked on.
+enum At<T> {
+    /// By whoever reads it.
+    Here {
+        stream: BoxStream<'static, T>,
+        worked: Duration,
+    },
+    Workers {
+        items: mpsc::Receiver<Result<T, CutShort>>,
+        _working: Working,
+    },
+}
+
+impl<T: Send + 'static> Stream for Answer<T> {
+    type Item = Result<T, CutShort>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let answer = &mut *self;
+        match &mut answer.at {
+            At::Here { stream, worked } => {
+                let since = Stopwatch::start();
+                let next = stream.poll_next_unpin(context);
+                *worked += since.elapsed();
+                if *worked < MOMENT || matches!(next, Poll::Ready(None)) {
+                    return next.map(|item| item.map(Ok));
+                }
+                let stream = std::mem::replace(stream, futures::stream::empty().boxed());
+                answer.at = answer.lanes.hand_over(answer.organisation, || stream);
+                match next {
+                    Poll::Ready(item) => Poll::Ready(item.map(Ok)),
+                    Poll::Pending => self.poll_next(context),
+                }
+            }
+            At::Workers { items, .. } => items.poll_recv(context),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! About how much work a query is, told from its plan: what is done within a moment goes before what is not.
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
+
+use super::account_tables::AccountTableProvider;
+use super::catalog_tables::CatalogTableProvider;
+use super::rollup_table::RollupTable;
+use super::session::INFORMATION_SCHEMA;
+
+/// So many rows are read and worked on within some ten milliseconds.
+const SHORT: f64 = 300_000.0;
+/// What is held in memory, as if it had so many rows.
+const IN_MEMORY: f64 = 1_000.0;
+
+/// Whether a plan that was optimised is probably done within a moment.
+pub(super) fn is_short(plan: &LogicalPlan) -> bool {
+    rows(plan) <= SHORT
+}
+
+/// About how many rows are touched; infinitely many where that cannot be told.
+fn rows(plan: &LogicalPlan) -> f64 {
+    let mut inputs = plan.inputs().into_iter().map(rows);
+    let own = match plan {
+        LogicalPlan::TableScan(scan) => rows_of_scan(scan),
+        LogicalPlan::RecursiveQuery(_) => f64::INFINITY,
+        LogicalPlan::Join(join) if join.on.is_empty() => {
+            let (left, right) = (inputs.next().unwrap_or(0.0), inputs.next().unwrap_or(0.0));
+            left + right + left * right
+        }
+        _ => 1.0,
+    };
+    own + inputs.sum::<f64>() + rows_of_subqueries(plan)
+}
+
+fn rows_of_scan(scan: &TableScan) -> f64 {
+    if scan.table_name.schema() == Some(INFORMATION_SCHEMA) {
+        return IN_MEMORY;
+    }
+    let Ok(table) = source_as_provider(&scan.source) else {
+        return f64::INFINITY;
+    };
+    if let Some(table) = table.downcast_ref::<RollupTable>() {
+        return table.estimate(&scan.filters, scan.fetch) as f64;
+    }
+    match table.is::<CatalogTableProvider>() || table.is::<AccountTableProvider>() {
+        true => IN_MEMORY,
+        false => f64::INFINITY,
+    }
+}
+
+fn rows_of_subqueries(plan: &LogicalPlan) -> f64 {
+    let mut found = 0.0;
+    // Neither closure fails.
+    let _ = plan.apply_expressions(|expression| {
+        expression.apply(|part| {
+            found += match part {
+                Expr::ScalarSubquery(subquery) => rows(&subquery.subquery),
+                Expr::Exists(exists) => rows(&exists.subquery.subquery),
+                Expr::InSubquery(within) => rows(&within.subquery.subquery),
+                _ => 0.0,
+            };
+            Ok(TreeNodeRecursion::Continue)
+        })
+    });
+    found
+}
