@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::engine::{
     LaneLimits, Limits, MOST_STACK, MemoryLimits, QueryEngine, QueryError, RawFiles,
 };
-use crate::flight::Server;
+use crate::flight::{IngestLimits, Server, ServerLimits};
 use crate::jobs::spec::{ResampleSpec, SpecError};
 use crate::lake::raw::{ColumnNames, RawFormat};
 use crate::lake::{Store, StoreError as LakeError};
@@ -62,14 +62,25 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
     let limits = limits(settings);
     let raw = RawFiles::new(raw, format);
     let engine = QueryEngine::open(&lake, raw, catalog, &views, &limits).await?;
-    Ok(Server::new(auth, engine, store, settings.log.sql))
+    let serve = &settings.serve;
+    let limits = ServerLimits {
+        ingest: IngestLimits {
+            bytes: serve.largest_ingest,
+            unsent: time(serve.unread_timeout),
+        },
+        shutdown: time(serve.shutdown_timeout),
+    };
+    Ok(Server::new(auth, engine, store, limits, settings.log.sql))
+}
+
+fn time(setting: TimeDelta) -> Duration {
+    setting.to_std().unwrap_or(Duration::MAX)
 }
 
 /// What queries may take.
 fn limits(settings: &Settings) -> Limits {
     let serve = &settings.serve;
     let bytes = |setting| usize::try_from(setting).unwrap_or(usize::MAX);
-    let time = |setting: TimeDelta| setting.to_std().unwrap_or(Duration::MAX);
     Limits {
         memory: MemoryLimits {
             query_memory: bytes(serve.query_memory),
@@ -85,5 +96,6 @@ fn limits(settings: &Settings) -> Limits {
             wait: time(serve.queue_timeout),
             unread: time(serve.unread_timeout),
         },
+        readings: settings.resample.clone(),
     }
 }

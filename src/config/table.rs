@@ -274,7 +274,7 @@ settings! {
         expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
         default: DefaultValue::Fixed("5min"), example: "\"1h\"", flag: None,
         doc: "How long an answer that its client does not read on lies there, before the query is ended and its memory freed. \
-              Its turn goes to others after a second.",
+              Its turn goes to others after a second. As long may a client that sends readings keep still.",
     }
     SERVE_SHUTDOWN_TIMEOUT: TimeDelta, value::timeout {
         key: "serve.shutdown_timeout", types: &[Type::Text],

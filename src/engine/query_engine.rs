@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use arrow::datatypes::Schema;
 use datafusion::execution::SessionState;
 
 use super::QueryError;
 use super::account_tables::Account;
 use super::budget::{Budget, MemoryLimits};
 use super::catalog_tables::CatalogSource;
+use super::ingest::{Ingest, IngestError};
 use super::lanes::{LaneLimits, Lanes};
 use super::public_schema::PublicSchema;
 use super::published::{Publications, PublishedTables};
@@ -19,6 +21,8 @@ use super::session::{QuerySession, bare_state};
 use super::sql::SessionOption;
 use super::views::{Stamps, ViewFolder, Views};
 use crate::catalog::{LiveCatalog, Snapshot, Visible};
+use crate::clock;
+use crate::config::ResampleSettings;
 use crate::lake::Store;
 
 /// How often the lake and the views are looked at.
@@ -31,6 +35,7 @@ pub struct QueryEngine {
     lanes: Arc<Lanes>,
     publications: Publications,
     raw: Arc<RawFiles>,
+    readings: ResampleSettings,
     catalog: LiveCatalog,
     views: ViewFolder,
     views_in_force: RwLock<(Stamps, Arc<Views>)>,
@@ -45,6 +50,8 @@ pub struct Limits {
     pub memory: MemoryLimits,
     /// Threads and time.
     pub lanes: LaneLimits,
+    /// Which times readings may have that are sent here.
+    pub readings: ResampleSettings,
 }
 
 /// What a session is opened for.
@@ -75,6 +82,7 @@ impl QueryEngine {
             lanes: Lanes::start(limits.lanes).map_err(QueryError::Threads)?,
             publications: Publications::open(lake).await?,
             raw: Arc::new(raw),
+            readings: limits.readings.clone(),
             catalog,
             views: ViewFolder::new(views.to_owned(), PublicSchema::table_names()),
             views_in_force: RwLock::default(),
@@ -126,6 +134,17 @@ impl QueryEngine {
     /// What `run` published; none if it is gone.
     pub async fn published(&self, run: u64) -> Result<Option<Arc<PublishedTables>>, QueryError> {
         self.publications.of(run).await
+    }
+
+    /// Readings that someone sends who may see `visible`, to become the raw file `path`.
+    pub fn ingest(
+        &self,
+        path: &str,
+        schema: &Schema,
+        visible: Arc<Visible>,
+    ) -> Result<Ingest, IngestError> {
+        let plausible = self.readings.plausible(clock::now());
+        self.raw.ingest(path, schema, visible, plausible)
     }
 
     /// A session with what `scope` allows.

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result};
@@ -17,6 +18,7 @@ use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::projection::ProjectionExec;
 use futures::{StreamExt, stream};
 
+use super::ingest::{Ingest, IngestError};
 use super::raw_scan::RawScanExec;
 use super::visible_filter::visible_filter;
 use super::wanted::Wanted;
@@ -64,6 +66,17 @@ impl RawFiles {
             format: Arc::new(format),
             known: Mutex::default(),
         }
+    }
+
+    /// Readings that are to become the raw file `path`; see [`Ingest`].
+    pub(super) fn ingest(
+        &self,
+        path: &str,
+        schema: &Schema,
+        visible: Arc<Visible>,
+        plausible: RangeInclusive<i64>,
+    ) -> std::result::Result<Ingest, IngestError> {
+        Ingest::begin(&self.raw, &self.format, path, schema, visible, plausible)
     }
 
     async fn files(&self) -> Result<Arc<[RawFile]>> {

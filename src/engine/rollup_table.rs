@@ -2,6 +2,7 @@
 //! files, row groups and pages that cannot match are never read.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -24,6 +25,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use object_store::path::Path;
 
+use super::page_cache::Readers;
 use super::published::{PublishedFile, PublishedTable};
 use super::visible_filter::visible_filter;
 use super::wanted::Wanted;
@@ -206,6 +208,10 @@ impl TableProvider for RollupTable {
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
         let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
         let readers = CachedParquetFileReaderFactory::new(source.store.root(), footers);
+        let readers = Readers::new(
+            readers,
+            source.store.local_path().map(|_| PathBuf::from("/")),
+        );
         let parquet = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(state.table_options().parquet.clone())
             .with_parquet_file_reader_factory(Arc::new(readers))

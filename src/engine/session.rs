@@ -26,12 +26,12 @@ use super::QueryError;
 use super::account_tables::{Account, AccountSchema};
 use super::budget::Budget;
 use super::catalog_tables::CatalogSource;
+use super::optimised::OptimisedQuery;
 use super::public_schema::PublicSchema;
 use super::published::PublishedTables;
 use super::rollup_table::store_url;
 use super::sql::{Query, SessionOption, Statement};
 use super::views::Views;
-use super::weight::is_short;
 use crate::catalog::Visible;
 use crate::lake::Store;
 
@@ -48,6 +48,10 @@ pub const INFORMATION_SCHEMA: &str = "information_schema";
 #[derive(Clone)]
 pub struct QuerySession {
     context: SessionContext,
+    /// What queries are planned with that are shared out among the cores,
+    parallel: Arc<SessionState>,
+    /// and what those are that are done within a moment: to share little work out costs more than to do it.
+    serial: Arc<SessionState>,
     /// None where queries take what they need.
     budget: Option<Arc<Budget>>,
 }
@@ -109,8 +113,17 @@ impl QuerySession {
                 }
             }
         }
+        let parallel = Arc::new(state.clone());
+        let mut serial = state.clone();
+        serial
+            .config_mut()
+            .options_mut()
+            .execution
+            .target_partitions = 1;
         Ok(Self {
             context: SessionContext::new_with_state(state),
+            parallel,
+            serial: Arc::new(serial),
             budget,
         })
     }
@@ -205,8 +218,8 @@ impl QuerySession {
     }
 
     /// The plan as it will be run, its types checked.
-    pub fn optimise(&self, plan: &LogicalPlan) -> Result<LogicalPlan, QueryError> {
-        Ok(self.context.state().optimize(plan)?)
+    pub fn optimise(&self, plan: &LogicalPlan) -> Result<OptimisedQuery, QueryError> {
+        Ok(OptimisedQuery::new(self.context.state().optimize(plan)?))
     }
 
     /// Whether a plan that was not optimised yet means the same whenever it is run: whether it does not ask for the time.
@@ -236,21 +249,37 @@ impl QuerySession {
         Ok(plan.get_parameter_types()?)
     }
 
-    /// Makes a plan that was [optimised](Self::optimise) ready to be run.
-    pub async fn ready(&self, plan: &LogicalPlan) -> Result<ReadyQuery, QueryError> {
-        let mut state = self.context.state();
-        let is_short = is_short(plan);
-        if is_short {
-            // To share little work out costs more than to do it.
-            let options = state.config_mut().options_mut();
-            options.execution.target_partitions = 1;
-        }
-        let planner = Arc::clone(state.query_planner());
-        let plan = planner.create_physical_plan(plan, &state).await?;
-        let mut context = TaskContext::from(&state);
-        if let Some(budget) = &self.budget {
-            context = context.with_runtime(budget.of_one_query());
-        }
+    /// Makes a query ready to be run.
+    pub async fn ready(&self, query: &OptimisedQuery) -> Result<ReadyQuery, QueryError> {
+        let is_short = query.is_short;
+        let state = match is_short {
+            true => &self.serial,
+            false => &self.parallel,
+        };
+        let plan = match query.steps()? {
+            Some(steps) => steps,
+            None => {
+                let planner = Arc::clone(state.query_planner());
+                let steps = planner.create_physical_plan(&query.plan, &**state).await?;
+                query.keep_steps(&steps);
+                steps
+            }
+        };
+        let runtime = match &self.budget {
+            Some(budget) => budget.of_one_query(),
+            None => Arc::clone(state.runtime_env()),
+        };
+        // Functions are looked up by their names while a statement is planned, and not any more.
+        let context = TaskContext::new(
+            None,
+            state.session_id().to_owned(),
+            state.config().clone(),
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            runtime,
+        );
         Ok(ReadyQuery {
             plan,
             context: Arc::new(context),
@@ -265,10 +294,10 @@ impl QuerySession {
     }
 
     /// An optimised plan as rows: what will be done, and nothing of the files that it will be done on.
-    pub fn explain(&self, plan: &LogicalPlan) -> Result<RecordBatch, QueryError> {
+    pub fn explain(query: &OptimisedQuery) -> Result<RecordBatch, QueryError> {
         let columns: [StringArray; 2] = [
             vec!["logical_plan"].into(),
-            vec![plan.display_indent().to_string()].into(),
+            vec![query.plan.display_indent().to_string()].into(),
         ];
         let columns = columns.map(|column| Arc::new(column) as _).to_vec();
         let rows = RecordBatch::try_new(Arc::new(Self::explain_schema()), columns);

@@ -19,6 +19,19 @@ pub(super) fn is_short(plan: &LogicalPlan) -> bool {
     rows(plan) <= SHORT
 }
 
+/// Whether all that is read stays as it is: what a run published, and the catalog as it was when the query was planned.
+pub(super) fn is_pinned(plan: &LogicalPlan) -> bool {
+    let mut is_pinned = true;
+    let looked = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let table = source_as_provider(&scan.source)?;
+            is_pinned &= table.is::<RollupTable>() || table.is::<CatalogTableProvider>();
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    looked.is_ok() && is_pinned
+}
+
 /// About how many rows are touched; infinitely many where that cannot be told.
 fn rows(plan: &LogicalPlan) -> f64 {
     let mut inputs = plan.inputs().into_iter().map(rows);

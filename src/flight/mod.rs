@@ -5,6 +5,7 @@
 //! | `listen`, `tls` | connections |
 //! | `service` | the calls of gRPC: lets callers in (`call`, `credentials`) and hands on |
 //! | `statements` | SQL: what an answer will look like, and the answer (`plans`, `ticket`, `edge`, `running`) |
+//! | `ingest` | readings that are sent here |
 //! | `metadata`, `sql_info` | what there is (`like`) |
 //! | `actions` | prepared statements, cancelling, sessions (`session_messages`, `session_options`) |
 //! | `status` | how errors look |
@@ -16,6 +17,7 @@ mod actions;
 mod call;
 mod credentials;
 mod edge;
+mod ingest;
 mod like;
 mod listen;
 mod metadata;
@@ -35,19 +37,30 @@ mod tls;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
+pub use ingest::IngestLimits;
 pub use remote::{Credential, RemoteError, RemoteServer};
-pub use server::Server;
+pub use server::{Server, ServerLimits};
 pub use tls::{TlsError, TlsSource};
 
 use service::Service;
 use tls::Tls;
 
-/// Largest message that is taken, in bytes.
-const LARGEST: usize = 16 << 20;
+/// Largest message that is sent, in bytes: what ADBC takes.
+const LARGEST_SENT: usize = 16 << 20;
+/// Largest message that is taken, in bytes: a million readings, which some clients send in one piece.
+const LARGEST_TAKEN: usize = 64 << 20;
+/// Calls at once on one connection.
+const STREAMS: u32 = 256;
+/// A connection is asked so often whether there is still someone,
+const ASKED: Duration = Duration::from_secs(30);
+/// and has so long to answer.
+const ANSWERED: Duration = Duration::from_secs(20);
 
 /// Why the server ended.
 #[derive(Debug, thiserror::Error)]
@@ -89,15 +102,34 @@ impl Serving {
         stop: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let service = FlightServiceServer::new(Service(Arc::clone(&self.server)))
-            .max_decoding_message_size(LARGEST)
-            .max_encoding_message_size(LARGEST);
+            .max_decoding_message_size(LARGEST_TAKEN)
+            .max_encoding_message_size(LARGEST_SENT);
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<FlightServiceServer<Service>>().await;
         let connections = listen::connections(listener, self.tls.clone());
+        let (stopping, mut stopped) = watch::channel(false);
+        let patience = self.server.limits.shutdown;
         let serve = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(ASKED))
+            .http2_keepalive_timeout(Some(ANSWERED))
+            .max_concurrent_streams(Some(STREAMS))
             .add_service(health)
             .add_service(service)
-            .serve_with_incoming_shutdown(connections, stop);
+            .serve_with_incoming_shutdown(connections, async move {
+                stop.await;
+                // Load balancers look elsewhere from now on.
+                reporter
+                    .set_not_serving::<FlightServiceServer<Service>>()
+                    .await;
+                stopping.send_replace(true);
+            });
+        let too_late = async {
+            if stopped.wait_for(|stopped| *stopped).await.is_err() {
+                // All answers were sent, and what is above has ended.
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(patience).await;
+        };
         let watch = async {
             match &self.tls {
                 Some(tls) => tokio::join!(self.server.keep_watch(), tls.keep_watch()).0,
@@ -107,6 +139,10 @@ impl Serving {
         let outcome = tokio::select! {
             outcome = serve => outcome,
             () = watch => Ok(()),
+            () = too_late => {
+                tracing::warn!("answers that were still being sent were cut off");
+                Ok(())
+            }
         };
         self.server.settle().await;
         Ok(outcome?)

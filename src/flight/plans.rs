@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::logical_expr::LogicalPlan;
 use uuid::Uuid;
 
 use crate::catalog::Visible;
 use crate::clock::Stopwatch;
-use crate::engine::QuerySession;
+use crate::engine::{OptimisedQuery, QuerySession};
 use crate::model::OrganisationId;
 
 /// Plans that are kept at most.
@@ -25,8 +24,8 @@ const LIFE: Duration = Duration::from_secs(60);
 pub(super) struct Planned {
     /// What it was planned in.
     pub session: QuerySession,
-    /// The optimised plan.
-    pub plan: Arc<LogicalPlan>,
+    /// What is run.
+    pub query: Arc<OptimisedQuery>,
     /// Whether the plan itself is the answer.
     pub explains: bool,
     /// Whether it means the same when it is run again; not where it says `now()`.

@@ -1,7 +1,12 @@
 //! What all calls share.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
 use tonic::Status;
 
+use super::ingest::IngestLimits;
 use super::plans::Plans;
 use super::running::Running;
 use super::session_options::Sessions;
@@ -19,8 +24,23 @@ pub struct Server {
     pub(super) running: Running,
     pub(super) tenants: Tenants,
     pub(super) plans: Plans,
+    pub(super) limits: ServerLimits,
+    /// Clients that may send readings at once.
+    pub(super) ingests: Arc<Semaphore>,
     pub(super) log_sql: bool,
 }
+
+/// What calls may take, beside what queries may.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerLimits {
+    /// Of readings that are sent here.
+    pub ingest: IngestLimits,
+    /// How long answers that have begun may go on when the server is to end.
+    pub shutdown: Duration,
+}
+
+/// Clients that may send readings at once: each takes the memory of a file in the making.
+const INGESTS: usize = 16;
 
 impl Server {
     /// Answers queries on `engine` for the users of `store`.
@@ -28,6 +48,7 @@ impl Server {
         auth: Authenticator,
         engine: QueryEngine,
         store: OrganisationStore,
+        limits: ServerLimits,
         log_sql: bool,
     ) -> Self {
         Self {
@@ -38,6 +59,8 @@ impl Server {
             running: Running::default(),
             tenants: Tenants::default(),
             plans: Plans::default(),
+            limits,
+            ingests: Arc::new(Semaphore::new(INGESTS)),
             log_sql,
         }
     }

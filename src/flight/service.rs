@@ -172,16 +172,21 @@ impl Service {
     }
 
     async fn put(&self, call: &Call, request: Streaming<FlightData>) -> Result<PutResult, Status> {
+        let updated = DoPutUpdateResult { record_count: 0 }.encode_to_vec();
         let mut request = request.peekable();
         let first = match Pin::new(&mut request).peek().await {
             Some(Ok(first)) => first,
             Some(Err(status)) => return Err(status.clone()),
-            None => return Err(Status::invalid_argument("nothing was sent")),
+            // ADBC does not even say what it would write, if there are no rows.
+            None => {
+                return Ok(PutResult {
+                    app_metadata: updated.into(),
+                });
+            }
         };
         let descriptor = first.flight_descriptor.as_ref();
         let descriptor = descriptor
             .ok_or_else(|| Status::invalid_argument("the first message names no command"))?;
-        let updated = DoPutUpdateResult { record_count: 0 }.encode_to_vec();
         let result = match command_of(&descriptor.cmd)? {
             Command::CommandPreparedStatementQuery(query) => {
                 let batches = parameters(request).await?;
@@ -203,11 +208,12 @@ impl Service {
                 self.set_only(call, held.sql).await?;
                 updated
             }
-            Command::CommandStatementIngest(ingest) => {
-                return Err(Status::unimplemented(format!(
-                    "nothing can be written to {:?} here: readings come as Parquet files in the raw folder",
-                    ingest.table
-                )));
+            Command::CommandStatementIngest(command) => {
+                let rows = self.0.ingest(call, &command, request).await?;
+                DoPutUpdateResult {
+                    record_count: rows as i64,
+                }
+                .encode_to_vec()
             }
             Command::CommandStatementSubstraitPlan(_) => return Err(no_substrait()),
             _ => return Err(unknown()),

@@ -113,7 +113,7 @@ impl Server {
     }
 
     /// What the caller may see now.
-    fn visible(&self, call: &Call) -> Arc<Visible> {
+    pub(super) fn visible(&self, call: &Call) -> Arc<Visible> {
         self.tenants
             .visible(call.principal(), &self.engine.catalog())
     }
@@ -174,14 +174,14 @@ impl Server {
         let failed = |error| status::of_query(&error, &held.sql, call.id);
         let plan = session.plan(&query, &values).await.map_err(failed)?;
         let is_repeatable = QuerySession::is_repeatable(&plan);
-        let plan = session.optimise(&plan).map_err(failed)?;
+        let optimised = session.optimise(&plan).map_err(failed)?;
         let schema = match explains {
             true => answer_schema(&QuerySession::explain_schema()),
-            false => answer_schema(plan.schema().as_arrow()),
+            false => answer_schema(optimised.schema()),
         };
         let planned = Planned {
             session,
-            plan: Arc::new(plan),
+            query: Arc::new(optimised),
             explains,
             is_repeatable,
             schema,
@@ -206,10 +206,14 @@ impl Server {
         let failed = |error| status::of_query(&error, &held.sql, request);
         let schema = Arc::clone(&planned.schema);
         let answer = if planned.explains {
-            let rows = planned.session.explain(&planned.plan).map_err(failed)?;
+            let rows = QuerySession::explain(&planned.query).map_err(failed)?;
             encoded(stream::iter([Ok(rows)]), schema, request)
         } else {
-            let ready = planned.session.ready(&planned.plan).await.map_err(failed)?;
+            let ready = planned
+                .session
+                .ready(&planned.query)
+                .await
+                .map_err(failed)?;
             let (lanes, of) = (self.engine.lanes(), call.principal().organisation_id);
             let is_short = ready.is_short;
             let run = move || match ready.run() {

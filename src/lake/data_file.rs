@@ -9,12 +9,8 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimeUnit};
 use chrono::DateTime;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
@@ -22,14 +18,13 @@ use parquet::schema::types::ColumnPath;
 use serde_json::{Map, Value, json};
 
 use super::Store;
+use super::growing_file::{GrowingFile, GrowthError};
 use super::table::{Partition, TableError};
 use crate::model::Resolution;
 
 const ROWS_PER_GROUP: usize = 262_144;
 /// Rows of a page: the least that is read of a column.
 pub const ROWS_PER_PAGE: u64 = 8_192;
-/// Bytes up to which a file is written in one request.
-const ONE_REQUEST: usize = 8 << 20;
 
 /// A file that was written and is not committed yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,12 +119,11 @@ fn is_compressible(column: &dyn Array) -> bool {
     compressed.is_ok_and(|compressed| compressed.len() * 10 < bytes.len() * 9)
 }
 
-/// Writes one file: encoded in memory, and put there in one request, or in several while it grows.
+/// Writes one file.
 pub struct FileWriter {
     /// None until there are rows.
-    writer: Option<ArrowWriter<Vec<u8>>>,
-    objects: Arc<dyn ObjectStore>,
-    upload: Option<WriteMultipart>,
+    file: Option<GrowingFile>,
+    table: Store,
     path: String,
     partition: Partition,
     rows: u64,
@@ -144,20 +138,25 @@ impl FileWriter {
             uuid::Uuid::new_v4()
         );
         Self {
-            writer: None,
-            objects: table.objects(),
-            upload: None,
+            file: None,
+            table: table.clone(),
             path,
             partition,
             rows: 0,
         }
     }
 
-    fn failed(path: &str) -> impl Fn(ParquetError) -> TableError {
+    fn failed(path: &str) -> impl Fn(GrowthError) -> TableError {
         let path = path.to_owned();
-        move |source| TableError::Parquet {
-            path: path.clone(),
-            source,
+        move |error| match error {
+            GrowthError::Parquet(source) => TableError::Parquet {
+                path: path.clone(),
+                source,
+            },
+            GrowthError::Store(source) => TableError::Store {
+                path: path.clone(),
+                source,
+            },
         }
     }
 
@@ -166,64 +165,28 @@ impl FileWriter {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
+        let failed = Self::failed(&self.path);
+        let file = match &mut self.file {
+            Some(file) => file,
             none => {
                 let options = ArrowWriterOptions::new()
                     .with_properties(properties(rows))
                     .with_skip_arrow_metadata(true);
-                let buffer = Vec::with_capacity(ONE_REQUEST);
-                let writer = ArrowWriter::try_new_with_options(buffer, written_schema(), options);
-                none.insert(writer.map_err(Self::failed(&self.path))?)
+                let file = GrowingFile::new(&self.table, &self.path, written_schema(), options);
+                none.insert(file.map_err(&failed)?)
             }
         };
         self.rows += rows.num_rows() as u64;
-        writer.write(rows).map_err(Self::failed(&self.path))?;
-        if writer.inner().len() < ONE_REQUEST {
-            return Ok(());
-        }
-        let part = std::mem::take(writer.inner_mut());
-        let sent = async {
-            let upload = match &mut self.upload {
-                Some(upload) => upload,
-                none => {
-                    let location = Path::from(self.path.as_str());
-                    let upload = self.objects.put_multipart(&location).await?;
-                    none.insert(WriteMultipart::new_with_chunk_size(upload, ONE_REQUEST))
-                }
-            };
-            upload.wait_for_capacity(2).await?;
-            upload.put(part.into());
-            Ok(())
-        };
-        sent.await.map_err(|source| TableError::Store {
-            path: self.path.clone(),
-            source,
-        })
+        file.write(rows).await.map_err(failed)
     }
 
     /// Ends the file; none if it had no rows, and then there is no file.
     pub async fn finish(self) -> Result<Option<WrittenFile>, TableError> {
-        let Some(mut writer) = self.writer else {
+        let Some(file) = self.file else {
             return Ok(None);
         };
-        let metadata = writer.finish().map_err(Self::failed(&self.path))?;
-        let size = writer.bytes_written() as u64;
-        let rest = std::mem::take(writer.inner_mut());
-        let ended = match self.upload {
-            Some(mut upload) => {
-                upload.put(rest.into());
-                upload.finish().await
-            }
-            None => {
-                let location = Path::from(self.path.as_str());
-                self.objects.put(&location, PutPayload::from(rest)).await
-            }
-        };
-        ended.map_err(|source| TableError::Store {
-            path: self.path.clone(),
-            source,
-        })?;
+        let finished = file.finish().await;
+        let (metadata, size) = finished.map_err(Self::failed(&self.path))?;
         let stats = statistics(&metadata, self.rows);
         Ok(Some(WrittenFile {
             path: self.path,

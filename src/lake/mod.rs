@@ -2,6 +2,7 @@
 
 mod data_file;
 pub mod failpoint;
+pub mod growing_file;
 pub mod lease;
 mod pinned;
 pub mod raw;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use self::turns::Turns;
@@ -111,6 +111,19 @@ impl Lanes {
             organisation,
             at: self.hand_over(organisation, start),
         }
+    }
+
+    /// Works on what is no query, without waiting for a turn; none if the threads have ended. Dropped, it ends.
+    pub async fn beside<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        let _working = self.workers.spawn(async move {
+            // Nobody may be there any more.
+            let _ = sender.send(task.await);
+        });
+        receiver.await.ok()
     }
 
     fn hand_over<T: Send + 'static>(

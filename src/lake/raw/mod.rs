@@ -1,6 +1,7 @@
 //! The raw files: which there are, what they hold, and their readings in one form, however they were written.
 
 mod canonical;
+mod incoming;
 mod listing;
 mod read;
 mod statistics;
@@ -13,6 +14,7 @@ use chrono_tz::Tz;
 
 use crate::model::Window;
 
+pub use incoming::Incoming;
 pub use listing::{RawError, RawFile, list};
 pub use read::{Want, read};
 pub use survey::{Survey, survey};

@@ -1,0 +1,323 @@
+"""The clients: each measurement runs in a process of its own, which connects as a user's program would."""
+
+from __future__ import annotations
+
+import datetime as dt
+import multiprocessing
+import random
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from contestants import START, Access, Data
+from measure import memory_of
+
+# The driver's Go runtime does not survive a fork.
+PROCESSES = multiprocessing.get_context("spawn")
+RPC_SECONDS = 600
+CONNECTIONS_OF_A_PROCESS = 16
+BULK = "SELECT * FROM data_min"
+
+# ------------------------------------------------------------------ questions
+
+
+@dataclass(frozen=True)
+class Question:
+    sql: str
+    rows: int  # of the answer
+    bound_sql: str = ""
+    bound: tuple = ()
+
+
+class Questions:
+    """Asks about random assets and times; the same seed asks the same."""
+
+    def __init__(self, data: Data, seed: str) -> None:
+        self.assets, self.days = data.assets, data.days
+        self.random = random.Random(seed)
+        end = START + dt.timedelta(days=self.days)
+        months = [(START.year + at // 12, at % 12 + 1) for at in range((end.year - START.year + 1) * 12)]
+        firsts = [dt.date(year, month, 1) for year, month in months]
+        self.months = [(first, following) for first, following in zip(firsts, firsts[1:]) if following <= end]
+
+    def of(self, kind: str) -> Question:
+        return getattr(self, kind)()
+
+    def point(self) -> Question:
+        """An asset's month of hours."""
+        first, following = self.random.choice(self.months)
+        asset = self.random.choice(self.assets)
+        which = "asset_id = {} AND timestamp >= {} AND timestamp < {}"
+        select = f"SELECT timestamp, value FROM data_h WHERE {which} ORDER BY timestamp"
+        sql = select.format(f"'{asset}'", f"'{first}'", f"'{following}'")
+        bound = (asset, instant(first), instant(following))
+        return Question(sql, (following - first).days * 24, select.format("?", "?", "?"), bound)
+
+    def day(self) -> Question:
+        """A day of an asset's minutes."""
+        day = START + dt.timedelta(days=self.random.randrange(self.days))
+        return Question(minutes([self.random.choice(self.assets)], day, 1), 1_440)
+
+    def week(self) -> Question:
+        """A week of ten assets' minutes."""
+        day = START + dt.timedelta(days=self.random.randrange(self.days - 6))
+        assets = self.random.sample(self.assets, min(10, len(self.assets)))
+        return Question(minutes(assets, day, 7), len(assets) * 7 * 1_440)
+
+
+def instant(day: dt.date) -> dt.datetime:
+    return dt.datetime(day.year, day.month, day.day, tzinfo=dt.timezone.utc)
+
+
+def minutes(assets: list[str], day: dt.date, days: int) -> str:
+    listed = ", ".join(f"'{asset}'" for asset in assets)
+    of_assets = f"= {listed}" if len(assets) == 1 else f"IN ({listed})"
+    until = day + dt.timedelta(days=days)
+    return (
+        f"SELECT * FROM data_min WHERE asset_id {of_assets} AND timestamp >= '{day}' AND timestamp < '{until}' "
+        "ORDER BY asset_id, timestamp"
+    )
+
+
+# ------------------------------------------------------------------ connections
+
+
+class Flight:
+    """ADBC, the same for every server."""
+
+    def __init__(self, access: Access, longest: int = RPC_SECONDS) -> None:
+        import adbc_driver_flightsql.dbapi as dbapi
+
+        limits = {f"adbc.flight.sql.rpc.timeout_seconds.{call}": str(longest) for call in ("fetch", "query", "update")}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.connection = dbapi.connect(access.uri, db_kwargs=access.options | limits, autocommit=True)
+        self.preparing = self.connection.cursor()
+
+    def answer(self, question: Question):
+        with self.connection.cursor() as cursor:
+            cursor.execute(question.sql)
+            return cursor.fetch_arrow_table()
+
+    def timed(self, question: Question) -> tuple[float, Any]:
+        """Milliseconds from the question to the whole answer; to close the statement is not part of it."""
+        with self.connection.cursor() as cursor:
+            began = time.perf_counter()
+            cursor.execute(question.sql)
+            table = cursor.fetch_arrow_table()
+            return (time.perf_counter() - began) * 1_000, table
+
+    def timed_bound(self, question: Question) -> tuple[float, Any]:
+        """The same with parameters: the driver prepares the statement once, and binds."""
+        began = time.perf_counter()
+        self.preparing.execute(question.bound_sql, question.bound)
+        table = self.preparing.fetch_arrow_table()
+        return (time.perf_counter() - began) * 1_000, table
+
+    def batches(self, sql: str) -> Iterator:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql)
+            yield from cursor.fetch_record_batch()
+
+    def close(self) -> None:
+        self.preparing.close()
+        self.connection.close()
+
+
+class Duck:
+    """DuckDB in this process."""
+
+    def __init__(self, access: Access) -> None:
+        import duckdb
+
+        self.connection = duckdb.connect()
+        self.connection.execute("SET TimeZone = 'UTC'")
+        for table, files in access.files.items():
+            listed = ", ".join(f"'{file}'" for file in files)
+            self.connection.execute(
+                f"CREATE VIEW {table} AS SELECT * FROM read_parquet([{listed}], hive_partitioning = true)"
+            )
+
+    def timed(self, question: Question) -> tuple[float, Any]:
+        began = time.perf_counter()
+        table = self.connection.sql(question.sql).to_arrow_table()
+        return (time.perf_counter() - began) * 1_000, table
+
+    def timed_bound(self, question: Question) -> tuple[float, Any]:
+        began = time.perf_counter()
+        table = self.connection.sql(question.bound_sql, params=list(question.bound)).to_arrow_table()
+        return (time.perf_counter() - began) * 1_000, table
+
+    def batches(self, sql: str) -> Iterator:
+        yield from self.connection.sql(sql).to_arrow_reader(8_192)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def connect(access: Access) -> Flight | Duck:
+    return Duck(access) if access.name == "duckdb" else Flight(access)
+
+
+# ------------------------------------------------------------------ one measurement, one process
+
+
+def in_process(job: Callable, *arguments: object, seconds: float = 3_600) -> Any:
+    """What `job` returns, from a process of its own."""
+    here, there = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=_run, args=(there, job, arguments), daemon=True)
+    process.start()
+    there.close()
+    try:
+        if not here.poll(seconds):
+            raise SystemExit(f"{job.__name__} did not end within {seconds:.0f} s")
+        failed, found = here.recv()
+    except EOFError:
+        raise SystemExit(f"the process of {job.__name__} died") from None
+    except BaseException:
+        process.kill()
+        raise
+    process.join(5)
+    if failed:
+        raise SystemExit(f"{job.__name__}: {found}")
+    return found
+
+
+def _run(pipe, job: Callable, arguments: tuple) -> None:
+    try:
+        pipe.send((False, job(*arguments)))
+    except BaseException:
+        pipe.send((True, traceback.format_exc()))
+
+
+def ask_points(access: Access, questions: list[Question], warm: int, bound: bool) -> dict:
+    """Point questions one after the other on one connection; None if the contestant takes no parameters."""
+    client = connect(access)
+    ask = client.timed_bound if bound else client.timed
+    if bound:
+        try:
+            ask(questions[0])
+        except Exception as error:
+            return {"refused": one_line(error)}
+    for question in questions[:warm]:
+        ask(question)
+    taken, answers = [], []
+    for question in questions[warm:]:
+        milliseconds, table = ask(question)
+        taken.append(milliseconds)
+        answers.append((table.num_rows, sum(table["value"].to_pylist())))
+    found = {"ms": taken, "answers": answers} | memory_of()
+    client.close()
+    return found
+
+
+def read_all(access: Access, sql: str) -> dict:
+    """Reads an answer batch by batch, and discards it."""
+    client = connect(access)
+    rows = size = 0
+    began = time.perf_counter()
+    for batch in client.batches(sql):
+        rows += batch.num_rows
+        size += batch.nbytes
+    found = {"seconds": time.perf_counter() - began, "rows": rows, "bytes": size} | memory_of()
+    client.close()
+    return found
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+# ------------------------------------------------------------------ many clients at once
+
+
+class Clients:
+    """Connections that ask without pause, a thread each, and a process for each sixteen."""
+
+    def __init__(
+        self, access: Access, data: Data, connections: int, mix: dict[str, int], seconds: float, seed: str
+    ) -> None:
+        self.pipes, self.processes = [], []
+        self.stopped = PROCESSES.Event()
+        for first in range(0, connections, CONNECTIONS_OF_A_PROCESS):
+            here, there = PROCESSES.Pipe()
+            count = min(CONNECTIONS_OF_A_PROCESS, connections - first)
+            arguments = (there, self.stopped, access, data, range(first, first + count), mix, seconds, seed)
+            process = PROCESSES.Process(target=_ask_on, args=arguments, daemon=True)
+            process.start()
+            there.close()
+            self.pipes.append(here)
+            self.processes.append(process)
+        self.seconds = seconds
+        self._receive(120)  # all are connected and have asked once
+
+    def _receive(self, seconds: float) -> list:
+        deadline, found = time.monotonic() + seconds, []
+        for pipe in self.pipes:
+            try:
+                if not pipe.poll(max(0.0, deadline - time.monotonic())):
+                    raise SystemExit("a process of clients does not answer")
+                found.append(pipe.recv())
+            except EOFError:
+                raise SystemExit("a process of clients died") from None
+        return found
+
+    def go(self) -> "Clients":
+        for pipe in self.pipes:
+            pipe.send("go")
+        return self
+
+    def stop(self) -> "Clients":
+        self.stopped.set()
+        return self
+
+    def results(self) -> dict:
+        """When the time is over, or they were stopped: milliseconds by kind, errors, and how long they ran."""
+        found = self._receive(self.seconds + RPC_SECONDS)
+        for process in self.processes:
+            process.join(5)
+        return {
+            "ms": {kind: [ms for part in found for ms in part["ms"][kind]] for kind in found[0]["ms"]},
+            "errors": [error for part in found for error in part["errors"]],
+            "seconds": max(part["seconds"] for part in found),
+        }
+
+
+def _ask_on(
+    pipe, stopped, access: Access, data: Data, numbers: range, mix: dict[str, int], seconds: float, seed: str
+) -> None:
+    clients = [connect(access) for _ in numbers]
+    for client in clients:
+        client.answer(Questions(data, seed).of("point"))
+    pipe.send("ready")
+    pipe.recv()
+    found: dict = {"ms": {kind: [] for kind in mix}, "errors": []}
+    began = time.monotonic()
+
+    def ask(client: Flight, number: int) -> None:
+        questions = Questions(data, f"{seed} {number}")
+        kinds, weights = list(mix), list(mix.values())
+        while time.monotonic() - began < seconds and not stopped.is_set():
+            kind = questions.random.choices(kinds, weights)[0]
+            question = questions.of(kind)
+            asked = time.perf_counter()
+            try:
+                rows = client.answer(question).num_rows
+                if rows != question.rows:
+                    raise ValueError(f"{rows} rows instead of {question.rows}: {question.sql}")
+                found["ms"][kind].append((time.perf_counter() - asked) * 1_000)
+            except Exception as error:
+                found["errors"].append(one_line(error))
+                time.sleep(0.1)
+
+    threads = [threading.Thread(target=ask, args=pair) for pair in zip(clients, numbers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found["seconds"] = time.monotonic() - began
+    pipe.send(found)

@@ -1,0 +1,204 @@
+//! Readings that are sent here: checked one by one, and kept as one raw file for the next run, or refused as a whole.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, Schema, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use chrono::{DateTime, Utc};
+
+use crate::catalog::Visible;
+use crate::lake::Store;
+use crate::lake::growing_file::GrowthError;
+use crate::lake::raw::{FileFault, Incoming, RawFormat};
+use crate::model::AssetId;
+
+/// Longest id that an error repeats, in characters.
+const SHOWN: usize = 64;
+
+/// Why readings are refused.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// A column is not there.
+    #[error(
+        "there is no column {column:?}: readings have the columns id, timestamp and value, and these have {found}"
+    )]
+    MissingColumn {
+        /// The column.
+        column: String,
+        /// The columns that are there.
+        found: String,
+    },
+    /// A column has a type that cannot be used.
+    #[error("the column {column:?} is {found}, and must be {expected}")]
+    WrongType {
+        /// The column.
+        column: String,
+        /// Its type.
+        found: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// A column is there twice, or cannot be converted.
+    #[error("the readings cannot be understood: {0}")]
+    Unusable(String),
+    /// A reading's asset is none that readings may be sent for. That there is none, and that it is another
+    /// organisation's, are told alike.
+    #[error("row {row}: {id} is no asset that your organisation was granted; nothing was kept")]
+    NotGranted {
+        /// The row, counted from 1.
+        row: usize,
+        /// The asset.
+        id: String,
+    },
+    /// A reading has no id.
+    #[error("row {row}: the id is {found}, and must be an asset's UUID; nothing was kept")]
+    NoAsset {
+        /// The row, counted from 1.
+        row: usize,
+        /// What is there.
+        found: String,
+    },
+    /// A reading has no time, or an impossible one.
+    #[error(
+        "row {row}: the time is {found}, and must be from {} to {}; nothing was kept", 
+        instant(*.plausible.start()), instant(*.plausible.end())
+    )]
+    NoTime {
+        /// The row, counted from 1.
+        row: usize,
+        /// What is there.
+        found: String,
+        /// The times that are possible.
+        plausible: RangeInclusive<i64>,
+    },
+    /// The file cannot be written.
+    #[error("the readings cannot be kept")]
+    Kept(#[from] GrowthError),
+}
+
+fn instant(micros: i64) -> String {
+    DateTime::<Utc>::from_timestamp_micros(micros).map_or_else(
+        || format!("{micros} µs"),
+        |time| time.format("%Y-%m-%dT%H:%M:%S%.fZ").to_string(),
+    )
+}
+
+/// Takes the readings of one who sends them.
+pub struct Ingest {
+    file: Incoming,
+    visible: Arc<Visible>,
+    /// In microseconds since the epoch.
+    plausible: RangeInclusive<i64>,
+    rows: usize,
+}
+
+impl Ingest {
+    /// For readings of this schema, of assets that are visible, at times that are plausible; they become the file `path`
+    /// below `raw`.
+    pub(super) fn begin(
+        raw: &Store,
+        format: &RawFormat,
+        path: &str,
+        schema: &Schema,
+        visible: Arc<Visible>,
+        plausible: RangeInclusive<i64>,
+    ) -> Result<Self, IngestError> {
+        let file = Incoming::begin(raw, format, path, schema).map_err(|fault| match fault {
+            FileFault::MissingColumn { column, found, .. } => {
+                IngestError::MissingColumn { column, found }
+            }
+            FileFault::WrongType {
+                column,
+                found,
+                expected,
+                ..
+            } => IngestError::WrongType {
+                column,
+                found,
+                expected,
+            },
+            FileFault::Unreadable { reason, .. } => IngestError::Unusable(reason),
+            other => IngestError::Unusable(other.to_string()),
+        })?;
+        Ok(Self {
+            file,
+            visible,
+            plausible,
+            rows: 0,
+        })
+    }
+
+    /// Checks readings, and takes them.
+    pub async fn take(&mut self, batch: &RecordBatch) -> Result<(), IngestError> {
+        let unusable = |error: ArrowError| IngestError::Unusable(error.to_string());
+        let readings = self.file.canonical(batch).map_err(unusable)?;
+        self.check_assets(&readings)?;
+        self.check_times(&readings)?;
+        self.rows += readings.num_rows();
+        Ok(self.file.write(&readings).await?)
+    }
+
+    /// Keeps what was taken; how many readings. If there were none, there is no file.
+    pub async fn keep(self) -> Result<usize, IngestError> {
+        match self.rows {
+            0 => self.file.abandon().await,
+            _ => self.file.finish().await?,
+        }
+        Ok(self.rows)
+    }
+
+    /// Keeps nothing.
+    pub async fn refuse(self) {
+        self.file.abandon().await;
+    }
+
+    fn check_assets(&self, readings: &RecordBatch) -> Result<(), IngestError> {
+        let ids = readings.column(0).as_dictionary::<Int32Type>();
+        let texts = ids.values().as_string::<i32>();
+        // What is wrong with each distinct id; those that no row has do not matter.
+        let granted: Vec<Result<bool, ()>> = texts
+            .iter()
+            .map(|text| match text.map(AssetId::parse) {
+                Some(Ok(asset)) => Ok(self.visible.contains(asset)),
+                _ => Err(()),
+            })
+            .collect();
+        for (row, key) in ids.keys().iter().enumerate() {
+            let key = key.and_then(|key| usize::try_from(key).ok());
+            let granted = key.and_then(|key| granted.get(key));
+            if granted == Some(&Ok(true)) {
+                continue;
+            }
+            let row = self.rows + row + 1;
+            let text = key.filter(|&key| texts.is_valid(key));
+            let text = text.map(|key| texts.value(key).chars().take(SHOWN).collect::<String>());
+            return Err(match (granted, text) {
+                (Some(Ok(_)), Some(id)) => IngestError::NotGranted { row, id },
+                (_, found) => IngestError::NoAsset {
+                    row,
+                    found: found.map_or_else(|| "null".to_owned(), |text| format!("{text:?}")),
+                },
+            });
+        }
+        Ok(())
+    }
+
+    fn check_times(&self, readings: &RecordBatch) -> Result<(), IngestError> {
+        let times = readings
+            .column(1)
+            .as_primitive::<TimestampMicrosecondType>();
+        for (row, time) in times.iter().enumerate() {
+            if time.is_some_and(|time| self.plausible.contains(&time)) {
+                continue;
+            }
+            return Err(IngestError::NoTime {
+                row: self.rows + row + 1,
+                found: time.map_or_else(|| "null".to_owned(), instant),
+                plausible: self.plausible.clone(),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,199 @@
+//! Readings that clients send (`CommandStatementIngest`, which is ADBC's `adbc_ingest`): whether they may, and the way of
+//! the messages into a raw file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow_flight::FlightData;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
+use arrow_flight::sql::CommandStatementIngest;
+use futures::{Stream, StreamExt};
+use tokio::time::timeout;
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use super::actions::no_transactions;
+use super::call::Call;
+use super::running::refusal;
+use super::server::Server;
+use super::status;
+use crate::engine::{CATALOG, Ingest, IngestError, PUBLIC};
+
+/// The only table that takes anything.
+const TARGET: &str = "raw_readings";
+/// Folder of the raw files that come this way.
+const FOLDER: &str = "ingested";
+
+/// What an ingest may take.
+#[derive(Debug, Clone, Copy)]
+pub struct IngestLimits {
+    /// Bytes of Arrow data.
+    pub bytes: u64,
+    /// How long the next message may take.
+    pub unsent: Duration,
+}
+
+impl Server {
+    /// Keeps the readings that a client sends, all or none; how many.
+    pub(super) async fn ingest(
+        &self,
+        call: &Call,
+        command: &CommandStatementIngest,
+        messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+    ) -> Result<usize, Status> {
+        check_target(command)?;
+        let principal = call.principal();
+        if !principal.may_ingest {
+            return Err(Status::permission_denied(
+                "readings may be sent only by users and keys that were given the permission to; an admin gives it: \
+                 `plantlake user set … --ingest on`, and `plantlake key create … --ingest`",
+            ));
+        }
+        let place = Arc::clone(&self.ingests).try_acquire_owned();
+        let place = place.map_err(|_| {
+            Status::unavailable("too many clients send readings now; try again in a moment")
+        })?;
+        let limits = self.limits.ingest;
+        let mut bytes = 0;
+        let messages = messages.map(move |message| {
+            let message = message.map_err(of_message)?;
+            bytes += message.data_body.len() as u64;
+            if bytes > limits.bytes {
+                return Err(too_large(limits.bytes));
+            }
+            Ok(message)
+        });
+        let messages = messages.map(|message| message.map_err(FlightError::from));
+        let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
+        let first = next(&mut batches, limits.unsent).await?;
+        let schema = batches
+            .schema()
+            .ok_or_else(|| Status::invalid_argument("the readings have no schema"))?;
+        let organisation = principal.organisation_id;
+        let path = format!("{FOLDER}/{}/{}.parquet", organisation.0, call.id);
+        let visible = self.visible(call);
+        let begun = self.engine.ingest(&path, schema, visible);
+        let mut ingest = begun.map_err(|error| of_ingest(&error, call.id))?;
+        let (access, request) = (call.access.clone(), call.id);
+        let kept = self.engine.lanes().beside(async move {
+            let _place = place;
+            let taken = tokio::select! {
+                taken = take(&mut ingest, first, batches, limits.unsent, request) => taken,
+                ended = access.ended() => Err(refusal(&ended)),
+            };
+            match taken {
+                Ok(()) => {
+                    let kept = ingest.keep().await;
+                    kept.map_err(|error| of_ingest(&error, request))
+                }
+                Err(status) => {
+                    ingest.refuse().await;
+                    Err(status)
+                }
+            }
+        });
+        let rows = kept
+            .await
+            .unwrap_or_else(|| Err(Status::unavailable("the server is ending")))?;
+        tracing::info!(request = %call.id, %organisation, rows, "readings were kept as {path}");
+        Ok(rows)
+    }
+}
+
+async fn take(
+    ingest: &mut Ingest,
+    first: Option<RecordBatch>,
+    mut batches: FlightRecordBatchStream,
+    unsent: Duration,
+    request: Uuid,
+) -> Result<(), Status> {
+    let mut batch = first;
+    while let Some(readings) = batch {
+        let taken = ingest.take(&readings).await;
+        taken.map_err(|error| of_ingest(&error, request))?;
+        batch = next(&mut batches, unsent).await?;
+    }
+    Ok(())
+}
+
+async fn next(
+    batches: &mut FlightRecordBatchStream,
+    unsent: Duration,
+) -> Result<Option<RecordBatch>, Status> {
+    let next = timeout(unsent, batches.next()).await.map_err(|_| {
+        Status::deadline_exceeded(format!(
+            "no readings came for {} s; nothing was kept, send them again",
+            unsent.as_secs()
+        ))
+    })?;
+    next.transpose().map_err(|error| match error {
+        FlightError::Tonic(status) => *status,
+        error => Status::invalid_argument(format!(
+            "the readings cannot be read: {error}; nothing was kept"
+        )),
+    })
+}
+
+/// Readings are appended to one table, and nothing else can be done.
+fn check_target(command: &CommandStatementIngest) -> Result<(), Status> {
+    if command.transaction_id.is_some() {
+        return Err(no_transactions());
+    }
+    let is = |named: &Option<String>, name: &str| named.as_deref().is_none_or(|it| it == name);
+    if command.table != TARGET
+        || !is(&command.schema, PUBLIC)
+        || !is(&command.catalog, CATALOG)
+        || command.temporary
+    {
+        return Err(Status::invalid_argument(format!(
+            "nothing can be written to {:?}: readings go into {TARGET}, and nowhere else",
+            command.table
+        )));
+    }
+    let options = command.table_definition_options.as_ref();
+    // The crate does not name the types of these options.
+    let appends = options.is_none_or(|options| {
+        options.if_not_exist().as_str_name() != "TABLE_NOT_EXIST_OPTION_CREATE"
+            && [
+                "TABLE_EXISTS_OPTION_APPEND",
+                "TABLE_EXISTS_OPTION_UNSPECIFIED",
+            ]
+            .contains(&options.if_exists().as_str_name())
+    });
+    if !appends {
+        return Err(Status::invalid_argument(format!(
+            "{TARGET} is there, and can only be appended to: give mode=\"append\""
+        )));
+    }
+    Ok(())
+}
+
+fn too_large(most: u64) -> Status {
+    Status::invalid_argument(format!(
+        "these are more than {most} bytes of readings, the most that is taken at once; nothing was kept, send them in parts"
+    ))
+}
+
+/// What is wrong with a message itself.
+fn of_message(status: Status) -> Status {
+    match status.code() {
+        Code::OutOfRange => Status::invalid_argument(format!(
+            "{}; nothing was kept, send the readings in batches of fewer rows",
+            status.message()
+        )),
+        _ => status,
+    }
+}
+
+fn of_ingest(error: &IngestError, request: Uuid) -> Status {
+    match error {
+        IngestError::Kept(_) => status::hidden(
+            error,
+            request,
+            "the readings could not be kept, none of them was",
+        ),
+        error => Status::invalid_argument(error.to_string()),
+    }
+}

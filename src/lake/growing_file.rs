@@ -1,0 +1,100 @@
+//! A Parquet file that is written as its rows come: encoded in memory, and put there in one request, or in several while
+//! it grows. It is there when it is finished, and not before.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
+
+use super::Store;
+
+/// Bytes up to which a file is written in one request.
+const ONE_REQUEST: usize = 8 << 20;
+
+/// Why a file cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum GrowthError {
+    /// Rows cannot be encoded.
+    #[error("rows cannot be encoded")]
+    Parquet(#[from] ParquetError),
+    /// The store does not take it.
+    #[error("the file cannot be stored")]
+    Store(#[from] object_store::Error),
+}
+
+/// A file that is being written.
+pub(super) struct GrowingFile {
+    writer: ArrowWriter<Vec<u8>>,
+    objects: Arc<dyn ObjectStore>,
+    upload: Option<WriteMultipart>,
+    location: Path,
+}
+
+impl GrowingFile {
+    /// A file of rows of `schema`, at `path` below `folder`.
+    pub fn new(
+        folder: &Store,
+        path: &str,
+        schema: SchemaRef,
+        options: ArrowWriterOptions,
+    ) -> Result<Self, GrowthError> {
+        let buffer = Vec::with_capacity(ONE_REQUEST);
+        Ok(Self {
+            writer: ArrowWriter::try_new_with_options(buffer, schema, options)?,
+            objects: folder.objects(),
+            upload: None,
+            location: Path::from(path),
+        })
+    }
+
+    /// Takes rows.
+    pub async fn write(&mut self, rows: &RecordBatch) -> Result<(), GrowthError> {
+        self.writer.write(rows)?;
+        if self.writer.inner().len() < ONE_REQUEST {
+            return Ok(());
+        }
+        let part = std::mem::take(self.writer.inner_mut());
+        let upload = match &mut self.upload {
+            Some(upload) => upload,
+            none => {
+                let upload = self.objects.put_multipart(&self.location).await?;
+                none.insert(WriteMultipart::new_with_chunk_size(upload, ONE_REQUEST))
+            }
+        };
+        upload.wait_for_capacity(2).await?;
+        upload.put(part.into());
+        Ok(())
+    }
+
+    /// Puts the file in its place; what is known of it, and its size in bytes.
+    pub async fn finish(mut self) -> Result<(ParquetMetaData, u64), GrowthError> {
+        let metadata = self.writer.finish()?;
+        let size = self.writer.bytes_written() as u64;
+        let rest = std::mem::take(self.writer.inner_mut());
+        match self.upload {
+            Some(mut upload) => {
+                upload.put(rest.into());
+                upload.finish().await?;
+            }
+            None => {
+                let rest = PutPayload::from(rest);
+                self.objects.put(&self.location, rest).await?;
+            }
+        }
+        Ok((metadata, size))
+    }
+
+    /// Removes what was written.
+    pub async fn abandon(self) -> Result<(), GrowthError> {
+        if let Some(upload) = self.upload {
+            upload.abort().await?;
+        }
+        Ok(())
+    }
+}

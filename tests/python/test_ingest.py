@@ -1,0 +1,316 @@
+"""Readings that clients send: by ADBC's adbc_ingest, pandas and polars; what lands under raw is read by pyarrow, and what
+becomes of it is compared with pandas."""
+
+from __future__ import annotations
+
+import datetime as dt
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import adbc_driver_flightsql
+import adbc_driver_manager
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.flight as flight
+import pyarrow.parquet as pq
+import pytest
+
+from harness import OK
+from server import BEARER, PASSWORD, Plant, any_of, connect, eventually, fields_of, text_field, varint
+
+pytestmark = pytest.mark.local_only
+MESSAGE = adbc_driver_flightsql.DatabaseOptions.WITH_MAX_MSG_SIZE.value
+START = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    plant = Plant(tmp_path_factory.mktemp("ingest")).build()
+    for tenant in ("North", "South"):
+        email = f"gateway@{tenant.lower()}.example"
+        plant.run("user", "create", email, "--org", tenant, "--role", "service", "--ingest").expect(OK)
+        made = plant.run("key", "create", "--user", email, "--name", "line", "--ingest", "--json").expect(OK).json
+        plant.tenants[tenant].gateway = made["key"]
+        made = plant.run("key", "create", "--user", email, "--name", "reads", "--json").expect(OK).json
+        plant.tenants[tenant].reader = made["key"]
+    plant.serve(settings={"PLANTLAKE_SERVE_LARGEST_INGEST": "64MiB", "PLANTLAKE_SERVE_UNREAD_TIMEOUT": "3s"})
+    yield plant
+    assert plant.stop() == OK
+
+
+def gateway(plant: Plant, tenant: str = "North", key: str = "gateway"):
+    return connect(plant.uri, {BEARER: f"Bearer {getattr(plant.tenants[tenant], key)}"})
+
+
+def readings(assets: list[str], each: int, start: dt.datetime = START) -> pa.Table:
+    """`each` readings of each asset, one every ten seconds."""
+    rng = np.random.default_rng(len(assets) * each)
+    times = [start + dt.timedelta(seconds=10 * i) for i in range(each)]
+    return pa.table({
+        "id": pa.array(np.repeat(assets, each)),
+        "timestamp": pa.array(times * len(assets), pa.timestamp("us", "UTC")),
+        "value": rng.normal(50, 5, len(assets) * each),
+    })
+
+
+def own(plant: Plant, tenant: str = "North") -> list[str]:
+    return sorted(plant.tenants[tenant].assets)
+
+
+def raw_files(plant: Plant) -> dict[Path, int]:
+    """All that is under raw, unfinished files too."""
+    folder = plant.lake.folder / "lake" / "raw"
+    return {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+def send(connection, data, mode: str = "append", table: str = "raw_readings", **options) -> int:
+    with connection.cursor() as cursor:
+        return cursor.adbc_ingest(table, data, mode=mode, **options)
+
+
+def refused(plant: Plant, data, words: str, tenant: str = "North", kind=adbc_driver_manager.ProgrammingError, **how) -> str:
+    """That it is refused, and that nothing of it is kept."""
+    before = raw_files(plant)
+    with gateway(plant, tenant) as connection:
+        with pytest.raises(kind) as error:
+            send(connection, data, **how)
+    assert words in str(error.value), str(error.value)
+    assert raw_files(plant) == before
+    return str(error.value)
+
+
+# ---- what may be sent
+
+
+def test_readings_are_one_file_and_the_next_run_takes_them_up(plant: Plant) -> None:
+    assets = own(plant)[:3]
+    sent = readings(assets, 600)
+    before = raw_files(plant)
+    with gateway(plant) as connection:
+        assert send(connection, sent) == sent.num_rows
+    [made] = raw_files(plant).keys() - before.keys()
+    kept = pq.read_table(made)
+    assert kept.column_names == ["id", "timestamp", "value"]
+    assert kept.cast(sent.schema).equals(sent)
+    # To be seen at once as they are, and after a run as averages.
+    question = "SELECT count(*) AS n FROM raw_readings WHERE timestamp >= '2024-06-01T00:00:00Z'"
+    assert eventually(lambda: plant.ask(question)["n"][0] == sent.num_rows) < 5
+    assert plant.ask(question, "South")["n"][0] == 0
+    plant.lake.resample().expect(OK)
+    frame = sent.to_pandas()
+    expected = frame.groupby(["id", frame["timestamp"].dt.floor("min")])["value"].agg(["mean", "count"]).reset_index()
+    question = "SELECT asset_id, timestamp, value, count FROM data_min WHERE timestamp >= '2024-06-01T00:00:00Z' ORDER BY 1, 2"
+    eventually(lambda: len(plant.ask(question)) == len(expected))
+    actual = plant.ask(question)
+    assert list(actual["asset_id"]) == list(expected["id"])
+    assert list(actual["count"]) == list(expected["count"])
+    np.testing.assert_allclose(actual["value"], expected["mean"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["large", "dictionary", "bytes", "milliseconds", "local", "integers", "upper", "extra"])
+def test_columns_may_be_of_any_type_that_files_may_have(plant: Plant, kind: str) -> None:
+    start = START + dt.timedelta(days=1 + ["large", "dictionary", "bytes", "milliseconds", "local", "integers", "upper", "extra"].index(kind))
+    plain = readings(own(plant)[:2], 5, start)
+    id, timestamp, value = plain.columns
+    columns = {
+        "large": {"id": id.cast(pa.large_string())},
+        "dictionary": {"id": id.combine_chunks().dictionary_encode()},
+        "bytes": {"id": pa.array([bytes.fromhex(text.replace("-", "")) for text in id.to_pylist()], pa.binary(16))},
+        "milliseconds": {"timestamp": timestamp.cast(pa.timestamp("ms", "UTC"))},
+        "local": {"timestamp": timestamp.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us", "Asia/Kolkata"))},
+        "integers": {"value": pa.array(range(10), pa.int16())},
+        "upper": {"id": pa.array([text.upper() for text in id.to_pylist()])},
+        "extra": {"quality": pa.array(["good"] * 10)},
+    }[kind]
+    sent = pa.table({"id": id, "timestamp": timestamp, "value": value} | columns)
+    with gateway(plant) as connection:
+        assert send(connection, sent) == 10
+    day = start.strftime("%Y-%m-%d")
+    question = f"SELECT lower(id) AS id, timestamp, value FROM raw_readings WHERE timestamp >= '{day}T00:00:00Z' AND timestamp < '{day}T12:00:00Z' ORDER BY 1, 2"
+    eventually(lambda: len(plant.ask(question)) == 10)
+    actual = plant.ask(question)
+    assert list(actual["id"]) == id.to_pylist()
+    assert list(actual["timestamp"]) == list(timestamp.to_pandas())
+    assert list(actual["value"]) == [float(v) for v in sent["value"].to_pylist()]
+
+
+def test_bad_values_may_be_sent_and_are_left_out_of_averages(plant: Plant) -> None:
+    start = START + dt.timedelta(days=20)
+    sent = readings(own(plant)[:1], 6, start)
+    values = pa.array([1.0, None, float("nan"), float("inf"), 3.0, 5.0])
+    with gateway(plant) as connection:
+        send(connection, sent.set_column(2, "value", values))
+    plant.lake.resample()
+    question = "SELECT value, count FROM data_min WHERE timestamp = '2024-06-21T00:00:00Z'"
+    eventually(lambda: len(plant.ask(question)) == 1)
+    assert plant.ask(question).iloc[0].tolist() == [3.0, 3]
+
+
+def test_pandas_and_polars_write(plant: Plant) -> None:
+    start = START + dt.timedelta(days=30)
+    frame = readings(own(plant)[:2], 50, start)
+    with gateway(plant) as connection:
+        frame.to_pandas().to_sql("raw_readings", connection, if_exists="append", index=False)
+        later = readings(own(plant)[:2], 50, start + dt.timedelta(days=1))
+        pl.from_arrow(later).write_database("raw_readings", connection, if_table_exists="append", engine="adbc")
+    question = "SELECT count(*) AS n FROM raw_readings WHERE timestamp >= '2024-07-01T00:00:00Z'"
+    eventually(lambda: plant.ask(question)["n"][0] == 200)
+
+
+def test_a_million_in_one_batch(plant: Plant) -> None:
+    sent = readings(own(plant)[:4], 250_000, START + dt.timedelta(days=40))
+    reader = sent.combine_chunks().to_reader()
+    # By itself, the driver sends no more than 16 MiB in one piece.
+    options = {BEARER: f"Bearer {plant.tenants['North'].gateway}", MESSAGE: str(64 << 20)}
+    with connect(plant.uri, options) as connection:
+        assert send(connection, reader) == 1_000_000
+
+
+def test_nothing_is_no_file(plant: Plant) -> None:
+    before = raw_files(plant)
+    with gateway(plant) as connection:
+        assert send(connection, readings(own(plant)[:1], 0)) == 0
+    assert raw_files(plant) == before
+
+
+# ---- what may not
+
+
+def test_of_granted_assets_only(plant: Plant) -> None:
+    mine, theirs = own(plant)[0], own(plant, "South")[0]
+    sent = readings([mine, theirs], 10)
+    told = refused(plant, sent, f"row 11: {theirs} is no asset")
+    # No difference is told between another's asset and none.
+    nobodys = "00000000-0000-4000-8000-000000000000"
+    other = refused(plant, readings([mine, nobodys], 10), f"row 11: {nobodys} is no asset")
+    assert told.replace(theirs, "X").split("nothing was kept")[0] == other.replace(nobodys, "X").split("nothing was kept")[0]
+
+
+def test_a_mistake_in_the_last_row_of_many_keeps_nothing(plant: Plant) -> None:
+    sent = readings(own(plant)[:3], 100_000, START + dt.timedelta(days=60))
+    last = pa.table({"id": ["not a uuid"], "timestamp": pa.array([START], pa.timestamp("us", "UTC")), "value": [1.0]})
+    reader = pa.concat_tables([sent, last]).to_reader(max_chunksize=10_000)
+    refused(plant, reader, "row 300001: the id is \"not a uuid\"")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "words"),
+    [
+        ("id", pa.array([None] * 3, pa.string()), "row 1: the id is null"),
+        ("timestamp", pa.array([START, None, START], pa.timestamp("us", "UTC")), "row 2: the time is null"),
+        ("timestamp", pa.array([START, START, dt.datetime(2950, 1, 1)], pa.timestamp("us", "UTC")), "row 3: the time is 2950-01-01"),
+        ("timestamp", pa.array(["2024-06-01"] * 3), "the column \"timestamp\" is Utf8, and must be a timestamp"),
+        ("value", pa.array(["1"] * 3), "the column \"value\" is Utf8"),
+        ("id", pa.array([1, 2, 3]), "the column \"id\" is Int64"),
+    ],
+)
+def test_wrong_columns(plant: Plant, column: str, values: pa.Array, words: str) -> None:
+    sent = readings(own(plant)[:1], 3)
+    refused(plant, sent.set_column(sent.column_names.index(column), column, values), words)
+
+
+def test_missing_column(plant: Plant) -> None:
+    sent = readings(own(plant)[:1], 3).rename_columns(["asset", "timestamp", "value"])
+    refused(plant, sent, "there is no column \"id\": readings have the columns id, timestamp and value, and these have asset")
+
+
+@pytest.mark.parametrize("mode", ["create", "replace", "create_append"])
+def test_other_modes(plant: Plant, mode: str) -> None:
+    refused(plant, readings(own(plant)[:1], 3), 'give mode="append"', mode=mode)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [{"table": "data_h"}, {"table": "assets"}, {"table": "new"}, {"db_schema_name": "account"}, {"catalog_name": "other"}, {"temporary": True}],
+    ids=str,
+)
+def test_other_targets(plant: Plant, target: dict) -> None:
+    refused(plant, readings(own(plant)[:1], 3), "readings go into raw_readings, and nowhere else", **target)
+
+
+def test_only_by_those_who_may(plant: Plant) -> None:
+    before = raw_files(plant)
+    for connection in (gateway(plant, key="reader"), plant.connect("North", "admin"), plant.with_key("North")):
+        with connection, pytest.raises(adbc_driver_manager.ProgrammingError, match="permission"):
+            send(connection, readings(own(plant)[:1], 3))
+    with connect(plant.uri, {BEARER: "Bearer pl_nobody_x"}) as connection, pytest.raises(adbc_driver_manager.ProgrammingError):
+        send(connection, readings(own(plant)[:1], 3))
+    assert raw_files(plant) == before
+
+
+def test_too_much(plant: Plant) -> None:
+    sent = readings(own(plant)[:4], 400_000, START + dt.timedelta(days=80))
+    refused(plant, sent.to_reader(max_chunksize=100_000), "are more than 67108864 bytes of readings")
+
+
+# ---- what goes wrong on the way
+
+
+def begin(uri: str, key: str, asset: str):
+    """A DoPut under way, with its first readings sent."""
+    client = flight.FlightClient(uri)
+    options = flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {key}".encode())])
+    definition = text_field(1, varint(1 << 3) + varint(2) + varint(2 << 3) + varint(2))
+    command = any_of("CommandStatementIngest", definition + text_field(2, "raw_readings"))
+    sent = readings([asset], 50_000, START + dt.timedelta(days=100))
+    writer, reader = client.do_put(flight.FlightDescriptor.for_command(command), sent.schema, options)
+    writer.write_table(sent)
+    return client, writer, reader
+
+
+def test_a_client_that_goes_away_leaves_nothing(plant: Plant) -> None:
+    before = raw_files(plant)
+    code = "import sys, test_ingest; kept = test_ingest.begin(*sys.argv[1:]); print('sent', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, plant.uri, plant.tenants["North"].gateway, own(plant)[0]]
+    client = subprocess.Popen(command, cwd=Path(__file__).parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert client.stdout.readline() == b"sent\n"
+    time.sleep(0.5)
+    client.kill()
+    client.wait()
+    time.sleep(1)
+    assert raw_files(plant) == before
+
+
+def test_a_client_that_keeps_still_is_told_so(plant: Plant) -> None:
+    before = raw_files(plant)
+    _, writer, _ = begin(plant.uri, plant.tenants["North"].gateway, own(plant)[0])
+    time.sleep(4)
+    with pytest.raises((flight.FlightError, pa.ArrowException), match="no readings came for 3 s"):
+        writer.close()
+    assert raw_files(plant) == before
+
+
+def test_a_revoked_key_ends_it(plant: Plant) -> None:
+    before = raw_files(plant)
+    made = plant.run("key", "create", "--user", "gateway@north.example", "--name", "short", "--ingest", "--json").expect(OK).json
+    _, writer, reader = begin(plant.uri, made["key"], own(plant)[0])
+    more = readings(own(plant)[:1], 10)
+    done = threading.Event()
+    failure: list[Exception] = []
+
+    def go_on() -> None:
+        try:
+            while not done.is_set():
+                writer.write_table(more)
+                time.sleep(0.2)
+            writer.close()
+        except (flight.FlightError, pa.ArrowException, OSError) as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    plant.run("key", "revoke", made["id"]).expect(OK)
+    thread.join(5)
+    done.set()
+    thread.join()
+    with pytest.raises((flight.FlightError, pa.ArrowException, OSError)):
+        reader.read()
+        writer.close()
+        raise failure[0]
+    assert raw_files(plant) == before

@@ -1,0 +1,333 @@
+"""The server under load: what a query may take of memory, time and turns, and what others notice of it."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import adbc_driver_manager
+import pyarrow.flight as flight
+import pytest
+
+from harness import OK
+from server import Plant, any_of, eventually, text_field
+
+pytestmark = pytest.mark.local_only
+LONG = "SELECT count(*) FROM data_min a CROSS JOIN data_min b CROSS JOIN data_min c WHERE a.value + b.value + c.value < 0"
+# Long in the queue's sense, and done within a second.
+MEDIUM = "SELECT count(*) AS n FROM raw_readings"
+# Some gigabytes.
+LARGE = "SELECT a.*, b.value AS other FROM data_min a CROSS JOIN (SELECT value FROM data_min LIMIT 200) b"
+POINT = "SELECT timestamp, value FROM data_h WHERE asset_id = '{}' ORDER BY timestamp"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Plant:
+    return Plant(tmp_path_factory.mktemp("load")).build()
+
+
+@contextlib.contextmanager
+def serving(plant: Plant, **settings: str) -> Iterator[Plant]:
+    """A server with these `serve.…` settings."""
+    plant.serve(settings={f"PLANTLAKE_SERVE_{name.upper()}": value for name, value in settings.items()})
+    try:
+        yield plant
+    finally:
+        if plant.process is not None:
+            assert plant.stop() == OK, "".join(plant.log)
+
+
+class Asking:
+    """A query under way, in a thread of its own, which can be cancelled."""
+
+    def __init__(self, plant: Plant, sql: str, tenant: str = "Everything") -> None:
+        self.connection = plant.with_key(tenant)
+        self.cursor = self.connection.cursor()
+        self.outcome: queue.Queue = queue.Queue()
+        self.thread = threading.Thread(target=self.ask, args=(sql,), daemon=True)
+        self.thread.start()
+
+    def ask(self, sql: str) -> None:
+        try:
+            self.cursor.execute(sql)
+            self.outcome.put(self.cursor.fetch_arrow_table())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
+            self.outcome.put(error)
+
+    def result(self, seconds: float):
+        try:
+            return self.outcome.get(timeout=seconds)
+        except queue.Empty:
+            raise AssertionError(f"not answered within {seconds} s") from None
+
+    def is_waiting(self) -> bool:
+        return self.outcome.empty()
+
+    def cancel(self) -> None:
+        self.cursor.adbc_cancel()
+        self.thread.join(10)
+        self.cursor.close()
+        self.connection.close()
+
+
+def memory(plant: Plant) -> float:
+    """Resident, in MiB."""
+    status = Path(f"/proc/{plant.process.pid}/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) / 1024
+
+
+def spilled(plant: Plant) -> list[Path]:
+    return [path for path in (plant.lake.folder / "lake" / ".state" / "spill").rglob("*") if path.is_file()]
+
+
+# ---- memory
+
+
+def test_a_query_that_needs_more_memory_than_it_may_have_goes_to_disk(built: Plant) -> None:
+    with serving(built, query_memory="64MiB") as plant:
+        # Some 200 MB, sorted.
+        wide = "SELECT a.asset_id, a.timestamp, a.value * b.k AS v, a.first, a.last, a.min, a.max FROM data_min a CROSS JOIN " \
+            "(SELECT column1 AS k FROM (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10))) b ORDER BY v, a.timestamp"
+        with plant.with_key("Everything") as connection, connection.cursor() as cursor:
+            cursor.execute(wide)
+            rows, last = 0, float("-inf")
+            for batch in cursor.fetch_record_batch():
+                values = batch["v"].to_numpy()
+                assert last <= values[0] and (values[1:] >= values[:-1]).all()
+                rows, last = rows + len(values), values[-1]
+        assert rows == 10 * plant.ask("SELECT count(*) AS n FROM data_min", "Everything")["n"][0]
+        # Its own process holds the lock; nothing else is left.
+        assert eventually(lambda: all(path.suffix == ".lock" for path in spilled(plant))) < 5
+
+
+def test_what_cannot_go_to_disk_is_refused_and_others_go_on(built: Plant) -> None:
+    with serving(built, query_memory="64MiB") as plant:
+        asset = sorted(plant.tenants["North"].assets)[0]
+        hungry = "SELECT array_agg(a.timestamp ORDER BY a.value), array_agg(b.timestamp ORDER BY b.value) FROM data_min a JOIN data_min b ON a.count = b.count AND a.asset_id = b.asset_id"
+        greedy = Asking(plant, hungry)
+        while greedy.is_waiting():
+            assert len(plant.ask(POINT.format(asset))) > 0
+        error = greedy.result(1)
+        assert isinstance(error, adbc_driver_manager.InternalError), error
+        assert "needs more memory than one may have" in str(error)
+        before = memory(plant)
+        eventually(lambda: memory(plant) < max(before, 400), 10)
+
+
+def test_what_a_killed_server_put_aside_goes_when_the_next_starts(built: Plant) -> None:
+    with serving(built) as plant:
+        folder = plant.lake.folder / "lake" / ".state" / "spill"
+        [own] = [path for path in folder.iterdir() if path.is_dir()]
+        (own / "left-behind").write_bytes(b"x" * 1000)
+        plant.process.kill()
+        plant.process.wait()
+        plant.process = None
+        assert own.is_dir()
+        plant.serve()
+        assert not own.exists()
+        assert len([path for path in folder.iterdir() if path.is_dir()]) == 1
+
+
+# ---- time
+
+
+def test_a_query_that_is_worked_on_for_too_long_ends(built: Plant) -> None:
+    with serving(built, query_timeout="2s") as plant:
+        began = time.monotonic()
+        error = Asking(plant, LONG).result(20)
+        assert isinstance(error, adbc_driver_manager.OperationalError), error
+        assert "worked on for 2 s" in str(error)
+        assert 2 <= time.monotonic() - began < 15
+        # What the client takes does not count.
+        with plant.with_key("Everything") as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM data_min")
+            reader, rows = cursor.fetch_record_batch(), 0
+            for number, batch in enumerate(reader):
+                rows += batch.num_rows
+                if number < 6:
+                    time.sleep(0.7)
+        assert rows == plant.ask("SELECT count(*) AS n FROM data_min", "Everything")["n"][0]
+
+
+# ---- turns
+
+
+def test_an_organisation_that_asks_much_does_not_shut_out_another(built: Plant) -> None:
+    with serving(built, queries="2") as plant:
+        many = [Asking(plant, LONG, "Everything") for _ in range(6)]
+        time.sleep(2)
+        began = time.monotonic()
+        assert plant.ask(MEDIUM, "South")["n"][0] > 0
+        assert time.monotonic() - began < 10
+        # What is done within a moment needs no turn.
+        assert len(plant.ask("SELECT * FROM data_d", "North")) > 0
+        assert all(query.is_waiting() for query in many)
+        for query in many:
+            query.cancel()
+
+
+def test_a_turn_is_not_waited_for_for_ever(built: Plant) -> None:
+    with serving(built, queries="1", queue_timeout="2s") as plant:
+        first = Asking(plant, LONG)
+        time.sleep(1)
+        error = Asking(plant, MEDIUM).result(10)
+        assert isinstance(error, adbc_driver_manager.OperationalError), error
+        assert "waited 2 s for its turn; try again later" in str(error)
+        first.cancel()
+
+
+def test_a_cancelled_query_gives_its_turn_to_the_next(built: Plant) -> None:
+    with serving(built, queries="1") as plant:
+        first = Asking(plant, LONG)
+        time.sleep(1)
+        next_one = Asking(plant, MEDIUM)
+        time.sleep(1)
+        assert next_one.is_waiting()
+        first.cancel()
+        assert next_one.result(10)["n"][0].as_py() > 0
+
+
+def test_a_slow_reader_keeps_its_answer_and_not_its_turn(built: Plant) -> None:
+    with serving(built, queries="1", unread_timeout="4s") as plant:
+        with plant.with_key("Everything") as connection, connection.cursor() as cursor:
+            cursor.execute(LARGE)
+            reader = cursor.fetch_record_batch()
+            reader.read_next_batch()
+            before = memory(plant)
+            assert plant.ask(MEDIUM, "Everything")["n"][0] > 0
+            # What is made ahead is little.
+            assert memory(plant) < before + 100
+            for _ in range(20):
+                reader.read_next_batch()
+            # One that does not read on loses the answer, too.
+            time.sleep(7)
+            with pytest.raises(Exception, match="was not read on for 4 s"):
+                for _ in reader:
+                    pass
+
+
+# ---- the end
+
+
+def test_answers_that_have_begun_end_before_the_server_does(built: Plant) -> None:
+    with serving(built) as plant:
+        with plant.with_key("Everything") as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT a.* FROM data_min a CROSS JOIN (SELECT value FROM data_min LIMIT 10) b")
+            reader = cursor.fetch_record_batch()
+            rows = reader.read_next_batch().num_rows
+            plant.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            with pytest.raises(Exception):
+                plant.client("Everything").query("SELECT 1")
+            rows += sum(batch.num_rows for batch in reader)
+        assert rows == 10 * 172_800
+        assert plant.process.wait(timeout=20) == OK
+        plant.process = None
+
+
+def test_a_reader_that_stands_still_does_not_hold_up_the_end(built: Plant) -> None:
+    with serving(built, shutdown_timeout="2s") as plant:
+        connection = plant.with_key("Everything")
+        cursor = connection.cursor()
+        cursor.execute(LARGE)
+        cursor.fetch_record_batch().read_next_batch()
+        plant.process.send_signal(signal.SIGTERM)
+        assert plant.process.wait(timeout=10) == OK
+        plant.process = None
+        with contextlib.suppress(Exception):
+            cursor.close()
+            connection.close()
+
+
+# ---- many
+
+
+def test_many_clients_at_once(built: Plant) -> None:
+    with serving(built) as plant:
+        tenants = ["North", "South", "Everything"]
+        expected = {tenant: len(plant.ask("SELECT * FROM data_h", tenant)) for tenant in tenants}
+
+        def ask(number: int) -> None:
+            tenant = tenants[number % 3]
+            with plant.with_key(tenant) as connection:
+                for turn in range(6):
+                    sql = "SELECT count(*) AS n FROM data_h" if turn % 3 else MEDIUM
+                    with connection.cursor() as cursor:
+                        cursor.execute(sql)
+                        [n] = cursor.fetch_arrow_table()["n"].to_pylist()
+                    if turn % 3:
+                        assert n == expected[tenant]
+
+        with ThreadPoolExecutor(32) as pool:
+            list(pool.map(ask, range(32)))
+
+
+def test_what_is_abandoned_takes_no_memory(built: Plant) -> None:
+    with serving(built) as plant:
+        client = plant.client("North")
+
+        def abandon(count: int) -> None:
+            for number in range(count):
+                client.prepare(f"SELECT * FROM data_h WHERE value > {number}")
+                client.info(any_of("CommandStatementQuery", text_field(1, f"SELECT {number}")))
+
+        abandon(600)
+        before = memory(plant)
+        abandon(1200)
+        assert memory(plant) < before + 30
+
+
+# ---- plans are kept, and what they depend on is not
+
+
+def test_the_time_is_told_anew(built: Plant) -> None:
+    with serving(built) as plant, plant.with_key("North") as connection, connection.cursor() as cursor:
+        times = []
+        for _ in range(3):
+            cursor.execute("SELECT now() AS t, (SELECT now()) AS u")
+            [row] = cursor.fetch_arrow_table().to_pylist()
+            times.append(row["t"])
+            assert row["t"] == row["u"]
+            time.sleep(0.01)
+        assert times[0] < times[1] < times[2]
+        [handle] = [plant.client("North").prepare("SELECT now() AS t")]
+        command = any_of("CommandPreparedStatementQuery", text_field(1, handle))
+        client = plant.client("North")
+        told = [client.get(client.info(command).endpoints[0].ticket)["t"][0].as_py() for _ in range(2)]
+        assert told[0] < told[1]
+
+
+def test_a_ticket_can_be_redeemed_more_than_once(built: Plant) -> None:
+    with serving(built) as plant:
+        client = plant.client("North")
+        info = client.info(any_of("CommandStatementQuery", text_field(1, "SELECT * FROM data_h ORDER BY 1, 2")))
+        one, two = (client.get(info.endpoints[0].ticket) for _ in range(2))
+        assert one.equals(two) and one.num_rows > 0
+        stranger = plant.client("South")
+        with pytest.raises(flight.FlightError, match="no such ticket"):
+            stranger.get(info.endpoints[0].ticket)
+
+
+def test_the_same_words_of_two_organisations_are_two_queries(built: Plant) -> None:
+    with serving(built) as plant:
+        sql = "SELECT DISTINCT asset_id FROM data_h"
+        for _ in range(3):
+            seen = {tenant: set(plant.ask(sql, tenant)["asset_id"]) for tenant in ("North", "South", "Nobody")}
+            assert seen["North"] and seen["South"] and not seen["North"] & seen["South"] and not seen["Nobody"]
+
+
+def test_a_changed_view_is_planned_again(built: Plant) -> None:
+    views = built.lake.folder / "catalog" / "views"
+    views.mkdir(exist_ok=True)
+    (views / "answer.sql").write_text("SELECT 41 AS n")
+    with serving(built) as plant:
+        assert plant.ask("SELECT n FROM answer")["n"][0] == 41
+        (views / "answer.sql").write_text("SELECT 42 AS n")
+        assert eventually(lambda: plant.ask("SELECT n FROM answer")["n"][0] == 42) < 5
