@@ -16,7 +16,7 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use super::weight;
 
 /// A physical plan is used so often: it keeps figures of every run, which are only let go with it.
-const MOST_USES: usize = 64;
+const MOST_USES: usize = 8;
 
 /// A query that was optimised.
 pub struct OptimisedQuery {

@@ -13,7 +13,7 @@ use crate::engine::{OptimisedQuery, QuerySession};
 use crate::model::OrganisationId;
 
 /// Plans that are kept at most.
-const MOST: usize = 500;
+const MOST: usize = 256;
 /// Bytes of their texts and parameters at most: what a plan takes grows with them.
 const MOST_BYTES: usize = 4 << 20;
 /// A plan that is not used for so long is forgotten: it holds on to the tables that it was made for.
