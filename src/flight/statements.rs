@@ -11,7 +11,7 @@ use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use datafusion::common::{DataFusionError, ScalarValue};
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use tonic::Status;
 use uuid::Uuid;
 
@@ -27,6 +27,8 @@ use crate::engine::{Account, CutShort, PublishedTables, Query, QuerySession, Sco
 
 /// Bytes of a message of an answer; a little over it is usual, and clients take no more than 4 MiB.
 const MESSAGE: usize = 1 << 20;
+/// Bytes of a row that can be sent, with some to spare for what is around it.
+const LARGEST_ROW: usize = super::LARGEST_SENT - (64 << 10);
 /// Rows of parameters that one call may bind.
 const MOST_ROWS: usize = 1_000;
 
@@ -425,8 +427,21 @@ fn encoded(
         .with_schema(schema)
         .with_max_flight_data_size(MESSAGE)
         .build(batches)
-        .map_err(move |error| of_flight(error, request))
+        .map(move |message| {
+            let message = message.map_err(|error| of_flight(error, request))?;
+            // A row is not divided.
+            match message.data_body.len() {
+                bytes if bytes > LARGEST_ROW => Err(too_wide(bytes)),
+                _ => Ok(message),
+            }
+        })
         .boxed()
+}
+
+fn too_wide(bytes: usize) -> Status {
+    Status::invalid_argument(format!(
+        "a single row of the answer takes {bytes} bytes, more than clients take at once; gather less in a row"
+    ))
 }
 
 /// The error of an encoder as a status.

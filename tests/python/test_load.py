@@ -115,7 +115,7 @@ def test_a_query_that_needs_more_memory_than_it_may_have_goes_to_disk(built: Pla
 def test_what_cannot_go_to_disk_is_refused_and_others_go_on(built: Plant) -> None:
     with serving(built, query_memory="64MiB") as plant:
         asset = sorted(plant.tenants["North"].assets)[0]
-        hungry = "SELECT array_agg(repeat(asset_id, 20)) FROM data_min"
+        hungry = "SELECT array_agg(repeat(asset_id, 100)) FROM data_min"
         greedy, asked = Asking(plant, hungry), 0
         while greedy.is_waiting() and asked < 10_000:
             assert len(plant.ask(POINT.format(asset))) > 0
@@ -123,6 +123,15 @@ def test_what_cannot_go_to_disk_is_refused_and_others_go_on(built: Plant) -> Non
         error = greedy.result(1)
         assert isinstance(error, adbc_driver_manager.InternalError), error
         assert "needs more memory than one may have" in str(error)
+
+
+def test_a_row_that_no_client_takes_is_refused(built: Plant) -> None:
+    with serving(built) as plant, plant.with_key("Everything") as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT string_agg(asset_id, ',') AS ids FROM data_h")
+        assert len(cursor.fetch_arrow_table()["ids"][0].as_py()) > 100_000
+        with pytest.raises(adbc_driver_manager.ProgrammingError, match="single row of the answer takes [0-9]+ bytes"):
+            cursor.execute("SELECT string_agg(repeat(asset_id, 4), ',') AS ids FROM data_min")
+            cursor.fetch_arrow_table()
 
 
 def test_what_a_killed_server_put_aside_goes_when_the_next_starts(built: Plant) -> None:
