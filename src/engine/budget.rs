@@ -39,6 +39,8 @@ pub(super) struct Budget {
     total: Arc<GreedyMemoryPool>,
     /// Disk, caches and stores, which queries share.
     shared: Arc<RuntimeEnv>,
+    /// The same, but for the disk.
+    without_disk: Arc<RuntimeEnv>,
     /// Says that what this process has put aside is still needed.
     _spill: SpillFolder,
 }
@@ -58,10 +60,16 @@ impl Budget {
             .with_disk_manager_builder(disk)
             .with_memory_pool(Arc::clone(&total) as _)
             .build_arc()?;
+        let none = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+        let without_disk = Arc::new(RuntimeEnv {
+            disk_manager: Arc::new(none.build()?),
+            ..shared.as_ref().clone()
+        });
         Ok(Self {
             query_memory: limits.query_memory,
             total,
             shared,
+            without_disk,
             _spill: spill,
         })
     }
@@ -71,15 +79,20 @@ impl Budget {
         Arc::clone(&self.shared)
     }
 
-    /// What one query runs in: memory of its own, and the rest shared.
-    pub fn of_one_query(&self) -> Arc<RuntimeEnv> {
+    /// What one query runs in: memory of its own, and the rest shared. One that shows settings has no disk: where that is
+    /// would be among them.
+    pub fn of_one_query(&self, shows_settings: bool) -> Arc<RuntimeEnv> {
+        let shared = match shows_settings {
+            true => &self.without_disk,
+            false => &self.shared,
+        };
         let pool = QueryPool {
             own: FairSpillPool::new(self.query_memory),
             total: Arc::clone(&self.total),
         };
         Arc::new(RuntimeEnv {
             memory_pool: Arc::new(pool),
-            ..self.shared.as_ref().clone()
+            ..shared.as_ref().clone()
         })
     }
 }

@@ -23,6 +23,8 @@ pub struct OptimisedQuery {
     pub(super) plan: LogicalPlan,
     /// Whether it is probably done within a moment.
     pub(super) is_short: bool,
+    /// Whether it reads `information_schema`, where settings are.
+    pub(super) shows_settings: bool,
     /// The plan of steps, and how often it was used.
     steps: Mutex<Option<(Arc<dyn ExecutionPlan>, usize)>>,
 }
@@ -31,6 +33,7 @@ impl OptimisedQuery {
     pub(super) fn new(plan: LogicalPlan) -> Self {
         Self {
             is_short: weight::is_short(&plan),
+            shows_settings: weight::shows_settings(&plan),
             plan,
             steps: Mutex::default(),
         }

@@ -266,7 +266,7 @@ impl QuerySession {
             }
         };
         let runtime = match &self.budget {
-            Some(budget) => budget.of_one_query(),
+            Some(budget) => budget.of_one_query(query.shows_settings),
             None => Arc::clone(state.runtime_env()),
         };
         // Functions are looked up by their names while a statement is planned, and not any more.

@@ -6,6 +6,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 
 use super::account_tables::AccountTableProvider;
 use super::catalog_tables::CatalogTableProvider;
+use super::raw_readings::RawReadings;
 use super::rollup_table::RollupTable;
 use super::session::INFORMATION_SCHEMA;
 
@@ -21,15 +22,38 @@ pub(super) fn is_short(plan: &LogicalPlan) -> bool {
 
 /// Whether all that is read stays as it is: what a run published, and the catalog as it was when the query was planned.
 pub(super) fn is_pinned(plan: &LogicalPlan) -> bool {
-    let mut is_pinned = true;
+    !any_scan(plan, |scan| {
+        let table = source_as_provider(&scan.source);
+        table.map_or(true, |table| {
+            !table.is::<RollupTable>() && !table.is::<CatalogTableProvider>()
+        })
+    })
+}
+
+/// Whether the settings are read, or may be: whether a table is read that is none of those made here. The name does not
+/// tell: a session may have `information_schema` for its default.
+pub(super) fn shows_settings(plan: &LogicalPlan) -> bool {
+    any_scan(plan, |scan| {
+        let table = source_as_provider(&scan.source);
+        table.map_or(true, |table| {
+            !table.is::<RollupTable>()
+                && !table.is::<RawReadings>()
+                && !table.is::<CatalogTableProvider>()
+                && !table.is::<AccountTableProvider>()
+        })
+    })
+}
+
+/// Whether this is so of any table that is read, in subqueries too.
+fn any_scan(plan: &LogicalPlan, is_so: impl Fn(&TableScan) -> bool) -> bool {
+    let mut found = false;
     let looked = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            let table = source_as_provider(&scan.source)?;
-            is_pinned &= table.is::<RollupTable>() || table.is::<CatalogTableProvider>();
+            found |= is_so(scan);
         }
         Ok(TreeNodeRecursion::Continue)
     });
-    looked.is_ok() && is_pinned
+    looked.is_err() || found
 }
 
 /// About how many rows are touched; infinitely many where that cannot be told.

@@ -115,7 +115,8 @@ def test_a_query_that_needs_more_memory_than_it_may_have_goes_to_disk(built: Pla
 def test_what_cannot_go_to_disk_is_refused_and_others_go_on(built: Plant) -> None:
     with serving(built, query_memory="64MiB") as plant:
         asset = sorted(plant.tenants["North"].assets)[0]
-        hungry = "SELECT array_agg(repeat(asset_id, 100)) FROM data_min"
+        columns = ", ".join(f"array_agg({name})" for name in ("value", "min", "max", "first", "last", "stddev"))
+        hungry = f"SELECT {columns} FROM ({' UNION ALL '.join(['SELECT * FROM data_min'] * 12)})"
         greedy, asked = Asking(plant, hungry), 0
         while greedy.is_waiting() and asked < 10_000:
             assert len(plant.ask(POINT.format(asset))) > 0
@@ -146,6 +147,20 @@ def test_what_a_killed_server_put_aside_goes_when_the_next_starts(built: Plant) 
         plant.serve()
         assert not own.exists()
         assert len([path for path in folder.iterdir() if path.is_dir()]) == 1
+
+
+def test_where_queries_put_things_aside_is_not_told(built: Plant) -> None:
+    with serving(built) as plant, plant.with_key("Everything") as connection, connection.cursor() as cursor:
+        asked = ["SHOW ALL", "SELECT * FROM information_schema.df_settings", "SELECT value FROM df_settings", "SELECT 1 AS n WHERE EXISTS "
+                 "(SELECT 1 FROM df_settings WHERE value LIKE '%/spill/%')"]
+        for sql in asked:
+            if "information_schema" not in sql and "df_settings" in sql:
+                cursor.execute("SET schema = 'information_schema'")
+            cursor.execute(sql)
+            told = str(cursor.fetch_arrow_table().to_pylist())
+            assert str(plant.lake.folder) not in told
+        cursor.execute(asked[-1])
+        assert cursor.fetchall() == []
 
 
 # ---- time
