@@ -234,6 +234,12 @@ impl QuerySession {
         };
         let mut asks_for_time = false;
         let looked = plan.apply_with_subqueries(|node| {
+            // A view's query is not in the plan yet.
+            if let LogicalPlan::TableScan(scan) = node
+                && let Some(inside) = scan.source.get_logical_plan()
+            {
+                asks_for_time |= !Self::is_repeatable(&inside);
+            }
             node.apply_expressions(|expression| {
                 asks_for_time |= asks(expression)?;
                 Ok(TreeNodeRecursion::Continue)

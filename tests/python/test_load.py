@@ -365,3 +365,12 @@ def test_a_changed_view_is_planned_again(built: Plant) -> None:
         assert plant.ask("SELECT n FROM answer")["n"][0] == 41
         (views / "answer.sql").write_text("SELECT 42 AS n")
         assert eventually(lambda: plant.ask("SELECT n FROM answer")["n"][0] == 42) < 5
+
+
+def test_a_view_that_asks_for_the_time_is_told_it_anew(built: Plant) -> None:
+    views = built.lake.folder / "catalog" / "views"
+    views.mkdir(exist_ok=True)
+    (views / "clock.sql").write_text("SELECT now() AS t")
+    with serving(built) as plant:
+        times = [plant.ask("SELECT t FROM clock")["t"][0] for _ in range(3)]
+        assert times[0] < times[1] < times[2]
