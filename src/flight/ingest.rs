@@ -48,7 +48,7 @@ impl Server {
         if !principal.may_ingest {
             return Err(Status::permission_denied(
                 "readings may be sent only by users and keys that were given the permission to; an admin gives it: \
-                 `plantlake user set … --ingest on`, and `plantlake key create … --ingest`",
+                 `plantlake user change … --ingest on`, and `plantlake key create … --ingest`",
             ));
         }
         let place = Arc::clone(&self.ingests).try_acquire_owned();
