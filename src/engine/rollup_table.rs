@@ -257,7 +257,7 @@ impl RollupTable {
     }
 
     /// How many of the assets that may be seen and are asked for are inside the file's bounds, where they can be told;
-    /// else one more than can be counted.
+    /// else the greatest number that there is.
     fn assets_in(&self, file: &PublishedFile, wanted: &Wanted) -> usize {
         let Some((min, max)) = file.assets else {
             return usize::MAX;
@@ -265,7 +265,8 @@ impl RollupTable {
         match (&*self.visible, &wanted.assets) {
             (Visible::All, None) => usize::MAX,
             (Visible::Only(ids), None) => {
-                ids.partition_point(|id| *id <= max) - ids.partition_point(|id| *id < min)
+                let upto = ids.partition_point(|id| *id <= max);
+                upto.saturating_sub(ids.partition_point(|id| *id < min))
             }
             (visible, Some(asked)) if min <= max => {
                 let inside = asked.range(min..=max);

@@ -290,7 +290,10 @@ impl Server {
                 return Ok((Arc::new(Schema::empty()), Schema::empty()));
             }
             Statement::Query(query) => (query, false),
-            Statement::Explain(explain) => (&explain.query, true),
+            Statement::Explain(explain) if explain.is_plain => (&explain.query, true),
+            Statement::Explain(_) => {
+                return Err(failed(crate::engine::QueryError::ExplainsTooMuch));
+            }
         };
         if query.parameters() == 0 {
             // What is wrong is said now.

@@ -87,7 +87,7 @@ pub(super) fn of_cut(cut: &CutShort, request: Uuid) -> Status {
     let text = cut.to_string();
     let status = match cut {
         CutShort::Worked(_) => Status::deadline_exceeded(text),
-        CutShort::Waited(_) => Status::unavailable(text),
+        CutShort::Waited(_) | CutShort::Lost => Status::unavailable(text),
         CutShort::Unread(_) => Status::cancelled(text),
     };
     super::call::stamped(status, request)

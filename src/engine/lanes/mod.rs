@@ -64,6 +64,9 @@ pub enum CutShort {
         .0.as_secs()
     )]
     Unread(Duration),
+    /// The work on it broke off.
+    #[error("the query broke off on the server's side; run it again")]
+    Lost,
 }
 
 /// Works on queries.
@@ -139,10 +142,13 @@ impl Lanes {
             items,
         };
         let working = self.workers.spawn(async move {
-            if let Err(Some(cut)) = long.work(start).await {
-                // Nobody may be there to read it.
-                let _ = long.items.send(Err(cut)).await;
-            }
+            let last = match long.work(start).await {
+                Ok(()) => None,
+                Err(Some(cut)) => Some(Err(cut)),
+                Err(None) => return,
+            };
+            // Nobody may be there to read it.
+            let _ = long.items.send(last).await;
         });
         At::Workers {
             items: receiver,
@@ -151,12 +157,15 @@ impl Lanes {
     }
 }
 
+/// An item of an answer, or its end.
+type Sent<T> = Option<Result<T, CutShort>>;
+
 /// A query on the threads for long ones.
 struct Long<T> {
     organisation: OrganisationId,
     turns: Turns,
     limits: LaneLimits,
-    items: mpsc::Sender<Result<T, CutShort>>,
+    items: mpsc::Sender<Sent<T>>,
 }
 
 impl<T: Send + 'static> Long<T> {
@@ -186,7 +195,7 @@ impl<T: Send + 'static> Long<T> {
                     place
                 }
             };
-            place.map_err(|_| None)?.send(Ok(item));
+            place.map_err(|_| None)?.send(Some(Ok(item)));
         }
     }
 
@@ -212,7 +221,7 @@ enum At<T> {
         worked: Duration,
     },
     Workers {
-        items: mpsc::Receiver<Result<T, CutShort>>,
+        items: mpsc::Receiver<Sent<T>>,
         _working: Working,
     },
 }
@@ -237,7 +246,59 @@ impl<T: Send + 'static> Stream for Answer<T> {
                     Poll::Pending => self.poll_next(context),
                 }
             }
-            At::Workers { items, .. } => items.poll_recv(context),
+            // Without its end, an answer is not whole, however many items came.
+            At::Workers { items, .. } => items
+                .poll_recv(context)
+                .map(|sent| sent.unwrap_or(Some(Err(CutShort::Lost)))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    fn lanes() -> Arc<Lanes> {
+        let second = Duration::from_secs(1);
+        Lanes::start(LaneLimits {
+            places: 1,
+            threads: 1,
+            stack: 1 << 20,
+            work: second,
+            wait: second,
+            unread: second,
+        })
+        .unwrap()
+    }
+
+    fn organisation() -> OrganisationId {
+        OrganisationId(uuid::Uuid::from_bytes([1; 16]))
+    }
+
+    #[tokio::test]
+    async fn an_answer_whose_work_breaks_off_does_not_pass_for_whole() {
+        let lanes = lanes();
+        let whole = lanes.long(organisation(), || stream::iter(0..100).boxed());
+        let whole: Vec<_> = whole.collect().await;
+        assert_eq!(whole, (0..100).map(Ok).collect::<Vec<_>>());
+        let mut broken = lanes.long(organisation(), || {
+            let items = stream::iter(0..100);
+            items
+                .inspect(|item| assert!(*item < 3, "as if by a mistake in an operator"))
+                .boxed()
+        });
+        for item in 0..3 {
+            assert_eq!(broken.next().await, Some(Ok(item)));
+        }
+        assert_eq!(broken.next().await, Some(Err(CutShort::Lost)));
+    }
+
+    #[tokio::test]
+    async fn what_takes_longer_than_a_moment_is_moved_and_comes_whole() {
+        let items = stream::iter(0..20).inspect(|_| std::thread::sleep(MOMENT / 5));
+        let moved: Vec<_> = lanes().short(organisation(), items.boxed()).collect().await;
+        assert_eq!(moved, (0..20).map(Ok).collect::<Vec<_>>());
     }
 }
