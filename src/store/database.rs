@@ -16,6 +16,7 @@ use sqlx::{Decode, Postgres, Row as _, Sqlite, Transaction, Type};
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::sqlite_file::MigrationLock;
 use crate::config::{DatabaseKind, DatabaseUrl};
 
 /// How long a statement waits for the database, or for another process that writes.
@@ -76,6 +77,8 @@ impl Database {
         let connected = match url.kind() {
             DatabaseKind::Sqlite(path) => {
                 super::sqlite_file::prepare(path)?;
+                // Two that turn a new file to WAL mode at once do not wait for each other: one of them fails.
+                let _alone = MigrationLock::take(path).await?;
                 let options = SqliteConnectOptions::new()
                     .filename(path)
                     .create_if_missing(true)

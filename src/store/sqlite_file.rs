@@ -36,14 +36,14 @@ fn for_owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-/// Held by the one process that migrates; free at once when its holder ends or dies.
+/// Held by the one process that connects for the first time or migrates; free at once when its holder ends or dies.
 pub(super) struct MigrationLock {
     /// Closing it frees the lock.
     _file: File,
 }
 
 impl MigrationLock {
-    /// Waits until no other process migrates the database at `path`.
+    /// Waits until no other process connects to the database at `path`, or migrates it.
     pub async fn take(path: &Path) -> Result<Self, StoreError> {
         let mut name = path.as_os_str().to_owned();
         name.push(".migration-lock");
