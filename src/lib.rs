@@ -5,7 +5,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 0 | `model`, `clock`, `config` (which may use `model`) |
+//! | 0 | `model`, `clock`, `memory` (which may use `clock`), `config` (which may use `model`) |
 //! | 1 | `catalog`, `lake`, `store` |
 //! | 2 | `resample`, `search` |
 //! | 3 | `engine` |
@@ -23,6 +23,7 @@ pub mod engine;
 pub mod flight;
 pub mod jobs;
 pub mod lake;
+pub mod memory;
 pub mod model;
 pub mod resample;
 pub mod simulate;

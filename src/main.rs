@@ -4,26 +4,15 @@ use std::process::ExitCode;
 
 use plantlake::cli::{self, Exit, Parsed};
 use plantlake::engine::MOST_STACK;
+use plantlake::memory;
 
 /// Batches are many, large and short-lived: the system's allocator would give each back to the kernel, and
 /// fault its pages in again for the next.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Keeps freed pages for a second, for the next batch, instead of giving them back after a moment: on a
-/// virtual machine, a page that went back to the host is faulted in at a tenth of the speed of memory. Not for
-/// ever: over many cells, pages that are too scattered to be used again would add up to a third of the memory.
-#[expect(unsafe_code, reason = "a C function that sets an integer")]
-fn keep_freed_pages() {
-    // SAFETY: any option may be set to any value, at any time.
-    unsafe { libmimalloc_sys::mi_option_set(MI_OPTION_PURGE_DELAY, 1_000) }
-}
-
-/// `mi_option_purge_delay` in `mi_option_t` of mimalloc 3; the crate does not name it.
-const MI_OPTION_PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-
 fn main() -> ExitCode {
-    keep_freed_pages();
+    memory::keep_freed_pages();
     // The main thread's stack is of the size that the shell gives it.
     let started = std::thread::Builder::new()
         .stack_size(MOST_STACK)
@@ -47,6 +36,7 @@ fn run() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(MOST_STACK)
+        .on_thread_park(memory::give_back_freed)
         .build()
     {
         Ok(runtime) => runtime,

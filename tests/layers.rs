@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, u8)] = &[
     ("model", 0),
     ("clock", 0),
+    ("memory", 0),
     ("config", 0),
     ("catalog", 1),
     ("lake", 1),
@@ -32,9 +33,10 @@ const LAYERS: &[(&str, u8)] = &[
     ("main", 6),
 ];
 
-/// Who may import a sibling: settings speak the words of the model, and the top layer is a stack of three.
+/// Who may import a sibling: settings speak the words of the model, memory is given back now and then, and the top layer is a stack of three.
 const SIBLINGS: &[(&str, &str)] = &[
     ("config", "model"),
+    ("memory", "clock"),
     ("cli", "app"),
     ("main", "app"),
     ("main", "cli"),

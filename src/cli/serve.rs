@@ -89,6 +89,7 @@ impl RunCommand for ServeArgs {
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        crate::memory::stay_small();
         let settings = &context.settings;
         let serve = &settings.serve;
         let tls = self.tls_source(&serve.tls_cert, &serve.tls_key, serve.listen.ip())?;

@@ -16,7 +16,7 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use super::weight;
 
 /// A physical plan is used so often: it keeps figures of every run, which are only let go with it.
-const MOST_USES: usize = 8;
+const MOST_USES: usize = 4;
 
 /// A query that was optimised.
 pub struct OptimisedQuery {
@@ -60,9 +60,9 @@ impl OptimisedQuery {
         reset_plan_states(steps).map(Some)
     }
 
-    /// Keeps steps, if they can be taken again.
+    /// Keeps steps, if they can be taken again, and working them out takes long beside taking them.
     pub(super) fn keep_steps(&self, steps: &Arc<dyn ExecutionPlan>) {
-        if weight::is_pinned(&self.plan) && are_stateless(steps) {
+        if self.is_short && weight::is_pinned(&self.plan) && are_stateless(steps) {
             *self.locked() = Some((Arc::clone(steps), 1));
         }
     }

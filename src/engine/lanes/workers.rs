@@ -22,6 +22,7 @@ impl Workers {
             .thread_stack_size(stack)
             .thread_name("query")
             .on_thread_start(step_back)
+            .on_thread_park(crate::memory::give_back_freed)
             .enable_all()
             .build()?;
         Ok(Self {
