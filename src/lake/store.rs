@@ -211,6 +211,29 @@ impl Store {
         &self.url
     }
 
+    /// Waits until an object that was put below this folder is on the disk, where that is a local one: the local store
+    /// leaves it to the system when that will be.
+    pub async fn sync(&self, relative: &Path) -> object_store::Result<()> {
+        let Some(folder) = &self.local else {
+            return Ok(());
+        };
+        let file = folder.join(relative.as_ref());
+        let sync = move || -> std::io::Result<()> {
+            std::fs::File::open(&file)?.sync_all()?;
+            // The names, too.
+            let folders = file.ancestors().skip(1).take(2);
+            folders
+                .map(std::fs::File::open)
+                .try_for_each(|folder| folder?.sync_all())
+        };
+        let synced = tokio::task::spawn_blocking(sync).await;
+        let synced = synced.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        synced.map_err(|error| object_store::Error::Generic {
+            store: "local disk",
+            source: Box::new(error),
+        })
+    }
+
     /// The folder on the local disk, if it is there.
     pub fn local_path(&self) -> Option<&FsPath> {
         self.local.as_deref()

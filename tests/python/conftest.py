@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -26,11 +26,12 @@ class Effort:
     stories: int
     kills: int
     operations: int
+    readings: int  # that are sent in one ingest
 
 
 EFFORT = {
-    "ci": Effort(stories=18, kills=10, operations=8),
-    "long": Effort(stories=400, kills=50, operations=16),
+    "ci": Effort(stories=18, kills=10, operations=8, readings=600_000),
+    "long": Effort(stories=400, kills=50, operations=16, readings=10_000_000),
 }
 QUIET = {
     "deadline": None,
@@ -68,7 +69,7 @@ def effort_of(config: pytest.Config) -> Effort:
     base = EFFORT[profile(config)]
     kills = config.getoption("--kills") or int(os.environ.get("PLANTLAKE_TEST_KILLS", base.kills))
     stories = config.getoption("--stories") or int(os.environ.get("PLANTLAKE_TEST_STORIES", base.stories))
-    return Effort(stories, kills, base.operations)
+    return replace(base, stories=stories, kills=kills)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ import datetime as dt
 import io
 import json
 import os
+import resource
 import shutil
 import subprocess
 import time
@@ -100,6 +101,16 @@ def start(args: list[str], settings: dict[str, str] | None = None, cwd: Path | N
         stderr=subprocess.PIPE,
         **more,
     )
+
+
+def small_disk(most: int) -> dict:
+    """For a process: no file of it becomes larger than so many bytes, which looks as a full disk does."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    # Python ignores the signal that would end the process, and so does what it starts with its signals as they are.
+    return {"preexec_fn": limit, "restore_signals": False}
 
 
 def finish(process: subprocess.Popen, began: float, settings: dict[str, str] | None = None) -> Finished:

@@ -113,10 +113,10 @@ class Plant:
 
     # ---- the server
 
-    def serve(self, *flags: str, settings: dict[str, str] | None = None) -> "Plant":
-        """Starts the server on a free port, and waits until it listens."""
+    def serve(self, *flags: str, settings: dict[str, str] | None = None, **more) -> "Plant":
+        """Starts the server on a free port, and waits until it listens; `more` is for the process."""
         args = self.lake.args(["serve", "--listen", "127.0.0.1:0", "--json", "--log", "plantlake=info", *flags])
-        self.process = start(args, self.lake.settings | (settings or {}), self.lake.folder)
+        self.process = start(args, self.lake.settings | (settings or {}), self.lake.folder, **more)
         lines: queue.Queue[bytes] = queue.Queue()
         process = self.process
         threading.Thread(target=lambda: [lines.put(line) for line in process.stdout], daemon=True).start()

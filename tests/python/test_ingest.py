@@ -3,7 +3,9 @@ becomes of it is compared with pandas."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import itertools
 import subprocess
 import sys
 import threading
@@ -21,7 +23,8 @@ import pyarrow.flight as flight
 import pyarrow.parquet as pq
 import pytest
 
-from harness import OK
+from conftest import Effort
+from harness import OK, small_disk
 from server import BEARER, PASSWORD, Plant, any_of, connect, eventually, fields_of, text_field, varint
 
 pytestmark = pytest.mark.local_only
@@ -314,3 +317,109 @@ def test_a_revoked_key_ends_it(plant: Plant) -> None:
         writer.close()
         raise failure[0]
     assert raw_files(plant) == before
+
+
+def test_a_full_disk_keeps_nothing(plant: Plant) -> None:
+    before = raw_files(plant)
+    small = Plant(plant.lake.folder)
+    small.serve(**small_disk(2 << 20))
+    try:
+        sent = readings(own(plant)[:4], 300_000, START + dt.timedelta(days=200))
+        with connect(small.uri, {BEARER: f"Bearer {plant.tenants['North'].gateway}"}) as connection:
+            with pytest.raises(adbc_driver_manager.OperationalError, match="none of them was"):
+                send(connection, sent.to_reader(max_chunksize=100_000))
+            assert raw_files(plant) == before
+            # What there is room for is kept.
+            assert send(connection, readings(own(plant)[:1], 10, START + dt.timedelta(days=300))) == 10
+        assert "File too large" in "".join(small.log)
+    finally:
+        assert small.stop() == OK
+
+
+def batches_of(assets: list[str], rows: int, batch: int = 100_000) -> Iterator[pa.RecordBatch]:
+    """Readings, one a second of each asset in turn; the same each time."""
+    start = int(dt.datetime(2024, 8, 1, tzinfo=dt.UTC).timestamp()) * 1_000_000
+    ids = pa.array(assets)
+    for first in range(0, rows, batch):
+        at = np.arange(first, min(first + batch, rows))
+        yield pa.record_batch({
+            "id": pa.DictionaryArray.from_arrays((at % len(assets)).astype(np.int32), ids),
+            "timestamp": pa.array(start + at // len(assets) * 1_000_000, pa.timestamp("us", "UTC")),
+            "value": np.random.default_rng(first).normal(50, 5, len(at)),
+        })
+
+
+def send_many(uri: str, key: str, assets: list[str], rows: int) -> int:
+    """All of them in one ingest, as they are made; says so after each batch."""
+    batches = batches_of(assets, rows)
+    first = next(batches)
+
+    def all_of_them() -> Iterator[pa.RecordBatch]:
+        for batch in itertools.chain([first], batches):
+            yield batch
+            print("sent", flush=True)
+
+    with connect(uri, {BEARER: f"Bearer {key}"}) as connection:
+        return send(connection, pa.RecordBatchReader.from_batches(first.schema, all_of_them()))
+
+
+@contextlib.contextmanager
+def sending(plant: Plant, assets: list[str], rows: int) -> Iterator[subprocess.Popen]:
+    """A process that sends them."""
+    code = "import sys, test_ingest; print(test_ingest.send_many(sys.argv[1], sys.argv[2], sys.argv[3].split(), int(sys.argv[4])))"
+    key = plant.tenants["North"].gateway
+    command = [sys.executable, "-c", code, plant.uri, key, " ".join(assets), str(rows)]
+    client = subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        yield client
+    finally:
+        client.kill()
+        client.communicate()
+
+
+def test_many_readings_killed_cut_and_finished(tmp_path: Path, effort: Effort) -> None:
+    rows = effort.readings
+    plant = Plant(tmp_path).build()
+    email = "gateway@north.example"
+    plant.run("user", "create", email, "--org", "North", "--role", "service", "--ingest").expect(OK)
+    made = plant.run("key", "create", "--user", email, "--name", "line", "--ingest", "--json").expect(OK).json
+    plant.tenants["North"].gateway = made["key"]
+    assets = own(plant)
+    before = raw_files(plant)
+    plant.serve()
+    half = rows // 100_000 // 2
+
+    with sending(plant, assets, rows) as client:
+        for _ in range(half):
+            assert client.stdout.readline() == b"sent\n"
+    eventually(lambda: raw_files(plant) == before)
+
+    with sending(plant, assets, rows) as client:
+        for _ in range(half):
+            assert client.stdout.readline() == b"sent\n"
+        plant.process.kill()
+        plant.process.wait()
+        assert client.wait(60) != 0
+    # What the server was about to write may lie there, under a name that is no raw file's.
+    assert {path for path in raw_files(plant) if path.suffix == ".parquet"} == before.keys()
+    report = plant.lake.resample().expect(OK).json
+    assert report["outcome"] == "nothing_to_do", report
+
+    plant.serve()
+    with sending(plant, assets, rows) as client:
+        out, err = client.communicate(timeout=600)
+        assert client.returncode == 0, err.decode()[-2_000:]
+        assert int(out.split()[-1]) == rows
+    assert len({path for path in raw_files(plant) if path.suffix == ".parquet"}) == len(before) + 1
+    plant.lake.resample().expect(OK)
+    sent = pa.Table.from_batches(batches_of(assets, rows))
+    minutes = pl.from_arrow(sent).with_columns(pl.col("id").cast(pl.String), pl.col("timestamp").dt.truncate("1m"))
+    minutes = minutes.group_by("id", "timestamp").agg(pl.col("value").mean(), pl.len().alias("count")).sort("id", "timestamp")
+    question = "SELECT asset_id, timestamp, value, count FROM data_min WHERE timestamp >= '2024-08-01T00:00:00Z' ORDER BY 1, 2"
+    eventually(lambda: len(plant.ask(question)) == len(minutes))
+    actual = pl.from_pandas(plant.ask(question))
+    assert actual["asset_id"].to_list() == minutes["id"].to_list()
+    assert actual["timestamp"].dt.epoch("us").to_list() == minutes["timestamp"].dt.epoch("us").to_list()
+    assert actual["count"].to_list() == minutes["count"].to_list()
+    np.testing.assert_allclose(actual["value"], minutes["value"], rtol=1e-12)
+    assert plant.stop() == OK

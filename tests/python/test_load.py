@@ -15,7 +15,7 @@ import adbc_driver_manager
 import pyarrow.flight as flight
 import pytest
 
-from harness import OK
+from harness import OK, small_disk
 from server import Plant, any_of, eventually, text_field
 
 pytestmark = pytest.mark.local_only
@@ -24,6 +24,11 @@ LONG = "SELECT count(*) FROM data_min a CROSS JOIN data_min b CROSS JOIN data_mi
 MEDIUM = "SELECT count(*) AS n FROM raw_readings"
 # Some gigabytes.
 LARGE = "SELECT a.*, b.value AS other FROM data_min a CROSS JOIN (SELECT value FROM data_min LIMIT 200) b"
+# Nearly three million groups of some 100 bytes.
+GROUPS = (
+    "SELECT count(*) AS groups, sum(n) AS n FROM (SELECT a.asset_id, a.timestamp, b.k, count(*) AS n, max(a.value), min(a.first) "
+    f"FROM data_min a CROSS JOIN (SELECT column1 AS k FROM (VALUES {', '.join(f'({k})' for k in range(16))})) b GROUP BY 1, 2, 3)"
+)
 POINT = "SELECT timestamp, value FROM data_h WHERE asset_id = '{}' ORDER BY timestamp"
 
 
@@ -33,9 +38,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Plant:
 
 
 @contextlib.contextmanager
-def serving(plant: Plant, **settings: str) -> Iterator[Plant]:
+def serving(plant: Plant, process: dict | None = None, **settings: str) -> Iterator[Plant]:
     """A server with these `serve.…` settings."""
-    plant.serve(settings={f"PLANTLAKE_SERVE_{name.upper()}": value for name, value in settings.items()})
+    named = {f"PLANTLAKE_SERVE_{name.upper()}": value for name, value in settings.items()}
+    plant.serve(settings=named, **(process or {}))
     try:
         yield plant
     finally:
@@ -95,10 +101,7 @@ def spilled(plant: Plant) -> list[Path]:
 
 def test_a_query_that_needs_more_memory_than_it_may_have_goes_to_disk(built: Plant) -> None:
     with serving(built, query_memory="64MiB") as plant:
-        # Nearly three million groups of some 100 bytes.
-        groups = "SELECT count(*) AS groups, sum(n) AS n FROM (SELECT a.asset_id, a.timestamp, b.k, count(*) AS n, max(a.value), " \
-            "min(a.first) FROM data_min a CROSS JOIN (SELECT column1 AS k FROM (VALUES {})) b GROUP BY 1, 2, 3)".format(", ".join(f"({k})" for k in range(16)))
-        query, seen = Asking(plant, groups), False
+        query, seen = Asking(plant, GROUPS), False
         while query.is_waiting():
             seen = seen or any(path.suffix != ".lock" for path in spilled(plant))
             time.sleep(0.01)
@@ -109,6 +112,21 @@ def test_a_query_that_needs_more_memory_than_it_may_have_goes_to_disk(built: Pla
         assert row == {"groups": 16 * rows, "n": 16 * rows}
         assert seen, "nothing was put aside"
         # Its own process holds the lock; nothing else is left.
+        assert eventually(lambda: all(path.suffix == ".lock" for path in spilled(plant))) < 5
+
+
+def test_a_full_disk_ends_the_query_that_needs_it_and_no_other(built: Plant) -> None:
+    with serving(built, small_disk(2 << 20), query_memory="64MiB") as plant:
+        asset = sorted(plant.tenants["North"].assets)[0]
+        expected = plant.ask(POINT.format(asset))
+        query = Asking(plant, GROUPS)
+        while query.is_waiting():
+            assert plant.ask(POINT.format(asset)).equals(expected)
+        error = query.result(1)
+        assert isinstance(error, adbc_driver_manager.OperationalError), error
+        assert "failed on the server's side" in str(error) and str(plant.lake.folder) not in str(error)
+        # Why is for the operator.
+        assert eventually(lambda: "File too large" in "".join(plant.log)) < 5
         assert eventually(lambda: all(path.suffix == ".lock" for path in spilled(plant))) < 5
 
 

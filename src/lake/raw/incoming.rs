@@ -5,6 +5,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -26,6 +28,8 @@ fn sent() -> ColumnNames {
 
 /// A raw file in the making.
 pub struct Incoming {
+    raw: Store,
+    path: Path,
     file: GrowingFile,
     located: Located,
     format: RawFormat,
@@ -67,6 +71,8 @@ impl Incoming {
             reason: error.to_string(),
         })?;
         Ok(Self {
+            raw: raw.clone(),
+            path: Path::from(path),
             file,
             located,
             format: format.clone(),
@@ -94,9 +100,14 @@ impl Incoming {
         self.file.write(readings).await
     }
 
-    /// Puts the file in its place.
+    /// Puts the file in its place, to stay there: whoever sent the readings may not have them any more.
     pub async fn finish(self) -> Result<(), GrowthError> {
-        self.file.finish().await.map(|_| ())
+        self.file.finish().await?;
+        let synced = self.raw.sync(&self.path).await;
+        if synced.is_err() {
+            self.raw.objects().delete(&self.path).await?;
+        }
+        Ok(synced?)
     }
 
     /// Removes what was written.
