@@ -6,6 +6,7 @@ mod grant;
 mod host;
 mod identity;
 mod resolution;
+mod usage;
 mod window;
 
 pub use asset_id::{AssetId, MalformedAssetId};
@@ -14,4 +15,5 @@ pub use grant::{Grant, MalformedGrant};
 pub use host::this_host;
 pub use identity::{Email, MalformedEmail, OrganisationId, Role, SessionId, UserId};
 pub use resolution::Resolution;
+pub use usage::{ABORTED, MalformedMonth, Month, UsageRecord};
 pub use window::Window;

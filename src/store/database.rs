@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::error::StoreError;
 use super::sqlite_file::MigrationLock;
 use crate::config::{DatabaseKind, DatabaseUrl};
+use crate::model::Month;
 
 /// How long a statement waits for the database, or for another process that writes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -268,6 +269,19 @@ impl Row {
                 .map_err(|error| StoreError::damaged(column, &error)),
             Self::Postgres(row) => Ok(row.try_get(column)?),
         }
+    }
+
+    /// The month in a column.
+    pub fn month(&self, column: &str) -> Result<Month, StoreError> {
+        let text: String = self.get(column)?;
+        text.parse()
+            .map_err(|error| StoreError::damaged(column, &error))
+    }
+
+    /// The number in a column that counts something.
+    pub fn count(&self, column: &str) -> Result<u64, StoreError> {
+        let number: i64 = self.get(column)?;
+        u64::try_from(number).map_err(|error| StoreError::damaged(column, &error))
     }
 
     /// The time in a column.

@@ -29,7 +29,10 @@ macro_rules! step {
     };
 }
 
-const STEPS: &[Step] = &[step!(1, "organisations", "0001_organisations.sql")];
+const STEPS: &[Step] = &[
+    step!(1, "organisations", "0001_organisations.sql"),
+    step!(2, "usage", "0002_usage.sql"),
+];
 
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

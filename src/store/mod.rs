@@ -14,6 +14,7 @@ mod migrate;
 mod organisations;
 mod sessions;
 mod sqlite_file;
+mod usage;
 mod users;
 
 use chrono::{DateTime, Utc};
@@ -24,6 +25,7 @@ pub use keys::{ApiKey, NewKey};
 pub use migrate::Migrated;
 pub use organisations::{NewOrganisation, Organisation, Profile};
 pub use sessions::Session;
+pub use usage::UsageTotals;
 pub use users::{Credential, NewUser, User, UserChange};
 
 use crate::clock::{self, new_id};

@@ -42,13 +42,13 @@ on_both! {
         let opened = (0..8).map(|_| OrganisationStore::open(fresh.url()));
         let opened = futures::future::join_all(opened).await;
         for outcome in opened {
-            assert_eq!(outcome.unwrap().1.version, 1);
+            assert_eq!(outcome.unwrap().1.version, 2);
         }
         let (_, again) = OrganisationStore::open(fresh.url()).await.unwrap();
         assert!(again.made.is_empty());
         // A database of a later plantlake is left alone.
         fresh.sql("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-                   SELECT 99, 'later', success, checksum, 0 FROM _sqlx_migrations").await.unwrap();
+                   SELECT 99, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1").await.unwrap();
         let error = OrganisationStore::open(fresh.url()).await.unwrap_err();
         assert!(matches!(error, StoreError::Newer { version: 99, .. }), "{error}");
     }

@@ -1,0 +1,191 @@
+//! What is known of a request once it has ended, and the months that requests are billed in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Datelike, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+use super::{OrganisationId, SessionId, UserId};
+
+/// A request that has ended, as the ledger has it: the names are its columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageRecord {
+    /// Names the request; the client was told.
+    pub request_id: Uuid,
+    /// Who pays.
+    #[serde(rename = "organization_id")]
+    pub organisation_id: OrganisationId,
+    /// Who asked.
+    pub user_id: UserId,
+    /// The key that the user asked with, if it was one.
+    pub api_key_id: Option<String>,
+    /// The session that the user asked in, if it was not a key.
+    pub session_id: Option<SessionId>,
+    /// The run of a server that answered.
+    pub server_id: Uuid,
+    /// The RPC and the command in it, such as `DoGet/StatementQuery`.
+    pub endpoint: String,
+    /// SHA-256 of the statement without its literals, in hexadecimal.
+    pub sql_fingerprint: Option<String>,
+    /// The statement, where it is to be kept.
+    pub sql_text: Option<String>,
+    /// When the request came.
+    #[serde(with = "micros")]
+    pub started_at: DateTime<Utc>,
+    /// When its answer was whole, or broke off.
+    #[serde(with = "micros")]
+    pub ended_at: DateTime<Utc>,
+    /// From the start to the first message of the answer.
+    pub first_byte_microseconds: Option<u64>,
+    /// From the start to the end.
+    pub duration_microseconds: u64,
+    /// Rows that were sent, or taken in by an ingest.
+    pub rows: u64,
+    /// Messages of the answer, as they were encoded.
+    pub bytes_sent: u64,
+    /// Of the lake's files.
+    pub bytes_scanned: u64,
+    /// As gRPC names it: `OK`, `INVALID_ARGUMENT`, …
+    pub status: String,
+    /// Whether the client went away or cancelled before the answer was whole.
+    pub cancelled: bool,
+    /// Where the client is.
+    pub client_address: String,
+    /// What the client calls itself.
+    pub client_agent: String,
+    /// Whether it is paid for.
+    pub billable: bool,
+}
+
+/// The status of a request whose server died before the answer was whole.
+pub const ABORTED: &str = "ABORTED";
+
+/// Instants as the databases have them: microseconds, in UTC.
+mod micros {
+    use chrono::{DateTime, SecondsFormat, Utc};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(at: &DateTime<Utc>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>, D::Error> {
+        let text = String::deserialize(from)?;
+        let at = DateTime::parse_from_rfc3339(&text).map_err(D::Error::custom)?;
+        Ok(at.to_utc())
+    }
+}
+
+/// A month in UTC, as `2026-11`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Month {
+    year: i32,
+    /// From 1.
+    month: u32,
+}
+
+/// A text is no month.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no month; write it as 2026-11")]
+pub struct MalformedMonth(String);
+
+impl Month {
+    /// The month of an instant.
+    pub fn of(at: DateTime<Utc>) -> Self {
+        Self {
+            year: at.year(),
+            month: at.month(),
+        }
+    }
+
+    /// The month after it.
+    pub fn next(self) -> Self {
+        match self.month {
+            12 => Self {
+                year: self.year + 1,
+                month: 1,
+            },
+            month => Self {
+                month: month + 1,
+                ..self
+            },
+        }
+    }
+
+    /// The instant at which it begins.
+    pub fn start(self) -> DateTime<Utc> {
+        let first = chrono::NaiveDate::from_ymd_opt(self.year, self.month, 1);
+        first
+            .unwrap_or_default()
+            .and_time(chrono::NaiveTime::MIN)
+            .and_utc()
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", self.year, self.month)
+    }
+}
+
+impl FromStr for Month {
+    type Err = MalformedMonth;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let malformed = || MalformedMonth(text.to_owned());
+        let digits =
+            |part: &str, count| part.len() == count && part.bytes().all(|b| b.is_ascii_digit());
+        let (year, month) = text.split_once('-').ok_or_else(malformed)?;
+        if !digits(year, 4) || !digits(month, 2) {
+            return Err(malformed());
+        }
+        match (year.parse(), month.parse()) {
+            (Ok(year), Ok(month @ 1..=12)) => Ok(Self { year, month }),
+            _ => Err(malformed()),
+        }
+    }
+}
+
+impl Serialize for Month {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Month {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_is_written_one_way_and_ends_where_the_next_begins() {
+        for wrong in [
+            "2026",
+            "2026-13",
+            "2026-00",
+            "2026-1",
+            "26-01",
+            "+026-01",
+            "2026-01-01",
+            " 2026-01",
+        ] {
+            assert!(wrong.parse::<Month>().is_err(), "{wrong}");
+        }
+        let november: Month = "2026-11".parse().unwrap();
+        assert_eq!(november.to_string(), "2026-11");
+        assert_eq!(november.next().next().to_string(), "2027-01");
+        let last = november.next().start() - chrono::TimeDelta::microseconds(1);
+        assert_eq!(
+            (Month::of(last), Month::of(november.start())),
+            (november, november)
+        );
+    }
+}

@@ -1,0 +1,1 @@
+UPDATE usage_ledger SET revision = revision + 1 WHERE only_row = 1

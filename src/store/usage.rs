@@ -1,0 +1,120 @@
+//! The ledger of requests: each is added once, to the first month from its end on that is not closed.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::Serialize;
+
+use super::database::{Database, Executor, values};
+use super::{OrganisationStore, StoreError};
+use crate::model::{Month, OrganisationId, UsageRecord};
+
+/// A record in the month that it is billed in.
+#[derive(Serialize)]
+struct Billed<'a> {
+    #[serde(flatten)]
+    record: &'a UsageRecord,
+    billing_month: Month,
+}
+
+/// What billable requests add up to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct UsageTotals {
+    /// How many.
+    pub requests: u64,
+    /// Rows that were sent or taken in.
+    pub rows: u64,
+    /// Messages of answers, as they were encoded.
+    pub bytes_sent: u64,
+    /// Of the lake's files.
+    pub bytes_scanned: u64,
+}
+
+impl OrganisationStore {
+    /// Adds those of `records` that are not in the ledger yet, all or none; how many these were.
+    pub async fn add_usage(&self, records: &[UsageRecord]) -> Result<usize, StoreError> {
+        let Some(first) = records
+            .iter()
+            .map(|record| Month::of(record.ended_at))
+            .min()
+        else {
+            return Ok(0);
+        };
+        let mut change = self.database.begin().await?;
+        change
+            .execute(include_str!("sql/usage_take.sql"), values![])
+            .await?;
+        let closed = include_str!("sql/usage_closed_months.sql");
+        let mut months = HashSet::new();
+        for row in change.rows(closed, values![first.to_string()]).await? {
+            months.insert((row.id("organization_id")?, row.month("billing_month")?));
+        }
+        let billed: Vec<_> = records
+            .iter()
+            .map(|record| {
+                let mut billing_month = Month::of(record.ended_at);
+                while months.contains(&(record.organisation_id.0, billing_month)) {
+                    billing_month = billing_month.next();
+                }
+                Billed {
+                    record,
+                    billing_month,
+                }
+            })
+            .collect();
+        let text = serde_json::to_string(&billed);
+        let text = text.map_err(|error| StoreError::damaged("records", &error))?;
+        let add = match &self.database {
+            Database::Sqlite(_) => include_str!("sql/usage_add.sqlite.sql"),
+            Database::Postgres(_) => include_str!("sql/usage_add.postgres.sql"),
+        };
+        let added = change.rows(add, values![text]).await?;
+        let mut totals: BTreeMap<_, UsageTotals> = BTreeMap::new();
+        for row in &added {
+            if row.get("billable")? {
+                let key = (row.id("organization_id")?, row.month("billing_month")?);
+                let total = totals.entry(key).or_default();
+                total.requests += 1;
+                total.rows += row.count("rows")?;
+                total.bytes_sent += row.count("bytes_sent")?;
+                total.bytes_scanned += row.count("bytes_scanned")?;
+            }
+        }
+        for ((organisation, month), total) in totals {
+            let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+            let values = values![
+                organisation,
+                month.to_string(),
+                number(total.requests),
+                number(total.rows),
+                number(total.bytes_sent),
+                number(total.bytes_scanned)
+            ];
+            change
+                .execute(include_str!("sql/usage_total_add.sql"), values)
+                .await?;
+        }
+        change.commit().await?;
+        Ok(added.len())
+    }
+
+    /// What the organisations used in a month, as far as it is in the ledger.
+    pub async fn usage_totals(
+        &self,
+        month: Month,
+    ) -> Result<Vec<(OrganisationId, UsageTotals)>, StoreError> {
+        let rows = include_str!("sql/usage_totals.sql");
+        let rows = (&self.database)
+            .rows(rows, values![month.to_string()])
+            .await?;
+        let rows = rows.iter().map(|row| {
+            let totals = UsageTotals {
+                requests: row.count("requests")?,
+                rows: row.count("rows")?,
+                bytes_sent: row.count("bytes_sent")?,
+                bytes_scanned: row.count("bytes_scanned")?,
+            };
+            Ok((OrganisationId(row.id("organization_id")?), totals))
+        });
+        rows.collect()
+    }
+}
