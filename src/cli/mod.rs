@@ -11,6 +11,7 @@ mod demo;
 mod exit;
 mod interrupt;
 mod key;
+mod limit;
 mod logging;
 mod migrate;
 mod office;

@@ -1,10 +1,11 @@
-//! `plantlake org`: organisations, how many users they may have, and which assets they may see.
+//! `plantlake org`: organisations, how many users they may have, what they may use (`limit`), and which assets they may see.
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::administration::{instant, minute, open, operator, yes};
+use super::limit::{self, LimitArgs};
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
 use crate::catalog::{Catalog, Visible};
@@ -21,6 +22,8 @@ Examples:
   plantlake org grant acme --type \"temperature sensor\" --asset a1b2c3d4-e5f6-7890-abcd-ef1234567890
   plantlake org show acme
   plantlake org revoke acme --type \"temperature sensor\"
+  plantlake org limit acme --monthly-requests 100000 --monthly-bytes-sent 10GB
+      What it may use. `plantlake org limit acme` shows that, and what it used this month.
   plantlake org list --json | jq '.[].name'";
 
 /// Arguments of `org`.
@@ -53,6 +56,8 @@ enum Action {
         #[arg(allow_negative_numbers = true)]
         limit: i64,
     },
+    /// Show or change what it may use: requests, queries at once, bytes in a month
+    Limit(LimitArgs),
     /// Let it see assets
     Grant(GrantArgs),
     /// Take away what was granted
@@ -147,6 +152,9 @@ impl RunCommand for OrgArgs {
                 organisation,
                 limit,
             } => command.set_limit(&organisation, limit).await?,
+            Action::Limit(args) => {
+                limit::run(&command.context, &command.store, args, self.json).await?;
+            }
             Action::Grant(args) => command.grant(&args).await?,
             Action::Revoke(args) => command.revoke(&args).await?,
             Action::Deactivate { organisation } => command.set_active(&organisation, false).await?,

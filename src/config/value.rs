@@ -100,7 +100,8 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
     }
 }
 
-pub(super) fn size(text: &str) -> Result<u64, String> {
+/// Reads a number of bytes, with a unit or without (`512MiB`, `10GB`), or says what is wrong with it.
+pub fn size(text: &str) -> Result<u64, String> {
     bytes(text)
 }
 

@@ -15,5 +15,5 @@ pub use grant::{Grant, MalformedGrant};
 pub use host::this_host;
 pub use identity::{Email, MalformedEmail, OrganisationId, Role, SessionId, UserId};
 pub use resolution::Resolution;
-pub use usage::{ABORTED, MalformedMonth, Month, UsageRecord};
+pub use usage::{ABORTED, MalformedMonth, Month, UsageLimits, UsageRecord};
 pub use window::Window;

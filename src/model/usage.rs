@@ -78,6 +78,21 @@ mod micros {
     }
 }
 
+/// What an organisation may use; none for as much as it likes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct UsageLimits {
+    /// Requests in a second, in the long run; more than zero.
+    pub requests_per_second: Option<f64>,
+    /// Queries that run at once, at least one.
+    pub concurrent_queries: Option<u64>,
+    /// Billable requests in a UTC month.
+    pub monthly_requests: Option<u64>,
+    /// Bytes that they are answered with in a UTC month.
+    pub monthly_bytes_sent: Option<u64>,
+    /// Bytes of the lake's files that they read in a UTC month.
+    pub monthly_bytes_scanned: Option<u64>,
+}
+
 /// A month in UTC, as `2026-11`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Month {

@@ -36,7 +36,8 @@ pub(super) enum Database {
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Text(Option<String>),
-    Integer(i64),
+    Integer(Option<i64>),
+    Number(Option<f64>),
     Boolean(bool),
     Id(Option<Uuid>),
     Time(Option<DateTime<Utc>>),
@@ -154,6 +155,7 @@ fn sqlite(sql: &'static str, values: &[Value]) -> SqliteQuery {
         .fold(sqlx::query(sql), |query, value| match value {
             Value::Text(text) => query.bind(text),
             Value::Integer(number) => query.bind(number),
+            Value::Number(number) => query.bind(number),
             Value::Boolean(boolean) => query.bind(boolean),
             Value::Id(id) => query.bind(id.map(|id| id.to_string())),
             Value::Time(time) => query.bind(time.map(time_text)),
@@ -168,6 +170,7 @@ fn postgres(sql: &'static str, values: &[Value]) -> PostgresQuery {
         .fold(sqlx::query(sql), |query, value| match value {
             Value::Text(text) => query.bind(text),
             Value::Integer(number) => query.bind(number),
+            Value::Number(number) => query.bind(number),
             Value::Boolean(boolean) => query.bind(boolean),
             Value::Id(id) => query.bind(id),
             // Microseconds are what Postgres keeps.
@@ -284,6 +287,15 @@ impl Row {
         u64::try_from(number).map_err(|error| StoreError::damaged(column, &error))
     }
 
+    /// The number in a column that counts something and may be null.
+    pub fn optional_count(&self, column: &str) -> Result<Option<u64>, StoreError> {
+        let number: Option<i64> = self.get(column)?;
+        number
+            .map(u64::try_from)
+            .transpose()
+            .map_err(|error| StoreError::damaged(column, &error))
+    }
+
     /// The time in a column.
     pub fn time(&self, column: &str) -> Result<DateTime<Utc>, StoreError> {
         self.optional_time(column)?
@@ -327,7 +339,9 @@ value_from! {
     String => |text| Self::Text(Some(without_null(text)));
     &String => |text| Self::Text(Some(without_null(text.clone())));
     Option<String> => |text| Self::Text(text.map(without_null));
-    i64 => |number| Self::Integer(number);
+    i64 => |number| Self::Integer(Some(number));
+    Option<i64> => |number| Self::Integer(number);
+    Option<f64> => |number| Self::Number(number);
     bool => |boolean| Self::Boolean(boolean);
     Uuid => |id| Self::Id(Some(id));
     Option<Uuid> => |id| Self::Id(id);

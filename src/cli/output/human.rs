@@ -43,6 +43,25 @@ pub fn bytes(number: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
+/// `1.2 GB`, in the powers of ten that are billed and limited in.
+pub fn decimal_bytes(number: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if number < 1000 {
+        return format!("{number} B");
+    }
+    let mut value = number as f64 / 1000.0;
+    let mut unit = "kB";
+    for larger in UNITS.iter().skip(1) {
+        // What would round to 1000.0 is told in the larger unit.
+        if value < 999.95 {
+            break;
+        }
+        value /= 1000.0;
+        unit = larger;
+    }
+    format!("{value:.1} {unit}")
+}
+
 /// `12 ms`, `1.23 s`, `2 min 5 s`, `3 h 20 min`, `4 d 2 h`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
@@ -121,6 +140,20 @@ mod tests {
             (u64::MAX, "16.0 EiB"),
         ] {
             assert_eq!(bytes(number), text);
+        }
+    }
+
+    #[test]
+    fn sizes_that_are_billed_are_in_powers_of_ten() {
+        for (number, text) in [
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (10_000_000_000, "10.0 GB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(decimal_bytes(number), text);
         }
     }
 

@@ -1,0 +1,128 @@
+//! What organisations may use: changed as grants are, so that servers notice within seconds.
+
+use serde_json::json;
+
+use super::database::{Executor, Row, values};
+use super::organisations::find;
+use super::{Actor, OrganisationStore, StoreError};
+use crate::model::{OrganisationId, UsageLimits};
+
+/// New limits; those that are not given stay as they are, and `Some(None)` takes one away.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LimitsChange {
+    /// Requests in a second, in the long run.
+    pub requests_per_second: Option<Option<f64>>,
+    /// Queries that run at once.
+    pub concurrent_queries: Option<Option<u64>>,
+    /// Billable requests in a UTC month.
+    pub monthly_requests: Option<Option<u64>>,
+    /// Bytes that they are answered with in a UTC month.
+    pub monthly_bytes_sent: Option<Option<u64>>,
+    /// Bytes of the lake's files that they read in a UTC month.
+    pub monthly_bytes_scanned: Option<Option<u64>>,
+}
+
+impl LimitsChange {
+    /// Whether it leaves all limits as they are.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn of(&self, before: UsageLimits) -> Result<UsageLimits, StoreError> {
+        let refused = |why: String| Err(StoreError::Refused(why));
+        if let Some(Some(rate)) = self.requests_per_second
+            && !(rate.is_finite() && rate > 0.0)
+        {
+            return refused(format!(
+                "a limit of {rate} requests per second is not more than zero; deactivate the organisation instead"
+            ));
+        }
+        if self.concurrent_queries == Some(Some(0)) {
+            return refused(
+                "a limit of 0 queries at once is less than one; deactivate the organisation instead"
+                    .to_owned(),
+            );
+        }
+        Ok(UsageLimits {
+            requests_per_second: self
+                .requests_per_second
+                .unwrap_or(before.requests_per_second),
+            concurrent_queries: self.concurrent_queries.unwrap_or(before.concurrent_queries),
+            monthly_requests: self.monthly_requests.unwrap_or(before.monthly_requests),
+            monthly_bytes_sent: self.monthly_bytes_sent.unwrap_or(before.monthly_bytes_sent),
+            monthly_bytes_scanned: self
+                .monthly_bytes_scanned
+                .unwrap_or(before.monthly_bytes_scanned),
+        })
+    }
+}
+
+fn read(row: &Row) -> Result<UsageLimits, StoreError> {
+    Ok(UsageLimits {
+        requests_per_second: row.get("requests_per_second")?,
+        concurrent_queries: row.optional_count("concurrent_queries")?,
+        monthly_requests: row.optional_count("monthly_requests")?,
+        monthly_bytes_sent: row.optional_count("monthly_bytes_sent")?,
+        monthly_bytes_scanned: row.optional_count("monthly_bytes_scanned")?,
+    })
+}
+
+async fn limits_of(
+    database: &mut impl Executor,
+    organisation: OrganisationId,
+) -> Result<UsageLimits, StoreError> {
+    let limits = include_str!("sql/organisation_limits.sql");
+    let row = database.row(limits, values![organisation]).await?;
+    row.as_ref()
+        .map(read)
+        .transpose()
+        .map(Option::unwrap_or_default)
+}
+
+impl OrganisationStore {
+    /// What an organisation may use; nothing is limited that was never set.
+    pub async fn organisation_limits(
+        &self,
+        organisation: OrganisationId,
+    ) -> Result<UsageLimits, StoreError> {
+        limits_of(&mut &self.database, organisation).await
+    }
+
+    /// Changes what an organisation may use. Returns the limits, and whether that was a change.
+    pub async fn change_organisation_limits(
+        &self,
+        actor: &Actor,
+        organisation: OrganisationId,
+        wanted: &LimitsChange,
+    ) -> Result<(UsageLimits, bool), StoreError> {
+        let mut change = self.change(actor).await?;
+        let name = find(&mut change.change, &organisation.to_string())
+            .await?
+            .name;
+        let before = limits_of(&mut change.change, organisation).await?;
+        let after = wanted.of(before)?;
+        if after == before {
+            return Ok((before, false));
+        }
+        let number =
+            |count: Option<u64>| count.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+        let values = values![
+            organisation,
+            after.requests_per_second,
+            number(after.concurrent_queries),
+            number(after.monthly_requests),
+            number(after.monthly_bytes_sent),
+            number(after.monthly_bytes_scanned),
+            change.at
+        ];
+        change
+            .change
+            .execute(include_str!("sql/organisation_limits_set.sql"), values)
+            .await?;
+        let details = json!({"from": before, "to": after});
+        change
+            .commit("org.limit", Some(organisation), &name, details)
+            .await?;
+        Ok((after, true))
+    }
+}
