@@ -24,6 +24,7 @@ pub mod flight;
 pub mod jobs;
 pub mod lake;
 pub mod memory;
+pub mod metering;
 pub mod model;
 pub mod resample;
 pub mod simulate;

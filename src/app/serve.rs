@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 
 use crate::auth::{AuthError, Authenticator};
 use crate::catalog::{CatalogError, LiveCatalog};
-use crate::config::Settings;
+use crate::config::{JournalFull, Settings};
 use crate::engine::{
     LaneLimits, Limits, MOST_STACK, MemoryLimits, QueryEngine, QueryError, RawFiles,
 };
@@ -15,6 +15,7 @@ use crate::flight::{IngestLimits, Server, ServerLimits};
 use crate::jobs::spec::{ResampleSpec, SpecError};
 use crate::lake::raw::{ColumnNames, RawFormat};
 use crate::lake::{Store, StoreError as LakeError};
+use crate::metering::{JournalError, Meter, MeterSettings, WhenFull};
 use crate::model::Window;
 use crate::store::{OrganisationStore, StoreError};
 
@@ -36,6 +37,9 @@ pub enum AppError {
     /// The keys cannot be used.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// Requests cannot be recorded.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The columns of raw files are declared wrongly.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -70,7 +74,29 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
         },
         shutdown: time(serve.shutdown_timeout),
     };
-    Ok(Server::new(auth, engine, store, limits, settings.log.sql))
+    let meter = Meter::begin(metering(settings), store.clone())?;
+    Ok(Server::new(
+        auth,
+        engine,
+        store,
+        limits,
+        settings.log.sql,
+        meter,
+    ))
+}
+
+fn metering(settings: &Settings) -> MeterSettings {
+    let metering = &settings.metering;
+    MeterSettings {
+        folder: settings.state.join("journal"),
+        limit: metering.journal_size,
+        when_full: match metering.journal_full {
+            JournalFull::Refuse => WhenFull::Refuse,
+            JournalFull::GoOn => WhenFull::GoOn,
+        },
+        sync: metering.journal_sync,
+        sql: metering.sql,
+    }
 }
 
 fn time(setting: TimeDelta) -> Duration {

@@ -28,7 +28,7 @@ pub use report::InForce;
 pub use settings::{AuthSettings, LogSettings, ResampleSettings, ServeSettings, Settings};
 pub use storage::StorageSettings;
 pub use table::{About, DefaultValue, SETTINGS, Type};
-pub use value::{LONGEST_TOKEN, LogFormat, TimeBound, size as parse_size};
+pub use value::{JournalFull, LONGEST_TOKEN, LogFormat, TimeBound, size as parse_size};
 
 use raw::RawSettings;
 

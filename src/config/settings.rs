@@ -12,7 +12,7 @@ use super::error::{ConfigError, WrongValue};
 use super::raw::RawSettings;
 use super::storage::StorageSettings;
 use super::table;
-use super::value::{LogFormat, TimeBound};
+use super::value::{JournalFull, LogFormat, TimeBound};
 
 /// All settings.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub struct Settings {
     pub resample: ResampleSettings,
     /// How the server listens.
     pub serve: ServeSettings,
+    /// How requests are metered.
+    pub metering: MeteringSettings,
     /// For the object store.
     pub storage: StorageSettings,
     /// What is logged and how.
@@ -109,6 +111,19 @@ pub struct ServeSettings {
     pub largest_ingest: u64,
 }
 
+/// How requests are metered.
+#[derive(Debug, Clone)]
+pub struct MeteringSettings {
+    /// Whether the text of statements is kept.
+    pub sql: bool,
+    /// The most bytes of the journal.
+    pub journal_size: u64,
+    /// What is done when it has them.
+    pub journal_full: JournalFull,
+    /// Whether an answer waits until its record would survive a power cut.
+    pub journal_sync: bool,
+}
+
 /// What is logged and how.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
@@ -158,6 +173,12 @@ impl Settings {
                 unread_timeout: raw.get(&table::SERVE_UNREAD_TIMEOUT)?,
                 shutdown_timeout: raw.get(&table::SERVE_SHUTDOWN_TIMEOUT)?,
                 largest_ingest: raw.get(&table::SERVE_LARGEST_INGEST)?,
+            },
+            metering: MeteringSettings {
+                sql: raw.get(&table::METERING_SQL)?,
+                journal_size: raw.get(&table::METERING_JOURNAL_SIZE)?,
+                journal_full: raw.get(&table::METERING_JOURNAL_FULL)?,
+                journal_sync: raw.get(&table::METERING_JOURNAL_SYNC)?,
             },
             storage: StorageSettings::new(
                 raw.storage()

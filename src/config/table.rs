@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 
 use super::database_url::DatabaseUrl;
 use super::raw::RawSettings;
-use super::value::{self, LogFormat, TimeBound};
+use super::value::{self, JournalFull, LogFormat, TimeBound};
 
 /// What the environment's names begin with.
 pub(super) const ENVIRONMENT_PREFIX: &str = "PLANTLAKE_";
@@ -287,6 +287,30 @@ settings! {
         expected: "a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
         default: DefaultValue::Fixed("1GiB"), example: "\"4GiB\"", flag: None,
         doc: "The most that one ingest of readings may send, in bytes of Arrow data.",
+    }
+    METERING_SQL: bool, value::yes_or_no {
+        key: "metering.sql", types: &[Type::Boolean], expected: "`true` or `false`",
+        default: DefaultValue::Fixed("false"), example: "true", flag: None,
+        doc: "Whether the ledger of requests keeps the text of statements, beside a fingerprint of it.",
+    }
+    METERING_JOURNAL_SIZE: u64, value::journal_size {
+        key: "metering.journal_size", types: &[Type::Text, Type::Integer],
+        expected: "at least 1MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
+        default: DefaultValue::Fixed("1GiB"), example: "\"10GiB\"", flag: None,
+        doc: "The most that the journal in `<state>/journal` takes on the disk: requests are there until the organisation \
+              database has them. A request takes about 1 KiB.",
+    }
+    METERING_JOURNAL_FULL: JournalFull, value::journal_full {
+        key: "metering.journal_full", types: &[Type::Text], expected: "`refuse` or `go-on`",
+        default: DefaultValue::Fixed("refuse"), example: "\"go-on\"", flag: None,
+        doc: "What is done while requests cannot be recorded, because the journal has its size or the disk is full: \
+              refuse new ones, or answer them and count those that are in no invoice.",
+    }
+    METERING_JOURNAL_SYNC: bool, value::yes_or_no {
+        key: "metering.journal_sync", types: &[Type::Boolean], expected: "`true` or `false`",
+        default: DefaultValue::Fixed("false"), example: "true", flag: None,
+        doc: "Whether the last message of an answer waits until its record would survive a power cut. Without it, that is \
+              within a tenth of a second after; an end of the process loses nothing either way.",
     }
     LOG: String, value::log_filter {
         key: "log", types: &[Type::Text],

@@ -28,6 +28,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// What is done while requests cannot be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JournalFull {
+    /// New ones are refused.
+    Refuse,
+    /// They are answered, and those that were not recorded are counted.
+    GoOn,
+}
+
 /// An end of the plausible range of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeBound {
@@ -97,6 +106,17 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
         Err("is too little".to_owned())
     } else {
         Ok(bytes)
+    }
+}
+
+/// Less would be full with a few requests.
+const LEAST_JOURNAL: u64 = 1 << 20;
+
+pub(super) fn journal_size(text: &str) -> Result<u64, String> {
+    let bytes = bytes(text)?;
+    match bytes < LEAST_JOURNAL {
+        true => Err("is too little".to_owned()),
+        false => Ok(bytes),
     }
 }
 
@@ -267,6 +287,14 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err("is not a format".to_owned()),
+    }
+}
+
+pub(super) fn journal_full(text: &str) -> Result<JournalFull, String> {
+    match text.trim() {
+        "refuse" => Ok(JournalFull::Refuse),
+        "go-on" => Ok(JournalFull::GoOn),
+        _ => Err("is neither".to_owned()),
     }
 }
 

@@ -13,6 +13,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 
+use super::counted_scan::CountedScan;
 use super::weight;
 
 /// A physical plan is used so often: it keeps figures of every run, which are only let go with it.
@@ -75,7 +76,8 @@ impl OptimisedQuery {
 /// Whether no step remembers anything of a run that another could come upon once the steps are reset: of the many kinds
 /// of steps, those that look up a few rows. One that sorts for a `LIMIT` remembers, and has told those below it.
 fn are_stateless(step: &Arc<dyn ExecutionPlan>) -> bool {
-    let is_stateless = step.is::<DataSourceExec>()
+    let is_stateless = step.is::<CountedScan>()
+        || step.is::<DataSourceExec>()
         || step.is::<FilterExec>()
         || step.is::<ProjectionExec>()
         || step.is::<CooperativeExec>()

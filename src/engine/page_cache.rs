@@ -19,10 +19,12 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::ParquetMetaData;
 
+use crate::lake::scanned;
+
 /// More than so many bytes are read elsewhere: to copy them takes long enough for others to want the thread.
 const AT_ONCE: u64 = 1 << 20;
 
-/// Makes readers of the data files below a local folder, or of remote ones, which it leaves as they are.
+/// Makes readers of the data files below a local folder, or of remote ones. What they read is counted; footers are not.
 #[derive(Debug)]
 pub(super) struct Readers {
     /// Footers from the cache, and pages from the store.
@@ -53,21 +55,19 @@ impl ParquetFileReaderFactory for Readers {
         let plain = self
             .plain
             .create_reader(partition, file, footer_hint, metrics)?;
-        Ok(match path {
-            Some(path) => Box::new(Reader {
-                plain,
-                path,
-                file: None,
-            }),
-            None => plain,
-        })
+        Ok(Box::new(Reader {
+            plain,
+            path,
+            file: None,
+        }))
     }
 }
 
-/// Reads one local file.
+/// Reads one file.
 struct Reader {
     plain: Box<dyn AsyncFileReader + Send>,
-    path: PathBuf,
+    /// None if it is not on this machine.
+    path: Option<PathBuf>,
     /// Opened when it is needed first.
     file: Option<File>,
 }
@@ -81,7 +81,7 @@ impl Reader {
         }
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(File::open(&self.path).ok()?),
+            none => none.insert(File::open(self.path.as_ref()?).ok()?),
         };
         ranges.iter().map(|range| in_memory(file, range)).collect()
     }
@@ -89,6 +89,7 @@ impl Reader {
 
 impl AsyncFileReader for Reader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        scanned::count(range.end - range.start);
         match self.at_once(std::slice::from_ref(&range)).as_deref() {
             Some([bytes]) => futures::future::ready(Ok(bytes.clone())).boxed(),
             _ => self.plain.get_bytes(range),
@@ -99,6 +100,7 @@ impl AsyncFileReader for Reader {
         &mut self,
         ranges: Vec<Range<u64>>,
     ) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+        scanned::count(ranges.iter().map(|range| range.end - range.start).sum());
         match self.at_once(&ranges) {
             Some(bytes) => futures::future::ready(Ok(bytes)).boxed(),
             None => self.plain.get_byte_ranges(ranges),

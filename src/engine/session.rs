@@ -26,6 +26,7 @@ use super::QueryError;
 use super::account_tables::{Account, AccountSchema};
 use super::budget::Budget;
 use super::catalog_tables::CatalogSource;
+use super::counted_scan::counted;
 use super::optimised::OptimisedQuery;
 use super::public_schema::PublicSchema;
 use super::published::PublishedTables;
@@ -34,6 +35,7 @@ use super::sql::{Query, SessionOption, Statement};
 use super::views::Views;
 use crate::catalog::Visible;
 use crate::lake::Store;
+use crate::lake::scanned::Scanned;
 
 /// The only catalog of SQL.
 pub const CATALOG: &str = "plantlake";
@@ -255,8 +257,12 @@ impl QuerySession {
         Ok(plan.get_parameter_types()?)
     }
 
-    /// Makes a query ready to be run.
-    pub async fn ready(&self, query: &OptimisedQuery) -> Result<ReadyQuery, QueryError> {
+    /// Makes a query ready to be run; the bytes that it reads of the lake's files count for `scanned`.
+    pub async fn ready(
+        &self,
+        query: &OptimisedQuery,
+        scanned: Scanned,
+    ) -> Result<ReadyQuery, QueryError> {
         let is_short = query.is_short;
         let state = match is_short {
             true => &self.serial,
@@ -267,6 +273,7 @@ impl QuerySession {
             None => {
                 let planner = Arc::clone(state.query_planner());
                 let steps = planner.create_physical_plan(&query.plan, &**state).await?;
+                let steps = counted(steps)?;
                 query.keep_steps(&steps);
                 steps
             }
@@ -279,7 +286,7 @@ impl QuerySession {
         let context = TaskContext::new(
             None,
             state.session_id().to_owned(),
-            state.config().clone(),
+            state.config().clone().with_extension(Arc::new(scanned)),
             HashMap::new(),
             HashMap::new(),
             HashMap::new(),

@@ -68,6 +68,9 @@ impl Server {
     /// Does what the action says; the bodies of its results.
     pub(super) async fn act(&self, call: &Call, action: &Action) -> Result<Vec<Bytes>, Status> {
         let body = &action.body;
+        // Names that there are not may be long, and anything.
+        let known = ACTIONS.iter().find(|(name, _)| *name == action.r#type);
+        call.asks(known.map_or("unknown", |(name, _)| name));
         match action.r#type.as_str() {
             "CreatePreparedStatement" => {
                 let request: ActionCreatePreparedStatementRequest = unwrapped(body)?;

@@ -8,22 +8,32 @@ use uuid::Uuid;
 
 use super::credentials::Credentials;
 use super::listen::Peer;
+use super::metered::Meter;
 use super::status::{self, REQUEST_ID};
 use crate::auth::{Access, Authenticator, Principal};
 
 /// A call that was let in.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Call {
     /// Names it in logs, response headers and errors.
     pub id: Uuid,
     /// The one who makes it.
     pub access: Access,
+    /// The RPC.
+    pub rpc: &'static str,
+    /// Its record.
+    pub meter: Meter,
 }
 
 impl Call {
     /// The one who makes it.
     pub fn principal(&self) -> &Principal {
         self.access.principal()
+    }
+
+    /// Says which command it has, for its record.
+    pub fn asks(&self, command: &str) {
+        self.meter.asks(self.rpc, command);
     }
 
     /// Names the call in what is logged on its behalf.
@@ -60,13 +70,13 @@ pub(super) async fn authorise(
         .map_err(|error| status::of_auth(&error, id))
 }
 
-/// Lets in who shakes hands, and says which credential is to be sent from then on.
+/// Lets in who shakes hands, and says which credential is to be sent from then on, and what it is good for.
 pub(super) async fn shake_hands(
     authenticator: &Authenticator,
     headers: &MetadataMap,
     address: Option<IpAddr>,
     id: Uuid,
-) -> Result<String, Status> {
+) -> Result<(String, Access), Status> {
     let refused = |error| status::of_auth(&error, id);
     let sent = Credentials::of(headers);
     let credential = match sent.map_err(|error| Status::unauthenticated(error.to_string()))? {
@@ -74,14 +84,11 @@ pub(super) async fn shake_hands(
         Credentials::Basic { password, .. } if Authenticator::is_credential(&password) => password,
         Credentials::Basic { user, password } => {
             let signed_in = authenticator.sign_in(&user, &password, address).await;
-            return Ok(signed_in.map_err(refused)?.token);
+            signed_in.map_err(refused)?.token
         }
     };
-    authenticator
-        .authenticate(&credential)
-        .await
-        .map_err(refused)?;
-    Ok(credential)
+    let access = authenticator.authenticate(&credential).await;
+    Ok((credential, access.map_err(refused)?))
 }
 
 /// Names the call in its answer.

@@ -51,6 +51,7 @@ impl Server {
                  `plantlake user change … --ingest on`, and `plantlake key create … --ingest`",
             ));
         }
+        call.meter.bills(call.id)?;
         let place = Arc::clone(&self.ingests).try_acquire_owned();
         let place = place.map_err(|_| {
             Status::unavailable("too many clients send readings now; try again in a moment")
@@ -97,6 +98,7 @@ impl Server {
         let rows = kept
             .await
             .unwrap_or_else(|| Err(Status::unavailable("the server is ending")))?;
+        call.meter.took_in(rows);
         tracing::info!(request = %call.id, %organisation, rows, "readings were kept as {path}");
         Ok(rows)
     }

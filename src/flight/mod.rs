@@ -21,6 +21,7 @@ mod ingest;
 mod like;
 mod listen;
 mod metadata;
+mod metered;
 mod plans;
 mod remote;
 mod running;

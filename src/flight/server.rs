@@ -13,6 +13,7 @@ use super::session_options::Sessions;
 use super::tenants::Tenants;
 use crate::auth::Authenticator;
 use crate::engine::{ACCOUNT, INFORMATION_SCHEMA, PUBLIC, QueryEngine, SessionOption};
+use crate::metering::Meter;
 use crate::store::OrganisationStore;
 
 /// The server behind the calls.
@@ -28,6 +29,7 @@ pub struct Server {
     /// Clients that may send readings at once.
     pub(super) ingests: Arc<Semaphore>,
     pub(super) log_sql: bool,
+    pub(super) meter: Meter,
 }
 
 /// What calls may take, beside what queries may.
@@ -50,6 +52,7 @@ impl Server {
         store: OrganisationStore,
         limits: ServerLimits,
         log_sql: bool,
+        meter: Meter,
     ) -> Self {
         Self {
             auth,
@@ -62,17 +65,23 @@ impl Server {
             limits,
             ingests: Arc::new(Semaphore::new(INGESTS)),
             log_sql,
+            meter,
         }
     }
 
     /// Takes up what changes: access, tables, views; for as long as the future is polled.
     pub async fn keep_watch(&self) {
-        tokio::join!(self.auth.keep_watch(), self.engine.keep_watch());
+        tokio::join!(
+            self.auth.keep_watch(),
+            self.engine.keep_watch(),
+            self.meter.keep_watch()
+        );
     }
 
     /// Finishes what is still to be written.
     pub async fn settle(&self) {
         self.auth.settle().await;
+        self.meter.settle().await;
     }
 
     /// Whether a session may have this option.

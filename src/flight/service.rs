@@ -21,12 +21,15 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::Instrument;
+use uuid::Uuid;
 
 use super::actions::{self, command_of, no_substrait, no_transactions, schema_bytes};
 use super::call::{Call, address_of, authorise, shake_hands, stamp, stamped};
+use super::metered::{Meter, Metered, MeteredStream, caller_of, end_one, unrecorded};
 use super::server::Server;
 use super::statements::Asked;
 use super::status;
+use crate::auth::Access;
 use crate::clock::{self, Stopwatch};
 use crate::engine::Statement;
 
@@ -43,7 +46,6 @@ type Sent<T> = BoxStream<'static, Result<T, Status>>;
 /// A call under way.
 struct Begun {
     call: Call,
-    name: &'static str,
     since: Stopwatch,
 }
 
@@ -52,40 +54,84 @@ impl Service {
     async fn begin<T>(&self, name: &'static str, request: &Request<T>) -> Result<Begun, Status> {
         let (id, since) = (clock::new_id(), Stopwatch::start());
         match authorise(&self.0.auth, request.metadata(), id).await {
-            Ok(access) => Ok(Begun {
-                call: Call { id, access },
-                name,
-                since,
-            }),
+            Ok(access) => {
+                let call = self.call(name, id, access, request);
+                let call = call.map_err(|status| stamped(status, id))?;
+                Ok(Begun { call, since })
+            }
             Err(status) => {
                 let address = address_of(request).map(|address| address.ip());
+                self.0.meter.count_unknown(address);
                 tracing::info!(request = %id, call = name, ?address, "refused: {}", status.message());
                 Err(stamped(status, id))
             }
         }
     }
 
-    /// Names the call in its answer, and in the log.
-    fn end<T>(begun: &Begun, answer: Answer<T>) -> Answer<T> {
+    fn call<T>(
+        &self,
+        rpc: &'static str,
+        id: Uuid,
+        access: Access,
+        request: &Request<T>,
+    ) -> Result<Call, Status> {
+        let caller = caller_of(access.principal(), request);
+        let open = self.0.meter.open(id, caller);
+        let open = open.map_err(|error| unrecorded(&error, id))?;
+        Ok(Call {
+            id,
+            access,
+            rpc,
+            meter: Meter::new(open, rpc),
+        })
+    }
+
+    /// Records the call, and names it in its answer, and in the log.
+    async fn end<T: Metered>(begun: Begun, answer: Result<T, Status>) -> Answer<T> {
+        let id = begun.call.id;
+        Self::log(&begun, &answer);
+        let request = begun.call.meter.into_request();
+        let recorded = end_one(request, answer.as_ref(), id).await;
+        stamp(recorded.and(answer).map(Response::new), id)
+    }
+
+    /// The same for an answer of many messages: its record ends when it does.
+    async fn end_stream<T: Metered + Unpin + Send + 'static>(
+        begun: Begun,
+        answer: Result<Sent<T>, Status>,
+    ) -> Answer<Sent<T>> {
+        let id = begun.call.id;
+        Self::log(&begun, &answer);
+        let request = begun.call.meter.into_request();
+        let answer = match answer {
+            Ok(messages) => Ok(MeteredStream::new(messages, request, id).boxed()),
+            Err(status) => {
+                let recorded = end_one::<FlightInfo>(request, Err(&status), id).await;
+                Err(recorded.err().unwrap_or(status))
+            }
+        };
+        stamp(answer.map(Response::new), id)
+    }
+
+    fn log<T>(begun: &Begun, answer: &Result<T, Status>) {
         let principal = begun.call.principal();
-        let code = match &answer {
+        let code = match answer {
             Ok(_) => Code::Ok,
             Err(status) => status.code(),
         };
         tracing::info!(
             request = %begun.call.id,
-            call = begun.name,
+            call = begun.call.rpc,
             organisation = %principal.organisation_id,
             user = %principal.user_id,
             ?code,
             seconds = begun.since.seconds(),
             "answered"
         );
-        stamp(answer, begun.call.id)
     }
 
     async fn info(&self, call: &Call, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
-        let command = command_of(&descriptor.cmd)?;
+        let command = asked(call, &descriptor.cmd)?;
         let asked = match &command {
             Command::CommandStatementQuery(query) => {
                 if query.transaction_id.is_some() {
@@ -125,7 +171,7 @@ impl Service {
         call: &Call,
         descriptor: &FlightDescriptor,
     ) -> Result<SchemaResult, Status> {
-        let command = command_of(&descriptor.cmd)?;
+        let command = asked(call, &descriptor.cmd)?;
         let schema = match &command {
             Command::CommandStatementQuery(query) => {
                 self.0.prepare(call, query.query.clone()).await?.schema
@@ -151,7 +197,7 @@ impl Service {
     }
 
     async fn get(&self, call: &Call, ticket: &Ticket) -> Result<Sent<FlightData>, Status> {
-        let command = command_of(&ticket.ticket)?;
+        let command = asked(call, &ticket.ticket)?;
         match &command {
             Command::TicketStatementQuery(ticket) => {
                 self.0.answer(call, &ticket.statement_handle).await
@@ -187,7 +233,7 @@ impl Service {
         let descriptor = first.flight_descriptor.as_ref();
         let descriptor = descriptor
             .ok_or_else(|| Status::invalid_argument("the first message names no command"))?;
-        let result = match command_of(&descriptor.cmd)? {
+        let result = match asked(call, &descriptor.cmd)? {
             Command::CommandPreparedStatementQuery(query) => {
                 let batches = parameters(request).await?;
                 let handle = &query.prepared_statement_handle;
@@ -233,6 +279,18 @@ impl Service {
             )),
         }
     }
+}
+
+/// The command that a message of a call holds.
+fn asked(call: &Call, message: &[u8]) -> Result<Command, Status> {
+    let command = command_of(message)?;
+    let name = command.type_url().rsplit('.').next().unwrap_or_default();
+    let name = ["Command", "Ticket"]
+        .iter()
+        .find_map(|kind| name.strip_prefix(kind))
+        .unwrap_or(name);
+    call.asks(name);
+    Ok(command)
 }
 
 /// The parameters that a call binds.
@@ -293,20 +351,28 @@ impl FlightService for Service {
         let address = address_of(&request).map(|address| address.ip());
         // Go sends no message at all: the headers say everything.
         let outcome = shake_hands(&self.0.auth, request.metadata(), address, id).await;
-        let answer = outcome.and_then(|credential| {
-            let header = format!("Bearer {credential}").parse();
-            let header = header.map_err(|_| Status::internal("the token is no header"))?;
-            let message = HandshakeResponse {
-                protocol_version: 0,
-                payload: credential.into(),
-            };
-            let mut response = Response::new(stream::iter([Ok(message)]).boxed());
-            response.metadata_mut().insert("authorization", header);
-            Ok(response)
-        });
-        let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        let code = outcome.as_ref().map_or_else(Status::code, |_| Code::Ok);
         tracing::info!(request = %id, call = "Handshake", ?address, ?code, "answered");
-        stamp(answer, id)
+        let (credential, access) = match outcome {
+            Ok(found) => found,
+            Err(status) => {
+                self.0.meter.count_unknown(address);
+                return Err(stamped(status, id));
+            }
+        };
+        let call = self.call("Handshake", id, access, &request);
+        let call = call.map_err(|status| stamped(status, id))?;
+        let header = format!("Bearer {credential}").parse();
+        let header = header.map_err(|_| Status::internal("the token is no header"))?;
+        let message = HandshakeResponse {
+            protocol_version: 0,
+            payload: credential.into(),
+        };
+        let messages = stream::iter([Ok(message)]).boxed();
+        let messages = MeteredStream::new(messages, call.meter.into_request(), id);
+        let mut response = Response::new(messages.boxed());
+        response.metadata_mut().insert("authorization", header);
+        stamp(Ok(response), id)
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
@@ -315,7 +381,7 @@ impl FlightService for Service {
             .info(&begun.call, request.into_inner())
             .instrument(begun.call.span())
             .await;
-        Self::end(&begun, answer.map(Response::new))
+        Self::end(begun, answer).await
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
@@ -330,7 +396,7 @@ impl FlightService for Service {
             progress: Some(1.0),
             expiration_time: None,
         });
-        Self::end(&begun, answer.map(Response::new))
+        Self::end(begun, answer).await
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
@@ -339,7 +405,7 @@ impl FlightService for Service {
             .schema(&begun.call, request.get_ref())
             .instrument(begun.call.span())
             .await;
-        Self::end(&begun, answer.map(Response::new))
+        Self::end(begun, answer).await
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
@@ -348,7 +414,7 @@ impl FlightService for Service {
             .get(&begun.call, request.get_ref())
             .instrument(begun.call.span())
             .await;
-        Self::end(&begun, answer.map(Response::new))
+        Self::end_stream(begun, answer).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
@@ -357,8 +423,8 @@ impl FlightService for Service {
             .put(&begun.call, request.into_inner())
             .instrument(begun.call.span())
             .await;
-        let answer = answer.map(|result| Response::new(stream::iter([Ok(result)]).boxed()));
-        Self::end(&begun, answer)
+        let answer = answer.map(|result| stream::iter([Ok(result)]).boxed());
+        Self::end_stream(begun, answer).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
@@ -369,24 +435,25 @@ impl FlightService for Service {
             .instrument(begun.call.span())
             .await;
         let answer = answer.map(|bodies| {
-            let results = bodies
+            let results: Vec<_> = bodies
                 .into_iter()
-                .map(|body| Ok(arrow_flight::Result { body }));
-            Response::new(stream::iter(results).boxed())
+                .map(|body| Ok(arrow_flight::Result { body }))
+                .collect();
+            stream::iter(results).boxed()
         });
-        Self::end(&begun, answer)
+        Self::end_stream(begun, answer).await
     }
 
     async fn list_actions(&self, request: Request<Empty>) -> Answer<Self::ListActionsStream> {
         let begun = self.begin("ListActions", &request).await?;
         let actions = actions::list().into_iter().map(Ok);
-        Self::end(&begun, Ok(Response::new(stream::iter(actions).boxed())))
+        Self::end_stream(begun, Ok(stream::iter(actions).boxed())).await
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
         let begun = self.begin("ListFlights", &request).await?;
         let answer = Status::unimplemented("flights are not listed; ask by Flight SQL");
-        Self::end(&begun, Err(answer))
+        Self::end_stream(begun, Err(answer)).await
     }
 
     async fn do_exchange(
@@ -395,6 +462,6 @@ impl FlightService for Service {
     ) -> Answer<Self::DoExchangeStream> {
         let begun = self.begin("DoExchange", &request).await?;
         let answer = Status::unimplemented("DoExchange is not offered; ask by Flight SQL");
-        Self::end(&begun, Err(answer))
+        Self::end_stream(begun, Err(answer)).await
     }
 }

@@ -92,7 +92,7 @@ impl Server {
     }
 
     async fn ask_held(&self, call: &Call, mut held: Held) -> Result<Asked, Status> {
-        self.log_sql(call, &held.sql);
+        self.note(call, &held.sql);
         let published = self.engine.newest();
         held.run = Some(published.run());
         let planned = match self.known_plan(call, &held) {
@@ -200,6 +200,7 @@ impl Server {
         ticket: &[u8],
     ) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
         let held = self.opened(call, Kind::Ticket, ticket)?;
+        self.note(call, &held.sql);
         let planned = match self.known_plan(call, &held) {
             Some(planned) => planned,
             None => self.planned_again(call, &held).await?,
@@ -209,13 +210,15 @@ impl Server {
         let schema = Arc::clone(&planned.schema);
         let answer = if planned.explains {
             let rows = QuerySession::explain(&planned.query).map_err(failed)?;
+            call.meter.bills(request)?;
             encoded(stream::iter([Ok(rows)]), schema, request)
         } else {
             let ready = planned
                 .session
-                .ready(&planned.query)
+                .ready(&planned.query, call.meter.scanned())
                 .await
                 .map_err(failed)?;
+            call.meter.bills(request)?;
             let (lanes, of) = (self.engine.lanes(), call.principal().organisation_id);
             let is_short = ready.is_short;
             let run = move || match ready.run() {
@@ -255,7 +258,7 @@ impl Server {
 
     /// Prepares a statement: what its answer will look like, and which parameters it has.
     pub(super) async fn prepare(&self, call: &Call, sql: String) -> Result<Prepared, Status> {
-        self.log_sql(call, &sql);
+        self.note(call, &sql);
         let options = self.sessions.options(call.principal());
         let mut held = Held::new(call.principal(), call.id, sql);
         held.time_zone = options.time_zone.clone();
@@ -343,7 +346,9 @@ impl Server {
         held.seal(Kind::Statement, self.auth.keys())
     }
 
-    fn log_sql(&self, call: &Call, sql: &str) {
+    /// Notes which statement a call is about.
+    fn note(&self, call: &Call, sql: &str) {
+        call.meter.is_about(sql);
         if self.log_sql {
             let principal = call.principal();
             tracing::info!(

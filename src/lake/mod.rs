@@ -7,6 +7,7 @@ pub mod lease;
 mod pinned;
 pub mod raw;
 pub mod runs;
+pub mod scanned;
 mod store;
 pub mod table;
 

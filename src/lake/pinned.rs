@@ -13,6 +13,8 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
+use super::scanned;
+
 /// The end of a file that is fetched at once: holds most footers.
 const FOOTER_HINT: usize = 64 << 10;
 /// Ranges with smaller gaps are fetched as one.
@@ -50,6 +52,7 @@ impl Pinned {
     }
 
     async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
+        scanned::count(range.end.saturating_sub(range.start));
         if range.end > self.size {
             return Err(ParquetError::EOF(format!(
                 "it ends at byte {}, and byte {} is wanted",

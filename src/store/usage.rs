@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::database::{Database, Executor, values};
 use super::{OrganisationStore, StoreError};
@@ -116,5 +118,22 @@ impl OrganisationStore {
             Ok((OrganisationId(row.id("organization_id")?), totals))
         });
         rows.collect()
+    }
+
+    /// Writes down how many calls of unknown callers the run `server` of a server counted, by minute and address; counts
+    /// that it wrote earlier are replaced.
+    pub async fn set_unknown_callers(
+        &self,
+        server: Uuid,
+        counts: &[((DateTime<Utc>, String), i64)],
+    ) -> Result<(), StoreError> {
+        let mut change = self.database.begin().await?;
+        for ((minute, address), calls) in counts {
+            let values = values![*minute, address, server, *calls];
+            change
+                .execute(include_str!("sql/unknown_callers_set.sql"), values)
+                .await?;
+        }
+        change.commit().await
     }
 }

@@ -1,0 +1,113 @@
+//! A scan whose bytes are counted for the query that it is run for: each run of a plan counts for itself, though plans
+//! are run more than once.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, internal_err};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::{Stream, StreamExt};
+
+use super::raw_scan::RawScanExec;
+use crate::lake::scanned::Scanned;
+
+/// Counts for the [`Scanned`] that is an extension of the session's configuration.
+#[derive(Debug)]
+pub(super) struct CountedScan {
+    scan: Arc<dyn ExecutionPlan>,
+}
+
+/// The plan with all its scans counted.
+pub(super) fn counted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let counted = plan.transform_up(|step| {
+        let is_scan = step.is::<DataSourceExec>() || step.is::<RawScanExec>();
+        Ok(match is_scan {
+            true => Transformed::yes(Arc::new(CountedScan { scan: step }) as _),
+            false => Transformed::no(step),
+        })
+    });
+    counted.data()
+}
+
+impl DisplayAs for CountedScan {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CountedScan")
+    }
+}
+
+impl ExecutionPlan for CountedScan {
+    fn name(&self) -> &'static str {
+        "CountedScan"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.scan.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.scan]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(scan), true) => Ok(Arc::new(Self { scan })),
+            _ => internal_err!("a counted scan is of one scan"),
+        }
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let scanned = context.session_config().get_extension::<Scanned>();
+        let batches = self.scan.execute(partition, context)?;
+        Ok(match scanned {
+            Some(scanned) => Box::pin(Counted { scanned, batches }),
+            None => batches,
+        })
+    }
+}
+
+/// Says for whom it reads, whenever it is polled.
+struct Counted {
+    scanned: Arc<Scanned>,
+    batches: SendableRecordBatchStream,
+}
+
+impl Stream for Counted {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self { scanned, batches } = &mut *self;
+        scanned.during(|| batches.poll_next_unpin(context))
+    }
+}
+
+impl RecordBatchStream for Counted {
+    fn schema(&self) -> SchemaRef {
+        self.batches.schema()
+    }
+}

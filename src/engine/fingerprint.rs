@@ -1,0 +1,73 @@
+//! What statements have in common that differ in their literals only.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
+
+/// SHA-256, in hexadecimal, of a statement without its literals, comments and the way that it is laid out: names in lower
+/// case where they are not quoted, a `?` for each literal and parameter, and for a list of them. Of a text that is no
+/// SQL, it is that of the text.
+pub fn fingerprint(sql: &str) -> String {
+    let text = normalised(sql);
+    let digest = digest(&SHA256, text.as_deref().unwrap_or(sql).as_bytes());
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn normalised(sql: &str) -> Option<String> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().ok()?;
+    let mut parts: Vec<String> = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let part = match token {
+            Token::Whitespace(Whitespace::Space | Whitespace::Newline | Whitespace::Tab)
+            | Token::Whitespace(_)
+            | Token::SemiColon => continue,
+            Token::Word(word) if word.quote_style.is_none() => word.value.to_lowercase(),
+            Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::NationalStringLiteral(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::UnicodeStringLiteral(_)
+            | Token::HexStringLiteral(_)
+            | Token::DollarQuotedString(_)
+            | Token::Placeholder(_) => "?".to_owned(),
+            other => other.to_string(),
+        };
+        // A list of literals is as one, however long.
+        let continues_list = part == "?"
+            && matches!(parts.as_slice(), [.., literal, comma] if literal == "?" && comma == ",");
+        match continues_list {
+            true => drop(parts.pop()),
+            false => parts.push(part),
+        }
+    }
+    Some(parts.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_layout_and_case_make_no_difference_and_names_do() {
+        let same = [
+            "SELECT value FROM data_h WHERE asset_id IN ('a', 'b') AND value > 1.5",
+            "select value\nfrom DATA_H -- what\nwhere asset_id in ('x','y','z') and value > 2;",
+            "SELECT value FROM data_h WHERE asset_id IN (?) AND value > $1",
+        ];
+        for sql in same {
+            assert_eq!(fingerprint(sql), fingerprint(same[0]), "{sql}");
+        }
+        for other in [
+            "SELECT value FROM data_d WHERE asset_id IN ('a') AND value > 1",
+            "SELECT \"Value\"",
+            "SELECT 'a",
+        ] {
+            assert_ne!(fingerprint(other), fingerprint(same[0]));
+        }
+        assert_eq!(fingerprint("").len(), 64);
+    }
+}

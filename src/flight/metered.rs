@@ -1,0 +1,250 @@
+//! The meter in front of the service: what is known of a call goes into its record, and an answer ends for the client
+//! only when the record is written.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use arrow::ipc::root_as_message;
+use arrow_flight::{
+    ActionType, FlightData, FlightInfo, HandshakeResponse, PollInfo, PutResult, SchemaResult,
+};
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt};
+use prost::Message;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Request, Status};
+use uuid::Uuid;
+
+use super::call::address_of;
+use super::status;
+use crate::auth::{Principal, Proof};
+use crate::lake::scanned::Scanned;
+use crate::metering::{Caller, End, Ended, JournalError, OpenRequest};
+
+/// A message of an answer.
+pub(super) trait Metered: Message {
+    /// Rows of a table in it.
+    fn rows(&self) -> u64 {
+        0
+    }
+}
+
+impl Metered for FlightData {
+    fn rows(&self) -> u64 {
+        let message = root_as_message(&self.data_header).ok();
+        let batch = message.and_then(|message| message.header_as_record_batch());
+        batch.map_or(0, |batch| batch.length().unsigned_abs())
+    }
+}
+
+impl Metered for ActionType {}
+impl Metered for FlightInfo {}
+impl Metered for HandshakeResponse {}
+impl Metered for PollInfo {}
+impl Metered for PutResult {}
+impl Metered for SchemaResult {}
+impl Metered for arrow_flight::Result {}
+
+/// Who makes a call, for its record.
+pub(super) fn caller_of<T>(principal: &Principal, request: &Request<T>) -> Caller {
+    let (api_key_id, session_id) = match &principal.proof {
+        Proof::Key { id, .. } => (Some(id.clone()), None),
+        Proof::Session { id, .. } => (None, Some(*id)),
+    };
+    let address = address_of(request).map(|address| address.ip().to_string());
+    Caller {
+        organisation_id: principal.organisation_id,
+        user_id: principal.user_id,
+        api_key_id,
+        session_id,
+        address: address.unwrap_or_default(),
+        agent: agent_of(request.metadata()),
+    }
+}
+
+fn agent_of(headers: &MetadataMap) -> String {
+    let agent = headers.get("user-agent");
+    agent
+        .and_then(|agent| agent.to_str().ok())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// The record of a call, as those see it who work on the call.
+#[derive(Debug)]
+pub(super) struct Meter(Mutex<OpenRequest>);
+
+impl Meter {
+    /// For a call of the RPC `name`.
+    pub fn new(mut request: OpenRequest, name: &str) -> Self {
+        request.asks(name.to_owned());
+        Self(Mutex::new(request))
+    }
+
+    /// Says which command the call has.
+    pub fn asks(&self, rpc: &str, command: &str) {
+        self.locked().asks(format!("{rpc}/{command}"));
+    }
+
+    /// Says which statement the call is about.
+    pub fn is_about(&self, sql: &str) {
+        let fingerprint = crate::engine::fingerprint(sql);
+        self.locked().is_about(sql, fingerprint);
+    }
+
+    /// Says that a statement will be run, which is paid for.
+    pub fn bills(&self, request: Uuid) -> Result<(), Status> {
+        self.locked()
+            .bills()
+            .map_err(|error| unrecorded(&error, request))
+    }
+
+    /// Counts readings that were taken in.
+    pub fn took_in(&self, rows: usize) {
+        self.locked().took_in(rows as u64);
+    }
+
+    /// Where bytes of the lake's files are counted.
+    pub fn scanned(&self) -> Scanned {
+        self.locked().scanned()
+    }
+
+    /// The record itself.
+    pub fn into_request(self) -> OpenRequest {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, OpenRequest> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the client is told when its request cannot be recorded.
+pub(super) fn unrecorded(error: &JournalError, request: Uuid) -> Status {
+    status::hidden(
+        error,
+        request,
+        "requests cannot be recorded now, so none is answered",
+    )
+}
+
+/// Writes the record of an answer of one message.
+pub(super) async fn end_one<T: Metered>(
+    mut request: OpenRequest,
+    answer: Result<&T, &Status>,
+    id: Uuid,
+) -> Result<(), Status> {
+    if let Ok(message) = answer {
+        request.sent(message.rows(), message.encoded_len() as u64);
+    }
+    let code = answer.map_or_else(Status::code, |_| Code::Ok);
+    match request.end(of_code(code)) {
+        Ok(Ended::Recorded) => Ok(()),
+        Ok(Ended::Syncing(syncing)) => syncing.await.map_err(|error| unsynced(&error, id)),
+        Err(error) => Err(unrecorded(&error, id)),
+    }
+}
+
+fn unsynced(error: &io::Error, request: Uuid) -> Status {
+    status::hidden(
+        error,
+        request,
+        "requests cannot be recorded now, so none is answered",
+    )
+}
+
+fn of_code(code: Code) -> End {
+    End {
+        status: status::name_of(code),
+        // Nobody pays for what went wrong here.
+        is_ours: matches!(
+            code,
+            Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss
+        ),
+    }
+}
+
+/// An answer whose messages are counted, and which ends when its record is written. Dropped before, it was cancelled.
+pub(super) struct MeteredStream<T> {
+    /// None when it has ended.
+    answer: Option<BoxStream<'static, Result<T, Status>>>,
+    request: OpenRequest,
+    id: Uuid,
+    /// What is to be told when the record is on the disk.
+    syncing: Option<(BoxFuture<'static, io::Result<()>>, Option<Status>)>,
+}
+
+impl<T> MeteredStream<T> {
+    /// Of the call `id`.
+    pub fn new(
+        answer: BoxStream<'static, Result<T, Status>>,
+        request: OpenRequest,
+        id: Uuid,
+    ) -> Self {
+        Self {
+            answer: Some(answer),
+            request,
+            id,
+            syncing: None,
+        }
+    }
+
+    /// Ends the answer, perhaps by an error.
+    fn end(
+        &mut self,
+        error: Option<Status>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, Status>>> {
+        self.answer = None;
+        let code = error.as_ref().map_or(Code::Ok, Status::code);
+        match self.request.end(of_code(code)) {
+            Ok(Ended::Recorded) => Poll::Ready(error.map(Err)),
+            Ok(Ended::Syncing(syncing)) => {
+                self.syncing = Some((syncing, error));
+                self.poll_synced(context)
+            }
+            Err(failed) => Poll::Ready(Some(Err(super::call::stamped(
+                unrecorded(&failed, self.id),
+                self.id,
+            )))),
+        }
+    }
+
+    fn poll_synced(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
+        let Some((syncing, error)) = &mut self.syncing else {
+            return Poll::Ready(None);
+        };
+        let synced = std::task::ready!(syncing.poll_unpin(context));
+        let error = error.take();
+        self.syncing = None;
+        Poll::Ready(match synced {
+            Ok(()) => error.map(Err),
+            Err(failed) => Some(Err(super::call::stamped(
+                unsynced(&failed, self.id),
+                self.id,
+            ))),
+        })
+    }
+}
+
+impl<T: Metered + Unpin> Stream for MeteredStream<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(answer) = &mut self.answer else {
+            return self.poll_synced(context);
+        };
+        match std::task::ready!(answer.poll_next_unpin(context)) {
+            Some(Ok(message)) => {
+                self.request
+                    .sent(message.rows(), message.encoded_len() as u64);
+                Poll::Ready(Some(Ok(message)))
+            }
+            Some(Err(error)) => self.end(Some(error), context),
+            None => self.end(None, context),
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! The journal: what happened to requests, on the disk before the client knows of it, until the ledger has it.
+//!
+//! Each run of a server has a folder of its own under `<state>/journal`, locked for as long as it lives, with files of
+//! lines ([`Entry`]) that are only ever added to. A file goes when all that it says is in the ledger; what it says of
+//! requests that are still being answered is said again in the newest file before. A folder whose lock is free belonged
+//! to a server that is no more ([`dead`]).
+
+pub(super) mod dead;
+pub(super) mod entry;
+pub(super) mod reader;
+mod sync;
+
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use uuid::Uuid;
+
+use self::entry::Entry;
+use self::sync::Syncing;
+use crate::model::UsageRecord;
+
+/// A file is followed by another at so many bytes.
+const FILE: u64 = 4 << 20;
+/// What the end of a request that has begun will take, or a little more; its statement's text not counted.
+const END: u64 = 2 << 10;
+/// Whose lock says that the folder's server lives.
+const LOCK: &str = "lock";
+
+/// Why the journal takes nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// It has reached its size.
+    #[error(
+        "the journal of requests has reached its {limit} bytes (`metering.journal_size`): the organisation database has not taken any for long"
+    )]
+    Full {
+        /// Its size.
+        limit: u64,
+    },
+    /// Its files cannot be used.
+    #[error("the journal {path} cannot be used")]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// An entry cannot be written as JSON.
+    #[error("a record of a request cannot be written")]
+    Entry(#[from] serde_json::Error),
+}
+
+impl JournalError {
+    pub(super) fn file(path: &Path) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::File {
+            path: path.clone(),
+            source,
+        }
+    }
+}
+
+/// The journal of a running server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Journal {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    folder: PathBuf,
+    /// Bytes that all files may have.
+    limit: u64,
+    state: Mutex<State>,
+    syncing: Syncing,
+    /// Closing it frees the lock.
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct State {
+    file: Arc<File>,
+    /// The newest file.
+    number: u64,
+    /// Its bytes.
+    size: u64,
+    /// Bytes of the older files.
+    older: u64,
+    /// Requests that are being answered: what was said of them, and in which file.
+    open: HashMap<Uuid, (Arc<[u8]>, u64)>,
+}
+
+/// How far the journal goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// The file.
+    pub number: u64,
+    /// Bytes of it.
+    pub size: u64,
+}
+
+impl Place {
+    /// The beginning.
+    pub const START: Self = Self { number: 1, size: 0 };
+}
+
+impl Journal {
+    /// Begins the journal of the server `id` in `folder`.
+    pub fn begin(folder: &Path, id: Uuid, limit: u64) -> Result<Self, JournalError> {
+        let folder = folder.join(id.to_string());
+        let failed = JournalError::file(&folder);
+        for_owner_only_folder().create(&folder).map_err(&failed)?;
+        let lock = for_owner_only()
+            .create(true)
+            .append(true)
+            .open(folder.join(LOCK));
+        let lock = lock.map_err(&failed)?;
+        lock.lock().map_err(&failed)?;
+        let file = Arc::new(create(&path_of(&folder, Place::START.number))?);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                limit,
+                state: Mutex::new(State {
+                    file,
+                    number: Place::START.number,
+                    size: 0,
+                    older: 0,
+                    open: HashMap::new(),
+                }),
+                syncing: Syncing::default(),
+                folder,
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.shared.folder
+    }
+
+    /// How far it goes.
+    pub fn end(&self) -> Place {
+        let state = self.locked();
+        Place {
+            number: state.number,
+            size: state.size,
+        }
+    }
+
+    /// Bytes of all files.
+    #[cfg(test)]
+    pub fn size(&self) -> u64 {
+        let state = self.locked();
+        state.older + state.size
+    }
+
+    /// Whether there is room for another request, and for the ends of those that are being answered.
+    pub fn has_room(&self) -> Result<(), JournalError> {
+        let state = self.locked();
+        let taken = state.older + state.size + (state.open.len() as u64 + 1) * END;
+        let limit = self.shared.limit;
+        (taken <= limit)
+            .then_some(())
+            .ok_or(JournalError::Full { limit })
+    }
+
+    /// Says that a request is being answered: `if_lost` is its record if the server dies.
+    pub fn begun(&self, if_lost: UsageRecord) -> Result<Place, JournalError> {
+        let id = if_lost.request_id;
+        let line: Arc<[u8]> = Entry::Begun(if_lost).line()?.into();
+        let mut state = self.locked();
+        let place = self.append(&mut state, &line)?;
+        let number = state.number;
+        state.open.insert(id, (line, number));
+        Ok(place)
+    }
+
+    /// Says that a request has ended. When this returns, the record outlives the process, and when the place is
+    /// [synced](Self::synced), the machine's power.
+    pub fn ended(&self, record: UsageRecord) -> Result<Place, JournalError> {
+        let id = record.request_id;
+        let line = Entry::Ended(record).line()?;
+        let mut state = self.locked();
+        let place = self.append(&mut state, &line)?;
+        state.open.remove(&id);
+        Ok(place)
+    }
+
+    fn append(&self, state: &mut State, line: &[u8]) -> Result<Place, JournalError> {
+        if state.size >= FILE {
+            let number = state.number + 1;
+            let file = create(&path_of(&self.shared.folder, number))?;
+            self.shared.syncing.leave(Arc::clone(&state.file));
+            state.older += state.size;
+            (state.file, state.number, state.size) = (Arc::new(file), number, 0);
+        }
+        let written = (&*state.file).write_all(line);
+        if let Err(source) = written {
+            // What follows must not be taken for the rest of this line. If even that fails, its checksum tells.
+            let _ = state.file.set_len(state.size);
+            let path = path_of(&self.shared.folder, state.number);
+            return Err(JournalError::File { path, source });
+        }
+        state.size += line.len() as u64;
+        self.shared.syncing.written();
+        Ok(Place {
+            number: state.number,
+            size: state.size,
+        })
+    }
+
+    /// Lets go of the files before `number`: all that they say has been taken over.
+    pub fn forget_before(&self, number: u64) -> Result<(), JournalError> {
+        let mut state = self.locked();
+        let number = number.min(state.number);
+        let again: Vec<_> = state
+            .open
+            .iter()
+            .filter(|(_, (_, file))| *file < number)
+            .map(|(id, (line, _))| (*id, Arc::clone(line)))
+            .collect();
+        for (id, line) in again {
+            self.append(&mut state, &line)?;
+            let now = state.number;
+            state.open.insert(id, (line, now));
+        }
+        let mut freed = 0;
+        for number in (1..number).rev() {
+            let path = path_of(&self.shared.folder, number);
+            let Ok(metadata) = path.metadata() else {
+                // It and those before went earlier.
+                break;
+            };
+            std::fs::remove_file(&path).map_err(JournalError::file(&path))?;
+            freed += metadata.len();
+        }
+        state.older = state.older.saturating_sub(freed);
+        Ok(())
+    }
+
+    /// Writes to the disk what was written since, within a tenth of a second, for as long as the future is polled.
+    pub async fn keep_syncing(&self) {
+        self.shared
+            .syncing
+            .keep_on(|| Arc::clone(&self.locked().file))
+            .await;
+    }
+
+    /// Waits until all that was written so far is on the disk.
+    pub async fn synced(&self) -> io::Result<()> {
+        self.shared.syncing.wait().await
+    }
+
+    /// Removes the journal, if nothing in it is wanted any more: all up to `taken` was taken over.
+    pub fn remove(&self, taken: Place) -> Result<(), JournalError> {
+        let state = self.locked();
+        let at_end = taken.number == state.number && taken.size == state.size;
+        if at_end && state.open.is_empty() {
+            let folder = &self.shared.folder;
+            std::fs::remove_dir_all(folder).map_err(JournalError::file(folder))?;
+        }
+        Ok(())
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn path_of(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:08}.log"))
+}
+
+fn create(path: &Path) -> Result<File, JournalError> {
+    let file = for_owner_only().create_new(true).append(true).open(path);
+    file.map_err(JournalError::file(path))
+}
+
+/// Who asked what is nobody else's business.
+pub(super) fn for_owner_only() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn for_owner_only_folder() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Utc};
+
+    use super::dead::Dead;
+    use super::*;
+    use crate::model::{OrganisationId, UserId};
+
+    pub(super) fn record(seed: u8) -> UsageRecord {
+        let at = DateTime::<Utc>::from_timestamp_micros(1_700_000_000_000_000 + i64::from(seed))
+            .unwrap();
+        UsageRecord {
+            request_id: Uuid::from_bytes([seed; 16]),
+            organisation_id: OrganisationId(Uuid::from_bytes([1; 16])),
+            user_id: UserId(Uuid::from_bytes([2; 16])),
+            api_key_id: Some("key".to_owned()),
+            session_id: None,
+            server_id: Uuid::from_bytes([3; 16]),
+            endpoint: "DoGet/StatementQuery".to_owned(),
+            sql_fingerprint: None,
+            sql_text: Some("SELECT 'ü\n'".to_owned()),
+            started_at: at,
+            ended_at: at,
+            first_byte_microseconds: None,
+            duration_microseconds: 0,
+            rows: 0,
+            bytes_sent: 0,
+            bytes_scanned: 0,
+            status: "OK".to_owned(),
+            cancelled: false,
+            client_address: "127.0.0.1".to_owned(),
+            client_agent: "tests".to_owned(),
+            billable: true,
+        }
+    }
+
+    fn journal(limit: u64) -> (tempfile::TempDir, Journal) {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::begin(folder.path(), Uuid::from_bytes([9; 16]), limit).unwrap();
+        (folder, journal)
+    }
+
+    #[test]
+    fn what_a_dead_server_had_begun_and_ended_is_found() {
+        let (folder, journal) = journal(1 << 20);
+        for seed in 0..3 {
+            journal.begun(record(seed)).unwrap();
+        }
+        journal.ended(record(1)).unwrap();
+        journal.ended(record(7)).unwrap();
+        assert!(Dead::find(folder.path()).unwrap().is_empty(), "it lives");
+        // The last line was not written to its end.
+        let path = path_of(journal.folder(), 1);
+        drop(journal);
+        let mut file = OpenOptions::new().append(true).open(path).unwrap();
+        file.write_all(&Entry::Ended(record(2)).line().unwrap()[..50])
+            .unwrap();
+        let [dead] = Dead::find(folder.path()).unwrap().try_into().unwrap();
+        let found = dead.read().unwrap();
+        assert_eq!(found.ended, [record(1), record(7)]);
+        let aborted: Vec<_> = found
+            .aborted
+            .iter()
+            .map(|record| record.request_id)
+            .collect();
+        assert_eq!(aborted, [record(0).request_id, record(2).request_id]);
+        for record in &found.aborted {
+            assert_eq!(
+                (record.status.as_str(), record.ended_at),
+                ("ABORTED", super::tests::record(7).ended_at)
+            );
+        }
+        assert_eq!(found.damaged, 0);
+        dead.remove().unwrap();
+        assert!(Dead::find(folder.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn files_go_when_they_were_taken_over_and_open_requests_stay() {
+        let (folder, journal) = journal(1 << 30);
+        let open = record(200);
+        journal.begun(open.clone()).unwrap();
+        let long = UsageRecord {
+            sql_text: Some("x".repeat(1 << 20)),
+            ..record(1)
+        };
+        for _ in 0..10 {
+            journal.ended(long.clone()).unwrap();
+        }
+        let end = journal.end();
+        assert!(end.number >= 3, "{end:?}");
+        let before = journal.size();
+        journal.forget_before(end.number).unwrap();
+        assert!(
+            journal.size() < before - (4 << 20),
+            "{} of {before}",
+            journal.size()
+        );
+        assert!(!path_of(journal.folder(), 1).exists());
+        drop(journal);
+        let dead = Dead::find(folder.path()).unwrap().remove(0).read().unwrap();
+        assert_eq!(dead.aborted[0].request_id, open.request_id);
+    }
+
+    #[test]
+    fn its_size_is_limited_with_room_for_what_has_begun() {
+        let (_folder, journal) = journal(20 << 10);
+        let mut begun = 0;
+        while journal.has_room().is_ok() {
+            journal.begun(record(begun)).unwrap();
+            begun += 1;
+        }
+        assert!((4..20).contains(&begun), "{begun}");
+        for seed in 0..begun {
+            journal.ended(record(seed)).unwrap();
+        }
+        assert!(journal.size() <= 20 << 10);
+        assert!(
+            matches!(journal.has_room(), Err(JournalError::Full { limit }) if limit == 20 << 10)
+        );
+    }
+}

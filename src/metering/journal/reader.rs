@@ -1,0 +1,109 @@
+//! Reads a journal on from where it was read to, while it is being written.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::entry::Entry;
+use super::{JournalError, Place, path_of};
+use crate::model::UsageRecord;
+
+/// A part of a journal.
+#[derive(Debug, Default)]
+pub(in crate::metering) struct Part {
+    /// In the order in which they were written.
+    pub entries: Vec<Entry>,
+    /// Lines that cannot be read.
+    pub damaged: u64,
+}
+
+impl Part {
+    /// The requests that ended.
+    pub fn ended(&self) -> impl Iterator<Item = &UsageRecord> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Ended(record) => Some(record),
+            Entry::Begun(_) => None,
+        })
+    }
+}
+
+/// Reads a journal.
+#[derive(Debug)]
+pub(in crate::metering) struct Reader {
+    folder: PathBuf,
+    at: Place,
+}
+
+impl Reader {
+    /// From the beginning of the journal in `folder`.
+    pub fn new(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            at: Place::START,
+        }
+    }
+
+    /// How far it was read.
+    pub fn at(&self) -> Place {
+        self.at
+    }
+
+    /// Says that it was taken over to `place`.
+    pub fn move_to(&mut self, place: Place) {
+        self.at = place;
+    }
+
+    /// At most about `most` bytes of what comes next, up to `end`, and where that ends.
+    pub fn next(&self, end: Place, most: u64) -> Result<(Part, Place), JournalError> {
+        let mut part = Part::default();
+        let mut at = self.at;
+        let mut bytes = 0;
+        while at < end && bytes < most {
+            let path = path_of(&self.folder, at.number);
+            let failed = JournalError::file(&path);
+            let file = File::open(&path).map_err(&failed)?;
+            let size = match at.number < end.number {
+                true => file.metadata().map_err(&failed)?.len(),
+                false => end.size,
+            };
+            let upto = size.min(at.size.saturating_add(most - bytes));
+            let read = part.read(file, at.size, upto, size).map_err(&failed)?;
+            bytes += read;
+            at.size += read;
+            if at.size >= size && at.number < end.number {
+                at = Place {
+                    number: at.number + 1,
+                    size: 0,
+                };
+            } else if read == 0 {
+                break;
+            }
+        }
+        Ok((part, at))
+    }
+}
+
+impl Part {
+    /// Reads the lines of `file` that begin at `from` or after it and before `upto`; how many bytes they have. Nothing at
+    /// or after `size` is there yet.
+    fn read(&mut self, mut file: File, from: u64, upto: u64, size: u64) -> io::Result<u64> {
+        file.seek(SeekFrom::Start(from))?;
+        let mut lines = BufReader::new(file.take(size - from.min(size)));
+        let (mut line, mut read) = (Vec::new(), 0);
+        while from + read < upto {
+            line.clear();
+            let count = lines.read_until(b'\n', &mut line)? as u64;
+            if count == 0 {
+                break;
+            }
+            read += count;
+            match line.strip_suffix(b"\n").and_then(Entry::read) {
+                Some(entry) => self.entries.push(entry),
+                // The last line of a server that died may be half there: its request has not ended.
+                None if line.last() != Some(&b'\n') => {}
+                None => self.damaged += 1,
+            }
+        }
+        Ok(read)
+    }
+}

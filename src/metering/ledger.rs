@@ -1,0 +1,203 @@
+//! The way of records from journals into the organisation database: in batches, as often as it takes, and once.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::journal::dead::Dead;
+use super::journal::reader::{Part, Reader};
+use super::journal::{Journal, JournalError};
+use crate::clock::Stopwatch;
+use crate::model::UsageRecord;
+use crate::store::{OrganisationStore, StoreError};
+
+/// How often it is looked for new records,
+const EVERY: Duration = Duration::from_millis(500);
+/// and how long at most, while the database is away.
+const SELDOM: Duration = Duration::from_secs(5);
+/// How often it is looked for journals of servers that died.
+const DEAD_EVERY: Duration = Duration::from_secs(30);
+/// Bytes of the journal that are taken at once,
+const BYTES: u64 = 1 << 20;
+/// and records that are added in one transaction.
+const RECORDS: usize = 1_000;
+/// Where records go that the database will never take.
+const REJECTED: &str = "rejected.jsonl";
+
+/// Takes records into the ledger.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    folder: PathBuf,
+    journal: Journal,
+    store: OrganisationStore,
+    /// How far the journal was taken.
+    reader: Mutex<Reader>,
+    /// Whether the database was reached the last time.
+    is_there: AtomicBool,
+}
+
+/// Why records stay where they are.
+#[derive(Debug, thiserror::Error)]
+enum LedgerError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Ledger {
+    /// Of `journal`, and the journals of dead servers in `folder`.
+    pub fn new(folder: &Path, journal: Journal, store: OrganisationStore) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            reader: Mutex::new(Reader::new(journal.folder())),
+            journal,
+            store,
+            is_there: AtomicBool::new(true),
+        }
+    }
+
+    /// Takes records for as long as the future is polled.
+    pub async fn keep_up(&self) {
+        let mut looked: Option<Stopwatch> = None;
+        let mut pause = EVERY;
+        loop {
+            let mut outcome = self.take().await;
+            if outcome.is_ok() && looked.is_none_or(|looked| looked.elapsed() >= DEAD_EVERY) {
+                outcome = self.take_over().await;
+                looked = outcome.is_ok().then(Stopwatch::start);
+            }
+            self.tell(&outcome);
+            pause = match outcome {
+                Ok(()) => EVERY,
+                Err(_) => (2 * pause).min(SELDOM),
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Takes what is left, and removes the journal if nothing is and nothing more can come: if it `is_over`.
+    pub async fn settle(&self, is_over: bool) {
+        let outcome = self.take().await;
+        self.tell(&outcome);
+        if outcome.is_ok() && is_over {
+            let taken = self.reader.lock().await.at();
+            if let Err(error) = self.journal.remove(taken) {
+                tracing::warn!("{error}");
+            }
+        }
+    }
+
+    fn tell(&self, outcome: &Result<(), LedgerError>) {
+        let is_there = outcome.is_ok();
+        let was_there = self.is_there.swap(is_there, Ordering::Relaxed);
+        match outcome {
+            Err(error) if was_there => {
+                tracing::error!("records of requests stay in the journal for now: {error}")
+            }
+            Ok(()) if !was_there => tracing::info!("records of requests go into the ledger again"),
+            _ => {}
+        }
+    }
+
+    /// Takes all that is in the journal.
+    async fn take(&self) -> Result<(), LedgerError> {
+        let mut reader = self.reader.lock().await;
+        loop {
+            let end = self.journal.end();
+            if reader.at() >= end {
+                return Ok(());
+            }
+            let (part, upto) = reader.next(end, BYTES)?;
+            if upto == reader.at() {
+                return Ok(());
+            }
+            self.add_part(&part).await?;
+            reader.move_to(upto);
+            self.journal.forget_before(upto.number)?;
+        }
+    }
+
+    async fn add_part(&self, part: &Part) -> Result<(), LedgerError> {
+        if part.damaged > 0 {
+            tracing::error!(
+                lines = part.damaged,
+                "lines of the journal are damaged; what they said is lost"
+            );
+        }
+        let records: Vec<UsageRecord> = part.ended().cloned().collect();
+        self.add(&records).await
+    }
+
+    /// Takes over from servers that died.
+    async fn take_over(&self) -> Result<(), LedgerError> {
+        for dead in Dead::find(&self.folder)? {
+            let left = dead.read()?;
+            if left.damaged > 0 {
+                tracing::error!(
+                    folder = %dead.folder().display(), lines = left.damaged,
+                    "lines of the journal are damaged; what they said is lost"
+                );
+            }
+            self.add(&left.ended).await?;
+            self.add(&left.aborted).await?;
+            tracing::info!(
+                ended = left.ended.len(),
+                aborted = left.aborted.len(),
+                "took over the journal of a server that is no more"
+            );
+            dead.remove()?;
+        }
+        Ok(())
+    }
+
+    async fn add(&self, records: &[UsageRecord]) -> Result<(), LedgerError> {
+        for batch in records.chunks(RECORDS) {
+            match self.store.add_usage(batch).await {
+                Ok(_) => {}
+                Err(error) if error.is_outage() => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!("a batch of records was refused: {error}");
+                    self.add_one_by_one(batch).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One that the database refuses must not hold up the others.
+    async fn add_one_by_one(&self, records: &[UsageRecord]) -> Result<(), LedgerError> {
+        for record in records {
+            match self.store.add_usage(std::slice::from_ref(record)).await {
+                Ok(_) => {}
+                Err(error) if error.is_outage() => return Err(error.into()),
+                Err(error) => {
+                    self.reject(record)?;
+                    tracing::error!(
+                        request = %record.request_id,
+                        "the organisation database refuses a record, which is now in {REJECTED} beside the journal: {error}"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn reject(&self, record: &UsageRecord) -> Result<(), JournalError> {
+        use std::io::Write;
+        let path = self.folder.join(REJECTED);
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        let write = || {
+            let mut file = super::journal::for_owner_only()
+                .create(true)
+                .append(true)
+                .open(&path)?;
+            file.write_all(&line)?;
+            file.sync_data()
+        };
+        write().map_err(JournalError::file(&path))
+    }
+}

@@ -1,0 +1,126 @@
+//! Metering: every request of a known organisation becomes one record in the ledger, once.
+//!
+//! A request is [opened](Meter::open) when its caller is known and [ends](OpenRequest::end) when its answer does; in
+//! between, whoever sends the answer counts. The record is in the `journal` before the client knows that the answer
+//! is whole, and the `ledger` takes it from there into the organisation database, now or when that is back.
+
+mod journal;
+mod ledger;
+mod request;
+mod unknown;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use uuid::Uuid;
+
+use self::journal::Journal;
+pub use self::journal::JournalError;
+use self::ledger::Ledger;
+pub use self::request::{Caller, End, Ended, OpenRequest};
+use self::unknown::UnknownCallers;
+use crate::clock;
+use crate::store::OrganisationStore;
+
+/// How requests are metered.
+#[derive(Debug, Clone)]
+pub struct MeterSettings {
+    /// Where journals are.
+    pub folder: PathBuf,
+    /// Bytes that the journal may have.
+    pub limit: u64,
+    /// What is done when it has them.
+    pub when_full: WhenFull,
+    /// Whether an answer waits until its record would outlive the machine's power.
+    pub sync: bool,
+    /// Whether the text of statements is kept.
+    pub sql: bool,
+}
+
+/// What is done while requests cannot be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// New ones are refused.
+    Refuse,
+    /// They are answered, and it is counted how many were not recorded.
+    GoOn,
+}
+
+/// Meters requests. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Meter {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    server: Uuid,
+    settings: MeterSettings,
+    journal: Journal,
+    ledger: Ledger,
+    unknown: UnknownCallers,
+    /// Requests that were answered and not recorded.
+    dropped: AtomicU64,
+    /// Requests that are being answered.
+    open: AtomicU64,
+}
+
+impl Meter {
+    /// Begins a journal for a run of a server; what it takes goes into `store`.
+    pub fn begin(settings: MeterSettings, store: OrganisationStore) -> Result<Self, JournalError> {
+        let server = clock::new_id();
+        let journal = Journal::begin(&settings.folder, server, settings.limit)?;
+        let ledger = Ledger::new(&settings.folder, journal.clone(), store.clone());
+        Ok(Self {
+            shared: Arc::new(Shared {
+                server,
+                unknown: UnknownCallers::new(server, store),
+                journal,
+                ledger,
+                settings,
+                dropped: AtomicU64::new(0),
+                open: AtomicU64::new(0),
+            }),
+        })
+    }
+
+    /// Begins the record of a request of `caller`.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it, and such requests are to be refused.
+    pub fn open(&self, id: Uuid, caller: Caller) -> Result<OpenRequest, JournalError> {
+        match self.shared.journal.has_room() {
+            Err(full) if self.shared.settings.when_full == WhenFull::Refuse => Err(full),
+            // When it ends, there may be.
+            _ => Ok(OpenRequest::new(self.clone(), id, caller)),
+        }
+    }
+
+    /// Counts a call whose caller nobody knows.
+    pub fn count_unknown(&self, address: Option<std::net::IpAddr>) {
+        self.shared.unknown.count(address);
+    }
+
+    /// Takes records into the ledger, for as long as the future is polled.
+    pub async fn keep_watch(&self) {
+        tokio::join!(
+            self.shared.journal.keep_syncing(),
+            self.shared.ledger.keep_up(),
+            self.shared.unknown.keep_writing(),
+        );
+    }
+
+    /// Takes what is left, if the organisation database can be reached; else the next start does.
+    pub async fn settle(&self) {
+        self.shared.unknown.write().await;
+        let is_over = self.shared.open.load(Ordering::Relaxed) == 0;
+        self.shared.ledger.settle(is_over).await;
+    }
+
+    /// How many requests were answered and not recorded.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+}

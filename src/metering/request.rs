@@ -1,0 +1,217 @@
+//! A request that is being answered: what is counted while it is, and how its record comes about. Dropped before it was
+//! [ended](OpenRequest::end), it was cancelled.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use futures::future::BoxFuture;
+use uuid::Uuid;
+
+use super::{JournalError, Meter, WhenFull};
+use crate::clock::{self, Stopwatch};
+use crate::lake::scanned::Scanned;
+use crate::model::{ABORTED, OrganisationId, SessionId, UsageRecord, UserId};
+
+/// The status of what was cancelled, as gRPC names it.
+const CANCELLED: &str = "CANCELLED";
+/// Longest name of a client that is kept, in characters.
+const LONGEST_AGENT: usize = 200;
+
+/// Who asks, and where from.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Who pays.
+    pub organisation_id: OrganisationId,
+    /// Who asks.
+    pub user_id: UserId,
+    /// The key that they ask with.
+    pub api_key_id: Option<String>,
+    /// The session that they ask in.
+    pub session_id: Option<SessionId>,
+    /// Where they are.
+    pub address: String,
+    /// What their program calls itself.
+    pub agent: String,
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// As gRPC names it: `OK`, `INVALID_ARGUMENT`, …
+    pub status: &'static str,
+    /// Whether it ended so because of something on our side: then nobody pays.
+    pub is_ours: bool,
+}
+
+/// What is left to do when an answer has ended.
+pub enum Ended {
+    /// The client may know.
+    Recorded,
+    /// The client may know when this is done.
+    Syncing(BoxFuture<'static, io::Result<()>>),
+}
+
+/// The record of a request in the making.
+#[derive(Debug)]
+pub struct OpenRequest {
+    meter: Meter,
+    /// None only when it is in the journal.
+    record: Option<Box<UsageRecord>>,
+    since: Stopwatch,
+    scanned: Scanned,
+}
+
+impl OpenRequest {
+    pub(super) fn new(meter: Meter, id: Uuid, caller: Caller) -> Self {
+        let now = clock::now();
+        let record = UsageRecord {
+            request_id: id,
+            organisation_id: caller.organisation_id,
+            user_id: caller.user_id,
+            api_key_id: caller.api_key_id,
+            session_id: caller.session_id,
+            server_id: meter.shared.server,
+            endpoint: String::new(),
+            sql_fingerprint: None,
+            sql_text: None,
+            started_at: now,
+            ended_at: now,
+            first_byte_microseconds: None,
+            duration_microseconds: 0,
+            rows: 0,
+            bytes_sent: 0,
+            bytes_scanned: 0,
+            status: CANCELLED.to_owned(),
+            cancelled: true,
+            client_address: caller.address,
+            client_agent: caller.agent.chars().take(LONGEST_AGENT).collect(),
+            billable: false,
+        };
+        meter.shared.open.fetch_add(1, Ordering::Relaxed);
+        Self {
+            meter,
+            record: Some(Box::new(record)),
+            since: Stopwatch::start(),
+            scanned: Scanned::default(),
+        }
+    }
+
+    /// Where whoever reads the lake's files for it counts.
+    pub fn scanned(&self) -> Scanned {
+        self.scanned.clone()
+    }
+
+    /// Says what is asked: the RPC and the command in it.
+    pub fn asks(&mut self, endpoint: String) {
+        if let Some(record) = &mut self.record {
+            record.endpoint = endpoint;
+        }
+    }
+
+    /// Says which statement it is about; `fingerprint` is what all have in common that differ in literals only.
+    pub fn is_about(&mut self, sql: &str, fingerprint: String) {
+        let keeps = self.meter.shared.settings.sql;
+        if let Some(record) = &mut self.record {
+            record.sql_fingerprint = Some(fingerprint);
+            record.sql_text = keeps.then(|| sql.to_owned());
+        }
+    }
+
+    /// Says that it will be paid for. From now on it is in the journal, to be found as aborted if the server dies.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be recorded, and such requests are to be refused.
+    pub fn bills(&mut self) -> Result<(), JournalError> {
+        let Some(record) = &mut self.record else {
+            return Ok(());
+        };
+        record.billable = true;
+        let mut if_lost = (**record).clone();
+        if_lost.status = ABORTED.to_owned();
+        if_lost.cancelled = false;
+        if_lost.billable = false;
+        let journal = &self.meter.shared.journal;
+        match journal.has_room().and_then(|()| journal.begun(if_lost)) {
+            Err(error) if self.meter.shared.settings.when_full == WhenFull::Refuse => Err(error),
+            // It is tried again when it ends.
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a message of the answer.
+    pub fn sent(&mut self, rows: u64, bytes: u64) {
+        let since = self.since;
+        if let Some(record) = &mut self.record {
+            record.rows += rows;
+            record.bytes_sent += bytes;
+            let first = || u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+            record.first_byte_microseconds.get_or_insert_with(first);
+        }
+    }
+
+    /// Counts rows that were taken in.
+    pub fn took_in(&mut self, rows: u64) {
+        if let Some(record) = &mut self.record {
+            record.rows += rows;
+        }
+    }
+
+    /// Writes the record: from here on it outlives the process.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written, and the client must not take the answer for whole.
+    pub fn end(&mut self, end: End) -> Result<Ended, JournalError> {
+        if let Some(record) = &mut self.record {
+            record.status = end.status.to_owned();
+            record.cancelled = end.status == CANCELLED;
+            record.billable &= !end.is_ours;
+        }
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<Ended, JournalError> {
+        let Some(mut record) = self.record.take() else {
+            return Ok(Ended::Recorded);
+        };
+        let shared = &self.meter.shared;
+        record.ended_at = clock::now().max(record.started_at);
+        let took = self.since.elapsed().as_micros();
+        record.duration_microseconds = u64::try_from(took).unwrap_or(u64::MAX);
+        record.bytes_scanned = self.scanned.bytes();
+        let is_waited_for = record.billable;
+        let written = match shared.settings.when_full {
+            // What is not paid for was admitted while there was room for it.
+            WhenFull::GoOn => shared
+                .journal
+                .has_room()
+                .and_then(|()| shared.journal.ended(*record)),
+            WhenFull::Refuse => shared.journal.ended(*record),
+        };
+        match written {
+            Ok(_) if shared.settings.sync && is_waited_for => {
+                let journal = shared.journal.clone();
+                Ok(Ended::Syncing(Box::pin(
+                    async move { journal.synced().await },
+                )))
+            }
+            Ok(_) => Ok(Ended::Recorded),
+            Err(error) if shared.settings.when_full == WhenFull::GoOn => {
+                let dropped = shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+                tracing::error!(dropped, "a request was answered and not recorded: {error}");
+                Ok(Ended::Recorded)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        if let Err(error) = self.write() {
+            tracing::error!("a cancelled request could not be recorded: {error}");
+        }
+        self.meter.shared.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

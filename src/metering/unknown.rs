@@ -1,0 +1,94 @@
+//! Calls that nobody is known to have made: counted by address and minute, and not kept one by one, or whoever wants to
+//! could fill the disk.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use uuid::Uuid;
+
+use crate::clock;
+use crate::store::OrganisationStore;
+
+/// How often the counts are written.
+const EVERY: Duration = Duration::from_secs(10);
+/// Addresses that are told apart, of those minutes that were not written yet.
+const MOST: usize = 10_000;
+/// The address of all others.
+const OTHERS: &str = "others";
+
+/// Calls by minute and address.
+type Counts = HashMap<(DateTime<Utc>, String), i64>;
+
+/// The counts.
+#[derive(Debug)]
+pub(super) struct UnknownCallers {
+    server: Uuid,
+    store: OrganisationStore,
+    /// Of the minutes that are not over, and those that were not written yet.
+    counts: Mutex<Counts>,
+}
+
+impl UnknownCallers {
+    /// None so far.
+    pub fn new(server: Uuid, store: OrganisationStore) -> Self {
+        Self {
+            server,
+            store,
+            counts: Mutex::default(),
+        }
+    }
+
+    /// Counts a call from `address`.
+    pub fn count(&self, address: Option<IpAddr>) {
+        let minute = minute_of(clock::now());
+        let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+        let mut counts = self.locked();
+        let is_known = counts.contains_key(&(minute, address.clone()));
+        let address = match is_known || counts.len() < MOST {
+            true => address,
+            false => OTHERS.to_owned(),
+        };
+        *counts.entry((minute, address)).or_default() += 1;
+    }
+
+    /// Writes the counts now and then, for as long as the future is polled.
+    pub async fn keep_writing(&self) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            self.write().await;
+        }
+    }
+
+    /// Writes the counts, and forgets those of minutes that are over.
+    pub async fn write(&self) {
+        let counts: Vec<_> = self.locked().clone().into_iter().collect();
+        if counts.is_empty() {
+            return;
+        }
+        match self.store.set_unknown_callers(self.server, &counts).await {
+            Ok(()) => {
+                let now = minute_of(clock::now());
+                let mut kept = self.locked();
+                for (key, written) in counts {
+                    if key.0 < now && kept.get(&key) == Some(&written) {
+                        kept.remove(&key);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!("calls without a credential cannot be written down now: {error}")
+            }
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn minute_of(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.duration_trunc(TimeDelta::minutes(1)).unwrap_or(at)
+}
