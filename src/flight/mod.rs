@@ -23,6 +23,7 @@ mod listen;
 mod metadata;
 mod metered;
 mod plans;
+mod redeemed;
 mod remote;
 mod running;
 mod server;

@@ -27,7 +27,7 @@ pub use limits::LimitsChange;
 pub use migrate::Migrated;
 pub use organisations::{NewOrganisation, Organisation, Profile};
 pub use sessions::Session;
-pub use usage::UsageTotals;
+pub use usage::{UsageDemand, UsageTotals};
 pub use users::{Credential, NewUser, User, UserChange};
 
 use crate::clock::{self, new_id};
