@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::database::{Database, Executor, values};
+use super::database::{Database, Executor, Row, values};
 use super::{OrganisationStore, StoreError};
 use crate::model::{Month, OrganisationId, UsageRecord};
 
@@ -29,6 +29,17 @@ pub struct UsageTotals {
     pub bytes_sent: u64,
     /// Of the lake's files.
     pub bytes_scanned: u64,
+}
+
+impl UsageTotals {
+    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            requests: row.count("requests")?,
+            rows: row.count("rows")?,
+            bytes_sent: row.count("bytes_sent")?,
+            bytes_scanned: row.count("bytes_scanned")?,
+        })
+    }
 }
 
 impl OrganisationStore {
@@ -109,13 +120,8 @@ impl OrganisationStore {
             .rows(rows, values![month.to_string()])
             .await?;
         let rows = rows.iter().map(|row| {
-            let totals = UsageTotals {
-                requests: row.count("requests")?,
-                rows: row.count("rows")?,
-                bytes_sent: row.count("bytes_sent")?,
-                bytes_scanned: row.count("bytes_scanned")?,
-            };
-            Ok((OrganisationId(row.id("organization_id")?), totals))
+            let organisation = OrganisationId(row.id("organization_id")?);
+            Ok((organisation, UsageTotals::read(row)?))
         });
         rows.collect()
     }
