@@ -21,17 +21,20 @@ pub enum Exit {
     LeftOut = 3,
     /// Refused, because another run holds the lease.
     Refused = 4,
+    /// What was checked is not as it was written down (`plantlake usage verify`).
+    Differs = 5,
     /// Interrupted by Ctrl-C or a request to end.
     Interrupted = 130,
 }
 
 impl Exit {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
         Self::LeftOut,
         Self::Refused,
+        Self::Differs,
         Self::Interrupted,
     ];
 
@@ -43,6 +46,7 @@ impl Exit {
             Self::Usage => "the command line or the settings are wrong",
             Self::LeftOut => "finished, but some input was left out (quarantined files)",
             Self::Refused => "refused, because another run holds the lease",
+            Self::Differs => "what was checked is not as it was written down (usage verify)",
             Self::Interrupted => "interrupted",
         }
     }

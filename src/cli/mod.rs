@@ -24,6 +24,9 @@ mod session;
 mod simulate;
 mod status;
 mod token;
+mod usage;
+mod usage_money;
+mod usage_report;
 mod user;
 
 use std::future::Future;
@@ -85,6 +88,8 @@ enum Command {
     Token(token::TokenArgs),
     /// Who is signed in, and ending it
     Session(session::SessionArgs),
+    /// What was used: reports, closed months and invoices
+    Usage(usage::UsageArgs),
     /// Who changed what, and when
     Audit(audit::AuditArgs),
     /// Bring the organisation database's schema up to date
@@ -109,6 +114,7 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Key(args) => dispatch(args, global).await,
         Command::Token(args) => dispatch(args, global).await,
         Command::Session(args) => dispatch(args, global).await,
+        Command::Usage(args) => dispatch(args, global).await,
         Command::Audit(args) => dispatch(args, global).await,
         Command::Migrate(args) => dispatch(args, global).await,
         Command::Config(args) => dispatch(args, global).await,

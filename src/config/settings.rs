@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
+use rust_decimal::Decimal;
 
 use super::database_url::DatabaseUrl;
 use super::error::{ConfigError, WrongValue};
@@ -13,6 +14,7 @@ use super::raw::RawSettings;
 use super::storage::StorageSettings;
 use super::table;
 use super::value::{JournalFull, LogFormat, TimeBound};
+use crate::model::{Price, PriceList};
 
 /// All settings.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ pub struct Settings {
     pub serve: ServeSettings,
     /// How requests are metered.
     pub metering: MeteringSettings,
+    /// What usage costs.
+    pub billing: PriceList,
     /// For the object store.
     pub storage: StorageSettings,
     /// What is logged and how.
@@ -135,6 +139,11 @@ pub struct LogSettings {
     pub sql: bool,
 }
 
+/// So many requests in thousands, which are what is priced.
+fn thousands(requests: u64) -> Decimal {
+    Decimal::from_i128_with_scale(requests.into(), 3)
+}
+
 impl Settings {
     /// The one validation.
     pub(super) fn from_raw(raw: &RawSettings) -> Result<Self, ConfigError> {
@@ -179,6 +188,21 @@ impl Settings {
                 journal_size: raw.get(&table::METERING_JOURNAL_SIZE)?,
                 journal_full: raw.get(&table::METERING_JOURNAL_FULL)?,
                 journal_sync: raw.get(&table::METERING_JOURNAL_SYNC)?,
+            },
+            billing: PriceList {
+                currency: raw.get(&table::BILLING_CURRENCY)?,
+                requests: Price {
+                    price: raw.get(&table::BILLING_PER_1000_REQUESTS)?,
+                    free: thousands(raw.get(&table::BILLING_FREE_REQUESTS)?),
+                },
+                sent: Price {
+                    price: raw.get(&table::BILLING_PER_GB_SENT)?,
+                    free: raw.get(&table::BILLING_FREE_GB_SENT)?,
+                },
+                scanned: Price {
+                    price: raw.get(&table::BILLING_PER_GB_SCANNED)?,
+                    free: raw.get(&table::BILLING_FREE_GB_SCANNED)?,
+                },
             },
             storage: StorageSettings::new(
                 raw.storage()

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
+use rust_decimal::Decimal;
 
 use super::database_url::DatabaseUrl;
 use super::raw::RawSettings;
 use super::value::{self, JournalFull, LogFormat, TimeBound};
+use crate::model::Currency;
 
 /// What the environment's names begin with.
 pub(super) const ENVIRONMENT_PREFIX: &str = "PLANTLAKE_";
@@ -96,6 +98,8 @@ macro_rules! settings {
 const PLACE: &str = "a folder, or a URL such as file:///srv/lake or s3://bucket/lake";
 const DATABASE: &str =
     "a URL such as sqlite:/srv/organisation.db or postgres://user@host/organisation";
+const PRICE: &str =
+    "a number from 0 to 1000000 with at most 6 decimals, in quotes where it has any: \"0.40\"";
 const TIME_BOUND: &str = "a date (2024-12-31), a time with its zone (2024-12-31T08:00:00Z), \
                           or a distance from now in days or hours (+1d, -12h)";
 
@@ -311,6 +315,44 @@ settings! {
         default: DefaultValue::Fixed("false"), example: "true", flag: None,
         doc: "Whether the last message of an answer waits until its record would survive a power cut. Without it, that is \
               within a tenth of a second after; an end of the process loses nothing either way.",
+    }
+    BILLING_CURRENCY: Currency, value::currency {
+        key: "billing.currency", types: &[Type::Text],
+        expected: "the three capital letters of a currency, such as EUR",
+        default: DefaultValue::Fixed("EUR"), example: "\"USD\"", flag: None,
+        doc: "What `plantlake usage invoice` reckons in. Each line of an invoice is rounded half up to its smallest coin.",
+    }
+    BILLING_PER_1000_REQUESTS: Decimal, value::price {
+        key: "billing.per_1000_requests", types: &[Type::Text, Type::Integer], expected: PRICE,
+        default: DefaultValue::Fixed("0"), example: "\"0.40\"", flag: None,
+        doc: "The price of 1,000 billable requests; fewer are paid for in proportion.",
+    }
+    BILLING_FREE_REQUESTS: u64, value::whole {
+        key: "billing.free_requests", types: &[Type::Integer], expected: "a whole number",
+        default: DefaultValue::Fixed("0"), example: "10000", flag: None,
+        doc: "Billable requests of an organisation that are free in each month.",
+    }
+    BILLING_PER_GB_SENT: Decimal, value::price {
+        key: "billing.per_gb_sent", types: &[Type::Text, Type::Integer], expected: PRICE,
+        default: DefaultValue::Fixed("0"), example: "\"0.09\"", flag: None,
+        doc: "The price of a GB (1,000,000,000 bytes) that is sent.",
+    }
+    BILLING_FREE_GB_SENT: Decimal, value::quantity {
+        key: "billing.free_gb_sent", types: &[Type::Text, Type::Integer],
+        expected: "a number from 0 to 1000000000 with at most 9 decimals, such as 10 or \"0.5\"",
+        default: DefaultValue::Fixed("0"), example: "\"10\"", flag: None,
+        doc: "GB sent that are free in each month.",
+    }
+    BILLING_PER_GB_SCANNED: Decimal, value::price {
+        key: "billing.per_gb_scanned", types: &[Type::Text, Type::Integer], expected: PRICE,
+        default: DefaultValue::Fixed("0"), example: "\"0.005\"", flag: None,
+        doc: "The price of a GB (1,000,000,000 bytes) of the lake's files that queries read.",
+    }
+    BILLING_FREE_GB_SCANNED: Decimal, value::quantity {
+        key: "billing.free_gb_scanned", types: &[Type::Text, Type::Integer],
+        expected: "a number from 0 to 1000000000 with at most 9 decimals, such as 10 or \"0.5\"",
+        default: DefaultValue::Fixed("0"), example: "\"10\"", flag: None,
+        doc: "GB scanned that are free in each month.",
     }
     LOG: String, value::log_filter {
         key: "log", types: &[Type::Text],

@@ -5,6 +5,7 @@ mod dates;
 mod grant;
 mod host;
 mod identity;
+mod invoice;
 mod resolution;
 mod usage;
 mod window;
@@ -14,6 +15,7 @@ pub use dates::{DateSet, Day, MICROS_PER_DAY, day_from_date, day_of, day_to_date
 pub use grant::{Grant, MalformedGrant};
 pub use host::this_host;
 pub use identity::{Email, MalformedEmail, OrganisationId, Role, SessionId, UserId};
+pub use invoice::{AmountTooLarge, Currency, Invoice, InvoiceLine, Price, PriceList};
 pub use resolution::Resolution;
 pub use usage::{ABORTED, MalformedMonth, Month, UsageLimits, UsageRecord};
 pub use window::Window;

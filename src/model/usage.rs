@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
@@ -107,6 +107,14 @@ pub struct Month {
 pub struct MalformedMonth(String);
 
 impl Month {
+    /// The first that can be written.
+    pub const FIRST: Self = Self { year: 0, month: 1 };
+    /// The last that can be written.
+    pub const LAST: Self = Self {
+        year: 9999,
+        month: 12,
+    };
+
     /// The month of an instant.
     pub fn of(at: DateTime<Utc>) -> Self {
         Self {
@@ -127,6 +135,11 @@ impl Month {
                 ..self
             },
         }
+    }
+
+    /// Its last instant, to the microsecond.
+    pub fn end(self) -> DateTime<Utc> {
+        self.next().start() - TimeDelta::microseconds(1)
     }
 
     /// The instant at which it begins.
@@ -197,7 +210,8 @@ mod tests {
         let november: Month = "2026-11".parse().unwrap();
         assert_eq!(november.to_string(), "2026-11");
         assert_eq!(november.next().next().to_string(), "2027-01");
-        let last = november.next().start() - chrono::TimeDelta::microseconds(1);
+        let last = november.end();
+        assert_eq!(last + TimeDelta::microseconds(1), november.next().start());
         assert_eq!(
             (Month::of(last), Month::of(november.start())),
             (november, november)

@@ -114,6 +114,16 @@ impl Database {
         connected.map_err(|source| StoreError::unreachable(url, source))
     }
 
+    /// Begins a transaction that changes nothing, and sees all as it is at its first statement.
+    pub async fn snapshot(&self) -> Result<Change, StoreError> {
+        let mut snapshot = self.begin().await?;
+        if let Self::Postgres(_) = self {
+            let alike = include_str!("sql/snapshot.postgres.sql");
+            snapshot.execute(alike, values![]).await?;
+        }
+        Ok(snapshot)
+    }
+
     /// Begins a transaction.
     pub async fn begin(&self) -> Result<Change, StoreError> {
         Ok(match self {

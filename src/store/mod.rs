@@ -16,6 +16,11 @@ mod organisations;
 mod sessions;
 mod sqlite_file;
 mod usage;
+mod usage_hash;
+mod usage_records;
+mod usage_report;
+mod usage_statements;
+mod usage_verify;
 mod users;
 
 use chrono::{DateTime, Utc};
@@ -28,6 +33,10 @@ pub use migrate::Migrated;
 pub use organisations::{NewOrganisation, Organisation, Profile};
 pub use sessions::Session;
 pub use usage::{UsageDemand, UsageTotals};
+pub use usage_records::{LedgerEntry, LedgerPosition, RecordFilter};
+pub use usage_report::{Adjustment, ReportBy, ReportFilter, ReportLine, UsageSums};
+pub use usage_statements::{Closing, UsageStatement};
+pub use usage_verify::{Difference, Verification};
 pub use users::{Credential, NewUser, User, UserChange};
 
 use crate::clock::{self, new_id};
@@ -92,6 +101,18 @@ impl AccessChange {
         subject: &str,
         details: serde_json::Value,
     ) -> Result<(), StoreError> {
+        self.write(action, organisation, subject, details).await?;
+        self.change.commit().await
+    }
+
+    /// Writes a part of the change into the audit trail.
+    async fn write(
+        &mut self,
+        action: &'static str,
+        organisation: Option<OrganisationId>,
+        subject: &str,
+        details: serde_json::Value,
+    ) -> Result<(), StoreError> {
         let values = values![
             self.at,
             &self.actor.0,
@@ -103,6 +124,6 @@ impl AccessChange {
         self.change
             .execute(include_str!("sql/audit_add.sql"), values)
             .await?;
-        self.change.commit().await
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::database::{Database, Executor, values};
+use super::database::{Database, Executor, Row, values};
 use super::{OrganisationStore, StoreError};
 use crate::model::{Month, OrganisationId, UsageRecord};
 
@@ -32,6 +32,15 @@ pub struct UsageTotals {
 }
 
 impl UsageTotals {
+    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            requests: row.count("requests")?,
+            rows: row.count("rows")?,
+            bytes_sent: row.count("bytes_sent")?,
+            bytes_scanned: row.count("bytes_scanned")?,
+        })
+    }
+
     /// Both together.
     pub fn plus(&self, other: &Self) -> Self {
         Self {
@@ -140,13 +149,8 @@ impl OrganisationStore {
             .rows(rows, values![month.to_string()])
             .await?;
         let rows = rows.iter().map(|row| {
-            let totals = UsageTotals {
-                requests: row.count("requests")?,
-                rows: row.count("rows")?,
-                bytes_sent: row.count("bytes_sent")?,
-                bytes_scanned: row.count("bytes_scanned")?,
-            };
-            Ok((OrganisationId(row.id("organization_id")?), totals))
+            let organisation = OrganisationId(row.id("organization_id")?);
+            Ok((organisation, UsageTotals::read(row)?))
         });
         rows.collect()
     }

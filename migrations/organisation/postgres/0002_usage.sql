@@ -40,7 +40,7 @@ CREATE TABLE api_usage_logs (
     -- Running a statement is, an ingest too; the calls around it are not.
     billable BOOLEAN NOT NULL
 );
-CREATE INDEX api_usage_logs_month ON api_usage_logs (organization_id, billing_month, ended_at);
+CREATE INDEX api_usage_logs_month ON api_usage_logs (organization_id, billing_month, ended_at, request_id);
 
 CREATE FUNCTION api_usage_logs_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -113,9 +113,46 @@ CREATE TABLE usage_statements (
     rows BIGINT NOT NULL,
     bytes_sent BIGINT NOT NULL,
     bytes_scanned BIGINT NOT NULL,
-    -- SHA-256 over the month's records, in hexadecimal.
+    -- SHA-256 over the month's records as src/store/usage_hash.rs writes them, in hexadecimal.
     records_hash TEXT NOT NULL,
     PRIMARY KEY (organization_id, billing_month)
 );
 CREATE TRIGGER usage_statements_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON usage_statements
     FOR EACH STATEMENT EXECUTE FUNCTION api_usage_logs_is_append_only();
+
+-- What an organisation used in a UTC month, by user and endpoint: rows and bytes of billable requests, as it is billed.
+CREATE FUNCTION get_monthly_usage_report(org UUID, month DATE)
+RETURNS TABLE (
+    organization TEXT,
+    billing_month TEXT,
+    user_email TEXT,
+    endpoint TEXT,
+    requests BIGINT,
+    billable_requests BIGINT,
+    late_requests BIGINT,
+    rows BIGINT,
+    bytes_sent BIGINT,
+    bytes_scanned BIGINT,
+    errors BIGINT,
+    cancelled BIGINT,
+    aborted BIGINT
+)
+LANGUAGE sql STABLE AS $$
+    SELECT
+        o.name, l.billing_month, u.email, l.endpoint,
+        count(*),
+        count(*) FILTER (WHERE l.billable),
+        count(*) FILTER (WHERE l.billable AND l.billing_month <> to_char(l.ended_at AT TIME ZONE 'UTC', 'YYYY-MM')),
+        CAST(coalesce(sum(l.rows) FILTER (WHERE l.billable), 0) AS BIGINT),
+        CAST(coalesce(sum(l.bytes_sent) FILTER (WHERE l.billable), 0) AS BIGINT),
+        CAST(coalesce(sum(l.bytes_scanned) FILTER (WHERE l.billable), 0) AS BIGINT),
+        count(*) FILTER (WHERE l.status NOT IN ('OK', 'ABORTED') AND NOT l.cancelled),
+        count(*) FILTER (WHERE l.cancelled),
+        count(*) FILTER (WHERE l.status = 'ABORTED' AND NOT l.cancelled)
+    FROM api_usage_logs l
+    JOIN organizations o ON o.id = l.organization_id
+    JOIN users u ON u.id = l.user_id
+    WHERE l.organization_id = $1 AND l.billing_month = to_char($2, 'YYYY-MM')
+    GROUP BY o.name, l.billing_month, u.id, u.email, l.endpoint
+    ORDER BY u.email COLLATE "C", u.id, l.endpoint COLLATE "C"
+$$;

@@ -40,7 +40,7 @@ CREATE TABLE api_usage_logs (
     -- Running a statement is, an ingest too; the calls around it are not.
     billable BOOLEAN NOT NULL
 );
-CREATE INDEX api_usage_logs_month ON api_usage_logs (organization_id, billing_month, ended_at);
+CREATE INDEX api_usage_logs_month ON api_usage_logs (organization_id, billing_month, ended_at, request_id);
 
 CREATE TRIGGER api_usage_logs_no_update BEFORE UPDATE ON api_usage_logs
 BEGIN
@@ -120,7 +120,7 @@ CREATE TABLE usage_statements (
     rows INTEGER NOT NULL,
     bytes_sent INTEGER NOT NULL,
     bytes_scanned INTEGER NOT NULL,
-    -- SHA-256 over the month's records, in hexadecimal.
+    -- SHA-256 over the month's records as src/store/usage_hash.rs writes them, in hexadecimal.
     records_hash TEXT NOT NULL,
     PRIMARY KEY (organization_id, billing_month)
 );

@@ -2,6 +2,7 @@
 //!
 //! No other code writes to either: a pipe that closes early is dealt with here, and lines do not run into bars.
 
+pub mod csv;
 pub mod human;
 mod progress;
 mod table;

@@ -1,0 +1,214 @@
+//! `plantlake usage invoice`: a month by the price list.
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+
+use super::administration::instant;
+use super::org::named;
+use super::output::{Table, csv};
+use super::usage::{Format, Usage, adjustments_of};
+use crate::model::{Invoice, Month, OrganisationId};
+use crate::store::{Adjustment, UsageTotals};
+
+const EXAMPLES: &str = "\
+The price list is in the settings, `[billing]`: a price for 1,000 billable requests, for a GB (10^9 bytes) sent and for a
+GB scanned, with what is free of each in a month. A line's amount is its price times what is billed, rounded half up to
+the currency's smallest coin; the total is the sum of the lines. Statements do not change, prices may: keep invoices
+that were sent. CSV has no line for the total.
+
+Examples:
+  plantlake usage invoice 2026-10 --org \"Northfield Chemicals\"
+  plantlake usage invoice 2026-10 --format csv > invoices.csv
+      Of all organisations.
+  PLANTLAKE_BILLING_PER_GB_SENT=0.12 plantlake usage invoice 2026-10 --org acme
+      What it would be by another price.";
+
+/// Arguments of `usage invoice`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct InvoiceArgs {
+    /// The month, in UTC, such as 2026-10; one that is not closed gives a preview
+    month: Month,
+    /// Of this organisation only, by name or id
+    #[arg(long, value_name = "NAME")]
+    org: Option<String>,
+    /// How it is written
+    #[arg(long, default_value = "table")]
+    pub format: Format,
+}
+
+/// A month of an organisation, with what it costs.
+#[derive(Debug, Serialize)]
+struct Billed {
+    organisation_id: OrganisationId,
+    organisation: String,
+    month: Month,
+    /// Whether the month is open, and may come to more.
+    preview: bool,
+    closed_at: Option<DateTime<Utc>>,
+    records_hash: Option<String>,
+    #[serde(flatten)]
+    invoice: Invoice,
+    /// What the month has of earlier ones.
+    adjustments: Vec<Adjustment>,
+}
+
+/// Prints the invoices.
+pub(super) async fn run(usage: &Usage, args: InvoiceArgs) -> anyhow::Result<()> {
+    let all = billed(usage, &args).await?;
+    let terminal = &usage.context.terminal;
+    if usage.context.settings.billing.is_free() {
+        terminal.warn(
+            "no price is set, so all is free: set `billing.per_1000_requests`, `billing.per_gb_sent` or \
+             `billing.per_gb_scanned`",
+        );
+    }
+    if args.format == Format::Json || usage.json {
+        return usage.print(&json!(all));
+    }
+    if args.format == Format::Csv {
+        return Ok(terminal.print(&as_csv(&all))?);
+    }
+    if all.is_empty() {
+        return usage.say(&format!("nothing was used in {}", args.month));
+    }
+    for (at, billed) in all.iter().enumerate() {
+        if at > 0 {
+            usage.say("")?;
+        }
+        show(usage, billed)?;
+    }
+    Ok(())
+}
+
+/// What the statements say, and of whoever has none, what the ledger says until now.
+async fn billed(usage: &Usage, args: &InvoiceArgs) -> anyhow::Result<Vec<Billed>> {
+    let organisation = named(&usage.store, args.org.as_deref()).await?;
+    let id = organisation.as_ref().map(|organisation| organisation.id);
+    let months = args.month..=args.month;
+    let statements = usage.store.usage_statements(id, months.clone()).await?;
+    let filter = adjustments_of(months, id);
+    let late = usage.store.usage_adjustments(&filter).await?;
+    let prices = &usage.context.settings.billing;
+    let of = |id: OrganisationId, name: &str, totals: &UsageTotals| -> anyhow::Result<Billed> {
+        let adjustments = late.iter().filter(|late| late.organisation_id == id);
+        Ok(Billed {
+            organisation_id: id,
+            organisation: name.to_owned(),
+            month: args.month,
+            preview: true,
+            closed_at: None,
+            records_hash: None,
+            invoice: Invoice::of(
+                prices,
+                totals.requests,
+                totals.bytes_sent,
+                totals.bytes_scanned,
+            )?,
+            adjustments: adjustments.cloned().collect(),
+        })
+    };
+    let mut all = Vec::new();
+    for statement in &statements {
+        let billed = of(
+            statement.organisation_id,
+            &statement.organisation,
+            &statement.totals,
+        )?;
+        all.push(Billed {
+            preview: false,
+            closed_at: Some(statement.closed_at),
+            records_hash: Some(statement.records_hash.clone()),
+            ..billed
+        });
+    }
+    let is_closed = |id: OrganisationId| {
+        let mut statements = statements.iter();
+        statements.any(|statement| statement.organisation_id == id)
+    };
+    for line in usage.store.usage_report(&filter).await? {
+        if !is_closed(line.organisation_id) {
+            let totals = UsageTotals {
+                requests: line.sums.billable_requests,
+                rows: line.sums.rows,
+                bytes_sent: line.sums.bytes_sent,
+                bytes_scanned: line.sums.bytes_scanned,
+            };
+            all.push(of(line.organisation_id, &line.organisation, &totals)?);
+        }
+    }
+    if let (true, Some(organisation)) = (all.is_empty(), &organisation) {
+        let nothing = UsageTotals::default();
+        all.push(of(organisation.id, &organisation.name, &nothing)?);
+    }
+    all.sort_by(|one, other| one.organisation.cmp(&other.organisation));
+    Ok(all)
+}
+
+fn show(usage: &Usage, billed: &Billed) -> anyhow::Result<()> {
+    let state = match billed.closed_at {
+        Some(at) => format!("closed {}", instant(at)),
+        None => "PREVIEW: the month is not closed".to_owned(),
+    };
+    let (name, month) = (&billed.organisation, billed.month);
+    usage.say(&format!("{name}, {month} ({state})"))?;
+    let invoice = &billed.invoice;
+    let amount = format!("amount {}", invoice.currency);
+    let head = ["for", "unit", "used", "free", "billed", "price", &amount];
+    let mut table = Table::new(head).numbers([2, 3, 4, 5, 6]);
+    for line in &invoice.lines {
+        table.row([
+            line.item.to_owned(),
+            line.unit.to_owned(),
+            line.quantity.to_string(),
+            line.allowance.to_string(),
+            line.billed.to_string(),
+            line.price.to_string(),
+            line.amount.to_string(),
+        ]);
+    }
+    let mut total = vec![String::new(); 5];
+    total.insert(0, "total".to_owned());
+    total.push(invoice.total.to_string());
+    table.row(total);
+    usage.context.terminal.table(&table)?;
+    usage.show_adjustments(&billed.adjustments)
+}
+
+fn as_csv(all: &[Billed]) -> String {
+    let mut out = csv::line([
+        "organisation",
+        "organisation_id",
+        "month",
+        "state",
+        "item",
+        "unit",
+        "quantity",
+        "allowance",
+        "billed",
+        "price",
+        "amount",
+        "currency",
+    ]);
+    for billed in all {
+        for line in &billed.invoice.lines {
+            out.push_str(&csv::line([
+                billed.organisation.clone(),
+                billed.organisation_id.to_string(),
+                billed.month.to_string(),
+                if billed.preview { "preview" } else { "closed" }.to_owned(),
+                line.item.to_owned(),
+                line.unit.to_owned(),
+                line.quantity.to_string(),
+                line.allowance.to_string(),
+                line.billed.to_string(),
+                line.price.to_string(),
+                line.amount.to_string(),
+                billed.invoice.currency.to_string(),
+            ]));
+        }
+    }
+    out
+}

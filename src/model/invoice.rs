@@ -1,0 +1,246 @@
+//! What usage costs: a price list, and the lines of an invoice. All of it in decimal arithmetic.
+
+use std::fmt;
+
+use rust_decimal::{Decimal, RoundingStrategy};
+use serde::{Serialize, Serializer};
+
+/// A currency that is billed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Currency {
+    code: String,
+}
+
+/// Currencies whose smallest coin is not a hundredth, by their decimals (ISO 4217).
+const UNUSUAL: &[(u32, &[&str])] = &[
+    (
+        0,
+        &[
+            "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND",
+            "VUV", "XAF", "XOF", "XPF",
+        ],
+    ),
+    (3, &["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"]),
+];
+
+impl Currency {
+    /// The currency of this code, such as `EUR`.
+    pub fn of(code: &str) -> Option<Self> {
+        let is_code = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+        is_code.then(|| Self {
+            code: code.to_owned(),
+        })
+    }
+
+    /// How many decimals an amount has.
+    pub fn decimals(&self) -> u32 {
+        let unusual = UNUSUAL
+            .iter()
+            .find(|(_, codes)| codes.contains(&self.code.as_str()));
+        unusual.map_or(2, |(decimals, _)| *decimals)
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.code)
+    }
+}
+
+/// What is paid for a unit, and how much is free in a month.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Price {
+    /// For a unit.
+    pub price: Decimal,
+    /// Units that are free in each month.
+    pub free: Decimal,
+}
+
+/// What is paid for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PriceList {
+    /// In what.
+    pub currency: Currency,
+    /// For 1,000 billable requests.
+    pub requests: Price,
+    /// For a GB (10^9 bytes) sent.
+    pub sent: Price,
+    /// For a GB (10^9 bytes) of the lake's files scanned.
+    pub scanned: Price,
+}
+
+impl PriceList {
+    /// Whether nothing costs anything.
+    pub fn is_free(&self) -> bool {
+        let prices = [self.requests, self.sent, self.scanned];
+        prices.iter().all(|price| price.price.is_zero())
+    }
+}
+
+/// A line of an invoice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InvoiceLine {
+    /// For what.
+    pub item: &'static str,
+    /// What quantities are counted in.
+    pub unit: &'static str,
+    /// How much was used, in units.
+    #[serde(serialize_with = "as_text")]
+    pub quantity: Decimal,
+    /// How much of that is free.
+    #[serde(serialize_with = "as_text")]
+    pub allowance: Decimal,
+    /// How much is paid for.
+    #[serde(serialize_with = "as_text")]
+    pub billed: Decimal,
+    /// The price of a unit.
+    #[serde(serialize_with = "as_text")]
+    pub price: Decimal,
+    /// What is to be paid: `billed` times `price`, rounded half up to the currency's decimals.
+    #[serde(serialize_with = "as_text")]
+    pub amount: Decimal,
+}
+
+/// What is to be paid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Invoice {
+    /// In what.
+    #[serde(serialize_with = "as_text")]
+    pub currency: Currency,
+    /// For what.
+    pub lines: Vec<InvoiceLine>,
+    /// The sum of the lines' amounts.
+    #[serde(serialize_with = "as_text")]
+    pub total: Decimal,
+}
+
+/// An amount has more digits than can be reckoned with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the amount for {item} is too large to be reckoned with; check the price list, `[billing]` in the settings"
+)]
+pub struct AmountTooLarge {
+    item: &'static str,
+}
+
+/// A program must not read an amount as a binary fraction.
+fn as_text<S: Serializer>(value: &impl fmt::Display, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
+impl Invoice {
+    /// The invoice for so much use.
+    pub fn of(
+        prices: &PriceList,
+        requests: u64,
+        bytes_sent: u64,
+        bytes_scanned: u64,
+    ) -> Result<Self, AmountTooLarge> {
+        let decimals = prices.currency.decimals();
+        let items = [
+            (
+                "billable requests",
+                "1000 requests",
+                requests,
+                3,
+                prices.requests,
+            ),
+            ("sent", "GB", bytes_sent, 9, prices.sent),
+            ("scanned", "GB", bytes_scanned, 9, prices.scanned),
+        ];
+        let lines = items.map(|(item, unit, used, scale, price)| {
+            // Exact: a count is moved by its decimals, and no count has more than 20 digits.
+            let quantity = Decimal::from_i128_with_scale(used.into(), scale).normalize();
+            let allowance = quantity.min(price.free).normalize();
+            let billed = (quantity - allowance).normalize();
+            // Exact up to 28 digits, which is a million GB to the byte at a price of twelve digits.
+            let exact = billed
+                .checked_mul(price.price)
+                .ok_or(AmountTooLarge { item })?;
+            let mut amount =
+                exact.round_dp_with_strategy(decimals, RoundingStrategy::MidpointAwayFromZero);
+            amount.rescale(decimals);
+            Ok(InvoiceLine {
+                item,
+                unit,
+                quantity,
+                allowance,
+                billed,
+                price: price.price,
+                amount,
+            })
+        });
+        let lines = lines.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut total = lines
+            .iter()
+            .try_fold(Decimal::ZERO, |sum, line| sum.checked_add(line.amount))
+            .ok_or(AmountTooLarge { item: "all" })?;
+        total.rescale(decimals);
+        Ok(Self {
+            currency: prices.currency.clone(),
+            lines,
+            total,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decimal(text: &str) -> Decimal {
+        Decimal::from_str_exact(text).unwrap()
+    }
+
+    fn prices(currency: &str, price: &str, free: &str) -> PriceList {
+        let of = |price, free| Price {
+            price: decimal(price),
+            free: decimal(free),
+        };
+        PriceList {
+            currency: Currency::of(currency).unwrap(),
+            requests: of(price, free),
+            sent: of("0.09", "1"),
+            scanned: of("0", "0"),
+        }
+    }
+
+    #[test]
+    fn each_line_is_rounded_half_up_after_its_allowance() {
+        for (currency, requests, price, free, amount) in [
+            ("EUR", 1_500, "0.01", "0", "0.02"),
+            ("EUR", 1_499, "0.01", "0", "0.01"),
+            ("EUR", 500, "0.01", "0", "0.01"),
+            ("EUR", 500, "0.01", "1", "0.00"),
+            ("EUR", 12_345, "0.5", "2", "5.17"),
+            ("JPY", 12_345, "0.2", "0", "2"),
+            ("JPY", 2_500, "1", "0", "3"),
+            ("KWD", 1_500, "0.001", "0", "0.002"),
+            ("EUR", u64::MAX, "0", "0", "0.00"),
+        ] {
+            let invoice = Invoice::of(&prices(currency, price, free), requests, 0, 0).unwrap();
+            let line = &invoice.lines[0];
+            assert_eq!(line.amount.to_string(), amount, "{requests} at {price}");
+            assert_eq!(invoice.total, line.amount);
+            assert_eq!(line.quantity, line.allowance + line.billed);
+        }
+    }
+
+    #[test]
+    fn the_total_is_the_sum_of_what_is_on_the_lines() {
+        let invoice = Invoice::of(&prices("EUR", "0.01", "0"), 500, 1_055_555_556, 7).unwrap();
+        let amounts = invoice.lines.iter().map(|line| line.amount.to_string());
+        assert_eq!(amounts.collect::<Vec<_>>(), ["0.01", "0.01", "0.00"]);
+        assert_eq!(invoice.total.to_string(), "0.02");
+        assert_eq!(invoice.lines[2].quantity.to_string(), "0.000000007");
+    }
+
+    #[test]
+    fn what_cannot_be_reckoned_is_refused() {
+        let huge = prices("EUR", "79228162514264337593543950335", "0");
+        assert!(Invoice::of(&huge, u64::MAX, 0, 0).is_err());
+        for wrong in ["eur", "EURO", "E", "", "€uro"] {
+            assert_eq!(Currency::of(wrong), None);
+        }
+    }
+}

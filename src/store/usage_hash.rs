@@ -1,0 +1,118 @@
+//! What a month's records come to, and a hash over them that any other program can make, too.
+//!
+//! The hash is SHA-256 over lines of compact JSON in UTF-8, each with a line feed at its end. The first is
+//! `["plantlake usage 1",<organisation>,<month>]`. A line for each record follows, in the order of `ended_at` and
+//! `request_id`: an array of the ledger's columns in the order of their declaration, without the organisation and the
+//! billing month. Ids are in lower case with hyphens, times are in UTC with six decimals and a Z.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::database::Executor;
+use super::usage_records::page;
+use super::{LedgerEntry, RecordFilter, StoreError, UsageTotals};
+use crate::model::{Month, OrganisationId};
+
+/// Records that are held at once.
+const PAGE: u32 = 2_000;
+
+/// What the ledger has of an organisation in a month.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Derived {
+    /// How many records, billable or not.
+    pub records: u64,
+    /// What billable requests add up to.
+    pub totals: UsageTotals,
+    /// Billable requests that had ended in an earlier month.
+    pub late_requests: u64,
+    /// SHA-256, in hexadecimal.
+    pub hash: String,
+}
+
+/// Reads the ledger, from the first to the last record of the month.
+pub(super) async fn derive(
+    database: &mut impl Executor,
+    organisation: OrganisationId,
+    month: Month,
+) -> Result<Derived, StoreError> {
+    let filter = RecordFilter::month(organisation, month);
+    let mut hash = Context::new(&SHA256);
+    let head = ("plantlake usage 1", organisation, month);
+    hash.update(&line(&head)?);
+    let mut derived = Derived {
+        records: 0,
+        totals: UsageTotals::default(),
+        late_requests: 0,
+        hash: String::new(),
+    };
+    let mut after = None;
+    loop {
+        let entries = page(database, &filter, after, PAGE).await?;
+        for entry in &entries {
+            hash.update(&canonical(entry)?);
+            derived.records += 1;
+            let record = &entry.record;
+            if record.billable {
+                derived.totals.requests += 1;
+                derived.totals.rows += record.rows;
+                derived.totals.bytes_sent += record.bytes_sent;
+                derived.totals.bytes_scanned += record.bytes_scanned;
+                derived.late_requests += u64::from(Month::of(record.ended_at) != month);
+            }
+        }
+        after = entries.last().map(LedgerEntry::position);
+        if after.is_none() {
+            break;
+        }
+    }
+    let digest = hash.finish();
+    let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
+    derived.hash = digits.collect();
+    Ok(derived)
+}
+
+fn canonical(entry: &LedgerEntry) -> Result<Vec<u8>, StoreError> {
+    let record = &entry.record;
+    // A tuple has no more than sixteen parts; both are written as one array.
+    let first = (
+        record.request_id,
+        record.user_id,
+        &record.api_key_id,
+        record.session_id,
+        record.server_id,
+        &record.endpoint,
+        &record.sql_fingerprint,
+        &record.sql_text,
+        instant(record.started_at),
+        instant(record.ended_at),
+    );
+    let second = (
+        record.first_byte_microseconds,
+        record.duration_microseconds,
+        record.rows,
+        record.bytes_sent,
+        record.bytes_scanned,
+        &record.status,
+        record.cancelled,
+        &record.client_address,
+        &record.client_agent,
+        record.billable,
+    );
+    let (mut text, second) = (line(&first)?, line(&second)?);
+    // Without the bracket and the line feed at its end, and without the bracket that the other begins with.
+    text.truncate(text.len().saturating_sub(2));
+    text.push(b',');
+    text.extend(second.iter().skip(1));
+    Ok(text)
+}
+
+fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+fn line(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
+    let mut text =
+        serde_json::to_vec(value).map_err(|error| StoreError::damaged("records", &error))?;
+    text.push(b'\n');
+    Ok(text)
+}

@@ -1,0 +1,141 @@
+//! The ledger read page by page, in one order: by month, end and id. However large it is, little of it is held.
+
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::database::{Executor, Row, values};
+use super::{OrganisationStore, StoreError};
+use crate::model::{Month, OrganisationId, SessionId, UsageRecord, UserId};
+
+/// Which records are wanted. All of it has to be so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordFilter {
+    /// Who pays.
+    pub organisation: OrganisationId,
+    /// Who asked; anyone, if none.
+    pub user: Option<UserId>,
+    /// When they are billed.
+    pub months: RangeInclusive<Month>,
+    /// When they ended.
+    pub ended: RangeInclusive<DateTime<Utc>>,
+    /// Whether the statements are wanted, too; they may be long.
+    pub with_sql: bool,
+}
+
+impl RecordFilter {
+    /// All that an organisation is billed for in a month.
+    pub fn month(organisation: OrganisationId, month: Month) -> Self {
+        Self {
+            organisation,
+            user: None,
+            months: month..=month,
+            ended: Month::FIRST.start()..=Month::LAST.end(),
+            with_sql: true,
+        }
+    }
+}
+
+/// A record as it is in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// The request.
+    pub record: UsageRecord,
+    /// When it is billed.
+    pub billing_month: Month,
+    /// The address of the user who asked.
+    pub user: String,
+}
+
+/// Where one page ends, and the next begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerPosition {
+    billing_month: Month,
+    ended_at: DateTime<Utc>,
+    request_id: Uuid,
+}
+
+impl LedgerEntry {
+    /// Where it is.
+    pub fn position(&self) -> LedgerPosition {
+        LedgerPosition {
+            billing_month: self.billing_month,
+            ended_at: self.record.ended_at,
+            request_id: self.record.request_id,
+        }
+    }
+
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            record: UsageRecord {
+                request_id: row.id("request_id")?,
+                organisation_id: OrganisationId(row.id("organization_id")?),
+                user_id: UserId(row.id("user_id")?),
+                api_key_id: row.get("api_key_id")?,
+                session_id: row.optional_id("session_id")?.map(SessionId),
+                server_id: row.id("server_id")?,
+                endpoint: row.get("endpoint")?,
+                sql_fingerprint: row.get("sql_fingerprint")?,
+                sql_text: row.get("sql_text")?,
+                started_at: row.time("started_at")?,
+                ended_at: row.time("ended_at")?,
+                first_byte_microseconds: row.optional_count("first_byte_microseconds")?,
+                duration_microseconds: row.count("duration_microseconds")?,
+                rows: row.count("rows")?,
+                bytes_sent: row.count("bytes_sent")?,
+                bytes_scanned: row.count("bytes_scanned")?,
+                status: row.get("status")?,
+                cancelled: row.get("cancelled")?,
+                client_address: row.get("client_address")?,
+                client_agent: row.get("client_agent")?,
+                billable: row.get("billable")?,
+            },
+            billing_month: row.month("billing_month")?,
+            user: row.get("email")?,
+        })
+    }
+}
+
+/// At most `most` records after `after`, or from the first on.
+pub(super) async fn page(
+    database: &mut impl Executor,
+    filter: &RecordFilter,
+    after: Option<LedgerPosition>,
+    most: u32,
+) -> Result<Vec<LedgerEntry>, StoreError> {
+    // Nothing is before the first instant with the least id.
+    let after = after.unwrap_or(LedgerPosition {
+        billing_month: *filter.months.start(),
+        ended_at: Month::FIRST.start(),
+        request_id: Uuid::nil(),
+    });
+    let values = values![
+        filter.organisation,
+        after.billing_month.to_string(),
+        after.ended_at,
+        after.request_id,
+        filter.months.end().to_string(),
+        *filter.ended.start(),
+        *filter.ended.end(),
+        filter.user,
+        filter.with_sql,
+        i64::from(most)
+    ];
+    let rows = database
+        .rows(include_str!("sql/usage_page.sql"), values)
+        .await?;
+    rows.iter().map(LedgerEntry::read).collect()
+}
+
+impl OrganisationStore {
+    /// At most `most` records after `after`, or from the first on, in the order of [`LedgerPosition`].
+    pub async fn usage_page(
+        &self,
+        filter: &RecordFilter,
+        after: Option<LedgerPosition>,
+        most: u32,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        page(&mut &self.database, filter, after, most).await
+    }
+}

@@ -1,0 +1,263 @@
+//! Closed months: frozen one after another, and never changed.
+
+use std::collections::{BTreeSet, HashSet};
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use serde_json::json;
+
+use super::database::{Executor, Row, values};
+use super::usage_hash::{Derived, derive};
+use super::{AccessChange, Actor, OrganisationStore, StoreError, UsageTotals, clock};
+use crate::model::{Month, OrganisationId};
+
+/// A closed month of an organisation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UsageStatement {
+    /// Who pays.
+    pub organisation_id: OrganisationId,
+    /// Its name.
+    pub organisation: String,
+    /// The month.
+    pub month: Month,
+    /// When it was closed.
+    pub closed_at: DateTime<Utc>,
+    /// By whom.
+    pub closed_by: String,
+    /// What billable requests add up to.
+    #[serde(flatten)]
+    pub totals: UsageTotals,
+    /// Those of them that had ended in an earlier month, which was closed already.
+    pub late_requests: u64,
+    /// SHA-256 over the month's records, in hexadecimal.
+    pub records_hash: String,
+}
+
+/// What came of closing a month.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Closing {
+    /// The statement that there is now.
+    #[serde(flatten)]
+    pub statement: UsageStatement,
+    /// Whether it was closed before.
+    pub already: bool,
+}
+
+impl UsageStatement {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            organisation_id: OrganisationId(row.id("organization_id")?),
+            organisation: row.get("organization")?,
+            month: row.month("billing_month")?,
+            closed_at: row.time("closed_at")?,
+            closed_by: row.get("closed_by")?,
+            totals: UsageTotals::read(row)?,
+            late_requests: row.count("late_requests")?,
+            records_hash: row.get("records_hash")?,
+        })
+    }
+
+    /// Whether it says what the ledger does.
+    pub(super) fn is_as(&self, derived: &Derived) -> bool {
+        self.totals == derived.totals
+            && self.late_requests == derived.late_requests
+            && self.records_hash == derived.hash
+    }
+}
+
+pub(super) async fn statements(
+    database: &mut impl Executor,
+    organisation: Option<OrganisationId>,
+    months: RangeInclusive<Month>,
+) -> Result<Vec<UsageStatement>, StoreError> {
+    let values = values![
+        organisation,
+        months.start().to_string(),
+        months.end().to_string()
+    ];
+    let rows = database
+        .rows(include_str!("sql/usage_statements.sql"), values)
+        .await?;
+    let found = rows.iter().map(UsageStatement::read);
+    let mut found = found.collect::<Result<Vec<_>, _>>()?;
+    found.sort_by_cached_key(|statement| {
+        let organisation = (statement.organisation.clone(), statement.organisation_id);
+        (organisation, statement.month)
+    });
+    Ok(found)
+}
+
+/// The months up to `last` that organisations have records in.
+pub(super) async fn months_with_records(
+    database: &mut impl Executor,
+    organisation: Option<OrganisationId>,
+    last: Month,
+) -> Result<BTreeSet<(OrganisationId, Month)>, StoreError> {
+    let values = values![organisation, last.to_string()];
+    let rows = database
+        .rows(include_str!("sql/usage_months.sql"), values)
+        .await?;
+    let read = |row: &Row| {
+        let organisation = OrganisationId(row.id("organization_id")?);
+        Ok((organisation, row.month("billing_month")?))
+    };
+    rows.iter().map(read).collect()
+}
+
+impl OrganisationStore {
+    /// The statements of closed months, by organisation and month.
+    pub async fn usage_statements(
+        &self,
+        organisation: Option<OrganisationId>,
+        months: RangeInclusive<Month>,
+    ) -> Result<Vec<UsageStatement>, StoreError> {
+        statements(&mut &self.database, organisation, months).await
+    }
+
+    /// Closes a month of one organisation or of all: all of them or none. What was closed before stays as it is, and is
+    /// refused if the ledger says something else by now.
+    pub async fn close_month(
+        &self,
+        actor: &Actor,
+        month: Month,
+        organisation: Option<OrganisationId>,
+    ) -> Result<Vec<Closing>, StoreError> {
+        let mut change = AccessChange {
+            change: self.database.begin().await?,
+            actor: actor.clone(),
+            at: clock::now(),
+        };
+        // From here on until the end nobody adds to the ledger, and nobody else closes.
+        change
+            .change
+            .execute(include_str!("sql/usage_take.sql"), values![])
+            .await?;
+        let end = month.next().start();
+        if change.at < end {
+            return Err(StoreError::Refused(format!(
+                "{month} has not ended; it can be closed from {} on",
+                end.to_rfc3339_opts(SecondsFormat::Secs, true)
+            )));
+        }
+        let database = &mut change.change;
+        let used = months_with_records(database, organisation, month).await?;
+        let closed = statements(database, organisation, Month::FIRST..=month).await?;
+        let organisations = database
+            .rows(include_str!("sql/organisations.sql"), values![])
+            .await?;
+        let mut names = Vec::new();
+        for row in &organisations {
+            let (id, name): (_, String) = (OrganisationId(row.id("id")?), row.get("name")?);
+            let is_meant = organisation.is_none_or(|meant| meant == id);
+            // One that came later has nothing to close, and need not be told of it.
+            if is_meant && (row.time("created_at")? < end || used.contains(&(id, month))) {
+                names.push((id, name));
+            }
+        }
+        check_order(month, &used, &closed, &names)?;
+        let mut before: HashSet<OrganisationId> = HashSet::new();
+        for (id, name) in &names {
+            let derived = derive(&mut change.change, *id, month).await?;
+            let closed = closed
+                .iter()
+                .find(|statement| statement.organisation_id == *id && statement.month == month);
+            if let Some(statement) = closed {
+                if !statement.is_as(&derived) {
+                    return Err(StoreError::Refused(format!(
+                        "{month} of {name} is closed, and the ledger does not say what its statement does any more; \
+                         `plantlake usage verify --month {month}` shows what differs"
+                    )));
+                }
+                before.insert(*id);
+                continue;
+            }
+            change.add_statement(*id, month, &derived).await?;
+        }
+        let made = statements(&mut change.change, organisation, month..=month).await?;
+        change.change.commit().await?;
+        let closings = made.into_iter().map(|statement| Closing {
+            already: before.contains(&statement.organisation_id),
+            statement,
+        });
+        Ok(closings.collect())
+    }
+}
+
+impl AccessChange {
+    async fn add_statement(
+        &mut self,
+        organisation: OrganisationId,
+        month: Month,
+        derived: &Derived,
+    ) -> Result<(), StoreError> {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let totals = &derived.totals;
+        let values = values![
+            organisation,
+            month.to_string(),
+            self.at,
+            &self.actor.0,
+            number(totals.requests),
+            number(derived.late_requests),
+            number(totals.rows),
+            number(totals.bytes_sent),
+            number(totals.bytes_scanned),
+            &derived.hash
+        ];
+        self.change
+            .execute(include_str!("sql/usage_statement_add.sql"), values)
+            .await?;
+        let details = json!({
+            "records": derived.records, "totals": totals, "late_requests": derived.late_requests,
+            "records_hash": derived.hash,
+        });
+        self.write(
+            "usage.close",
+            Some(organisation),
+            &month.to_string(),
+            details,
+        )
+        .await
+    }
+}
+
+/// Months are closed one after another: a late record goes into the first that is open, which must not lie before one
+/// that is closed.
+fn check_order(
+    month: Month,
+    used: &BTreeSet<(OrganisationId, Month)>,
+    closed: &[UsageStatement],
+    names: &[(OrganisationId, String)],
+) -> Result<(), StoreError> {
+    let closed: HashSet<_> = closed
+        .iter()
+        .map(|statement| (statement.organisation_id, statement.month))
+        .collect();
+    let mut open = used
+        .iter()
+        .filter(|of| of.1 < month && !closed.contains(of))
+        .filter_map(|(id, earlier)| {
+            let name = names.iter().find(|(known, _)| known == id);
+            name.map(|(_, name)| (*earlier, name))
+        })
+        .collect::<Vec<_>>();
+    open.sort();
+    let Some((first, _)) = open.first().copied() else {
+        return Ok(());
+    };
+    let told: Vec<String> = open
+        .iter()
+        .take(5)
+        .map(|(earlier, name)| format!("{earlier} of {name}"))
+        .collect();
+    let more = match open.len().saturating_sub(told.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Err(StoreError::Refused(format!(
+        "{month} cannot be closed while earlier months with usage are open: {}{more}; \
+         close those first, with `plantlake usage close {first}`",
+        told.join(", ")
+    )))
+}

@@ -1,0 +1,186 @@
+//! Whether what is billed is what the ledger has: totals and hash are derived again, and compared with all that was
+//! written down of them.
+
+use serde::Serialize;
+
+use super::database::{Executor, values};
+use super::usage_hash::{Derived, derive};
+use super::usage_statements::{months_with_records, statements};
+use super::{OrganisationStore, StoreError, UsageStatement, UsageTotals};
+use crate::model::{Month, OrganisationId};
+
+/// What came of verifying a month of an organisation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    /// Whose.
+    pub organisation_id: OrganisationId,
+    /// Its name.
+    pub organisation: String,
+    /// The month.
+    pub month: Month,
+    /// Whether the month is closed.
+    pub closed: bool,
+    /// How many records the ledger has of it, billable or not.
+    pub records: u64,
+    /// What the billable ones add up to.
+    #[serde(flatten)]
+    pub totals: UsageTotals,
+    /// Those of them that had ended in an earlier month.
+    pub late_requests: u64,
+    /// SHA-256 over the records, in hexadecimal.
+    pub records_hash: String,
+    /// What is not as it should be; nothing, if all is well.
+    pub differences: Vec<Difference>,
+}
+
+/// Something that was written down otherwise than it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Where: `statement`, `usage_totals`, `audit_trail`.
+    pub place: &'static str,
+    /// What, such as `bytes_sent`.
+    pub what: &'static str,
+    /// As it is there.
+    pub written: String,
+    /// As it is in the ledger; for the audit trail, as it is in the statement.
+    pub derived: String,
+}
+
+/// What usage_totals and the audit trail say of a month.
+struct Kept {
+    totals: UsageTotals,
+    /// The hash that the month was closed with.
+    closed_as: Option<String>,
+}
+
+impl OrganisationStore {
+    /// Derives a month again, of one organisation or of all that have something in it. All is read as of one instant.
+    pub async fn verify_month(
+        &self,
+        month: Month,
+        organisation: Option<OrganisationId>,
+    ) -> Result<Vec<Verification>, StoreError> {
+        let mut snapshot = self.database.snapshot().await?;
+        let closed = statements(&mut snapshot, organisation, month..=month).await?;
+        let used = months_with_records(&mut snapshot, organisation, month).await?;
+        let totals = include_str!("sql/usage_totals.sql");
+        let totals = snapshot.rows(totals, values![month.to_string()]).await?;
+        let organisations = snapshot
+            .rows(include_str!("sql/organisations.sql"), values![])
+            .await?;
+        let mut found = Vec::new();
+        for row in &organisations {
+            let (id, name): (_, String) = (OrganisationId(row.id("id")?), row.get("name")?);
+            if organisation.is_some_and(|meant| meant != id) {
+                continue;
+            }
+            let mut kept = Kept {
+                totals: UsageTotals::default(),
+                closed_as: closed_as(&mut snapshot, id, month).await?,
+            };
+            let mut is_there = used.contains(&(id, month)) || kept.closed_as.is_some();
+            for row in &totals {
+                if row.id("organization_id")? == id.0 {
+                    is_there = true;
+                    kept.totals = UsageTotals::read(row)?;
+                }
+            }
+            let statement = closed
+                .iter()
+                .find(|statement| statement.organisation_id == id);
+            if !is_there && statement.is_none() {
+                continue;
+            }
+            let derived = derive(&mut snapshot, id, month).await?;
+            found.push(Verification {
+                organisation_id: id,
+                organisation: name,
+                month,
+                closed: statement.is_some(),
+                differences: differences(&derived, &kept, statement),
+                records: derived.records,
+                totals: derived.totals,
+                late_requests: derived.late_requests,
+                records_hash: derived.hash,
+            });
+        }
+        found.sort_by(|one, other| one.organisation.cmp(&other.organisation));
+        Ok(found)
+    }
+}
+
+/// The hash that the audit trail says a month was closed with.
+async fn closed_as(
+    database: &mut impl Executor,
+    organisation: OrganisationId,
+    month: Month,
+) -> Result<Option<String>, StoreError> {
+    let values = values![organisation, month.to_string()];
+    let entry = database
+        .row(include_str!("sql/usage_closed_as.sql"), values)
+        .await?;
+    let Some(entry) = entry else { return Ok(None) };
+    let details: String = entry.get("details")?;
+    let details: serde_json::Value =
+        serde_json::from_str(&details).map_err(|error| StoreError::damaged("details", &error))?;
+    let hash = details.get("records_hash").and_then(|hash| hash.as_str());
+    Ok(Some(hash.unwrap_or_default().to_owned()))
+}
+
+fn differences(
+    derived: &Derived,
+    kept: &Kept,
+    statement: Option<&UsageStatement>,
+) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut compare = |place, what, written: String, derived: String| {
+        if written != derived {
+            found.push(Difference {
+                place,
+                what,
+                written,
+                derived,
+            });
+        }
+    };
+    let sums = |totals: &UsageTotals| {
+        [
+            ("requests", totals.requests),
+            ("rows", totals.rows),
+            ("bytes_sent", totals.bytes_sent),
+            ("bytes_scanned", totals.bytes_scanned),
+        ]
+    };
+    let mut totals = |place, written: &UsageTotals| {
+        for ((what, written), (_, derived)) in sums(written).into_iter().zip(sums(&derived.totals))
+        {
+            compare(place, what, written.to_string(), derived.to_string());
+        }
+    };
+    totals("usage_totals", &kept.totals);
+    if let Some(statement) = statement {
+        totals("statement", &statement.totals);
+        compare(
+            "statement",
+            "late_requests",
+            statement.late_requests.to_string(),
+            derived.late_requests.to_string(),
+        );
+        compare(
+            "statement",
+            "records_hash",
+            statement.records_hash.clone(),
+            derived.hash.clone(),
+        );
+    }
+    // Who changes the ledger may change the statement, too; the audit trail would have to be changed as well.
+    let none = || "none".to_owned();
+    let closed = statement.map(|statement| statement.records_hash.clone());
+    compare(
+        "audit_trail",
+        "records_hash",
+        kept.closed_as.clone().unwrap_or_else(none),
+        closed.unwrap_or_else(none),
+    );
+    found
+}

@@ -1,0 +1,135 @@
+"""Made-up records of the usage ledger, and what they come to by pandas, hashlib and decimal."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import random
+import uuid
+from decimal import ROUND_HALF_UP, Decimal
+
+import pandas as pd
+
+from databases import Database
+
+SUMS = [
+    "requests", "billable_requests", "late_requests", "rows", "bytes_sent", "bytes_scanned", "errors", "cancelled",
+    "aborted",
+]  # fmt: skip
+TOTALS = ["requests", "rows", "bytes_sent", "bytes_scanned"]
+# In the order of the canonical form, which docs of src/store/usage_hash.rs give.
+CANONICAL = [
+    "request_id", "user_id", "api_key_id", "session_id", "server_id", "endpoint", "sql_fingerprint", "sql_text",
+    "started_at", "ended_at", "first_byte_microseconds", "duration_microseconds", "rows", "bytes_sent", "bytes_scanned",
+    "status", "cancelled", "client_address", "client_agent", "billable",
+]  # fmt: skip
+
+
+def instant(at: dt.datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def record(dice: random.Random, organisation: str, user: str, ended: dt.datetime, **fixed) -> dict:
+    """One record, billed in the month in which it ended."""
+    billable = dice.random() < 0.6
+    lasted = dice.randrange(1, 5_000_000)
+    status = dice.choices(["OK", "INVALID_ARGUMENT", "ABORTED", "CANCELLED"], [85, 8, 3, 4])[0]
+    endpoint = dice.choice(["DoGet/StatementQuery", "DoPut/Ingest"] if billable else ["GetFlightInfo/StatementQuery", "DoAction"])
+    return {
+        "request_id": str(uuid.UUID(int=dice.getrandbits(128))),
+        "organization_id": organisation,
+        "user_id": user,
+        "api_key_id": None,
+        "session_id": dice.choice([None, str(uuid.UUID(int=dice.getrandbits(128)))]),
+        "server_id": str(uuid.UUID(int=7)),
+        "endpoint": endpoint,
+        "sql_fingerprint": dice.choice([None, f"{dice.getrandbits(256):064x}"]),
+        "sql_text": dice.choice([None, 'SELECT "ä\\n" FROM données\n\t-- \u2028 \x7f \x01 😀']),
+        "started_at": instant(ended - dt.timedelta(microseconds=lasted)),
+        "ended_at": instant(ended),
+        "billing_month": f"{ended:%Y-%m}",
+        "first_byte_microseconds": dice.choice([None, lasted // 2]),
+        "duration_microseconds": lasted,
+        "rows": dice.randrange(100_000),
+        "bytes_sent": dice.randrange(10**10),
+        "bytes_scanned": dice.randrange(10**12),
+        "status": status,
+        "cancelled": status == "CANCELLED",
+        "client_address": "10.0.0.7:1234",
+        "client_agent": 'ADBC "1.8", test',
+        "billable": billable,
+    } | fixed
+
+
+def records(seed: int, organisation: str, users: list[str], months: list[str], count: int = 60) -> list[dict]:
+    """`count` records in each month, two of them at its very ends."""
+    dice = random.Random(seed)
+    made = []
+    for month in months:
+        start = dt.datetime.fromisoformat(f"{month}-01T00:00:00")
+        following = (start + dt.timedelta(days=32)).replace(day=1)
+        length = int((following - start) / dt.timedelta(microseconds=1))
+        for offset in [0, length - 1, *(dice.randrange(length) for _ in range(count - 2))]:
+            made.append(record(dice, organisation, dice.choice(users), start + dt.timedelta(microseconds=offset)))
+    return made
+
+
+def fill(database: Database, rows: list[dict]) -> None:
+    """Into the ledger and into the totals, as `add_usage` does."""
+    database.insert("api_usage_logs", rows)
+    billable = frame(rows).query("billable")
+    for (organisation, month), group in billable.groupby(["organization_id", "billing_month"]):
+        totals = {"requests": len(group)} | {name: int(group[name].sum()) for name in TOTALS[1:]}
+        database.insert("usage_totals", [{"organization_id": organisation, "billing_month": month} | totals])
+
+
+def frame(rows: list[dict]) -> pd.DataFrame:
+    return pd.DataFrame(rows)
+
+
+def sums(group: pd.DataFrame) -> dict[str, int]:
+    """What a line of a report says of these records."""
+    paid = group[group["billable"]]
+    late = paid["billing_month"] != paid["ended_at"].str[:7]
+    failed = ~group["status"].isin(["OK", "ABORTED"]) & ~group["cancelled"]
+    aborted = (group["status"] == "ABORTED") & ~group["cancelled"]
+    values = [
+        len(group), len(paid), late.sum(), paid["rows"].sum(), paid["bytes_sent"].sum(), paid["bytes_scanned"].sum(),
+        failed.sum(), group["cancelled"].sum(), aborted.sum(),
+    ]  # fmt: skip
+    return dict(zip(SUMS, map(int, values)))
+
+
+def report(rows: list[dict], by: list[str]) -> list[dict]:
+    """The lines of a report by these columns."""
+    table = frame(rows).assign(day=lambda rows: rows["ended_at"].str[:10])
+    lines = []
+    for keys, group in table.groupby(by):
+        lines.append(dict(zip(by, keys if isinstance(keys, tuple) else (keys,))) | sums(group))
+    return lines
+
+
+def digest(rows: list[dict], organisation: str, month: str) -> str:
+    """The hash that a statement has, by another program."""
+    def line(value: list) -> bytes:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+    own = [row for row in rows if (row["organization_id"], row["billing_month"]) == (organisation, month)]
+    own.sort(key=lambda row: (row["ended_at"], row["request_id"]))
+    text = line(["plantlake usage 1", organisation, month])
+    return hashlib.sha256(text + b"".join(line([row[name] for name in CANONICAL]) for row in own)).hexdigest()
+
+
+def invoice(rows: list[dict], prices: dict[str, str], places: str = "0.01") -> list[Decimal]:
+    """The amounts of an invoice's lines: requests, sent, scanned."""
+    total = sums(frame(rows))
+    amounts = []
+    for used, unit, price, free in [
+        (total["billable_requests"], 1_000, prices["PER_1000_REQUESTS"], Decimal(prices["FREE_REQUESTS"]) / 1_000),
+        (total["bytes_sent"], 10**9, prices["PER_GB_SENT"], Decimal(prices["FREE_GB_SENT"])),
+        (total["bytes_scanned"], 10**9, prices["PER_GB_SCANNED"], Decimal(prices["FREE_GB_SCANNED"])),
+    ]:
+        billed = max(Decimal(used) / unit - free, Decimal(0))
+        amounts.append((billed * Decimal(price)).quantize(Decimal(places), ROUND_HALF_UP))
+    return amounts
