@@ -6,6 +6,7 @@
 //! | `service` | the calls of gRPC: lets callers in (`call`, `credentials`) and hands on |
 //! | `statements` | SQL: what an answer will look like, and the answer (`plans`, `ticket`, `edge`, `running`) |
 //! | `ingest` | readings that are sent here |
+//! | `received` | batches of clients, of parameters and of readings |
 //! | `metadata`, `sql_info` | what there is (`like`) |
 //! | `actions` | prepared statements, cancelling, sessions (`session_messages`, `session_options`) |
 //! | `status` | how errors look |
@@ -22,6 +23,7 @@ mod like;
 mod listen;
 mod metadata;
 mod plans;
+mod received;
 mod remote;
 mod running;
 mod server;
