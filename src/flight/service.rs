@@ -20,12 +20,12 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use tonic::{Code, Request, Response, Status, Streaming};
-use tracing::Instrument;
 use uuid::Uuid;
 
 use super::actions::{self, command_of, no_substrait, no_transactions, schema_bytes};
 use super::call::{Call, address_of, authorise, shake_hands, stamp, stamped};
 use super::metered::{Meter, Metered, MeteredStream, caller_of, end_one, unrecorded};
+use super::received::next_batch;
 use super::server::Server;
 use super::statements::Asked;
 use super::status;
@@ -321,11 +321,11 @@ async fn parameters(
     let messages = request.map_err(|status| FlightError::Tonic(Box::new(status)));
     let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
     let mut bound = Vec::new();
-    while let Some(batch) = batches.next().await {
-        let batch = batch.map_err(|error| match error {
-            FlightError::Tonic(status) => *status,
-            error => Status::invalid_argument(format!("the parameters cannot be read: {error}")),
-        })?;
+    let unreadable = |error| match error {
+        FlightError::Tonic(status) => *status,
+        error => Status::invalid_argument(format!("the parameters cannot be read: {error}")),
+    };
+    while let Some(batch) = next_batch(&mut batches).await.map_err(unreadable)? {
         if bound.len() == MOST_BATCHES {
             return Err(Status::invalid_argument("too many batches of parameters"));
         }
@@ -398,19 +398,15 @@ impl FlightService for Service {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         let begun = self.begin("GetFlightInfo", &request).await?;
-        let answer = self
-            .info(&begun.call, request.into_inner())
-            .instrument(begun.call.span())
-            .await;
+        let work = self.info(&begun.call, request.into_inner());
+        let answer = begun.call.work(work).await;
         Self::end(begun, answer).await
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
         let begun = self.begin("PollFlightInfo", &request).await?;
-        let answer = self
-            .info(&begun.call, request.into_inner())
-            .instrument(begun.call.span())
-            .await;
+        let work = self.info(&begun.call, request.into_inner());
+        let answer = begun.call.work(work).await;
         let answer = answer.map(|info| PollInfo {
             info: Some(info),
             flight_descriptor: None,
@@ -422,39 +418,30 @@ impl FlightService for Service {
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
         let begun = self.begin("GetSchema", &request).await?;
-        let answer = self
-            .schema(&begun.call, request.get_ref())
-            .instrument(begun.call.span())
-            .await;
+        let work = self.schema(&begun.call, request.get_ref());
+        let answer = begun.call.work(work).await;
         Self::end(begun, answer).await
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let begun = self.begin("DoGet", &request).await?;
-        let answer = self
-            .get(&begun.call, request.get_ref())
-            .instrument(begun.call.span())
-            .await;
+        let work = self.get(&begun.call, request.get_ref());
+        let answer = begun.call.work(work).await;
         Self::end_stream(begun, answer).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
         let begun = self.begin("DoPut", &request).await?;
-        let answer = self
-            .put(&begun.call, request.into_inner())
-            .instrument(begun.call.span())
-            .await;
+        let work = self.put(&begun.call, request.into_inner());
+        let answer = begun.call.work(work).await;
         let answer = answer.map(|result| stream::iter([Ok(result)]).boxed());
         Self::end_stream(begun, answer).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
         let begun = self.begin("DoAction", &request).await?;
-        let answer = self
-            .0
-            .act(&begun.call, request.get_ref())
-            .instrument(begun.call.span())
-            .await;
+        let work = self.0.act(&begun.call, request.get_ref());
+        let answer = begun.call.work(work).await;
         let answer = answer.map(|bodies| {
             let results: Vec<_> = bodies
                 .into_iter()
