@@ -27,6 +27,9 @@ use crate::clock;
 use crate::model::OrganisationId;
 use crate::store::OrganisationStore;
 
+/// Whether nothing is metered: in a build for benches only, to tell what metering costs.
+pub const IS_OFF: bool = cfg!(feature = "unmetered");
+
 /// How requests are metered.
 #[derive(Debug, Clone)]
 pub struct MeterSettings {
