@@ -316,7 +316,7 @@ def test_tables_are_described(plant: Plant) -> None:
         assert sorted(table["table_name"] for table in schemas["public"]) == TABLES
         columns = {table["table_name"]: [column["column_name"] for column in table["table_columns"]] for table in schemas["public"]}
         assert columns["assets"] == ["id", "name", "type", "location", "specifications"]
-        assert not schemas["account"], "an analyst sees no account"
+        assert [table["table_name"] for table in schemas["account"]] == ["limits", "usage"], "an analyst sees no users or keys"
         schema = connection.adbc_get_table_schema("data_h", db_schema_filter="public")
         assert schema.names == list(plant.ask("SELECT * FROM data_h LIMIT 0").columns)
         assert connection.adbc_get_table_types() == ["TABLE", "VIEW"]
@@ -372,7 +372,7 @@ def test_every_description_announces_its_schema(plant: Plant) -> None:
     assert len(numbers) >= 69 and len(set(numbers)) == len(numbers)
 
 
-def test_the_account_is_for_admins(plant: Plant) -> None:
+def test_users_and_keys_are_for_admins(plant: Plant) -> None:
     with plant.connect("North", "admin") as connection, connection.cursor() as cursor:
         cursor.execute("SELECT email, role FROM account.users ORDER BY email")
         assert cursor.fetchall() == [("admin@north.example", "admin"), ("ana@north.example", "analyst")]
