@@ -52,7 +52,10 @@ async fn two(fresh: &Fresh) -> (OrganisationStore, [(OrganisationId, UserId); 2]
     let mut made = Vec::new();
     for name in ["acme", "bolt"] {
         let id = organisation(&store, name, 9).await.id;
-        made.push((id, user(&store, id, &format!("ada@{name}.example")).await.id));
+        made.push((
+            id,
+            user(&store, id, &format!("ada@{name}.example")).await.id,
+        ));
     }
     fresh
         .sql("UPDATE organizations SET created_at = '2023-01-01T00:00:00.000000Z'")
@@ -81,8 +84,13 @@ fn totals(requests: u64) -> UsageTotals {
 
 /// The hashes of a month's statements.
 async fn close(store: &OrganisationStore, text: &str) -> Vec<String> {
-    let closings = store.close_month(&actor(), month(text), None).await.unwrap();
-    let hashes = closings.into_iter().map(|closing| closing.statement.records_hash);
+    let closings = store
+        .close_month(&actor(), month(text), None)
+        .await
+        .unwrap();
+    let hashes = closings
+        .into_iter()
+        .map(|closing| closing.statement.records_hash);
     hashes.collect()
 }
 
@@ -291,7 +299,10 @@ async fn the_same_records_have_the_same_hash_on_both_databases() {
     for kind in [Kind::Sqlite, Kind::Postgres] {
         let fresh = Fresh::new(kind).await;
         let store = fresh.store().await;
-        let (acme, ada) = ("11111111-1111-7111-8111-111111111111", "22222222-2222-7222-8222-222222222222");
+        let (acme, ada) = (
+            "11111111-1111-7111-8111-111111111111",
+            "22222222-2222-7222-8222-222222222222",
+        );
         let time = "'2023-01-01T00:00:00.000000Z'";
         fresh
             .sql(&format!(
