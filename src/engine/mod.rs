@@ -13,6 +13,7 @@ mod ingest;
 mod lanes;
 mod optimised;
 mod page_cache;
+mod patience;
 mod public_schema;
 mod published;
 mod query_engine;

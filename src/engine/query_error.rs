@@ -51,6 +51,11 @@ pub enum QueryError {
         /// How many.
         operators: usize,
     },
+    /// The parser finds no end of ways to read it.
+    #[error(
+        "the statement cannot be read: there may be a mistake deep inside, and it could be read in too many ways; nest less"
+    )]
+    TooTangled,
     /// `?` and `$1` in one statement.
     #[error("the statement has parameters of both forms, ? and $1; use one of them")]
     MixedParameters,

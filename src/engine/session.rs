@@ -287,15 +287,17 @@ impl QuerySession {
             Some(budget) => budget.of_one_query(query.shows_settings),
             None => Arc::clone(state.runtime_env()),
         };
-        // Functions are looked up by their names while a statement is planned, and not any more.
+        // Functions are looked up by their names while a statement is planned, and not any more; but `information_schema`
+        // lists those that there are here.
+        let lists = query.shows_settings;
         let context = TaskContext::new(
             None,
             state.session_id().to_owned(),
             state.config().clone().with_extension(Arc::new(scanned)),
-            HashMap::new(),
-            HashMap::new(),
-            HashMap::new(),
-            HashMap::new(),
+            listed(lists, state.scalar_functions()),
+            listed(lists, state.higher_order_functions()),
+            listed(lists, state.aggregate_functions()),
+            listed(lists, state.window_functions()),
             runtime,
         );
         Ok(ReadyQuery {
@@ -333,6 +335,14 @@ impl QuerySession {
             .collect();
         schemas.sort_by(|(one, _), (other, _)| one.cmp(other));
         schemas
+    }
+}
+
+/// The functions, if the query lists them.
+fn listed<F>(lists: bool, functions: &HashMap<String, Arc<F>>) -> HashMap<String, Arc<F>> {
+    match lists {
+        true => functions.clone(),
+        false => HashMap::new(),
     }
 }
 

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::QueryError;
+use super::patience::Patience;
 
 /// Longest SQL text, in bytes; more is a program's mistake or an attack.
 pub const LONGEST_SQL: usize = 1 << 20;
@@ -90,10 +91,16 @@ impl Statement {
             return Err(QueryError::TooComplex { operators });
         }
         let text = numbered(sql, &tokens)?;
-        let mut statements = DFParserBuilder::new(text.as_str())
+        let patience = Patience::with(tokens.len());
+        let parsed = DFParserBuilder::new(text.as_str())
+            .with_dialect(&patience)
             .with_recursion_limit(DEEPEST)
             .build()?
-            .parse_statements()?;
+            .parse_statements();
+        if patience.is_over() {
+            return Err(QueryError::TooTangled);
+        }
+        let mut statements = parsed?;
         let refused = |found: String| Err(QueryError::NotReadOnly { found });
         let statement = match (statements.pop_front(), statements.len()) {
             (Some(statement), 0) => statement,
@@ -385,4 +392,46 @@ fn option_of(set: &ast::Set) -> Result<SessionOption, QueryError> {
     option.ok_or_else(|| QueryError::NotSettable {
         found: beginning(set),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_mistake_is_looked_for_longer_than_a_moment() {
+        // The server's threads have such stacks.
+        let threads = std::thread::Builder::new().stack_size(MOST_STACK);
+        threads.spawn(parse_mistakes).unwrap().join().unwrap();
+    }
+
+    fn parse_mistakes() {
+        for (before, after) in [
+            ("CASE WHEN true THEN ", " END"),
+            ("CAST(", " AS INT)"),
+            ("SUBSTRING(", " FROM 1)"),
+            ("EXISTS (SELECT ", ")"),
+            ("(SELECT ", ")"),
+            ("ARRAY[", "]"),
+            ("INTERVAL ", ""),
+            ("CEIL(", ")"),
+        ] {
+            for middle in ["1", "1 1", ")"] {
+                for depth in [20, 45, 99, 200] {
+                    let (before, after) = (before.repeat(depth), after.repeat(depth));
+                    let sql = format!("SELECT {before}{middle}{after}");
+                    // That it comes back at all is what is asked here.
+                    let _ = Statement::parse(&sql);
+                }
+            }
+        }
+        let tangled = format!("SELECT {}1 1", "CAST(".repeat(45));
+        let refused = Statement::parse(&tangled).unwrap_err().to_string();
+        assert!(refused.contains("in too many ways"), "{refused}");
+        let long = format!(
+            "SELECT 1 IN ({})",
+            vec!["(CASE 1 WHEN 1 THEN CAST(-1 AS INT) END)"; 100].join(", ")
+        );
+        Statement::parse(&long).unwrap();
+    }
 }

@@ -25,6 +25,7 @@ use super::status;
 use super::ticket::Kind;
 use crate::auth::{Administrator, AuthError, Order};
 use crate::engine::{CATALOG, PUBLIC, SessionOption};
+use crate::metering::Work;
 
 /// Carries out an order about users and keys: JSON of an [`Order`], answered by JSON of an
 /// [`Outcome`](crate::auth::Outcome).
@@ -73,6 +74,7 @@ impl Server {
         call.asks(known.map_or("unknown", |(name, _)| name));
         match action.r#type.as_str() {
             "CreatePreparedStatement" => {
+                self.admit(call, Work::Prepare)?;
                 let request: ActionCreatePreparedStatementRequest = unwrapped(body)?;
                 if request.transaction_id.is_some() {
                     return Err(no_transactions());

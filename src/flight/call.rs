@@ -1,9 +1,12 @@
 //! One call of a client: its id, where it comes from, and who makes it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 
+use futures::FutureExt;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::credentials::Credentials;
@@ -36,11 +39,28 @@ impl Call {
         self.meter.asks(self.rpc, command);
     }
 
-    /// Names the call in what is logged on its behalf.
-    pub fn span(&self) -> tracing::Span {
-        tracing::info_span!("call", request = %self.id)
+    /// Works on the call, and names it in what is logged on its behalf. A mistake of a library that panics ends the call
+    /// with an error, and not without an answer. What calls share is behind locks, and never left half changed.
+    pub async fn work<T>(
+        &self,
+        work: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let span = tracing::info_span!("call", request = %self.id);
+        let worked = AssertUnwindSafe(work).catch_unwind().instrument(span).await;
+        worked.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let error = BrokeOff(text.unwrap_or_default().to_owned());
+            let what = "the call broke off on the server's side";
+            Err(status::hidden(&error, self.id, what))
+        })
     }
 }
+
+/// The work on a call panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("panicked: {0}")]
+struct BrokeOff(String);
 
 /// Where a call comes from.
 pub(super) fn address_of<T>(request: &Request<T>) -> Option<SocketAddr> {

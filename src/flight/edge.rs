@@ -56,10 +56,11 @@ fn plain(kind: &DataType) -> DataType {
         DataType::BinaryView => DataType::Binary,
         DataType::Dictionary(_, value) => plain(value),
         DataType::RunEndEncoded(_, value) => plain(value.data_type()),
-        DataType::List(field) | DataType::ListView(field) => DataType::List(inside(field)),
-        DataType::LargeList(field) | DataType::LargeListView(field) => {
-            DataType::LargeList(inside(field))
-        }
+        // arrow-flight says of a large list that it is none, whatever was announced; and no row is as large.
+        DataType::List(field)
+        | DataType::ListView(field)
+        | DataType::LargeList(field)
+        | DataType::LargeListView(field) => DataType::List(inside(field)),
         DataType::FixedSizeList(field, size) => DataType::FixedSizeList(inside(field), *size),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(inside).collect()),
         DataType::Map(field, sorted) => DataType::Map(inside(field), *sorted),

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::actions::no_transactions;
 use super::call::Call;
+use super::received::next_batch;
 use super::running::refusal;
 use super::server::Server;
 use super::status;
@@ -124,13 +125,13 @@ async fn next(
     batches: &mut FlightRecordBatchStream,
     unsent: Duration,
 ) -> Result<Option<RecordBatch>, Status> {
-    let next = timeout(unsent, batches.next()).await.map_err(|_| {
+    let next = timeout(unsent, next_batch(batches)).await.map_err(|_| {
         Status::deadline_exceeded(format!(
             "no readings came for {} s; nothing was kept, send them again",
             unsent.as_secs()
         ))
     })?;
-    next.transpose().map_err(|error| match error {
+    next.map_err(|error| match error {
         FlightError::Tonic(status) => *status,
         error => Status::invalid_argument(format!(
             "the readings cannot be read: {error}; nothing was kept"

@@ -22,7 +22,7 @@ use super::call::address_of;
 use super::status;
 use crate::auth::{Principal, Proof};
 use crate::lake::scanned::Scanned;
-use crate::metering::{Caller, End, Ended, JournalError, OpenRequest};
+use crate::metering::{Caller, End, Ended, JournalError, NotBegun, OpenRequest, OverLimit};
 
 /// A message of an answer.
 pub(super) trait Metered: Message {
@@ -75,13 +75,19 @@ fn agent_of(headers: &MetadataMap) -> String {
 
 /// The record of a call, as those see it who work on the call.
 #[derive(Debug)]
-pub(super) struct Meter(Mutex<OpenRequest>);
+pub(super) struct Meter {
+    request: Mutex<OpenRequest>,
+    warning: Mutex<Option<String>>,
+}
 
 impl Meter {
     /// For a call of the RPC `name`.
     pub fn new(mut request: OpenRequest, name: &str) -> Self {
         request.asks(name.to_owned());
-        Self(Mutex::new(request))
+        Self {
+            request: Mutex::new(request),
+            warning: Mutex::default(),
+        }
     }
 
     /// Says which command the call has.
@@ -97,9 +103,23 @@ impl Meter {
 
     /// Says that a statement will be run, which is paid for.
     pub fn bills(&self, request: Uuid) -> Result<(), Status> {
-        self.locked()
-            .bills()
-            .map_err(|error| unrecorded(&error, request))
+        let begun = self.locked().bills();
+        let warning = begun.map_err(|error| match error {
+            NotBegun::OverLimit(over) => over_limit(&over),
+            NotBegun::Journal(error) => unrecorded(&error, request),
+        })?;
+        if let Some(warning) = warning {
+            *self.warning.lock().unwrap_or_else(PoisonError::into_inner) = Some(warning);
+        }
+        Ok(())
+    }
+
+    /// What the client is to be warned of.
+    pub fn warning(&self) -> Option<String> {
+        self.warning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Counts readings that were taken in.
@@ -114,12 +134,28 @@ impl Meter {
 
     /// The record itself.
     pub fn into_request(self) -> OpenRequest {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.request
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn locked(&self) -> MutexGuard<'_, OpenRequest> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.request.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the client is told when its organisation is over a limit.
+pub(super) fn over_limit(over: &OverLimit) -> Status {
+    let retry_after = match over {
+        OverLimit::Quota { .. } => return Status::failed_precondition(over.to_string()),
+        OverLimit::Rate { retry_after, .. } => retry_after.as_secs_f64().ceil().max(1.0) as u64,
+        OverLimit::Concurrency { .. } => 1,
+    };
+    let mut status = Status::unavailable(over.to_string());
+    status
+        .metadata_mut()
+        .insert("retry-after", retry_after.into());
+    status
 }
 
 /// What the client is told when its request cannot be recorded.

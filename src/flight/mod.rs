@@ -6,6 +6,7 @@
 //! | `service` | the calls of gRPC: lets callers in (`call`, `credentials`) and hands on |
 //! | `statements` | SQL: what an answer will look like, and the answer (`plans`, `ticket`, `edge`, `running`) |
 //! | `ingest` | readings that are sent here |
+//! | `received` | batches of clients, of parameters and of readings |
 //! | `metadata`, `sql_info` | what there is (`like`) |
 //! | `actions` | prepared statements, cancelling, sessions (`session_messages`, `session_options`) |
 //! | `status` | how errors look |
@@ -23,6 +24,8 @@ mod listen;
 mod metadata;
 mod metered;
 mod plans;
+mod received;
+mod redeemed;
 mod remote;
 mod running;
 mod server;

@@ -6,14 +6,17 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tonic::Status;
 
+use super::call::Call;
 use super::ingest::IngestLimits;
+use super::metered::over_limit;
 use super::plans::Plans;
+use super::redeemed::Redeemed;
 use super::running::Running;
 use super::session_options::Sessions;
 use super::tenants::Tenants;
 use crate::auth::Authenticator;
 use crate::engine::{ACCOUNT, INFORMATION_SCHEMA, PUBLIC, QueryEngine, SessionOption};
-use crate::metering::Meter;
+use crate::metering::{Meter, Work};
 use crate::store::OrganisationStore;
 
 /// The server behind the calls.
@@ -30,6 +33,7 @@ pub struct Server {
     pub(super) ingests: Arc<Semaphore>,
     pub(super) log_sql: bool,
     pub(super) meter: Meter,
+    pub(super) redeemed: Redeemed,
 }
 
 /// What calls may take, beside what queries may.
@@ -66,6 +70,7 @@ impl Server {
             ingests: Arc::new(Semaphore::new(INGESTS)),
             log_sql,
             meter,
+            redeemed: Redeemed::default(),
         }
     }
 
@@ -82,6 +87,13 @@ impl Server {
     pub async fn settle(&self) {
         self.auth.settle().await;
         self.meter.settle().await;
+    }
+
+    /// Lets work that a call asks for through, if its organisation's rate allows.
+    pub(super) fn admit(&self, call: &Call, work: Work) -> Result<(), Status> {
+        let organisation = call.principal().organisation_id;
+        let admitted = self.meter.admit(organisation, work);
+        admitted.map_err(|over| over_limit(&over))
     }
 
     /// Whether a session may have this option.

@@ -20,19 +20,22 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use tonic::{Code, Request, Response, Status, Streaming};
-use tracing::Instrument;
 use uuid::Uuid;
 
 use super::actions::{self, command_of, no_substrait, no_transactions, schema_bytes};
 use super::call::{Call, address_of, authorise, shake_hands, stamp, stamped};
 use super::metered::{Meter, Metered, MeteredStream, caller_of, end_one, unrecorded};
+use super::received::next_batch;
 use super::server::Server;
 use super::statements::Asked;
 use super::status;
 use crate::auth::Access;
 use crate::clock::{self, Stopwatch};
 use crate::engine::Statement;
+use crate::metering::Work;
 
+/// The header that says that a quota is nearly used up.
+const WARNING: &str = "plantlake-warning";
 /// Batches of parameters that one call may send.
 const MOST_BATCHES: usize = 64;
 
@@ -102,15 +105,24 @@ impl Service {
     ) -> Answer<Sent<T>> {
         let id = begun.call.id;
         Self::log(&begun, &answer);
+        let warning = begun.call.meter.warning();
         let request = begun.call.meter.into_request();
         let answer = match answer {
-            Ok(messages) => Ok(MeteredStream::new(messages, request, id).boxed()),
+            Ok(messages) => {
+                let messages = MeteredStream::new(messages, request, id);
+                let mut response = Response::new(messages.boxed());
+                // Where it is no text for a header, the log has it.
+                if let Some(warning) = warning.and_then(|warning| warning.parse().ok()) {
+                    response.metadata_mut().insert(WARNING, warning);
+                }
+                Ok(response)
+            }
             Err(status) => {
                 let recorded = end_one::<FlightInfo>(request, Err(&status), id).await;
                 Err(recorded.err().unwrap_or(status))
             }
         };
-        stamp(answer.map(Response::new), id)
+        stamp(answer, id)
     }
 
     fn log<T>(begun: &Begun, answer: &Result<T, Status>) {
@@ -130,8 +142,29 @@ impl Service {
         );
     }
 
+    /// The command that a message of a call holds, if the caller's organisation may ask now.
+    fn asked(&self, call: &Call, message: &[u8]) -> Result<Command, Status> {
+        let command = command_of(message)?;
+        let name = command.type_url().rsplit('.').next().unwrap_or_default();
+        let mut kinds = ["Command", "Ticket"].iter();
+        let name = kinds
+            .find_map(|kind| name.strip_prefix(kind))
+            .unwrap_or(name);
+        call.asks(name);
+        let is_part_of_another = match &command {
+            Command::TicketStatementQuery(_) => true,
+            // To bind parameters.
+            Command::CommandPreparedStatementQuery(_) => call.rpc == "DoPut",
+            _ => false,
+        };
+        if !is_part_of_another {
+            self.0.admit(call, Work::Ask)?;
+        }
+        Ok(command)
+    }
+
     async fn info(&self, call: &Call, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
-        let command = asked(call, &descriptor.cmd)?;
+        let command = self.asked(call, &descriptor.cmd)?;
         let asked = match &command {
             Command::CommandStatementQuery(query) => {
                 if query.transaction_id.is_some() {
@@ -171,7 +204,7 @@ impl Service {
         call: &Call,
         descriptor: &FlightDescriptor,
     ) -> Result<SchemaResult, Status> {
-        let command = asked(call, &descriptor.cmd)?;
+        let command = self.asked(call, &descriptor.cmd)?;
         let schema = match &command {
             Command::CommandStatementQuery(query) => {
                 self.0.prepare(call, query.query.clone()).await?.schema
@@ -197,7 +230,7 @@ impl Service {
     }
 
     async fn get(&self, call: &Call, ticket: &Ticket) -> Result<Sent<FlightData>, Status> {
-        let command = asked(call, &ticket.ticket)?;
+        let command = self.asked(call, &ticket.ticket)?;
         match &command {
             Command::TicketStatementQuery(ticket) => {
                 self.0.answer(call, &ticket.statement_handle).await
@@ -233,7 +266,7 @@ impl Service {
         let descriptor = first.flight_descriptor.as_ref();
         let descriptor = descriptor
             .ok_or_else(|| Status::invalid_argument("the first message names no command"))?;
-        let result = match asked(call, &descriptor.cmd)? {
+        let result = match self.asked(call, &descriptor.cmd)? {
             Command::CommandPreparedStatementQuery(query) => {
                 let batches = parameters(request).await?;
                 let handle = &query.prepared_statement_handle;
@@ -281,18 +314,6 @@ impl Service {
     }
 }
 
-/// The command that a message of a call holds.
-fn asked(call: &Call, message: &[u8]) -> Result<Command, Status> {
-    let command = command_of(message)?;
-    let name = command.type_url().rsplit('.').next().unwrap_or_default();
-    let name = ["Command", "Ticket"]
-        .iter()
-        .find_map(|kind| name.strip_prefix(kind))
-        .unwrap_or(name);
-    call.asks(name);
-    Ok(command)
-}
-
 /// The parameters that a call binds.
 async fn parameters(
     request: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
@@ -300,11 +321,11 @@ async fn parameters(
     let messages = request.map_err(|status| FlightError::Tonic(Box::new(status)));
     let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
     let mut bound = Vec::new();
-    while let Some(batch) = batches.next().await {
-        let batch = batch.map_err(|error| match error {
-            FlightError::Tonic(status) => *status,
-            error => Status::invalid_argument(format!("the parameters cannot be read: {error}")),
-        })?;
+    let unreadable = |error| match error {
+        FlightError::Tonic(status) => *status,
+        error => Status::invalid_argument(format!("the parameters cannot be read: {error}")),
+    };
+    while let Some(batch) = next_batch(&mut batches).await.map_err(unreadable)? {
         if bound.len() == MOST_BATCHES {
             return Err(Status::invalid_argument("too many batches of parameters"));
         }
@@ -377,19 +398,15 @@ impl FlightService for Service {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         let begun = self.begin("GetFlightInfo", &request).await?;
-        let answer = self
-            .info(&begun.call, request.into_inner())
-            .instrument(begun.call.span())
-            .await;
+        let work = self.info(&begun.call, request.into_inner());
+        let answer = begun.call.work(work).await;
         Self::end(begun, answer).await
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
         let begun = self.begin("PollFlightInfo", &request).await?;
-        let answer = self
-            .info(&begun.call, request.into_inner())
-            .instrument(begun.call.span())
-            .await;
+        let work = self.info(&begun.call, request.into_inner());
+        let answer = begun.call.work(work).await;
         let answer = answer.map(|info| PollInfo {
             info: Some(info),
             flight_descriptor: None,
@@ -401,39 +418,30 @@ impl FlightService for Service {
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
         let begun = self.begin("GetSchema", &request).await?;
-        let answer = self
-            .schema(&begun.call, request.get_ref())
-            .instrument(begun.call.span())
-            .await;
+        let work = self.schema(&begun.call, request.get_ref());
+        let answer = begun.call.work(work).await;
         Self::end(begun, answer).await
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let begun = self.begin("DoGet", &request).await?;
-        let answer = self
-            .get(&begun.call, request.get_ref())
-            .instrument(begun.call.span())
-            .await;
+        let work = self.get(&begun.call, request.get_ref());
+        let answer = begun.call.work(work).await;
         Self::end_stream(begun, answer).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
         let begun = self.begin("DoPut", &request).await?;
-        let answer = self
-            .put(&begun.call, request.into_inner())
-            .instrument(begun.call.span())
-            .await;
+        let work = self.put(&begun.call, request.into_inner());
+        let answer = begun.call.work(work).await;
         let answer = answer.map(|result| stream::iter([Ok(result)]).boxed());
         Self::end_stream(begun, answer).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
         let begun = self.begin("DoAction", &request).await?;
-        let answer = self
-            .0
-            .act(&begun.call, request.get_ref())
-            .instrument(begun.call.span())
-            .await;
+        let work = self.0.act(&begun.call, request.get_ref());
+        let answer = begun.call.work(work).await;
         let answer = answer.map(|bodies| {
             let results: Vec<_> = bodies
                 .into_iter()

@@ -24,6 +24,7 @@ use super::status;
 use super::ticket::{Held, Kind};
 use crate::catalog::Visible;
 use crate::engine::{Account, CutShort, PublishedTables, Query, QuerySession, Scope, Statement};
+use crate::metering::Work;
 
 /// Bytes of a message of an answer; a little over it is usual, and clients take no more than 4 MiB.
 const MESSAGE: usize = 1 << 20;
@@ -202,6 +203,9 @@ impl Server {
     ) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
         let held = self.opened(call, Kind::Ticket, ticket)?;
         self.note(call, &held.sql);
+        if !self.redeemed.is_first(held.query()) {
+            self.admit(call, Work::Ask)?;
+        }
         let planned = match self.known_plan(call, &held) {
             Some(planned) => planned,
             None => self.planned_again(call, &held).await?,

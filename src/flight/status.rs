@@ -14,6 +14,11 @@ use crate::store::StoreError;
 pub(super) const REQUEST_ID: &str = "plantlake-request-id";
 /// Longest text of an error, in characters: it travels in a header.
 const LONGEST: usize = 2_000;
+/// What DataFusion puts around its errors for those who develop it; it does so too where a query is simply wrong.
+const FOR_DEVELOPERS: [&str; 2] = [
+    "Internal error: ",
+    ".\nThis issue was likely caused by a bug in DataFusion's code. Please help us to resolve this by filing a bug report in our issue tracker: https://github.com/apache/datafusion/issues",
+];
 
 /// A code as gRPC's documentation names it.
 pub(super) fn name_of(code: Code) -> &'static str {
@@ -80,6 +85,9 @@ pub(super) fn of_store(error: &StoreError, request: Uuid) -> Status {
 pub(super) fn of_query(error: &QueryError, sql: &str, request: Uuid) -> Status {
     let (code, text) = match error {
         QueryError::UnknownTable { .. } => (Code::NotFound, error.to_string()),
+        QueryError::Sql(error) if matches!(error.find_root(), DataFusionError::Internal(_)) => {
+            of_planning(error, request)
+        }
         QueryError::Sql(error) => match of_datafusion(error, request) {
             Ok(found) => found,
             Err(status) => return status,
@@ -116,11 +124,29 @@ pub(super) fn of_cut(cut: &CutShort, request: Uuid) -> Status {
     super::call::stamped(status, request)
 }
 
+/// What the planner takes for a mistake of its own: mostly types that do not go together, and nothing that would be
+/// otherwise the next time.
+fn of_planning(error: &DataFusionError, request: Uuid) -> (Code, String) {
+    tracing::warn!(%request, "a query cannot be planned: {error}");
+    let text = for_clients(&error.find_root().strip_backtrace());
+    let first = text.lines().next().unwrap_or_default().to_owned();
+    (
+        Code::Unimplemented,
+        format!("the query cannot be planned as it is written: {first}"),
+    )
+}
+
+/// The text of an error without what is for others than those who ask.
+fn for_clients(text: &str) -> String {
+    let parts = FOR_DEVELOPERS.iter();
+    parts.fold(text.to_owned(), |text, part| text.replace(part, ""))
+}
+
 /// The code and the text, or the whole status where the text is not for clients.
 fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String), Status> {
     // Which step of planning came upon it means nothing to those who ask.
     let root = error.find_root();
-    let text = || root.strip_backtrace();
+    let text = || for_clients(&root.strip_backtrace());
     match root {
         DataFusionError::SQL(parser, _) => {
             let text = parser.to_string();

@@ -1,6 +1,7 @@
 //! The way of records from journals into the organisation database: in batches, as often as it takes, and once.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::sync::Mutex;
 use super::journal::dead::Dead;
 use super::journal::reader::{Part, Reader};
 use super::journal::{Journal, JournalError};
+use super::quotas::Quotas;
 use crate::clock::Stopwatch;
 use crate::model::UsageRecord;
 use crate::store::{OrganisationStore, StoreError};
@@ -32,6 +34,7 @@ pub(super) struct Ledger {
     folder: PathBuf,
     journal: Journal,
     store: OrganisationStore,
+    quotas: Arc<Quotas>,
     /// How far the journal was taken.
     reader: Mutex<Reader>,
     /// Whether the database was reached the last time.
@@ -49,12 +52,18 @@ enum LedgerError {
 
 impl Ledger {
     /// Of `journal`, and the journals of dead servers in `folder`.
-    pub fn new(folder: &Path, journal: Journal, store: OrganisationStore) -> Self {
+    pub fn new(
+        folder: &Path,
+        journal: Journal,
+        store: OrganisationStore,
+        quotas: Arc<Quotas>,
+    ) -> Self {
         Self {
             folder: folder.to_owned(),
             reader: Mutex::new(Reader::new(journal.folder())),
             journal,
             store,
+            quotas,
             is_there: AtomicBool::new(true),
         }
     }
@@ -156,7 +165,7 @@ impl Ledger {
     async fn add(&self, records: &[UsageRecord]) -> Result<(), LedgerError> {
         for batch in records.chunks(RECORDS) {
             match self.store.add_usage(batch).await {
-                Ok(_) => {}
+                Ok(_) => self.quotas.added(batch),
                 Err(error) if error.is_outage() => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!("a batch of records was refused: {error}");
@@ -171,7 +180,7 @@ impl Ledger {
     async fn add_one_by_one(&self, records: &[UsageRecord]) -> Result<(), LedgerError> {
         for record in records {
             match self.store.add_usage(std::slice::from_ref(record)).await {
-                Ok(_) => {}
+                Ok(_) => self.quotas.added(std::slice::from_ref(record)),
                 Err(error) if error.is_outage() => return Err(error.into()),
                 Err(error) => {
                     self.reject(record)?;

@@ -6,6 +6,7 @@
 
 mod journal;
 mod ledger;
+mod quotas;
 mod request;
 mod unknown;
 
@@ -18,9 +19,12 @@ use uuid::Uuid;
 use self::journal::Journal;
 pub use self::journal::JournalError;
 use self::ledger::Ledger;
-pub use self::request::{Caller, End, Ended, OpenRequest};
+use self::quotas::Quotas;
+pub use self::quotas::{OverLimit, Work};
+pub use self::request::{Caller, End, Ended, NotBegun, OpenRequest};
 use self::unknown::UnknownCallers;
 use crate::clock;
+use crate::model::OrganisationId;
 use crate::store::OrganisationStore;
 
 /// How requests are metered.
@@ -59,6 +63,7 @@ struct Shared {
     settings: MeterSettings,
     journal: Journal,
     ledger: Ledger,
+    quotas: Arc<Quotas>,
     unknown: UnknownCallers,
     /// Requests that were answered and not recorded.
     dropped: AtomicU64,
@@ -71,13 +76,16 @@ impl Meter {
     pub fn begin(settings: MeterSettings, store: OrganisationStore) -> Result<Self, JournalError> {
         let server = clock::new_id();
         let journal = Journal::begin(&settings.folder, server, settings.limit)?;
-        let ledger = Ledger::new(&settings.folder, journal.clone(), store.clone());
+        let quotas = Arc::new(Quotas::new(server, store.clone()));
+        let counted = Arc::clone(&quotas);
+        let ledger = Ledger::new(&settings.folder, journal.clone(), store.clone(), counted);
         Ok(Self {
             shared: Arc::new(Shared {
                 server,
                 unknown: UnknownCallers::new(server, store),
                 journal,
                 ledger,
+                quotas,
                 settings,
                 dropped: AtomicU64::new(0),
                 open: AtomicU64::new(0),
@@ -98,6 +106,11 @@ impl Meter {
         }
     }
 
+    /// Lets work through, if its organisation's rate allows.
+    pub fn admit(&self, organisation: OrganisationId, work: Work) -> Result<(), OverLimit> {
+        self.shared.quotas.admit(organisation, work)
+    }
+
     /// Counts a call whose caller nobody knows.
     pub fn count_unknown(&self, address: Option<std::net::IpAddr>) {
         self.shared.unknown.count(address);
@@ -108,6 +121,7 @@ impl Meter {
         tokio::join!(
             self.shared.journal.keep_syncing(),
             self.shared.ledger.keep_up(),
+            self.shared.quotas.keep_looking(),
             self.shared.unknown.keep_writing(),
         );
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::{JournalError, Meter, WhenFull};
+use super::{JournalError, Meter, OverLimit, WhenFull};
 use crate::clock::{self, Stopwatch};
 use crate::lake::scanned::Scanned;
 use crate::model::{ABORTED, OrganisationId, SessionId, UsageRecord, UserId};
@@ -59,6 +59,19 @@ pub struct OpenRequest {
     record: Option<Box<UsageRecord>>,
     since: Stopwatch,
     scanned: Scanned,
+    /// Whether it is one of its organisation's queries at once.
+    runs: bool,
+}
+
+/// Why a statement is not run.
+#[derive(Debug, thiserror::Error)]
+pub enum NotBegun {
+    /// The organisation is over a limit.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
+    /// It cannot be recorded.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 impl OpenRequest {
@@ -93,6 +106,7 @@ impl OpenRequest {
             record: Some(Box::new(record)),
             since: Stopwatch::start(),
             scanned: Scanned::default(),
+            runs: false,
         }
     }
 
@@ -117,15 +131,19 @@ impl OpenRequest {
         }
     }
 
-    /// Says that it will be paid for. From now on it is in the journal, to be found as aborted if the server dies.
+    /// Says that it runs a statement, which is paid for. From now on it is in the journal, to be found as aborted if the
+    /// server dies. Returns what its organisation is to be warned of.
     ///
     /// # Errors
     ///
-    /// It cannot be recorded, and such requests are to be refused.
-    pub fn bills(&mut self) -> Result<(), JournalError> {
+    /// It may not run, since its organisation is over a limit, or since it cannot be recorded and such requests are to be
+    /// refused.
+    pub fn bills(&mut self) -> Result<Option<String>, NotBegun> {
         let Some(record) = &mut self.record else {
-            return Ok(());
+            return Ok(None);
         };
+        let warning = self.meter.shared.quotas.begin(record.organisation_id)?;
+        self.runs = true;
         record.billable = true;
         let mut if_lost = (**record).clone();
         if_lost.status = ABORTED.to_owned();
@@ -133,9 +151,12 @@ impl OpenRequest {
         if_lost.billable = false;
         let journal = &self.meter.shared.journal;
         match journal.has_room().and_then(|()| journal.begun(if_lost)) {
-            Err(error) if self.meter.shared.settings.when_full == WhenFull::Refuse => Err(error),
+            Err(error) if self.meter.shared.settings.when_full == WhenFull::Refuse => {
+                record.billable = false;
+                Err(error.into())
+            }
             // It is tried again when it ends.
-            _ => Ok(()),
+            _ => Ok(warning),
         }
     }
 
@@ -181,6 +202,10 @@ impl OpenRequest {
         record.duration_microseconds = u64::try_from(took).unwrap_or(u64::MAX);
         record.bytes_scanned = self.scanned.bytes();
         let is_waited_for = record.billable;
+        shared.quotas.count(&record);
+        if self.runs {
+            shared.quotas.end(record.organisation_id);
+        }
         let written = match shared.settings.when_full {
             // What is not paid for was admitted while there was room for it.
             WhenFull::GoOn => shared

@@ -351,6 +351,7 @@ value_from! {
     Option<String> => |text| Self::Text(text.map(without_null));
     i64 => |number| Self::Integer(Some(number));
     Option<i64> => |number| Self::Integer(number);
+    f64 => |number| Self::Number(Some(number));
     Option<f64> => |number| Self::Number(number);
     bool => |boolean| Self::Boolean(boolean);
     Uuid => |id| Self::Id(Some(id));

@@ -80,6 +80,18 @@ async fn limits_of(
 }
 
 impl OrganisationStore {
+    /// What the organisations may use of which something is limited.
+    pub async fn all_organisation_limits(
+        &self,
+    ) -> Result<Vec<(OrganisationId, UsageLimits)>, StoreError> {
+        let rows = include_str!("sql/organisation_limits_all.sql");
+        let rows = (&self.database).rows(rows, values![]).await?;
+        let rows = rows
+            .iter()
+            .map(|row| Ok((OrganisationId(row.id("organization_id")?), read(row)?)));
+        rows.collect()
+    }
+
     /// What an organisation may use; nothing is limited that was never set.
     pub async fn organisation_limits(
         &self,

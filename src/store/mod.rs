@@ -32,7 +32,7 @@ pub use limits::LimitsChange;
 pub use migrate::Migrated;
 pub use organisations::{NewOrganisation, Organisation, Profile};
 pub use sessions::Session;
-pub use usage::UsageTotals;
+pub use usage::{UsageDemand, UsageTotals};
 pub use usage_records::{LedgerEntry, LedgerPosition, RecordFilter};
 pub use usage_report::{Adjustment, ReportBy, ReportFilter, ReportLine, UsageSums};
 pub use usage_statements::{Closing, UsageStatement};

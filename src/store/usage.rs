@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -40,6 +40,35 @@ impl UsageTotals {
             bytes_scanned: row.count("bytes_scanned")?,
         })
     }
+
+    /// Both together.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            rows: self.rows + other.rows,
+            bytes_sent: self.bytes_sent + other.bytes_sent,
+            bytes_scanned: self.bytes_scanned + other.bytes_scanned,
+        }
+    }
+
+    /// What is left of it without `other`, which is a part of it.
+    pub fn minus(&self, other: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(other.requests),
+            rows: self.rows.saturating_sub(other.rows),
+            bytes_sent: self.bytes_sent.saturating_sub(other.bytes_sent),
+            bytes_scanned: self.bytes_scanned.saturating_sub(other.bytes_scanned),
+        }
+    }
+}
+
+/// What an organisation asks of a server at the moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct UsageDemand {
+    /// Requests in a second, those that were refused too.
+    pub requests_per_second: f64,
+    /// Queries at once.
+    pub running: u64,
 }
 
 impl OrganisationStore {
@@ -141,5 +170,52 @@ impl OrganisationStore {
                 .await?;
         }
         change.commit().await
+    }
+
+    /// Writes down what limited organisations ask of the run `server` of a server; what it wrote earlier is replaced.
+    pub async fn set_usage_demand(
+        &self,
+        server: Uuid,
+        now: DateTime<Utc>,
+        demand: &[(OrganisationId, UsageDemand)],
+    ) -> Result<(), StoreError> {
+        let mut change = self.database.begin().await?;
+        for (organisation, demand) in demand {
+            let running = i64::try_from(demand.running).unwrap_or(i64::MAX);
+            let values = values![
+                server,
+                *organisation,
+                now,
+                demand.requests_per_second,
+                running
+            ];
+            change
+                .execute(include_str!("sql/usage_demand_set.sql"), values)
+                .await?;
+        }
+        change.commit().await
+    }
+
+    /// What organisations ask of all other runs of servers together that were heard of `since` then. Those that were not
+    /// heard of for long are forgotten.
+    pub async fn usage_demand_of_others(
+        &self,
+        server: Uuid,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<(OrganisationId, UsageDemand)>, StoreError> {
+        let forget = include_str!("sql/usage_demand_forget.sql");
+        (&self.database)
+            .execute(forget, values![since - TimeDelta::hours(1)])
+            .await?;
+        let rows = include_str!("sql/usage_demand_of_others.sql");
+        let rows = (&self.database).rows(rows, values![server, since]).await?;
+        let rows = rows.iter().map(|row| {
+            let demand = UsageDemand {
+                requests_per_second: row.get("requests_per_second")?,
+                running: row.count("running")?,
+            };
+            Ok((OrganisationId(row.id("organization_id")?), demand))
+        });
+        rows.collect()
     }
 }

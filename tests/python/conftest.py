@@ -27,11 +27,13 @@ class Effort:
     kills: int
     operations: int
     readings: int  # that are sent in one ingest
+    metering_kills: int  # of a server whose clients count
+    away: int  # seconds that the organisation database is
 
 
 EFFORT = {
-    "ci": Effort(stories=18, kills=10, operations=8, readings=600_000),
-    "long": Effort(stories=400, kills=50, operations=16, readings=10_000_000),
+    "ci": Effort(stories=18, kills=10, operations=8, readings=600_000, metering_kills=5, away=15),
+    "long": Effort(stories=400, kills=50, operations=16, readings=10_000_000, metering_kills=30, away=300),
 }
 QUIET = {
     "deadline": None,

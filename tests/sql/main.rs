@@ -10,6 +10,7 @@
 )]
 
 mod client;
+mod place;
 mod plant;
 mod protocol;
 

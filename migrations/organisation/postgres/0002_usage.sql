@@ -91,6 +91,16 @@ CREATE TABLE organization_limits (
     updated_at TIMESTAMPTZ NOT NULL
 );
 
+-- What limited organisations ask of each run of a server at the moment: servers divide limits by it.
+CREATE TABLE usage_demand (
+    server_id UUID NOT NULL,
+    organization_id UUID NOT NULL REFERENCES organizations (id),
+    seen_at TIMESTAMPTZ NOT NULL,
+    requests_per_second DOUBLE PRECISION NOT NULL,
+    running BIGINT NOT NULL,
+    PRIMARY KEY (server_id, organization_id)
+);
+
 -- A closed month of an organisation: what its invoice is made of. Never changed.
 CREATE TABLE usage_statements (
     organization_id UUID NOT NULL REFERENCES organizations (id),

@@ -98,6 +98,16 @@ CREATE TABLE organization_limits (
     updated_at TEXT NOT NULL
 );
 
+-- What limited organisations ask of each run of a server at the moment: servers divide limits by it.
+CREATE TABLE usage_demand (
+    server_id TEXT NOT NULL,
+    organization_id TEXT NOT NULL REFERENCES organizations (id),
+    seen_at TEXT NOT NULL,
+    requests_per_second REAL NOT NULL,
+    running INTEGER NOT NULL,
+    PRIMARY KEY (server_id, organization_id)
+);
+
 -- A closed month of an organisation: what its invoice is made of. Never changed.
 CREATE TABLE usage_statements (
     organization_id TEXT NOT NULL REFERENCES organizations (id),

@@ -4,6 +4,7 @@
 mod turns;
 mod workers;
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -234,7 +235,11 @@ impl<T: Send + 'static> Stream for Answer<T> {
         match &mut answer.at {
             At::Here { stream, worked } => {
                 let since = Stopwatch::start();
-                let next = stream.poll_next_unpin(context);
+                let next = AssertUnwindSafe(|| stream.poll_next_unpin(context));
+                let Ok(next) = std::panic::catch_unwind(next) else {
+                    *stream = futures::stream::empty().boxed();
+                    return Poll::Ready(Some(Err(CutShort::Lost)));
+                };
                 *worked += since.elapsed();
                 if *worked < MOMENT || matches!(next, Poll::Ready(None)) {
                     return next.map(|item| item.map(Ok));
@@ -283,16 +288,19 @@ mod tests {
         let whole = lanes.long(organisation(), || stream::iter(0..100).boxed());
         let whole: Vec<_> = whole.collect().await;
         assert_eq!(whole, (0..100).map(Ok).collect::<Vec<_>>());
-        let mut broken = lanes.long(organisation(), || {
+        let breaking = || {
             let items = stream::iter(0..100);
             items
                 .inspect(|item| assert!(*item < 3, "as if by a mistake in an operator"))
                 .boxed()
-        });
-        for item in 0..3 {
-            assert_eq!(broken.next().await, Some(Ok(item)));
+        };
+        let long = lanes.long(organisation(), breaking);
+        for mut broken in [long, lanes.short(organisation(), breaking())] {
+            for item in 0..3 {
+                assert_eq!(broken.next().await, Some(Ok(item)));
+            }
+            assert_eq!(broken.next().await, Some(Err(CutShort::Lost)));
         }
-        assert_eq!(broken.next().await, Some(Err(CutShort::Lost)));
     }
 
     #[tokio::test]

@@ -22,8 +22,9 @@ use self::entry::Entry;
 use self::sync::Syncing;
 use crate::model::UsageRecord;
 
-/// A file is followed by another at so many bytes.
+/// A file is followed by another at so many bytes, or at this part of the journal's size: it goes as a whole.
 const FILE: u64 = 4 << 20;
+const PARTS: u64 = 8;
 /// What the end of a request that has begun will take, or a little more; its statement's text not counted.
 const END: u64 = 2 << 10;
 /// Whose lock says that the folder's server lives.
@@ -191,7 +192,7 @@ impl Journal {
     }
 
     fn append(&self, state: &mut State, line: &[u8]) -> Result<Place, JournalError> {
-        if state.size >= FILE {
+        if state.size >= FILE.min(self.shared.limit / PARTS) {
             let number = state.number + 1;
             let file = create(&path_of(&self.shared.folder, number))?;
             self.shared.syncing.leave(Arc::clone(&state.file));

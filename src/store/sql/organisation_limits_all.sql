@@ -1,0 +1,2 @@
+SELECT organization_id, requests_per_second, concurrent_queries, monthly_requests, monthly_bytes_sent, monthly_bytes_scanned
+FROM organization_limits

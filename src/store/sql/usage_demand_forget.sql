@@ -1,0 +1,1 @@
+DELETE FROM usage_demand WHERE seen_at < $1

@@ -1,0 +1,237 @@
+//! Thinks of the next input: new ones, and damaged ones of those that went where none had gone before.
+
+use fastrand::Rng;
+
+use crate::input::{Bytes, Caller, Input, Way};
+use crate::messages;
+use crate::mutate;
+use crate::send::SERVICE;
+use crate::sql::{Author, Function};
+
+/// The first bytes of a connection of HTTP/2.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// Inputs to begin with, and those that are worth to be changed further.
+pub struct Inventor {
+    random: Rng,
+    functions: Vec<Function>,
+    statements: Vec<String>,
+    kept: Vec<Input>,
+}
+
+impl Inventor {
+    /// As chance has it from this seed.
+    pub fn new(seed: u64, functions: Vec<Function>, statements: Vec<String>) -> Self {
+        Self {
+            random: Rng::with_seed(seed),
+            functions,
+            statements,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Keeps an input that is worth to be changed further.
+    pub fn keep(&mut self, input: Input) {
+        self.kept.push(input);
+    }
+
+    /// The inputs that were kept.
+    pub fn kept(&self) -> &[Input] {
+        &self.kept
+    }
+
+    /// The next input.
+    pub fn next(&mut self) -> Input {
+        match self.random.u8(..100) {
+            0..=34 => {
+                let sql = Author::new(&mut self.random, &self.functions).statement();
+                self.of_sql(sql)
+            }
+            35..=49 => {
+                let (one, other) = (self.statement(), self.statement());
+                let sql = mutate::text(&mut self.random, &one, &other);
+                self.of_sql(sql)
+            }
+            50..=69 if !self.kept.is_empty() => self.changed(),
+            50..=84 => {
+                let (caller, sql) = (self.caller(), self.statement());
+                let mut input = messages::call(&mut self.random, caller, &sql);
+                if self.random.u8(..10) > 0 {
+                    self.damage_messages(&mut input);
+                }
+                input
+            }
+            85..=94 => {
+                let (caller, sql) = (self.caller(), self.statement());
+                let mut input = messages::stream(&mut self.random, caller, &sql);
+                if self.random.u8(..10) > 1 {
+                    self.damage_messages(&mut input);
+                }
+                input
+            }
+            95..=97 => self.frames(),
+            _ => self.connection(),
+        }
+    }
+
+    fn statement(&mut self) -> String {
+        if self.random.bool() {
+            return Author::new(&mut self.random, &self.functions).statement();
+        }
+        self.statements[self.random.usize(..self.statements.len())].clone()
+    }
+
+    fn caller(&mut self) -> Caller {
+        match self.random.u8(..100) {
+            0..=44 => Caller::Operators,
+            45..=79 => Caller::Boilers,
+            80..=91 => Caller::Admin,
+            92..=95 => Caller::Nobody,
+            _ => {
+                let schemes = [
+                    "Bearer eyJhbGciOiJFZERTQSJ9.e30.AA",
+                    "Basic YTpi",
+                    "Bearer pl_x",
+                ];
+                let mut header = schemes[self.random.usize(..schemes.len())]
+                    .as_bytes()
+                    .to_vec();
+                mutate::damage(&mut self.random, &mut header);
+                // What is no header cannot be sent.
+                header.retain(|byte| (32..127).contains(byte));
+                Caller::Header(String::from_utf8_lossy(&header).into_owned())
+            }
+        }
+    }
+
+    fn way(&mut self) -> Way {
+        match self.random.u8(..100) {
+            0..=49 => Way::Ask,
+            50..=54 => Way::Poll,
+            55..=59 => Way::Schema,
+            60..=84 => Way::Prepare,
+            85..=95 => Way::Fetch,
+            _ => Way::Update,
+        }
+    }
+
+    fn of_sql(&mut self, sql: String) -> Input {
+        let (caller, way) = (self.caller(), self.way());
+        let count = sql.matches(['?', '$']).count().min(8);
+        let mut input = Input::sql(caller, way, sql);
+        if matches!(way, Way::Prepare | Way::Fetch) && (count > 0 || self.random.u8(..10) == 0) {
+            input.messages = messages::parameters(&mut self.random, count);
+            if self.random.u8(..4) == 0 {
+                self.damage_messages(&mut input);
+            }
+        }
+        if self.random.u8(..50) == 0 {
+            let (at, bits) = (self.random.usize(..4_096), self.random.u8(1..));
+            input.damage.push((at, bits));
+        }
+        input
+    }
+
+    /// One that was kept, changed; younger ones more often.
+    fn changed(&mut self) -> Input {
+        let count = self.kept.len();
+        let at = if self.random.bool() {
+            self.random.usize(..count)
+        } else {
+            count - 1 - self.random.usize(..count.min(50))
+        };
+        let mut input = self.kept[at].clone();
+        if self.random.u8(..4) == 0 {
+            input.caller = self.caller();
+        }
+        if !input.way.is_sql() {
+            self.damage_messages(&mut input);
+            return input;
+        }
+        if self.random.u8(..4) == 0 {
+            input.way = self.way();
+        }
+        let other = match self.random.usize(..count * 2) {
+            at if at < count && self.kept[at].way.is_sql() => self.kept[at].text.clone(),
+            _ => self.statement(),
+        };
+        if input.messages.is_empty() || self.random.bool() {
+            input.text = mutate::text(&mut self.random, &input.text, &other);
+        } else {
+            self.damage_messages(&mut input);
+        }
+        input
+    }
+
+    fn damage_messages(&mut self, input: &mut Input) {
+        if input.messages.is_empty() {
+            input.messages.push(Bytes::default());
+        }
+        for _ in 0..self.random.usize(1..3) {
+            let count = input.messages.len();
+            let at = self.random.usize(..count);
+            let is_data = input.way.is_sql() || input.text.ends_with("DoPut");
+            let Bytes(message) = &mut input.messages[at];
+            match self.random.u8(..10) {
+                0..=5 if is_data => mutate::flight_data(&mut self.random, message),
+                0..=7 => mutate::message(&mut self.random, message),
+                8 => mutate::damage(&mut self.random, message),
+                _ if count < 20 => {
+                    let again = input.messages[at].clone();
+                    input.messages.insert(self.random.usize(..count), again);
+                }
+                _ => drop(input.messages.remove(at)),
+            }
+        }
+    }
+
+    /// A call whose frames are wrong.
+    fn frames(&mut self) -> Input {
+        let (caller, sql) = (self.caller(), self.statement());
+        let mut input = messages::call(&mut self.random, caller, &sql);
+        let messages = input.messages.iter().map(|message| message.0.as_slice());
+        let mut body = crate::wire::framed(messages);
+        match self.random.u8(..6) {
+            0 => body[0] = self.random.u8(..),
+            1 => {
+                let length = body.len().min(5);
+                let at = self.random.usize(1..length);
+                body[at] = self.random.u8(..);
+            }
+            2 => body.truncate(self.random.usize(..body.len())),
+            3 => body.extend_from_within(..),
+            4 => body.clear(),
+            _ => mutate::damage(&mut self.random, &mut body),
+        }
+        if self.random.u8(..4) == 0 {
+            let mut path = input.text.into_bytes();
+            mutate::damage(&mut self.random, &mut path);
+            path.retain(u8::is_ascii_graphic);
+            input.text = String::from_utf8_lossy(&path).into_owned();
+        } else if self.random.u8(..4) == 0 {
+            input.text = format!("{SERVICE}DoPut");
+        }
+        input.messages = vec![Bytes(body)];
+        input.way = Way::Frames;
+        input
+    }
+
+    fn connection(&mut self) -> Input {
+        let mut bytes = PREFACE.to_vec();
+        for _ in 0..self.random.usize(..6) {
+            // Length, kind, flags and stream of a frame, and what is in it.
+            let length = self.random.usize(..64);
+            let (kind, flags) = (self.random.u8(..12), self.random.u8(..));
+            let stream = self.random.u8(..6);
+            let length_byte = u8::try_from(length).unwrap();
+            bytes.extend([0, 0, length_byte, kind, flags, 0, 0, 0, stream]);
+            bytes.extend((0..length).map(|_| self.random.u8(..)));
+        }
+        if self.random.bool() {
+            mutate::damage(&mut self.random, &mut bytes);
+        }
+        let mut input = Input::call(Caller::Nobody, "", vec![bytes]);
+        input.way = Way::Connection;
+        input
+    }
+}

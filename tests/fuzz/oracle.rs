@@ -1,0 +1,234 @@
+//! What must not happen, whatever is sent.
+
+use std::backtrace::Backtrace;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use arrow::datatypes::Schema;
+use arrow_flight::FlightData;
+use arrow_flight::utils::flight_data_to_batches;
+use tonic::{Code, Status};
+
+use crate::input::{Caller, Input};
+use crate::send::Told;
+use crate::wire::Reply;
+
+/// What panicked in this process, on whatever thread: where, and all that is known of it.
+static PANICS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+
+/// What the organisation of [`Caller::Boilers`] must not see: the ids, names and places of what it was not granted; and
+/// the part of each without which a question cannot have spelt it itself.
+const SECRETS: [(&str, &str); 5] = [
+    ("22222222-0000-4000-8000-000000000002", "2222"),
+    ("33333333-0000-4000-8000-000000000003", "3333"),
+    ("PT-7 reactor", "pt-7"),
+    ("R-7 reactor", "r-7"),
+    ("Reactor hall", "hall"),
+];
+
+/// Parts of texts by which engines tell of their own mistakes.
+const MISTAKES: [&str; 3] = ["Internal error", "caused by a bug", "panicked"];
+/// How the server tells of mistakes whose texts are not for clients.
+const HIDDEN: [&str; 2] = [
+    "failed on the server's side",
+    "broke off on the server's side",
+];
+
+/// What tonic says, by itself, of calls that are no gRPC; the server is not asked.
+const OF_TONIC: [&str; 8] = [
+    "failed to decode Protobuf message",
+    "protocol error",
+    "Unexpected EOF decoding stream",
+    "h2 protocol error",
+    "transport error",
+    "Missing request message",
+    "Error decompressing",
+    "grpc-status header missing",
+];
+
+/// Most memory that the process may take for one input, in KiB.
+const MOST_MEMORY: u64 = 3 << 20;
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// The same for inputs that find the same.
+    pub name: String,
+    /// All that is known of it.
+    pub about: String,
+    /// Whether it must not happen. Libraries make mistakes; the server must make an error of them, and go on.
+    pub is_fault: bool,
+}
+
+impl Finding {
+    /// Something that must not happen.
+    fn fault(name: impl Into<String>, about: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            about: about.into(),
+            is_fault: true,
+        }
+    }
+
+    /// A mistake of a library that harmed one call only.
+    fn contained(name: impl Into<String>, about: impl Into<String>) -> Self {
+        Self {
+            is_fault: false,
+            ..Self::fault(name, about)
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.name, self.about)
+    }
+}
+
+/// Takes down every panic from now on: tokio and the server's own threads turn them into errors, or into nothing.
+pub fn watch_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map(ToString::to_string);
+        let about = format!("{panic}\n{}", Backtrace::force_capture());
+        let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
+        panics.push((place.unwrap_or_default(), about));
+        drop(panics);
+        usual(panic);
+    }));
+}
+
+/// What must not have happened since this was asked last.
+pub fn judge(input: &Input, told: &Told) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
+    // The paths of libraries are absolute, ours begin here.
+    for (place, about) in panics.drain(..) {
+        let name = format!(
+            "panic at {}",
+            place.rsplit(".io-").next().unwrap_or_default()
+        );
+        found.push(match place.starts_with('/') && is_refused(told) {
+            true => Finding::contained(name, about),
+            false => Finding::fault(name, about),
+        });
+    }
+    drop(panics);
+    for reply in &told.replies {
+        if reply.hangs {
+            found.push(Finding::fault(format!("hang of {:?}", input.way), ""));
+        }
+        if let Some(status) = &reply.status {
+            found.extend(judge_status(input, status));
+        }
+        if input.caller == Caller::Boilers {
+            found.extend(judge_secrets(input, reply));
+        }
+    }
+    found.extend(judge_answer(told));
+    found.extend(judge_memory());
+    found
+}
+
+/// Whether the last call ended with an error that was made for it.
+fn is_refused(told: &Told) -> bool {
+    let last = told.replies.last().and_then(|reply| reply.status.as_ref());
+    last.is_some_and(|status| matches!(status.code(), Code::Unavailable | Code::InvalidArgument))
+}
+
+fn judge_status(input: &Input, status: &Status) -> Option<Finding> {
+    let text = status.message();
+    let sends_messages = !input.messages.is_empty() || !input.way.is_sql();
+    let is_tonics = sends_messages && OF_TONIC.iter().any(|known| text.contains(known));
+    if HIDDEN.iter().any(|part| text.contains(part)) {
+        return Some(Finding::contained(
+            "an error whose text is in the log",
+            text,
+        ));
+    }
+    let is_mistake = MISTAKES.iter().any(|part| text.contains(part));
+    let is_unforeseen = matches!(
+        status.code(),
+        Code::Internal | Code::Unknown | Code::DataLoss
+    );
+    if is_tonics || !(is_mistake || is_unforeseen) {
+        return None;
+    }
+    let class: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
+    let class: String = class.chars().take(60).collect();
+    let name = format!("{:?}: {class}", status.code());
+    Some(Finding::fault(name, text))
+}
+
+fn judge_secrets(input: &Input, reply: &Reply) -> Option<Finding> {
+    let asked = input.text.to_lowercase();
+    let sent = || input.messages.iter().map(|message| message.0.as_slice());
+    for (secret, part) in SECRETS {
+        if asked.contains(part) || sent().any(|bytes| contains(bytes, part.as_bytes())) {
+            continue;
+        }
+        let messages = reply.messages.iter();
+        let is_told = messages
+            .clone()
+            .any(|told| contains(told, secret.as_bytes()))
+            || reply
+                .status
+                .as_ref()
+                .is_some_and(|status| status.message().contains(secret));
+        if is_told {
+            return Some(Finding::fault("leak", format!("{secret:?} was told")));
+        }
+    }
+    None
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Whether the answer is one, and is what was announced.
+fn judge_answer(told: &Told) -> Option<Finding> {
+    let answer = told.answer.as_ref()?;
+    let schema = Schema::try_from(answer.first()?);
+    let schema = match schema {
+        Ok(schema) => schema,
+        Err(error) => return Some(Finding::fault("answer without a schema", error.to_string())),
+    };
+    if let Some(info) = &told.announced {
+        match info.clone().try_decode_schema() {
+            Ok(announced) if announced == schema => {}
+            Ok(announced) => {
+                let about = format!("announced {announced:?}, came {schema:?}");
+                return Some(Finding::fault("answer of another schema", about));
+            }
+            Err(error) => return Some(Finding::fault("announced no schema", error.to_string())),
+        }
+    }
+    let rows = flight_data_to_batches(&answer.clone());
+    let error = rows.err()?;
+    Some(Finding::fault(
+        "answer that cannot be read",
+        error.to_string(),
+    ))
+}
+
+/// Whether the most memory that the process ever took, since this was asked last, is too much.
+fn judge_memory() -> Option<Finding> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let most = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let most: u64 = most.trim().trim_end_matches(" kB").parse().ok()?;
+    if most <= MOST_MEMORY {
+        return None;
+    }
+    // From now on it is counted anew.
+    std::fs::write("/proc/self/clear_refs", "5").ok()?;
+    Some(Finding::fault("memory", format!("{most} KiB were taken")))
+}
+
+/// How many rows an answer has.
+pub fn rows(answer: &[FlightData]) -> usize {
+    let batches = flight_data_to_batches(answer).unwrap_or_default();
+    batches.iter().map(|batch| batch.num_rows()).sum()
+}

@@ -1,0 +1,284 @@
+//! One run: what was found before, then as much as there is time for; and what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Mutex;
+
+use arrow_flight::utils::flight_data_to_batches;
+use plantlake::clock::Stopwatch;
+use plantlake::engine::MOST_STACK;
+
+use crate::coverage::Coverage;
+use crate::input::{Caller, Input, Way};
+use crate::invent::Inventor;
+use crate::oracle::{Finding, judge, watch_panics};
+use crate::place::Place;
+use crate::seeds;
+use crate::send::{Sender, Told};
+use crate::server::serve;
+use crate::wire::Wire;
+
+/// How long a run takes if nobody says otherwise, in seconds.
+const SECONDS: f64 = 60.0;
+/// After so many inputs, the server is asked something that it must answer.
+const CONTROLLED: usize = 25;
+/// What it is asked.
+const CONTROL: &str = "SELECT asset_id, value FROM public.data_d";
+/// How many rows that has.
+const CONTROL_ROWS: usize = 3;
+/// After so many inputs, the readings that were taken are thrown away: a query on all of them would take long.
+const CLEARED: usize = 500;
+
+/// Runs it.
+pub fn run() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("fuzz");
+    std::fs::create_dir_all(&folder).unwrap();
+    let log = File::create(folder.join("server.log")).unwrap();
+    tracing_subscriber::fmt()
+        .with_env_filter("plantlake=error")
+        .with_ansi(false)
+        .with_writer(Mutex::new(log))
+        .init();
+    let seed = variable("FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("FUZZ_SEED={seed}");
+    let place = Place::make();
+    let server = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(MOST_STACK)
+        .build()
+        .unwrap();
+    watch_panics();
+    let address = server.block_on(serve(place.folder()));
+    // A runtime of its own: if all threads of the server are stuck, the clock of this one goes on.
+    let client = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        client.block_on(async {
+            let keys = keys(&place);
+            let mut run = Run {
+                seed,
+                sender: Sender::new(Wire::new(address), keys),
+                folder,
+                raw: place.folder().join("lake/raw/ingested"),
+                goes_on: variable::<u8>("FUZZ_GOES_ON").is_some(),
+                coverage: Coverage::new(),
+                counts: BTreeMap::new(),
+                names: BTreeSet::new(),
+                sent: 0,
+            };
+            run.all().await;
+        })
+    }));
+    // Work that cannot be ended must not hold the process back.
+    server.shutdown_background();
+    if let Err(panic) = outcome {
+        resume_unwind(panic);
+    }
+}
+
+/// A variable of the environment that this test knows.
+fn variable<T: FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn keys(place: &Place) -> [(Caller, String); 3] {
+    let admin = "admin@operators.example";
+    let made = ["user", "create", admin, "--org", "Operators", "--role"];
+    place.run(&[&made[..], &["admin"]].concat(), "only-to-sign-up-33\n");
+    let key = |organisation| place.key(organisation).to_owned();
+    [
+        (Caller::Operators, key("Operators")),
+        (Caller::Admin, place.new_key(admin)),
+        (Caller::Boilers, key("Boilers")),
+    ]
+}
+
+/// A run.
+struct Run {
+    seed: u64,
+    sender: Sender,
+    /// Where it writes what came of it.
+    folder: PathBuf,
+    /// Where the server keeps readings that it took.
+    raw: PathBuf,
+    goes_on: bool,
+    coverage: Coverage,
+    /// Inputs by way and outcome.
+    counts: BTreeMap<String, usize>,
+    /// What was found.
+    names: BTreeSet<String>,
+    sent: usize,
+}
+
+impl Run {
+    async fn all(&mut self) {
+        let told = self.asked(seeds::FUNCTIONS).await;
+        let rows = flight_data_to_batches(&told.answer.unwrap()).unwrap();
+        let mut inventor = Inventor::new(self.seed, seeds::functions(&rows), seeds::statements());
+        for (name, input) in seeds::found() {
+            println!("again: {name}");
+            self.one(&input).await;
+        }
+        let is_measured = self.coverage.is_measured();
+        let corpus = self.folder.join("corpus.jsonl");
+        let earlier = if is_measured {
+            seeds::read(&corpus)
+        } else {
+            Vec::new()
+        };
+        for input in earlier.into_iter().chain(as_they_are()) {
+            let is_new = self.one(&input).await;
+            if is_new || !is_measured {
+                inventor.keep(input);
+            }
+        }
+        let time = Stopwatch::start();
+        let seconds = variable("FUZZ_SECONDS").unwrap_or(SECONDS);
+        let mut told = 0.0;
+        while time.elapsed().as_secs_f64() < seconds {
+            let input = inventor.next();
+            if self.one(&input).await {
+                inventor.keep(input);
+            }
+            if time.elapsed().as_secs_f64() > told + 60.0 {
+                told += 60.0;
+                self.report(&inventor);
+            }
+        }
+        self.control().await;
+        self.report(&inventor);
+        for (name, count) in &self.counts {
+            println!("{count:>8} {name}");
+        }
+    }
+
+    /// Sends one input; whether the server went where it had not gone before.
+    async fn one(&mut self, input: &Input) -> bool {
+        // If the process ends, this is what ended it.
+        std::fs::write(self.folder.join("last.json"), format!("{input}\n")).unwrap();
+        let since = Stopwatch::start();
+        let told = self.sender.send(input).await;
+        let seconds = since.elapsed().as_secs_f64();
+        if seconds > 6.0 {
+            self.note("slow.txt", &format!("{seconds:.1} s\n{input}"));
+        }
+        self.sent += 1;
+        *self.counts.entry(outcome(input, &told)).or_default() += 1;
+        let found = judge(input, &told);
+        let is_controlled = self.sent.is_multiple_of(CONTROLLED) || !found.is_empty();
+        for finding in found {
+            self.found(input, &finding);
+        }
+        if is_controlled {
+            self.control().await;
+        }
+        if self.sent.is_multiple_of(CLEARED) {
+            // There may be none.
+            let _ = std::fs::remove_dir_all(&self.raw);
+        }
+        if sets_options(input) {
+            self.sender.forget_options(&input.caller).await;
+        }
+        self.coverage.take() > 0
+    }
+
+    async fn asked(&mut self, sql: &str) -> Told {
+        let input = Input::sql(Caller::Operators, Way::Ask, sql);
+        self.sender.send(&input).await
+    }
+
+    /// Makes sure that the server is as it was.
+    async fn control(&mut self) {
+        let mut told = self.asked(CONTROL).await;
+        if told.answer.is_none() {
+            // The connection may have been closed, and is opened anew.
+            told = self.asked(CONTROL).await;
+        }
+        let rows = told.answer.as_deref().map_or(0, crate::oracle::rows);
+        if rows != CONTROL_ROWS {
+            let last = std::fs::read_to_string(self.folder.join("last.json"));
+            let replies = told.replies;
+            panic!("the server does not answer any more: {replies:?}, after {last:?}");
+        }
+    }
+
+    fn found(&mut self, input: &Input, finding: &Finding) {
+        let kind = if finding.is_fault {
+            "FAULT"
+        } else {
+            "contained"
+        };
+        let name = format!("{kind}: {}", finding.name);
+        *self.counts.entry(name.clone()).or_default() += 1;
+        if self.names.insert(name.clone()) {
+            println!("{name}");
+            self.note("findings.txt", &format!("{kind}: {finding}\n{input}"));
+        }
+        if !finding.is_fault || self.goes_on && !finding.name.starts_with("hang") {
+            return;
+        }
+        panic!(
+            "{finding}\nby this, with FUZZ_SEED={}; in a file tests/fuzz/found/<name>.jsonl it is sent again:\n{input}",
+            self.seed
+        );
+    }
+
+    fn note(&self, file: &str, text: &str) {
+        let path = self.folder.join(file);
+        let file = File::options().create(true).append(true).open(path);
+        writeln!(file.unwrap(), "{text}\n").unwrap();
+    }
+
+    fn report(&self, inventor: &Inventor) {
+        let (reached, edges) = self.coverage.reached();
+        println!(
+            "{} inputs, {} kept, {reached} of {edges} edges, {} found",
+            self.sent,
+            inventor.kept().len(),
+            self.names.len(),
+        );
+        if self.coverage.is_measured() {
+            self.coverage.write(&self.folder.join("edges.txt"));
+            let lines = inventor.kept().iter().map(|input| format!("{input}\n"));
+            write(&self.folder.join("corpus.jsonl"), lines.collect());
+        }
+    }
+}
+
+fn write(path: &Path, text: String) {
+    std::fs::write(path, text).unwrap();
+}
+
+/// The statements of other tests, as they are, from both organisations.
+fn as_they_are() -> impl Iterator<Item = Input> {
+    let statements = seeds::statements().into_iter();
+    let of_both = |sql: String| {
+        [Caller::Operators, Caller::Boilers].map(|caller| Input::sql(caller, Way::Ask, sql.clone()))
+    };
+    // A megabyte of text is sent by the other tests.
+    statements
+        .filter(|sql| sql.len() < 10_000)
+        .flat_map(of_both)
+}
+
+/// What was sent, and what came of it.
+fn outcome(input: &Input, told: &Told) -> String {
+    let last = told.replies.last().and_then(|reply| reply.status.as_ref());
+    let code = last.map_or("nothing".to_owned(), |status| {
+        format!("{:?}", status.code())
+    });
+    format!("{:?} {code}", input.way)
+}
+
+/// Whether later inputs may mean something else after this one.
+fn sets_options(input: &Input) -> bool {
+    let is_set = || input.text.to_lowercase().contains("set");
+    let is_action = || input.text.ends_with("DoAction");
+    is_set() || is_action()
+}

@@ -1,0 +1,237 @@
+//! Sends an input as a client would, step by step.
+
+use std::collections::HashMap;
+
+use arrow_flight::sql::{
+    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
+    CommandPreparedStatementQuery, CommandStatementQuery, CommandStatementUpdate,
+    DoPutPreparedStatementResult, ProstMessageExt, TicketStatementQuery,
+};
+use arrow_flight::{Action, FlightData, FlightDescriptor, FlightInfo, PollInfo, PutResult, Ticket};
+use prost::Message;
+
+use crate::input::{Caller, Input, Way};
+use crate::wire::{Reply, Wire, framed};
+
+/// Where the calls of Flight are.
+pub const SERVICE: &str = "/arrow.flight.protocol.FlightService/";
+
+/// What came of an input.
+#[derive(Default)]
+pub struct Told {
+    /// The answers to its calls, in order.
+    pub replies: Vec<Reply>,
+    /// What was said the answer would be.
+    pub announced: Option<FlightInfo>,
+    /// The answer itself, if it came whole.
+    pub answer: Option<Vec<FlightData>>,
+}
+
+/// Sends inputs.
+pub struct Sender {
+    wire: Wire,
+    /// The values of the header `authorization`.
+    credentials: HashMap<Caller, String>,
+}
+
+impl Sender {
+    /// By `wire`, with these API keys.
+    pub fn new(wire: Wire, keys: impl IntoIterator<Item = (Caller, String)>) -> Self {
+        let credentials = keys.into_iter();
+        let credentials = credentials.map(|(caller, key)| (caller, format!("Bearer {key}")));
+        Self {
+            wire,
+            credentials: credentials.collect(),
+        }
+    }
+
+    /// Sends the input, and waits for all that comes of it.
+    pub async fn send(&mut self, input: &Input) -> Told {
+        let mut told = Told::default();
+        match input.way {
+            Way::Ask | Way::Poll => {
+                let command = query(input);
+                self.ask(input, command, &mut told).await;
+            }
+            Way::Schema => {
+                let descriptor = FlightDescriptor::new_cmd(query(input));
+                self.call(input, "GetSchema", descriptor, &mut told).await;
+            }
+            Way::Prepare | Way::Fetch => {
+                self.prepare(input, &mut told).await;
+            }
+            Way::Update => {
+                let command = CommandStatementUpdate {
+                    query: input.text.clone(),
+                    transaction_id: None,
+                };
+                let command = command.as_any().encode_to_vec();
+                self.put(input, command, &mut told).await;
+            }
+            Way::Call => {
+                let messages = input.messages.iter().map(|bytes| bytes.0.as_slice());
+                let body = framed(messages);
+                self.body(input, &input.text, body, &mut told).await;
+            }
+            Way::Frames => {
+                let body = input.messages.iter().flat_map(|bytes| bytes.0.clone());
+                let body = body.collect();
+                self.body(input, &input.text, body, &mut told).await;
+            }
+            Way::Connection => {
+                let bytes = input.messages.iter().flat_map(|bytes| bytes.0.clone());
+                self.wire.send_bytes(&bytes.collect::<Vec<_>>()).await;
+            }
+        }
+        told
+    }
+
+    /// Forgets the options that an input may have set, so that the next one means the same wherever it stands.
+    pub async fn forget_options(&mut self, caller: &Caller) -> Reply {
+        let action = Action::new("CloseSession", Vec::new()).encode_to_vec();
+        let credential = self.credential(caller);
+        let body = framed([action.as_slice()]);
+        let path = format!("{SERVICE}DoAction");
+        self.wire.send(&path, credential.as_deref(), body).await
+    }
+
+    fn credential(&self, caller: &Caller) -> Option<String> {
+        match caller {
+            Caller::Header(header) => Some(header.clone()),
+            caller => self.credentials.get(caller).cloned(),
+        }
+    }
+
+    async fn body(&mut self, input: &Input, path: &str, body: Vec<u8>, told: &mut Told) {
+        let credential = self.credential(&input.caller);
+        let reply = self.wire.send(path, credential.as_deref(), body).await;
+        told.replies.push(reply);
+    }
+
+    /// Makes a call of one message; the first of the answer, if all went well.
+    async fn call(
+        &mut self,
+        input: &Input,
+        name: &str,
+        message: impl Message,
+        told: &mut Told,
+    ) -> Option<Vec<u8>> {
+        let body = framed([message.encode_to_vec().as_slice()]);
+        self.body(input, &format!("{SERVICE}{name}"), body, told)
+            .await;
+        let reply = told.replies.last().filter(|reply| reply.is_ok())?;
+        reply.messages.first().cloned()
+    }
+
+    /// Asks what the answer to a command will be, and fetches it.
+    async fn ask(&mut self, input: &Input, command: Vec<u8>, told: &mut Told) -> Option<()> {
+        let descriptor = FlightDescriptor::new_cmd(command);
+        let info = if input.way == Way::Poll {
+            let message = self.call(input, "PollFlightInfo", descriptor, told).await?;
+            PollInfo::decode(message.as_slice()).ok()?.info?
+        } else {
+            let message = self.call(input, "GetFlightInfo", descriptor, told).await?;
+            FlightInfo::decode(message.as_slice()).ok()?
+        };
+        told.announced = Some(info.clone());
+        for endpoint in info.endpoint {
+            let ticket = damaged_ticket(endpoint.ticket?, &input.damage);
+            self.fetch(input, ticket, told).await;
+        }
+        Some(())
+    }
+
+    async fn fetch(&mut self, input: &Input, ticket: Ticket, told: &mut Told) {
+        self.call(input, "DoGet", ticket, told).await;
+        let reply = told.replies.last().filter(|reply| reply.is_ok());
+        let answer = reply.map(|reply| {
+            let messages = reply.messages.iter();
+            messages.map(|message| FlightData::decode(message.as_slice()).unwrap())
+        });
+        told.answer = answer.map(Iterator::collect);
+    }
+
+    async fn prepare(&mut self, input: &Input, told: &mut Told) -> Option<()> {
+        let request = ActionCreatePreparedStatementRequest {
+            query: input.text.clone(),
+            transaction_id: None,
+        };
+        let body = request.as_any().encode_to_vec();
+        let action = Action::new("CreatePreparedStatement", body);
+        let message = self.call(input, "DoAction", action, told).await?;
+        let body = arrow_flight::Result::decode(message.as_slice()).ok()?.body;
+        let prepared: ActionCreatePreparedStatementResult =
+            Any::decode(body).ok()?.unpack().ok()??;
+        let mut handle = prepared.prepared_statement_handle.to_vec();
+        damage(&mut handle, &input.damage);
+        if !input.messages.is_empty() {
+            let put = self.put(input, by_handle(handle.clone()), told).await?;
+            let put = PutResult::decode(put.as_slice()).ok()?;
+            let result = DoPutPreparedStatementResult::decode(put.app_metadata).ok()?;
+            handle = result.prepared_statement_handle?.to_vec();
+        }
+        let command = by_handle(handle);
+        if input.way == Way::Fetch {
+            self.fetch(input, Ticket::new(command), told).await;
+            return Some(());
+        }
+        self.ask(input, command, told).await
+    }
+
+    /// Sends the input's messages, the first of which is to say that they are for this command.
+    async fn put(&mut self, input: &Input, command: Vec<u8>, told: &mut Told) -> Option<Vec<u8>> {
+        let names_command = FlightData {
+            flight_descriptor: Some(FlightDescriptor::new_cmd(command)),
+            ..FlightData::default()
+        };
+        let mut messages = input.messages.iter().map(|message| message.0.clone());
+        // One message after the other is both merged.
+        let mut first = messages.next().unwrap_or_default();
+        first.extend(names_command.encode_to_vec());
+        let messages: Vec<Vec<u8>> = std::iter::once(first).chain(messages).collect();
+        let body = framed(messages.iter().map(Vec::as_slice));
+        let path = format!("{SERVICE}DoPut");
+        self.body(input, &path, body, told).await;
+        let reply = told.replies.last().filter(|reply| reply.is_ok())?;
+        reply.messages.first().cloned()
+    }
+}
+
+fn query(input: &Input) -> Vec<u8> {
+    let command = CommandStatementQuery {
+        query: input.text.clone(),
+        transaction_id: None,
+    };
+    command.as_any().encode_to_vec()
+}
+
+fn by_handle(handle: Vec<u8>) -> Vec<u8> {
+    let command = CommandPreparedStatementQuery {
+        prepared_statement_handle: handle.into(),
+    };
+    command.as_any().encode_to_vec()
+}
+
+/// The ticket with its sealed part damaged; as it is, if it has none.
+fn damaged_ticket(ticket: Ticket, places: &[(usize, u8)]) -> Ticket {
+    let held = Any::decode(ticket.ticket.clone());
+    let held = held.ok().and_then(|any| any.unpack().ok().flatten());
+    let Some(TicketStatementQuery { statement_handle }) = held else {
+        return ticket;
+    };
+    let mut sealed = statement_handle.to_vec();
+    damage(&mut sealed, places);
+    let held = TicketStatementQuery {
+        statement_handle: sealed.into(),
+    };
+    Ticket::new(held.as_any().encode_to_vec())
+}
+
+fn damage(sealed: &mut [u8], places: &[(usize, u8)]) {
+    for (at, bits) in places {
+        let length = sealed.len().max(1);
+        if let Some(byte) = sealed.get_mut(at % length) {
+            *byte ^= bits;
+        }
+    }
+}

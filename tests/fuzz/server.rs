@@ -1,0 +1,44 @@
+//! The server, in this process: what panics in it is seen by this process's hook, and what it went through is counted.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use plantlake::config::{Inputs, Override, load};
+use plantlake::flight::Serving;
+use tokio::net::TcpListener;
+
+/// How long the server works on a query, in seconds; far below what counts as a hang.
+const QUERY_TIMEOUT: &str = "3s";
+
+/// Serves the plant in `folder` until the process ends; where it listens.
+pub async fn serve(folder: &Path) -> SocketAddr {
+    let within = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let setting = |key, value: &str| Override {
+        key,
+        flag: "of the fuzzer",
+        value: value.to_owned(),
+    };
+    let inputs = Inputs {
+        folder: folder.to_owned(),
+        overrides: vec![
+            setting("lake", &within("lake")),
+            setting("catalog", &within("catalog")),
+            setting("jobs", &within("jobs")),
+            setting("serve.query_timeout", QUERY_TIMEOUT),
+            setting("serve.queue_timeout", QUERY_TIMEOUT),
+            setting("serve.unread_timeout", QUERY_TIMEOUT),
+            setting("serve.query_memory", "256 MB"),
+            setting("serve.total_memory", "1 GB"),
+            setting("serve.spill", "256 MB"),
+            setting("serve.largest_ingest", "8 MB"),
+        ],
+        ..Inputs::default()
+    };
+    let settings = load(&inputs).unwrap().settings;
+    let server = plantlake::app::server(&settings).await.unwrap();
+    let serving = Serving::new(server, None).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serving.run(listener, std::future::pending()));
+    address
+}

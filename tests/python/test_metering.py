@@ -1,0 +1,605 @@
+"""The ledger of requests: clients that were not written here keep their own count by request id, and the two are compared,
+after the server was killed, the database was away, and the disk was full."""
+
+from __future__ import annotations
+
+import random
+import socket
+import sqlite3
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import adbc_driver_manager
+import pyarrow as pa
+import pyarrow.flight as flight
+import pytest
+
+from conftest import Effort
+from databases import Database, Postgres, PostgresDatabase, SqliteDatabase
+from harness import OK, small_disk
+from server import PASSWORD, Plant, any_of, connect, eventually, text_field
+
+pytestmark = pytest.mark.local_only
+REQUEST_ID = "plantlake-request-id"
+POINT = "SELECT timestamp, value FROM data_h WHERE asset_id = '{}' ORDER BY timestamp"
+MINUTES = "SELECT * FROM data_min LIMIT {}"
+EVENTUALLY = 20
+
+
+# ---- clients that count
+
+
+class Ids(flight.ClientMiddlewareFactory):
+    """Keeps the ids of a client's calls, by what they called."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, str] = {}
+
+    def start_call(self, info: flight.CallInfo) -> flight.ClientMiddleware:
+        name = info.method.name
+
+        class Middleware(flight.ClientMiddleware):
+            def received_headers(_, headers: dict) -> None:
+                for value in headers.get(REQUEST_ID, []):
+                    self.last[name] = value
+
+        return Middleware()
+
+
+@dataclass
+class Seen:
+    """An answer as its client saw it."""
+
+    request_id: str
+    rows: int
+    messages: int
+    ended: bool
+
+
+class Counting:
+    """A pyarrow client that counts what it gets."""
+
+    def __init__(self, uri: str, key: str) -> None:
+        self.ids = Ids()
+        self.client = flight.FlightClient(uri, middleware=[self.ids])
+        self.options = flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {key}".encode())], timeout=120)
+        self.seen: list[Seen] = []
+
+    def ask(self, sql: str) -> Seen:
+        command = any_of("CommandStatementQuery", text_field(1, sql))
+        info = self.client.get_flight_info(flight.FlightDescriptor.for_command(command), self.options)
+        self.ids.last.pop("DO_GET", None)
+        seen = None
+        try:
+            reader = self.client.do_get(info.endpoints[0].ticket, self.options)
+            # The schema is the first message.
+            seen = Seen(self.ids.last["DO_GET"], 0, 1, False)
+            for chunk in reader:
+                seen.rows += chunk.data.num_rows
+                seen.messages += 1
+            seen.ended = True
+        finally:
+            if seen is not None:
+                self.seen.append(seen)
+        return seen
+
+
+LEDGER = "request_id, status, rows, cancelled, billable, endpoint, bytes_sent, bytes_scanned, api_key_id, organization_id"
+
+
+def ledger(database: Database, where: str = "1 = 1") -> dict[str, dict]:
+    """The rows of the ledger, by request id."""
+    names = LEDGER.split(", ")
+    lines = database.value(f"SELECT {LEDGER} FROM api_usage_logs WHERE {where}").splitlines()
+    rows = [dict(zip(names, line.split("|"), strict=True)) for line in lines]
+    assert len({row["request_id"] for row in rows}) == len(rows)
+    return {row["request_id"]: row for row in rows}
+
+
+def is_true(cell: str) -> bool:
+    return cell in ("1", "t")
+
+
+def journals(plant: Plant) -> list[Path]:
+    return [path for path in (plant.lake.state / "journal").glob("*/*.log")]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Plant:
+    return Plant(tmp_path_factory.mktemp("metering")).build()
+
+
+@pytest.fixture
+def plant(built: Plant) -> Iterator[Plant]:
+    yield built
+    if built.process is not None:
+        assert built.stop() == OK, "".join(built.log)
+
+
+def database_of(plant: Plant) -> SqliteDatabase:
+    [path] = plant.lake.state.glob("*.db")
+    return SqliteDatabase(f"sqlite:{path}")
+
+
+# ---- what is in a record
+
+
+def test_a_query_is_one_record_with_what_its_client_counted(plant: Plant) -> None:
+    plant.serve(settings={"PLANTLAKE_METERING_SQL": "true"})
+    database = database_of(plant)
+    client = Counting(plant.uri, plant.tenants["North"].key)
+    asset = sorted(plant.tenants["North"].assets)[0]
+    point, many = client.ask(POINT.format(asset)), client.ask(MINUTES.format(30_000))
+    eventually(lambda: {point.request_id, many.request_id} <= ledger(database).keys(), EVENTUALLY)
+    rows = ledger(database)
+    for seen in (point, many):
+        row = rows[seen.request_id]
+        assert seen.ended and seen.rows > 0
+        assert (row["status"], int(row["rows"]), row["endpoint"]) == ("OK", seen.rows, "DoGet/StatementQuery")
+        assert is_true(row["billable"]) and not is_true(row["cancelled"])
+        assert row["api_key_id"] == plant.tenants["North"].key_id
+        assert int(row["bytes_sent"]) > 8 * seen.rows and int(row["bytes_scanned"]) > 0
+        assert uuid.UUID(seen.request_id).version == 7
+    told = f"request_id = '{point.request_id}'"
+    assert database.value(f"SELECT sql_text FROM api_usage_logs WHERE {told}") == POINT.format(asset)
+    first, took = database.value(f"SELECT first_byte_microseconds, duration_microseconds FROM api_usage_logs WHERE {told}").split("|")
+    assert 0 < int(first) <= int(took) < 60_000_000
+    # Two that differ in literals only have one fingerprint, and a ticket's redemption has the statement's.
+    again = client.ask(POINT.format(sorted(plant.tenants["North"].assets)[1]))
+    eventually(lambda: again.request_id in ledger(database), EVENTUALLY)
+    prints = database.value(f"SELECT DISTINCT sql_fingerprint FROM api_usage_logs WHERE request_id IN ('{point.request_id}', '{again.request_id}')")
+    assert len(prints.splitlines()) == 1 and len(prints) == 64
+    # What a point reads is a small part of what all minutes are.
+    assert int(ledger(database)[again.request_id]["bytes_scanned"]) < int(rows[many.request_id]["bytes_scanned"]) / 2
+
+
+def test_what_is_asked_around_queries_is_recorded_and_not_billed(plant: Plant) -> None:
+    plant.serve()
+    database = database_of(plant)
+    before = ledger(database).keys()
+    with plant.connect("South") as connection, connection.cursor() as cursor:
+        connection.adbc_get_table_types()
+        connection.adbc_get_objects(depth="tables").read_all()
+        cursor.execute("SELECT count(*) FROM data_h WHERE value > ?", (0.0,))
+        cursor.fetchall()
+        with pytest.raises(adbc_driver_manager.ProgrammingError):
+            cursor.execute("SELECT wrong")
+    new = lambda: [row for key, row in ledger(database).items() if key not in before]  # noqa: E731
+    eventually(lambda: any(row["endpoint"] == "DoAction/CloseSession" for row in new()), EVENTUALLY)
+    counted = Counter((row["endpoint"], row["status"], is_true(row["billable"])) for row in new())
+    assert counted["Handshake", "OK", False] >= 1
+    assert counted["DoGet/GetTableTypes", "OK", False] == 1
+    assert counted["DoGet/GetTables", "OK", False] + counted["DoGet/GetDbSchemas", "OK", False] >= 1
+    assert counted["DoPut/PreparedStatementQuery", "OK", False] == 1
+    assert counted["DoAction/CreatePreparedStatement", "INVALID_ARGUMENT", False] == 1
+    assert [key for key in counted if key[2]] == [("DoGet/StatementQuery", "OK", True)]
+    # Signed in by a password: the session is named.
+    assert all(row["api_key_id"] == "" for row in new())
+
+
+def test_a_client_that_goes_away_cancelled(plant: Plant) -> None:
+    plant.serve()
+    database = database_of(plant)
+    large = "SELECT a.*, b.value AS other FROM data_min a CROSS JOIN (SELECT value FROM data_min LIMIT 200) b"
+    client = Counting(plant.uri, plant.tenants["Everything"].key)
+    command = any_of("CommandStatementQuery", text_field(1, large))
+    info = client.client.get_flight_info(flight.FlightDescriptor.for_command(command), client.options)
+    reader = client.client.do_get(info.endpoints[0].ticket, client.options)
+    got = reader.read_chunk().data.num_rows
+    reader.cancel()
+    request = client.ids.last["DO_GET"]
+    eventually(lambda: request in ledger(database), EVENTUALLY)
+    row = ledger(database)[request]
+    assert row["status"] == "CANCELLED" and is_true(row["cancelled"]) and is_true(row["billable"])
+    assert int(row["rows"]) >= got > 0
+
+
+def test_calls_of_nobody_are_counted_by_address_and_minute(plant: Plant) -> None:
+    plant.serve()
+    database = database_of(plant)
+    before = ledger(database).keys()
+    for key in (None, "pl_nobody_x"):
+        for _ in range(7):
+            with pytest.raises(flight.FlightUnauthenticatedError):
+                plant.client().__class__(plant.uri, key).query("SELECT 1")
+    with pytest.raises(adbc_driver_manager.ProgrammingError):
+        connect(plant.uri, {"username": "nobody@nowhere.example", "password": PASSWORD})
+    assert plant.stop() == OK
+    assert ledger(database).keys() == before
+    assert database.value("SELECT client_address, SUM(calls) FROM unknown_callers GROUP BY 1") == "127.0.0.1|15"
+
+
+# ---- the server dies
+
+
+def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_twice(plant: Plant, effort: Effort) -> None:
+    assets = sorted(plant.tenants["Everything"].assets)
+    key = plant.tenants["Everything"].key
+    seen: list[Seen] = []
+    lock, stop = threading.Lock(), threading.Event()
+    rng = random.Random(7)
+    database = database_of(plant)
+    plant.serve()
+
+    def keep_asking(number: int) -> None:
+        mine = random.Random(number)
+        while not stop.is_set():
+            client = Counting(plant.uri, key)
+            try:
+                while not stop.is_set():
+                    kind = mine.random()
+                    client.ask(POINT.format(mine.choice(assets)) if kind < 0.7 else MINUTES.format(mine.randrange(20_000, 120_000)))
+            except (flight.FlightError, OSError, KeyError):
+                time.sleep(0.1)
+            finally:
+                with lock:
+                    seen.extend(client.seen)
+
+    threads = [threading.Thread(target=keep_asking, args=(number,), daemon=True) for number in range(32)]
+    for thread in threads:
+        thread.start()
+    for _ in range(effort.metering_kills):
+        time.sleep(rng.uniform(0.2, 2.5))
+        plant.process.kill()
+        plant.process.wait()
+        plant.serve()
+    time.sleep(1)
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+    assert plant.stop() == OK
+    assert journals(plant) == []
+    rows = ledger(database, "endpoint = 'DoGet/StatementQuery'")
+    ended = [each for each in seen if each.ended]
+    cut = [each for each in seen if not each.ended]
+    assert len(ended) > 20 * effort.metering_kills and cut, (len(ended), len(cut))
+    assert len({each.request_id for each in seen}) == len(seen)
+    for each in ended:
+        row = rows[each.request_id]
+        assert (row["status"], int(row["rows"])) == ("OK", each.rows), each
+    statuses = Counter()
+    for each in cut:
+        row = rows[each.request_id]
+        statuses[row["status"]] += 1
+        # It may have ended here, and its client not have heard of it.
+        assert row["status"] == "ABORTED" or row["status"] == "OK" and int(row["rows"]) >= each.rows, (each, row)
+        assert is_true(row["billable"]) == (row["status"] == "OK")
+    assert statuses["ABORTED"] > 0, statuses
+    # Sums grew with the ledger.
+    sums = "SUM(rows), SUM(bytes_sent), SUM(bytes_scanned)"
+    assert database.value(f"SELECT SUM(requests), {sums} FROM usage_totals") == database.value(
+        f"SELECT COUNT(*), {sums} FROM api_usage_logs WHERE billable"
+    )
+
+
+# ---- the database is away
+
+
+class Gate:
+    """Stands before a Postgres server; closed, it is as if that had ended."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        before, _, place = url.rpartition("@")
+        address, _, name = place.partition("/")
+        host, _, port = address.partition(":")
+        self.behind = (host, int(port))
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.through = f"{before}@127.0.0.1:{self.port}/{name}"
+        self.open_now, self.pairs = True, []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        while True:
+            client, _ = self.listener.accept()
+            if not self.open_now:
+                client.close()
+                continue
+            server = socket.create_connection(self.behind)
+            self.pairs.append((client, server))
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=self.pump, args=(source, target), daemon=True).start()
+
+    @staticmethod
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65_536):
+                target.sendall(data)
+        except OSError:
+            pass
+        for each in (source, target):
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        self.open_now = False
+        for pair in self.pairs:
+            for each in pair:
+                try:
+                    each.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+        self.pairs = []
+
+    def open(self) -> None:
+        self.open_now = True
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.stop()
+
+
+def test_while_the_database_is_away_queries_are_answered_and_nothing_is_lost(
+    tmp_path: Path, postgres: Postgres, effort: Effort
+) -> None:
+    gate = Gate(postgres.new_database())
+    database = PostgresDatabase(gate.url)
+    plant = Plant(tmp_path, {"PLANTLAKE_ORGANISATION_URL": gate.through}).build()
+    plant.serve()
+    key, assets = plant.tenants["Everything"].key, sorted(plant.tenants["Everything"].assets)
+    stop, clients, errors = threading.Event(), [], []
+
+    def keep_asking(number: int) -> None:
+        mine, client = random.Random(number), Counting(plant.uri, key)
+        clients.append(client)
+        while not stop.is_set():
+            try:
+                client.ask(POINT.format(mine.choice(assets)))
+            except Exception as error:  # noqa: BLE001 - there must be none
+                errors.append(error)
+
+    threads = [threading.Thread(target=keep_asking, args=(number,), daemon=True) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    gate.close()
+    known = len(ledger(database))
+    time.sleep(effort.away)
+    assert len(ledger(database)) == known and journals(plant)
+    gate.open()
+    time.sleep(2)
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    seen = [each for client in clients for each in client.seen]
+    assert len(seen) > known
+    eventually(lambda: {each.request_id for each in seen} <= ledger(database).keys(), 60)
+    rows = ledger(database)
+    assert all(each.ended and int(rows[each.request_id]["rows"]) == each.rows for each in seen)
+    assert plant.stop() == OK
+    assert journals(plant) == []
+
+
+def test_a_full_journal_refuses_queries_until_the_database_takes_it(built: Plant) -> None:
+    for setting, refuses in (("refuse", True), ("go-on", False)):
+        plant = built.serve(settings={"PLANTLAKE_METERING_JOURNAL_SIZE": "1MiB", "PLANTLAKE_METERING_JOURNAL_FULL": setting})
+        database = database_of(plant)
+        client = Counting(plant.uri, plant.tenants["North"].key)
+        client.ask("SELECT 1")
+        away = sqlite3.connect(database.path, isolation_level=None)
+        away.execute("BEGIN IMMEDIATE")
+        try:
+            failure = None
+            for _ in range(4_000):
+                try:
+                    client.ask("SELECT 1")
+                except flight.FlightUnavailableError as error:
+                    failure = str(error)
+                    break
+            size = sum(path.stat().st_size for path in journals(plant))
+            assert size <= 1 << 20
+            assert (failure is not None) == refuses
+            if failure:
+                assert "requests cannot be recorded now" in failure
+                assert eventually(lambda: "metering.journal_size" in "".join(plant.log)) < 5
+            else:
+                assert eventually(lambda: "a request was answered and not recorded" in "".join(plant.log)) < 5
+        finally:
+            away.rollback()
+            away.close()
+
+        def answers() -> bool:
+            try:
+                return client.ask("SELECT 1").ended
+            except flight.FlightUnavailableError:
+                return False
+
+        eventually(answers, 60)
+        ended = {each.request_id for each in client.seen if each.ended}
+        assert plant.stop() == OK
+        missing = ended - ledger(database).keys()
+        assert bool(missing) != refuses
+
+
+def test_a_full_disk_refuses_queries_and_loses_none(built: Plant) -> None:
+    plant = built.serve(**small_disk(300_000))
+    database = database_of(plant)
+    client = Counting(plant.uri, plant.tenants["North"].key)
+    failure = None
+    try:
+        for _ in range(3_000):
+            try:
+                client.ask("SELECT 1")
+            except (flight.FlightUnavailableError, flight.FlightInternalError) as error:
+                failure = str(error)
+                break
+        assert failure is not None and "requests cannot be recorded now" in failure
+    finally:
+        plant.process.kill()
+        plant.process.wait()
+        plant.process = None
+    plant.serve()
+    try:
+        ended = [each for each in client.seen if each.ended]
+        eventually(lambda: {each.request_id for each in ended} <= ledger(database).keys(), 40)
+    finally:
+        assert plant.stop() == OK
+
+
+def test_a_damaged_journal_costs_what_is_damaged_and_is_told(built: Plant) -> None:
+    plant = built.serve()
+    database = database_of(plant)
+    away = sqlite3.connect(database.path, isolation_level=None)
+    client = Counting(plant.uri, plant.tenants["North"].key)
+    client.ask("SELECT 1")
+    away.execute("BEGIN IMMEDIATE")
+    asked = [client.ask("SELECT 1") for _ in range(10)]
+    plant.process.kill()
+    plant.process.wait()
+    plant.process = None
+    away.rollback()
+    away.close()
+    [path] = journals(plant)
+    lines = path.read_bytes().splitlines(keepends=True)
+    [broken] = [number for number, line in enumerate(lines) if b'"ended"' in line and asked[4].request_id.encode() in line]
+    lines[broken] = lines[broken].replace(b'"OK"', b'"KO"')
+    path.write_bytes(b"".join(lines) + b"0123456789abcdef {\"ended\":{\"request")
+    plant.serve()
+    try:
+        eventually(lambda: asked[9].request_id in ledger(database), EVENTUALLY)
+        rows = ledger(database)
+        assert {each.request_id for each in asked} <= rows.keys()
+        # Its beginning is there, and its end cannot be read.
+        assert [each for each in asked if rows[each.request_id]["status"] != "OK"] == [asked[4]]
+        assert rows[asked[4].request_id]["status"] == "ABORTED"
+        assert any("are damaged" in line and "lines=1" in line for line in plant.log)
+        assert journals(plant) and path not in journals(plant)
+    finally:
+        assert plant.stop() == OK
+
+
+# ---- limits
+
+
+def limit(plant: Plant, tenant: str, *flags: str) -> None:
+    plant.run("org", "limit", tenant, *flags).expect(OK)
+
+
+def test_a_month_that_is_used_up_is_refused_and_warned_of_before(plant: Plant) -> None:
+    plant.serve()
+    plant.tenant("Quota", ["--all"])
+    client = Counting(plant.uri, plant.tenants["Quota"].key)
+    limit(plant, "Quota", "--monthly-requests", "10")
+    time.sleep(2.5)
+    for _ in range(10):
+        client.ask("SELECT 1")
+    with pytest.raises(pa.ArrowInvalid, match=r"quota of monthly_requests for \d{4}-\d\d: 10 of 10; it begins anew at \d{4}-\d\d-01T00:00Z"):
+        client.ask("SELECT 1")
+    assert any("a quota is nearly used up" in line for line in plant.log)
+    # It is changed while the server runs, and other organisations never notice.
+    Counting(plant.uri, plant.tenants["North"].key).ask("SELECT 1")
+    limit(plant, "Quota", "--monthly-requests", "11")
+    eventually(lambda: asks(client), EVENTUALLY)
+    limit(plant, "Quota", "--monthly-requests", "none", "--monthly-bytes-scanned", "1000")
+    eventually(lambda: asks(client), EVENTUALLY)
+    client.ask("SELECT count(value) FROM data_min")
+    with pytest.raises(pa.ArrowInvalid, match="quota of monthly_bytes_scanned"):
+        client.ask("SELECT 1")
+    limit(plant, "Quota", "--monthly-bytes-scanned", "none", "--monthly-bytes-sent", "100")
+    eventually(lambda: not asks(client) and "monthly_bytes_sent" in last_error(client), EVENTUALLY)
+
+
+def asks(client: Counting) -> bool:
+    return last_error(client) == ""
+
+
+def last_error(client: Counting) -> str:
+    try:
+        client.ask("SELECT 1")
+    except (flight.FlightError, pa.ArrowInvalid) as error:
+        return str(error)
+    return ""
+
+
+def test_the_rate_is_kept_in_the_long_run_and_says_when_to_come_again(plant: Plant) -> None:
+    plant.serve()
+    plant.tenant("Rate", ["--all"])
+    limit(plant, "Rate", "--requests-per-second", "20")
+    time.sleep(2.5)
+    client = Counting(plant.uri, plant.tenants["Rate"].key)
+    answered, refused, began = 0, "", time.monotonic()
+    while time.monotonic() - began < 6:
+        try:
+            client.ask("SELECT 1")
+            answered += 1
+        except flight.FlightUnavailableError as error:
+            refused = str(error)
+            time.sleep(0.002)
+    # The first second's worth is there at once.
+    assert 20 * 6 * 0.7 < answered <= 20 * 6 + 20, answered
+    assert "may make 20 requests per second" in refused
+    statuses = Counter(row["status"] for row in ledger(database_of(plant)).values())
+    assert statuses["UNAVAILABLE"] > 0
+
+
+def test_queries_at_once_are_limited(plant: Plant) -> None:
+    plant.serve()
+    plant.tenant("Few", ["--all"])
+    limit(plant, "Few", "--concurrent-queries", "2")
+    time.sleep(2.5)
+    large = "SELECT a.*, b.value AS other FROM data_min a CROSS JOIN (SELECT value FROM data_min LIMIT 200) b"
+    readers = []
+    for _ in range(2):
+        client = Counting(plant.uri, plant.tenants["Few"].key)
+        info = client.client.get_flight_info(flight.FlightDescriptor.for_command(any_of("CommandStatementQuery", text_field(1, large))), client.options)
+        reader = client.client.do_get(info.endpoints[0].ticket, client.options)
+        reader.read_chunk()
+        readers.append((client, reader))
+    third = Counting(plant.uri, plant.tenants["Few"].key)
+    assert "may run 2 queries at once" in last_error(third)
+    readers[0][1].cancel()
+    eventually(lambda: asks(third), EVENTUALLY)
+    readers[1][1].cancel()
+
+
+def test_two_servers_share_the_limits(plant: Plant) -> None:
+    plant.serve()
+    other = Plant(plant.lake.folder)
+    other.tenants = plant.tenants
+    other.serve()
+    try:
+        plant.tenant("Shared", ["--all"])
+        limit(plant, "Shared", "--requests-per-second", "12")
+        time.sleep(2.5)
+        answered, seconds = [], 8
+        deadline = time.monotonic() + seconds
+
+        def ask_on(uri: str) -> None:
+            client = Counting(uri, plant.tenants["Shared"].key)
+            while time.monotonic() < deadline:
+                answered.append(asks(client))
+                time.sleep(0.002)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(ask_on, [plant.uri, other.uri] * 2))
+        # Until they hear of each other, for two seconds at most, each gives the whole; then together one.
+        assert 12 * seconds * 0.7 < sum(answered) <= 12 * seconds + 2 * 12 + 3 * 12, sum(answered)
+        limit(plant, "Shared", "--requests-per-second", "none")
+        used = 0
+        clients = [Counting(uri, plant.tenants["Shared"].key) for uri in (plant.uri, other.uri)]
+        limit(plant, "Shared", "--monthly-requests", str(sum(answered) + 60))
+        time.sleep(3)
+        began = time.monotonic()
+        while time.monotonic() - began < 30:
+            done = [asks(client) for client in clients]
+            used += sum(done)
+            if not any(done):
+                break
+            time.sleep(0.05)
+        # Each knows of what the other answered within two seconds.
+        assert 60 <= used <= 60 + 2 * 20 * 2, used
+    finally:
+        assert other.stop() == OK
