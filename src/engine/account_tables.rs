@@ -1,9 +1,13 @@
-//! What an organisation may know of itself, as tables: its users and their keys, for its admins.
+//! What an organisation may know of itself, as tables: its users and their keys, for its admins; what it used, and what
+//! it may use.
 
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -13,8 +17,10 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::model::OrganisationId;
-use crate::store::{ApiKey, OrganisationStore, User};
+use super::usage_tables::UsageTable;
+use crate::clock;
+use crate::model::{Month, OrganisationId, UsageLimits, UserId};
+use crate::store::{ApiKey, OrganisationStore, UsageTotals, User};
 
 /// Whose account a session may look at.
 #[derive(Debug, Clone)]
@@ -23,7 +29,9 @@ pub struct Account {
     pub store: OrganisationStore,
     /// Whose.
     pub organisation: OrganisationId,
-    /// Whether users and keys may be seen.
+    /// Who looks at it.
+    pub user: UserId,
+    /// Whether users and keys may be seen, and the usage of others.
     pub is_admin: bool,
 }
 
@@ -34,15 +42,20 @@ pub(super) struct AccountSchema(pub Account);
 #[async_trait]
 impl SchemaProvider for AccountSchema {
     fn table_names(&self) -> Vec<String> {
-        let tables = AccountTable::ALL.iter().filter(|_| self.0.is_admin);
-        tables.map(|table| table.name().to_owned()).collect()
+        let tables = AccountTable::ALL.into_iter();
+        let tables = tables.filter(|table| table.is_for(&self.0));
+        let names = tables.map(AccountTable::name).chain([UsageTable::NAME]);
+        names.map(str::to_owned).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if name == UsageTable::NAME {
+            return Ok(Some(Arc::new(UsageTable::new(self.0.clone()))));
+        }
         let found = AccountTable::ALL
             .into_iter()
-            .find(|table| table.name() == name);
-        Ok(found.filter(|_| self.0.is_admin).map(|table| {
+            .find(|table| table.name() == name && table.is_for(&self.0));
+        Ok(found.map(|table| {
             Arc::new(AccountTableProvider {
                 table,
                 account: self.0.clone(),
@@ -60,15 +73,22 @@ impl SchemaProvider for AccountSchema {
 enum AccountTable {
     Users,
     Keys,
+    Limits,
 }
 
 impl AccountTable {
-    const ALL: [Self; 2] = [Self::Users, Self::Keys];
+    const ALL: [Self; 3] = [Self::Users, Self::Keys, Self::Limits];
+
+    /// Users and keys are for admins.
+    const fn is_for(self, account: &Account) -> bool {
+        account.is_admin || matches!(self, Self::Limits)
+    }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Users => "users",
             Self::Keys => "keys",
+            Self::Limits => "limits",
         }
     }
 
@@ -98,6 +118,15 @@ impl AccountTable {
                 time("last_used_at", true),
                 time("revoked_at", true),
             ],
+            Self::Limits => vec![
+                // As it is called in `plantlake org limit`.
+                text("limit_name"),
+                // None for as much as it likes.
+                Field::new("at_most", DataType::Float64, true),
+                // This month; none where it is not counted by months.
+                Field::new("used", DataType::Int64, true),
+                time("resets_at", true),
+            ],
         }))
     }
 
@@ -121,20 +150,32 @@ impl AccountTable {
                         .filter(|key| key.organisation_id == organisation),
                 )
             }
+            Self::Limits => {
+                let month = Month::of(clock::now());
+                let limits = store
+                    .organisation_limits(organisation)
+                    .await
+                    .map_err(failed)?;
+                let totals = store.usage_totals(month).await.map_err(failed)?;
+                let used = totals
+                    .into_iter()
+                    .find_map(|(id, totals)| (id == organisation).then_some(totals));
+                limit_columns(&limits, &used.unwrap_or_default(), month)
+            }
         };
         Ok(RecordBatch::try_new(self.schema(), columns)?)
     }
 }
 
-fn text(values: impl Iterator<Item = String>) -> ArrayRef {
+pub(super) fn text(values: impl Iterator<Item = String>) -> ArrayRef {
     Arc::new(values.map(Some).collect::<StringArray>())
 }
 
-fn flags(values: impl Iterator<Item = bool>) -> ArrayRef {
+pub(super) fn flags(values: impl Iterator<Item = bool>) -> ArrayRef {
     Arc::new(values.map(Some).collect::<BooleanArray>())
 }
 
-fn times(values: impl Iterator<Item = Option<DateTime<Utc>>>) -> ArrayRef {
+pub(super) fn times(values: impl Iterator<Item = Option<DateTime<Utc>>>) -> ArrayRef {
     let values = values.map(|time| time.map(|time| time.timestamp_micros()));
     Arc::new(
         values
@@ -168,6 +209,47 @@ fn key_columns<'a>(keys: impl Iterator<Item = &'a ApiKey> + Clone) -> Vec<ArrayR
         times(keys().map(|key| key.expires_at)),
         times(keys().map(|key| key.last_used_at)),
         times(keys().map(|key| key.revoked_at)),
+    ]
+}
+
+fn limit_columns(limits: &UsageLimits, used: &UsageTotals, month: Month) -> Vec<ArrayRef> {
+    let number = |count: Option<u64>| count.map(|count| count as f64);
+    let rows = [
+        ("requests_per_second", limits.requests_per_second, None),
+        (
+            "concurrent_queries",
+            number(limits.concurrent_queries),
+            None,
+        ),
+        (
+            "monthly_requests",
+            number(limits.monthly_requests),
+            Some(used.requests),
+        ),
+        (
+            "monthly_bytes_sent",
+            number(limits.monthly_bytes_sent),
+            Some(used.bytes_sent),
+        ),
+        (
+            "monthly_bytes_scanned",
+            number(limits.monthly_bytes_scanned),
+            Some(used.bytes_scanned),
+        ),
+    ];
+    let used = rows.map(|(_, _, used)| used.map(|used| i64::try_from(used).unwrap_or(i64::MAX)));
+    vec![
+        text(rows.iter().map(|(name, ..)| (*name).to_owned())),
+        Arc::new(
+            rows.iter()
+                .map(|(_, at_most, _)| *at_most)
+                .collect::<Float64Array>(),
+        ),
+        Arc::new(used.into_iter().collect::<Int64Array>()),
+        times(
+            used.into_iter()
+                .map(|used| used.map(|_| month.next().start())),
+        ),
     ]
 }
 

@@ -23,6 +23,7 @@ mod raw_scan;
 mod rollup_table;
 mod session;
 mod sql;
+mod usage_tables;
 mod views;
 mod visible_filter;
 mod wanted;

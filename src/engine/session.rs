@@ -32,7 +32,9 @@ use super::public_schema::PublicSchema;
 use super::published::PublishedTables;
 use super::rollup_table::store_url;
 use super::sql::{Query, SessionOption, Statement};
+use super::usage_tables::{self, UsageReportFunction};
 use super::views::Views;
+use super::weight;
 use crate::catalog::Visible;
 use crate::lake::Store;
 use crate::lake::scanned::Scanned;
@@ -102,7 +104,9 @@ impl QuerySession {
         if let Some(account) = account
             && let Some(catalog) = state.catalog_list().catalog(CATALOG)
         {
+            let report = UsageReportFunction(account.clone());
             catalog.register_schema(ACCOUNT, Arc::new(AccountSchema(account)))?;
+            state.register_udtf(usage_tables::REPORT, Arc::new(report));
         }
         for option in options {
             let config = state.config_mut().options_mut();
@@ -224,7 +228,8 @@ impl QuerySession {
         Ok(OptimisedQuery::new(self.context.state().optimize(plan)?))
     }
 
-    /// Whether a plan that was not optimised yet means the same whenever it is run: whether it does not ask for the time.
+    /// Whether a plan that was not optimised yet means the same whenever it is run, and for whoever of an organisation may
+    /// run it: whether it asks neither for the time nor for the account, of which each sees something else.
     pub fn is_repeatable(plan: &LogicalPlan) -> bool {
         let asks = |expression: &Expr| {
             expression.exists(|part| {
@@ -234,20 +239,20 @@ impl QuerySession {
                 ))
             })
         };
-        let mut asks_for_time = false;
+        let mut asks_for_it = false;
         let looked = plan.apply_with_subqueries(|node| {
             // A view's query is not in the plan yet.
-            if let LogicalPlan::TableScan(scan) = node
-                && let Some(inside) = scan.source.get_logical_plan()
-            {
-                asks_for_time |= !Self::is_repeatable(&inside);
+            if let LogicalPlan::TableScan(scan) = node {
+                let inside = scan.source.get_logical_plan();
+                asks_for_it |= inside.is_some_and(|inside| !Self::is_repeatable(&inside));
+                asks_for_it |= weight::is_of_account(scan);
             }
             node.apply_expressions(|expression| {
-                asks_for_time |= asks(expression)?;
+                asks_for_it |= asks(expression)?;
                 Ok(TreeNodeRecursion::Continue)
             })
         });
-        looked.is_ok() && !asks_for_time
+        looked.is_ok() && !asks_for_it
     }
 
     /// The types of a plan's open parameters, by their names (`$1`), as far as they can be told.

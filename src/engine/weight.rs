@@ -1,5 +1,6 @@
 //! About how much work a query is, told from its plan: what is done within a moment goes before what is not.
 
+use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
@@ -9,6 +10,7 @@ use super::catalog_tables::CatalogTableProvider;
 use super::raw_readings::RawReadings;
 use super::rollup_table::RollupTable;
 use super::session::INFORMATION_SCHEMA;
+use super::usage_tables::{UsageReport, UsageTable};
 
 /// So many rows are read and worked on within some ten milliseconds.
 const SHORT: f64 = 300_000.0;
@@ -39,9 +41,19 @@ pub(super) fn shows_settings(plan: &LogicalPlan) -> bool {
             !table.is::<RollupTable>()
                 && !table.is::<RawReadings>()
                 && !table.is::<CatalogTableProvider>()
-                && !table.is::<AccountTableProvider>()
+                && !is_account(&*table)
         })
     })
+}
+
+/// Whether a table is read of which each user sees something else.
+pub(super) fn is_of_account(scan: &TableScan) -> bool {
+    // What cannot be told apart is not shared.
+    source_as_provider(&scan.source).map_or(true, |table| is_account(&*table))
+}
+
+fn is_account(table: &dyn TableProvider) -> bool {
+    table.is::<AccountTableProvider>() || table.is::<UsageTable>() || table.is::<UsageReport>()
 }
 
 /// Whether this is so of any table that is read, in subqueries too.
@@ -81,7 +93,9 @@ fn rows_of_scan(scan: &TableScan) -> f64 {
     if let Some(table) = table.downcast_ref::<RollupTable>() {
         return table.estimate(&scan.filters, scan.fetch) as f64;
     }
-    match table.is::<CatalogTableProvider>() || table.is::<AccountTableProvider>() {
+    // The ledger may be long; it is read page by page.
+    let is_small = table.is::<AccountTableProvider>() || table.is::<UsageReport>();
+    match table.is::<CatalogTableProvider>() || is_small {
         true => IN_MEMORY,
         false => f64::INFINITY,
     }

@@ -64,6 +64,7 @@ impl Server {
             account: Account {
                 store: self.store.clone(),
                 organisation: principal.organisation_id,
+                user: principal.user_id,
                 is_admin: principal.role.manages_organisation(),
             },
             options: options.list(),

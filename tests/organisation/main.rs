@@ -12,3 +12,4 @@ mod conformance;
 mod databases;
 mod same;
 mod tokens;
+mod usage;

@@ -316,7 +316,7 @@ def test_tables_are_described(plant: Plant) -> None:
         assert sorted(table["table_name"] for table in schemas["public"]) == TABLES
         columns = {table["table_name"]: [column["column_name"] for column in table["table_columns"]] for table in schemas["public"]}
         assert columns["assets"] == ["id", "name", "type", "location", "specifications"]
-        assert not schemas["account"], "an analyst sees no account"
+        assert [table["table_name"] for table in schemas["account"]] == ["limits", "usage"], "an analyst sees no users or keys"
         schema = connection.adbc_get_table_schema("data_h", db_schema_filter="public")
         assert schema.names == list(plant.ask("SELECT * FROM data_h LIMIT 0").columns)
         assert connection.adbc_get_table_types() == ["TABLE", "VIEW"]
@@ -340,11 +340,13 @@ def test_tables_are_found_by_type_and_pattern(plant: Plant) -> None:
         command = any_of("CommandGetTables", body + bool_field(5, True))
         return client.get(command)["table_name"].to_pylist()
 
-    assert sorted(tables()) == TABLES
+    everything = {*TABLES, "limits", "usage"}
+    assert set(tables()) == everything
     assert tables(types=["VIEW"]) == ["named_days"]
-    assert sorted(tables(types=["BASE TABLE"])) == sorted(set(TABLES) - {"named_days"}) == sorted(tables(types=["TABLE"]))
+    assert set(tables(types=["BASE TABLE"])) == everything - {"named_days"} == set(tables(types=["TABLE"]))
     assert tables(table=r"data\__") == ["data_d", "data_h"]
-    assert tables(schema="acc%") == tables(catalog="other") == tables(table="SELECT * FROM data_h") == []
+    assert sorted(tables(schema="acc%")) == ["limits", "usage"]
+    assert tables(catalog="other") == tables(table="SELECT * FROM data_h") == []
     assert tables(table="%a" * 10_000) == []
 
 
@@ -372,7 +374,7 @@ def test_every_description_announces_its_schema(plant: Plant) -> None:
     assert len(numbers) >= 69 and len(set(numbers)) == len(numbers)
 
 
-def test_the_account_is_for_admins(plant: Plant) -> None:
+def test_users_and_keys_are_for_admins(plant: Plant) -> None:
     with plant.connect("North", "admin") as connection, connection.cursor() as cursor:
         cursor.execute("SELECT email, role FROM account.users ORDER BY email")
         assert cursor.fetchall() == [("admin@north.example", "admin"), ("ana@north.example", "analyst")]
@@ -400,7 +402,7 @@ def test_a_client_that_takes_no_more_than_4_mib_at_once(plant: Plant) -> None:
     """Grafana: gRPC's default limit, base tables, then one endpoint."""
     client = Raw(plant.uri, plant.tenants["Everything"].key, generic_options=[("grpc.max_receive_message_length", 4 << 20)])
     tables = client.get(any_of("CommandGetTables", text_field(4, "BASE TABLE") + bool_field(5, False)))
-    assert set(tables["table_name"].to_pylist()) == set(TABLES) - {"named_days"} and tables.num_columns == 4
+    assert set(tables["table_name"].to_pylist()) == {*TABLES, "limits", "usage"} - {"named_days"} and tables.num_columns == 4
     info = client.info(any_of("CommandStatementQuery", text_field(1, "SELECT m.*, repeat('x', 200) AS wide FROM data_min m")))
     [endpoint] = info.endpoints
     assert not endpoint.locations

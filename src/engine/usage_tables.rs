@@ -1,0 +1,462 @@
+//! The usage ledger as SQL sees it: the table `account.usage`, a row for each request, and the table function
+//! `usage_report`, sums of a month. Admins see all of their organisation, others what they did themselves.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::{DataFusionError, Result, ScalarValue, plan_err};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType,
+};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::stream;
+use tokio::runtime::Handle;
+
+use super::account_tables::{Account, flags, text, times};
+use crate::model::Month;
+use crate::store::{
+    LedgerEntry, LedgerPosition, OrganisationStore, RecordFilter, ReportBy, ReportFilter,
+    ReportLine,
+};
+
+/// Rows that are read from the store at once.
+const PAGE: u32 = 1_024;
+/// How SQL calls the sums of a month.
+pub(super) const REPORT: &str = "usage_report";
+
+fn optional_text(values: impl Iterator<Item = Option<String>>) -> ArrayRef {
+    Arc::new(values.collect::<StringArray>())
+}
+
+fn counts(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
+    let values = values.map(|count| count.map(|count| i64::try_from(count).unwrap_or(i64::MAX)));
+    Arc::new(values.collect::<Int64Array>())
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// The table `account.usage`.
+pub(super) struct UsageTable {
+    account: Account,
+    schema: SchemaRef,
+}
+
+impl UsageTable {
+    /// Its name in the schema `account`.
+    pub const NAME: &str = "usage";
+
+    /// What the account's owner may see of the ledger.
+    pub fn new(account: Account) -> Self {
+        let field = |name, kind| Field::new(name, kind, false);
+        let text = |name| field(name, DataType::Utf8);
+        let count = |name| field(name, DataType::Int64);
+        let flag = |name| field(name, DataType::Boolean);
+        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let schema = Schema::new(vec![
+            text("request_id"),
+            text("billing_month"),
+            field("started_at", utc.clone()),
+            field("ended_at", utc),
+            text("user"),
+            text("api_key_id").with_nullable(true),
+            text("session_id").with_nullable(true),
+            text("endpoint"),
+            text("sql_fingerprint").with_nullable(true),
+            text("sql_text").with_nullable(true),
+            count("first_byte_microseconds").with_nullable(true),
+            count("duration_microseconds"),
+            count("rows"),
+            count("bytes_sent"),
+            count("bytes_scanned"),
+            text("status"),
+            flag("cancelled"),
+            text("client_address"),
+            text("client_agent"),
+            flag("billable"),
+        ]);
+        Self {
+            account,
+            schema: Arc::new(schema),
+        }
+    }
+
+    /// All that the account's owner may see.
+    fn filter(&self) -> RecordFilter {
+        RecordFilter {
+            organisation: self.account.organisation,
+            user: (!self.account.is_admin).then_some(self.account.user),
+            months: Month::FIRST..=Month::LAST,
+            ended: Month::FIRST.start()..=Month::LAST.end(),
+            with_sql: true,
+        }
+    }
+
+    /// Records as rows.
+    fn rows(schema: &SchemaRef, entries: &[LedgerEntry]) -> Result<RecordBatch> {
+        let entries = || entries.iter();
+        let records = || entries().map(|entry| &entry.record);
+        let columns = vec![
+            text(records().map(|record| record.request_id.to_string())),
+            text(entries().map(|entry| entry.billing_month.to_string())),
+            times(records().map(|record| Some(record.started_at))),
+            times(records().map(|record| Some(record.ended_at))),
+            text(entries().map(|entry| entry.user.clone())),
+            optional_text(records().map(|record| record.api_key_id.clone())),
+            optional_text(records().map(|record| record.session_id.map(|id| id.to_string()))),
+            text(records().map(|record| record.endpoint.clone())),
+            optional_text(records().map(|record| record.sql_fingerprint.clone())),
+            optional_text(records().map(|record| record.sql_text.clone())),
+            counts(records().map(|record| record.first_byte_microseconds)),
+            counts(records().map(|record| Some(record.duration_microseconds))),
+            counts(records().map(|record| Some(record.rows))),
+            counts(records().map(|record| Some(record.bytes_sent))),
+            counts(records().map(|record| Some(record.bytes_scanned))),
+            text(records().map(|record| record.status.clone())),
+            flags(records().map(|record| record.cancelled)),
+            text(records().map(|record| record.client_address.clone())),
+            text(records().map(|record| record.client_agent.clone())),
+            flags(records().map(|record| record.billable)),
+        ];
+        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    }
+}
+
+impl fmt::Debug for UsageTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UsageTable")
+    }
+}
+
+#[async_trait]
+impl TableProvider for UsageTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        // What is not understood to the last is worked out above, too.
+        let pushed = |filter: &&Expr| match narrow(&mut self.filter(), filter) {
+            true => TableProviderFilterPushDown::Inexact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(pushed).collect())
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut filter = self.filter();
+        for expression in filters {
+            narrow(&mut filter, expression);
+        }
+        let sql_text = self.schema.index_of("sql_text")?;
+        filter.with_sql = projection.is_none_or(|columns| columns.contains(&sql_text));
+        let reader = LedgerReader {
+            store: self.account.store.clone(),
+            filter,
+            page: limit
+                .and_then(|limit| u32::try_from(limit).ok())
+                .map_or(PAGE, |limit| limit.clamp(1, PAGE)),
+            schema: self.schema(),
+            runtime: Handle::current(),
+        };
+        Ok(Arc::new(StreamingTableExec::try_new(
+            self.schema(),
+            vec![Arc::new(reader)],
+            projection,
+            [],
+            false,
+            limit,
+        )?))
+    }
+}
+
+/// Makes `filter` keep out what the expression does, as far as it understands it; whether it does at all.
+fn narrow(filter: &mut RecordFilter, expression: &Expr) -> bool {
+    match expression {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::And,
+            right,
+        }) => narrow(filter, left) | narrow(filter, right),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (&**left, &**right) {
+            (Expr::Column(column), Expr::Literal(value, _)) => {
+                compare(filter, &column.name, *op, value)
+            }
+            (Expr::Literal(value, _), Expr::Column(column)) => op
+                .swap()
+                .is_some_and(|op| compare(filter, &column.name, op, value)),
+            _ => false,
+        },
+        Expr::Between(between) if !between.negated => {
+            match (&*between.expr, &*between.low, &*between.high) {
+                (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) => {
+                    compare(filter, &column.name, Operator::GtEq, low)
+                        | compare(filter, &column.name, Operator::LtEq, high)
+                }
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+fn compare(filter: &mut RecordFilter, column: &str, op: Operator, value: &ScalarValue) -> bool {
+    let (from, to) = match op {
+        Operator::Eq => (true, true),
+        Operator::Gt | Operator::GtEq => (true, false),
+        Operator::Lt | Operator::LtEq => (false, true),
+        _ => return false,
+    };
+    match column {
+        "billing_month" => {
+            let month = value.try_as_str().flatten().map(str::parse::<Month>);
+            let Some(Ok(month)) = month else { return false };
+            let (first, last) = (*filter.months.start(), *filter.months.end());
+            filter.months = match (from, to) {
+                (true, true) => first.max(month)..=last.min(month),
+                (true, false) => first.max(month)..=last,
+                _ => first..=last.min(month),
+            };
+            true
+        }
+        // What began after an instant ended after it, and is billed in its month or later.
+        "ended_at" | "started_at" => {
+            let Some(at) = instant(value) else {
+                return false;
+            };
+            let (mut earliest, mut latest) = (*filter.ended.start(), *filter.ended.end());
+            if from {
+                earliest = earliest.max(at);
+                let first = (*filter.months.start()).max(Month::of(at));
+                filter.months = first..=*filter.months.end();
+            }
+            if to && column == "ended_at" {
+                latest = latest.min(at);
+            }
+            filter.ended = earliest..=latest;
+            from || column == "ended_at"
+        }
+        _ => false,
+    }
+}
+
+fn instant(value: &ScalarValue) -> Option<DateTime<Utc>> {
+    let at = match value {
+        ScalarValue::TimestampSecond(Some(at), _) => DateTime::from_timestamp_secs(*at),
+        ScalarValue::TimestampMillisecond(Some(at), _) => DateTime::from_timestamp_millis(*at),
+        ScalarValue::TimestampMicrosecond(Some(at), _) => DateTime::from_timestamp_micros(*at),
+        ScalarValue::TimestampNanosecond(Some(at), _) => Some(DateTime::from_timestamp_nanos(*at)),
+        _ => None,
+    };
+    // The store's texts do not reach further.
+    at.filter(|at| (Month::FIRST.start()..=Month::LAST.end()).contains(at))
+}
+
+/// Reads the ledger page by page, while the rows are taken.
+struct LedgerReader {
+    store: OrganisationStore,
+    filter: RecordFilter,
+    page: u32,
+    schema: SchemaRef,
+    /// Where the store's connections are at home: the threads that queries are worked on have a runtime that may end
+    /// before these do.
+    runtime: Handle,
+}
+
+impl fmt::Debug for LedgerReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LedgerReader")
+    }
+}
+
+/// How far a reader is.
+enum At {
+    Start,
+    After(LedgerPosition),
+    End,
+}
+
+impl PartitionStream for LedgerReader {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (store, filter, page) = (self.store.clone(), self.filter.clone(), self.page);
+        let (schema, runtime) = (self.schema(), self.runtime.clone());
+        let batch_schema = Arc::clone(schema);
+        let pages = stream::try_unfold(At::Start, move |at| {
+            let (store, filter) = (store.clone(), filter.clone());
+            let (runtime, schema) = (runtime.clone(), Arc::clone(&batch_schema));
+            async move {
+                let after = match at {
+                    At::Start => None,
+                    At::After(position) => Some(position),
+                    At::End => return Ok(None),
+                };
+                let (organisation, user) = (filter.organisation, filter.user);
+                let read = async move { store.usage_page(&filter, after, page).await };
+                let mut entries = runtime.spawn(read).await.map_err(failed)?.map_err(failed)?;
+                let next = match entries.last() {
+                    Some(last) if entries.len() >= page as usize => At::After(last.position()),
+                    _ => At::End,
+                };
+                // The database was asked for these only; nobody else's may get out by a mistake.
+                entries.retain(|entry| {
+                    entry.record.organisation_id == organisation
+                        && user.is_none_or(|user| entry.record.user_id == user)
+                });
+                Ok(Some((UsageTable::rows(&schema, &entries)?, next)))
+            }
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), pages))
+    }
+}
+
+/// The table function `usage_report('2026-11')`: a month's sums by user and endpoint.
+pub(super) struct UsageReportFunction(pub Account);
+
+impl fmt::Debug for UsageReportFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UsageReportFunction")
+    }
+}
+
+impl TableFunctionImpl for UsageReportFunction {
+    fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
+        const EXPECTED: &str = "usage_report takes one month, in quotes: usage_report('2026-11')";
+        let [Expr::Literal(value, _)] = args.exprs() else {
+            return plan_err!("{EXPECTED}");
+        };
+        let Some(text) = value.try_as_str().flatten() else {
+            return plan_err!("{EXPECTED}");
+        };
+        match text.parse::<Month>() {
+            Ok(month) => Ok(Arc::new(UsageReport {
+                account: self.0.clone(),
+                month,
+                schema: report_schema(),
+            })),
+            Err(error) => plan_err!("usage_report: {error}"),
+        }
+    }
+}
+
+/// The sums of one month.
+pub(super) struct UsageReport {
+    account: Account,
+    month: Month,
+    schema: SchemaRef,
+}
+
+fn report_schema() -> SchemaRef {
+    let text = |name| Field::new(name, DataType::Utf8, false);
+    let count = |name| Field::new(name, DataType::Int64, false);
+    Arc::new(Schema::new(vec![
+        text("billing_month"),
+        text("user"),
+        text("endpoint"),
+        count("requests"),
+        count("billable_requests"),
+        count("late_requests"),
+        count("rows"),
+        count("bytes_sent"),
+        count("bytes_scanned"),
+        count("errors"),
+        count("cancelled"),
+        count("aborted"),
+    ]))
+}
+
+impl UsageReport {
+    fn rows(&self, lines: &[ReportLine]) -> Result<RecordBatch> {
+        let lines = || lines.iter();
+        let sums = || lines().map(|line| line.sums);
+        let columns = vec![
+            text(lines().map(|line| line.month.to_string())),
+            text(lines().map(|line| line.user.clone().unwrap_or_default())),
+            text(lines().map(|line| line.endpoint.clone().unwrap_or_default())),
+            counts(sums().map(|sums| Some(sums.requests))),
+            counts(sums().map(|sums| Some(sums.billable_requests))),
+            counts(sums().map(|sums| Some(sums.late_requests))),
+            counts(sums().map(|sums| Some(sums.rows))),
+            counts(sums().map(|sums| Some(sums.bytes_sent))),
+            counts(sums().map(|sums| Some(sums.bytes_scanned))),
+            counts(sums().map(|sums| Some(sums.errors))),
+            counts(sums().map(|sums| Some(sums.cancelled))),
+            counts(sums().map(|sums| Some(sums.aborted))),
+        ];
+        Ok(RecordBatch::try_new(self.schema(), columns)?)
+    }
+}
+
+impl fmt::Debug for UsageReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UsageReport").field(&self.month).finish()
+    }
+}
+
+#[async_trait]
+impl TableProvider for UsageReport {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let account = &self.account;
+        let filter = ReportFilter {
+            organisation: Some(account.organisation),
+            user: (!account.is_admin).then_some(account.user),
+            months: self.month..=self.month,
+            by: ReportBy {
+                user: true,
+                endpoint: true,
+                day: false,
+            },
+        };
+        let mut lines = account.store.usage_report(&filter).await.map_err(failed)?;
+        // The database was asked for these only; nobody else's may get out by a mistake.
+        lines.retain(|line| {
+            line.organisation_id == account.organisation
+                && (account.is_admin || line.user_id == Some(account.user))
+        });
+        Ok(MemorySourceConfig::try_new_exec(
+            &[vec![self.rows(&lines)?]],
+            self.schema(),
+            projection.cloned(),
+        )?)
+    }
+}
