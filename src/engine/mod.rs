@@ -7,6 +7,7 @@ mod account_tables;
 mod batch;
 mod budget;
 mod catalog_tables;
+mod growth;
 mod ingest;
 mod lanes;
 mod optimised;
