@@ -9,6 +9,7 @@ mod budget;
 mod catalog_tables;
 mod counted_scan;
 mod fingerprint;
+mod growth;
 mod ingest;
 mod lanes;
 mod optimised;

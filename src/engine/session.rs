@@ -17,7 +17,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::{Cast, Expr, LogicalPlan, TryCast, Volatility};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as Parsed;
@@ -27,6 +27,7 @@ use super::account_tables::{Account, AccountSchema};
 use super::budget::Budget;
 use super::catalog_tables::CatalogSource;
 use super::counted_scan::counted;
+use super::growth;
 use super::optimised::OptimisedQuery;
 use super::public_schema::PublicSchema;
 use super::published::PublishedTables;
@@ -171,6 +172,18 @@ impl QuerySession {
             .with_allow_dml(false)
             .with_allow_statements(false)
             .verify_plan(&plan)?;
+        plan.apply_with_subqueries(|node| {
+            node.apply_expressions(|expression| {
+                expression.apply(|part| {
+                    if let Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) =
+                        part
+                    {
+                        growth::check_type(field.data_type())?;
+                    }
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })
+        })?;
         Ok(plan)
     }
 
@@ -367,11 +380,13 @@ pub(super) fn bare_state(
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
         .set_bool("datafusion.sql_parser.collect_spans", true);
     runtime.register_object_store(store_url(lake)?.as_ref(), lake.root());
-    Ok(SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
-        .build())
+        .build();
+    growth::limit(&mut state)?;
+    Ok(state)
 }
 
 /// `bare` with the schema `public`, and no other.

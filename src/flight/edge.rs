@@ -6,13 +6,43 @@ use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use tonic::Status;
+
+/// Levels of a type within others at most. Readers of Arrow's messages take some thirty.
+const DEEPEST: usize = 20;
 
 /// The schema of an answer. Every column may be null: what a plan promises changes while it is optimised, and drivers
 /// refuse an answer whose schema is not to the letter the one that they were told.
-pub(super) fn answer_schema(schema: &Schema) -> SchemaRef {
+pub(super) fn answer_schema(schema: &Schema) -> Result<SchemaRef, Status> {
     let fields = schema.fields().iter();
-    let fields = fields.map(|field| Field::new(field.name(), plain(field.data_type()), true));
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    let fields = fields.map(|field| {
+        let kind = plain(field.data_type());
+        if depth(&kind) > DEEPEST {
+            return Err(Status::invalid_argument(format!(
+                "the column {:?} is of lists or structs more than {DEEPEST} deep, which clients do not take",
+                field.name()
+            )));
+        }
+        Ok(Field::new(field.name(), kind, true))
+    });
+    Ok(Arc::new(Schema::new(
+        fields.collect::<Result<Vec<_>, _>>()?,
+    )))
+}
+
+/// How many types are within each other.
+fn depth(kind: &DataType) -> usize {
+    let inside = match kind {
+        DataType::List(field) | DataType::FixedSizeList(field, _) | DataType::Map(field, _) => {
+            depth(field.data_type())
+        }
+        DataType::Struct(fields) => {
+            let depths = fields.iter().map(|field| depth(field.data_type()));
+            depths.max().unwrap_or(0)
+        }
+        _ => 0,
+    };
+    inside + 1
 }
 
 /// The schema of a table, as it is described.

@@ -180,8 +180,8 @@ impl Server {
         let is_repeatable = QuerySession::is_repeatable(&plan);
         let optimised = session.optimise(&plan).map_err(failed)?;
         let schema = match explains {
-            true => answer_schema(&QuerySession::explain_schema()),
-            false => answer_schema(optimised.schema()),
+            true => answer_schema(&QuerySession::explain_schema())?,
+            false => answer_schema(optimised.schema())?,
         };
         let planned = Planned {
             session,
@@ -324,8 +324,8 @@ impl Server {
         });
         let parameters = Schema::new(parameters.collect::<Vec<_>>());
         let schema = match explains {
-            true => answer_schema(&QuerySession::explain_schema()),
-            false => answer_schema(plan.schema().as_arrow()),
+            true => answer_schema(&QuerySession::explain_schema())?,
+            false => answer_schema(plan.schema().as_arrow())?,
         };
         Ok((schema, super::edge::table_schema(&parameters)))
     }
