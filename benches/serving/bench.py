@@ -20,6 +20,7 @@ from pathlib import Path
 
 import clients
 import hostile
+import metering
 from clients import BULK, Clients, Questions, in_process
 from contestants import HOW, REPOSITORY, SPEAK_SQL, TABLES, Data, Server, make_data, present, warm_files
 from measure import MIB, Sampler, machine, medians, note, quantiles, show
@@ -218,6 +219,8 @@ QUESTIONS: dict[str, Callable[[argparse.Namespace, Data], dict]] = {
     "many": many,
     "soak": soak,
     "hostile": hostile.run,
+    "metering": metering.cost,
+    "neighbour": metering.neighbour,
 }
 
 
@@ -231,6 +234,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--many", action="store_true", help=f"point questions of {', '.join(map(str, LEVELS))} connections")
     parser.add_argument("--soak", action="store_true", help="a mix of questions of many clients: errors and memory")
     parser.add_argument("--hostile", action="store_true", help="an honest client's answers during attacks")
+    parser.add_argument("--metering", action="store_true", help="what metering costs, beside a build that has none")
+    parser.add_argument("--neighbour", action="store_true", help="an organisation's answers beside one that asks too much")
     parser.add_argument(
         "--contestants",
         help=f"of {','.join(HOW)} [those that are built or installed; --soak and --hostile: plantlake]",
@@ -240,6 +245,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="turns; the median counts [3]")
     parser.add_argument("--asks", type=int, help="questions of a round of --point [2000], after 200 to warm up")
     parser.add_argument("--level-seconds", type=float, help="of each number of connections, with --many [5]")
+    parser.add_argument("--runs", type=int, help="of --metering, by turns [10]")
+    parser.add_argument("--neighbour-seconds", type=int, help="of each turn of --neighbour [20]")
     parser.add_argument("--soak-seconds", type=int, help="[60]")
     parser.add_argument("--clients", type=int, default=64, help="of --soak [64]")
     parser.add_argument("--query-memory", default="64MiB", help="serve.query_memory with --hostile; empty: as it is [64MiB]")
@@ -248,8 +255,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder for data [target/bench-serving]")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args()
-    defaults = {"rows": 10_000_000, "assets": 100, "rounds": 3, "asks": 2_000, "level_seconds": 5, "soak_seconds": 60}
-    quick = {"rows": 900_000, "assets": 10, "rounds": 1, "asks": 200, "level_seconds": 1, "soak_seconds": 10}
+    defaults = {"rows": 10_000_000, "assets": 100, "rounds": 3, "asks": 2_000, "level_seconds": 5, "soak_seconds": 60,
+                "runs": 10, "neighbour_seconds": 20}  # fmt: skip
+    quick = {"rows": 900_000, "assets": 10, "rounds": 1, "asks": 200, "level_seconds": 1, "soak_seconds": 10,
+             "runs": 2, "neighbour_seconds": 8}  # fmt: skip
     for name, value in (quick if options.quick else defaults).items():
         if getattr(options, name) is None:
             setattr(options, name, value)

@@ -3,6 +3,7 @@ after the server was killed, the database was away, and the disk was full."""
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 import socket
 import sqlite3
@@ -36,10 +37,11 @@ EVENTUALLY = 20
 
 
 class Ids(flight.ClientMiddlewareFactory):
-    """Keeps the ids of a client's calls, by what they called."""
+    """Keeps the ids of a client's calls, by what they called, and the last warning."""
 
     def __init__(self) -> None:
         self.last: dict[str, str] = {}
+        self.warning = ""
 
     def start_call(self, info: flight.CallInfo) -> flight.ClientMiddleware:
         name = info.method.name
@@ -48,6 +50,8 @@ class Ids(flight.ClientMiddlewareFactory):
             def received_headers(_, headers: dict) -> None:
                 for value in headers.get(REQUEST_ID, []):
                     self.last[name] = value
+                for value in headers.get("plantlake-warning", []):
+                    self.warning = value
 
         return Middleware()
 
@@ -130,8 +134,9 @@ def database_of(plant: Plant) -> SqliteDatabase:
 # ---- what is in a record
 
 
-def test_a_query_is_one_record_with_what_its_client_counted(plant: Plant) -> None:
-    plant.serve(settings={"PLANTLAKE_METERING_SQL": "true"})
+@pytest.mark.parametrize("sync", ["false", "true"])
+def test_a_query_is_one_record_with_what_its_client_counted(plant: Plant, sync: str) -> None:
+    plant.serve(settings={"PLANTLAKE_METERING_SQL": "true", "PLANTLAKE_METERING_JOURNAL_SYNC": sync})
     database = database_of(plant)
     client = Counting(plant.uri, plant.tenants["North"].key)
     asset = sorted(plant.tenants["North"].assets)[0]
@@ -494,8 +499,10 @@ def test_a_month_that_is_used_up_is_refused_and_warned_of_before(plant: Plant) -
     client = Counting(plant.uri, plant.tenants["Quota"].key)
     limit(plant, "Quota", "--monthly-requests", "10")
     time.sleep(2.5)
-    for _ in range(10):
+    for number in range(10):
         client.ask("SELECT 1")
+        month = f"{dt.datetime.now(dt.UTC):%Y-%m}"
+        assert client.ids.warning == (f"monthly_requests of {month}: {number} of 10 used" if number >= 8 else "")
     with pytest.raises(pa.ArrowInvalid, match=r"quota of monthly_requests for \d{4}-\d\d: 10 of 10; it begins anew at \d{4}-\d\d-01T00:00Z"):
         client.ask("SELECT 1")
     assert any("a quota is nearly used up" in line for line in plant.log)

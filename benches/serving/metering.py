@@ -1,0 +1,171 @@
+"""What metering costs beside a server that has none, and what a noisy organisation costs a quiet one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import clients
+from clients import Clients, Questions, in_process, one_line
+from contestants import PASSWORD, REPOSITORY, Access, Data, Server, environment, plantlake_binary
+from measure import note, quantiles, show
+
+UNMETERED = REPOSITORY / "target" / "plantlake-unmetered"
+RATE = 20  # requests per second that the noisy organisation may make
+OVER = 10  # times as many as it may
+
+
+def with_binary(path: Path, data: Data) -> Server:
+    before = os.environ.get("PLANTLAKE_BIN")
+    os.environ["PLANTLAKE_BIN"] = str(path)
+    try:
+        return Server("plantlake", data)
+    finally:
+        os.environ.pop("PLANTLAKE_BIN")
+        if before is not None:
+            os.environ["PLANTLAKE_BIN"] = before
+
+
+def cost(options: argparse.Namespace, data: Data) -> dict:
+    """Point questions of one client and of eight, by turns of a server that meters and one that does not."""
+    if not UNMETERED.is_file():
+        raise SystemExit(
+            f"there is no {UNMETERED}: cargo build --release --bins --examples --features unmetered, and copy target/release/plantlake there"
+        )
+    source = Questions(data, "metering")
+    questions = [source.point() for _ in range(options.warm + options.asks)]
+    found: dict[str, dict[str, list[float]]] = {}
+    programs = {"metered": plantlake_binary(), "unmetered": UNMETERED}
+    with with_binary(programs["metered"], data) as metered, with_binary(programs["unmetered"], data) as unmetered:
+        servers = {"metered": metered, "unmetered": unmetered}
+        for run in range(options.runs):
+            for name in list(servers) if run % 2 == 0 else list(servers)[::-1]:
+                each = found.setdefault(name, {"p50": [], "p99": [], "queries_s": []})
+                result = in_process(clients.ask_points, servers[name].access, questions, options.warm, False)
+                speed = quantiles(result["ms"])
+                asking = Clients(servers[name].access, data, 8, {"point": 1}, options.level_seconds, f"metering {run}")
+                many = asking.go().results()
+                if many["errors"]:
+                    raise SystemExit(f"{name}: {many['errors'][0]}")
+                each["p50"].append(speed["p50"])
+                each["p99"].append(speed["p99"])
+                each["queries_s"].append(len(many["ms"]["point"]) / many["seconds"])
+                note(f"  run {run + 1}: {name:10} p50 {each['p50'][-1]:.3f} ms, {each['queries_s'][-1]:.0f} queries/s")
+    medians = {name: {figure: statistics.median(values) for figure, values in each.items()} for name, each in found.items()}
+    throughput = [one / other for one, other in zip(found["metered"]["queries_s"], found["unmetered"]["queries_s"], strict=True)]
+    latency = [one - other for one, other in zip(found["metered"]["p50"], found["unmetered"]["p50"], strict=True)]
+    outcome = {
+        "runs": options.runs,
+        "medians": medians,
+        "throughput_kept": statistics.median(throughput),
+        "latency_added_ms": statistics.median(latency),
+    }
+    if not options.json:
+        rows = [[name, *(each[figure] for figure in ("p50", "p99", "queries_s"))] for name, each in medians.items()]
+        show(f"metering, the medians of {options.runs} runs by turns", ["", "p50 ms", "p99", "queries/s of 8"], rows)
+        print(f"pair by pair: {outcome['throughput_kept']:.3f} of the throughput kept, {outcome['latency_added_ms']:+.3f} ms of p50")
+    return outcome
+
+
+def noisy_organisation(data: Data) -> str:
+    """The key of an organisation that may make RATE requests per second; made once."""
+    kept = data.folder / "noisy.json"
+
+    def run(*command: str, stdin: str = "") -> str:
+        args = [str(plantlake_binary()), *data.lake(), "-q", *command]
+        finished = subprocess.run(args, env=environment(), input=stdin, capture_output=True, text=True)
+        if finished.returncode != 0:
+            raise SystemExit(f"{' '.join(command)} ended with {finished.returncode}:\n{finished.stderr[-2_000:]}")
+        return finished.stdout
+
+    if not kept.is_file():
+        run("org", "create", "Noisy", "--user-limit", "5")
+        run("org", "grant", "Noisy", "--all")
+        run("user", "create", "nina@noisy.example", "--org", "Noisy", "--role", "analyst", stdin=PASSWORD + "\n")
+        key = json.loads(run("key", "create", "--user", "nina@noisy.example", "--name", "bench", "--json"))["key"]
+        kept.write_text(json.dumps(key))
+    run("org", "limit", "Noisy", "--requests-per-second", str(RATE))
+    return json.loads(kept.read_text())
+
+
+def make_noise(access: Access, data: Data, per_second: float, seconds: float) -> dict:
+    """Asks so often, from four connections, whether answered or not."""
+    answered, refused, wrong = [], [], []
+    began = time.monotonic()
+
+    def ask(number: int) -> None:
+        client, source = clients.Flight(access), Questions(data, f"noise {number}")
+        at = 0
+        while True:
+            due = began + (at * 4 + number) / per_second
+            if due - began > seconds:
+                return
+            time.sleep(max(0.0, due - time.monotonic()))
+            try:
+                client.answer(source.point())
+                answered.append(1)
+            except Exception as error:
+                (refused if "requests per second" in str(error) else wrong).append(one_line(error))
+            at += 1
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"answered": len(answered), "refused": len(refused), "wrong": wrong[:3]}
+
+
+def neighbour(options: argparse.Namespace, data: Data) -> dict:
+    """A quiet organisation's point questions, beside one that keeps to its rate and one that asks ten times as much."""
+    key = noisy_organisation(data)
+    seconds = options.neighbour_seconds
+    source = Questions(data, "quiet")
+    found: dict[str, list[dict]] = {"nobody": [], "at its rate": [], f"{OVER} times": []}
+    noise: dict[str, dict] = {}
+    with Server("plantlake", data) as server:
+        noisy = Access("plantlake", server.uri, {"adbc.flight.sql.authorization_header": f"Bearer {key}"})
+        in_process(clients.ask_points, server.access, [source.point() for _ in range(200)], 100, False)
+        time.sleep(2)  # the limit is in force
+        for turn in range(options.rounds):
+            for name, times in zip(found, (0, 1, OVER)):
+                thread, outcome = None, {}
+                if times:
+                    thread = threading.Thread(target=lambda: outcome.update(in_process(make_noise, noisy, data, RATE * times, seconds)))
+                    thread.start()
+                    time.sleep(2)  # it has begun
+                paced = in_process(ask_paced, server.access, data, f"quiet {turn}", seconds - 3)
+                if thread:
+                    thread.join()
+                    noise[name] = outcome
+                found[name].append(quantiles(paced["ms"]))
+                note(f"  turn {turn + 1}: beside {name:12} p99 {found[name][-1]['p99']:.2f} ms {outcome or ''}")
+    outcome = {
+        name: {figure: statistics.median(each[figure] for each in turns) for figure in turns[0]} for name, turns in found.items()
+    }
+    times = outcome[f"{OVER} times"]["p99"] / outcome["at its rate"]["p99"]
+    if not options.json:
+        rows = [[name, *(each[figure] for figure in ("count", "p50", "p90", "p99", "max"))] for name, each in outcome.items()]
+        title = f"a quiet organisation's points beside one that may ask {RATE} times a second; medians of {options.rounds} turns"
+        show(title, ["beside", "count", "p50 ms", "p90", "p99", "max"], rows)
+        print(f"{times:.2f} times the p99; the noisy one: {noise}")
+    return {"quiet": outcome, "noise": noise, "times": times}
+
+
+def ask_paced(access: Access, data: Data, seed: str, seconds: float) -> dict:
+    """A point question every 20 ms."""
+    client, source, taken = clients.Flight(access), Questions(data, seed), []
+    began, at = time.monotonic(), 0
+    while (due := began + at * 0.02) - began < seconds:
+        time.sleep(max(0.0, due - time.monotonic()))
+        milliseconds, _ = client.timed(source.point())
+        taken.append(milliseconds)
+        at += 1
+    client.close()
+    return {"ms": taken}
