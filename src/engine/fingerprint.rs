@@ -4,11 +4,15 @@ use aws_lc_rs::digest::{SHA256, digest};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 
+use super::sql::LONGEST_SQL;
+
 /// SHA-256, in hexadecimal, of a statement without its literals, comments and the way that it is laid out: names in lower
 /// case where they are not quoted, a `?` for each literal and parameter, and for a list of them. Of a text that is no
-/// SQL, it is that of the text.
+/// SQL, or too long to be planned, it is that of the text.
 pub fn fingerprint(sql: &str) -> String {
-    let text = normalised(sql);
+    let text = (sql.len() <= LONGEST_SQL)
+        .then(|| normalised(sql))
+        .flatten();
     let digest = digest(&SHA256, text.as_deref().unwrap_or(sql).as_bytes());
     digest
         .as_ref()

@@ -166,7 +166,7 @@ impl Ledger {
         for batch in records.chunks(RECORDS) {
             match self.store.add_usage(batch).await {
                 Ok(_) => self.quotas.added(batch),
-                Err(error) if error.is_outage() => return Err(error.into()),
+                Err(error) if !error.is_refusal() => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!("a batch of records was refused: {error}");
                     self.add_one_by_one(batch).await?;
@@ -181,7 +181,7 @@ impl Ledger {
         for record in records {
             match self.store.add_usage(std::slice::from_ref(record)).await {
                 Ok(_) => self.quotas.added(std::slice::from_ref(record)),
-                Err(error) if error.is_outage() => return Err(error.into()),
+                Err(error) if !error.is_refusal() => return Err(error.into()),
                 Err(error) => {
                     self.reject(record)?;
                     tracing::error!(

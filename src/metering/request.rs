@@ -14,6 +14,8 @@ use crate::model::{ABORTED, OrganisationId, SessionId, UsageRecord, UserId};
 
 /// The status of what was cancelled, as gRPC names it.
 const CANCELLED: &str = "CANCELLED";
+/// Longest statement that is kept, in characters: none that is answered is longer.
+const LONGEST_SQL: usize = crate::engine::LONGEST_SQL;
 /// Longest name of a client that is kept, in characters.
 const LONGEST_AGENT: usize = 200;
 
@@ -127,7 +129,7 @@ impl OpenRequest {
         let keeps = self.meter.shared.settings.sql;
         if let Some(record) = &mut self.record {
             record.sql_fingerprint = Some(fingerprint);
-            record.sql_text = keeps.then(|| sql.to_owned());
+            record.sql_text = keeps.then(|| sql.chars().take(LONGEST_SQL).collect());
         }
     }
 

@@ -145,6 +145,24 @@ impl StoreError {
         )
     }
 
+    /// Whether the database will never take what it was given: it has no such organisation, or not such a value. Only the
+    /// data is at fault, not the state that the database is in.
+    pub fn is_refusal(&self) -> bool {
+        let Self::Statement(source) = self else {
+            return false;
+        };
+        source.as_database_error().is_some_and(|error| {
+            let is_constraint = error.is_foreign_key_violation()
+                || error.is_check_violation()
+                || matches!(error.kind(), sqlx::error::ErrorKind::NotNullViolation);
+            // Postgres's class of errors of data.
+            is_constraint
+                || error
+                    .code()
+                    .is_some_and(|code| code.len() == 5 && code.starts_with("22"))
+        })
+    }
+
     /// Whether a unique value exists already.
     pub(super) fn is_duplicate(&self) -> bool {
         matches!(self, Self::Statement(source) if source

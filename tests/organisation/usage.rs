@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use plantlake::metering::{Caller, End, Meter, MeterSettings, WhenFull};
 use plantlake::model::{Month, OrganisationId, UsageLimits, UsageRecord, UserId};
 use plantlake::store::{
     LimitsChange, OrganisationStore, RecordFilter, ReportBy, ReportFilter, StoreError, UsageTotals,
@@ -112,6 +113,41 @@ on_both! {
         let lines = store.usage_report(&ReportFilter { by, ..all(month("2024-01")..=month("2024-01")) }).await.unwrap();
         let days: Vec<_> = lines.iter().map(|line| (line.day.as_deref().unwrap(), line.sums.requests)).collect();
         assert_eq!(days, [("2024-01-01", 1), ("2024-01-31", 2)]);
+    }
+
+    async fn what_the_database_refuses_does_not_hold_up_what_it_takes(fresh) {
+        let (store, [(acme, ada), _]) = two(&fresh).await;
+        let folder = tempfile::tempdir().unwrap();
+        let settings = MeterSettings {
+            folder: folder.path().join("journal"),
+            limit: 1 << 20,
+            when_full: WhenFull::Refuse,
+            sync: false,
+            sql: false,
+        };
+        let meter = Meter::begin(settings.clone(), store.clone()).unwrap();
+        let stranger = OrganisationId(Uuid::from_u128(99));
+        let ids: Vec<_> = [acme, stranger, acme].into_iter().map(|organisation_id| {
+            let id = plantlake::clock::new_id();
+            let caller = Caller {
+                organisation_id,
+                user_id: ada,
+                api_key_id: None,
+                session_id: None,
+                address: "10.0.0.7".to_owned(),
+                agent: "test".to_owned(),
+            };
+            let mut request = meter.open(id, caller).unwrap();
+            request.sent(1, 2);
+            assert!(request.end(End { status: "OK", is_ours: false }).is_ok());
+            id
+        }).collect();
+        meter.settle().await;
+        let found = store.usage_report(&all(Month::FIRST..=Month::LAST)).await.unwrap();
+        assert_eq!(found.iter().map(|line| line.sums.requests).sum::<u64>(), 2);
+        let rejected = std::fs::read_to_string(settings.folder.join("rejected.jsonl")).unwrap();
+        assert_eq!(rejected.lines().count(), 1);
+        assert!(rejected.contains(&ids[1].to_string()), "{rejected}");
     }
 
     async fn a_report_keeps_to_whom_and_what_it_is_of(fresh) {

@@ -113,13 +113,19 @@ impl Journal {
     pub fn begin(folder: &Path, id: Uuid, limit: u64) -> Result<Self, JournalError> {
         let folder = folder.join(id.to_string());
         let failed = JournalError::file(&folder);
-        for_owner_only_folder().create(&folder).map_err(&failed)?;
-        let lock = for_owner_only()
-            .create(true)
-            .append(true)
-            .open(folder.join(LOCK));
-        let lock = lock.map_err(&failed)?;
-        lock.lock().map_err(&failed)?;
+        let lock = loop {
+            for_owner_only_folder().create(&folder).map_err(&failed)?;
+            let lock = for_owner_only()
+                .create(true)
+                .append(true)
+                .open(folder.join(LOCK));
+            let lock = lock.map_err(&failed)?;
+            lock.lock().map_err(&failed)?;
+            // Before it was locked, another server may have taken it for a dead one's.
+            if folder.join(LOCK).exists() {
+                break lock;
+            }
+        };
         let file = Arc::new(create(&path_of(&folder, Place::START.number))?);
         Ok(Self {
             shared: Arc::new(Shared {
