@@ -10,6 +10,7 @@ mod dotenv;
 mod environment;
 mod error;
 mod file;
+mod money;
 mod original;
 mod raw;
 mod report;

@@ -8,6 +8,7 @@ use chrono_tz::Tz;
 use rust_decimal::Decimal;
 
 use super::database_url::DatabaseUrl;
+use super::money;
 use super::raw::RawSettings;
 use super::value::{self, JournalFull, LogFormat, TimeBound};
 use crate::model::Currency;
@@ -316,39 +317,39 @@ settings! {
         doc: "Whether the last message of an answer waits until its record would survive a power cut. Without it, that is \
               within a tenth of a second after; an end of the process loses nothing either way.",
     }
-    BILLING_CURRENCY: Currency, value::currency {
+    BILLING_CURRENCY: Currency, money::currency {
         key: "billing.currency", types: &[Type::Text],
         expected: "the three capital letters of a currency, such as EUR",
         default: DefaultValue::Fixed("EUR"), example: "\"USD\"", flag: None,
         doc: "What `plantlake usage invoice` reckons in. Each line of an invoice is rounded half up to its smallest coin.",
     }
-    BILLING_PER_1000_REQUESTS: Decimal, value::price {
+    BILLING_PER_1000_REQUESTS: Decimal, money::price {
         key: "billing.per_1000_requests", types: &[Type::Text, Type::Integer], expected: PRICE,
         default: DefaultValue::Fixed("0"), example: "\"0.40\"", flag: None,
         doc: "The price of 1,000 billable requests; fewer are paid for in proportion.",
     }
-    BILLING_FREE_REQUESTS: u64, value::whole {
+    BILLING_FREE_REQUESTS: u64, money::whole {
         key: "billing.free_requests", types: &[Type::Integer], expected: "a whole number",
         default: DefaultValue::Fixed("0"), example: "10000", flag: None,
         doc: "Billable requests of an organisation that are free in each month.",
     }
-    BILLING_PER_GB_SENT: Decimal, value::price {
+    BILLING_PER_GB_SENT: Decimal, money::price {
         key: "billing.per_gb_sent", types: &[Type::Text, Type::Integer], expected: PRICE,
         default: DefaultValue::Fixed("0"), example: "\"0.09\"", flag: None,
         doc: "The price of a GB (1,000,000,000 bytes) that is sent.",
     }
-    BILLING_FREE_GB_SENT: Decimal, value::quantity {
+    BILLING_FREE_GB_SENT: Decimal, money::quantity {
         key: "billing.free_gb_sent", types: &[Type::Text, Type::Integer],
         expected: "a number from 0 to 1000000000 with at most 9 decimals, such as 10 or \"0.5\"",
         default: DefaultValue::Fixed("0"), example: "\"10\"", flag: None,
         doc: "GB sent that are free in each month.",
     }
-    BILLING_PER_GB_SCANNED: Decimal, value::price {
+    BILLING_PER_GB_SCANNED: Decimal, money::price {
         key: "billing.per_gb_scanned", types: &[Type::Text, Type::Integer], expected: PRICE,
         default: DefaultValue::Fixed("0"), example: "\"0.005\"", flag: None,
         doc: "The price of a GB (1,000,000,000 bytes) of the lake's files that queries read.",
     }
-    BILLING_FREE_GB_SCANNED: Decimal, value::quantity {
+    BILLING_FREE_GB_SCANNED: Decimal, money::quantity {
         key: "billing.free_gb_scanned", types: &[Type::Text, Type::Integer],
         expected: "a number from 0 to 1000000000 with at most 9 decimals, such as 10 or \"0.5\"",
         default: DefaultValue::Fixed("0"), example: "\"10\"", flag: None,

@@ -12,7 +12,7 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Decode, Postgres, Row as _, Sqlite, Transaction, Type};
+use sqlx::{ConnectOptions, Decode, Postgres, Row as _, Sqlite, Transaction, Type};
 use uuid::Uuid;
 
 use super::error::StoreError;
@@ -92,7 +92,7 @@ impl Database {
                 let pool = SqlitePoolOptions::new()
                     .max_connections(CONNECTIONS)
                     .acquire_timeout(PATIENCE)
-                    .connect_with(options);
+                    .connect_with(without_alarm(options));
                 pool.await.map(Self::Sqlite)
             }
             DatabaseKind::Postgres => {
@@ -107,7 +107,7 @@ impl Database {
                 let pool = PgPoolOptions::new()
                     .max_connections(CONNECTIONS)
                     .acquire_timeout(PATIENCE)
-                    .connect_with(options);
+                    .connect_with(without_alarm(options));
                 pool.await.map(Self::Postgres)
             }
         };
@@ -130,6 +130,14 @@ impl Database {
             Self::Sqlite(pool) => Change::Sqlite(pool.begin().await?),
             Self::Postgres(pool) => Change::Postgres(pool.begin().await?),
         })
+    }
+}
+
+/// That a report of a long ledger takes a while is nothing to warn of.
+fn without_alarm<O: ConnectOptions>(options: O) -> O {
+    match "debug".parse() {
+        Ok(level) => options.log_slow_statements(level, Duration::from_secs(1)),
+        Err(_) => options,
     }
 }
 

@@ -13,7 +13,7 @@ import pytest
 import ledger
 from databases import SqliteDatabase
 from harness import OK
-from server import PASSWORD, Plant
+from server import PASSWORD, Plant, eventually
 
 pytestmark = pytest.mark.local_only
 
@@ -154,3 +154,21 @@ def test_the_tables_are_listed_and_mistakes_are_told(plant: Served) -> None:
         with pytest.raises(adbc_driver_manager.ProgrammingError, match="2026-11"):
             plant.asks(f"SELECT * FROM {call}", "ana")
     assert len(plant.asks("SELECT * FROM usage_report('1999-01')", "admin")) == 0
+
+
+def test_what_is_asked_now_is_there_soon_and_others_do_not_see_it(plant: Served) -> None:
+    mine = """SELECT count(*) AS n, count(DISTINCT "user") AS users, min("user") AS who FROM account.usage
+              WHERE started_at >= now() - INTERVAL '1 hour' AND billable"""
+    before = int(plant.asks(mine, "bea")["n"][0])
+    for _ in range(3):
+        plant.asks("SELECT 1 AS x", "bea")
+    # Those that look are counted, too.
+    eventually(lambda: plant.asks(mine, "bea")["n"][0] >= before + 4)
+    for who in ("bea", "ana"):
+        seen = plant.asks(mine, who).iloc[0]
+        assert seen["n"] == 0 or (seen["users"], seen["who"]) == (1, f"{who}@north.example")
+    month = f"{dt.datetime.now(dt.UTC):%Y-%m}"
+    [line] = plant.asks(f"SELECT * FROM usage_report('{month}') WHERE endpoint LIKE 'DoGet%' AND billable_requests > 0", "bea").to_dict("records")
+    assert (line["user"], line["late_requests"]) == ("bea@north.example", 0)
+    assert line["billable_requests"] >= before + 4
+    plant.run("usage", "verify", "--month", month).expect(OK)

@@ -7,8 +7,10 @@ SELECT
     CAST(sum(l.bytes_sent) AS BIGINT) AS bytes_sent,
     CAST(sum(l.bytes_scanned) AS BIGINT) AS bytes_scanned
 FROM organizations o
-JOIN api_usage_logs l ON l.organization_id = o.id
-WHERE ($1 IS NULL OR o.id = $1)
+-- SQLite takes the tables of a cross join in their order: for each organisation its months, by the index.
+CROSS JOIN api_usage_logs l
+WHERE l.organization_id = o.id
+    AND ($1 IS NULL OR o.id = $1)
     AND ($2 IS NULL OR l.user_id = $2)
     AND l.billing_month BETWEEN $3 AND $4
     AND l.billable

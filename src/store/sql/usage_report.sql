@@ -15,9 +15,11 @@ SELECT
     count(*) FILTER (WHERE l.cancelled) AS cancelled,
     count(*) FILTER (WHERE l.status = 'ABORTED' AND NOT l.cancelled) AS aborted
 FROM organizations o
-JOIN api_usage_logs l ON l.organization_id = o.id
+-- SQLite takes the tables of a cross join in their order: for each organisation its months, by the index.
+CROSS JOIN api_usage_logs l
 JOIN users u ON u.id = l.user_id
-WHERE ($1 IS NULL OR o.id = $1)
+WHERE l.organization_id = o.id
+    AND ($1 IS NULL OR o.id = $1)
     AND ($2 IS NULL OR l.user_id = $2)
     AND l.billing_month BETWEEN $3 AND $4
 GROUP BY 1, 2, 3, 4, 5, 6, 7
