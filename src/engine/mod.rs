@@ -13,6 +13,7 @@ mod lanes;
 mod optimised;
 mod page_cache;
 mod patience;
+mod plan_limits;
 mod public_schema;
 mod published;
 mod query_engine;

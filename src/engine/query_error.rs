@@ -2,7 +2,7 @@
 
 use datafusion::common::DataFusionError;
 
-use super::sql::{LONGEST_SQL, MOST_OPERATORS};
+use super::sql::{LONGEST_SQL, MOST_OPERATORS, MOST_TABLES};
 use crate::catalog::CatalogError;
 use crate::lake::runs::RunsError;
 use crate::lake::table::TableError;
@@ -50,6 +50,14 @@ pub enum QueryError {
     TooComplex {
         /// How many.
         operators: usize,
+    },
+    /// Planning would take too long.
+    #[error(
+        "the statement names {count} tables, more than {MOST_TABLES}, if those of each common table expression are counted wherever it is named; name each once"
+    )]
+    TooManyTables {
+        /// How many.
+        count: usize,
     },
     /// The parser finds no end of ways to read it.
     #[error(
