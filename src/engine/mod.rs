@@ -10,6 +10,7 @@ mod catalog_tables;
 mod growth;
 mod ingest;
 mod lanes;
+mod named_tables;
 mod optimised;
 mod page_cache;
 mod patience;

@@ -2,7 +2,8 @@
 
 use datafusion::common::DataFusionError;
 
-use super::sql::{LONGEST_SQL, MOST_OPERATORS, MOST_TABLES};
+use super::named_tables::MOST_TABLES;
+use super::sql::{LONGEST_SQL, MOST_OPERATORS};
 use crate::catalog::CatalogError;
 use crate::lake::runs::RunsError;
 use crate::lake::table::TableError;

@@ -1,6 +1,6 @@
 //! One statement of SQL as it is checked before it is planned: read-only, with numbered parameters.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::common::{DataFusionError, ScalarValue};
@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::QueryError;
+use super::named_tables::check_tables;
 use super::patience::Patience;
 
 /// Longest SQL text, in bytes; more is a program's mistake or an attack.
@@ -23,9 +24,6 @@ const DEEPEST: usize = 100;
 /// Operators at most. Each may put the rest of its expression one level deeper, and what goes through an expression
 /// goes down its levels: without a limit, a long sum ends the process by using up a thread's stack.
 pub const MOST_OPERATORS: usize = 2_000;
-/// Tables that are named at most, those of a common table expression wherever that is named: by a chain of twenty, each of
-/// which names the one before twice, there are a million.
-pub const MOST_TABLES: usize = 500;
 /// The stack that threads need for expressions that deep, in bytes; only what is used takes memory.
 pub const MOST_STACK: usize = 64 << 20;
 
@@ -329,64 +327,6 @@ fn may_nest(token: &Token) -> bool {
     }
 }
 
-fn check_tables(statement: &Parsed) -> Result<(), QueryError> {
-    let mut tables = Tables::default();
-    let _: ControlFlow<()> = match statement {
-        Parsed::Statement(statement) => Visit::visit(&**statement, &mut tables),
-        Parsed::Explain(explain) => return check_tables(&explain.statement),
-        _ => return Ok(()),
-    };
-    match tables.count {
-        count if count > MOST_TABLES => Err(QueryError::TooManyTables { count }),
-        _ => Ok(()),
-    }
-}
-
-/// Counts the tables that are named.
-#[derive(Default)]
-struct Tables {
-    count: usize,
-    /// What was counted before each query that is gone through.
-    before: Vec<usize>,
-    /// The names of the common table expressions that are still to be gone through, by where their queries are.
-    names: HashMap<*const ast::Query, String>,
-    /// What each that was gone through stands for.
-    known: HashMap<String, usize>,
-}
-
-impl Visitor for Tables {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
-        self.before.push(self.count);
-        for table in query.with.iter().flat_map(|with| &with.cte_tables) {
-            let name = table.alias.name.value.to_lowercase();
-            self.names.insert(&raw const *table.query, name);
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
-        let before = self.before.pop().unwrap_or_default();
-        if let Some(name) = self.names.remove(&(&raw const *query)) {
-            let stands_for = self.count.saturating_sub(before).max(1);
-            let known = self.known.entry(name).or_default();
-            *known = stands_for.max(*known);
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_relation(&mut self, relation: &ast::ObjectName) -> ControlFlow<()> {
-        let name = match relation.0.as_slice() {
-            [name] => name.as_ident().map(|name| name.value.to_lowercase()),
-            _ => None,
-        };
-        let stands_for = name.and_then(|name| self.known.get(&name).copied());
-        self.count = self.count.saturating_add(stands_for.unwrap_or(1));
-        ControlFlow::Continue(())
-    }
-}
-
 fn is_read_only(statement: &Parsed) -> bool {
     match statement {
         Parsed::Statement(statement) => match &**statement {
@@ -459,24 +399,6 @@ fn option_of(set: &ast::Set) -> Result<SessionOption, QueryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tables_are_counted_wherever_they_are_named() {
-        let chain = |times: usize| {
-            let mut sql = "WITH c0 AS (SELECT 1 AS x)".to_owned();
-            for at in 1..=times {
-                sql += &format!(", C{at} AS (SELECT a.x FROM c{0} a, c{0} b)", at - 1);
-            }
-            Statement::parse(&format!("{sql} SELECT * FROM c{times}"))
-        };
-        chain(6).unwrap();
-        let refused = chain(20).unwrap_err().to_string();
-        assert!(refused.contains("more than 500"), "{refused}");
-        let straight = (1..100).fold("WITH c0 AS (SELECT 1)".to_owned(), |sql, at| {
-            format!("{sql}, c{at} AS (SELECT * FROM c{})", at - 1)
-        });
-        Statement::parse(&format!("{straight} SELECT * FROM c99")).unwrap();
-    }
 
     #[test]
     fn no_mistake_is_looked_for_longer_than_a_moment() {
