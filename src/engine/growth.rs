@@ -25,6 +25,8 @@ const MOST_MADE: u64 = 64 << 20;
 const MOST_STEPS: u64 = 1 << 30;
 /// Values of a type of fixed size at most: a null takes as much room as they all.
 const MOST_FIXED: i32 = 1 << 16;
+/// Types that a type is made of at most.
+const MOST_PARTS: usize = 1_000;
 /// Bytes of a value of a list, at least.
 const VALUE: u64 = 8;
 /// Bytes of a character at most.
@@ -48,7 +50,7 @@ enum Growth {
 }
 
 /// The functions, by their names.
-const GROWING: [(&str, Growth); 11] = [
+const GROWING: [(&str, Growth); 13] = [
     ("repeat", Growth::Repeated),
     ("lpad", Growth::Padded),
     ("rpad", Growth::Padded),
@@ -60,6 +62,8 @@ const GROWING: [(&str, Growth); 11] = [
     ("arrow_cast", Growth::Typed),
     ("arrow_try_cast", Growth::Typed),
     ("cast_to_type", Growth::Typed),
+    ("struct", Growth::Typed),
+    ("named_struct", Growth::Typed),
 ];
 
 /// Puts limits to the functions of a session.
@@ -77,8 +81,22 @@ pub(super) fn limit(state: &mut SessionState) -> Result<()> {
     Ok(())
 }
 
-/// Refuses types whose nulls would take up memory without end.
+/// Refuses types whose nulls would take up memory without end, or that are themselves without end: a struct of twice what
+/// was a struct of twice the same, and so on.
 pub(super) fn check_type(kind: &DataType) -> Result<()> {
+    match parts(kind, 0)? {
+        0..=MOST_PARTS => Ok(()),
+        _ => Err(DataFusionError::Plan(format!(
+            "a type of more than {MOST_PARTS} types within each other is not taken"
+        ))),
+    }
+}
+
+/// Of how many types the type is made.
+fn parts(kind: &DataType, within: usize) -> Result<usize> {
+    if within > MOST_PARTS {
+        return Ok(within);
+    }
     match kind {
         DataType::FixedSizeBinary(size) | DataType::FixedSizeList(_, size)
             if *size > MOST_FIXED =>
@@ -91,11 +109,13 @@ pub(super) fn check_type(kind: &DataType) -> Result<()> {
         | DataType::List(field)
         | DataType::LargeList(field)
         | DataType::ListView(field)
-        | DataType::LargeListView(field) => check_type(field.data_type()),
-        DataType::Struct(fields) => fields
-            .iter()
-            .try_for_each(|field| check_type(field.data_type())),
-        _ => Ok(()),
+        | DataType::LargeListView(field)
+        | DataType::Map(field, _) => parts(field.data_type(), within + 1),
+        DataType::Struct(fields) => {
+            let mut fields = fields.iter();
+            fields.try_fold(within + 1, |within, field| parts(field.data_type(), within))
+        }
+        _ => Ok(within + 1),
     }
 }
 

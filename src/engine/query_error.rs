@@ -2,6 +2,7 @@
 
 use datafusion::common::DataFusionError;
 
+use super::named_tables::MOST_TABLES;
 use super::sql::{LONGEST_SQL, MOST_OPERATORS};
 use crate::catalog::CatalogError;
 use crate::lake::runs::RunsError;
@@ -50,6 +51,14 @@ pub enum QueryError {
     TooComplex {
         /// How many.
         operators: usize,
+    },
+    /// Planning would take too long.
+    #[error(
+        "the statement names {count} tables, more than {MOST_TABLES}, if those of each common table expression are counted wherever it is named; name each once"
+    )]
+    TooManyTables {
+        /// How many.
+        count: usize,
     },
     /// The parser finds no end of ways to read it.
     #[error(

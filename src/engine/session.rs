@@ -17,7 +17,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::logical_expr::{Cast, Expr, LogicalPlan, TryCast, Volatility};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as Parsed;
@@ -29,6 +29,7 @@ use super::catalog_tables::CatalogSource;
 use super::counted_scan::counted;
 use super::growth;
 use super::optimised::OptimisedQuery;
+use super::plan_limits;
 use super::public_schema::PublicSchema;
 use super::published::PublishedTables;
 use super::rollup_table::store_url;
@@ -172,18 +173,7 @@ impl QuerySession {
             .with_allow_dml(false)
             .with_allow_statements(false)
             .verify_plan(&plan)?;
-        plan.apply_with_subqueries(|node| {
-            node.apply_expressions(|expression| {
-                expression.apply(|part| {
-                    if let Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) =
-                        part
-                    {
-                        growth::check_type(field.data_type())?;
-                    }
-                    Ok(TreeNodeRecursion::Continue)
-                })
-            })
-        })?;
+        plan_limits::check(&plan)?;
         Ok(plan)
     }
 

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::QueryError;
+use super::named_tables::check_tables;
 use super::patience::Patience;
 
 /// Longest SQL text, in bytes; more is a program's mistake or an attack.
@@ -107,6 +108,7 @@ impl Statement {
             (None, _) => return refused("nothing".to_owned()),
             (Some(_), more) => return refused(format!("{} statements", more + 1)),
         };
+        check_tables(&statement)?;
         let query = |parsed| Query {
             text: text.clone(),
             parsed,

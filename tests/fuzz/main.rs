@@ -27,7 +27,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test fails by panicking"
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and a long one tells how it goes"
 )]
 
 mod coverage;

@@ -1,0 +1,95 @@
+//! How many tables a statement names, before it is planned: what is named twice is planned twice.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
+
+use super::QueryError;
+
+/// Tables that are named at most, those of a common table expression wherever that is named: by a chain of twenty, each of
+/// which names the one before twice, there are a million.
+pub const MOST_TABLES: usize = 500;
+
+/// Refuses a statement that names too many.
+pub(super) fn check_tables(statement: &Parsed) -> Result<(), QueryError> {
+    let mut tables = Tables::default();
+    let _: ControlFlow<()> = match statement {
+        Parsed::Statement(statement) => Visit::visit(&**statement, &mut tables),
+        Parsed::Explain(explain) => return check_tables(&explain.statement),
+        _ => return Ok(()),
+    };
+    match tables.count {
+        count if count > MOST_TABLES => Err(QueryError::TooManyTables { count }),
+        _ => Ok(()),
+    }
+}
+
+/// Counts the tables that are named.
+#[derive(Default)]
+struct Tables {
+    count: usize,
+    /// What was counted before each query that is gone through.
+    before: Vec<usize>,
+    /// The names of the common table expressions that are still to be gone through, by where their queries are.
+    names: HashMap<*const ast::Query, String>,
+    /// What each that was gone through stands for.
+    known: HashMap<String, usize>,
+}
+
+impl Visitor for Tables {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
+        self.before.push(self.count);
+        for table in query.with.iter().flat_map(|with| &with.cte_tables) {
+            let name = table.alias.name.value.to_lowercase();
+            self.names.insert(&raw const *table.query, name);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
+        let before = self.before.pop().unwrap_or_default();
+        if let Some(name) = self.names.remove(&(&raw const *query)) {
+            let stands_for = self.count.saturating_sub(before).max(1);
+            let known = self.known.entry(name).or_default();
+            *known = stands_for.max(*known);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ast::ObjectName) -> ControlFlow<()> {
+        let name = match relation.0.as_slice() {
+            [name] => name.as_ident().map(|name| name.value.to_lowercase()),
+            _ => None,
+        };
+        let stands_for = name.and_then(|name| self.known.get(&name).copied());
+        self.count = self.count.saturating_add(stands_for.unwrap_or(1));
+        ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Statement;
+
+    #[test]
+    fn tables_are_counted_wherever_they_are_named() {
+        let chain = |times: usize| {
+            let mut sql = "WITH c0 AS (SELECT 1 AS x)".to_owned();
+            for at in 1..=times {
+                sql += &format!(", C{at} AS (SELECT a.x FROM c{0} a, c{0} b)", at - 1);
+            }
+            Statement::parse(&format!("{sql} SELECT * FROM c{times}"))
+        };
+        chain(6).unwrap();
+        let refused = chain(20).unwrap_err().to_string();
+        assert!(refused.contains("more than 500"), "{refused}");
+        let straight = (1..100).fold("WITH c0 AS (SELECT 1)".to_owned(), |sql, at| {
+            format!("{sql}, c{at} AS (SELECT * FROM c{})", at - 1)
+        });
+        Statement::parse(&format!("{straight} SELECT * FROM c99")).unwrap();
+    }
+}
