@@ -1,5 +1,8 @@
 //! What statements have in common that differ in their literals only.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use aws_lc_rs::digest::{SHA256, digest};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
@@ -9,7 +12,7 @@ use super::sql::LONGEST_SQL;
 /// SHA-256, in hexadecimal, of a statement without its literals, comments and the way that it is laid out: names in lower
 /// case where they are not quoted, a `?` for each literal and parameter, and for a list of them. Of a text that is no
 /// SQL, or too long to be planned, it is that of the text.
-pub fn fingerprint(sql: &str) -> String {
+fn fingerprint(sql: &str) -> String {
     let text = (sql.len() <= LONGEST_SQL)
         .then(|| normalised(sql))
         .flatten();
@@ -19,6 +22,38 @@ pub fn fingerprint(sql: &str) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+/// Statements whose fingerprints are remembered, and how long one is at most.
+const MOST: usize = 1_024;
+const LONGEST: usize = 4 << 10;
+
+/// Fingerprints of statements that were seen lately.
+#[derive(Debug, Default)]
+pub struct Fingerprints {
+    known: Mutex<HashMap<String, Arc<str>>>,
+}
+
+impl Fingerprints {
+    /// The [`fingerprint`] of a statement.
+    pub fn of(&self, sql: &str) -> Arc<str> {
+        if let Some(known) = self.locked().get(sql) {
+            return Arc::clone(known);
+        }
+        let found: Arc<str> = fingerprint(sql).into();
+        if sql.len() <= LONGEST {
+            let mut known = self.locked();
+            if known.len() >= MOST {
+                known.clear();
+            }
+            known.insert(sql.to_owned(), Arc::clone(&found));
+        }
+        found
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<String, Arc<str>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn normalised(sql: &str) -> Option<String> {

@@ -35,7 +35,7 @@ mod weight;
 pub use account_tables::Account;
 pub use batch::batch_context;
 pub use budget::MemoryLimits;
-pub use fingerprint::fingerprint;
+pub use fingerprint::Fingerprints;
 pub use ingest::{Ingest, IngestError};
 pub use lanes::{CutShort, LaneLimits, Lanes};
 pub use optimised::OptimisedQuery;

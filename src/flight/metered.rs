@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::call::address_of;
 use super::status;
 use crate::auth::{Principal, Proof};
+use crate::engine::Fingerprints;
 use crate::lake::scanned::Scanned;
 use crate::metering::{Caller, End, Ended, IS_OFF, JournalError, NotBegun, OpenRequest, OverLimit};
 
@@ -96,12 +97,11 @@ impl Meter {
     }
 
     /// Says which statement the call is about.
-    pub fn is_about(&self, sql: &str) {
-        if IS_OFF {
-            return;
+    pub fn is_about(&self, sql: &str, known: &Fingerprints) {
+        if !IS_OFF {
+            let fingerprint = known.of(sql);
+            self.locked().is_about(sql, &fingerprint);
         }
-        let fingerprint = crate::engine::fingerprint(sql);
-        self.locked().is_about(sql, fingerprint);
     }
 
     /// Says that a statement will be run, which is paid for.

@@ -15,7 +15,9 @@ use super::running::Running;
 use super::session_options::Sessions;
 use super::tenants::Tenants;
 use crate::auth::Authenticator;
-use crate::engine::{ACCOUNT, INFORMATION_SCHEMA, PUBLIC, QueryEngine, SessionOption};
+use crate::engine::{
+    ACCOUNT, Fingerprints, INFORMATION_SCHEMA, PUBLIC, QueryEngine, SessionOption,
+};
 use crate::metering::{Meter, Work};
 use crate::store::OrganisationStore;
 
@@ -34,6 +36,7 @@ pub struct Server {
     pub(super) log_sql: bool,
     pub(super) meter: Meter,
     pub(super) redeemed: Redeemed,
+    pub(super) fingerprints: Fingerprints,
 }
 
 /// What calls may take, beside what queries may.
@@ -71,6 +74,7 @@ impl Server {
             log_sql,
             meter,
             redeemed: Redeemed::default(),
+            fingerprints: Fingerprints::default(),
         }
     }
 

@@ -353,7 +353,7 @@ impl Server {
 
     /// Notes which statement a call is about.
     fn note(&self, call: &Call, sql: &str) {
-        call.meter.is_about(sql);
+        call.meter.is_about(sql, &self.fingerprints);
         if self.log_sql {
             let principal = call.principal();
             tracing::info!(

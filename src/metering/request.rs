@@ -125,10 +125,10 @@ impl OpenRequest {
     }
 
     /// Says which statement it is about; `fingerprint` is what all have in common that differ in literals only.
-    pub fn is_about(&mut self, sql: &str, fingerprint: String) {
+    pub fn is_about(&mut self, sql: &str, fingerprint: &str) {
         let keeps = self.meter.shared.settings.sql;
         if let Some(record) = &mut self.record {
-            record.sql_fingerprint = Some(fingerprint);
+            record.sql_fingerprint = Some(fingerprint.to_owned());
             record.sql_text = keeps.then(|| sql.chars().take(LONGEST_SQL).collect());
         }
     }

@@ -1,12 +1,13 @@
 //! The ledger of requests: each is added once, to the first month from its end on that is not closed.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::LazyLock;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::database::{Database, Executor, Row, values};
+use super::database::{Change, Database, Executor, Row, Value, values};
 use super::{OrganisationStore, StoreError};
 use crate::model::{Month, OrganisationId, UsageRecord};
 
@@ -16,6 +17,114 @@ struct Billed<'a> {
     #[serde(flatten)]
     record: &'a UsageRecord,
     billing_month: Month,
+}
+
+impl Billed<'_> {
+    /// As the parameters of a statement, in the order of the table's columns.
+    fn values(&self) -> [Value; 22] {
+        let UsageRecord {
+            request_id,
+            organisation_id,
+            user_id,
+            api_key_id,
+            session_id,
+            server_id,
+            endpoint,
+            sql_fingerprint,
+            sql_text,
+            started_at,
+            ended_at,
+            first_byte_microseconds,
+            duration_microseconds,
+            rows,
+            bytes_sent,
+            bytes_scanned,
+            status,
+            cancelled,
+            client_address,
+            client_agent,
+            billable,
+        } = self.record;
+        [
+            (*request_id).into(),
+            (*organisation_id).into(),
+            (*user_id).into(),
+            api_key_id.clone().into(),
+            session_id.map(|session| session.0).into(),
+            (*server_id).into(),
+            endpoint.into(),
+            sql_fingerprint.clone().into(),
+            sql_text.clone().into(),
+            (*started_at).into(),
+            (*ended_at).into(),
+            self.billing_month.to_string().into(),
+            Value::Integer(first_byte_microseconds.map(number)),
+            number(*duration_microseconds).into(),
+            number(*rows).into(),
+            number(*bytes_sent).into(),
+            number(*bytes_scanned).into(),
+            status.into(),
+            (*cancelled).into(),
+            client_address.into(),
+            client_agent.into(),
+            (*billable).into(),
+        ]
+    }
+}
+
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// In one statement: there is a network between.
+async fn add_to_postgres(
+    change: &mut Change,
+    records: &[Billed<'_>],
+) -> Result<Vec<Row>, StoreError> {
+    let text = serde_json::to_string(records);
+    let text = text.map_err(|error| StoreError::damaged("records", &error))?;
+    change
+        .rows(include_str!("sql/usage_add.postgres.sql"), values![text])
+        .await
+}
+
+/// Records that one statement adds to SQLite: to take each statement to its thread takes longer than to add a record.
+const TOGETHER: usize = 32;
+
+/// The statement that adds one record, and the one that adds [`TOGETHER`].
+static ADD: LazyLock<(String, String)> = LazyLock::new(|| {
+    let one = include_str!("sql/usage_add.sqlite.sql");
+    let (open, close) = (one.find("($1"), one.find("$22)"));
+    let (Some(open), Some(close)) = (open, close) else {
+        return (one.to_owned(), one.to_owned());
+    };
+    let rows: Vec<String> = (0..TOGETHER)
+        .map(|row| {
+            let numbers: Vec<String> = (1..=22).map(|at| format!("${}", row * 22 + at)).collect();
+            format!("({})", numbers.join(", "))
+        })
+        .collect();
+    let mut many = one.to_owned();
+    many.replace_range(open..close + "$22)".len(), &rows.join(",\n    "));
+    (one.to_owned(), many)
+});
+
+/// With bound parameters: SQLite reads JSON anew for each column.
+async fn add_to_sqlite(
+    change: &mut Change,
+    records: &[Billed<'_>],
+) -> Result<Vec<Row>, StoreError> {
+    let (one, many) = &*ADD;
+    let mut added = Vec::new();
+    let (chunks, rest) = records.as_chunks::<TOGETHER>();
+    for chunk in chunks {
+        let values: Vec<Value> = chunk.iter().flat_map(Billed::values).collect();
+        added.extend(change.rows(many, &values).await?);
+    }
+    for record in rest {
+        added.extend(change.rows(one, &record.values()).await?);
+    }
+    Ok(added)
 }
 
 /// What billable requests add up to.
@@ -103,13 +212,10 @@ impl OrganisationStore {
                 }
             })
             .collect();
-        let text = serde_json::to_string(&billed);
-        let text = text.map_err(|error| StoreError::damaged("records", &error))?;
-        let add = match &self.database {
-            Database::Sqlite(_) => include_str!("sql/usage_add.sqlite.sql"),
-            Database::Postgres(_) => include_str!("sql/usage_add.postgres.sql"),
+        let added = match &self.database {
+            Database::Sqlite(_) => add_to_sqlite(&mut change, &billed).await?,
+            Database::Postgres(_) => add_to_postgres(&mut change, &billed).await?,
         };
-        let added = change.rows(add, values![text]).await?;
         let mut totals: BTreeMap<_, UsageTotals> = BTreeMap::new();
         for row in &added {
             if row.get("billable")? {
@@ -122,7 +228,6 @@ impl OrganisationStore {
             }
         }
         for ((organisation, month), total) in totals {
-            let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
             let values = values![
                 organisation,
                 month.to_string(),

@@ -423,8 +423,11 @@ mod tests {
             journal.ended(record(seed)).unwrap();
         }
         assert!(journal.size() <= 20 << 10);
-        assert!(
-            matches!(journal.has_room(), Err(JournalError::Full { limit }) if limit == 20 << 10)
-        );
+        // What had begun and ended needs no room any more.
+        assert!(journal.has_room().is_ok());
+        while journal.has_room().is_ok() {
+            journal.ended(record(0)).unwrap();
+        }
+        assert!(journal.size() <= 20 << 10);
     }
 }
