@@ -116,8 +116,16 @@ impl Inventor {
     }
 
     fn of_sql(&mut self, sql: String) -> Input {
-        let (caller, way) = (self.caller(), self.way());
+        let (caller, mut way) = (self.caller(), self.way());
         let count = sql.matches(['?', '$']).count().min(8);
+        if count > 0 && self.random.u8(..5) > 0 {
+            // Only what is prepared has parameters.
+            way = if self.random.bool() {
+                Way::Prepare
+            } else {
+                Way::Fetch
+            };
+        }
         let mut input = Input::sql(caller, way, sql);
         if matches!(way, Way::Prepare | Way::Fetch) && (count > 0 || self.random.u8(..10) == 0) {
             input.messages = messages::parameters(&mut self.random, count);

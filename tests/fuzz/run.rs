@@ -9,6 +9,8 @@ use std::str::FromStr;
 use std::sync::Mutex;
 
 use arrow_flight::utils::flight_data_to_batches;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use plantlake::clock::Stopwatch;
 use plantlake::engine::MOST_STACK;
 
@@ -32,6 +34,9 @@ const CONTROL: &str = "SELECT asset_id, value FROM public.data_d";
 const CONTROL_ROWS: usize = 3;
 /// After so many inputs, the readings that were taken are thrown away: a query on all of them would take long.
 const CLEARED: usize = 500;
+
+/// Of the admin.
+const PASSWORD: &str = "only-to-sign-up-33";
 
 /// Runs it.
 pub fn run() {
@@ -60,10 +65,10 @@ pub fn run() {
         .unwrap();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         client.block_on(async {
-            let keys = keys(&place);
+            let credentials = credentials(&place);
             let mut run = Run {
                 seed,
-                sender: Sender::new(Wire::new(address), keys),
+                sender: Sender::new(Wire::new(address), credentials),
                 folder,
                 raw: place.folder().join("lake/raw/ingested"),
                 goes_on: variable::<u8>("FUZZ_GOES_ON").is_some(),
@@ -87,15 +92,17 @@ fn variable<T: FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn keys(place: &Place) -> [(Caller, String); 3] {
+/// The headers by which the callers are let in; the admin has to sign in first.
+fn credentials(place: &Place) -> [(Caller, String); 3] {
     let admin = "admin@operators.example";
     let made = ["user", "create", admin, "--org", "Operators", "--role"];
-    place.run(&[&made[..], &["admin"]].concat(), "only-to-sign-up-33\n");
-    let key = |organisation| place.key(organisation).to_owned();
+    place.run(&[&made[..], &["admin"]].concat(), &format!("{PASSWORD}\n"));
+    let bearer = |organisation| format!("Bearer {}", place.key(organisation));
+    let password = STANDARD.encode(format!("{admin}:{PASSWORD}"));
     [
-        (Caller::Operators, key("Operators")),
-        (Caller::Admin, place.new_key(admin)),
-        (Caller::Boilers, key("Boilers")),
+        (Caller::Operators, bearer("Operators")),
+        (Caller::Admin, format!("Basic {password}")),
+        (Caller::Boilers, bearer("Boilers")),
     ]
 }
 
@@ -118,6 +125,7 @@ struct Run {
 
 impl Run {
     async fn all(&mut self) {
+        self.sender.sign_in(&Caller::Admin).await;
         let told = self.asked(seeds::FUNCTIONS).await;
         let rows = flight_data_to_batches(&told.answer.unwrap()).unwrap();
         let mut inventor = Inventor::new(self.seed, seeds::functions(&rows), seeds::statements());

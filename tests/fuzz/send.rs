@@ -7,7 +7,10 @@ use arrow_flight::sql::{
     CommandPreparedStatementQuery, CommandStatementQuery, CommandStatementUpdate,
     DoPutPreparedStatementResult, ProstMessageExt, TicketStatementQuery,
 };
-use arrow_flight::{Action, FlightData, FlightDescriptor, FlightInfo, PollInfo, PutResult, Ticket};
+use arrow_flight::{
+    Action, FlightData, FlightDescriptor, FlightInfo, HandshakeResponse, PollInfo, PutResult,
+    Ticket,
+};
 use prost::Message;
 
 use crate::input::{Caller, Input, Way};
@@ -35,14 +38,25 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// By `wire`, with these API keys.
-    pub fn new(wire: Wire, keys: impl IntoIterator<Item = (Caller, String)>) -> Self {
-        let credentials = keys.into_iter();
-        let credentials = credentials.map(|(caller, key)| (caller, format!("Bearer {key}")));
+    /// By `wire`, with these values of the header `authorization`.
+    pub fn new(wire: Wire, credentials: impl IntoIterator<Item = (Caller, String)>) -> Self {
         Self {
             wire,
-            credentials: credentials.collect(),
+            credentials: credentials.into_iter().collect(),
         }
+    }
+
+    /// Gives the caller the token that the server gives for a password.
+    pub async fn sign_in(&mut self, caller: &Caller) {
+        let credential = self.credential(caller);
+        let path = format!("{SERVICE}Handshake");
+        let reply = self.wire.send(&path, credential.as_deref(), Vec::new());
+        let reply = reply.await;
+        let message = reply.messages.first().unwrap();
+        let answer = HandshakeResponse::decode(message.as_slice()).unwrap();
+        let token = String::from_utf8(answer.payload.to_vec()).unwrap();
+        self.credentials
+            .insert(caller.clone(), format!("Bearer {token}"));
     }
 
     /// Sends the input, and waits for all that comes of it.

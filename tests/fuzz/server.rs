@@ -24,6 +24,7 @@ pub async fn serve(folder: &Path) -> SocketAddr {
             setting("lake", &within("lake")),
             setting("catalog", &within("catalog")),
             setting("jobs", &within("jobs")),
+            setting("auth.token_lifetime", "1d"),
             setting("serve.query_timeout", QUERY_TIMEOUT),
             setting("serve.queue_timeout", QUERY_TIMEOUT),
             setting("serve.unread_timeout", QUERY_TIMEOUT),

@@ -8,7 +8,7 @@ use crate::words::{Kind, Table, table, word};
 pub type Function = (String, Vec<Vec<Kind>>);
 
 /// How often something is written that is one within another, or one after the other.
-const MANY: [usize; 8] = [10, 50, 90, 100, 101, 500, 1_000, 3_000];
+const MANY: [usize; 8] = [10, 50, 90, 100, 101, 300, 500, 3_000];
 /// What most aggregates are made for.
 const GATHERED: [Kind; 5] = [
     Kind::Number,

@@ -64,14 +64,8 @@ impl Place {
     pub fn key_of_user(&self, organisation: &str, email: &str) -> String {
         let made = ["user", "create", email, "--org", organisation, "--role"];
         self.run(&[&made[..], &["service", "--ingest"]].concat(), "");
-        self.new_key(email)
-    }
-
-    /// A new key of a user.
-    pub fn new_key(&self, email: &str) -> String {
-        let made = [
-            "key", "create", "--user", email, "--name", "tests", "--json",
-        ];
+        let made = ["key", "create", "--user", email, "--name", "tests"];
+        let made = [&made[..], &["--ingest", "--json"]].concat();
         let made: Value = serde_json::from_str(&self.run(&made, "")).unwrap();
         made["key"].as_str().unwrap().to_owned()
     }
