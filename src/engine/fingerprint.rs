@@ -9,9 +9,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 
 use super::sql::LONGEST_SQL;
 
-/// SHA-256, in hexadecimal, of a statement without its literals, comments and the way that it is laid out: names in lower
-/// case where they are not quoted, a `?` for each literal and parameter, and for a list of them. Of a text that is no
-/// SQL, or too long to be planned, it is that of the text.
+/// See [`Fingerprints::of`].
 fn fingerprint(sql: &str) -> String {
     let text = (sql.len() <= LONGEST_SQL)
         .then(|| normalised(sql))
@@ -35,7 +33,9 @@ pub struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// The [`fingerprint`] of a statement.
+    /// SHA-256, in hexadecimal, of a statement without its literals, comments and the way that it is laid out: names in lower
+    /// case where they are not quoted, a `?` for each literal and parameter, and for a list of them. Of a text that is no
+    /// SQL, or too long to be planned, it is that of the text.
     pub fn of(&self, sql: &str) -> Arc<str> {
         if let Some(known) = self.locked().get(sql) {
             return Arc::clone(known);
