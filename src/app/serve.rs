@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 
 use crate::auth::{AuthError, Authenticator};
 use crate::catalog::{CatalogError, LiveCatalog};
-use crate::config::{JournalFull, Settings};
+use crate::config::Settings;
 use crate::engine::{
     LaneLimits, Limits, MOST_STACK, MemoryLimits, QueryEngine, QueryError, RawFiles,
 };
@@ -15,7 +15,7 @@ use crate::flight::{IngestLimits, Server, ServerLimits};
 use crate::jobs::spec::{ResampleSpec, SpecError};
 use crate::lake::raw::{ColumnNames, RawFormat};
 use crate::lake::{Store, StoreError as LakeError};
-use crate::metering::{JournalError, Meter, MeterSettings, WhenFull};
+use crate::metering::{JournalError, Meter, MeterSettings};
 use crate::model::Window;
 use crate::store::{OrganisationStore, StoreError};
 
@@ -90,10 +90,7 @@ fn metering(settings: &Settings) -> MeterSettings {
     MeterSettings {
         folder: settings.state.join("journal"),
         limit: metering.journal_size,
-        when_full: match metering.journal_full {
-            JournalFull::Refuse => WhenFull::Refuse,
-            JournalFull::GoOn => WhenFull::GoOn,
-        },
+        when_full: metering.journal_full,
         sync: metering.journal_sync,
         sql: metering.sql,
     }

@@ -8,6 +8,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use chrono::{DateTime, NaiveDate, NaiveTime, SubsecRound, TimeDelta, Utc};
 
 use super::{AuthError, digest, random};
+use crate::model::hex;
 
 const PREFIX: &str = "pl_";
 /// Hexadecimal digits of the id and of the secret.
@@ -77,10 +78,6 @@ impl<'a> Presented<'a> {
     pub fn has_secret(&self, hash: &[u8]) -> bool {
         verify_slices_are_equal(&digest(self.secret.as_bytes()), hash).is_ok()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// When a key ends: after `90d`, or with a date (its last instant, UTC).

@@ -8,18 +8,15 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 
 use super::sql::LONGEST_SQL;
+use crate::model::hex;
 
 /// See [`Fingerprints::of`].
 fn fingerprint(sql: &str) -> String {
     let text = (sql.len() <= LONGEST_SQL)
         .then(|| normalised(sql))
         .flatten();
-    let digest = digest(&SHA256, text.as_deref().unwrap_or(sql).as_bytes());
-    digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let text = text.as_deref().unwrap_or(sql);
+    hex(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
 /// Statements whose fingerprints are remembered, and how long one is at most.

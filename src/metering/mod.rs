@@ -24,6 +24,7 @@ pub use self::quotas::{OverLimit, Work};
 pub use self::request::{Caller, End, Ended, NotBegun, OpenRequest};
 use self::unknown::UnknownCallers;
 use crate::clock;
+use crate::config::JournalFull;
 use crate::model::OrganisationId;
 use crate::store::OrganisationStore;
 
@@ -38,20 +39,11 @@ pub struct MeterSettings {
     /// Bytes that the journal may have.
     pub limit: u64,
     /// What is done when it has them.
-    pub when_full: WhenFull,
+    pub when_full: JournalFull,
     /// Whether an answer waits until its record would outlive the machine's power.
     pub sync: bool,
     /// Whether the text of statements is kept.
     pub sql: bool,
-}
-
-/// What is done while requests cannot be recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// New ones are refused.
-    Refuse,
-    /// They are answered, and it is counted how many were not recorded.
-    GoOn,
 }
 
 /// Meters requests. Cheap to clone.
@@ -103,7 +95,7 @@ impl Meter {
     /// There is no room for it, and such requests are to be refused.
     pub fn open(&self, id: Uuid, caller: Caller) -> Result<OpenRequest, JournalError> {
         match self.shared.journal.has_room() {
-            Err(full) if self.shared.settings.when_full == WhenFull::Refuse => Err(full),
+            Err(full) if self.shared.settings.when_full == JournalFull::Refuse => Err(full),
             // When it ends, there may be.
             _ => Ok(OpenRequest::new(self.clone(), id, caller)),
         }
@@ -134,10 +126,5 @@ impl Meter {
         self.shared.unknown.write().await;
         let is_over = self.shared.open.load(Ordering::Relaxed) == 0;
         self.shared.ledger.settle(is_over).await;
-    }
-
-    /// How many requests were answered and not recorded.
-    pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
     }
 }

@@ -257,7 +257,7 @@ impl Quotas {
         if record.billable {
             let mut state = self.locked();
             let used = state.used.entry(record.organisation_id).or_default();
-            used.here = used.here.plus(&amounts(record));
+            used.here = used.here.plus(&UsageTotals::of(record));
         }
     }
 
@@ -269,7 +269,7 @@ impl Quotas {
             .filter(|record| record.billable && record.server_id == self.server)
         {
             let used = state.used.entry(record.organisation_id).or_default();
-            used.added = used.added.plus(&amounts(record));
+            used.added = used.added.plus(&UsageTotals::of(record));
         }
     }
 
@@ -367,14 +367,5 @@ impl Quotas {
 
     fn locked(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn amounts(record: &UsageRecord) -> UsageTotals {
-    UsageTotals {
-        requests: 1,
-        rows: record.rows,
-        bytes_sent: record.bytes_sent,
-        bytes_scanned: record.bytes_scanned,
     }
 }

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::{IS_OFF, JournalError, Meter, OverLimit, WhenFull};
+use super::{IS_OFF, JournalError, Meter, OverLimit};
 use crate::clock::{self, Stopwatch};
+use crate::config::JournalFull;
 use crate::lake::scanned::Scanned;
 use crate::model::{ABORTED, OrganisationId, SessionId, UsageRecord, UserId};
 
@@ -156,7 +157,7 @@ impl OpenRequest {
         if_lost.billable = false;
         let journal = &self.meter.shared.journal;
         match journal.has_room().and_then(|()| journal.begun(if_lost)) {
-            Err(error) if self.meter.shared.settings.when_full == WhenFull::Refuse => {
+            Err(error) if self.meter.shared.settings.when_full == JournalFull::Refuse => {
                 record.billable = false;
                 Err(error.into())
             }
@@ -215,12 +216,12 @@ impl OpenRequest {
             shared.quotas.end(record.organisation_id);
         }
         let written = match shared.settings.when_full {
-            // What is not paid for was admitted while there was room for it.
-            WhenFull::GoOn => shared
+            JournalFull::GoOn => shared
                 .journal
                 .has_room()
                 .and_then(|()| shared.journal.ended(*record)),
-            WhenFull::Refuse => shared.journal.ended(*record),
+            // It was let in when there was room for its end.
+            JournalFull::Refuse => shared.journal.ended(*record),
         };
         match written {
             Ok(_) if shared.settings.sync && is_waited_for => {
@@ -230,7 +231,7 @@ impl OpenRequest {
                 )))
             }
             Ok(_) => Ok(Ended::Recorded),
-            Err(error) if shared.settings.when_full == WhenFull::GoOn => {
+            Err(error) if shared.settings.when_full == JournalFull::GoOn => {
                 let dropped = shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;
                 tracing::error!(dropped, "a request was answered and not recorded: {error}");
                 Ok(Ended::Recorded)

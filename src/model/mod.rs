@@ -3,6 +3,7 @@
 mod asset_id;
 mod dates;
 mod grant;
+mod hex;
 mod host;
 mod identity;
 mod invoice;
@@ -13,6 +14,7 @@ mod window;
 pub use asset_id::{AssetId, MalformedAssetId};
 pub use dates::{DateSet, Day, MICROS_PER_DAY, day_from_date, day_of, day_to_date};
 pub use grant::{Grant, MalformedGrant};
+pub use hex::hex;
 pub use host::this_host;
 pub use identity::{Email, MalformedEmail, OrganisationId, Role, SessionId, UserId};
 pub use invoice::{AmountTooLarge, Currency, Invoice, InvoiceLine, Price, PriceList};

@@ -359,6 +359,8 @@ value_from! {
     Option<String> => |text| Self::Text(text.map(without_null));
     i64 => |number| Self::Integer(Some(number));
     Option<i64> => |number| Self::Integer(number);
+    u64 => |count| Self::Integer(Some(i64::try_from(count).unwrap_or(i64::MAX)));
+    Option<u64> => |count| Self::Integer(count.map(|count| i64::try_from(count).unwrap_or(i64::MAX)));
     f64 => |number| Self::Number(Some(number));
     Option<f64> => |number| Self::Number(number);
     bool => |boolean| Self::Boolean(boolean);

@@ -116,15 +116,13 @@ impl OrganisationStore {
         if after == before {
             return Ok((before, false));
         }
-        let number =
-            |count: Option<u64>| count.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
         let values = values![
             organisation,
             after.requests_per_second,
-            number(after.concurrent_queries),
-            number(after.monthly_requests),
-            number(after.monthly_bytes_sent),
-            number(after.monthly_bytes_scanned),
+            after.concurrent_queries,
+            after.monthly_requests,
+            after.monthly_bytes_sent,
+            after.monthly_bytes_scanned,
             change.at
         ];
         change

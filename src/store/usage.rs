@@ -7,14 +7,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::database::{Change, Database, Executor, Row, Value, values};
+use super::database::{Change, Executor, Row, Value, values};
 use super::{OrganisationStore, StoreError};
 use crate::model::{Month, OrganisationId, UsageRecord};
 
 /// A record in the month that it is billed in.
-#[derive(Serialize)]
 struct Billed<'a> {
-    #[serde(flatten)]
     record: &'a UsageRecord,
     billing_month: Month,
 }
@@ -58,11 +56,11 @@ impl Billed<'_> {
             (*started_at).into(),
             (*ended_at).into(),
             self.billing_month.to_string().into(),
-            Value::Integer(first_byte_microseconds.map(number)),
-            number(*duration_microseconds).into(),
-            number(*rows).into(),
-            number(*bytes_sent).into(),
-            number(*bytes_scanned).into(),
+            (*first_byte_microseconds).into(),
+            (*duration_microseconds).into(),
+            (*rows).into(),
+            (*bytes_sent).into(),
+            (*bytes_scanned).into(),
             status.into(),
             (*cancelled).into(),
             client_address.into(),
@@ -72,28 +70,12 @@ impl Billed<'_> {
     }
 }
 
-fn number(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// In one statement: there is a network between.
-async fn add_to_postgres(
-    change: &mut Change,
-    records: &[Billed<'_>],
-) -> Result<Vec<Row>, StoreError> {
-    let text = serde_json::to_string(records);
-    let text = text.map_err(|error| StoreError::damaged("records", &error))?;
-    change
-        .rows(include_str!("sql/usage_add.postgres.sql"), values![text])
-        .await
-}
-
-/// Records that one statement adds to SQLite: to take each statement to its thread takes longer than to add a record.
+/// Records that one statement adds: to take a statement to the database takes longer than to add a record.
 const TOGETHER: usize = 32;
 
 /// The statement that adds one record, and the one that adds [`TOGETHER`].
 static ADD: LazyLock<(String, String)> = LazyLock::new(|| {
-    let one = include_str!("sql/usage_add.sqlite.sql");
+    let one = include_str!("sql/usage_add.sql");
     let (open, close) = (one.find("($1"), one.find("$22)"));
     let (Some(open), Some(close)) = (open, close) else {
         return (one.to_owned(), one.to_owned());
@@ -109,11 +91,8 @@ static ADD: LazyLock<(String, String)> = LazyLock::new(|| {
     (one.to_owned(), many)
 });
 
-/// With bound parameters: SQLite reads JSON anew for each column.
-async fn add_to_sqlite(
-    change: &mut Change,
-    records: &[Billed<'_>],
-) -> Result<Vec<Row>, StoreError> {
+/// Adds those that are not there yet; what was added.
+async fn add(change: &mut Change, records: &[Billed<'_>]) -> Result<Vec<Row>, StoreError> {
     let (one, many) = &*ADD;
     let mut added = Vec::new();
     let (chunks, rest) = records.as_chunks::<TOGETHER>();
@@ -148,6 +127,16 @@ impl UsageTotals {
             bytes_sent: row.count("bytes_sent")?,
             bytes_scanned: row.count("bytes_scanned")?,
         })
+    }
+
+    /// What one billable request adds.
+    pub fn of(record: &UsageRecord) -> Self {
+        Self {
+            requests: 1,
+            rows: record.rows,
+            bytes_sent: record.bytes_sent,
+            bytes_scanned: record.bytes_scanned,
+        }
     }
 
     /// Both together.
@@ -212,29 +201,29 @@ impl OrganisationStore {
                 }
             })
             .collect();
-        let added = match &self.database {
-            Database::Sqlite(_) => add_to_sqlite(&mut change, &billed).await?,
-            Database::Postgres(_) => add_to_postgres(&mut change, &billed).await?,
-        };
+        let added = add(&mut change, &billed).await?;
         let mut totals: BTreeMap<_, UsageTotals> = BTreeMap::new();
         for row in &added {
             if row.get("billable")? {
                 let key = (row.id("organization_id")?, row.month("billing_month")?);
+                let one = UsageTotals {
+                    requests: 1,
+                    rows: row.count("rows")?,
+                    bytes_sent: row.count("bytes_sent")?,
+                    bytes_scanned: row.count("bytes_scanned")?,
+                };
                 let total = totals.entry(key).or_default();
-                total.requests += 1;
-                total.rows += row.count("rows")?;
-                total.bytes_sent += row.count("bytes_sent")?;
-                total.bytes_scanned += row.count("bytes_scanned")?;
+                *total = total.plus(&one);
             }
         }
         for ((organisation, month), total) in totals {
             let values = values![
                 organisation,
                 month.to_string(),
-                number(total.requests),
-                number(total.rows),
-                number(total.bytes_sent),
-                number(total.bytes_scanned)
+                total.requests,
+                total.rows,
+                total.bytes_sent,
+                total.bytes_scanned
             ];
             change
                 .execute(include_str!("sql/usage_total_add.sql"), values)
@@ -286,13 +275,12 @@ impl OrganisationStore {
     ) -> Result<(), StoreError> {
         let mut change = self.database.begin().await?;
         for (organisation, demand) in demand {
-            let running = i64::try_from(demand.running).unwrap_or(i64::MAX);
             let values = values![
                 server,
                 *organisation,
                 now,
                 demand.requests_per_second,
-                running
+                demand.running
             ];
             change
                 .execute(include_str!("sql/usage_demand_set.sql"), values)

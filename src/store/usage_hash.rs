@@ -11,7 +11,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::database::Executor;
 use super::usage_records::page;
 use super::{LedgerEntry, RecordFilter, StoreError, UsageTotals};
-use crate::model::{Month, OrganisationId};
+use crate::model::{Month, OrganisationId, hex};
 
 /// Records that are held at once.
 const PAGE: u32 = 2_000;
@@ -53,10 +53,7 @@ pub(super) async fn derive(
             derived.records += 1;
             let record = &entry.record;
             if record.billable {
-                derived.totals.requests += 1;
-                derived.totals.rows += record.rows;
-                derived.totals.bytes_sent += record.bytes_sent;
-                derived.totals.bytes_scanned += record.bytes_scanned;
+                derived.totals = derived.totals.plus(&UsageTotals::of(record));
                 derived.late_requests += u64::from(Month::of(record.ended_at) != month);
             }
         }
@@ -65,9 +62,7 @@ pub(super) async fn derive(
             break;
         }
     }
-    let digest = hash.finish();
-    let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
-    derived.hash = digits.collect();
+    derived.hash = hex(hash.finish().as_ref());
     Ok(derived)
 }
 

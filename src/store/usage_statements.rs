@@ -219,18 +219,17 @@ impl AccessChange {
         month: Month,
         derived: &Derived,
     ) -> Result<(), StoreError> {
-        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let totals = &derived.totals;
         let values = values![
             organisation,
             month.to_string(),
             self.at,
             &self.actor.0,
-            number(totals.requests),
-            number(derived.late_requests),
-            number(totals.rows),
-            number(totals.bytes_sent),
-            number(totals.bytes_scanned),
+            totals.requests,
+            derived.late_requests,
+            totals.rows,
+            totals.bytes_sent,
+            totals.bytes_scanned,
             &derived.hash
         ];
         self.change

@@ -3,7 +3,8 @@
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use plantlake::metering::{Caller, End, Meter, MeterSettings, WhenFull};
+use plantlake::config::JournalFull;
+use plantlake::metering::{Caller, End, Meter, MeterSettings};
 use plantlake::model::{Month, OrganisationId, UsageLimits, UsageRecord, UserId};
 use plantlake::store::{
     LimitsChange, OrganisationStore, RecordFilter, ReportBy, ReportFilter, StoreError, UsageTotals,
@@ -121,7 +122,7 @@ on_both! {
         let settings = MeterSettings {
             folder: folder.path().join("journal"),
             limit: 1 << 20,
-            when_full: WhenFull::Refuse,
+            when_full: JournalFull::Refuse,
             sync: false,
             sql: false,
         };
@@ -148,6 +149,15 @@ on_both! {
         let rejected = std::fs::read_to_string(settings.folder.join("rejected.jsonl")).unwrap();
         assert_eq!(rejected.lines().count(), 1);
         assert!(rejected.contains(&ids[1].to_string()), "{rejected}");
+    }
+
+    async fn no_text_of_a_statement_keeps_it_out_of_the_ledger(fresh) {
+        let (store, [(acme, ada), _]) = two(&fresh).await;
+        for (number, sql) in (1..).zip(["SELECT 'a\0b'", "SELECT '\u{10ffff}\u{7f}\r\n'", "$1 ? {\"\\u0000\"}", ""]) {
+            let mut record = record(acme, ada, number, "2024-01-01T00:00:00Z");
+            record.sql_text = Some(sql.to_owned());
+            assert_eq!(store.add_usage(&[record]).await.unwrap(), 1, "{sql:?}");
+        }
     }
 
     async fn a_report_keeps_to_whom_and_what_it_is_of(fresh) {
