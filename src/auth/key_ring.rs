@@ -23,6 +23,7 @@ use super::seal::Sealing;
 use super::{AuthError, random};
 use crate::clock::{self, Stopwatch};
 use crate::config::LONGEST_TOKEN;
+use crate::store::for_owner_only;
 
 /// The folder is looked at again after so long.
 const FRESH: Duration = Duration::from_secs(1);
@@ -288,9 +289,7 @@ fn write_key(folder: &Path) -> Result<(), AuthError> {
     let write = || -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut out: File = options.open(&staged)?;
+        let mut out: File = for_owner_only(&mut options).open(&staged)?;
         out.write_all(&serde_json::to_vec_pretty(&file)?)?;
         out.sync_all()?;
         std::fs::rename(&staged, &path)

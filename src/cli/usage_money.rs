@@ -9,7 +9,7 @@ use super::administration::instant;
 use super::org::named;
 use super::output::{Table, csv};
 use super::usage::{Format, Usage, adjustments_of};
-use crate::model::{Invoice, Month, OrganisationId};
+use crate::model::{Invoice, InvoiceLine, Month, OrganisationId};
 use crate::store::{Adjustment, UsageTotals};
 
 const EXAMPLES: &str = "\
@@ -159,15 +159,7 @@ fn show(usage: &Usage, billed: &Billed) -> anyhow::Result<()> {
     let head = ["for", "unit", "used", "free", "billed", "price", &amount];
     let mut table = Table::new(head).numbers([2, 3, 4, 5, 6]);
     for line in &invoice.lines {
-        table.row([
-            line.item.to_owned(),
-            line.unit.to_owned(),
-            line.quantity.to_string(),
-            line.allowance.to_string(),
-            line.billed.to_string(),
-            line.price.to_string(),
-            line.amount.to_string(),
-        ]);
+        table.row(cells(line));
     }
     let mut total = vec![String::new(); 5];
     total.insert(0, "total".to_owned());
@@ -175,6 +167,19 @@ fn show(usage: &Usage, billed: &Billed) -> anyhow::Result<()> {
     table.row(total);
     usage.context.terminal.table(&table)?;
     usage.show_adjustments(&billed.adjustments)
+}
+
+/// A line of an invoice, in the order of tables and of CSV.
+fn cells(line: &InvoiceLine) -> [String; 7] {
+    [
+        line.item.to_owned(),
+        line.unit.to_owned(),
+        line.quantity.to_string(),
+        line.allowance.to_string(),
+        line.billed.to_string(),
+        line.price.to_string(),
+        line.amount.to_string(),
+    ]
 }
 
 fn as_csv(all: &[Billed]) -> String {
@@ -194,20 +199,15 @@ fn as_csv(all: &[Billed]) -> String {
     ]);
     for billed in all {
         for line in &billed.invoice.lines {
-            out.push_str(&csv::line([
+            let of = [
                 billed.organisation.clone(),
                 billed.organisation_id.to_string(),
                 billed.month.to_string(),
                 if billed.preview { "preview" } else { "closed" }.to_owned(),
-                line.item.to_owned(),
-                line.unit.to_owned(),
-                line.quantity.to_string(),
-                line.allowance.to_string(),
-                line.billed.to_string(),
-                line.price.to_string(),
-                line.amount.to_string(),
-                billed.invoice.currency.to_string(),
-            ]));
+            ];
+            let currency = billed.invoice.currency.to_string();
+            let row = of.into_iter().chain(cells(line)).chain([currency]);
+            out.push_str(&csv::line(row));
         }
     }
     out

@@ -23,7 +23,7 @@ use super::status;
 use crate::auth::{Principal, Proof};
 use crate::engine::Fingerprints;
 use crate::lake::scanned::Scanned;
-use crate::metering::{Caller, End, Ended, IS_OFF, JournalError, NotBegun, OpenRequest, OverLimit};
+use crate::metering::{Caller, End, Ended, IS_OFF, NotBegun, OpenRequest, OverLimit};
 
 /// A message of an answer.
 pub(super) trait Metered: Message {
@@ -162,7 +162,7 @@ pub(super) fn over_limit(over: &OverLimit) -> Status {
 }
 
 /// What the client is told when its request cannot be recorded.
-pub(super) fn unrecorded(error: &JournalError, request: Uuid) -> Status {
+pub(super) fn unrecorded(error: &dyn std::error::Error, request: Uuid) -> Status {
     status::hidden(
         error,
         request,
@@ -182,17 +182,9 @@ pub(super) async fn end_one<T: Metered>(
     let code = answer.map_or_else(Status::code, |_| Code::Ok);
     match request.end(of_code(code)) {
         Ok(Ended::Recorded) => Ok(()),
-        Ok(Ended::Syncing(syncing)) => syncing.await.map_err(|error| unsynced(&error, id)),
+        Ok(Ended::Syncing(syncing)) => syncing.await.map_err(|error| unrecorded(&error, id)),
         Err(error) => Err(unrecorded(&error, id)),
     }
-}
-
-fn unsynced(error: &io::Error, request: Uuid) -> Status {
-    status::hidden(
-        error,
-        request,
-        "requests cannot be recorded now, so none is answered",
-    )
 }
 
 fn of_code(code: Code) -> End {
@@ -262,7 +254,7 @@ impl<T> MeteredStream<T> {
         Poll::Ready(match synced {
             Ok(()) => error.map(Err),
             Err(failed) => Some(Err(super::call::stamped(
-                unsynced(&failed, self.id),
+                unrecorded(&failed, self.id),
                 self.id,
             ))),
         })

@@ -1,5 +1,6 @@
 //! The way of records from journals into the organisation database: in batches, as often as it takes, and once.
 
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use super::journal::{Journal, JournalError};
 use super::quotas::Quotas;
 use crate::clock::Stopwatch;
 use crate::model::UsageRecord;
-use crate::store::{OrganisationStore, StoreError};
+use crate::store::{OrganisationStore, StoreError, for_owner_only};
 
 /// How often it is looked for new records,
 const EVERY: Duration = Duration::from_millis(500);
@@ -119,7 +120,12 @@ impl Ledger {
             if reader.at() >= end {
                 return Ok(());
             }
-            let (part, upto) = reader.next(end, BYTES)?;
+            // A megabyte is read and understood in some milliseconds, which others would wait for.
+            let from = reader.clone();
+            let next = tokio::task::spawn_blocking(move || from.next(end, BYTES)).await;
+            let (part, upto) = next
+                .map_err(std::io::Error::other)
+                .map_err(JournalError::file(self.journal.folder()))??;
             if upto == reader.at() {
                 return Ok(());
             }
@@ -130,12 +136,7 @@ impl Ledger {
     }
 
     async fn add_part(&self, part: &Part) -> Result<(), LedgerError> {
-        if part.damaged > 0 {
-            tracing::error!(
-                lines = part.damaged,
-                "lines of the journal are damaged; what they said is lost"
-            );
-        }
+        tell_damaged(self.journal.folder(), part.damaged);
         let records: Vec<UsageRecord> = part.ended().cloned().collect();
         self.add(&records).await
     }
@@ -144,12 +145,7 @@ impl Ledger {
     async fn take_over(&self) -> Result<(), LedgerError> {
         for dead in Dead::find(&self.folder)? {
             let left = dead.read()?;
-            if left.damaged > 0 {
-                tracing::error!(
-                    folder = %dead.folder().display(), lines = left.damaged,
-                    "lines of the journal are damaged; what they said is lost"
-                );
-            }
+            tell_damaged(dead.folder(), left.damaged);
             self.add(&left.ended).await?;
             self.add(&left.aborted).await?;
             tracing::info!(
@@ -200,13 +196,21 @@ impl Ledger {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
         let write = || {
-            let mut file = super::journal::for_owner_only()
-                .create(true)
-                .append(true)
-                .open(&path)?;
+            let mut options = OpenOptions::new();
+            options.create(true).append(true);
+            let mut file = for_owner_only(&mut options).open(&path)?;
             file.write_all(&line)?;
             file.sync_data()
         };
         write().map_err(JournalError::file(&path))
+    }
+}
+
+fn tell_damaged(folder: &Path, lines: u64) {
+    if lines > 0 {
+        tracing::error!(
+            folder = %folder.display(), lines,
+            "lines of the journal are damaged; what they said is lost"
+        );
     }
 }

@@ -32,6 +32,7 @@ pub use limits::LimitsChange;
 pub use migrate::Migrated;
 pub use organisations::{NewOrganisation, Organisation, Profile};
 pub use sessions::Session;
+pub(crate) use sqlite_file::for_owner_only;
 pub use usage::{UsageDemand, UsageTotals};
 pub use usage_records::{LedgerEntry, LedgerPosition, RecordFilter};
 pub use usage_report::{Adjustment, ReportBy, ReportFilter, ReportLine, UsageSums};

@@ -25,14 +25,16 @@ pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
     })
 }
 
+/// For files that only their owner may read.
 #[cfg(unix)]
-fn for_owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(crate) fn for_owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;
     options.mode(0o600)
 }
 
+/// Elsewhere files are as the folder says.
 #[cfg(not(unix))]
-fn for_owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(crate) fn for_owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use self::entry::Entry;
 use self::sync::Syncing;
 use crate::model::UsageRecord;
+use crate::store::for_owner_only;
 
 /// A file is followed by another at so many bytes, or at this part of the journal's size: it goes as a whole.
 const FILE: u64 = 4 << 20;
@@ -115,9 +116,7 @@ impl Journal {
         let failed = JournalError::file(&folder);
         let lock = loop {
             for_owner_only_folder().create(&folder).map_err(&failed)?;
-            let lock = for_owner_only()
-                .create(true)
-                .append(true)
+            let lock = for_owner_only(OpenOptions::new().create(true).append(true))
                 .open(folder.join(LOCK));
             let lock = lock.map_err(&failed)?;
             lock.lock().map_err(&failed)?;
@@ -176,28 +175,28 @@ impl Journal {
     }
 
     /// Says that a request is being answered: `if_lost` is its record if the server dies.
-    pub fn begun(&self, if_lost: UsageRecord) -> Result<Place, JournalError> {
+    pub fn begun(&self, if_lost: UsageRecord) -> Result<(), JournalError> {
         let id = if_lost.request_id;
         let line: Arc<[u8]> = Entry::Begun(if_lost).line()?.into();
         let mut state = self.locked();
-        let place = self.append(&mut state, &line)?;
+        self.append(&mut state, &line)?;
         let number = state.number;
         state.open.insert(id, (line, number));
-        Ok(place)
+        Ok(())
     }
 
-    /// Says that a request has ended. When this returns, the record outlives the process, and when the place is
+    /// Says that a request has ended. When this returns, the record outlives the process, and when it is
     /// [synced](Self::synced), the machine's power.
-    pub fn ended(&self, record: UsageRecord) -> Result<Place, JournalError> {
+    pub fn ended(&self, record: UsageRecord) -> Result<(), JournalError> {
         let id = record.request_id;
         let line = Entry::Ended(record).line()?;
         let mut state = self.locked();
-        let place = self.append(&mut state, &line)?;
+        self.append(&mut state, &line)?;
         state.open.remove(&id);
-        Ok(place)
+        Ok(())
     }
 
-    fn append(&self, state: &mut State, line: &[u8]) -> Result<Place, JournalError> {
+    fn append(&self, state: &mut State, line: &[u8]) -> Result<(), JournalError> {
         if state.size >= FILE.min(self.shared.limit / PARTS) {
             let number = state.number + 1;
             let file = create(&path_of(&self.shared.folder, number))?;
@@ -214,10 +213,7 @@ impl Journal {
         }
         state.size += line.len() as u64;
         self.shared.syncing.written();
-        Ok(Place {
-            number: state.number,
-            size: state.size,
-        })
+        Ok(())
     }
 
     /// Lets go of the files before `number`: all that they say has been taken over.
@@ -286,18 +282,11 @@ fn path_of(folder: &Path, number: u64) -> PathBuf {
 }
 
 fn create(path: &Path) -> Result<File, JournalError> {
-    let file = for_owner_only().create_new(true).append(true).open(path);
+    let file = for_owner_only(OpenOptions::new().create_new(true).append(true)).open(path);
     file.map_err(JournalError::file(path))
 }
 
 /// Who asked what is nobody else's business.
-pub(super) fn for_owner_only() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
 fn for_owner_only_folder() -> DirBuilder {
     let mut builder = DirBuilder::new();
     builder.recursive(true);

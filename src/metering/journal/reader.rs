@@ -28,7 +28,7 @@ impl Part {
 }
 
 /// Reads a journal.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::metering) struct Reader {
     folder: PathBuf,
     at: Place,
