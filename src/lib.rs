@@ -5,7 +5,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 0 | `model`, `clock`, `memory` (which may use `clock`), `config` (which may use `model`) |
+//! | 0 | `model`, `clock`, `memory` (which may use `clock`), `workers` (which may use `memory`), `config` (which may use `model`) |
 //! | 1 | `catalog`, `lake`, `store` |
 //! | 2 | `resample`, `search` |
 //! | 3 | `engine` |
@@ -29,3 +29,4 @@ pub mod model;
 pub mod resample;
 pub mod simulate;
 pub mod store;
+pub mod workers;

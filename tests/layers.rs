@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("model", 0),
     ("clock", 0),
     ("memory", 0),
+    ("workers", 0),
     ("config", 0),
     ("catalog", 1),
     ("lake", 1),
@@ -37,6 +38,7 @@ const LAYERS: &[(&str, u8)] = &[
 const SIBLINGS: &[(&str, &str)] = &[
     ("config", "model"),
     ("memory", "clock"),
+    ("workers", "memory"),
     ("cli", "app"),
     ("main", "app"),
     ("main", "cli"),

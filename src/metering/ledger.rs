@@ -1,4 +1,8 @@
 //! The way of records from journals into the organisation database: in batches, as often as it takes, and once.
+//!
+//! A query leaves four records or more, and adding them takes a good part of the time that answering it did. So it is done
+//! when the machine has nothing better to do, by threads that others go before; but not for ever: once there is much to
+//! add, it is done as if somebody waited for it.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -15,6 +19,7 @@ use super::quotas::Quotas;
 use crate::clock::Stopwatch;
 use crate::model::UsageRecord;
 use crate::store::{OrganisationStore, StoreError, for_owner_only};
+use crate::workers::Workers;
 
 /// How often it is looked for new records,
 const EVERY: Duration = Duration::from_millis(500);
@@ -22,10 +27,18 @@ const EVERY: Duration = Duration::from_millis(500);
 const SELDOM: Duration = Duration::from_secs(5);
 /// How often it is looked for journals of servers that died.
 const DEAD_EVERY: Duration = Duration::from_secs(30);
-/// Bytes of the journal that are taken at once,
+/// Bytes of the journal that are taken at once.
 const BYTES: u64 = 1 << 20;
-/// and records that are added in one transaction.
+/// Records that are added in one transaction, if somebody waits for them,
 const RECORDS: usize = 1_000;
+/// and if nobody does: others that write to the database must not wait long for one that others go before.
+const FEW: usize = 200;
+/// Once this part of the journal's size is to be added, it is done as if somebody waited,
+const MUCH: u64 = 8;
+/// which this much always is.
+const MUCH_BYTES: u64 = 64 << 20;
+/// The stack of the thread that adds when others have nothing to do.
+const STACK: usize = 2 << 20;
 /// Where records go that the database will never take.
 const REJECTED: &str = "rejected.jsonl";
 
@@ -34,12 +47,16 @@ const REJECTED: &str = "rejected.jsonl";
 pub(super) struct Ledger {
     folder: PathBuf,
     journal: Journal,
-    store: OrganisationStore,
     quotas: Arc<Quotas>,
     /// How far the journal was taken.
     reader: Mutex<Reader>,
     /// Whether the database was reached the last time.
     is_there: AtomicBool,
+    /// Adds at once,
+    at_once: Adding,
+    /// and when there is nothing better to do.
+    at_leisure: Adding,
+    leisure: Workers,
 }
 
 /// Why records stay where they are.
@@ -49,6 +66,8 @@ enum LedgerError {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the thread that adds to the ledger has ended")]
+    Lost,
 }
 
 impl Ledger {
@@ -58,15 +77,22 @@ impl Ledger {
         journal: Journal,
         store: OrganisationStore,
         quotas: Arc<Quotas>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, JournalError> {
+        let adding = |store, records| Adding {
+            store,
+            records,
+            folder: folder.to_owned(),
+        };
+        Ok(Self {
             folder: folder.to_owned(),
             reader: Mutex::new(Reader::new(journal.folder())),
             journal,
-            store,
             quotas,
             is_there: AtomicBool::new(true),
-        }
+            at_leisure: adding(store.beside(), FEW),
+            at_once: adding(store, RECORDS),
+            leisure: Workers::start("ledger", 1, STACK).map_err(JournalError::file(folder))?,
+        })
     }
 
     /// Takes records for as long as the future is polled.
@@ -74,7 +100,7 @@ impl Ledger {
         let mut looked: Option<Stopwatch> = None;
         let mut pause = EVERY;
         loop {
-            let mut outcome = self.take().await;
+            let mut outcome = self.take(false).await;
             if outcome.is_ok() && looked.is_none_or(|looked| looked.elapsed() >= DEAD_EVERY) {
                 outcome = self.take_over().await;
                 looked = outcome.is_ok().then(Stopwatch::start);
@@ -90,7 +116,7 @@ impl Ledger {
 
     /// Takes what is left, and removes the journal if nothing is and nothing more can come: if it `is_over`.
     pub async fn settle(&self, is_over: bool) {
-        let outcome = self.take().await;
+        let outcome = self.take(true).await;
         self.tell(&outcome);
         if outcome.is_ok() && is_over {
             let taken = self.reader.lock().await.at();
@@ -112,56 +138,96 @@ impl Ledger {
         }
     }
 
-    /// Takes all that is in the journal.
-    async fn take(&self) -> Result<(), LedgerError> {
+    /// Takes all that is in the journal; somebody may be `waiting` for it.
+    async fn take(&self, waiting: bool) -> Result<(), LedgerError> {
         let mut reader = self.reader.lock().await;
         loop {
             let end = self.journal.end();
             if reader.at() >= end {
                 return Ok(());
             }
-            // A megabyte is read and understood in some milliseconds, which others would wait for.
+            let much = MUCH_BYTES.min(self.journal.limit() / MUCH);
+            let at_once = waiting || self.journal.behind(reader.at()) > much;
             let from = reader.clone();
-            let next = tokio::task::spawn_blocking(move || from.next(end, BYTES)).await;
-            let (part, upto) = next
-                .map_err(std::io::Error::other)
-                .map_err(JournalError::file(self.journal.folder()))??;
+            let taking = async move |adding: Adding| {
+                // A megabyte is read and understood in some milliseconds, which others would wait for.
+                let folder = adding.folder.clone();
+                let next = tokio::task::spawn_blocking(move || from.next(end, BYTES)).await;
+                let (part, upto) = next
+                    .map_err(std::io::Error::other)
+                    .map_err(JournalError::file(&folder))??;
+                let added = adding.add_part(&part).await?;
+                Ok::<_, LedgerError>((added, upto))
+            };
+            let (added, upto) = match at_once {
+                true => taking(self.at_once.clone()).await?,
+                false => {
+                    let taking = taking(self.at_leisure.clone());
+                    self.leisure.run(taking).await.ok_or(LedgerError::Lost)??
+                }
+            };
             if upto == reader.at() {
                 return Ok(());
             }
-            self.add_part(&part).await?;
+            self.quotas.added(&added);
             reader.move_to(upto);
             self.journal.forget_before(upto.number)?;
         }
     }
 
-    async fn add_part(&self, part: &Part) -> Result<(), LedgerError> {
-        tell_damaged(self.journal.folder(), part.damaged);
-        let records: Vec<UsageRecord> = part.ended().cloned().collect();
-        self.add(&records).await
-    }
-
     /// Takes over from servers that died.
     async fn take_over(&self) -> Result<(), LedgerError> {
         for dead in Dead::find(&self.folder)? {
-            let left = dead.read()?;
-            tell_damaged(dead.folder(), left.damaged);
-            self.add(&left.ended).await?;
-            self.add(&left.aborted).await?;
-            tracing::info!(
-                ended = left.ended.len(),
-                aborted = left.aborted.len(),
-                "took over the journal of a server that is no more"
-            );
-            dead.remove()?;
+            let adding = self.at_leisure.clone();
+            let taking = self.leisure.run(adding.take_over(dead));
+            taking.await.ok_or(LedgerError::Lost)??;
         }
         Ok(())
     }
+}
+
+/// Adds records.
+#[derive(Debug, Clone)]
+struct Adding {
+    store: OrganisationStore,
+    /// How many in one transaction.
+    records: usize,
+    /// Where journals are.
+    folder: PathBuf,
+}
+
+impl Adding {
+    /// Adds the requests in `part` that ended, and says which these were.
+    async fn add_part(&self, part: &Part) -> Result<Vec<UsageRecord>, LedgerError> {
+        tell_damaged(&self.folder, part.damaged);
+        let records: Vec<UsageRecord> = part.ended().cloned().collect();
+        self.add(&records).await?;
+        Ok(records)
+    }
+
+    /// Adds what a dead server left.
+    async fn take_over(self, dead: Dead) -> Result<(), LedgerError> {
+        let mut reading = dead.reading()?;
+        let mut ended = 0;
+        while let Some(left) = reading.next(BYTES)? {
+            tell_damaged(dead.folder(), left.damaged);
+            self.add(&left.ended).await?;
+            ended += left.ended.len();
+        }
+        let aborted = reading.aborted();
+        self.add(&aborted).await?;
+        tracing::info!(
+            ended,
+            aborted = aborted.len(),
+            "took over the journal of a server that is no more"
+        );
+        Ok(dead.remove()?)
+    }
 
     async fn add(&self, records: &[UsageRecord]) -> Result<(), LedgerError> {
-        for batch in records.chunks(RECORDS) {
+        for batch in records.chunks(self.records) {
             match self.store.add_usage(batch).await {
-                Ok(_) => self.quotas.added(batch),
+                Ok(_) => {}
                 Err(error) if !error.is_refusal() => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!("a batch of records was refused: {error}");
@@ -176,7 +242,7 @@ impl Ledger {
     async fn add_one_by_one(&self, records: &[UsageRecord]) -> Result<(), LedgerError> {
         for record in records {
             match self.store.add_usage(std::slice::from_ref(record)).await {
-                Ok(_) => self.quotas.added(std::slice::from_ref(record)),
+                Ok(_) => {}
                 Err(error) if !error.is_refusal() => return Err(error.into()),
                 Err(error) => {
                     self.reject(record)?;

@@ -22,6 +22,8 @@ use crate::model::Month;
 
 /// How long a statement waits for the database, or for another process that writes.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long one waits that tries again and again anyhow.
+const BRIEFLY: Duration = Duration::from_secs(3);
 /// Connections that one process holds at most.
 const CONNECTIONS: u32 = 8;
 
@@ -114,6 +116,25 @@ impl Database {
         connected.map_err(|source| StoreError::unreachable(url, source))
     }
 
+    /// One more connection to the same database, made when it is first used, by whoever uses it: SQLite works on a thread
+    /// that begins with the priority of the one that connects.
+    pub fn beside(&self) -> Self {
+        match self {
+            Self::Sqlite(pool) => {
+                let options = (*pool.connect_options()).clone();
+                let one = SqlitePoolOptions::new().max_connections(1);
+                let one = one.acquire_timeout(PATIENCE);
+                Self::Sqlite(one.connect_lazy_with(options))
+            }
+            Self::Postgres(pool) => {
+                let options = (*pool.connect_options()).clone();
+                let one = PgPoolOptions::new().max_connections(1);
+                let one = one.acquire_timeout(BRIEFLY);
+                Self::Postgres(one.connect_lazy_with(options))
+            }
+        }
+    }
+
     /// Begins a transaction that changes nothing, and sees all as it is at its first statement.
     pub async fn snapshot(&self) -> Result<Change, StoreError> {
         let mut snapshot = self.begin().await?;
@@ -169,31 +190,29 @@ type PostgresQuery = sqlx::query::Query<'static, Postgres, PgArguments>;
 fn sqlite(sql: &'static str, values: &[Value]) -> SqliteQuery {
     values
         .iter()
-        .cloned()
         .fold(sqlx::query(sql), |query, value| match value {
-            Value::Text(text) => query.bind(text),
-            Value::Integer(number) => query.bind(number),
-            Value::Number(number) => query.bind(number),
-            Value::Boolean(boolean) => query.bind(boolean),
+            Value::Text(text) => query.bind(text.clone()),
+            Value::Integer(number) => query.bind(*number),
+            Value::Number(number) => query.bind(*number),
+            Value::Boolean(boolean) => query.bind(*boolean),
             Value::Id(id) => query.bind(id.map(|id| id.to_string())),
             Value::Time(time) => query.bind(time.map(time_text)),
-            Value::Bytes(bytes) => query.bind(bytes),
+            Value::Bytes(bytes) => query.bind(bytes.clone()),
         })
 }
 
 fn postgres(sql: &'static str, values: &[Value]) -> PostgresQuery {
     values
         .iter()
-        .cloned()
         .fold(sqlx::query(sql), |query, value| match value {
-            Value::Text(text) => query.bind(text),
-            Value::Integer(number) => query.bind(number),
-            Value::Number(number) => query.bind(number),
-            Value::Boolean(boolean) => query.bind(boolean),
-            Value::Id(id) => query.bind(id),
+            Value::Text(text) => query.bind(text.clone()),
+            Value::Integer(number) => query.bind(*number),
+            Value::Number(number) => query.bind(*number),
+            Value::Boolean(boolean) => query.bind(*boolean),
+            Value::Id(id) => query.bind(*id),
             // Microseconds are what Postgres keeps.
             Value::Time(time) => query.bind(time.map(|time| time.trunc_subsecs(6))),
-            Value::Bytes(bytes) => query.bind(bytes),
+            Value::Bytes(bytes) => query.bind(bytes.clone()),
         })
 }
 

@@ -63,6 +63,13 @@ impl OrganisationStore {
         Ok((Self { database }, migrated))
     }
 
+    /// The same database by a connection of its own, for what can wait: it is made where it is first used.
+    pub fn beside(&self) -> Self {
+        Self {
+            database: self.database.beside(),
+        }
+    }
+
     /// A number that grows with each change of who may do what.
     pub async fn revision(&self) -> Result<i64, StoreError> {
         let row = (&self.database)

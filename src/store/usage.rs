@@ -91,19 +91,38 @@ static ADD: LazyLock<(String, String)> = LazyLock::new(|| {
     (one.to_owned(), many)
 });
 
-/// Adds those that are not there yet; what was added.
-async fn add(change: &mut Change, records: &[Billed<'_>]) -> Result<Vec<Row>, StoreError> {
+/// Adds those that are not there yet; how many these were.
+async fn add(change: &mut Change, records: &[Billed<'_>]) -> Result<u64, StoreError> {
     let (one, many) = &*ADD;
-    let mut added = Vec::new();
+    let mut added = 0;
     let (chunks, rest) = records.as_chunks::<TOGETHER>();
     for chunk in chunks {
         let values: Vec<Value> = chunk.iter().flat_map(Billed::values).collect();
-        added.extend(change.rows(many, &values).await?);
+        added += change.execute(many, &values).await?;
     }
     for record in rest {
-        added.extend(change.rows(one, &record.values()).await?);
+        added += change.execute(one, &record.values()).await?;
     }
     Ok(added)
+}
+
+/// Those that are not in the ledger yet, each once.
+async fn missing<'a>(
+    change: &mut Change,
+    records: &'a [UsageRecord],
+) -> Result<Vec<&'a UsageRecord>, StoreError> {
+    let find = include_str!("sql/usage_find.sql");
+    let mut seen = HashSet::new();
+    let mut missing = Vec::new();
+    for record in records {
+        let is_new = seen.insert(record.request_id)
+            && change
+                .row(find, values![record.request_id])
+                .await?
+                .is_none();
+        missing.extend(is_new.then_some(record));
+    }
+    Ok(missing)
 }
 
 /// What billable requests add up to.
@@ -172,17 +191,48 @@ pub struct UsageDemand {
 impl OrganisationStore {
     /// Adds those of `records` that are not in the ledger yet, all or none; how many these were.
     pub async fn add_usage(&self, records: &[UsageRecord]) -> Result<usize, StoreError> {
-        let Some(first) = records
-            .iter()
-            .map(|record| Month::of(record.ended_at))
-            .min()
-        else {
-            return Ok(0);
-        };
+        // Mostly none of them is there, and to look for them costs half as much as to add them.
+        let all: Vec<_> = records.iter().collect();
+        if self.add_if_missing(&all).await? {
+            return Ok(all.len());
+        }
+        let mut change = self.take_ledger().await?;
+        let missing = missing(&mut change, records).await?;
+        if self.add_to(&mut change, &missing).await? {
+            change.commit().await?;
+        }
+        Ok(missing.len())
+    }
+
+    /// Adds `records` if none of them is in the ledger yet; whether that was so.
+    async fn add_if_missing(&self, records: &[&UsageRecord]) -> Result<bool, StoreError> {
+        let mut change = self.take_ledger().await?;
+        let all_new = self.add_to(&mut change, records).await?;
+        if all_new {
+            change.commit().await?;
+        }
+        Ok(all_new)
+    }
+
+    /// Waits until nobody else adds to the ledger or closes a month, and keeps others from it.
+    async fn take_ledger(&self) -> Result<Change, StoreError> {
         let mut change = self.database.begin().await?;
         change
             .execute(include_str!("sql/usage_take.sql"), values![])
             .await?;
+        Ok(change)
+    }
+
+    /// Adds `records` to the ledger and its sums; whether they were all new. If not, the change must not be committed.
+    async fn add_to(
+        &self,
+        change: &mut Change,
+        records: &[&UsageRecord],
+    ) -> Result<bool, StoreError> {
+        let ends = records.iter().map(|record| Month::of(record.ended_at));
+        let Some(first) = ends.min() else {
+            return Ok(true);
+        };
         let closed = include_str!("sql/usage_closed_months.sql");
         let mut months = HashSet::new();
         for row in change.rows(closed, values![first.to_string()]).await? {
@@ -201,20 +251,14 @@ impl OrganisationStore {
                 }
             })
             .collect();
-        let added = add(&mut change, &billed).await?;
+        if add(change, &billed).await? < billed.len() as u64 {
+            return Ok(false);
+        }
         let mut totals: BTreeMap<_, UsageTotals> = BTreeMap::new();
-        for row in &added {
-            if row.get("billable")? {
-                let key = (row.id("organization_id")?, row.month("billing_month")?);
-                let one = UsageTotals {
-                    requests: 1,
-                    rows: row.count("rows")?,
-                    bytes_sent: row.count("bytes_sent")?,
-                    bytes_scanned: row.count("bytes_scanned")?,
-                };
-                let total = totals.entry(key).or_default();
-                *total = total.plus(&one);
-            }
+        for one in billed.iter().filter(|one| one.record.billable) {
+            let key = (one.record.organisation_id.0, one.billing_month);
+            let total = totals.entry(key).or_default();
+            *total = total.plus(&UsageTotals::of(one.record));
         }
         for ((organisation, month), total) in totals {
             let values = values![
@@ -229,8 +273,7 @@ impl OrganisationStore {
                 .execute(include_str!("sql/usage_total_add.sql"), values)
                 .await?;
         }
-        change.commit().await?;
-        Ok(added.len())
+        Ok(true)
     }
 
     /// What the organisations used in a month, as far as it is in the ledger.

@@ -2,7 +2,6 @@
 //! its own, so many at once, the organisations by turns, and not for ever.
 
 mod turns;
-mod workers;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -12,13 +11,13 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use self::turns::Turns;
-use self::workers::{Workers, Working};
 use crate::clock::Stopwatch;
 use crate::model::OrganisationId;
+use crate::workers::{Workers, Working};
 
 /// A query that was thought to be done within a moment is moved to the others after so much work.
 const MOMENT: Duration = Duration::from_millis(30);
@@ -82,7 +81,7 @@ impl Lanes {
     /// Starts the threads.
     pub fn start(limits: LaneLimits) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            workers: Workers::start(limits.threads, limits.stack)?,
+            workers: Workers::start("query", limits.threads, limits.stack)?,
             turns: Turns::new(limits.places),
             limits,
         }))
@@ -122,12 +121,7 @@ impl Lanes {
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        let (sender, receiver) = oneshot::channel();
-        let _working = self.workers.spawn(async move {
-            // Nobody may be there any more.
-            let _ = sender.send(task.await);
-        });
-        receiver.await.ok()
+        self.workers.run(task).await
     }
 
     fn hand_over<T: Send + 'static>(

@@ -5,10 +5,11 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::entry::Entry;
-use super::reader::{Part, Reader};
+use super::reader::Reader;
 use super::{JournalError, LOCK, Place};
 use crate::model::{ABORTED, UsageRecord};
 
@@ -20,13 +21,22 @@ pub(in crate::metering) struct Dead {
     _lock: File,
 }
 
-/// What a dead server had done.
+/// Reads the journal of a dead server, part by part: it may be as large as a disk.
+#[derive(Debug)]
+pub(in crate::metering) struct Reading {
+    reader: Reader,
+    end: Place,
+    /// Requests that have begun, and not ended so far.
+    open: HashMap<Uuid, UsageRecord>,
+    /// When the server was last heard of.
+    heard: Option<DateTime<Utc>>,
+}
+
+/// A part of what a dead server had done.
 #[derive(Debug, Default)]
 pub(in crate::metering) struct Left {
-    /// The requests that had ended.
+    /// Requests that had ended.
     pub ended: Vec<UsageRecord>,
-    /// Those that had not, as ended when the server was last heard of.
-    pub aborted: Vec<UsageRecord>,
     /// Lines that cannot be read.
     pub damaged: u64,
 }
@@ -70,44 +80,8 @@ impl Dead {
         &self.folder
     }
 
-    /// What it says.
-    pub fn read(&self) -> Result<Left, JournalError> {
-        let part = self.whole()?;
-        let heard = part.entries.iter().map(|entry| match entry {
-            Entry::Begun(record) => record.started_at,
-            Entry::Ended(record) => record.ended_at,
-        });
-        let heard = heard.max();
-        let mut left = Left {
-            damaged: part.damaged,
-            ..Left::default()
-        };
-        let mut open: HashMap<Uuid, UsageRecord> = HashMap::new();
-        for entry in part.entries {
-            match entry {
-                Entry::Begun(record) => {
-                    open.insert(record.request_id, record);
-                }
-                Entry::Ended(record) => left.ended.push(record),
-            }
-        }
-        for record in &left.ended {
-            open.remove(&record.request_id);
-        }
-        left.aborted = open.into_values().collect();
-        left.aborted.sort_by_key(|record| record.request_id);
-        for record in &mut left.aborted {
-            record.status = ABORTED.to_owned();
-            if let Some(heard) = heard {
-                record.ended_at = heard;
-            }
-            let took = record.ended_at - record.started_at;
-            record.duration_microseconds = took.num_microseconds().map_or(0, i64::unsigned_abs);
-        }
-        Ok(left)
-    }
-
-    fn whole(&self) -> Result<Part, JournalError> {
+    /// Begins to read what it says.
+    pub fn reading(&self) -> Result<Reading, JournalError> {
         let failed = JournalError::file(&self.folder);
         let mut numbers = Vec::new();
         for entry in std::fs::read_dir(&self.folder).map_err(&failed)? {
@@ -115,19 +89,77 @@ impl Dead {
             let number = name.to_str().and_then(|name| name.strip_suffix(".log"));
             numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
         }
-        let (Some(first), Some(last)) = (numbers.iter().min(), numbers.iter().max()) else {
-            return Ok(Part::default());
-        };
         let mut reader = Reader::new(&self.folder);
-        let at = |number, size| Place { number, size };
-        reader.move_to(at(*first, 0));
-        let path = super::path_of(&self.folder, *last);
-        let size = path.metadata().map_err(JournalError::file(&path))?.len();
-        Ok(reader.next(at(*last, size), u64::MAX)?.0)
+        let mut end = Place::START;
+        if let (Some(first), Some(last)) = (numbers.iter().min(), numbers.iter().max()) {
+            let path = super::path_of(&self.folder, *last);
+            let size = path.metadata().map_err(JournalError::file(&path))?.len();
+            end = Place {
+                number: *last,
+                size,
+            };
+            reader.move_to(Place {
+                number: *first,
+                size: 0,
+            });
+        }
+        Ok(Reading {
+            reader,
+            end,
+            open: HashMap::new(),
+            heard: None,
+        })
     }
 
     /// Removes it: all that it says has been taken over.
     pub fn remove(self) -> Result<(), JournalError> {
         std::fs::remove_dir_all(&self.folder).map_err(JournalError::file(&self.folder))
+    }
+}
+
+impl Reading {
+    /// At most about `most` bytes of what comes next; none after the last.
+    pub fn next(&mut self, most: u64) -> Result<Option<Left>, JournalError> {
+        let (part, upto) = self.reader.next(self.end, most)?;
+        if upto == self.reader.at() {
+            return Ok(None);
+        }
+        self.reader.move_to(upto);
+        let mut left = Left {
+            damaged: part.damaged,
+            ..Left::default()
+        };
+        for entry in part.entries {
+            let heard = match entry {
+                Entry::Begun(record) => {
+                    let at = record.started_at;
+                    self.open.insert(record.request_id, record);
+                    at
+                }
+                Entry::Ended(record) => {
+                    let at = record.ended_at;
+                    self.open.remove(&record.request_id);
+                    left.ended.push(record);
+                    at
+                }
+            };
+            self.heard = self.heard.max(Some(heard));
+        }
+        Ok(Some(left))
+    }
+
+    /// The requests that had not ended at the end of what was read, as ended when the server was last heard of.
+    pub fn aborted(self) -> Vec<UsageRecord> {
+        let mut aborted: Vec<_> = self.open.into_values().collect();
+        aborted.sort_by_key(|record| record.request_id);
+        for record in &mut aborted {
+            record.status = ABORTED.to_owned();
+            if let Some(heard) = self.heard {
+                record.ended_at = heard;
+            }
+            let took = record.ended_at - record.started_at;
+            record.duration_microseconds = took.num_microseconds().map_or(0, i64::unsigned_abs);
+        }
+        aborted
     }
 }

@@ -157,6 +157,21 @@ impl Journal {
         }
     }
 
+    /// Bytes that all files may have.
+    pub fn limit(&self) -> u64 {
+        self.shared.limit
+    }
+
+    /// Bytes that come after `place`, or a little more.
+    pub fn behind(&self, place: Place) -> u64 {
+        let state = self.locked();
+        match place.number == state.number {
+            true => state.size.saturating_sub(place.size),
+            // Files that were taken over are gone.
+            false => (state.older + state.size).saturating_sub(place.size),
+        }
+    }
+
     /// Bytes of all files.
     #[cfg(test)]
     pub fn size(&self) -> u64 {
@@ -353,21 +368,23 @@ mod tests {
         file.write_all(&Entry::Ended(record(2)).line().unwrap()[..50])
             .unwrap();
         let [dead] = Dead::find(folder.path()).unwrap().try_into().unwrap();
-        let found = dead.read().unwrap();
-        assert_eq!(found.ended, [record(1), record(7)]);
-        let aborted: Vec<_> = found
-            .aborted
-            .iter()
-            .map(|record| record.request_id)
-            .collect();
+        // However little is read at once.
+        let mut reading = dead.reading().unwrap();
+        let (mut ended, mut damaged) = (Vec::new(), 0);
+        while let Some(left) = reading.next(100).unwrap() {
+            ended.extend(left.ended);
+            damaged += left.damaged;
+        }
+        assert_eq!((ended, damaged), (vec![record(1), record(7)], 0));
+        let found = reading.aborted();
+        let aborted: Vec<_> = found.iter().map(|record| record.request_id).collect();
         assert_eq!(aborted, [record(0).request_id, record(2).request_id]);
-        for record in &found.aborted {
+        for record in &found {
             assert_eq!(
                 (record.status.as_str(), record.ended_at),
                 ("ABORTED", super::tests::record(7).ended_at)
             );
         }
-        assert_eq!(found.damaged, 0);
         dead.remove().unwrap();
         assert!(Dead::find(folder.path()).unwrap().is_empty());
     }
@@ -387,6 +404,8 @@ mod tests {
         let end = journal.end();
         assert!(end.number >= 3, "{end:?}");
         let before = journal.size();
+        assert_eq!(journal.behind(Place::START), before);
+        assert_eq!(journal.behind(end), 0);
         journal.forget_before(end.number).unwrap();
         assert!(
             journal.size() < before - (4 << 20),
@@ -395,8 +414,13 @@ mod tests {
         );
         assert!(!path_of(journal.folder(), 1).exists());
         drop(journal);
-        let dead = Dead::find(folder.path()).unwrap().remove(0).read().unwrap();
-        assert_eq!(dead.aborted[0].request_id, open.request_id);
+        let mut dead = Dead::find(folder.path())
+            .unwrap()
+            .remove(0)
+            .reading()
+            .unwrap();
+        while dead.next(1 << 20).unwrap().is_some() {}
+        assert_eq!(dead.aborted()[0].request_id, open.request_id);
     }
 
     #[test]

@@ -6,4 +6,3 @@ INSERT INTO api_usage_logs (
 VALUES
     ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
 ON CONFLICT (request_id) DO NOTHING
-RETURNING organization_id, billing_month, rows, bytes_sent, bytes_scanned, billable

@@ -1,26 +1,27 @@
-//! The threads that long queries are worked on by. They are the system's second choice: what answers at once goes first,
-//! however much is being worked on.
+//! Threads for what can wait: long queries, records on their way into the ledger. They are the system's second choice: what
+//! answers at once goes first, however much there is for them to do.
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// How much the system prefers other threads, from 0 to 19: at 10, these have a tenth of a core that others want.
 const NICE: i32 = 10;
 
-/// A runtime of its own.
+/// A runtime of its own. What its threads start, such as a database's, is the system's second choice, too.
 #[derive(Debug)]
-pub(super) struct Workers {
+pub struct Workers {
     /// None only while it is dropped.
     runtime: Option<Runtime>,
 }
 
 impl Workers {
-    /// So many threads, each with a stack of so many bytes.
-    pub fn start(threads: usize, stack: usize) -> std::io::Result<Self> {
+    /// So many threads of this name, each with a stack of so many bytes.
+    pub fn start(name: &str, threads: usize, stack: usize) -> std::io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_stack_size(stack)
-            .thread_name("query")
+            .thread_name(name)
             .on_thread_start(step_back)
             .on_thread_park(crate::memory::give_back_freed)
             .enable_all()
@@ -28,6 +29,19 @@ impl Workers {
         Ok(Self {
             runtime: Some(runtime),
         })
+    }
+
+    /// Works on `task`, and says what came of it; none if the threads have ended or it panicked. Dropped, it ends.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        let _working = self.spawn(async move {
+            // Nobody may be there any more.
+            let _ = sender.send(task.await);
+        });
+        receiver.await.ok()
     }
 
     /// Works on `task`.
@@ -55,7 +69,7 @@ fn step_back() {
 
 /// What is worked on; dropped, it ends.
 #[derive(Debug)]
-pub(super) struct Working(Option<JoinHandle<()>>);
+pub struct Working(Option<JoinHandle<()>>);
 
 impl Drop for Working {
     fn drop(&mut self) {
