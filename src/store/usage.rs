@@ -198,9 +198,14 @@ impl OrganisationStore {
         }
         let mut change = self.take_ledger().await?;
         let missing = missing(&mut change, records).await?;
-        if self.add_to(&mut change, &missing).await? {
-            change.commit().await?;
+        if !self.add_to(&mut change, &missing).await? {
+            // Nobody else adds meanwhile.
+            return Err(StoreError::damaged(
+                "request_id",
+                &"found after it was missing",
+            ));
         }
+        change.commit().await?;
         Ok(missing.len())
     }
 
