@@ -188,6 +188,55 @@ pub struct UsageDemand {
     pub running: u64,
 }
 
+/// Adds `records` to the ledger and its sums; whether they were all new. If not, the change must not be committed.
+async fn add_to_ledger(change: &mut Change, records: &[&UsageRecord]) -> Result<bool, StoreError> {
+    let ends = records.iter().map(|record| Month::of(record.ended_at));
+    let Some(first) = ends.min() else {
+        return Ok(true);
+    };
+    let closed = include_str!("sql/usage_closed_months.sql");
+    let mut months = HashSet::new();
+    for row in change.rows(closed, values![first.to_string()]).await? {
+        months.insert((row.id("organization_id")?, row.month("billing_month")?));
+    }
+    let billed: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let mut billing_month = Month::of(record.ended_at);
+            while months.contains(&(record.organisation_id.0, billing_month)) {
+                billing_month = billing_month.next();
+            }
+            Billed {
+                record,
+                billing_month,
+            }
+        })
+        .collect();
+    if add(change, &billed).await? < billed.len() as u64 {
+        return Ok(false);
+    }
+    let mut totals: BTreeMap<_, UsageTotals> = BTreeMap::new();
+    for one in billed.iter().filter(|one| one.record.billable) {
+        let key = (one.record.organisation_id.0, one.billing_month);
+        let total = totals.entry(key).or_default();
+        *total = total.plus(&UsageTotals::of(one.record));
+    }
+    for ((organisation, month), total) in totals {
+        let values = values![
+            organisation,
+            month.to_string(),
+            total.requests,
+            total.rows,
+            total.bytes_sent,
+            total.bytes_scanned
+        ];
+        change
+            .execute(include_str!("sql/usage_total_add.sql"), values)
+            .await?;
+    }
+    Ok(true)
+}
+
 impl OrganisationStore {
     /// Adds those of `records` that are not in the ledger yet, all or none; how many these were.
     pub async fn add_usage(&self, records: &[UsageRecord]) -> Result<usize, StoreError> {
@@ -198,7 +247,7 @@ impl OrganisationStore {
         }
         let mut change = self.take_ledger().await?;
         let missing = missing(&mut change, records).await?;
-        if !self.add_to(&mut change, &missing).await? {
+        if !add_to_ledger(&mut change, &missing).await? {
             // Nobody else adds meanwhile.
             return Err(StoreError::damaged(
                 "request_id",
@@ -212,7 +261,7 @@ impl OrganisationStore {
     /// Adds `records` if none of them is in the ledger yet; whether that was so.
     async fn add_if_missing(&self, records: &[&UsageRecord]) -> Result<bool, StoreError> {
         let mut change = self.take_ledger().await?;
-        let all_new = self.add_to(&mut change, records).await?;
+        let all_new = add_to_ledger(&mut change, records).await?;
         if all_new {
             change.commit().await?;
         }
@@ -226,59 +275,6 @@ impl OrganisationStore {
             .execute(include_str!("sql/usage_take.sql"), values![])
             .await?;
         Ok(change)
-    }
-
-    /// Adds `records` to the ledger and its sums; whether they were all new. If not, the change must not be committed.
-    async fn add_to(
-        &self,
-        change: &mut Change,
-        records: &[&UsageRecord],
-    ) -> Result<bool, StoreError> {
-        let ends = records.iter().map(|record| Month::of(record.ended_at));
-        let Some(first) = ends.min() else {
-            return Ok(true);
-        };
-        let closed = include_str!("sql/usage_closed_months.sql");
-        let mut months = HashSet::new();
-        for row in change.rows(closed, values![first.to_string()]).await? {
-            months.insert((row.id("organization_id")?, row.month("billing_month")?));
-        }
-        let billed: Vec<_> = records
-            .iter()
-            .map(|record| {
-                let mut billing_month = Month::of(record.ended_at);
-                while months.contains(&(record.organisation_id.0, billing_month)) {
-                    billing_month = billing_month.next();
-                }
-                Billed {
-                    record,
-                    billing_month,
-                }
-            })
-            .collect();
-        if add(change, &billed).await? < billed.len() as u64 {
-            return Ok(false);
-        }
-        let mut totals: BTreeMap<_, UsageTotals> = BTreeMap::new();
-        for one in billed.iter().filter(|one| one.record.billable) {
-            let key = (one.record.organisation_id.0, one.billing_month);
-            let total = totals.entry(key).or_default();
-            *total = total.plus(&UsageTotals::of(one.record));
-        }
-        for ((organisation, month), total) in totals {
-            let values = values![
-                organisation,
-                month.to_string(),
-                total.requests,
-                total.rows,
-                total.bytes_sent,
-                total.bytes_scanned
-            ];
-            change
-                .execute(include_str!("sql/usage_total_add.sql"), values)
-                .await?;
-        }
-        Ok(true)
     }
 
     /// What the organisations used in a month, as far as it is in the ledger.
