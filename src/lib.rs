@@ -27,6 +27,7 @@ pub mod memory;
 pub mod metering;
 pub mod model;
 pub mod resample;
+pub mod search;
 pub mod simulate;
 pub mod store;
 pub mod workers;

@@ -59,6 +59,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["auth"]),
     ("rpassword", &["cli"]),
     ("candle*", &["search"]),
+    ("tokenizers", &["search"]),
+    ("qdrant*", &["search"]),
     ("toml*", &["config", "jobs"]),
 ];
 

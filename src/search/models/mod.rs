@@ -1,0 +1,1 @@
+//! The models: their files, where they come from, and how they are run.
