@@ -1,0 +1,301 @@
+#!/usr/bin/env python3
+"""Says which assets are relevant to the queries of `queries.toml`: by rule, over the catalog's fields alone.
+
+    benches/search/judge.py FOLDER        checks the test set against a catalog, and prints how many assets are relevant
+
+A query has `text`, `kind` and `relevant`: a list of rules. A rule has a `grade` (3 just what was meant, 2 good, 1 acceptable)
+and conditions, all of which an asset must meet. An asset's grade is the greatest of the rules that it meets; 0 if there is none.
+
+    level = ["sensor"]                    its node's kind: site, unit, equipment, sensor
+    type = ["pressure vessel"]            one of these types
+    name_has, name_lacks = ["reactor"]    the name has one of these, has none of these; case does not matter
+    location_has, location_lacks = […]    the same of the location
+    tag = "TT-10[1-3]"                    the whole tag, as a regular expression; or a list of tags
+    spec.volume_m3 = ">= 10"              a comparison, or several joined by "and"
+    spec.unit = ["bar", "mbar"]           one of these values
+    spec_has.material = ["steel"]         the text has one of these; case does not matter
+    graph = {relation = "…", to = {…}}    it is joined to an asset that meets these conditions; or a list of such tables.
+                                          flows_to, flows_from, measures, measured_by, part_of, has_part; `to` may be left out
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import operator
+import re
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+QUERIES = Path(__file__).with_name("queries.toml")
+KINDS = ["words", "synonym", "unit", "number", "misspelling", "role", "tag", "place", "mixed"]
+GRADES = [3, 2, 1]
+MOST_RELEVANT = 60
+# The edge's relation as the rule's asset sees it: its name in `graph.json`, and whether that asset is the edge's source.
+RELATIONS = {
+    "flows_to": ("flows_to", True),
+    "flows_from": ("flows_to", False),
+    "measures": ("measures", True),
+    "measured_by": ("measures", False),
+    "part_of": ("part_of", True),
+    "has_part": ("part_of", False),
+}
+COMPARISON = re.compile(r"(<=|>=|<|>|=)\s*(-?\d+(?:\.\d+)?)")
+OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+}
+
+
+class Mistake(Exception):
+    """The test set is wrong, or does not fit the catalog."""
+
+
+@dataclass
+class Catalog:
+    assets: dict[str, dict]
+    levels: dict[str, str]
+    # By the relation's name in a rule, then by asset.
+    joined: dict[str, dict[str, list[str]]]
+
+    @classmethod
+    def load(cls, folder: Path) -> Catalog:
+        assets = {asset["id"]: asset for asset in _read(folder / "assets.json")}
+        graph = _read(folder / "graph.json")
+        joined: dict[str, dict[str, list[str]]] = {name: {} for name in RELATIONS}
+        for edge in graph["edges"]:
+            for name, (relation, from_source) in RELATIONS.items():
+                if relation == edge["relation"]:
+                    ends = edge["source"], edge["target"]
+                    here, there = ends if from_source else ends[::-1]
+                    joined[name].setdefault(here, []).append(there)
+        return cls(assets, {node["id"]: node["kind"] for node in graph["nodes"]}, joined)
+
+
+def _read(file: Path) -> list | dict:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+# ------------------------------------------------------------------ conditions
+
+
+def _has(text: str, words: Iterable[str]) -> bool:
+    return any(word.casefold() in text.casefold() for word in words)
+
+
+def _strings(wanted: object) -> list[str]:
+    if not isinstance(wanted, list) or not wanted or not all(isinstance(one, str) and one for one in wanted):
+        raise Mistake(f"needs a list of texts, not {wanted!r}")
+    return wanted
+
+
+def _table(wanted: object) -> dict:
+    if not isinstance(wanted, dict) or not wanted:
+        raise Mistake(f"needs a table, not {wanted!r}")
+    return wanted
+
+
+def _comparisons(text: str) -> list[tuple[str, float]]:
+    found = [COMPARISON.fullmatch(part.strip()) for part in text.split(" and ")]
+    if None in found:
+        raise Mistake(f'{text!r} is not a comparison such as ">= 5" or ">= 5 and < 8"')
+    return [(match[1], float(match[2])) for match in found if match]
+
+
+def _value_is(value: object, wanted: object) -> bool:
+    if isinstance(wanted, list):
+        return value in wanted
+    if not isinstance(wanted, str):
+        raise Mistake(f"needs a comparison or a list of values, not {wanted!r}")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return all(number and OPERATORS[sign](value, limit) for sign, limit in _comparisons(wanted))
+
+
+def _meets(catalog: Catalog, asset: dict, key: str, wanted: object) -> bool:
+    """Whether the asset meets the condition `key` of a rule."""
+    specifications = asset.get("specifications", {})
+    match key:
+        case "level":
+            return catalog.levels.get(asset["id"]) in _strings(wanted)
+        case "type":
+            return asset["type"] in _strings(wanted)
+        case "name_has":
+            return _has(asset["name"], _strings(wanted))
+        case "name_lacks":
+            return not _has(asset["name"], _strings(wanted))
+        case "location_has":
+            return _has(asset.get("location", ""), _strings(wanted))
+        case "location_lacks":
+            return not _has(asset.get("location", ""), _strings(wanted))
+        case "tag":
+            tag = specifications.get("tag", "")
+            return re.fullmatch(wanted, tag) is not None if isinstance(wanted, str) else tag in _strings(wanted)
+        case "spec":
+            return all(_value_is(specifications.get(name), value) for name, value in _table(wanted).items())
+        case "spec_has":
+            return all(_has(str(specifications.get(name, "")), _strings(words)) for name, words in _table(wanted).items())
+        case "graph":
+            return all(_is_joined(catalog, asset, one) for one in (wanted if isinstance(wanted, list) else [wanted]))
+        case _:
+            raise Mistake(f"unknown condition {key!r}")
+
+
+def _is_joined(catalog: Catalog, asset: dict, wanted: object) -> bool:
+    table = _table(wanted)
+    if unknown := table.keys() - {"relation", "to"}:
+        raise Mistake(f"graph: unknown key {min(unknown)!r}")
+    if table.get("relation") not in RELATIONS:
+        raise Mistake(f"graph: unknown relation {table.get('relation')!r}; there are {', '.join(RELATIONS)}")
+    others = catalog.joined[table["relation"]].get(asset["id"], [])
+    return any(_meets_all(catalog, catalog.assets[other], table.get("to", {})) for other in others)
+
+
+def _meets_all(catalog: Catalog, asset: dict, conditions: dict) -> bool:
+    return all(_meets(catalog, asset, key, wanted) for key, wanted in conditions.items())
+
+
+def _conditions(rule: dict) -> dict:
+    return {key: wanted for key, wanted in rule.items() if key != "grade"}
+
+
+# ------------------------------------------------------------------ what bench.py uses
+
+
+def load_queries(file: Path = QUERIES) -> list[dict]:
+    content = tomllib.loads(file.read_text(encoding="utf-8"))
+    if unknown := content.keys() - {"query"}:
+        raise Mistake(f"{file.name}: unknown key {min(unknown)!r}")
+    return content["query"]
+
+
+def grades(query: dict, catalog: Catalog) -> dict[str, int]:
+    """The grade of every asset that is relevant to the query."""
+    graded: dict[str, int] = {}
+    for rule in query["relevant"]:
+        for asset in catalog.assets.values():
+            if _meets_all(catalog, asset, _conditions(rule)):
+                graded[asset["id"]] = max(graded.get(asset["id"], 0), rule["grade"])
+    return graded
+
+
+def ndcg(ranking: list[str], grades: dict[str, int], k: int = 10) -> float:
+    """Of a ranking, best first: 1 if no other order of any assets would have been better."""
+
+    def gain(best_first: Iterable[int]) -> float:
+        return sum((2**grade - 1) / math.log2(place + 2) for place, grade in enumerate(best_first))
+
+    ideal = gain(sorted(grades.values(), reverse=True)[:k])
+    return gain(grades.get(asset, 0) for asset in ranking[:k]) / ideal if ideal else 0.0
+
+
+# ------------------------------------------------------------------ the check
+
+
+def _mistakes_of_words(rule: dict, catalog: Catalog) -> Iterable[str]:
+    """Names in a rule that nothing in the catalog has: they are misspelt, or the catalog is another one."""
+    assets = catalog.assets.values()
+    known = {
+        "level": set(catalog.levels.values()),
+        "type": {asset["type"] for asset in assets},
+    }
+    for key, names in known.items():
+        yield from (f"no asset has the {key} {name!r}" for name in rule.get(key, []) if name not in names)
+    if isinstance(rule.get("tag"), list):
+        tags = {asset.get("specifications", {}).get("tag") for asset in assets}
+        yield from (f"no asset has the tag {tag!r}" for tag in rule["tag"] if tag not in tags)
+    for key, field in [("name_has", "name"), ("name_lacks", "name"), ("location_has", "location"), ("location_lacks", "location")]:
+        for word in rule.get(key, []):
+            if not any(_has(asset.get(field, ""), [word]) for asset in assets):
+                yield f"no asset's {field} has {word!r}"
+    for key in ["spec", "spec_has"]:
+        for name, wanted in rule.get(key, {}).items():
+            values = [asset["specifications"][name] for asset in assets if name in asset.get("specifications", {})]
+            if not values:
+                yield f"no asset has the specification {name!r}"
+            elif isinstance(wanted, list):
+                held = (lambda one: one in values) if key == "spec" else (lambda one: any(_has(str(v), [one]) for v in values))
+                yield from (f"no asset's {name} is or has {one!r}" for one in wanted if not held(one))
+    joins = rule.get("graph", [])
+    for join in joins if isinstance(joins, list) else [joins]:
+        yield from _mistakes_of_words(join.get("to", {}), catalog)
+
+
+def _mistakes_of_rules(query: dict, catalog: Catalog) -> Iterable[str]:
+    best = grades(query, catalog)
+    for number, rule in enumerate(query["relevant"], 1):
+        yield from (f"rule {number}: {mistake}" for mistake in _mistakes_of_words(rule, catalog))
+        matched = [asset["id"] for asset in catalog.assets.values() if _meets_all(catalog, asset, _conditions(rule))]
+        if not matched:
+            yield f"rule {number} matches nothing"
+        elif all(best[asset] > rule["grade"] for asset in matched):
+            yield f"rule {number} decides nothing: rules with a higher grade match all that it matches"
+    if not 1 <= len(best) <= MOST_RELEVANT:
+        yield f"{len(best)} assets are relevant, not 1 to {MOST_RELEVANT}"
+
+
+def _mistakes_of_query(query: dict, catalog: Catalog) -> Iterable[str]:
+    if query.keys() != {"text", "kind", "relevant"}:
+        yield f"has the keys {', '.join(query)}, not text, kind, relevant"
+        return
+    if query["kind"] not in KINDS:
+        yield f"unknown kind {query['kind']!r}"
+    if not isinstance(query["relevant"], list) or not query["relevant"]:
+        yield "has no rules"
+        return
+    for number, rule in enumerate(query["relevant"], 1):
+        if rule.get("grade") not in GRADES or not _conditions(rule):
+            yield f"rule {number} needs a grade of 1 to 3 and a condition"
+            return
+    try:
+        yield from _mistakes_of_rules(query, catalog)
+    except (Mistake, re.error) as mistake:
+        yield str(mistake)
+
+
+def check(queries: list[dict], catalog: Catalog) -> list[str]:
+    """All that is wrong with the test set."""
+    found = [
+        f"{query.get('text')!r}: {mistake}" for query in queries for mistake in _mistakes_of_query(query, catalog)
+    ]
+    texts = Counter(" ".join(query.get("text", "").casefold().split()) for query in queries)
+    found += [f"{text!r}: is there {count} times" for text, count in texts.items() if count > 1]
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Checks the test set of the search against a catalog.")
+    parser.add_argument("catalog", type=Path, help="folder of assets.json and graph.json")
+    parser.add_argument("--show", metavar="TEXT", help="name the relevant assets of the queries that have this in their text")
+    options = parser.parse_args()
+    try:
+        queries, catalog = load_queries(), Catalog.load(options.catalog)
+        mistakes = check(queries, catalog)
+    except (Mistake, OSError, tomllib.TOMLDecodeError) as mistake:
+        mistakes = [str(mistake)]
+    if mistakes:
+        print("\n".join(mistakes), file=sys.stderr)
+        return 1
+    shown = [query for query in queries if options.show is None or options.show.casefold() in query["text"].casefold()]
+    print("| query | kind | " + " | ".join(f"grade {grade}" for grade in GRADES) + " |\n|---|---|" + "---|" * len(GRADES))
+    for query in shown:
+        graded = grades(query, catalog)
+        counts = Counter(graded.values())
+        print(f"| {query['text']} | {query['kind']} | " + " | ".join(str(counts[grade]) for grade in GRADES) + " |")
+        if options.show is not None:
+            for asset, grade in sorted(graded.items(), key=lambda one: -one[1]):
+                print(f"    {grade}  {catalog.assets[asset]['name']}  [{catalog.assets[asset]['type']}]")
+    kinds = Counter(query["kind"] for query in queries)
+    print(f"\n{len(queries)} queries: " + ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
