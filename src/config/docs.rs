@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::secret::is_secret;
 use super::storage;
 use super::table::{DefaultValue, SETTINGS, environment_name};
 
@@ -50,6 +51,9 @@ pub fn markdown() -> String {
             about.example,
             about.environment_name(),
         );
+        if is_secret(about.key) {
+            out.push_str("- masked wherever it is shown\n");
+        }
         if let Some(flag) = about.flag {
             let (flag, of) = flag.split_once(' ').unwrap_or((flag, ""));
             let _ = writeln!(out, "- flag: {}", format!("`{flag}` {of}").trim_end());

@@ -14,6 +14,7 @@ mod money;
 mod original;
 mod raw;
 mod report;
+mod secret;
 mod settings;
 mod storage;
 mod table;
@@ -26,7 +27,10 @@ pub use database_url::{DatabaseKind, DatabaseUrl};
 pub use docs::markdown;
 pub use error::{ConfigError, Origin, WrongValue};
 pub use report::InForce;
-pub use settings::{AuthSettings, LogSettings, ResampleSettings, ServeSettings, Settings};
+pub use secret::Secret;
+pub use settings::{
+    AuthSettings, LogSettings, QdrantSettings, ResampleSettings, ServeSettings, Settings,
+};
 pub use storage::StorageSettings;
 pub use table::{About, DefaultValue, SETTINGS, Type};
 pub use value::{JournalFull, LONGEST_TOKEN, LogFormat, TimeBound, size as parse_size};

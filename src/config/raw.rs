@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::error::{ConfigError, Origin, WrongValue};
 use super::report;
+use super::secret;
 use super::storage;
 use super::table::{About, DefaultValue, SETTINGS, Setting};
 
@@ -139,7 +140,10 @@ impl RawSettings {
             ConfigError::from(WrongValue {
                 origin: value.origin,
                 key: value.key,
-                found: format!("{:?}", report::shown(&value.text, false)),
+                found: format!(
+                    "{:?}",
+                    report::shown(&value.text, secret::is_secret(setting.about.key))
+                ),
                 problem,
                 expected: setting.about.expected,
             })

@@ -2,6 +2,7 @@
 
 use super::error::Origin;
 use super::raw::RawSettings;
+use super::secret::is_secret;
 use super::storage;
 use super::table::SETTINGS;
 
@@ -23,7 +24,12 @@ pub struct InForce {
 
 /// Every setting, in the table's order, then those of `storage.*` that are set.
 pub(super) fn in_force(raw: &RawSettings) -> Vec<InForce> {
-    let table = SETTINGS.iter().map(|about| (raw.in_force(about), false));
+    let table = SETTINGS.iter().map(|about| {
+        let value = raw.in_force(about);
+        // That none is set is not a secret.
+        let secret = is_secret(about.key) && !value.text.is_empty();
+        (value, secret)
+    });
     let storage = raw
         .storage()
         .map(|(name, value)| (value.clone(), storage::is_secret(name)));

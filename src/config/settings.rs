@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
+use url::Url;
 
 use super::database_url::DatabaseUrl;
 use super::error::{ConfigError, WrongValue};
 use super::raw::RawSettings;
+use super::secret::Secret;
 use super::storage::StorageSettings;
 use super::table;
 use super::value::{JournalFull, LogFormat, TimeBound};
@@ -31,6 +33,8 @@ pub struct Settings {
     pub organisation_url: DatabaseUrl,
     /// The database that recent averages are mirrored to.
     pub mirror_url: Option<DatabaseUrl>,
+    /// The server that keeps the search index.
+    pub qdrant: QdrantSettings,
     /// How people and programs prove who they are.
     pub auth: AuthSettings,
     /// The folder of job specs.
@@ -47,6 +51,19 @@ pub struct Settings {
     pub storage: StorageSettings,
     /// What is logged and how.
     pub log: LogSettings,
+}
+
+/// The server that keeps the search index.
+#[derive(Debug, Clone)]
+pub struct QdrantSettings {
+    /// Where it is; none: the index is kept on this machine.
+    pub url: Option<Url>,
+    /// Lets this process in.
+    pub api_key: Option<Secret>,
+    /// What the index is called there.
+    pub collection: String,
+    /// How long an answer may take.
+    pub timeout: TimeDelta,
 }
 
 /// How people and programs prove who they are.
@@ -154,6 +171,12 @@ impl Settings {
             catalog: raw.get(&table::CATALOG)?,
             organisation_url: raw.get(&table::ORGANISATION_URL)?,
             mirror_url: raw.get(&table::MIRROR_URL)?,
+            qdrant: QdrantSettings {
+                url: raw.get(&table::QDRANT_URL)?,
+                api_key: raw.get(&table::QDRANT_API_KEY)?,
+                collection: raw.get(&table::QDRANT_COLLECTION)?,
+                timeout: raw.get(&table::QDRANT_TIMEOUT)?,
+            },
             auth: AuthSettings {
                 keys_dir: raw.get(&table::KEYS_DIR)?,
                 token_lifetime: raw.get(&table::AUTH_TOKEN_LIFETIME)?,

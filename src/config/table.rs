@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
+use url::Url;
 
 use super::database_url::DatabaseUrl;
 use super::money;
 use super::raw::RawSettings;
+use super::secret::Secret;
 use super::value::{self, JournalFull, LogFormat, TimeBound};
 use crate::model::Currency;
 
@@ -141,6 +143,34 @@ settings! {
         example: "\"postgres://plantlake@db.example/chemical\"", flag: None,
         doc: "The Postgres database that recent averages are mirrored to. The variables `DB_HOST`, `DB_PORT`, \
               `DB_NAME`, `DB_USER` and `DB_PASSWORD` are another spelling of it.",
+    }
+    QDRANT_URL: Option<Url>, value::qdrant_url {
+        key: "qdrant_url", types: &[Type::Text],
+        expected: "a URL such as https://qdrant.example:6334: that of gRPC, not of REST",
+        default: DefaultValue::Derived { words: "none", rule: value::none },
+        example: "\"https://qdrant.example:6334\"", flag: None,
+        doc: "The Qdrant server (1.19 or newer) that keeps the search index. Without one it is kept in `<state>/search`, \
+              which one process at a time can use. Certificates are checked against those of this machine; \
+              the variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.",
+    }
+    QDRANT_API_KEY: Option<Secret>, value::api_key {
+        key: "qdrant_api_key", types: &[Type::Text], expected: "visible ASCII signs without blanks",
+        default: DefaultValue::Derived { words: "none", rule: value::none },
+        example: "\"k3y\"", flag: None,
+        doc: "The API key of the Qdrant server. It is masked wherever settings are shown, and sent to a server beyond \
+              this machine only by `https`.",
+    }
+    QDRANT_COLLECTION: String, value::collection {
+        key: "qdrant_collection", types: &[Type::Text],
+        expected: "1 to 64 letters, digits and underscores",
+        default: DefaultValue::Fixed("plantlake"), example: "\"plantlake_test\"", flag: None,
+        doc: "What the search index is called in the Qdrant server: the name of an alias, and what collections' names \
+              begin with. Installations that share a Qdrant server have different ones; servers of one installation the same.",
+    }
+    QDRANT_TIMEOUT: TimeDelta, value::timeout {
+        key: "qdrant_timeout", types: &[Type::Text], expected: "a duration from 1s to 1d, such as 5s",
+        default: DefaultValue::Fixed("5s"), example: "\"2s\"", flag: None,
+        doc: "How long it is waited for the Qdrant server to answer a search. Indexing waits 12 times as long.",
     }
     KEYS_DIR: PathBuf, value::folder {
         key: "keys_dir", types: &[Type::Text], expected: "a folder on this machine",

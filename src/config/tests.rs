@@ -305,12 +305,21 @@ fn no_message_and_no_account_tells_a_secret() {
     let case = toml("[storage]\naws_secret_access_key = 'hush'\naws_session_token = 'hush'");
     let loaded = case.load().unwrap();
     assert!(!format!("{loaded:?}").contains("hush"));
+    let loaded = toml("qdrant_api_key = 'hush'").load().unwrap();
+    assert!(!format!("{loaded:?}").contains("hush"));
+    let key = loaded.settings.qdrant.api_key.unwrap();
+    assert_eq!(key.expose(), "hush");
+    let wrong = toml("qdrant_api_key = 4711").load().unwrap_err();
+    assert!(!wrong.to_string().contains("4711"), "{wrong}");
     for broken in [
         "[storage]\naws_secret_access_key = 'hush' x",
         "[storage]\naws_secret_access_key = hush",
         "[storage]\naws_secret_access_key = ['hush']",
         "[storage]\naws_secret_acces_key = 'hush'",
         "lake = 'a\u{7}://me:hush@host'",
+        "qdrant_api_key = 'hush hush'",
+        "qdrant_api_key = ['hush']",
+        "qdrant_url = 'http://me:hush@host'",
     ] {
         let message = toml(broken).load().unwrap_err().to_string();
         assert!(!message.contains("hush"), "{message}");

@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::raw::{self, RawSettings};
+use super::secret::Secret;
 use super::table;
 use crate::model::{MICROS_PER_DAY, day_from_date};
 
@@ -264,6 +265,44 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     Ok(text.trim().to_owned())
 }
 
+/// The URL of a Qdrant server; nothing, if the text is empty.
+pub(super) fn qdrant_url(text: &str) -> Result<Option<Url>, String> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let url = Url::parse(text.trim()).map_err(|error| format!("is not a URL ({error})"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("has the unknown scheme {:?}", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("has a user or a password in it; a key goes into `qdrant_api_key`".to_owned());
+    }
+    if !matches!(url.path(), "" | "/") || url.query().is_some() {
+        return Err("has more than a host and a port".to_owned());
+    }
+    Ok(Some(url))
+}
+
+/// A key; nothing, if the text is empty. What is wrong with it is said without it.
+pub(super) fn api_key(text: &str) -> Result<Option<Secret>, String> {
+    match text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(Some(text).filter(|text| !text.is_empty()).map(Secret::new)),
+        false => Err("has other signs in it".to_owned()),
+    }
+}
+
+const LONGEST_COLLECTION: usize = 64;
+
+/// No hyphen: one ends it in the names of collections.
+pub(super) fn collection(text: &str) -> Result<String, String> {
+    not_empty(text)?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    match text.chars().all(is_plain) && text.len() <= LONGEST_COLLECTION {
+        true => Ok(text.to_owned()),
+        false => Err("is too long, or has other signs in it".to_owned()),
+    }
+}
+
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     not_empty(text)?;
     EnvFilter::builder()
@@ -427,6 +466,31 @@ mod tests {
     fn a_zone_that_is_not_known_names_the_nearest() {
         assert_eq!(timezone("Europe/Berlin"), Ok(Tz::Europe__Berlin));
         assert!(timezone("Europe/Berln").is_err_and(|problem| problem.contains("Europe/Berlin")));
+    }
+
+    #[test]
+    fn a_qdrant_server_has_a_host_and_a_port_and_a_name_for_collections() {
+        let url = |text| qdrant_url(text).map(|url| url.map(String::from));
+        assert_eq!(url(""), Ok(None));
+        assert_eq!(
+            url("http://localhost:6334"),
+            Ok(Some("http://localhost:6334/".to_owned()))
+        );
+        for bad in [
+            "localhost:6334",
+            "grpc://localhost",
+            "http://me:hush@localhost",
+            "http://localhost/collections",
+            "http://localhost?key=hush",
+        ] {
+            assert!(url(bad).is_err(), "{bad}");
+        }
+        assert_eq!(api_key(""), Ok(None));
+        assert!(api_key("a b").is_err() && api_key("grün").is_err());
+        assert!(collection("plantlake_2").is_ok());
+        for bad in ["", "a-b", "a/b", "ä", &"a".repeat(65)] {
+            assert!(collection(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

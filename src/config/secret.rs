@@ -1,0 +1,35 @@
+//! A value that is never shown, and which settings have one.
+
+use std::fmt;
+
+use super::report;
+use super::storage;
+
+/// A secret. `Debug` masks it, and there is no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// What it is, for the one who needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&report::shown(&self.0, true))
+    }
+}
+
+/// Whether the value of the setting `key` must never be shown.
+pub(super) fn is_secret(key: &str) -> bool {
+    match key.strip_prefix(storage::PREFIX) {
+        Some(name) => storage::is_secret(name),
+        None => key.ends_with("_api_key"),
+    }
+}
