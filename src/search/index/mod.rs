@@ -4,6 +4,21 @@
 //! may be in the making, and takes its place at once. What an asset's point holds besides vectors is the hash of what it
 //! was made from.
 
+//!
+//! | file | knows |
+//! |---|---|
+//! | `edge/` | the index in this process, in a folder |
+//! | `qdrant/` | the index in a Qdrant server |
+//! | `ranking` | what is asked of either, and how ties are broken |
+//! | `frequencies` | in how many of the granted assets a word occurs |
+//! | `recent` | what is remembered for a granted set |
+
+mod edge;
+mod frequencies;
+mod qdrant;
+mod ranking;
+mod recent;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -11,6 +26,9 @@ use async_trait::async_trait;
 
 use crate::catalog::Visible;
 use crate::model::AssetId;
+
+pub use self::edge::EdgeIndex;
+pub use self::qdrant::QdrantIndex;
 
 /// A sparse vector. Dimensions ascend, and each is there once.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -118,7 +136,9 @@ pub enum IndexError {
         problem: String,
     },
     /// The Qdrant server cannot be reached, or did not answer in time.
-    #[error("the Qdrant server {url} cannot be reached ({problem}); check `qdrant_url` and that it runs")]
+    #[error(
+        "the Qdrant server {url} cannot be reached ({problem}); check `qdrant_url` and that it runs"
+    )]
     Unavailable {
         /// Its URL.
         url: String,

@@ -1,0 +1,301 @@
+//! A collection in this process: a shard, and what is kept in memory beside it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
+
+use qdrant_edge::Filter;
+
+use super::home::{self, Home, Lock};
+use super::shard::{self, Problem, Shard};
+use crate::catalog::Visible;
+use crate::model::AssetId;
+use crate::search::index::frequencies::{Frequencies, Granted};
+use crate::search::index::ranking::{MOST_NAMED, Ranking, five_digits};
+use crate::search::index::recent::Recent;
+use crate::search::index::{Hits, IndexError, Lookup, Point, Sparse, Stored};
+
+/// How many candidates the graph of meanings is searched with, at least: more are more exact, and slower.
+const BEAM: usize = 128;
+/// The most that are asked for by meaning: the time grows with it.
+const MOST_BY_MEANING: usize = 2_000;
+/// The most by words. Counting is all the work, so more cost little.
+const MOST_BY_WORDS: usize = 20_000;
+
+/// A collection. Its methods block.
+#[derive(Debug)]
+pub(super) struct Collection {
+    shard: Option<Shard>,
+    path: PathBuf,
+    /// The index's folder, for messages.
+    folder: PathBuf,
+    /// Held while the shard changes in any way.
+    changing: Mutex<()>,
+    /// Held while points change. An optimisation changes none.
+    points: Mutex<()>,
+    /// Counted when they are first needed.
+    frequencies: RwLock<Option<Frequencies>>,
+    granted: Recent<Arc<Granted>>,
+    named: Recent<Arc<Filter>>,
+    /// Whether its folder goes with it.
+    is_dropped: AtomicBool,
+    /// Others stay out until the last one has let go of this.
+    _lock: Arc<Lock>,
+    /// The last field: it goes when the shard is closed.
+    presence: Arc<()>,
+}
+
+/// Why a collection cannot be opened.
+pub(super) enum OpenError {
+    /// Its files are no good.
+    Damaged(Problem),
+    /// Something that may pass.
+    Failed(IndexError),
+}
+
+impl Collection {
+    /// Opens a collection that is there, or makes a new one with these dimensions.
+    pub fn open(
+        home: &Home,
+        folder: &Path,
+        name: &str,
+        dimensions: Option<Option<usize>>,
+    ) -> Result<Self, OpenError> {
+        let path = home.path(name).map_err(OpenError::Failed)?;
+        let opened = Shard::open(&path, dimensions);
+        let shard = opened.map_err(|problem| match shard::may_pass(&problem) {
+            true => OpenError::Failed(home::failed(folder, problem)),
+            false => OpenError::Damaged(problem),
+        })?;
+        Ok(Self {
+            shard: Some(shard),
+            path,
+            folder: folder.to_owned(),
+            changing: Mutex::default(),
+            points: Mutex::default(),
+            frequencies: RwLock::default(),
+            granted: Recent::default(),
+            named: Recent::default(),
+            is_dropped: AtomicBool::default(),
+            _lock: home.lock(),
+            presence: Arc::default(),
+        })
+    }
+
+    /// Is there until the shard is closed. (One that points to the collection itself would be gone before.)
+    pub fn presence(&self) -> Weak<()> {
+        Arc::downgrade(&self.presence)
+    }
+
+    /// Says that its folder is to be removed when the last one lets go of it.
+    pub fn drop_folder(&self) {
+        self.is_dropped.store(true, Ordering::Relaxed);
+    }
+
+    fn with<T>(&self, call: impl FnOnce(&Shard) -> Result<T, Problem>) -> Result<T, IndexError> {
+        let closed = || Err("it is closed".to_owned());
+        self.shard
+            .as_ref()
+            .map_or_else(closed, call)
+            .map_err(|problem| self.failed(&problem))
+    }
+
+    fn failed(&self, problem: &str) -> IndexError {
+        let cure = match shard::may_pass(problem) {
+            true => "",
+            false => {
+                "; if it stays so, delete this folder: `plantlake index --full` makes the index again"
+            }
+        };
+        home::failed(&self.folder, format!("{problem}{cure}"))
+    }
+
+    /// All points.
+    pub fn stored(&self) -> Result<Vec<Stored>, IndexError> {
+        self.with(Shard::stored)
+    }
+
+    /// Puts points.
+    pub fn put(&self, points: Vec<Point>) -> Result<(), IndexError> {
+        home::room(&self.folder)?;
+        let words: Vec<(AssetId, Vec<u32>)> = points
+            .iter()
+            .map(|point| (point.id, point.words.dimensions.clone()))
+            .collect();
+        let _changing = lock(&self.changing);
+        let _points = lock(&self.points);
+        self.with(|shard| shard.put(points))?;
+        self.recount(|frequencies| {
+            for (id, words) in &words {
+                frequencies.put(*id, words);
+            }
+        });
+        Ok(())
+    }
+
+    /// Removes points.
+    pub fn remove(&self, ids: &[AssetId]) -> Result<(), IndexError> {
+        let _changing = lock(&self.changing);
+        let _points = lock(&self.points);
+        self.with(|shard| shard.remove(ids))?;
+        self.recount(|frequencies| {
+            for id in ids {
+                frequencies.remove(*id);
+            }
+        });
+        Ok(())
+    }
+
+    /// Makes looking up fast. Looking up goes on meanwhile.
+    pub fn settle(&self) -> Result<(), IndexError> {
+        home::room(&self.folder)?;
+        let _changing = lock(&self.changing);
+        self.with(Shard::optimise)
+    }
+
+    fn recount(&self, change: impl FnOnce(&mut Frequencies)) {
+        let mut frequencies = self
+            .frequencies
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(frequencies) = &mut *frequencies {
+            change(frequencies);
+        }
+    }
+
+    /// The frequencies, counted if nobody has yet.
+    fn frequencies(&self) -> Result<RwLockReadGuard<'_, Option<Frequencies>>, IndexError> {
+        let read = || {
+            self.frequencies
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        {
+            let counted = read();
+            if counted.is_some() {
+                return Ok(counted);
+            }
+        }
+        let _points = lock(&self.points);
+        if read().is_none() {
+            let mut frequencies = Frequencies::default();
+            self.with(|shard| shard.words(|id, words| frequencies.put(id, words)))?;
+            *self
+                .frequencies
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = Some(frequencies);
+        }
+        Ok(read())
+    }
+
+    /// Looks up.
+    pub fn look_up(&self, lookup: &Lookup) -> Result<Hits, IndexError> {
+        let is_none_granted = matches!(&*lookup.granted, Visible::Only(ids) if ids.is_empty());
+        if is_none_granted || lookup.limit == 0 {
+            return Ok(Hits::default());
+        }
+        let by_meaning = match &lookup.meaning {
+            Some(meaning) if self.with(|shard| Ok(shard.has_meanings()))? => {
+                self.by_meaning(meaning, lookup)?
+            }
+            _ => Vec::new(),
+        };
+        let by_words = match lookup.words.dimensions.is_empty() {
+            true => Vec::new(),
+            false => self.by_words(lookup)?,
+        };
+        Ok(Hits {
+            by_meaning,
+            by_words,
+        })
+    }
+
+    fn by_meaning(
+        &self,
+        meaning: &[f32],
+        lookup: &Lookup,
+    ) -> Result<Vec<(AssetId, f32)>, IndexError> {
+        self.rank(lookup, MOST_BY_MEANING, |shard, filter, count| {
+            shard.nearest(meaning, filter, count, count.max(BEAM))
+        })
+    }
+
+    fn by_words(&self, lookup: &Lookup) -> Result<Vec<(AssetId, f32)>, IndexError> {
+        let words = self.weigh(&lookup.words, &lookup.granted)?;
+        self.rank(lookup, MOST_BY_WORDS, |shard, filter, count| {
+            let mut found = shard.best(words.clone(), filter, count)?;
+            for (_, score) in &mut found {
+                *score = five_digits(*score);
+            }
+            Ok(found)
+        })
+    }
+
+    fn weigh(&self, words: &Sparse, granted: &Arc<Visible>) -> Result<Sparse, IndexError> {
+        let frequencies = self.frequencies()?;
+        let Some(frequencies) = &*frequencies else {
+            return Ok(words.clone());
+        };
+        let granted = self.granted.get(
+            granted,
+            |known| frequencies.is_current(known),
+            |granted| Arc::new(frequencies.granted(granted)),
+        );
+        Ok(frequencies.weigh(words, &granted))
+    }
+
+    /// Asks until the best are known.
+    fn rank(
+        &self,
+        lookup: &Lookup,
+        most: usize,
+        ask: impl Fn(&Shard, Option<Filter>, usize) -> Result<Vec<(AssetId, f32)>, Problem>,
+    ) -> Result<Vec<(AssetId, f32)>, IndexError> {
+        let points = match &*lookup.granted {
+            Visible::Only(ids) if ids.len() > MOST_NAMED => self.with(Shard::count)?,
+            _ => 0,
+        };
+        let mut ranking = Ranking::new(&lookup.granted, lookup.limit, points, most);
+        loop {
+            let asked = ranking.asked();
+            let filter = match asked.named {
+                true => Some(self.filter(&lookup.granted)),
+                false => None,
+            };
+            let filter = filter.as_deref().cloned();
+            let answer = self.with(|shard| ask(shard, filter, asked.count))?;
+            if ranking.take(answer) {
+                return Ok(ranking.best());
+            }
+        }
+    }
+
+    fn filter(&self, granted: &Arc<Visible>) -> Arc<Filter> {
+        self.named.get(
+            granted,
+            |_| true,
+            |granted| {
+                Arc::new(match granted {
+                    Visible::All => Filter::default(),
+                    Visible::Only(ids) => shard::named(ids),
+                })
+            },
+        )
+    }
+}
+
+fn lock(mutex: &Mutex<()>) -> std::sync::MutexGuard<'_, ()> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Collection {
+    fn drop(&mut self) {
+        drop(self.shard.take());
+        if self.is_dropped.load(Ordering::Relaxed)
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            // It is of no use to anybody; who takes the folder next tries again.
+            tracing::warn!(folder = %self.path.display(), %error, "a former search index cannot be removed");
+        }
+    }
+}

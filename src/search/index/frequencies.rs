@@ -1,0 +1,242 @@
+//! In how many of the granted assets a word occurs: what makes a rare word count for more than a common one.
+//!
+//! An index that counted everybody's assets would tell a tenant about the others: which words they use, and that they
+//! add assets. So it is counted per granted set, from lists in memory of who has each word. An asset that changes gets a
+//! new place at their ends, and its former one stays empty until many are.
+
+use std::collections::HashMap;
+
+use super::Sparse;
+use crate::catalog::Visible;
+use crate::model::AssetId;
+
+/// So few empty places do not matter.
+const FEW: usize = 1_000;
+
+/// Who has which words.
+#[derive(Debug, Default)]
+pub(super) struct Frequencies {
+    /// Where each asset is that has words.
+    places: HashMap<AssetId, u32>,
+    /// The places of those who have each word, also the empty ones.
+    who: HashMap<u32, Vec<u32>>,
+    /// Which places are not empty.
+    taken: Places,
+    /// The first place that was never taken.
+    next: u32,
+    /// How often anything has changed.
+    changes: u64,
+}
+
+/// A set of places.
+#[derive(Debug, Clone, Default)]
+struct Places(Vec<u64>);
+
+impl Places {
+    fn put(&mut self, place: u32) {
+        let (at, bit) = (place as usize / 64, place % 64);
+        if self.0.len() <= at {
+            self.0.resize(at + 1, 0);
+        }
+        if let Some(word) = self.0.get_mut(at) {
+            *word |= 1 << bit;
+        }
+    }
+
+    fn remove(&mut self, place: u32) {
+        if let Some(word) = self.0.get_mut(place as usize / 64) {
+            *word &= !(1 << (place % 64));
+        }
+    }
+
+    fn has(&self, place: u32) -> bool {
+        let word = self.0.get(place as usize / 64).copied().unwrap_or(0);
+        word >> (place % 64) & 1 == 1
+    }
+}
+
+/// The granted assets among those that have words.
+#[derive(Debug)]
+pub(super) struct Granted {
+    places: Places,
+    count: usize,
+    /// When this was so.
+    changes: u64,
+}
+
+impl Frequencies {
+    /// Takes an asset's words, in the place of those that it had.
+    pub fn put(&mut self, id: AssetId, words: &[u32]) {
+        self.remove(id);
+        if words.is_empty() {
+            return;
+        }
+        let place = self.next;
+        self.next += 1;
+        self.places.insert(id, place);
+        self.taken.put(place);
+        for word in words {
+            self.who.entry(*word).or_default().push(place);
+        }
+        self.changes += 1;
+    }
+
+    /// Forgets an asset.
+    pub fn remove(&mut self, id: AssetId) {
+        let Some(place) = self.places.remove(&id) else {
+            return;
+        };
+        self.taken.remove(place);
+        self.changes += 1;
+        if self.next as usize > 2 * self.places.len() + FEW {
+            self.close_up();
+        }
+    }
+
+    /// Gives the assets the first places, in the same order, so that no empty ones are left.
+    fn close_up(&mut self) {
+        let mut moved = vec![0; self.next as usize];
+        let mut next = 0;
+        for (from, to) in (0..self.next).zip(&mut moved) {
+            if self.taken.has(from) {
+                *to = next;
+                next += 1;
+            }
+        }
+        let target = |place: u32| moved.get(place as usize).copied().unwrap_or(0);
+        let taken = &self.taken;
+        self.who.retain(|_, who| {
+            who.retain(|place| taken.has(*place));
+            for place in who.iter_mut() {
+                *place = target(*place);
+            }
+            who.shrink_to_fit();
+            !who.is_empty()
+        });
+        for place in self.places.values_mut() {
+            *place = target(*place);
+        }
+        self.taken = Places::default();
+        for place in 0..next {
+            self.taken.put(place);
+        }
+        self.next = next;
+    }
+
+    /// Which of them are granted.
+    pub fn granted(&self, visible: &Visible) -> Granted {
+        let places = match visible {
+            Visible::All => self.taken.clone(),
+            Visible::Only(ids) => {
+                let mut places = Places::default();
+                for place in ids.iter().filter_map(|id| self.places.get(id)) {
+                    places.put(*place);
+                }
+                places
+            }
+        };
+        Granted {
+            count: places.0.iter().map(|word| word.count_ones() as usize).sum(),
+            places,
+            changes: self.changes,
+        }
+    }
+
+    /// Whether nothing has changed since.
+    pub fn is_current(&self, granted: &Granted) -> bool {
+        self.changes == granted.changes
+    }
+
+    /// The words of a query, each with its weight times its inverse document frequency among the granted:
+    /// `ln(1 + (N − n + ½) / (n + ½))`, where `N` have words and `n` have this one.
+    pub fn weigh(&self, query: &Sparse, granted: &Granted) -> Sparse {
+        let all = granted.count as f64;
+        let weights = query
+            .dimensions
+            .iter()
+            .zip(&query.weights)
+            .map(|(word, weight)| {
+                let who = self.who.get(word).map_or(&[] as &[u32], Vec::as_slice);
+                let some = who
+                    .iter()
+                    .filter(|place| granted.places.has(**place))
+                    .count() as f64;
+                let idf = (1.0 + (all - some + 0.5) / (some + 0.5)).ln();
+                (f64::from(*weight) * idf) as f32
+            });
+        Sparse {
+            weights: weights.collect(),
+            dimensions: query.dimensions.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(number: u8) -> AssetId {
+        AssetId::from_bytes([number; 16])
+    }
+
+    fn query() -> Sparse {
+        Sparse {
+            dimensions: (0..6).collect(),
+            weights: vec![1.0; 6],
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_what_counting_says_whatever_was_put_and_removed(
+            steps in prop::collection::vec((0u8..12, prop::option::of(prop::collection::btree_set(0u32..6, 0..5))), 0..80),
+            granted in prop::collection::btree_set(0u8..12, 0..12),
+            close_up in any::<bool>(),
+        ) {
+            let mut frequencies = Frequencies::default();
+            let mut expected: HashMap<u8, Vec<u32>> = HashMap::new();
+            for (number, words) in steps {
+                let words: Option<Vec<u32>> = words.map(|words| words.into_iter().collect());
+                match words {
+                    Some(words) => {
+                        frequencies.put(id(number), &words);
+                        expected.insert(number, words);
+                    }
+                    None => {
+                        frequencies.remove(id(number));
+                        expected.remove(&number);
+                    }
+                }
+            }
+            if close_up {
+                frequencies.close_up();
+            }
+            expected.retain(|_, words| !words.is_empty());
+            for visible in [Visible::All, Visible::Only(granted.iter().map(|number| id(*number)).collect())] {
+                let found = frequencies.weigh(&query(), &frequencies.granted(&visible));
+                let mine: Vec<_> = expected.iter().filter(|(number, _)| visible.contains(id(**number))).collect();
+                for (word, weight) in found.dimensions.iter().zip(found.weights) {
+                    let some = mine.iter().filter(|(_, words)| words.contains(word)).count() as f32;
+                    let idf = ((mine.len() as f32 - some + 0.5) / (some + 0.5) + 1.0).ln();
+                    prop_assert!((idf - weight).abs() < 1e-5, "{word}: {idf} {weight}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn empty_places_are_closed_up_and_whoever_asked_before_sees_that_it_changed() {
+        let mut frequencies = Frequencies::default();
+        frequencies.put(id(1), &[7]);
+        let before = frequencies.granted(&Visible::All);
+        assert!(frequencies.is_current(&before));
+        for _ in 0..3 * FEW {
+            frequencies.put(id(2), &[7, 8]);
+        }
+        assert!(!frequencies.is_current(&before));
+        assert!((frequencies.next as usize) < 2 * FEW);
+        assert_eq!(frequencies.granted(&Visible::All).count, 2);
+    }
+}

@@ -1,0 +1,298 @@
+//! The way to a Qdrant server: when it is given up on, what its errors mean, and whether it is fit.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use qdrant_client::{Qdrant, QdrantError};
+use url::{Host, Url};
+
+use crate::search::index::IndexError;
+
+/// The oldest server that counts document frequencies over a part of the points. Older ones ignore that they are to, and
+/// count everybody's.
+const OLDEST: (u32, u32) = (1, 19);
+/// Where there is no route to it, nothing answers.
+const LONGEST_TO_CONNECT: Duration = Duration::from_secs(2);
+/// What takes the server longer, such as taking many points, has so many times as long.
+const LONG: u32 = 12;
+/// Before a call is made once more: a server that restarts closes its connections first.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// gRPC's codes, by their numbers: only `flight` knows its crate.
+mod code {
+    pub const CANCELLED: i32 = 1;
+    pub const UNKNOWN: i32 = 2;
+    pub const DEADLINE_EXCEEDED: i32 = 4;
+    pub const NOT_FOUND: i32 = 5;
+    pub const PERMISSION_DENIED: i32 = 7;
+    pub const RESOURCE_EXHAUSTED: i32 = 8;
+    pub const INTERNAL: i32 = 13;
+    pub const UNAVAILABLE: i32 = 14;
+    pub const UNAUTHENTICATED: i32 = 16;
+}
+
+/// A connection, made when it is first needed, and again when it was lost.
+pub(super) struct Connection {
+    client: Qdrant,
+    url: String,
+    key: Option<String>,
+    timeout: Duration,
+    /// Whether the server's version was looked at since it was last away.
+    is_fit: AtomicBool,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("url", &self.url)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long a call may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Patience {
+    /// Somebody waits for it.
+    Short,
+    /// It is part of indexing.
+    Long,
+}
+
+impl Connection {
+    /// A connection to the server at this URL. Nothing is sent.
+    pub fn new(url: &str, key: Option<&str>, timeout: Duration) -> Result<Self, IndexError> {
+        let parsed = Url::parse(url).ok();
+        // Whoever writes a password into the URL should not find it in a log.
+        let shown = match &parsed {
+            Some(parsed) => {
+                let mut shown = parsed.clone();
+                let _ = shown.set_username("");
+                let _ = shown.set_password(None);
+                shown.as_str().trim_end_matches('/').to_owned()
+            }
+            None => "of `qdrant_url`".to_owned(),
+        };
+        let unfit = |problem: &str| IndexError::Unfit {
+            url: shown.clone(),
+            problem: problem.to_owned(),
+        };
+        let Some(parsed) = parsed else {
+            return Err(unfit("has no usable URL; check `qdrant_url`"));
+        };
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(unfit(
+                "has a URL that begins with neither http:// nor https://",
+            ));
+        }
+        if let Some(key) = key {
+            if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(unfit(
+                    "has a `qdrant_api_key` that is empty, or has blanks or other signs in it than visible ASCII",
+                ));
+            }
+            if parsed.scheme() == "http" && !is_this_machine(&parsed) {
+                return Err(unfit(
+                    "would be sent its `qdrant_api_key` for everybody to read; use https://",
+                ));
+            }
+        }
+        let client = Qdrant::from_url(&shown)
+            .api_key(key)
+            .timeout(timeout * LONG)
+            .connect_timeout(timeout.min(LONGEST_TO_CONNECT))
+            // Done here, and without writing to standard output.
+            .skip_compatibility_check()
+            .build()
+            .map_err(|_| unfit("has no usable URL; check `qdrant_url`"))?;
+        Ok(Self {
+            client,
+            url: shown,
+            key: key.map(str::to_owned),
+            timeout,
+            is_fit: AtomicBool::default(),
+        })
+    }
+
+    /// An error that says what the server is or does.
+    pub fn unfit(&self, problem: impl Into<String>) -> IndexError {
+        IndexError::Unfit {
+            url: self.url.clone(),
+            problem: problem.into(),
+        }
+    }
+
+    /// An error that may pass.
+    pub fn unavailable(&self, problem: impl Into<String>) -> IndexError {
+        IndexError::Unavailable {
+            url: self.url.clone(),
+            problem: problem.into(),
+        }
+    }
+
+    /// Makes a call: once more if the connection was lost, so only one that may be made twice. `collection` is the one that it
+    /// is about.
+    pub async fn call<T, F: Future<Output = Result<T, QdrantError>>>(
+        &self,
+        patience: Patience,
+        collection: &str,
+        call: impl Fn(Qdrant) -> F,
+    ) -> Result<T, IndexError> {
+        let limit = match patience {
+            Patience::Short => self.timeout,
+            Patience::Long => self.timeout * LONG,
+        };
+        let called = tokio::time::timeout(limit, async {
+            let first = self.once(collection, &call).await;
+            if !matches!(first, Err(IndexError::Unavailable { .. })) {
+                return first;
+            }
+            tokio::time::sleep(PAUSE).await;
+            self.once(collection, &call).await
+        });
+        let called = called.await.unwrap_or_else(|_| {
+            Err(self.unavailable(format!("no answer within {} s", limit.as_secs_f32())))
+        });
+        if matches!(called, Err(IndexError::Unavailable { .. })) {
+            // Another one may be there when it is back.
+            self.is_fit.store(false, Ordering::Relaxed);
+        }
+        called
+    }
+
+    async fn once<T, F: Future<Output = Result<T, QdrantError>>>(
+        &self,
+        collection: &str,
+        call: &impl Fn(Qdrant) -> F,
+    ) -> Result<T, IndexError> {
+        if !self.is_fit.load(Ordering::Relaxed) {
+            let reply = self.client.health_check().await;
+            let reply = reply.map_err(|error| self.meaning(error, collection))?;
+            self.check_version(&reply.version)?;
+            self.is_fit.store(true, Ordering::Relaxed);
+        }
+        let called = call(self.client.clone()).await;
+        called.map_err(|error| self.meaning(error, collection))
+    }
+
+    fn check_version(&self, version: &str) -> Result<(), IndexError> {
+        let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
+        let (oldest, than) = OLDEST;
+        match (parts.next().flatten(), parts.next().flatten()) {
+            (Some(major), Some(minor)) if (major, minor) >= OLDEST => Ok(()),
+            _ => Err(self.unfit(format!(
+                "is of version {version:.20}; it must be {oldest}.{than} or newer, since older ones count the words of \
+                 other organisations' assets, too"
+            ))),
+        }
+    }
+
+    /// What an error of the client means. Its text is not used as it is: it has the metadata in it.
+    fn meaning(&self, error: QdrantError, collection: &str) -> IndexError {
+        let status = match error {
+            QdrantError::ResponseError { status } => status,
+            QdrantError::ResourceExhaustedError {
+                retry_after_seconds,
+                ..
+            } => {
+                return self.unavailable(format!("it is busy for {retry_after_seconds} s"));
+            }
+            QdrantError::InvalidUri(_) => {
+                return self.unfit("has no usable URL; check `qdrant_url`");
+            }
+            _ => return self.unfit("cannot be sent this"),
+        };
+        let said = self.without_key(status.message());
+        match i32::from(status.code()) {
+            code::NOT_FOUND => IndexError::Missing {
+                collection: collection.to_owned(),
+            },
+            code::UNAUTHENTICATED | code::PERMISSION_DENIED => IndexError::Refused {
+                url: self.url.clone(),
+            },
+            code::INTERNAL if said.starts_with("Failed to connect") => {
+                self.unavailable("no connection")
+            }
+            code::INTERNAL if said.starts_with("Failed to create TLS") => {
+                self.unfit("cannot be reached by TLS: this machine has no usable certificates (`SSL_CERT_FILE` names some)")
+            }
+            code::CANCELLED | code::DEADLINE_EXCEEDED => self.unavailable("no answer in time"),
+            code::UNAVAILABLE | code::UNKNOWN | code::RESOURCE_EXHAUSTED => self.unavailable(said),
+            number => self.unfit(format!("answers with an error: {said} (code {number})")),
+        }
+    }
+
+    fn without_key(&self, said: &str) -> String {
+        let said: String = said.chars().take(300).collect();
+        match &self.key {
+            Some(key) => said.replace(key, "******"),
+            None => said,
+        }
+    }
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(url: &str, key: Option<&str>) -> Result<Connection, IndexError> {
+        Connection::new(url, key, Duration::from_secs(1))
+    }
+
+    #[test]
+    fn a_key_goes_to_this_machine_or_by_tls_only() {
+        for good in [
+            "http://localhost:6334",
+            "http://127.0.0.1:6334",
+            "http://[::1]:6334",
+            "https://qdrant.example:6334",
+        ] {
+            assert!(connection(good, Some("key")).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://qdrant.example:6334",
+            "http://10.0.0.7",
+            "ftp://localhost",
+            "x",
+        ] {
+            let error = connection(bad, Some("hush")).unwrap_err().to_string();
+            assert!(!error.contains("hush"), "{error}");
+        }
+        assert!(connection("http://qdrant.example:6334", None).is_ok());
+        for bad in ["", "a b", "grün", "a\n"] {
+            let error = connection("https://qdrant.example", Some(bad)).unwrap_err();
+            assert!(matches!(error, IndexError::Unfit { .. }), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn no_secret_shows() {
+        let connection = connection("http://me:hush@localhost:6334", Some("key-hush")).unwrap();
+        assert!(!format!("{connection:?}").contains("hush"));
+        assert!(!connection.unfit("is not").to_string().contains("hush"));
+        assert_eq!(connection.without_key("bad key-hush!"), "bad ******!");
+    }
+
+    #[test]
+    fn old_servers_are_refused() {
+        let connection = connection("http://localhost:6334", None).unwrap();
+        for good in ["1.19.0", "1.20.1-dev", "2.0.0"] {
+            assert!(connection.check_version(good).is_ok(), "{good}");
+        }
+        for bad in ["1.18.2", "0.30.0", "", "one.two"] {
+            let error = connection.check_version(bad).unwrap_err();
+            assert!(matches!(error, IndexError::Unfit { .. }), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! The index in a Qdrant server, which several processes share.
+//!
+//! Collections are called `<prefix>-<collection>`; the alias `<prefix>` names the one in force, and is moved at once.
+//!
+//! | file | knows |
+//! |---|---|
+//! | `connection` | when the server is given up on, what its errors mean, and whether it is fit |
+//! | `wire` | what is said to it, and what it answers |
+
+mod connection;
+mod wire;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use qdrant_client::qdrant::{
+    CollectionStatus, CreateAliasBuilder, DeletePointsBuilder, Filter, PointStruct,
+    PointsOperationResponse, QueryBatchPointsBuilder, QueryPoints, ScrollPointsBuilder,
+    UpdateStatus, UpsertPointsBuilder,
+};
+
+use self::connection::{Connection, Patience};
+use super::ranking::{MOST_NAMED, Ranking, five_digits};
+use super::recent::Recent;
+use super::{Hits, IndexError, Lookup, Point, Stored, VectorIndex};
+use crate::catalog::Visible;
+use crate::clock::Stopwatch;
+use crate::model::AssetId;
+
+/// A server takes 32 MiB at once unless it is set up otherwise; less, and it answers sooner.
+const MOST_BYTES: usize = 8 << 20;
+/// Points a call.
+const MOST_POINTS: usize = 1_000;
+/// Ids a call.
+const MOST_IDS: usize = 10_000;
+/// Points a page.
+const PAGE: u32 = 5_000;
+/// The most that are asked for beyond what is needed.
+const MOST_BEYOND: usize = 2_000;
+
+/// How long it is waited for the server to have built its graphs. It answers meanwhile, only slower.
+const LONGEST_SETTLING: Duration = Duration::from_secs(15 * 60);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// For so long it is not asked again how many points there are. Only how much is asked for depends on it.
+const COUNT_IS_GOOD: Duration = Duration::from_secs(60);
+
+/// An index in a Qdrant server.
+#[derive(Debug)]
+pub struct QdrantIndex {
+    connection: Connection,
+    prefix: String,
+    granted: Recent<Arc<Filter>>,
+    counts: Mutex<HashMap<String, (Stopwatch, usize)>>,
+}
+
+impl QdrantIndex {
+    /// An index in the server at this URL. Nothing is sent before it is first used. `prefix` has no hyphen, which ends it in
+    /// names of collections.
+    pub fn connect(
+        url: &str,
+        api_key: Option<&str>,
+        prefix: &str,
+        timeout: Duration,
+    ) -> Result<Self, IndexError> {
+        let connection = Connection::new(url, api_key, timeout)?;
+        if prefix.is_empty() || prefix.contains('-') {
+            return Err(connection.unfit(format!(
+                "cannot have collections called {prefix:?}: `qdrant_collection` must have no hyphen"
+            )));
+        }
+        Ok(Self {
+            connection,
+            prefix: prefix.to_owned(),
+            granted: Recent::default(),
+            counts: Mutex::default(),
+        })
+    }
+
+    fn name(&self, collection: &str) -> String {
+        format!("{}-{collection}", self.prefix)
+    }
+
+    /// The collection that a name in the server stands for, if it is ours.
+    fn collection<'n>(&self, name: &'n str) -> Option<&'n str> {
+        name.strip_prefix(&self.prefix)?.strip_prefix('-')
+    }
+
+    /// The aliases of the server, and what they name.
+    async fn aliases(&self) -> Result<Vec<(String, String)>, IndexError> {
+        let call = self.connection.call(Patience::Short, "", async |client| {
+            client.list_aliases().await
+        });
+        let aliases = call.await?.aliases.into_iter();
+        Ok(aliases
+            .map(|alias| (alias.alias_name, alias.collection_name))
+            .collect())
+    }
+
+    /// Whether the server says that a change is made, and not only that it was told of it.
+    fn is_done(&self, response: &PointsOperationResponse) -> Result<(), IndexError> {
+        let status = response.result.as_ref().map(|result| result.status());
+        match status {
+            Some(UpdateStatus::Completed) => Ok(()),
+            _ => Err(self.connection.unavailable(format!(
+                "it does not say that it has kept what it was sent, but {}",
+                status.map_or("nothing", |status| status.as_str_name())
+            ))),
+        }
+    }
+
+    async fn upsert(&self, collection: &str, points: Vec<PointStruct>) -> Result<(), IndexError> {
+        let request = UpsertPointsBuilder::new(self.name(collection), points)
+            .wait(true)
+            .build();
+        let call = self
+            .connection
+            .call(Patience::Long, collection, async |client| {
+                client.upsert_points(request.clone()).await
+            });
+        self.is_done(&call.await?)
+    }
+
+    async fn count(&self, collection: &str) -> Result<usize, IndexError> {
+        let counts = || self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, count)) = counts().get(collection)
+            && since.elapsed() < COUNT_IS_GOOD
+        {
+            return Ok(*count);
+        }
+        let name = self.name(collection);
+        let call = self
+            .connection
+            .call(Patience::Short, collection, async |client| {
+                client.collection_info(&*name).await
+            });
+        let count = call.await?.result.and_then(|info| info.points_count);
+        let count = count.unwrap_or_default() as usize;
+        let mut counts = counts();
+        counts.retain(|_, (since, _)| since.elapsed() < COUNT_IS_GOOD);
+        counts.insert(collection.to_owned(), (Stopwatch::start(), count));
+        Ok(count)
+    }
+
+    async fn query(
+        &self,
+        collection: &str,
+        queries: Vec<QueryPoints>,
+    ) -> Result<Vec<Vec<(AssetId, f32)>>, IndexError> {
+        let asked = queries.len();
+        let request = QueryBatchPointsBuilder::new(self.name(collection), queries).build();
+        let call = self
+            .connection
+            .call(Patience::Short, collection, async |client| {
+                client.query_batch(request.clone()).await
+            });
+        let answers = call.await?.result.into_iter();
+        let answers: Vec<_> = answers.map(|answer| wire::scored(answer.result)).collect();
+        match answers.len() == asked {
+            true => Ok(answers),
+            false => Err(self
+                .connection
+                .unfit("answers something else than it was asked")),
+        }
+    }
+}
+
+/// One of the lists that is asked for, until its best are known.
+struct List<'a> {
+    ranking: Ranking<'a>,
+    /// None when they are.
+    is_open: bool,
+    is_of_words: bool,
+}
+
+#[async_trait]
+impl VectorIndex for QdrantIndex {
+    async fn in_force(&self) -> Result<Option<String>, IndexError> {
+        let aliases = self.aliases().await?;
+        let ours = aliases.into_iter().find(|(alias, _)| *alias == self.prefix);
+        let Some((alias, name)) = ours else {
+            return Ok(None);
+        };
+        match self.collection(&name) {
+            Some(collection) => Ok(Some(collection.to_owned())),
+            None => Err(self.connection.unfit(format!(
+                "has an alias {alias} that somebody else has made, for {name}; give another name in `qdrant_collection`"
+            ))),
+        }
+    }
+
+    async fn create(&self, collection: &str, dimensions: Option<usize>) -> Result<(), IndexError> {
+        let name = self.name(collection);
+        let exists = async || {
+            let call = self
+                .connection
+                .call(Patience::Short, collection, async |client| {
+                    client.collection_exists(&*name).await
+                });
+            call.await
+        };
+        if exists().await? {
+            return Ok(());
+        }
+        let request = wire::collection(&name, dimensions);
+        let call = self
+            .connection
+            .call(Patience::Long, collection, async |client| {
+                client.create_collection(request.clone()).await
+            });
+        match call.await {
+            Ok(_) => Ok(()),
+            // Another process was faster, or this one before its connection was lost.
+            Err(_) if exists().await? => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn stored(&self, collection: &str) -> Result<Vec<Stored>, IndexError> {
+        let mut stored = Vec::new();
+        let mut offset = None;
+        loop {
+            let mut request = ScrollPointsBuilder::new(self.name(collection))
+                .limit(PAGE)
+                .with_payload(true)
+                .with_vectors(false);
+            if let Some(offset) = offset {
+                request = request.offset::<qdrant_client::qdrant::PointId>(offset);
+            }
+            let request = request.build();
+            let call = self
+                .connection
+                .call(Patience::Long, collection, async |client| {
+                    client.scroll(request.clone()).await
+                });
+            let page = call.await?;
+            stored.extend(page.result.into_iter().filter_map(wire::stored));
+            if page.next_page_offset.is_none() {
+                return Ok(stored);
+            }
+            offset = page.next_page_offset;
+        }
+    }
+
+    async fn put(&self, collection: &str, points: Vec<Point>) -> Result<(), IndexError> {
+        // A server up to 1.19 leaves a point the vectors that its successor does not have.
+        let lacks = |point: &&Point| point.meaning.is_none() || point.words.dimensions.is_empty();
+        let lacking: Vec<AssetId> = points.iter().filter(lacks).map(|point| point.id).collect();
+        self.remove(collection, &lacking).await?;
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for point in points {
+            let size = wire::size(&point);
+            if !batch.is_empty() && (bytes + size > MOST_BYTES || batch.len() == MOST_POINTS) {
+                self.upsert(collection, std::mem::take(&mut batch)).await?;
+                bytes = 0;
+            }
+            bytes += size;
+            batch.push(wire::point(point));
+        }
+        match batch.is_empty() {
+            true => Ok(()),
+            false => self.upsert(collection, batch).await,
+        }
+    }
+
+    async fn remove(&self, collection: &str, ids: &[AssetId]) -> Result<(), IndexError> {
+        for ids in ids.chunks(MOST_IDS) {
+            let ids: Vec<_> = ids.iter().map(|id| wire::point_id(*id)).collect();
+            let request = DeletePointsBuilder::new(self.name(collection))
+                .points(ids)
+                .wait(true)
+                .build();
+            let call = self
+                .connection
+                .call(Patience::Long, collection, async |client| {
+                    client.delete_points(request.clone()).await
+                });
+            self.is_done(&call.await?)?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&self, collection: &str) -> Result<(), IndexError> {
+        let name = self.name(collection);
+        let since = Stopwatch::start();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let call = self
+                .connection
+                .call(Patience::Long, collection, async |client| {
+                    client.collection_info(&*name).await
+                });
+            let info = call.await?.result;
+            match info.map(|info| info.status()) {
+                // Grey: it waits for the next change before it goes on.
+                Some(CollectionStatus::Green | CollectionStatus::Grey) => return Ok(()),
+                Some(CollectionStatus::Red) => {
+                    return Err(self.connection.unfit(format!(
+                        "has a problem with the collection {name}; its log says which"
+                    )));
+                }
+                _ if since.elapsed() > LONGEST_SETTLING => {
+                    tracing::warn!(collection = %name, "the Qdrant server is still building its index");
+                    return Ok(());
+                }
+                _ => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn put_in_force(&self, collection: &str) -> Result<(), IndexError> {
+        let name = self.name(collection);
+        let request = CreateAliasBuilder::new(&*name, &*self.prefix).build();
+        let call = self
+            .connection
+            .call(Patience::Long, collection, async |client| {
+                client.create_alias(request.clone()).await
+            });
+        call.await?;
+        let aliased: Vec<String> = self
+            .aliases()
+            .await?
+            .into_iter()
+            .map(|(_, name)| name)
+            .collect();
+        let call = self
+            .connection
+            .call(Patience::Short, collection, async |client| {
+                client.list_collections().await
+            });
+        for other in call.await?.collections {
+            let other = other.name;
+            if other == name || self.collection(&other).is_none() || aliased.contains(&other) {
+                continue;
+            }
+            let call = self
+                .connection
+                .call(Patience::Long, collection, async |client| {
+                    client.delete_collection(&*other).await
+                });
+            match call.await {
+                // Another process was faster.
+                Ok(_) | Err(IndexError::Missing { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_up(&self, collection: &str, lookup: Lookup) -> Result<Hits, IndexError> {
+        let is_none_granted = matches!(&*lookup.granted, Visible::Only(ids) if ids.is_empty());
+        if is_none_granted || lookup.limit == 0 {
+            return Ok(Hits::default());
+        }
+        let points = match &*lookup.granted {
+            Visible::Only(ids) if ids.len() > MOST_NAMED => self.count(collection).await?,
+            _ => 0,
+        };
+        let list = |is_of_words, is_open| List {
+            ranking: Ranking::new(&lookup.granted, lookup.limit, points, MOST_BEYOND),
+            is_open,
+            is_of_words,
+        };
+        let mut lists = [
+            list(false, lookup.meaning.is_some()),
+            list(true, !lookup.words.dimensions.is_empty()),
+        ];
+        let name = self.name(collection);
+        while lists.iter().any(|list| list.is_open) {
+            let granted = self.granted.get(
+                &lookup.granted,
+                |_| true,
+                |granted| Arc::new(wire::granted(granted)),
+            );
+            let ask = |list: &List<'_>| {
+                let asked = list.ranking.asked();
+                let filter = asked.named.then(|| Filter::clone(&granted));
+                match (&lookup.meaning, list.is_of_words) {
+                    (Some(meaning), false) => wire::by_meaning(&name, meaning, filter, asked.count),
+                    _ => wire::by_words(
+                        &name,
+                        &lookup.words,
+                        Filter::clone(&granted),
+                        filter,
+                        asked.count,
+                    ),
+                }
+            };
+            let open = lists.iter().filter(|list| list.is_open);
+            let answers = self.query(collection, open.map(ask).collect()).await?;
+            let open = lists.iter_mut().filter(|list| list.is_open);
+            for (list, mut answer) in open.zip(answers) {
+                if list.is_of_words {
+                    for (_, score) in &mut answer {
+                        *score = five_digits(*score);
+                    }
+                }
+                list.is_open = !list.ranking.take(answer);
+            }
+        }
+        let [by_meaning, by_words] = lists.map(|list| list.ranking.best());
+        Ok(Hits {
+            by_meaning,
+            by_words,
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! What is said to a Qdrant server, and what it answers, in its words.
+
+use std::collections::HashMap;
+
+use qdrant_client::Payload;
+use qdrant_client::qdrant::point_id::PointIdOptions;
+use qdrant_client::qdrant::value::Kind;
+use qdrant_client::qdrant::{
+    Condition, CreateCollection, CreateCollectionBuilder, Distance, Filter, IdfParamsBuilder,
+    Modifier, NamedVectors, PointId, PointStruct, QueryPoints, QueryPointsBuilder, RetrievedPoint,
+    ScoredPoint, SearchParamsBuilder, SparseVectorParamsBuilder, SparseVectorsConfigBuilder, Value,
+    Vector, VectorParamsBuilder, VectorsConfigBuilder,
+};
+
+use crate::catalog::Visible;
+use crate::model::AssetId;
+use crate::search::index::{Point, Sparse, Stored};
+
+const MEANING: &str = "meaning";
+const WORDS: &str = "words";
+const HASH: &str = "hash";
+const HAS_MEANING: &str = "has_meaning";
+
+/// How many candidates the graph of meanings is searched with, at least.
+const BEAM: u64 = 128;
+
+/// A new collection.
+pub(super) fn collection(name: &str, dimensions: Option<usize>) -> CreateCollection {
+    let mut words = SparseVectorsConfigBuilder::default();
+    words.add_named_vector_params(
+        WORDS,
+        SparseVectorParamsBuilder::default().modifier(Modifier::Idf),
+    );
+    let mut collection = CreateCollectionBuilder::new(name).sparse_vectors_config(words);
+    if let Some(dimensions) = dimensions {
+        let mut meaning = VectorsConfigBuilder::default();
+        let parameters = VectorParamsBuilder::new(dimensions as u64, Distance::Cosine);
+        meaning.add_named_vector_params(MEANING, parameters);
+        collection = collection.vectors_config(meaning);
+    }
+    collection.build()
+}
+
+pub(super) fn point_id(id: AssetId) -> PointId {
+    PointId::from(id.to_string())
+}
+
+fn asset_id(id: Option<PointId>) -> Option<AssetId> {
+    match id?.point_id_options? {
+        PointIdOptions::Uuid(text) => AssetId::parse(&text).ok(),
+        PointIdOptions::Num(_) => None,
+    }
+}
+
+/// About how many bytes a point is on the way.
+pub(super) fn size(point: &Point) -> usize {
+    let meaning = point.meaning.as_ref().map_or(0, Vec::len);
+    4 * meaning + 10 * point.words.dimensions.len() + 150
+}
+
+/// A point as the server takes it.
+pub(super) fn point(point: Point) -> PointStruct {
+    let has_meaning = point.meaning.is_some();
+    let mut vectors = NamedVectors::default();
+    if let Some(meaning) = point.meaning {
+        vectors = vectors.add_vector(MEANING, Vector::new_dense(meaning));
+    }
+    if !point.words.dimensions.is_empty() {
+        let words = Vector::new_sparse(point.words.dimensions, point.words.weights);
+        vectors = vectors.add_vector(WORDS, words);
+    }
+    let payload = Payload::from(HashMap::from([
+        (HASH, Value::from(format!("{:016x}", point.hash))),
+        (HAS_MEANING, Value::from(has_meaning)),
+    ]));
+    PointStruct::new(point_id(point.id), vectors, payload)
+}
+
+/// What is known of a point.
+pub(super) fn stored(point: RetrievedPoint) -> Option<Stored> {
+    let kind = |name: &str| {
+        point
+            .payload
+            .get(name)
+            .and_then(|value| value.kind.as_ref())
+    };
+    let hash = match kind(HASH) {
+        Some(Kind::StringValue(hash)) => u64::from_str_radix(hash, 16).ok(),
+        _ => None,
+    };
+    let has_meaning = matches!(kind(HAS_MEANING), Some(Kind::BoolValue(true)));
+    Some(Stored {
+        id: asset_id(point.id)?,
+        // Whatever has no hash must be made again: it is as good as not there, and is replaced or removed.
+        hash: hash.unwrap_or_default(),
+        has_meaning,
+    })
+}
+
+/// The best of an answer.
+pub(super) fn scored(points: Vec<ScoredPoint>) -> Vec<(AssetId, f32)> {
+    let scored = |point: ScoredPoint| Some((asset_id(point.id)?, point.score));
+    points.into_iter().filter_map(scored).collect()
+}
+
+/// The filter that names the granted assets. Where all are, those that have words: over them, words are counted. (A server
+/// that is not told whose to count, counts what was removed, too.)
+pub(super) fn granted(visible: &Visible) -> Filter {
+    Filter::must([match visible {
+        Visible::All => Condition::has_vector(WORDS),
+        Visible::Only(ids) => Condition::has_id(ids.iter().map(AssetId::to_string)),
+    }])
+}
+
+/// Asks for the nearest by meaning.
+pub(super) fn by_meaning(
+    collection: &str,
+    meaning: &[f32],
+    filter: Option<Filter>,
+    count: usize,
+) -> QueryPoints {
+    let count = count as u64;
+    let parameters = SearchParamsBuilder::default().hnsw_ef(BEAM.max(count));
+    let query = QueryPointsBuilder::new(collection)
+        .query(meaning.to_vec())
+        .using(MEANING)
+        .params(parameters)
+        .limit(count);
+    with(query, filter)
+}
+
+/// Asks for the best by words, which the server counts among those that `corpus` lets through.
+pub(super) fn by_words(
+    collection: &str,
+    words: &Sparse,
+    corpus: Filter,
+    filter: Option<Filter>,
+    count: usize,
+) -> QueryPoints {
+    let words: Vec<(u32, f32)> = words
+        .dimensions
+        .iter()
+        .copied()
+        .zip(words.weights.iter().copied())
+        .collect();
+    let frequencies = IdfParamsBuilder::new().corpus(corpus);
+    let query = QueryPointsBuilder::new(collection)
+        .query(words)
+        .using(WORDS)
+        .params(SearchParamsBuilder::default().idf(frequencies))
+        .limit(count as u64);
+    with(query, filter)
+}
+
+fn with(query: QueryPointsBuilder, filter: Option<Filter>) -> QueryPoints {
+    match filter {
+        Some(filter) => query.filter(filter).build(),
+        None => query.build(),
+    }
+}
