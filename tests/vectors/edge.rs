@@ -1,0 +1,391 @@
+//! The index in this process: what is left of it when the process ends, who may have it, and damage.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use fastrand::Rng;
+use plantlake::catalog::Visible;
+use plantlake::model::AssetId;
+use plantlake::search::index::{EdgeIndex, IndexError, Lookup, Point, Sparse, VectorIndex as _};
+
+use crate::oracle::{DIMENSIONS, World, direction, id, only, point, sparse};
+
+const NAME: &str = "t1w1-first";
+/// The folder that a child process is to work in; without it, its tests do nothing.
+const FOLDER: &str = "PLANTLAKE_TEST_VECTORS_FOLDER";
+const BATCH: usize = 200;
+
+fn open(folder: &Path) -> EdgeIndex {
+    EdgeIndex::open(folder).unwrap()
+}
+
+/// A point whose hash says in which round it was put.
+fn of_round(number: usize, round: u64) -> Point {
+    let mut rng = Rng::with_seed(number as u64 * 1_000 + round);
+    Point {
+        hash: round,
+        meaning: Some(direction(&mut rng, DIMENSIONS)),
+        ..point(&mut rng, number, DIMENSIONS)
+    }
+}
+
+fn child(test: &str, folder: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("edge::{test}"), "--nocapture"])
+        .env(FOLDER, folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until the child says so.
+fn wait_for(child: &mut Child, word: &str, times: usize) -> Vec<String> {
+    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    let mut said = Vec::new();
+    for line in lines {
+        let line = line.unwrap();
+        if line.contains(word) {
+            said.push(line);
+            if said.len() == times {
+                return said;
+            }
+        }
+    }
+    panic!("the child ended before it said {word:?} {times} times: {said:?}");
+}
+
+/// In a child: replaces the same points again and again, and says after each round that it is there to stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_puts_for_ever() {
+    let Some(folder) = std::env::var_os(FOLDER) else {
+        return;
+    };
+    let index = open(Path::new(&folder));
+    index.create(NAME, Some(DIMENSIONS)).await.unwrap();
+    for round in 1..10_000 {
+        let points = (0..BATCH).map(|number| of_round(number, round)).collect();
+        index.put(NAME, points).await.unwrap();
+        println!("there {round}");
+        std::io::stdout().flush().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_put_is_there_when_the_process_is_killed_and_nothing_is_there_by_half() {
+    for rounds in [1, 2, 7, 12] {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("search");
+        let mut child = child("child_puts_for_ever", &folder);
+        wait_for(&mut child, "there ", rounds);
+        std::thread::sleep(std::time::Duration::from_millis(fastrand::u64(0..15)));
+        child.kill().unwrap();
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut rest).unwrap();
+        child.wait().unwrap();
+        let more = rest.lines().filter(|line| line.contains("there ")).count();
+        let last = (rounds + more) as u64;
+        let index = open(&folder);
+        let stored = index.stored(NAME).await.unwrap();
+        // The next round may have been there already, or it was being made: then its points are to be put again.
+        let is_cut = stored.is_empty();
+        assert!(is_cut || stored.len() == BATCH, "{}", stored.len());
+        let rounds: HashSet<u64> = stored.iter().map(|stored| stored.hash).collect();
+        assert!(is_cut || rounds == HashSet::from([last]) || rounds == HashSet::from([last + 1]));
+        let mut world = World::default();
+        let there: Vec<Point> = stored
+            .iter()
+            .map(|stored| {
+                let number = (0..BATCH).find(|number| id(*number) == stored.id).unwrap();
+                of_round(number, stored.hash)
+            })
+            .collect();
+        world.put(&there);
+        check(&index, &world).await;
+        // It goes on as ever.
+        let again: Vec<Point> = (0..BATCH).map(|number| of_round(number, 20_000)).collect();
+        index.put(NAME, again.clone()).await.unwrap();
+        world.put(&again);
+        check(&index, &world).await;
+    }
+}
+
+async fn check(index: &EdgeIndex, world: &World) {
+    let mut rng = Rng::with_seed(99);
+    let lookup = Lookup {
+        meaning: Some(direction(&mut rng, DIMENSIONS)),
+        words: sparse(&[(0, 1.0), (7919, 1.0), (2 * 7919, 2.0)]),
+        granted: Arc::new(Visible::All),
+        limit: 50,
+    };
+    let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+    world.check(&lookup, &hits);
+}
+
+/// A change that ended in the middle: the list of what was changing is still there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_changing_is_removed() {
+    let temp = tempfile::tempdir().unwrap();
+    let index = open(temp.path());
+    index.create(NAME, Some(DIMENSIONS)).await.unwrap();
+    let points: Vec<Point> = (0..50).map(|number| of_round(number, 1)).collect();
+    index.put(NAME, points.clone()).await.unwrap();
+    drop(index);
+    let list = format!("{}\n{}", id(3), id(4));
+    fs::write(temp.path().join(NAME).join("changing"), list).unwrap();
+    let index = open(temp.path());
+    let mut world = World::default();
+    world.put(&points);
+    world.0.remove(&id(3));
+    world.0.remove(&id(4));
+    assert_eq!(index.stored(NAME).await.unwrap().len(), 48);
+    check(&index, &world).await;
+    assert!(!temp.path().join(NAME).join("changing").exists());
+}
+
+/// In a child: takes the folder, and keeps it.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_keeps_the_folder() {
+    let Some(folder) = std::env::var_os(FOLDER) else {
+        return;
+    };
+    let index = open(Path::new(&folder));
+    index.create(NAME, None).await.unwrap();
+    println!("kept");
+    std::io::stdout().flush().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(60));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_has_it_and_the_others_are_told_which() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut child = child("child_keeps_the_folder", temp.path());
+    wait_for(&mut child, "kept", 1);
+    let index = open(temp.path());
+    let refused = index.in_force().await.unwrap_err();
+    let process = child.id();
+    assert!(matches!(refused, IndexError::InUse { .. }), "{refused}");
+    let message = refused.to_string();
+    assert!(
+        message.contains(&format!("(process {process})")),
+        "{message}"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Free again, for the one that was refused, too.
+    assert_eq!(index.in_force().await.unwrap(), None);
+    index.create(NAME, None).await.unwrap();
+    let another = open(temp.path());
+    let refused = another.stored(NAME).await.unwrap_err();
+    assert!(matches!(refused, IndexError::InUse { .. }), "{refused}");
+    drop(index);
+    assert_eq!(another.stored(NAME).await.unwrap(), []);
+}
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files(&path, found),
+            false => found.push(path),
+        }
+    }
+    found.sort();
+}
+
+/// Copies a folder. Its files are large, and nearly empty.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp")
+        .args(["-r", "--sparse=always"])
+        .args([from, to])
+        .status();
+    assert!(copied.unwrap().success());
+}
+
+/// Whatever is damaged: either it does not matter, or there is an error, or the collection is set aside. Afterwards it can be
+/// made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_collection_is_set_aside_or_says_so() {
+    let temp = tempfile::tempdir().unwrap();
+    let whole = temp.path().join("whole");
+    let index = open(&whole);
+    index.create(NAME, Some(DIMENSIONS)).await.unwrap();
+    let points: Vec<Point> = (0..100).map(|number| of_round(number, 1)).collect();
+    index.put(NAME, points.clone()).await.unwrap();
+    index.put_in_force(NAME).await.unwrap();
+    drop(index);
+    let mut all = Vec::new();
+    files(&whole.join(NAME), &mut all);
+    let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
+    for (number, file) in all.iter().enumerate() {
+        for damage in ["cut", "garbage", "empty", "gone"] {
+            let folder = temp.path().join(format!("{number}-{damage}"));
+            copy(&whole, &folder);
+            let file = folder.join(file.strip_prefix(&whole).unwrap());
+            let length = usize::try_from(fs::metadata(&file).unwrap().len()).unwrap();
+            match damage {
+                "cut" => fs::write(&file, &fs::read(&file).unwrap()[..length / 2]).unwrap(),
+                "garbage" => fs::write(&file, vec![0xa5; length.min(1 << 20)]).unwrap(),
+                "empty" => fs::write(&file, "").unwrap(),
+                _ => fs::remove_file(&file).unwrap(),
+            }
+            let index = open(&folder);
+            let in_force = index.in_force().await;
+            let outcome = match &in_force {
+                Ok(None) => "set aside",
+                Ok(Some(_)) => {
+                    let lookup = Lookup {
+                        meaning: points[0].meaning.clone(),
+                        words: sparse(&[(0, 1.0)]),
+                        granted: Arc::new(Visible::All),
+                        limit: 5,
+                    };
+                    let looked_up = index.look_up(NAME, lookup).await.map(drop);
+                    match (looked_up, index.stored(NAME).await) {
+                        (Ok(()), Ok(stored)) if stored.len() == 100 => "as ever",
+                        (Ok(()), Ok(_)) => "some are missing",
+                        (Err(IndexError::Local { .. }), _) | (_, Err(IndexError::Local { .. })) => {
+                            "error"
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+                Err(IndexError::Local { .. }) => "error",
+                Err(error) => panic!("{error}"),
+            };
+            *outcomes.entry(outcome).or_default() += 1;
+            if outcome == "set aside" {
+                assert!(folder.join("damaged").is_dir());
+                index.create(NAME, Some(DIMENSIONS)).await.unwrap();
+                index.put(NAME, points.clone()).await.unwrap();
+                index.put_in_force(NAME).await.unwrap();
+                assert_eq!(index.stored(NAME).await.unwrap().len(), 100);
+            }
+            drop(index);
+            fs::remove_dir_all(folder).unwrap();
+        }
+    }
+    println!("{outcomes:?}");
+    assert!(outcomes.get("set aside").copied().unwrap_or_default() > 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opening_costs_nothing_and_makes_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("a/b/search");
+    let index = open(&folder);
+    assert!(!folder.exists());
+    assert_eq!(index.in_force().await.unwrap(), None);
+    drop(index);
+    // A file where the folder should be.
+    let file = temp.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = open(&file).in_force().await.unwrap_err();
+    assert!(matches!(error, IndexError::Local { .. }), "{error}");
+}
+
+/// Large vectors, so that few points make a segment that is worth a graph.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_that_is_replaced_in_an_optimised_segment_keeps_nothing_of_its_former_self() {
+    const LARGE: usize = 2048;
+    let temp = tempfile::tempdir().unwrap();
+    let index = open(temp.path());
+    let mut rng = Rng::with_seed(12);
+    let mut world = World::default();
+    index.create(NAME, Some(LARGE)).await.unwrap();
+    let points: Vec<Point> = (0..1_500)
+        .map(|number| point(&mut rng, number, LARGE))
+        .collect();
+    index.put(NAME, points.clone()).await.unwrap();
+    world.put(&points);
+    index.settle(NAME).await.unwrap();
+    let mut bare = points[..100].to_vec();
+    for (number, point) in bare.iter_mut().enumerate() {
+        match number % 2 {
+            0 => point.meaning = None,
+            _ => point.words = Sparse::default(),
+        }
+    }
+    index.put(NAME, bare.clone()).await.unwrap();
+    world.put(&bare);
+    let gone: Vec<AssetId> = (200..300).map(id).collect();
+    index.remove(NAME, &gone).await.unwrap();
+    world.0.retain(|id, _| !gone.contains(id));
+    for settled in [false, true] {
+        for granted in [Arc::new(Visible::All), only(0..700)] {
+            for point in points.iter().step_by(50) {
+                let lookup = Lookup {
+                    meaning: point.meaning.clone(),
+                    words: point.words.clone(),
+                    granted: Arc::clone(&granted),
+                    limit: 10,
+                };
+                let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+                world.check(&lookup, &hits);
+            }
+        }
+        if !settled {
+            index.settle(NAME).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_least_19_of_20_nearest_are_found_in_a_graph() {
+    const POINTS: usize = 20_000;
+    const WIDE: usize = 256;
+    let temp = tempfile::tempdir().unwrap();
+    let index = open(temp.path());
+    let mut rng = Rng::with_seed(13);
+    let centres: Vec<Vec<f32>> = (0..200).map(|_| direction(&mut rng, WIDE)).collect();
+    let near = |rng: &mut Rng| {
+        let centre = &centres[rng.usize(0..centres.len())];
+        let noise = direction(rng, WIDE);
+        crate::oracle::unit(centre.iter().zip(noise).map(|(a, b)| a + 0.7 * b).collect())
+    };
+    let mut world = World::default();
+    index.create(NAME, Some(WIDE)).await.unwrap();
+    for batch in 0..POINTS / 1_000 {
+        let points: Vec<Point> = (batch * 1_000..(batch + 1) * 1_000)
+            .map(|number| Point {
+                id: id(number),
+                meaning: Some(near(&mut rng)),
+                words: Sparse::default(),
+                hash: 0,
+            })
+            .collect();
+        index.put(NAME, points.clone()).await.unwrap();
+        world.put(&points);
+    }
+    index.settle(NAME).await.unwrap();
+    for granted in [
+        Arc::new(Visible::All),
+        only((0..POINTS).step_by(2)),
+        only(0..500),
+    ] {
+        let (mut found, mut all) = (0, 0);
+        for _ in 0..10 {
+            let lookup = Lookup {
+                meaning: Some(near(&mut rng)),
+                words: Sparse::default(),
+                granted: Arc::clone(&granted),
+                limit: 20,
+            };
+            let meaning = lookup.meaning.clone().unwrap();
+            let hits = index.look_up(NAME, lookup).await.unwrap().by_meaning;
+            let hits: HashSet<AssetId> = hits.iter().map(|(id, _)| *id).collect();
+            let right = world.by_meaning(&meaning, &granted);
+            found += right[..20]
+                .iter()
+                .filter(|(id, _)| hits.contains(id))
+                .count();
+            all += 20;
+        }
+        println!("{found} of {all}");
+        assert!(found * 20 >= all * 19, "{found} of {all}");
+    }
+}

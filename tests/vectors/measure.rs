@@ -1,0 +1,198 @@
+//! How long it takes, and how much memory: not a test. Ask for it with
+//! `cargo test --release --test vectors measure -- --ignored --nocapture`.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use plantlake::catalog::Visible;
+use plantlake::search::index::{EdgeIndex, Lookup, Point, VectorIndex as _};
+
+use crate::oracle::{direction, id, only, sparse, unit};
+
+const NAME: &str = "t1w1-large";
+const POINTS: usize = 100_000;
+const DIMENSIONS: usize = 384;
+
+fn memory() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        kib.unwrap_or_default() / 1024
+    };
+    format!(
+        "{} MiB, of these {} of files",
+        line("VmRSS"),
+        line("RssFile")
+    )
+}
+
+fn size(folder: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => size(&entry.path()),
+            false => entry.metadata().unwrap().blocks() * 512,
+        })
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes, and says something in a release build only"]
+async fn a_hundred_thousand() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut rng = Rng::with_seed(1);
+    let centres: Vec<Vec<f32>> = (0..500).map(|_| direction(&mut rng, DIMENSIONS)).collect();
+    let near = |rng: &mut Rng| {
+        let noise = direction(rng, DIMENSIONS);
+        let centre = &centres[rng.usize(0..centres.len())];
+        unit(centre.iter().zip(noise).map(|(a, b)| a + 0.8 * b).collect())
+    };
+    // As in a catalog: some words are everywhere, most are rare.
+    let words = |rng: &mut Rng| {
+        let mut words: Vec<u32> = (0..8)
+            .map(|place| match place {
+                0..3 => rng.u32(0..20),
+                3..6 => 100 + rng.u32(0..1_000),
+                _ => 10_000 + rng.u32(0..100_000),
+            })
+            .collect();
+        words.sort_unstable();
+        words.dedup();
+        sparse(
+            &words
+                .iter()
+                .map(|word| (*word, 0.5 + rng.f32()))
+                .collect::<Vec<_>>(),
+        )
+    };
+    let index = EdgeIndex::open(temp.path()).unwrap();
+    index.create(NAME, Some(DIMENSIONS)).await.unwrap();
+    println!("at first: {}", memory());
+    let mut putting = Duration::ZERO;
+    for batch in 0..POINTS / 512 + 1 {
+        let points: Vec<Point> = (batch * 512..POINTS.min((batch + 1) * 512))
+            .map(|number| Point {
+                id: id(number),
+                meaning: Some(near(&mut rng)),
+                words: words(&mut rng),
+                hash: number as u64,
+            })
+            .collect();
+        let since = Instant::now();
+        index.put(NAME, points).await.unwrap();
+        putting += since.elapsed();
+    }
+    println!(
+        "putting took {putting:?}; {}, disk {} MiB",
+        memory(),
+        size(temp.path()) >> 20
+    );
+    let since = Instant::now();
+    index.settle(NAME).await.unwrap();
+    println!(
+        "settling took {:?}; {}, disk {} MiB",
+        since.elapsed(),
+        memory(),
+        size(temp.path()) >> 20
+    );
+    index.put_in_force(NAME).await.unwrap();
+    drop(index);
+    let since = Instant::now();
+    let index = EdgeIndex::open(temp.path()).unwrap();
+    index.in_force().await.unwrap();
+    println!(
+        "opening took {:?}; {}, disk {} MiB",
+        since.elapsed(),
+        memory(),
+        size(temp.path()) >> 20
+    );
+    let since = Instant::now();
+    index.stored(NAME).await.unwrap();
+    println!(
+        "reading what is stored took {:?}; {}",
+        since.elapsed(),
+        memory()
+    );
+    let grants = [
+        ("all", Arc::new(Visible::All)),
+        ("1%", only((0..POINTS).step_by(100))),
+        (
+            "8%",
+            only(
+                (0..POINTS)
+                    .filter(|number| number % 100 < 8)
+                    .collect::<Vec<_>>(),
+            ),
+        ),
+        (
+            "12%",
+            only(
+                (0..POINTS)
+                    .filter(|number| number % 100 < 12)
+                    .collect::<Vec<_>>(),
+            ),
+        ),
+        ("25%", only((0..POINTS).step_by(4))),
+        ("50%", only((0..POINTS).step_by(2))),
+    ];
+    for (name, granted) in grants {
+        for (what, with_meaning, with_words) in [
+            ("both", true, true),
+            ("meaning", true, false),
+            ("words", false, true),
+        ] {
+            let mut times = Vec::new();
+            for _ in 0..60 {
+                let lookup = Lookup {
+                    meaning: with_meaning.then(|| near(&mut rng)),
+                    words: match with_words {
+                        true => words(&mut rng),
+                        false => sparse(&[]),
+                    },
+                    granted: Arc::clone(&granted),
+                    limit: 100,
+                };
+                let since = Instant::now();
+                index.look_up(NAME, lookup).await.unwrap();
+                times.push(since.elapsed());
+            }
+            let first = times[0];
+            times.sort();
+            println!(
+                "{name:>4} {what:>8}: first {first:?}, p50 {:?}, p95 {:?}",
+                times[30], times[57]
+            );
+        }
+    }
+    println!("at last: {}", memory());
+    // A few changes, then a look-up each: what a change costs those who come after it.
+    let granted = only((0..POINTS).step_by(2));
+    let mut times = Vec::new();
+    for number in 0..20 {
+        let point = Point {
+            id: id(number),
+            meaning: Some(near(&mut rng)),
+            words: words(&mut rng),
+            hash: 0,
+        };
+        index.put(NAME, vec![point]).await.unwrap();
+        let lookup = Lookup {
+            meaning: Some(near(&mut rng)),
+            words: words(&mut rng),
+            granted: Arc::clone(&granted),
+            limit: 100,
+        };
+        let since = Instant::now();
+        index.look_up(NAME, lookup).await.unwrap();
+        times.push(since.elapsed());
+    }
+    times.sort();
+    println!("50% after a change: p50 {:?}", times[10]);
+    let since = Instant::now();
+    index.settle(NAME).await.unwrap();
+    println!("settling again took {:?}", since.elapsed());
+}
