@@ -1,4 +1,4 @@
-//! The words of the field that every layer shares: resolutions, asset ids, dates and windows of time.
+//! The words of the field that every layer shares: resolutions, asset ids, dates and windows of time, units.
 
 mod asset_id;
 mod dates;
@@ -8,6 +8,7 @@ mod host;
 mod identity;
 mod invoice;
 mod resolution;
+mod unit;
 mod usage;
 mod window;
 
@@ -19,5 +20,6 @@ pub use host::this_host;
 pub use identity::{Email, MalformedEmail, OrganisationId, Role, SessionId, UserId};
 pub use invoice::{AmountTooLarge, Currency, Invoice, InvoiceLine, Price, PriceList};
 pub use resolution::Resolution;
+pub use unit::{OtherQuantity, Quantity, Unit, is_difference, key_in_words, split_key};
 pub use usage::{ABORTED, MalformedMonth, Month, UsageLimits, UsageRecord};
 pub use window::Window;
