@@ -52,6 +52,11 @@ pub struct Specifications {
     pub other: BTreeMap<String, serde_json::Value>,
 }
 
+impl Specifications {
+    /// The numbers that are in `unit`; those of all others are in the unit that their key ends with.
+    pub const IN_UNIT: [&str; 3] = ["range_low", "range_high", "resolution"];
+}
+
 /// What a sensor's value is between two readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

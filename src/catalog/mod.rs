@@ -15,9 +15,11 @@ mod entries;
 mod error;
 mod graph;
 mod live;
+mod lookup;
 mod read;
 mod read_graph;
 mod snapshot;
+mod topology;
 mod visible;
 
 use std::collections::BTreeMap;
@@ -30,7 +32,9 @@ pub use asset::{Asset, Interpolation, Specifications};
 pub use error::{CatalogError, EntryKind, Problem, Problems};
 pub use graph::{Edge, Graph, Node, NodeKind, Relation};
 pub use live::{LiveCatalog, LiveState};
+pub use lookup::AssetNotFound;
 pub use snapshot::Snapshot;
+pub use topology::{Direction, Flow, Reached, Step, Topology};
 pub use visible::Visible;
 
 /// The list of assets.

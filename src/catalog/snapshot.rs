@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
-use super::{Asset, Catalog, CatalogError, read};
+use super::lookup::Names;
+use super::topology::Links;
+use super::{Asset, Catalog, CatalogError, Topology, Visible, read};
 use crate::model::AssetId;
 
 /// A catalog that was read and found to be right.
@@ -13,6 +16,9 @@ pub struct Snapshot {
     index: HashMap<AssetId, usize>,
     fingerprint: u64,
     version: u64,
+    /// Made when they are first asked for: many sessions never look along the graph.
+    links: OnceLock<Links>,
+    names: OnceLock<Names>,
 }
 
 impl Snapshot {
@@ -24,7 +30,23 @@ impl Snapshot {
             index: contents.index,
             fingerprint: contents.fingerprint,
             version: 1,
+            links: OnceLock::new(),
+            names: OnceLock::new(),
         })
+    }
+
+    /// A catalog that was never in a folder.
+    #[cfg(test)]
+    pub fn of(catalog: Catalog) -> Self {
+        let positions = catalog.assets.iter().enumerate();
+        Self {
+            index: positions.map(|(at, asset)| (asset.id, at)).collect(),
+            catalog,
+            fingerprint: 0,
+            version: 1,
+            links: OnceLock::new(),
+            names: OnceLock::new(),
+        }
     }
 
     /// This one, as the successor of `former`.
@@ -41,6 +63,24 @@ impl Snapshot {
     /// The asset with this id.
     pub fn asset(&self, id: AssetId) -> Option<&Asset> {
         self.catalog.assets.get(*self.index.get(&id)?)
+    }
+
+    /// Where the asset is in the list.
+    pub(super) fn position(&self, id: AssetId) -> Option<usize> {
+        self.index.get(&id).copied()
+    }
+
+    /// The graph, as far as `visible` shows it.
+    pub fn topology<'a>(&'a self, visible: &'a Visible) -> Topology<'a> {
+        Topology::new(self, visible)
+    }
+
+    pub(super) fn links(&self) -> &Links {
+        self.links.get_or_init(|| Links::of(self))
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        self.names.get_or_init(|| Names::of(&self.catalog.assets))
     }
 
     /// Tells the content of the files: it is the same for the same bytes, in any process.

@@ -1,0 +1,295 @@
+//! Finds the asset that somebody means: by its id, its tag or its name, among those that they may see and no others.
+
+use super::{Asset, Snapshot, Visible};
+use crate::model::AssetId;
+
+/// Candidates that are told at most.
+const MOST_TOLD: usize = 5;
+/// Longer texts, in bytes, are like no tag or name. A comparison takes as many steps as the product of the lengths.
+const LONGEST_COMPARED: usize = 100;
+/// Characters of what was asked for that an error repeats.
+const MOST_REPEATED: usize = 80;
+/// What is less alike was hardly meant.
+const ALIKE: f64 = 0.5;
+
+/// Why no asset is meant. What may not be seen is as unknown as what is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AssetNotFound {
+    /// None has such an id, tag or name.
+    #[error("there is no asset '{text}' that you may see; {}", near(.nearest))]
+    Unknown {
+        /// As it was asked for.
+        text: String,
+        /// The tag or name that is most like it.
+        nearest: Option<String>,
+    },
+    /// Several have it.
+    #[error("'{text}' is the {what} of several assets: {}; give the id of one", told(.candidates, *.more))]
+    Ambiguous {
+        /// As it was asked for.
+        text: String,
+        /// What they have in common.
+        what: &'static str,
+        /// The first of them, each with its id.
+        candidates: Vec<String>,
+        /// How many there are beside.
+        more: usize,
+    },
+}
+
+fn near(nearest: &Option<String>) -> String {
+    match nearest {
+        Some(nearest) => format!("did you mean '{nearest}'?"),
+        None => {
+            "give the id, the tag or the whole name of one, as the table assets has them".to_owned()
+        }
+    }
+}
+
+fn told(candidates: &[String], more: usize) -> String {
+    let told = candidates.join(", ");
+    match more {
+        0 => told,
+        more => format!("{told}, and {more} more"),
+    }
+}
+
+/// The assets in the order of their tags, and of their names: where they are in the list.
+#[derive(Debug)]
+pub(super) struct Names {
+    by_tag: Vec<usize>,
+    by_name: Vec<usize>,
+}
+
+impl Names {
+    pub fn of(assets: &[Asset]) -> Self {
+        let sorted = |text: fn(&Asset) -> Option<&str>| {
+            let with_text = assets.iter().enumerate();
+            let mut with_text: Vec<_> = with_text
+                .filter_map(|(at, asset)| Some((text(asset)?, at)))
+                .collect();
+            with_text.sort_unstable();
+            with_text.into_iter().map(|(_, at)| at).collect()
+        };
+        Self {
+            by_tag: sorted(tag),
+            by_name: sorted(name),
+        }
+    }
+}
+
+fn tag(asset: &Asset) -> Option<&str> {
+    asset.specifications.tag.as_deref()
+}
+
+fn name(asset: &Asset) -> Option<&str> {
+    Some(&asset.name)
+}
+
+impl Snapshot {
+    /// The asset that `text` means to those to whom `visible` is shown. An asset with this tag goes before those with
+    /// this name.
+    pub fn find(&self, text: &str, visible: &Visible) -> Result<&Asset, AssetNotFound> {
+        let text = text.trim();
+        if let Ok(id) = AssetId::parse(text) {
+            let asset = self.asset(id).filter(|asset| visible.contains(asset.id));
+            return asset.ok_or_else(|| self.unknown(text, visible));
+        }
+        let names = self.names();
+        for (what, list, of) in [
+            ("tag", &names.by_tag, tag as fn(&Asset) -> Option<&str>),
+            ("name", &names.by_name, name),
+        ] {
+            let mut found = self.with_text(list, of, text, visible);
+            let Some(first) = found.next() else {
+                continue;
+            };
+            let others: Vec<&Asset> = found.collect();
+            if others.is_empty() {
+                return Ok(first);
+            }
+            let all = [first].into_iter().chain(others.iter().copied());
+            let candidates = all.take(MOST_TOLD);
+            return Err(AssetNotFound::Ambiguous {
+                text: shortened(text),
+                what,
+                candidates: candidates
+                    .map(|asset| format!("{} ({})", asset.id, shortened(&asset.name)))
+                    .collect(),
+                more: (others.len() + 1).saturating_sub(MOST_TOLD),
+            });
+        }
+        Err(self.unknown(text, visible))
+    }
+
+    /// The visible assets of a sorted list that have this text, in the plant's order.
+    fn with_text<'s>(
+        &'s self,
+        list: &'s [usize],
+        of: fn(&Asset) -> Option<&str>,
+        text: &str,
+        visible: &Visible,
+    ) -> impl Iterator<Item = &'s Asset> {
+        let assets = &self.catalog().assets;
+        let text_at = move |at: usize| assets.get(at).and_then(of);
+        let start = list.partition_point(|at| text_at(*at) < Some(text));
+        let rest = list.get(start..).unwrap_or_default().iter();
+        rest.take_while(move |at| text_at(**at) == Some(text))
+            .filter_map(|at| assets.get(*at))
+            .filter(|asset| visible.contains(asset.id))
+    }
+
+    fn unknown(&self, text: &str, visible: &Visible) -> AssetNotFound {
+        AssetNotFound::Unknown {
+            text: shortened(text),
+            nearest: self.nearest(text, visible).map(str::to_owned),
+        }
+    }
+
+    /// The tag or name of a visible asset that is most like `text`, whatever the case; of several, the first in the
+    /// plant's order.
+    fn nearest(&self, text: &str, visible: &Visible) -> Option<&str> {
+        if text.len() > LONGEST_COMPARED {
+            return None;
+        }
+        let wanted = text.to_lowercase();
+        let assets = self.catalog().assets.iter();
+        let seen = assets.filter(|asset| visible.contains(asset.id));
+        let texts = seen.flat_map(|asset| tag(asset).into_iter().chain(name(asset)));
+        let mut nearest = None;
+        let mut best = ALIKE;
+        for known in texts {
+            let longer = known.len().max(text.len());
+            // Of a text that is so much longer, half cannot be the same.
+            if longer > LONGEST_COMPARED || longer > 2 * known.len().min(text.len()) {
+                continue;
+            }
+            let alike = strsim::normalized_levenshtein(&known.to_lowercase(), &wanted);
+            if alike > best {
+                (nearest, best) = (Some(known), alike);
+            }
+        }
+        nearest
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MOST_REPEATED) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Catalog, Specifications};
+
+    fn plant(assets: &[(u8, &str, Option<&str>)]) -> Snapshot {
+        let assets = assets.iter().map(|(id, name, tag)| Asset {
+            id: AssetId::from_bytes([*id; 16]),
+            name: (*name).to_owned(),
+            kind: "pump".to_owned(),
+            location: "Works".to_owned(),
+            specifications: Specifications {
+                tag: tag.map(str::to_owned),
+                ..Specifications::default()
+            },
+        });
+        Snapshot::of(Catalog {
+            assets: assets.collect(),
+            ..Catalog::default()
+        })
+    }
+
+    fn only(ids: &[u8]) -> Visible {
+        Visible::Only(
+            ids.iter()
+                .map(|id| AssetId::from_bytes([*id; 16]))
+                .collect(),
+        )
+    }
+
+    fn found(plant: &Snapshot, text: &str, visible: &Visible) -> Result<u8, String> {
+        let found = plant.find(text, visible);
+        let found = found.map(|asset| asset.id.as_bytes()[0]);
+        found.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_asset_is_found_by_its_id_its_tag_and_its_name() {
+        let plant = plant(&[
+            (1, "R-101 reactor", Some("R-101")),
+            (2, "Unit 100", None),
+            (3, "R-101", Some("R-102")),
+        ]);
+        let id = AssetId::from_bytes([2; 16]).to_string();
+        for (text, expected) in [
+            (id.as_str(), 2),
+            (id.to_uppercase().as_str(), 2),
+            (" R-101 ", 1),
+            ("R-101 reactor", 1),
+            ("Unit 100", 2),
+            ("R-102", 3),
+        ] {
+            assert_eq!(found(&plant, text, &Visible::All), Ok(expected), "{text}");
+        }
+        // What has the tag is not to be seen: the name is unique now.
+        assert_eq!(found(&plant, "R-101", &only(&[2, 3])), Ok(3));
+    }
+
+    #[test]
+    fn what_is_hidden_is_as_unknown_as_what_is_not_there() {
+        let plant = plant(&[
+            (1, "R-101 reactor", Some("R-101")),
+            (2, "R-202 reactor", Some("R-202")),
+        ]);
+        let visible = only(&[2]);
+        let hidden = AssetId::from_bytes([1; 16]).to_string();
+        let missing = AssetId::from_bytes([9; 16]).to_string();
+        for (hidden, missing) in [
+            (hidden.as_str(), missing.as_str()),
+            ("R-101", "R-107"),
+            ("R-101 reactor", "R-107 reactor"),
+        ] {
+            let [one, other] =
+                [hidden, missing].map(|text| found(&plant, text, &visible).unwrap_err());
+            assert_eq!(one.replace(hidden, missing), other);
+        }
+        assert_eq!(
+            found(&plant, "R-20", &visible).unwrap_err(),
+            "there is no asset 'R-20' that you may see; did you mean 'R-202'?"
+        );
+        let error = found(&plant, "r-202", &visible).unwrap_err();
+        assert!(error.ends_with("did you mean 'R-202'?"), "{error}");
+        let long = found(&plant, &"R-202".repeat(1_000), &visible).unwrap_err();
+        assert!(
+            long.len() < 250 && long.contains("the table assets"),
+            "{long}"
+        );
+        assert!(
+            found(&plant, "", &only(&[]))
+                .unwrap_err()
+                .contains("no asset ''")
+        );
+    }
+
+    #[test]
+    fn of_several_each_is_told() {
+        let assets: Vec<_> = (1..=7).map(|id| (id, "pump", Some("P-1"))).collect();
+        let plant = plant(&assets);
+        let error = found(&plant, "P-1", &Visible::All).unwrap_err();
+        assert!(
+            error.contains("is the tag of several assets: 01010101-"),
+            "{error}"
+        );
+        assert!(error.contains(", and 2 more; give the id"), "{error}");
+        let error = found(&plant, "pump", &only(&[3, 5])).unwrap_err();
+        assert!(error.contains("is the name of several"), "{error}");
+        assert!(
+            error.contains("05050505-") && !error.contains("01010101-"),
+            "{error}"
+        );
+        assert_eq!(found(&plant, "P-1", &only(&[4])), Ok(4));
+    }
+}
