@@ -25,6 +25,8 @@ mod raw_readings;
 mod raw_scan;
 mod rollup_table;
 mod session;
+mod spec_functions;
+mod spec_json;
 mod sql;
 mod usage_tables;
 mod views;

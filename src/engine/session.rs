@@ -33,6 +33,7 @@ use super::plan_limits;
 use super::public_schema::PublicSchema;
 use super::published::PublishedTables;
 use super::rollup_table::store_url;
+use super::spec_functions;
 use super::sql::{Query, SessionOption, Statement};
 use super::usage_tables::{self, UsageReportFunction};
 use super::views::Views;
@@ -376,6 +377,7 @@ pub(super) fn bare_state(
         .with_default_features()
         .build();
     growth::limit(&mut state)?;
+    spec_functions::register(&mut state)?;
     Ok(state)
 }
 

@@ -77,6 +77,9 @@ const SYSTEM: &[&str] = &[
     "coalesce",
     "nullif",
     "nvl",
+    "spec_in",
+    "spec_unit",
+    "spec_value",
     "version",
 ];
 /// Words that are reserved here and not in SQL:2003.
