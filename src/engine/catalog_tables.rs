@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use crate::catalog::{Asset, CatalogError, Edge, Snapshot, Visible};
 
 /// Rows in a batch, as elsewhere in the engine.
-const BATCH_ROWS: usize = 8_192;
+pub(super) const BATCH_ROWS: usize = 8_192;
 
 /// Where a session's catalog comes from.
 #[derive(Debug)]
@@ -35,7 +35,8 @@ impl CatalogSource {
         Self::Folder(folder, OnceCell::new())
     }
 
-    async fn snapshot(&self) -> Result<&Arc<Snapshot>, CatalogError> {
+    /// The catalog, once it is needed.
+    pub async fn snapshot(&self) -> Result<&Arc<Snapshot>, CatalogError> {
         let (folder, snapshot) = match self {
             Self::InForce(snapshot) => return Ok(snapshot),
             Self::Folder(folder, snapshot) => (folder, snapshot),

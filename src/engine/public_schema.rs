@@ -76,7 +76,7 @@ impl PublicSchema {
         let mut inside = self.clone();
         inside.within.push(name.to_owned());
         let state = with_public(self.bare.clone(), Arc::new(inside))?;
-        let plan = state.statement_to_plan(query.parsed.clone()).await;
+        let plan = state.statement_to_plan(query.with_arguments(&[])?).await;
         let plan = plan.map_err(|error| error.context(format!("in the view {name}")))?;
         Ok(Some(Arc::new(ViewTable::new(
             plan,

@@ -22,22 +22,20 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as Parsed;
 
-use super::QueryError;
 use super::account_tables::{Account, AccountSchema};
 use super::budget::Budget;
 use super::catalog_tables::CatalogSource;
 use super::counted_scan::counted;
-use super::growth;
 use super::optimised::OptimisedQuery;
 use super::plan_limits;
 use super::public_schema::PublicSchema;
 use super::published::PublishedTables;
 use super::rollup_table::store_url;
-use super::spec_functions;
 use super::sql::{Query, SessionOption, Statement};
 use super::usage_tables::{self, UsageReportFunction};
 use super::views::Views;
 use super::weight;
+use super::{QueryError, graph_tables, growth, spec_functions};
 use crate::catalog::Visible;
 use crate::lake::Store;
 use crate::lake::scanned::Scanned;
@@ -109,7 +107,7 @@ impl QuerySession {
         {
             let report = UsageReportFunction(account.clone());
             catalog.register_schema(ACCOUNT, Arc::new(AccountSchema(account)))?;
-            state.register_udtf(usage_tables::REPORT, Arc::new(report));
+            state.register_udtf(usage_tables::REPORT.name, Arc::new(report));
         }
         for option in options {
             let config = state.config_mut().options_mut();
@@ -140,8 +138,8 @@ impl QuerySession {
     /// Plans one read-only statement, with all of `EXPLAIN`.
     pub async fn sql(&self, sql: &str) -> Result<DataFrame, QueryError> {
         let parsed = match Statement::parse(sql)? {
-            Statement::Query(query) => query.parsed,
-            Statement::Explain(explain) => explain.whole,
+            Statement::Query(query) => query.with_arguments(&[])?,
+            Statement::Explain(explain) => explain.with_arguments(&[])?,
             Statement::Set(_) => {
                 return Err(QueryError::NotReadOnly {
                     found: "SET".to_owned(),
@@ -204,7 +202,7 @@ impl QuerySession {
         Ok(())
     }
 
-    /// The table whose name is most like `name`.
+    /// The table, or the table function, whose name is most like `name`.
     fn nearest(&self, name: &str) -> Option<String> {
         let catalog = self.context.catalog(CATALOG)?;
         let schemas = [PUBLIC, ACCOUNT].into_iter();
@@ -220,7 +218,9 @@ impl QuerySession {
             let known = known.rsplit('.').next().unwrap_or(known);
             strsim::normalized_damerau_levenshtein(known, name)
         };
+        let functions = self.parallel.table_functions().keys().cloned();
         names
+            .chain(functions)
             .map(|known| (alike(&known), known))
             .filter(|(alike, _)| *alike >= 0.5)
             .max_by(|(one, _), (other, _)| one.total_cmp(other))
@@ -381,13 +381,16 @@ pub(super) fn bare_state(
     Ok(state)
 }
 
-/// `bare` with the schema `public`, and no other.
+/// `bare` with the schema `public` and what goes along its catalog, and no other.
 pub(super) fn with_public(bare: SessionState, public: Arc<PublicSchema>) -> Result<SessionState> {
     let catalog = MemoryCatalogProvider::new();
+    let (source, visible) = (Arc::clone(&public.catalog), Arc::clone(&public.visible));
     catalog.register_schema(PUBLIC, public)?;
     let catalogs = MemoryCatalogProviderList::new();
     catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-    Ok(SessionStateBuilder::new_from_existing(bare)
+    let mut state = SessionStateBuilder::new_from_existing(bare)
         .with_catalog_list(Arc::new(catalogs))
-        .build())
+        .build();
+    graph_tables::register(&mut state, &source, &visible);
+    Ok(state)
 }

@@ -1,21 +1,19 @@
 //! One statement of SQL as it is checked before it is planned: read-only, with numbered parameters.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
-use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArg, FunctionArgExpr, TableFactor, Value, Visit, VisitMut, Visitor,
-    VisitorMut, visit_expressions,
-};
+use datafusion::sql::sqlparser::ast::{self, Expr, Value, Visit, Visitor, visit_expressions};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::QueryError;
 use super::named_tables::check_tables;
 use super::patience::Patience;
+use super::{QueryError, table_arguments};
 
 /// Longest SQL text, in bytes; more is a program's mistake or an attack.
 pub const LONGEST_SQL: usize = 1 << 20;
@@ -137,22 +135,25 @@ impl Query {
     /// while the statement is planned; null where there is no value yet.
     pub(super) fn with_arguments(&self, values: &[ScalarValue]) -> Result<Parsed, DataFusionError> {
         let mut parsed = self.parsed.clone();
-        let mut arguments = Arguments { values };
-        if let Parsed::Statement(statement) = &mut parsed
-            && let ControlFlow::Break(error) = VisitMut::visit(statement, &mut arguments)
-        {
-            return Err(error);
-        }
+        table_arguments::put_values(&mut parsed, values)?;
         Ok(parsed)
     }
 
-    /// The numbers of the parameters that say how many rows: in LIMIT and OFFSET, where plans give no type.
-    pub fn row_counts(&self) -> BTreeSet<usize> {
+    /// Whether an argument of a table function is made by calling others, such as `now()`.
+    pub fn has_computed_arguments(&self) -> bool {
+        table_arguments::are_computed(&self.parsed)
+    }
+
+    /// The types of the parameters, by their numbers, that plans give no type: those that say how many rows in LIMIT and
+    /// OFFSET, and those of table functions.
+    pub fn told_types(&self) -> BTreeMap<usize, DataType> {
         let mut found = RowCounts::default();
         if let Parsed::Statement(statement) = &self.parsed {
             let _: ControlFlow<()> = Visit::visit(statement, &mut found);
         }
-        found.0
+        let mut types = table_arguments::parameter_types(&self.parsed);
+        types.extend(found.0.into_iter().map(|number| (number, DataType::Int64)));
+        types
     }
 
     /// How many parameters there are: the greatest number.
@@ -166,6 +167,17 @@ impl Query {
             ControlFlow::Continue(())
         });
         greatest
+    }
+}
+
+impl Explain {
+    /// The whole statement with `values`, as [`Query::with_arguments`] does it.
+    pub(super) fn with_arguments(
+        mut self,
+        values: &[ScalarValue],
+    ) -> Result<Parsed, DataFusionError> {
+        table_arguments::put_values(&mut self.whole, values)?;
+        Ok(self.whole)
     }
 }
 
@@ -197,7 +209,7 @@ impl Visitor for RowCounts {
 }
 
 /// The number of a placeholder `$n`.
-fn placeholder(expression: &Expr) -> Option<usize> {
+pub(super) fn placeholder(expression: &Expr) -> Option<usize> {
     match expression {
         Expr::Value(value) => match &value.value {
             Value::Placeholder(name) => name.strip_prefix('$')?.parse().ok(),
@@ -205,66 +217,6 @@ fn placeholder(expression: &Expr) -> Option<usize> {
         },
         _ => None,
     }
-}
-
-/// Puts values into the arguments of table functions.
-struct Arguments<'a> {
-    values: &'a [ScalarValue],
-}
-
-impl VisitorMut for Arguments<'_> {
-    type Break = DataFusionError;
-
-    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<Self::Break> {
-        let arguments = match table {
-            TableFactor::Table {
-                args: Some(arguments),
-                ..
-            } => &mut arguments.args,
-            TableFactor::Function { args, .. } => args,
-            _ => return ControlFlow::Continue(()),
-        };
-        for argument in arguments {
-            let argument = match argument {
-                FunctionArg::Unnamed(argument)
-                | FunctionArg::Named { arg: argument, .. }
-                | FunctionArg::ExprNamed { arg: argument, .. } => argument,
-            };
-            let FunctionArgExpr::Expr(expression) = argument else {
-                continue;
-            };
-            let Some(number) = placeholder(expression) else {
-                continue;
-            };
-            let value = number.checked_sub(1).and_then(|at| self.values.get(at));
-            match value.map_or(Ok(null()), literal) {
-                Ok(value) => *expression = value,
-                Err(error) => return ControlFlow::Break(error),
-            }
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-fn null() -> Expr {
-    Expr::Value(Value::Null.with_empty_span())
-}
-
-/// A value as a literal of SQL.
-fn literal(value: &ScalarValue) -> Result<Expr, DataFusionError> {
-    if value.is_null() {
-        return Ok(null());
-    }
-    let text = value.cast_to(&arrow::datatypes::DataType::Utf8)?;
-    let ScalarValue::Utf8(Some(text)) = text else {
-        return Ok(null());
-    };
-    let value = match value.data_type() {
-        kind if kind.is_numeric() => Value::Number(text, false),
-        arrow::datatypes::DataType::Boolean => Value::Boolean(text == "true"),
-        _ => Value::SingleQuotedString(text),
-    };
-    Ok(Expr::Value(value.with_empty_span()))
 }
 
 /// The text with each `?` as `$1`, `$2`, …: in the tokens, because a `?` in a string or a comment is no parameter.

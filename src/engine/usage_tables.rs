@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::{DataFusionError, Result, ScalarValue, plan_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{
@@ -22,6 +22,7 @@ use futures::stream;
 use tokio::runtime::Handle;
 
 use super::account_tables::{Account, flags, text, times};
+use super::table_arguments::{Argument, Form, Kind};
 use crate::model::Month;
 use crate::store::{
     LedgerEntry, LedgerPosition, OrganisationStore, RecordFilter, ReportBy, ReportFilter,
@@ -30,8 +31,13 @@ use crate::store::{
 
 /// Rows that are read from the store at once.
 const PAGE: u32 = 1_024;
-/// How SQL calls the sums of a month.
-pub(super) const REPORT: &str = "usage_report";
+/// The sums of a month.
+pub(super) static REPORT: Form = Form {
+    name: "usage_report",
+    takes: &[Kind::Text],
+    needs: 1,
+    example: "usage_report('2026-11')",
+};
 
 fn optional_text(values: impl Iterator<Item = Option<String>>) -> ArrayRef {
     Arc::new(values.collect::<StringArray>())
@@ -347,28 +353,26 @@ impl fmt::Debug for UsageReportFunction {
 
 impl TableFunctionImpl for UsageReportFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
-        const EXPECTED: &str = "usage_report takes one month, in quotes: usage_report('2026-11')";
-        let [Expr::Literal(value, _)] = args.exprs() else {
-            return plan_err!("{EXPECTED}");
+        REPORT.check_count(args.exprs())?;
+        let month = match REPORT.text(args.exprs(), 0)? {
+            Argument::Given(text) => {
+                Some(text.parse::<Month>().map_err(|error| REPORT.wrong(error))?)
+            }
+            _ => None,
         };
-        let Some(text) = value.try_as_str().flatten() else {
-            return plan_err!("{EXPECTED}");
-        };
-        match text.parse::<Month>() {
-            Ok(month) => Ok(Arc::new(UsageReport {
-                account: self.0.clone(),
-                month,
-                schema: report_schema(),
-            })),
-            Err(error) => plan_err!("usage_report: {error}"),
-        }
+        Ok(Arc::new(UsageReport {
+            account: self.0.clone(),
+            month,
+            schema: report_schema(),
+        }))
     }
 }
 
 /// The sums of one month.
 pub(super) struct UsageReport {
     account: Account,
-    month: Month,
+    /// None while it is not known.
+    month: Option<Month>,
     schema: SchemaRef,
 }
 
@@ -437,10 +441,11 @@ impl TableProvider for UsageReport {
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let account = &self.account;
+        let month = self.month.ok_or_else(|| REPORT.lacks_value())?;
         let filter = ReportFilter {
             organisation: Some(account.organisation),
             user: (!account.is_admin).then_some(account.user),
-            months: self.month..=self.month,
+            months: month..=month,
             by: ReportBy {
                 user: true,
                 endpoint: true,

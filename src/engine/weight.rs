@@ -7,6 +7,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 
 use super::account_tables::AccountTableProvider;
 use super::catalog_tables::CatalogTableProvider;
+use super::graph_tables::GraphTable;
 use super::raw_readings::RawReadings;
 use super::rollup_table::RollupTable;
 use super::session::INFORMATION_SCHEMA;
@@ -27,7 +28,7 @@ pub(super) fn is_pinned(plan: &LogicalPlan) -> bool {
     !any_scan(plan, |scan| {
         let table = source_as_provider(&scan.source);
         table.map_or(true, |table| {
-            !table.is::<RollupTable>() && !table.is::<CatalogTableProvider>()
+            !table.is::<RollupTable>() && !is_catalog(&*table)
         })
     })
 }
@@ -40,7 +41,7 @@ pub(super) fn shows_settings(plan: &LogicalPlan) -> bool {
         table.map_or(true, |table| {
             !table.is::<RollupTable>()
                 && !table.is::<RawReadings>()
-                && !table.is::<CatalogTableProvider>()
+                && !is_catalog(&*table)
                 && !is_account(&*table)
         })
     })
@@ -50,6 +51,11 @@ pub(super) fn shows_settings(plan: &LogicalPlan) -> bool {
 pub(super) fn is_of_account(scan: &TableScan) -> bool {
     // What cannot be told apart is not shared.
     source_as_provider(&scan.source).map_or(true, |table| is_account(&*table))
+}
+
+/// Whether it is made of the catalog.
+fn is_catalog(table: &dyn TableProvider) -> bool {
+    table.is::<CatalogTableProvider>() || table.is::<GraphTable>()
 }
 
 fn is_account(table: &dyn TableProvider) -> bool {
@@ -95,7 +101,7 @@ fn rows_of_scan(scan: &TableScan) -> f64 {
     }
     // The ledger may be long; it is read page by page.
     let is_small = table.is::<AccountTableProvider>() || table.is::<UsageReport>();
-    match table.is::<CatalogTableProvider>() || is_small {
+    match is_catalog(&*table) || is_small {
         true => IN_MEMORY,
         false => f64::INFINITY,
     }

@@ -177,7 +177,7 @@ impl Server {
         }
         let failed = |error| status::of_query(&error, &held.sql, call.id);
         let plan = session.plan(&query, &values).await.map_err(failed)?;
-        let is_repeatable = QuerySession::is_repeatable(&plan);
+        let is_repeatable = !query.has_computed_arguments() && QuerySession::is_repeatable(&plan);
         let optimised = session.optimise(&plan).map_err(failed)?;
         let schema = match explains {
             true => answer_schema(&QuerySession::explain_schema())?,
@@ -311,15 +311,13 @@ impl Server {
         let session = self.session(call, options, Some(published))?;
         let plan = session.plan(query, &[]).await.map_err(failed)?;
         let types = QuerySession::parameter_types(&plan).map_err(failed)?;
-        let counts = query.row_counts();
+        let told = query.told_types();
         let parameters = (1..=query.parameters()).map(|number| {
             let name = format!("${number}");
             let known = types.get(&name).cloned().flatten();
-            // Where SQL does not say what is wanted, as in an argument of a table function, text will do.
-            let kind = known.unwrap_or(match counts.contains(&number) {
-                true => DataType::Int64,
-                false => DataType::Utf8,
-            });
+            // Where SQL does not say what is wanted, text will do.
+            let kind = known.or_else(|| told.get(&number).cloned());
+            let kind = kind.unwrap_or(DataType::Utf8);
             Field::new(name, as_described(kind), true)
         });
         let parameters = Schema::new(parameters.collect::<Vec<_>>());

@@ -1,0 +1,302 @@
+//! Ways along the catalog's graph as table functions: `neighbours`, `upstream`, `downstream` and `path_between`.
+//!
+//! As the catalog's tables, they show the catalog in force to whom may see it; where an asset that is asked for is hidden,
+//! the error is the same as where there is none. Which asset is meant is found out when a query is to be run: one that is
+//! being prepared, and a view, are for many who see different ones.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, StringViewBuilder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::catalog_tables::{BATCH_ROWS, CatalogSource};
+use super::table_arguments::{Argument, Form, Kind};
+use crate::catalog::{Asset, Flow, Reached, Relation, Snapshot, Step, Topology, Visible};
+
+/// Edges that may be asked for at most.
+const MOST_HOPS: i64 = 100;
+
+/// What is near an asset.
+pub(super) static NEIGHBOURS: Form = Form {
+    name: "neighbours",
+    takes: &[Kind::Text, Kind::Integer],
+    needs: 1,
+    example: "neighbours('R-101', 2)",
+};
+
+/// What flows into an asset.
+pub(super) static UPSTREAM: Form = Form {
+    name: "upstream",
+    takes: &[Kind::Text, Kind::Integer],
+    needs: 1,
+    example: "upstream('R-101')",
+};
+
+/// What flows out of an asset.
+pub(super) static DOWNSTREAM: Form = Form {
+    name: "downstream",
+    takes: &[Kind::Text, Kind::Integer],
+    needs: 1,
+    example: "downstream('R-101')",
+};
+
+/// A shortest way between two assets.
+pub(super) static PATH_BETWEEN: Form = Form {
+    name: "path_between",
+    takes: &[Kind::Text, Kind::Text, Kind::Text],
+    needs: 2,
+    example: "path_between('P-101', 'R-101')",
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Function {
+    Neighbours,
+    Along(Flow),
+    Path,
+}
+
+impl Function {
+    const ALL: [Self; 4] = [
+        Self::Neighbours,
+        Self::Along(Flow::Up),
+        Self::Along(Flow::Down),
+        Self::Path,
+    ];
+
+    fn form(self) -> &'static Form {
+        match self {
+            Self::Neighbours => &NEIGHBOURS,
+            Self::Along(Flow::Up) => &UPSTREAM,
+            Self::Along(Flow::Down) => &DOWNSTREAM,
+            Self::Path => &PATH_BETWEEN,
+        }
+    }
+
+    fn schema(self) -> SchemaRef {
+        let text = |name| Field::new(name, DataType::Utf8View, false);
+        let number = |name| Field::new(name, DataType::Int64, false);
+        let mut fields = ["asset_id", "name", "type", "location"].map(text).to_vec();
+        match self {
+            Self::Path => {
+                fields.insert(0, number("step"));
+                fields.extend(["relation", "direction"].map(|name| text(name).with_nullable(true)));
+            }
+            _ => {
+                fields.push(number("distance"));
+                fields.extend(["relation", "direction", "via"].map(text));
+            }
+        }
+        Arc::new(Schema::new(fields))
+    }
+}
+
+/// Makes the functions known to a session that sees so much of a catalog.
+pub(super) fn register(
+    state: &mut SessionState,
+    catalog: &Arc<CatalogSource>,
+    visible: &Arc<Visible>,
+) {
+    for function in Function::ALL {
+        let made = GraphFunction {
+            function,
+            catalog: Arc::clone(catalog),
+            visible: Arc::clone(visible),
+        };
+        state.register_udtf(function.form().name, Arc::new(made));
+    }
+}
+
+struct GraphFunction {
+    function: Function,
+    catalog: Arc<CatalogSource>,
+    visible: Arc<Visible>,
+}
+
+impl fmt::Debug for GraphFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("GraphFunction")
+            .field(&self.function)
+            .finish()
+    }
+}
+
+impl TableFunctionImpl for GraphFunction {
+    fn call_with_args(&self, call: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
+        let (form, arguments) = (self.function.form(), call.exprs());
+        form.check_count(arguments)?;
+        let (mut other, mut relation, mut most) =
+            (Argument::Absent, Argument::Absent, Argument::Absent);
+        match self.function {
+            Function::Path => {
+                other = form.text(arguments, 1)?;
+                relation = form.text(arguments, 2)?;
+            }
+            _ => most = form.integer(arguments, 1)?,
+        }
+        if let Argument::Given(hops) = most
+            && !(1..=MOST_HOPS).contains(&hops)
+        {
+            return Err(form.wrong(format_args!(
+                "what is at most 1 to {MOST_HOPS} edges away can be asked for, not {hops}"
+            )));
+        }
+        Ok(Arc::new(GraphTable {
+            function: self.function,
+            asset: form.text(arguments, 0)?,
+            other,
+            relation,
+            most,
+            catalog: Arc::clone(&self.catalog),
+            visible: Arc::clone(&self.visible),
+            schema: self.function.schema(),
+        }))
+    }
+}
+
+/// What a call of a function gives.
+pub(super) struct GraphTable {
+    function: Function,
+    asset: Argument<String>,
+    /// The other end of a path.
+    other: Argument<String>,
+    /// What a path is along.
+    relation: Argument<String>,
+    most: Argument<i64>,
+    catalog: Arc<CatalogSource>,
+    visible: Arc<Visible>,
+    schema: SchemaRef,
+}
+
+impl GraphTable {
+    fn rows(&self, snapshot: &Snapshot) -> Result<Vec<RecordBatch>> {
+        let form = self.function.form();
+        let find = |argument: &Argument<String>| {
+            let text = form.value(argument)?.unwrap_or_default();
+            let found = snapshot.find(&text, &self.visible);
+            found.map_err(|error| form.wrong(error))
+        };
+        let most = form.value(&self.most)?;
+        let most = most.and_then(|hops| usize::try_from(hops).ok());
+        let asset = find(&self.asset)?.id;
+        let topology = snapshot.topology(&self.visible);
+        match self.function {
+            Function::Neighbours => self.reached(&topology.neighbours(asset, most.unwrap_or(1))),
+            Function::Along(flow) => {
+                self.reached(&topology.along(asset, flow, most.unwrap_or(usize::MAX)))
+            }
+            Function::Path => {
+                let relation = form.value(&self.relation)?.map(Relation::from);
+                check_relation(relation.as_ref(), &topology)?;
+                let other = find(&self.other)?.id;
+                self.steps(&topology.path(asset, other, relation.as_ref()))
+            }
+        }
+    }
+
+    fn reached(&self, reached: &[Reached<'_>]) -> Result<Vec<RecordBatch>> {
+        let batch = |rows: &[Reached<'_>]| {
+            let mut columns = of_assets(rows.iter().map(|row| row.asset));
+            columns.push(numbers(rows.iter().map(|row| row.distance)));
+            columns.push(texts(rows.iter().map(|row| row.relation.text())));
+            columns.push(texts(rows.iter().map(|row| row.direction.text())));
+            columns.push(texts(rows.iter().map(|row| row.via.id.to_string())));
+            Ok(RecordBatch::try_new(self.schema(), columns)?)
+        };
+        reached.chunks(BATCH_ROWS).map(batch).collect()
+    }
+
+    fn steps(&self, steps: &[Step<'_>]) -> Result<Vec<RecordBatch>> {
+        let rows = || steps.iter();
+        let mut columns = of_assets(rows().map(|step| step.asset));
+        columns.insert(0, numbers(0..steps.len()));
+        let relations = rows().map(|step| step.by.map(|(relation, _)| relation.text()));
+        columns.push(Arc::new(relations.collect::<StringViewArray>()));
+        let directions = rows().map(|step| step.by.map(|(_, direction)| direction.text()));
+        columns.push(Arc::new(directions.collect::<StringViewArray>()));
+        Ok(vec![RecordBatch::try_new(self.schema(), columns)?])
+    }
+}
+
+/// Refuses a relation that is mistyped: one that has no meaning here, and that no edge has which may be seen.
+fn check_relation(relation: Option<&Relation>, topology: &Topology<'_>) -> Result<()> {
+    let Some(unknown @ Relation::Other(text)) = relation else {
+        return Ok(());
+    };
+    let seen = topology.relations();
+    if seen.contains(&unknown) {
+        return Ok(());
+    }
+    let known = [Relation::FlowsTo, Relation::Measures, Relation::PartOf];
+    let others = seen.into_iter().filter(|other| !known.contains(other));
+    let known: Vec<&str> = known.iter().chain(others).map(Relation::text).collect();
+    let text: String = text.chars().take(80).collect();
+    Err(PATH_BETWEEN.wrong(format_args!(
+        "there is no relation '{text}'; there are {}",
+        known.join(", ")
+    )))
+}
+
+/// The columns that say which assets they are.
+fn of_assets<'a>(assets: impl Iterator<Item = &'a Asset> + Clone) -> Vec<ArrayRef> {
+    let assets = || assets.clone();
+    vec![
+        texts(assets().map(|asset| asset.id.to_string())),
+        texts(assets().map(|asset| asset.name.as_str())),
+        texts(assets().map(|asset| asset.kind.as_str())),
+        texts(assets().map(|asset| asset.location.as_str())),
+    ]
+}
+
+fn texts(values: impl Iterator<Item = impl AsRef<str>>) -> ArrayRef {
+    let mut texts = StringViewBuilder::new();
+    for value in values {
+        texts.append_value(value);
+    }
+    Arc::new(texts.finish())
+}
+
+fn numbers(values: impl Iterator<Item = usize>) -> ArrayRef {
+    let values = values.map(|value| i64::try_from(value).unwrap_or(i64::MAX));
+    Arc::new(values.map(Some).collect::<Int64Array>())
+}
+
+impl fmt::Debug for GraphTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("GraphTable").field(&self.function).finish()
+    }
+}
+
+#[async_trait]
+impl TableProvider for GraphTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let snapshot = self.catalog.snapshot().await;
+        let snapshot = snapshot.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(MemorySourceConfig::try_new_exec(
+            &[self.rows(snapshot)?],
+            self.schema(),
+            projection.cloned(),
+        )?)
+    }
+}

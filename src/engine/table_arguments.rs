@@ -1,0 +1,421 @@
+//! The arguments of table functions. They are worked out while a statement is planned, so they are constants, or parameters:
+//! those have their values put into the statement before, and are null where there is no value yet. A function that is
+//! given null has its columns nevertheless, for statements that are being prepared, and only cannot be run.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use arrow::datatypes::DataType;
+use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::logical_expr::Expr;
+use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::{
+    self, FunctionArg, FunctionArgExpr, ObjectName, ObjectNamePart, TableFactor, Value, Visit,
+    VisitMut, Visitor, VisitorMut, visit_expressions, visit_expressions_mut,
+};
+
+use super::graph_tables::{DOWNSTREAM, NEIGHBOURS, PATH_BETWEEN, UPSTREAM};
+use super::sql::placeholder;
+use super::usage_tables::REPORT;
+
+/// How a table function is called.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Form {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub takes: &'static [Kind],
+    /// How many of them there must be.
+    pub needs: usize,
+    /// A call, for errors to show.
+    pub example: &'static str,
+}
+
+/// The type of an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A text.
+    Text,
+    /// A whole number.
+    Integer,
+}
+
+/// The functions whose parameters have types of their own, for clients that ask for them.
+static FORMS: [&Form; 5] = [&NEIGHBOURS, &UPSTREAM, &DOWNSTREAM, &PATH_BETWEEN, &REPORT];
+
+/// What was given for an argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Argument<T> {
+    /// It was left out.
+    Absent,
+    /// It is null, or a parameter without a value.
+    Open,
+    /// This.
+    Given(T),
+}
+
+impl Kind {
+    const fn data_type(self) -> DataType {
+        match self {
+            Self::Text => DataType::Utf8,
+            Self::Integer => DataType::Int64,
+        }
+    }
+}
+
+impl Form {
+    /// An error that says what is wrong with a call.
+    pub fn wrong(&self, what: impl std::fmt::Display) -> DataFusionError {
+        DataFusionError::Plan(format!("{}: {what}", self.name))
+    }
+
+    /// Refuses too few and too many arguments.
+    pub fn check_count(&self, arguments: &[Expr]) -> Result<()> {
+        let most = self.takes.len();
+        if (self.needs..=most).contains(&arguments.len()) {
+            return Ok(());
+        }
+        let wanted = match self.needs {
+            needs if needs == most => format!("{needs}"),
+            needs => format!("{needs} to {most}"),
+        };
+        Err(self.wrong(format_args!(
+            "there are {} arguments instead of {wanted}, as in {}",
+            arguments.len(),
+            self.example
+        )))
+    }
+
+    /// The text at `at`, counted from 0.
+    pub fn text(&self, arguments: &[Expr], at: usize) -> Result<Argument<String>> {
+        self.read(arguments, at, "a text in quotes", |value| {
+            value.try_as_str().flatten().map(str::to_owned)
+        })
+    }
+
+    /// The whole number at `at`, counted from 0.
+    pub fn integer(&self, arguments: &[Expr], at: usize) -> Result<Argument<i64>> {
+        self.read(arguments, at, "a whole number", |value| {
+            let is_whole = value.data_type().is_integer();
+            let value = is_whole.then(|| value.cast_to(&DataType::Int64));
+            match value {
+                Some(Ok(ScalarValue::Int64(value))) => value,
+                _ => None,
+            }
+        })
+    }
+
+    fn read<T>(
+        &self,
+        arguments: &[Expr],
+        at: usize,
+        wanted: &str,
+        of: impl FnOnce(&ScalarValue) -> Option<T>,
+    ) -> Result<Argument<T>> {
+        let wrong = |what: &dyn std::fmt::Display| {
+            self.wrong(format_args!(
+                "argument {} is {what} instead of {wanted}, as in {}",
+                at + 1,
+                self.example
+            ))
+        };
+        match arguments.get(at) {
+            None => Ok(Argument::Absent),
+            Some(Expr::Literal(value, _)) if value.is_null() => Ok(Argument::Open),
+            Some(Expr::Literal(value, _)) => match of(value) {
+                Some(value) => Ok(Argument::Given(value)),
+                None => Err(wrong(value)),
+            },
+            // What a row has cannot be known before there are rows.
+            Some(_) => Err(wrong(&"no constant")),
+        }
+    }
+
+    /// The value of an argument, now that it is needed; none if it was left out.
+    pub fn value<T: Clone>(&self, argument: &Argument<T>) -> Result<Option<T>> {
+        match argument {
+            Argument::Absent => Ok(None),
+            Argument::Given(value) => Ok(Some(value.clone())),
+            Argument::Open => Err(self.lacks_value()),
+        }
+    }
+
+    /// The error of a call that is to be run without a value.
+    pub fn lacks_value(&self) -> DataFusionError {
+        self.wrong(format_args!(
+            "an argument is null, or a parameter that has no value; it is called as in {}",
+            self.example
+        ))
+    }
+}
+
+/// The name and the arguments of a table function that is called.
+fn called(table: &TableFactor) -> Option<(&ObjectName, &[FunctionArg])> {
+    match table {
+        TableFactor::Table {
+            name,
+            args: Some(arguments),
+            ..
+        } => Some((name, &arguments.args)),
+        TableFactor::Function { name, args, .. } => Some((name, args)),
+        _ => None,
+    }
+}
+
+/// Puts values into the arguments of table functions; null where there is none yet.
+pub(super) fn put_values(parsed: &mut Parsed, values: &[ScalarValue]) -> Result<()> {
+    let statement = match parsed {
+        Parsed::Statement(statement) => statement,
+        Parsed::Explain(explain) => return put_values(&mut explain.statement, values),
+        _ => return Ok(()),
+    };
+    match VisitMut::visit(statement, &mut Values { values }) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Values<'a> {
+    values: &'a [ScalarValue],
+}
+
+impl VisitorMut for Values<'_> {
+    type Break = DataFusionError;
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<Self::Break> {
+        let (name, arguments) = match table {
+            TableFactor::Table {
+                name,
+                args: Some(arguments),
+                ..
+            } => (name, &mut arguments.args),
+            TableFactor::Function { name, args, .. } => (name, args),
+            _ => return ControlFlow::Continue(()),
+        };
+        // Names without quotes are in lower case, as those of tables are; the planner does not see to it.
+        if let [ObjectNamePart::Identifier(name)] = name.0.as_mut_slice()
+            && name.quote_style.is_none()
+        {
+            name.value = name.value.to_lowercase();
+        }
+        for argument in arguments {
+            visit_expressions_mut(argument, |expression| {
+                let Some(number) = placeholder(expression) else {
+                    return ControlFlow::Continue(());
+                };
+                let value = number.checked_sub(1).and_then(|at| self.values.get(at));
+                match value.map_or(Ok(null()), literal) {
+                    Ok(value) => *expression = value,
+                    Err(error) => return ControlFlow::Break(error),
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn null() -> ast::Expr {
+    ast::Expr::Value(Value::Null.with_empty_span())
+}
+
+/// A value as a literal of SQL.
+fn literal(value: &ScalarValue) -> Result<ast::Expr> {
+    if value.is_null() {
+        return Ok(null());
+    }
+    let text = value.cast_to(&DataType::Utf8)?;
+    let ScalarValue::Utf8(Some(text)) = text else {
+        return Ok(null());
+    };
+    let value = match value.data_type() {
+        kind if kind.is_numeric() => Value::Number(text, false),
+        DataType::Boolean => Value::Boolean(text == "true"),
+        _ => Value::SingleQuotedString(text),
+    };
+    Ok(ast::Expr::Value(value.with_empty_span()))
+}
+
+/// The types of the parameters among the arguments of table functions, by their numbers, as far as they are told here.
+pub(super) fn parameter_types(parsed: &Parsed) -> BTreeMap<usize, DataType> {
+    let mut found = Types::default();
+    if let Parsed::Statement(statement) = parsed {
+        let _: ControlFlow<()> = Visit::visit(&**statement, &mut found);
+    }
+    found.0
+}
+
+#[derive(Default)]
+struct Types(BTreeMap<usize, DataType>);
+
+impl Visitor for Types {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
+        let Some((name, arguments)) = called(table) else {
+            return ControlFlow::Continue(());
+        };
+        let name = name.to_string().to_lowercase();
+        let form = FORMS.iter().find(|form| form.name == name);
+        let kinds = form.map_or(&[][..], |form| form.takes);
+        for (argument, kind) in arguments.iter().zip(kinds) {
+            visit_expressions(argument, |expression| {
+                if let Some(number) = placeholder(expression) {
+                    self.0.insert(number, kind.data_type());
+                }
+                ControlFlow::<()>::Continue(())
+            })?;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Whether a function is called to make an argument of a table function: in the plan, there is only what came of it.
+pub(super) fn are_computed(parsed: &Parsed) -> bool {
+    match parsed {
+        Parsed::Statement(statement) => Visit::visit(&**statement, &mut Computed).is_break(),
+        _ => false,
+    }
+}
+
+struct Computed;
+
+impl Visitor for Computed {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
+        let arguments = called(table).map_or(&[][..], |(_, arguments)| arguments);
+        for argument in arguments {
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expression))
+            | FunctionArg::Named {
+                arg: FunctionArgExpr::Expr(expression),
+                ..
+            } = argument
+            {
+                visit_expressions(expression, |part| match part {
+                    ast::Expr::Function(_) => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                })?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::logical_expr::{col, lit};
+
+    use super::super::{Query, Statement};
+    use super::*;
+
+    fn query(sql: &str) -> Query {
+        match Statement::parse(sql).unwrap() {
+            Statement::Query(query) => query,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn with_values(sql: &str, values: &[ScalarValue]) -> String {
+        query(sql).with_arguments(values).unwrap().to_string()
+    }
+
+    #[test]
+    fn values_are_put_wherever_a_parameter_is() {
+        let values = ["R-101".into(), ScalarValue::from(2_i64)];
+        for (sql, expected) in [
+            ("neighbours(?, ?)", "neighbours('R-101', 2)"),
+            (
+                "NEIGHBOURS('R-' || ?, ? + 1)",
+                "neighbours('R-' || 'R-101', 2 + 1)",
+            ),
+            (
+                "f(CAST($2 AS TEXT)), (SELECT $1)",
+                "f(CAST(2 AS TEXT)), (SELECT $1)",
+            ),
+        ] {
+            let filled = with_values(&format!("SELECT * FROM {sql}"), &values);
+            assert_eq!(filled, format!("SELECT * FROM {expected}"));
+        }
+        assert_eq!(
+            with_values("SELECT ? FROM downstream(?)", &[]),
+            "SELECT $1 FROM downstream(NULL)"
+        );
+    }
+
+    #[test]
+    fn the_types_of_parameters_are_told() {
+        for (sql, expected) in [
+            (
+                "neighbours(?, ?)",
+                vec![(1, DataType::Utf8), (2, DataType::Int64)],
+            ),
+            (
+                "assets a, Downstream('R' || $2, $1 + 1)",
+                vec![(1, DataType::Int64), (2, DataType::Utf8)],
+            ),
+            (
+                "path_between(?, ?) LIMIT ?",
+                vec![
+                    (1, DataType::Utf8),
+                    (2, DataType::Utf8),
+                    (3, DataType::Int64),
+                ],
+            ),
+            ("generate_series(?, ?)", Vec::new()),
+        ] {
+            let told = query(&format!("SELECT * FROM {sql}")).told_types();
+            assert_eq!(told.into_iter().collect::<Vec<_>>(), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_is_computed_is_noticed() {
+        for (sql, expected) in [
+            ("upstream('R-101', 1 + 2)", false),
+            ("(SELECT now() AS n) x, upstream('R-' || ?)", false),
+            (
+                "generate_series(DATE '2024-01-01', now(), INTERVAL '1 day')",
+                true,
+            ),
+            ("upstream('R-' || CAST(current_date AS TEXT))", true),
+        ] {
+            assert_eq!(
+                query(&format!("SELECT * FROM {sql}")).has_computed_arguments(),
+                expected,
+                "{sql}"
+            );
+        }
+    }
+
+    #[test]
+    fn arguments_are_constants_of_their_types() {
+        let form = &NEIGHBOURS;
+        let null = lit(ScalarValue::Utf8(None));
+        for wrong in [lit(101), col("id"), lit(true)] {
+            let error = form.text(&[wrong], 0).unwrap_err().to_string();
+            assert!(
+                error.contains("instead of a text in quotes, as in neighbours("),
+                "{error}"
+            );
+        }
+        for wrong in [lit("2"), lit(2.5), col("id")] {
+            let error = form.integer(&[wrong], 0).unwrap_err().to_string();
+            assert!(error.contains("instead of a whole number"), "{error}");
+        }
+        assert_eq!(
+            form.text(&[lit("a")], 0).unwrap(),
+            Argument::Given("a".to_owned())
+        );
+        assert_eq!(form.integer(&[lit(7_u8)], 0).unwrap(), Argument::Given(7));
+        assert_eq!(
+            form.integer(std::slice::from_ref(&null), 1).unwrap(),
+            Argument::Absent
+        );
+        let open = form.text(&[null], 0).unwrap();
+        assert_eq!(open, Argument::Open);
+        let error = form.value(&open).unwrap_err().to_string();
+        assert!(error.contains("neighbours: an argument is null"), "{error}");
+        assert!(form.check_count(&[]).is_err() && form.check_count(&[lit("a")]).is_ok());
+    }
+}
