@@ -86,6 +86,8 @@ def test_the_report_of_a_month_is_by_user_and_endpoint(plant: Served, who: str, 
     actual = plant.asks(REPORT, who, tenant).to_dict("records")
     rows = plant.own(who, tenant).query("billing_month == '2024-01'").to_dict("records")
     assert actual == [{"billing_month": "2024-01"} | line for line in ledger.report(rows, ["user", "endpoint"])]
+    prepared = plant.asks("SELECT * FROM usage_report(?)", who, tenant, ("2024-01",))
+    assert prepared.to_dict("records") == actual
     totals = plant.asks("SELECT sum(rows) AS rows FROM usage_report('2024-01') WHERE endpoint LIKE 'DoGet%'", who, tenant)
     assert totals["rows"][0] == sum(line["rows"] for line in actual if line["endpoint"].startswith("DoGet"))
 
