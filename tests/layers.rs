@@ -52,7 +52,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tonic*", &["flight"]),
     ("prost*", &["flight"]),
     ("rcgen", &["flight"]),
-    ("tokio_rustls", &["flight"]),
+    ("tokio_rustls", &["flight", "main"]),
     ("arrow_flight", &["flight"]),
     ("sqlx*", &["store", "mirror"]),
     ("argon2", &["auth"]),
@@ -60,6 +60,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rpassword", &["cli"]),
     ("candle*", &["search"]),
     ("tokenizers", &["search"]),
+    ("memmap2", &["search"]),
+    ("rayon", &["search"]),
+    ("reqwest", &["search"]),
     ("qdrant*", &["search"]),
     ("toml*", &["config", "jobs"]),
 ];

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
+use super::search::search;
 use crate::auth::{AuthError, Authenticator};
 use crate::catalog::{CatalogError, LiveCatalog};
 use crate::config::Settings;
@@ -17,6 +18,7 @@ use crate::lake::raw::{ColumnNames, RawFormat};
 use crate::lake::{Store, StoreError as LakeError};
 use crate::metering::{JournalError, Meter, MeterSettings};
 use crate::model::Window;
+use crate::search::index::IndexError;
 use crate::store::{OrganisationStore, StoreError};
 
 /// Why the server cannot start.
@@ -37,6 +39,9 @@ pub enum AppError {
     /// The keys cannot be used.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The search index cannot be opened.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// Requests cannot be recorded.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -62,10 +67,11 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
     let catalog = LiveCatalog::open(&settings.catalog).await?;
     let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
     let auth = Authenticator::open(store.clone(), &settings.auth)?;
+    let search = search(settings, false)?;
     let views: PathBuf = settings.catalog.join("views");
     let limits = limits(settings);
     let raw = RawFiles::new(raw, format);
-    let engine = QueryEngine::open(&lake, raw, catalog, &views, &limits).await?;
+    let engine = QueryEngine::open(&lake, raw, catalog, search, &views, &limits).await?;
     let serve = &settings.serve;
     let limits = ServerLimits {
         ingest: IngestLimits {

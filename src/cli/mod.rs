@@ -9,16 +9,19 @@ mod catalog;
 mod config;
 mod demo;
 mod exit;
+mod index;
 mod interrupt;
 mod key;
 mod limit;
 mod logging;
 mod migrate;
+mod models;
 mod office;
 mod org;
 pub mod output;
 mod query;
 mod resample;
+mod search;
 mod serve;
 mod session;
 mod simulate;
@@ -74,6 +77,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Run read-only SQL on the tables
     Query(query::QueryArgs),
+    /// Find equipment by describing it
+    Search(search::SearchArgs),
+    /// Bring the search index up to date with the catalog
+    Index(index::IndexArgs),
     /// Serve the lake to Flight SQL clients, with authentication
     Serve(serve::ServeArgs),
     /// The catalog of assets: check it, and see which one is in force
@@ -92,6 +99,8 @@ enum Command {
     Usage(usage::UsageArgs),
     /// Who changed what, and when
     Audit(audit::AuditArgs),
+    /// The models of search: which are there, and getting them
+    Models(models::ModelsArgs),
     /// Bring the organisation database's schema up to date
     Migrate(migrate::MigrateArgs),
     /// Show the settings in force and where each came from
@@ -107,6 +116,8 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Resample(args) => dispatch(args, global).await,
         Command::Status(args) => dispatch(args, global).await,
         Command::Query(args) => dispatch(args, global).await,
+        Command::Search(args) => dispatch(args, global).await,
+        Command::Index(args) => dispatch(args, global).await,
         Command::Serve(args) => dispatch(args, global).await,
         Command::Catalog(args) => dispatch(args, global).await,
         Command::Org(args) => dispatch(args, global).await,
@@ -116,6 +127,7 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Session(args) => dispatch(args, global).await,
         Command::Usage(args) => dispatch(args, global).await,
         Command::Audit(args) => dispatch(args, global).await,
+        Command::Models(args) => dispatch(args, global).await,
         Command::Migrate(args) => dispatch(args, global).await,
         Command::Config(args) => dispatch(args, global).await,
     }

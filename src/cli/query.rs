@@ -14,6 +14,7 @@ use parquet::arrow::ArrowWriter;
 use super::office::ServerArgs;
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
+use crate::app;
 use crate::engine::{QueryError, QuerySession};
 use crate::lake::Store;
 
@@ -133,7 +134,8 @@ pub(super) async fn answer(
 ) -> anyhow::Result<SendableRecordBatchStream> {
     let settings = &context.settings;
     let lake = Store::open(&settings.lake, settings.storage.options())?;
-    let session = QuerySession::open(&lake, &settings.catalog).await?;
+    let search = app::search(settings, true)?;
+    let session = QuerySession::open(&lake, &settings.catalog, Some(search)).await?;
     let frame = session.sql(sql).await.map_err(|error| match error {
         error @ QueryError::NotReadOnly { .. } => Exit::Usage.because(error),
         error => error.into(),
@@ -219,6 +221,24 @@ async fn write_json(
     }
     writer.finish()?;
     Ok(())
+}
+
+/// Prints an answer as one JSON list.
+pub(super) async fn print_json_list(
+    context: &Context,
+    mut stream: SendableRecordBatchStream,
+) -> anyhow::Result<Exit> {
+    let mut out = context.terminal.writer();
+    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+    let mut writer = builder.build::<_, arrow::json::writer::JsonArray>(&mut out);
+    while let Some(batch) = stream.try_next().await? {
+        writer.write(&batch)?;
+    }
+    writer.finish()?;
+    drop(writer);
+    writeln!(out)?;
+    out.flush()?;
+    Ok(Exit::Success)
 }
 
 async fn write_parquet(

@@ -29,7 +29,8 @@ pub use error::{ConfigError, Origin, WrongValue};
 pub use report::InForce;
 pub use secret::Secret;
 pub use settings::{
-    AuthSettings, LogSettings, QdrantSettings, ResampleSettings, ServeSettings, Settings,
+    AuthSettings, LogSettings, QdrantSettings, ResampleSettings, SearchSettings, ServeSettings,
+    Settings,
 };
 pub use storage::StorageSettings;
 pub use table::{About, DefaultValue, SETTINGS, Type};

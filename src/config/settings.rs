@@ -45,6 +45,8 @@ pub struct Settings {
     pub serve: ServeSettings,
     /// How requests are metered.
     pub metering: MeteringSettings,
+    /// What search needs.
+    pub search: SearchSettings,
     /// What usage costs.
     pub billing: PriceList,
     /// For the object store.
@@ -145,6 +147,17 @@ pub struct MeteringSettings {
     pub journal_sync: bool,
 }
 
+/// What search needs.
+#[derive(Debug, Clone)]
+pub struct SearchSettings {
+    /// The folder of models.
+    pub models: PathBuf,
+    /// The name of the model that tells what a text means.
+    pub bi_encoder: String,
+    /// The name of the model that reads a query and a text together.
+    pub cross_encoder: String,
+}
+
 /// What is logged and how.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
@@ -211,6 +224,11 @@ impl Settings {
                 journal_size: raw.get(&table::METERING_JOURNAL_SIZE)?,
                 journal_full: raw.get(&table::METERING_JOURNAL_FULL)?,
                 journal_sync: raw.get(&table::METERING_JOURNAL_SYNC)?,
+            },
+            search: SearchSettings {
+                models: raw.get(&table::SEARCH_MODELS)?,
+                bi_encoder: raw.get(&table::SEARCH_BI_ENCODER)?,
+                cross_encoder: raw.get(&table::SEARCH_CROSS_ENCODER)?,
             },
             billing: PriceList {
                 currency: raw.get(&table::BILLING_CURRENCY)?,

@@ -103,6 +103,7 @@ const DATABASE: &str =
     "a URL such as sqlite:/srv/organisation.db or postgres://user@host/organisation";
 const PRICE: &str =
     "a number from 0 to 1000000 with at most 6 decimals, in quotes where it has any: \"0.40\"";
+const MODEL: &str = "a model's name on the hub: organisation/name";
 const TIME_BOUND: &str = "a date (2024-12-31), a time with its zone (2024-12-31T08:00:00Z), \
                           or a distance from now in days or hours (+1d, -12h)";
 
@@ -346,6 +347,25 @@ settings! {
         default: DefaultValue::Fixed("false"), example: "true", flag: None,
         doc: "Whether the last message of an answer waits until its record would survive a power cut. Without it, that is \
               within a tenth of a second after; an end of the process loses nothing either way.",
+    }
+    SEARCH_MODELS: PathBuf, value::folder {
+        key: "search.models", types: &[Type::Text], expected: "a folder on this machine",
+        default: DefaultValue::Derived { words: "`<state>/models`", rule: value::default_models },
+        example: "\"/var/lib/plantlake/models\"", flag: None,
+        doc: "Where the models of search are, each in a folder of its own; `plantlake models fetch` gets them.",
+    }
+    SEARCH_BI_ENCODER: String, value::model {
+        key: "search.bi_encoder", types: &[Type::Text], expected: MODEL,
+        default: DefaultValue::Fixed("sentence-transformers/all-MiniLM-L6-v2"),
+        example: "\"sentence-transformers/all-MiniLM-L12-v2\"", flag: None,
+        doc: "The model that tells what a text means: a sentence transformer of the kind BERT with mean pooling.",
+    }
+    SEARCH_CROSS_ENCODER: String, value::model {
+        key: "search.cross_encoder", types: &[Type::Text], expected: MODEL,
+        default: DefaultValue::Fixed("cross-encoder/ms-marco-MiniLM-L6-v2"),
+        example: "\"cross-encoder/ms-marco-MiniLM-L12-v2\"", flag: None,
+        doc: "The model that reads a query together with each of the best answers: a sequence classifier of the kind BERT with \
+              one output.",
     }
     BILLING_CURRENCY: Currency, money::currency {
         key: "billing.currency", types: &[Type::Text],

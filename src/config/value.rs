@@ -303,6 +303,20 @@ pub(super) fn collection(text: &str) -> Result<String, String> {
     }
 }
 
+/// A name as the hub has them. It becomes a path: nothing in it may lead elsewhere.
+pub(super) fn model(text: &str) -> Result<String, String> {
+    not_empty(text)?;
+    let text = text.trim();
+    let is_part = |part: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(is_plain)
+    };
+    match text.split_once('/') {
+        Some((organisation, name)) if is_part(organisation) && is_part(name) => Ok(text.to_owned()),
+        _ => Err("is not the name of a model".to_owned()),
+    }
+}
+
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     not_empty(text)?;
     EnvFilter::builder()
@@ -361,6 +375,11 @@ pub(super) fn default_organisation_url(settings: &RawSettings) -> String {
 pub(super) fn default_keys_dir(settings: &RawSettings) -> String {
     let state = settings.in_force(&table::STATE.about).text;
     Path::new(&state).join("keys").display().to_string()
+}
+
+pub(super) fn default_models(settings: &RawSettings) -> String {
+    let state = settings.in_force(&table::STATE.about).text;
+    Path::new(&state).join("models").display().to_string()
 }
 
 pub(super) fn none(_: &RawSettings) -> String {

@@ -25,6 +25,7 @@ mod query_error;
 mod raw_readings;
 mod raw_scan;
 mod rollup_table;
+mod search_table;
 mod session;
 mod spec_functions;
 mod spec_json;

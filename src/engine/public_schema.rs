@@ -18,6 +18,7 @@ use super::session::with_public;
 use super::views::Views;
 use crate::catalog::Visible;
 use crate::model::Resolution;
+use crate::search::Search;
 
 /// The table of raw readings.
 const RAW_READINGS: &str = "raw_readings";
@@ -29,6 +30,8 @@ pub(super) struct PublicSchema {
     pub raw: Option<Arc<RawFiles>>,
     pub catalog: Arc<CatalogSource>,
     pub views: Arc<Views>,
+    /// What `search('…')` asks.
+    pub search: Option<Search>,
     /// What may be seen of all of them.
     pub visible: Arc<Visible>,
     /// What views are planned with; it has no tables of its own.

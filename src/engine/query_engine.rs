@@ -24,6 +24,7 @@ use crate::catalog::{LiveCatalog, Snapshot, Visible};
 use crate::clock;
 use crate::config::ResampleSettings;
 use crate::lake::Store;
+use crate::search::Search;
 
 /// How often the lake and the views are looked at.
 const POLL: Duration = Duration::from_secs(1);
@@ -37,6 +38,7 @@ pub struct QueryEngine {
     raw: Arc<RawFiles>,
     readings: ResampleSettings,
     catalog: LiveCatalog,
+    search: Search,
     views: ViewFolder,
     views_in_force: RwLock<(Stamps, Arc<Views>)>,
     /// Grows when other views come into force.
@@ -67,11 +69,12 @@ pub struct Scope {
 }
 
 impl QueryEngine {
-    /// Opens what is published in `lake` now; views are in the folder `views`.
+    /// Opens what is published in `lake` now; views are in the folder `views`. Assets are found by `search`.
     pub async fn open(
         lake: &Store,
         raw: RawFiles,
         catalog: LiveCatalog,
+        search: Search,
         views: &Path,
         limits: &Limits,
     ) -> Result<Self, QueryError> {
@@ -84,6 +87,7 @@ impl QueryEngine {
             raw: Arc::new(raw),
             readings: limits.readings.clone(),
             catalog,
+            search,
             views: ViewFolder::new(views.to_owned(), PublicSchema::table_names()),
             views_in_force: RwLock::default(),
             views_version: AtomicU64::default(),
@@ -92,8 +96,16 @@ impl QueryEngine {
         Ok(engine)
     }
 
-    /// Takes up new tables and views, each second; for as long as the future is polled. The catalog follows by itself.
+    /// Takes up new tables and views, each second, and keeps the search index up to date, for as long as the future is
+    /// polled. The catalog follows by itself.
     pub async fn keep_watch(&self) {
+        tokio::join!(
+            self.keep_looking(),
+            self.search.follow(self.catalog.changes())
+        );
+    }
+
+    async fn keep_looking(&self) {
         let mut ticks = tokio::time::interval(POLL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_away = false;
@@ -174,6 +186,7 @@ impl QueryEngine {
             raw: Some(Arc::clone(&self.raw)),
             catalog: Arc::new(CatalogSource::InForce(self.catalog.snapshot())),
             views,
+            search: Some(self.search.clone()),
             visible,
             bare: self.bare.clone(),
             within: Vec::new(),

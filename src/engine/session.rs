@@ -31,6 +31,7 @@ use super::plan_limits;
 use super::public_schema::PublicSchema;
 use super::published::PublishedTables;
 use super::rollup_table::store_url;
+use super::search_table;
 use super::sql::{Query, SessionOption, Statement};
 use super::usage_tables::{self, UsageReportFunction};
 use super::views::Views;
@@ -39,6 +40,7 @@ use super::{QueryError, graph_tables, growth, spec_functions};
 use crate::catalog::Visible;
 use crate::lake::Store;
 use crate::lake::scanned::Scanned;
+use crate::search::Search;
 
 /// The only catalog of SQL.
 pub const CATALOG: &str = "plantlake";
@@ -79,13 +81,20 @@ impl ReadyQuery {
 impl QuerySession {
     /// Opens what is published now, for the operator at this machine, who may see everything. The catalog in the folder
     /// `catalog` is read by the first query that needs it.
-    pub async fn open(lake: &Store, catalog: &Path) -> Result<Self, QueryError> {
+    ///
+    /// `search` is what `search('…')` asks; without it there is no such function.
+    pub async fn open(
+        lake: &Store,
+        catalog: &Path,
+        search: Option<Search>,
+    ) -> Result<Self, QueryError> {
         let bare = bare_state(lake, Arc::new(RuntimeEnv::default()))?;
         let public = PublicSchema {
             published: Arc::new(PublishedTables::latest(lake).await?),
             raw: None,
             catalog: Arc::new(CatalogSource::folder(catalog.to_owned())),
             views: Arc::new(Views::default()),
+            search,
             visible: Arc::new(Visible::All),
             bare: bare.clone(),
             within: Vec::new(),
@@ -385,6 +394,7 @@ pub(super) fn bare_state(
 pub(super) fn with_public(bare: SessionState, public: Arc<PublicSchema>) -> Result<SessionState> {
     let catalog = MemoryCatalogProvider::new();
     let (source, visible) = (Arc::clone(&public.catalog), Arc::clone(&public.visible));
+    let search = public.search.clone();
     catalog.register_schema(PUBLIC, public)?;
     let catalogs = MemoryCatalogProviderList::new();
     catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
@@ -392,5 +402,8 @@ pub(super) fn with_public(bare: SessionState, public: Arc<PublicSchema>) -> Resu
         .with_catalog_list(Arc::new(catalogs))
         .build();
     graph_tables::register(&mut state, &source, &visible);
+    if let Some(search) = search {
+        search_table::register(&mut state, search, source, visible);
+    }
     Ok(state)
 }

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::graph_tables::{DOWNSTREAM, NEIGHBOURS, PATH_BETWEEN, UPSTREAM};
+use super::search_table::SEARCH;
 use super::sql::placeholder;
 use super::usage_tables::REPORT;
 
@@ -41,7 +42,14 @@ pub(super) enum Kind {
 }
 
 /// The functions whose parameters have types of their own, for clients that ask for them.
-static FORMS: [&Form; 5] = [&NEIGHBOURS, &UPSTREAM, &DOWNSTREAM, &PATH_BETWEEN, &REPORT];
+static FORMS: [&Form; 6] = [
+    &NEIGHBOURS,
+    &UPSTREAM,
+    &DOWNSTREAM,
+    &PATH_BETWEEN,
+    &REPORT,
+    &SEARCH,
+];
 
 /// What was given for an argument.
 #[derive(Debug, Clone, PartialEq, Eq)]

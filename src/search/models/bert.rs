@@ -1,0 +1,436 @@
+//! BERT, which both models are: embeddings, then layers of attention and of a dense network.
+//!
+//! Written by hand rather than taken from `candle_transformers::models::bert`, which takes TIMES for 20 pairs of 64 word pieces
+//! through six layers of 384 on two cores, where this takes OURS:
+//!
+//! - Texts lie one after another ([`Batch`]), without padding. So nothing is computed for nothing, and what comes of a text does not
+//!   depend on the others. Only attention, which is among the word pieces of one text, takes the texts one by one: a core each.
+//! - What is not a product of matrices is in [`super::operations`]. Query, key and value are one product.
+//! - Of the last layer a cross-encoder needs the first word piece of each text only.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::VarBuilder;
+use rayon::prelude::*;
+use serde::Deserialize;
+
+use super::ModelError;
+use super::device::device;
+use super::files::{CONFIG, Files, WEIGHTS};
+use super::operations::{Norm, add_bias, add_bias_gelu, softmax};
+use super::tokens::Batch;
+use crate::search::Stop;
+
+/// What `config.json` says of a model.
+#[derive(Debug, Deserialize)]
+pub(super) struct Config {
+    model_type: String,
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: usize,
+    #[serde(default = "exact_gelu")]
+    hidden_act: String,
+    pub max_position_embeddings: usize,
+    #[serde(default = "two")]
+    pub type_vocab_size: usize,
+    #[serde(default = "smallest")]
+    layer_norm_eps: f64,
+    position_embedding_type: Option<String>,
+    /// What a classifier tells apart.
+    id2label: Option<BTreeMap<String, String>>,
+}
+
+fn exact_gelu() -> String {
+    "gelu".to_owned()
+}
+
+fn two() -> usize {
+    2
+}
+
+fn smallest() -> f64 {
+    1e-12
+}
+
+impl Config {
+    /// Reads it, and refuses what cannot be run.
+    pub fn open(files: &Files) -> std::result::Result<Self, ModelError> {
+        let content = files.read(CONFIG)?;
+        // First what it is: another kind of model has other fields.
+        #[derive(Deserialize)]
+        struct Kind {
+            model_type: Option<String>,
+        }
+        let kind: Kind = files.json(CONFIG, &content)?;
+        if kind.model_type.as_deref() != Some("bert") {
+            let found = kind
+                .model_type
+                .map_or("missing".to_owned(), |kind| format!("{kind:?}"));
+            let problem = format!("`model_type` is {found}, and only \"bert\" can be run");
+            return Err(files.unsupported(CONFIG, problem));
+        }
+        let config: Self = files.json(CONFIG, &content)?;
+        match config.problem() {
+            Some(problem) => Err(files.unsupported(CONFIG, problem)),
+            None => Ok(config),
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        let sizes = [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_hidden_layers", self.num_hidden_layers),
+        ];
+        // Far beyond any model of this kind, and small enough to reckon with.
+        if let Some((field, size)) = sizes.iter().find(|(_, size)| !(1..=1 << 20).contains(size)) {
+            return Some(format!("`{field}` is {size}"));
+        }
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            return Some("`hidden_size` is no multiple of `num_attention_heads`".to_owned());
+        }
+        if self.hidden_act != "gelu" {
+            return Some(format!(
+                "`hidden_act` is {:?}, and only \"gelu\" can be run",
+                self.hidden_act
+            ));
+        }
+        match self.position_embedding_type.as_deref() {
+            None | Some("absolute") => None,
+            Some(other) => Some(format!(
+                "`position_embedding_type` is {other:?}, and only \"absolute\" can be run"
+            )),
+        }
+    }
+
+    /// How many labels a classifier has, if it is said.
+    pub fn labels(&self) -> Option<usize> {
+        self.id2label.as_ref().map(BTreeMap::len)
+    }
+}
+
+/// The tensors of a file, by name.
+pub(super) struct Tensors<'f> {
+    files: &'f Files,
+    all: VarBuilder<'f>,
+    /// What the names of the transformer's tensors begin with.
+    root: &'static str,
+}
+
+impl<'f> Tensors<'f> {
+    /// Of a file that is mapped.
+    pub fn open(files: &'f Files, mapped: &'f [u8]) -> std::result::Result<Self, ModelError> {
+        let all = VarBuilder::from_slice_safetensors(mapped, DType::F32, device());
+        let all = all.map_err(|error| {
+            let problem = format!(
+                "is not in the safetensors format, or is cut off ({})",
+                first_line(&error)
+            );
+            files.damaged(WEIGHTS, problem)
+        })?;
+        let has = |name: &str| all.contains_tensor(name);
+        let words = "embeddings.word_embeddings.weight";
+        let root = if has(words) {
+            ""
+        } else if has(&format!("bert.{words}")) {
+            "bert."
+        } else {
+            return Err(files.unsupported(
+                WEIGHTS,
+                format!("it has no tensor {words}, and so is no BERT"),
+            ));
+        };
+        if has(&format!("{root}embeddings.LayerNorm.gamma")) {
+            let problem = "its norms are named `gamma` and `beta`, as old conversions from TensorFlow do; a copy that was saved \
+                           again by transformers can be run";
+            return Err(files.unsupported(WEIGHTS, problem));
+        }
+        Ok(Self { files, all, root })
+    }
+
+    /// A tensor of the transformer.
+    pub fn get(&self, shape: &[usize], name: &str) -> std::result::Result<Tensor, ModelError> {
+        self.outside(shape, &format!("{}{name}", self.root))
+    }
+
+    /// A tensor beside the transformer.
+    pub fn outside(&self, shape: &[usize], name: &str) -> std::result::Result<Tensor, ModelError> {
+        if !self.all.contains_tensor(name) {
+            return Err(self
+                .files
+                .damaged(WEIGHTS, format!("it has no tensor {name}")));
+        }
+        self.all.get(shape, name).map_err(|error| {
+            let problem = format!(
+                "its tensor {name} is not what {CONFIG} says ({})",
+                first_line(&error)
+            );
+            self.files.damaged(WEIGHTS, problem)
+        })
+    }
+
+    /// The rows of a tensor beside the transformer, if it is there.
+    pub fn rows(&self, name: &str) -> Option<usize> {
+        let all = self
+            .all
+            .contains_tensor(name)
+            .then(|| self.all.get_unchecked(name))?;
+        all.ok()?.dims().first().copied()
+    }
+
+    /// What failed while tensors were put together.
+    pub fn failed(&self, error: candle_core::Error) -> ModelError {
+        self.files.damaged(WEIGHTS, first_line(&error))
+    }
+}
+
+/// An error of candle, without the backtrace that it may have.
+pub(super) fn first_line(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// A product with a matrix, and what is added to it.
+#[derive(Debug)]
+pub(super) struct Dense {
+    /// Of as many rows as there are numbers that come in.
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Dense {
+    /// Of tensors as they are in files, where the matrix is the other way round.
+    pub fn new(weight: &Tensor, bias: Tensor) -> Result<Self> {
+        // Once for all: every product would do it again.
+        let weight = weight.t()?.contiguous()?;
+        Ok(Self { weight, bias })
+    }
+
+    pub fn of(&self, x: &Tensor) -> Result<Tensor> {
+        add_bias(x.matmul(&self.weight)?, &self.bias)
+    }
+
+    /// The outputs from the given one on.
+    fn of_columns(&self, x: &Tensor, columns: Range<usize>) -> Result<Tensor> {
+        let weight = self.weight.narrow(1, columns.start, columns.len())?;
+        let bias = self.bias.narrow(0, columns.start, columns.len())?;
+        add_bias(x.matmul(&weight)?, &bias)
+    }
+}
+
+/// The transformer.
+#[derive(Debug)]
+pub(super) struct Bert {
+    words: Tensor,
+    types: Tensor,
+    places: Tensor,
+    norm: Norm,
+    layers: Vec<Layer>,
+}
+
+impl Bert {
+    pub fn load(tensors: &Tensors<'_>, config: &Config) -> std::result::Result<Self, ModelError> {
+        let hidden = config.hidden_size;
+        let embeddings = |rows: usize, name: &str| {
+            tensors.get(
+                &[rows, hidden],
+                &format!("embeddings.{name}_embeddings.weight"),
+            )
+        };
+        let none =
+            Tensor::zeros(hidden, DType::F32, device()).map_err(|error| tensors.failed(error))?;
+        Ok(Self {
+            words: embeddings(config.vocab_size, "word")?,
+            types: embeddings(config.type_vocab_size, "token_type")?,
+            places: embeddings(config.max_position_embeddings, "position")?,
+            norm: norm(tensors, &none, "embeddings", config)?,
+            layers: (0..config.num_hidden_layers)
+                .map(|layer| Layer::load(tensors, &format!("encoder.layer.{layer}"), config))
+                .collect::<std::result::Result<_, _>>()?,
+        })
+    }
+
+    /// The last state of each word piece; none if it is asked to stop.
+    pub fn states(&self, batch: &Batch, stop: &Stop) -> Result<Option<Tensor>> {
+        let mut x = self.embed(batch)?;
+        for layer in &self.layers {
+            if stop.is_asked() {
+                return Ok(None);
+            }
+            x = layer.of(&x, &batch.spans)?;
+        }
+        Ok(Some(x))
+    }
+
+    /// The last state of each text's first word piece; none if it is asked to stop.
+    pub fn first_states(&self, batch: &Batch, stop: &Stop) -> Result<Option<Tensor>> {
+        let mut x = self.embed(batch)?;
+        for (at, layer) in self.layers.iter().enumerate() {
+            if stop.is_asked() {
+                return Ok(None);
+            }
+            x = if at + 1 == self.layers.len() {
+                layer.of_first(&x, &batch.spans)?
+            } else {
+                layer.of(&x, &batch.spans)?
+            };
+        }
+        Ok(Some(x))
+    }
+
+    fn embed(&self, batch: &Batch) -> Result<Tensor> {
+        let look_up =
+            |table: &Tensor, ids: &[u32]| table.index_select(&Tensor::new(ids, table.device())?, 0);
+        let places = look_up(&self.places, &batch.places)?;
+        let types = look_up(&self.types, &batch.types)?;
+        self.norm
+            .of_sum(look_up(&self.words, &batch.ids)?, &(places + types)?)
+    }
+}
+
+fn norm(
+    tensors: &Tensors<'_>,
+    bias: &Tensor,
+    name: &str,
+    config: &Config,
+) -> std::result::Result<Norm, ModelError> {
+    let get = |part: &str| tensors.get(&[config.hidden_size], &format!("{name}.LayerNorm.{part}"));
+    let (weight, shift) = (get("weight")?, get("bias")?);
+    Norm::new(bias, &weight, &shift, config.layer_norm_eps).map_err(|error| tensors.failed(error))
+}
+
+#[derive(Debug)]
+struct Layer {
+    heads: usize,
+    /// Query, key and value.
+    inputs: Dense,
+    /// What the heads found, without its bias, which is in the norm.
+    output: Tensor,
+    output_norm: Norm,
+    up: Dense,
+    /// Without its bias.
+    down: Tensor,
+    down_norm: Norm,
+}
+
+impl Layer {
+    fn load(
+        tensors: &Tensors<'_>,
+        name: &str,
+        config: &Config,
+    ) -> std::result::Result<Self, ModelError> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let weight = |to: usize, from: usize, part: &str| {
+            tensors.get(&[to, from], &format!("{name}.{part}.weight"))
+        };
+        let bias = |of: usize, part: &str| tensors.get(&[of], &format!("{name}.{part}.bias"));
+        let input = |part: &str| {
+            let part = format!("attention.self.{part}");
+            Ok((weight(hidden, hidden, &part)?, bias(hidden, &part)?))
+        };
+        let (query, key, value) = (input("query")?, input("key")?, input("value")?);
+        // Scores are divided by the root of a head's size: so are queries, once for all.
+        let scale = (config.num_attention_heads as f64 / hidden as f64).sqrt();
+        let inputs = || {
+            let weights = Tensor::cat(&[(query.0 * scale)?, key.0, value.0], 0)?;
+            Dense::new(
+                &weights,
+                Tensor::cat(&[(query.1 * scale)?, key.1, value.1], 0)?,
+            )
+        };
+        let turned = |weight: Tensor| weight.t()?.contiguous();
+        let failed = |error| tensors.failed(error);
+        Ok(Self {
+            heads: config.num_attention_heads,
+            inputs: inputs().map_err(failed)?,
+            output: turned(weight(hidden, hidden, "attention.output.dense")?).map_err(failed)?,
+            output_norm: norm(
+                tensors,
+                &bias(hidden, "attention.output.dense")?,
+                &format!("{name}.attention.output"),
+                config,
+            )?,
+            up: Dense::new(
+                &weight(inner, hidden, "intermediate.dense")?,
+                bias(inner, "intermediate.dense")?,
+            )
+            .map_err(failed)?,
+            down: turned(weight(hidden, inner, "output.dense")?).map_err(failed)?,
+            down_norm: norm(
+                tensors,
+                &bias(hidden, "output.dense")?,
+                &format!("{name}.output"),
+                config,
+            )?,
+        })
+    }
+
+    /// The next states of all word pieces.
+    fn of(&self, x: &Tensor, spans: &[Range<usize>]) -> Result<Tensor> {
+        let inputs = self.heads_of(self.inputs.of(x)?, 3)?;
+        let part = |at: usize| inputs.narrow(1, at, 1)?.squeeze(1);
+        let (query, key, value) = (part(0)?, part(1)?, part(2)?);
+        let found = attend(&query, &key, &value, spans, |at| spans.get(at).cloned())?;
+        self.finish(found, x)
+    }
+
+    /// The next states of the texts' first word pieces.
+    fn of_first(&self, x: &Tensor, spans: &[Range<usize>]) -> Result<Tensor> {
+        let hidden = x.dim(1)?;
+        let first: Vec<u32> = spans.iter().map(|span| span.start as u32).collect();
+        let first = x.index_select(&Tensor::new(first, x.device())?, 0)?;
+        let query = self
+            .heads_of(self.inputs.of_columns(&first, 0..hidden)?, 1)?
+            .squeeze(1)?;
+        let inputs = self.heads_of(self.inputs.of_columns(x, hidden..3 * hidden)?, 2)?;
+        let part = |at: usize| inputs.narrow(1, at, 1)?.squeeze(1);
+        let found = attend(&query, &part(0)?, &part(1)?, spans, |at| Some(at..at + 1))?;
+        self.finish(found, &first)
+    }
+
+    /// Rows of so many parts, each cut for the heads.
+    fn heads_of(&self, rows: Tensor, parts: usize) -> Result<Tensor> {
+        let (count, width) = rows.dims2()?;
+        rows.reshape((count, parts, self.heads, width / parts / self.heads))
+    }
+
+    fn finish(&self, found: Tensor, x: &Tensor) -> Result<Tensor> {
+        let x = self.output_norm.of_sum(found.matmul(&self.output)?, x)?;
+        let inner = add_bias_gelu(x.matmul(&self.up.weight)?, &self.up.bias)?;
+        self.down_norm.of_sum(inner.matmul(&self.down)?, &x)
+    }
+}
+
+/// Attention within each text: `[rows, heads, size]` in, `[rows, heads · size]` out. `asking` are the rows of a text's queries.
+fn attend(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    spans: &[Range<usize>],
+    asking: impl Fn(usize) -> Option<Range<usize>> + Sync,
+) -> Result<Tensor> {
+    // Views: nothing is copied before the product.
+    let rows =
+        |of: &Tensor, rows: &Range<usize>| of.narrow(0, rows.start, rows.len())?.transpose(0, 1);
+    let one = |at: usize| {
+        let (Some(span), Some(asking)) = (spans.get(at), asking(at)) else {
+            candle_core::bail!("text {at} is not there");
+        };
+        let scores = rows(query, &asking)?.matmul(&rows(key, span)?.transpose(1, 2)?)?;
+        let found = softmax(scores)?.matmul(&rows(value, span)?)?;
+        found.transpose(0, 1)?.flatten_from(1)
+    };
+    let found: Vec<Tensor> = match query.device() {
+        Device::Cpu => (0..spans.len())
+            .into_par_iter()
+            .map(one)
+            .collect::<Result<_>>()?,
+        _ => (0..spans.len()).map(one).collect::<Result<_>>()?,
+    };
+    Tensor::cat(&found, 0)
+}

@@ -1,0 +1,184 @@
+//! What a text means: a vector, near those of texts that mean the like.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Result, Tensor};
+use serde::Deserialize;
+
+use super::ModelError;
+use super::bert::{Bert, Config, Tensors, first_line};
+use super::device::device;
+use super::files::{Files, MODULES, POOLING, SENTENCE_CONFIG};
+use super::tokens::{Batch, Tokens, batches};
+use crate::search::Stop;
+
+/// Word pieces that are read of a text, if the model does not say.
+const MOST_TOKENS: usize = 256;
+
+/// A sentence transformer: the mean of what BERT makes of a text's word pieces, of length 1.
+#[derive(Debug)]
+pub struct BiEncoder {
+    folder: PathBuf,
+    fingerprint: String,
+    dimensions: usize,
+    tokens: Tokens,
+    bert: Bert,
+}
+
+#[derive(Deserialize)]
+struct SentenceConfig {
+    max_seq_length: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct Pooling {
+    #[serde(default)]
+    pooling_mode_cls_token: bool,
+    #[serde(default)]
+    pooling_mode_mean_tokens: bool,
+    #[serde(default)]
+    pooling_mode_max_tokens: bool,
+    #[serde(default)]
+    pooling_mode_mean_sqrt_len_tokens: bool,
+    #[serde(default)]
+    pooling_mode_weightedmean_tokens: bool,
+    #[serde(default)]
+    pooling_mode_lasttoken: bool,
+}
+
+impl Pooling {
+    fn is_mean(&self) -> bool {
+        self.pooling_mode_mean_tokens
+            && !self.pooling_mode_cls_token
+            && !self.pooling_mode_max_tokens
+            && !self.pooling_mode_mean_sqrt_len_tokens
+            && !self.pooling_mode_weightedmean_tokens
+            && !self.pooling_mode_lasttoken
+    }
+}
+
+impl BiEncoder {
+    /// The model in a folder. If its hashes are recorded there, they are checked.
+    pub fn load(folder: &Path) -> std::result::Result<Self, ModelError> {
+        Self::open(&Files::open(folder)?)
+    }
+
+    pub(super) fn open(files: &Files) -> std::result::Result<Self, ModelError> {
+        let config = Config::open(files)?;
+        check_modules(files)?;
+        let most = match files.read_if_there(SENTENCE_CONFIG)? {
+            Some(content) => {
+                files
+                    .json::<SentenceConfig>(SENTENCE_CONFIG, &content)?
+                    .max_seq_length
+            }
+            None => None,
+        };
+        let most = most
+            .unwrap_or(MOST_TOKENS)
+            .min(config.max_position_embeddings);
+        let tokens = Tokens::open(files, &config, most)?;
+        let (mapped, fingerprint) = files.weights()?;
+        let bert = Bert::load(&Tensors::open(files, &mapped)?, &config)?;
+        Ok(Self {
+            folder: files.folder().to_owned(),
+            fingerprint,
+            dimensions: config.hidden_size,
+            tokens,
+            bert,
+        })
+    }
+
+    /// How many numbers a vector of the model in these files has.
+    pub(super) fn dimensions_of(files: &Files) -> std::result::Result<usize, ModelError> {
+        Ok(Config::open(files)?.hidden_size)
+    }
+
+    /// The SHA-256 of the weights, in hexadecimal: tells vectors of this model from those of another.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// How many numbers a vector has.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// A vector of length 1 for each text, whatever other texts there are.
+    ///
+    /// Blocks, and takes all cores. It stops within a part of a second.
+    pub fn embed(
+        &self,
+        texts: &[&str],
+        stop: &Stop,
+    ) -> std::result::Result<Vec<Vec<f32>>, ModelError> {
+        let failed = |problem| ModelError::Run {
+            folder: self.folder.clone(),
+            problem,
+        };
+        device().with_context(|| {
+            let mut vectors = vec![Vec::new(); texts.len()];
+            for batch in batches(&self.tokens.of_texts(texts).map_err(failed)?) {
+                let means = self
+                    .means(&batch, stop)
+                    .map_err(|error| failed(first_line(&error)))?;
+                for (text, mean) in batch.texts.iter().zip(means.ok_or(ModelError::Stopped)?) {
+                    if let Some(vector) = vectors.get_mut(*text) {
+                        *vector = normalised(mean);
+                    }
+                }
+            }
+            Ok(vectors)
+        })
+    }
+
+    fn means(&self, batch: &Batch, stop: &Stop) -> Result<Option<Vec<Vec<f32>>>> {
+        let Some(states) = self.bert.states(batch, stop)? else {
+            return Ok(None);
+        };
+        let means = batch
+            .spans
+            .iter()
+            .map(|span| states.narrow(0, span.start, span.len())?.mean(0));
+        let means = Tensor::stack(&means.collect::<Result<Vec<_>>>()?, 0)?;
+        means.to_dtype(DType::F32)?.to_vec2().map(Some)
+    }
+}
+
+/// That nothing is done with what BERT makes of a text but what is done here.
+fn check_modules(files: &Files) -> std::result::Result<(), ModelError> {
+    if let Some(content) = files.read_if_there(MODULES)? {
+        let modules: Vec<Module> = files.json(MODULES, &content)?;
+        let is_known = |module: &Module| {
+            let kind = module.kind.rsplit('.').next().unwrap_or_default();
+            ["Transformer", "Pooling", "Normalize"].contains(&kind)
+        };
+        if let Some(other) = modules.iter().find(|module| !is_known(module)) {
+            let problem = format!("it has a module {}, which cannot be run", other.kind);
+            return Err(files.unsupported(MODULES, problem));
+        }
+    }
+    if let Some(content) = files.read_if_there(POOLING)?
+        && !files.json::<Pooling>(POOLING, &content)?.is_mean()
+    {
+        let problem = "its vectors are not means of word pieces, and only those can be made";
+        return Err(files.unsupported(POOLING, problem));
+    }
+    Ok(())
+}
+
+/// The vector, made 1 long.
+fn normalised(mut vector: Vec<f32>) -> Vec<f32> {
+    let squares: f64 = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+    let scale = squares.sqrt().max(1e-12).recip() as f32;
+    for x in &mut vector {
+        *x *= scale;
+    }
+    vector
+}

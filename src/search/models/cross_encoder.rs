@@ -1,0 +1,133 @@
+//! How well a text answers a query, by a model that reads both together.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Result;
+use serde::Deserialize;
+
+use super::ModelError;
+use super::bert::{Bert, Config, Dense, Tensors, first_line};
+use super::device::device;
+use super::files::{CONFIG, Files, TOKENIZER_CONFIG, WEIGHTS};
+use super::tokens::{Batch, Tokens, batches};
+use crate::search::Stop;
+
+/// Word pieces that are read of a query and a text, at most.
+const MOST_TOKENS: usize = 512;
+
+/// A sequence classifier with one output, as `BertForSequenceClassification` is saved.
+#[derive(Debug)]
+pub struct CrossEncoder {
+    folder: PathBuf,
+    fingerprint: String,
+    tokens: Tokens,
+    bert: Bert,
+    pooler: Dense,
+    classifier: Dense,
+}
+
+#[derive(Deserialize)]
+struct TokenizerConfig {
+    /// May be beyond all integers, for "unlimited".
+    model_max_length: Option<f64>,
+}
+
+impl CrossEncoder {
+    /// The model in a folder. If its hashes are recorded there, they are checked.
+    pub fn load(folder: &Path) -> std::result::Result<Self, ModelError> {
+        Self::open(&Files::open(folder)?)
+    }
+
+    pub(super) fn open(files: &Files) -> std::result::Result<Self, ModelError> {
+        let config = Config::open(files)?;
+        let one_label = |file, labels| match labels {
+            None | Some(1) => Ok(()),
+            Some(labels) => Err(files.unsupported(
+                file,
+                format!(
+                    "it tells {labels} labels apart, and a cross-encoder that ranks has one output"
+                ),
+            )),
+        };
+        one_label(CONFIG, config.labels())?;
+        let most = match files.read_if_there(TOKENIZER_CONFIG)? {
+            Some(content) => {
+                files
+                    .json::<TokenizerConfig>(TOKENIZER_CONFIG, &content)?
+                    .model_max_length
+            }
+            None => None,
+        };
+        // The cast saturates.
+        let most = most.map_or(MOST_TOKENS, |most| most as usize);
+        let most = most.min(MOST_TOKENS).min(config.max_position_embeddings);
+        let tokens = Tokens::open(files, &config, most)?;
+        let (mapped, fingerprint) = files.weights()?;
+        let tensors = Tensors::open(files, &mapped)?;
+        one_label(WEIGHTS, tensors.rows("classifier.weight"))?;
+        let hidden = config.hidden_size;
+        let failed = |error| tensors.failed(error);
+        Ok(Self {
+            folder: files.folder().to_owned(),
+            fingerprint,
+            tokens,
+            bert: Bert::load(&tensors, &config)?,
+            pooler: Dense::new(
+                &tensors.get(&[hidden, hidden], "pooler.dense.weight")?,
+                tensors.get(&[hidden], "pooler.dense.bias")?,
+            )
+            .map_err(failed)?,
+            classifier: Dense::new(
+                &tensors.outside(&[1, hidden], "classifier.weight")?,
+                tensors.outside(&[1], "classifier.bias")?,
+            )
+            .map_err(failed)?,
+        })
+    }
+
+    /// The SHA-256 of the weights, in hexadecimal.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// A logit for each text, the greater the better it answers the query; whatever other texts there are.
+    ///
+    /// Blocks, and takes all cores. It stops within a part of a second.
+    pub fn score(
+        &self,
+        query: &str,
+        texts: &[&str],
+        stop: &Stop,
+    ) -> std::result::Result<Vec<f32>, ModelError> {
+        let failed = |problem| ModelError::Run {
+            folder: self.folder.clone(),
+            problem,
+        };
+        device().with_context(|| {
+            let mut scores = vec![f32::NEG_INFINITY; texts.len()];
+            for batch in batches(&self.tokens.of_pairs(query, texts).map_err(failed)?) {
+                let logits = self
+                    .logits(&batch, stop)
+                    .map_err(|error| failed(first_line(&error)))?;
+                for (text, logit) in batch.texts.iter().zip(logits.ok_or(ModelError::Stopped)?) {
+                    if let Some(score) = scores.get_mut(*text) {
+                        *score = logit;
+                    }
+                }
+            }
+            Ok(scores)
+        })
+    }
+
+    fn logits(&self, batch: &Batch, stop: &Stop) -> Result<Option<Vec<f32>>> {
+        let Some(first) = self.bert.first_states(batch, stop)? else {
+            return Ok(None);
+        };
+        let pooled = self.pooler.of(&first)?.tanh()?;
+        self.classifier
+            .of(&pooled)?
+            .flatten_all()?
+            .to_vec1()
+            .map(Some)
+    }
+}

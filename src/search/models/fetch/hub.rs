@@ -1,0 +1,319 @@
+//! The hub: Hugging Face's, or another that speaks like it (`HF_ENDPOINT`).
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
+use reqwest::{Client, Response, StatusCode, Url};
+use tokio::fs::{self, File, OpenOptions};
+use tokio::io::AsyncWriteExt;
+
+use super::{Told, Watch};
+use crate::search::models::files::{CONFIG, LARGEST_SMALL_FILE, OPTIONAL, TOKENIZER, WEIGHTS};
+
+const HUB: &str = "https://huggingface.co";
+const CONNECT: Duration = Duration::from_secs(10);
+/// Without a byte.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Between attempts, doubled each time.
+const PAUSE: Duration = Duration::from_millis(250);
+/// In a row without a byte more than before.
+const ATTEMPTS: u32 = 5;
+/// Larger models are not read on a CPU while somebody waits.
+const LARGEST_WEIGHTS: u64 = 8 << 30;
+
+/// Where the hub is.
+pub(super) fn place() -> String {
+    match endpoint() {
+        Ok(mut url) => {
+            // It may hold a password.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url.to_string().trim_end_matches('/').to_owned()
+        }
+        Err(_) => "the hub".to_owned(),
+    }
+}
+
+fn set(variable: &str) -> Option<String> {
+    std::env::var(variable)
+        .ok()
+        .filter(|value| !value.trim().is_empty())
+}
+
+fn endpoint() -> Result<Url, String> {
+    let text = set("HF_ENDPOINT").unwrap_or_else(|| HUB.to_owned());
+    let url =
+        Url::parse(text.trim()).map_err(|error| format!("HF_ENDPOINT is not a URL ({error})"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(url),
+        _ => Err("HF_ENDPOINT is not a URL that begins with https://".to_owned()),
+    }
+}
+
+/// Downloads a model's files into a folder.
+pub(super) async fn download(name: &str, folder: &Path, watch: Watch<'_>) -> Result<(), String> {
+    if set("HF_HUB_OFFLINE")
+        .is_some_and(|value| !["0", "false", "no"].contains(&value.to_lowercase().as_str()))
+    {
+        return Err("HF_HUB_OFFLINE says that it is not to be asked".to_owned());
+    }
+    let hub = Hub::new(endpoint()?)?;
+    // The small ones first: whether there is such a model is known at once.
+    for file in [CONFIG, TOKENIZER]
+        .iter()
+        .chain(&OPTIONAL)
+        .chain([&WEIGHTS])
+    {
+        let to = folder.join(file);
+        if let Some(parent) = to.parent() {
+            let made = fs::create_dir_all(parent).await;
+            made.map_err(|error| format!("{} cannot be made ({error})", parent.display()))?;
+        }
+        let most = if *file == WEIGHTS {
+            LARGEST_WEIGHTS
+        } else {
+            LARGEST_SMALL_FILE
+        };
+        let is_there = hub.file(name, file, &to, most, watch).await?;
+        if !is_there && !OPTIONAL.contains(file) {
+            return Err(match *file {
+                CONFIG => format!(
+                    "it has no model {name}, or it is for those who have a token (HF_TOKEN)"
+                ),
+                WEIGHTS => format!(
+                    "it has no {WEIGHTS} of {name}; a model that there is only as pytorch_model.bin is not taken, because such \
+                     a file can run code"
+                ),
+                file => format!("it has no {file} of {name}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+struct Hub {
+    client: Client,
+    url: Url,
+    token: Option<HeaderValue>,
+}
+
+/// How an attempt ended.
+enum Attempt {
+    Done,
+    NotThere,
+    /// Another may go better.
+    Cut(String),
+}
+
+impl Hub {
+    fn new(url: Url) -> Result<Self, String> {
+        let is_here = url.host().is_some_and(|host| match host {
+            url::Host::Domain(name) => name == "localhost",
+            url::Host::Ipv4(address) => address.is_loopback(),
+            url::Host::Ipv6(address) => address.is_loopback(),
+        });
+        let is_safe = url.scheme() == "https";
+        let mut client = Client::builder()
+            .user_agent(concat!("plantlake/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            // The hub sends elsewhere for large files; the token stays behind when the host is another.
+            .redirect(reqwest::redirect::Policy::limited(10))
+            .https_only(is_safe);
+        if is_here {
+            client = client.no_proxy();
+        }
+        let token = match set("HF_TOKEN").filter(|_| is_safe || is_here) {
+            Some(token) => {
+                let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
+                let mut value = value.map_err(|_| "HF_TOKEN has characters that no token has")?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        Ok(Self {
+            client: client.build().map_err(|error| words(error))?,
+            url,
+            token,
+        })
+    }
+
+    /// Downloads one file; false if there is none.
+    async fn file(
+        &self,
+        name: &str,
+        file: &str,
+        to: &Path,
+        most: u64,
+        watch: Watch<'_>,
+    ) -> Result<bool, String> {
+        let mut failures = 0;
+        let mut told = false;
+        let mut etag = None;
+        loop {
+            let before = length(to).await;
+            let attempt = self
+                .attempt(name, file, to, most, &mut etag, &mut told, watch)
+                .await?;
+            let problem = match attempt {
+                Attempt::Done => return Ok(true),
+                Attempt::NotThere => return Ok(false),
+                Attempt::Cut(problem) => problem,
+            };
+            failures = if length(to).await > before {
+                1
+            } else {
+                failures + 1
+            };
+            if failures == ATTEMPTS {
+                return Err(format!("{file}: {problem}"));
+            }
+            tokio::time::sleep(PAUSE * 2_u32.pow(failures)).await;
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of it is one attempt's")]
+    async fn attempt(
+        &self,
+        name: &str,
+        file: &str,
+        to: &Path,
+        most: u64,
+        etag: &mut Option<HeaderValue>,
+        told: &mut bool,
+        watch: Watch<'_>,
+    ) -> Result<Attempt, String> {
+        let base = self.url.as_str().trim_end_matches('/');
+        let mut request = self
+            .client
+            .get(format!("{base}/{name}/resolve/main/{file}"));
+        if let Some(token) = &self.token {
+            request = request.header(reqwest::header::AUTHORIZATION, token.clone());
+        }
+        // The rest of what came before; all of it, if the file has changed.
+        let have = length(to).await;
+        if let Some(etag) = etag.as_ref().filter(|_| have > 0) {
+            request = request
+                .header(RANGE, format!("bytes={have}-"))
+                .header(IF_RANGE, etag.clone());
+        }
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Ok(Attempt::Cut(words(error))),
+        };
+        let status = response.status();
+        let begin = match status {
+            StatusCode::OK => 0,
+            StatusCode::PARTIAL_CONTENT if begins_at(response.headers(), have) => have,
+            StatusCode::NOT_FOUND => return Ok(Attempt::NotThere),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Err(format!(
+                    "it refuses {file} ({status}): no such model, or it takes a token (HF_TOKEN)"
+                ));
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
+                return Ok(Attempt::Cut(format!("it answers {status}")));
+            }
+            status if status.is_server_error() => {
+                return Ok(Attempt::Cut(format!("it answers {status}")));
+            }
+            // Among them a range that it does not like: from the beginning, then.
+            status if have > 0 => {
+                *etag = None;
+                return Ok(Attempt::Cut(format!("it answers {status}")));
+            }
+            status => return Err(format!("it answers {status} for {file}")),
+        };
+        *etag = strong(response.headers());
+        let total = response.content_length().map(|left| begin + left);
+        if total.is_some_and(|total| total > most) {
+            return Err(format!("{file} is too large to be what it should be"));
+        }
+        if !std::mem::replace(told, true) {
+            watch(Told::File {
+                name: file,
+                bytes: total,
+            });
+        }
+        receive(response, to, begin, most, watch).await
+    }
+}
+
+/// Writes what comes.
+async fn receive(
+    mut response: Response,
+    to: &Path,
+    begin: u64,
+    most: u64,
+    watch: Watch<'_>,
+) -> Result<Attempt, String> {
+    let unwritable = |error| format!("{} cannot be written ({error})", to.display());
+    let open = match begin {
+        0 => File::create(to).await,
+        _ => OpenOptions::new().append(true).open(to).await,
+    };
+    let mut out = open.map_err(unwritable)?;
+    let mut have = begin;
+    let ended = loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                have += chunk.len() as u64;
+                if have > most {
+                    return Err(format!(
+                        "{} is too large to be what it should be",
+                        to.display()
+                    ));
+                }
+                out.write_all(&chunk).await.map_err(unwritable)?;
+                watch(Told::Bytes(chunk.len() as u64));
+            }
+            Ok(None) => break Attempt::Done,
+            Err(error) => {
+                break Attempt::Cut(format!(
+                    "it was cut off after {have} bytes ({})",
+                    words(error)
+                ));
+            }
+        }
+    };
+    out.flush().await.map_err(unwritable)?;
+    Ok(ended)
+}
+
+async fn length(path: &Path) -> u64 {
+    fs::metadata(path).await.map_or(0, |about| about.len())
+}
+
+fn begins_at(headers: &HeaderMap, at: u64) -> bool {
+    let range = headers
+        .get(CONTENT_RANGE)
+        .and_then(|range| range.to_str().ok());
+    range.is_some_and(|range| range.starts_with(&format!("bytes {at}-")))
+}
+
+/// What tells one content from another to the byte.
+fn strong(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers
+        .get(ETAG)
+        .filter(|etag| etag.as_bytes().starts_with(b"\""))
+        .cloned()
+}
+
+/// An error and its causes, without the URL: that of a redirect is a key to the file.
+fn words(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let text = next.to_string();
+        if !words.contains(&text) {
+            words.push_str(": ");
+            words.push_str(&text);
+        }
+        cause = next.source();
+    }
+    words
+}

@@ -1,0 +1,499 @@
+//! Damaged models, and those of other kinds: each is refused with words that help, and nothing panics.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::files::{CONFIG, FileHash, RECORD, TOKENIZER, WEIGHTS, hashes};
+use super::*;
+use crate::search::Stop;
+
+/// The small model of the reference numbers.
+fn original() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/search/cross-encoder")
+}
+
+/// A copy of it, to be damaged.
+fn copy() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    copy_to(folder.path());
+    folder
+}
+
+fn copy_to(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    for entry in fs::read_dir(original()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+fn change_json(folder: &Path, name: &str, change: impl FnOnce(&mut Value)) {
+    let path = folder.join(name);
+    let mut value = match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).unwrap(),
+        Err(_) => json!({}),
+    };
+    change(&mut value);
+    fs::write(path, value.to_string()).unwrap();
+}
+
+fn change_tensors(folder: &Path, change: impl FnOnce(&mut HashMap<String, Tensor>)) {
+    let path = folder.join(WEIGHTS);
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    change(&mut tensors);
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+}
+
+/// Both models refuse the folder with the same words.
+#[track_caller]
+fn refused(folder: &Path, words: &[&str]) {
+    let as_bi_encoder = BiEncoder::load(folder).map(drop);
+    let as_cross_encoder = CrossEncoder::load(folder).map(drop);
+    for loaded in [as_bi_encoder, as_cross_encoder] {
+        said(loaded, words);
+    }
+}
+
+#[track_caller]
+fn said(loaded: Result<(), ModelError>, words: &[&str]) {
+    let error = loaded.unwrap_err().to_string();
+    for word in words {
+        assert!(error.contains(word), "{word:?} is not in {error:?}");
+    }
+    assert!(!error.contains('\n'), "{error}");
+}
+
+fn tensor(tensors: &mut HashMap<String, Tensor>, name: &str) -> Tensor {
+    tensors.remove(name).unwrap()
+}
+
+#[test]
+fn whole_models_are_loaded_and_run() {
+    let folder = copy();
+    let cross = CrossEncoder::load(folder.path()).unwrap();
+    let scores = cross.score(
+        "reactor temperature",
+        &["a pump", "", "a temperature sensor"],
+        &Stop::default(),
+    );
+    assert_eq!(scores.unwrap().len(), 3);
+    assert!(cross.score("", &[], &Stop::default()).unwrap().is_empty());
+    let bi = BiEncoder::load(folder.path()).unwrap();
+    assert_eq!((bi.dimensions(), bi.fingerprint().len()), (64, 64));
+    assert_eq!(bi.fingerprint(), cross.fingerprint());
+    let endless = "a very long text ".repeat(100_000);
+    let vectors = bi
+        .embed(&["", "a pump", &endless, "\u{0}\u{202e}"], &Stop::default())
+        .unwrap();
+    for vector in vectors {
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        assert!(
+            (length - 1.0).abs() < 1e-5 && vector.len() == 64,
+            "{length}"
+        );
+    }
+}
+
+#[test]
+fn a_text_comes_to_the_same_alone_and_among_others() {
+    let folder = original();
+    let cross = CrossEncoder::load(&folder).unwrap();
+    let bi = BiEncoder::load(&folder).unwrap();
+    let texts: Vec<String> = (0..150)
+        .map(|at| "pressure of the reactor ".repeat(1 + at * 7 % 31))
+        .collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let stop = Stop::default();
+    let (vectors, scores) = (
+        bi.embed(&texts, &stop).unwrap(),
+        cross.score("pump", &texts, &stop).unwrap(),
+    );
+    for ((text, vector), score) in texts.iter().zip(&vectors).zip(&scores).step_by(13) {
+        let alone = bi.embed(&[text], &stop).unwrap();
+        let apart = alone[0]
+            .iter()
+            .zip(vector)
+            .map(|(one, other)| (one - other).abs())
+            .fold(0.0, f32::max);
+        assert!(apart < 1e-6, "{apart}");
+        let alone = cross.score("pump", &[text], &stop).unwrap();
+        assert!((alone[0] - score).abs() < 1e-5, "{} {score}", alone[0]);
+    }
+}
+
+#[test]
+fn who_is_asked_to_stop_stops() {
+    let stop = Stop::default();
+    stop.ask();
+    let folder = original();
+    let embedded = BiEncoder::load(&folder).unwrap().embed(&["a"], &stop);
+    assert!(matches!(embedded, Err(ModelError::Stopped)));
+    let scored = CrossEncoder::load(&folder)
+        .unwrap()
+        .score("a", &["a"], &stop);
+    assert!(matches!(scored, Err(ModelError::Stopped)));
+}
+
+#[test]
+fn missing_files_are_named() {
+    for name in [CONFIG, TOKENIZER, WEIGHTS] {
+        let folder = copy();
+        fs::remove_file(folder.path().join(name)).unwrap();
+        refused(
+            folder.path(),
+            &[name, "is missing", "plantlake models fetch"],
+        );
+    }
+    let folder = copy();
+    fs::rename(
+        folder.path().join(WEIGHTS),
+        folder.path().join("pytorch_model.bin"),
+    )
+    .unwrap();
+    refused(
+        folder.path(),
+        &[
+            WEIGHTS,
+            "is missing",
+            "pytorch_model.bin is not read",
+            "can run code",
+        ],
+    );
+}
+
+#[test]
+fn damaged_configurations_are_refused_with_the_field() {
+    let folder = copy();
+    for text in ["", "{", "[1]", "\u{0}\u{1}", "{\"model_type\": 7}"] {
+        fs::write(folder.path().join(CONFIG), text).unwrap();
+        refused(folder.path(), &[CONFIG]);
+    }
+    fs::write(folder.path().join(CONFIG), vec![0xff; 100]).unwrap();
+    refused(folder.path(), &[CONFIG]);
+    for (field, value, words) in [
+        ("model_type", json!("roberta"), "roberta"),
+        ("model_type", json!(null), "`model_type` is missing"),
+        ("hidden_size", json!("large"), "`hidden_size`"),
+        ("hidden_size", json!(0), "`hidden_size` is 0"),
+        ("hidden_size", json!(66), "no multiple"),
+        (
+            "hidden_size",
+            json!(u64::MAX),
+            "`hidden_size` is 18446744073709551615",
+        ),
+        ("hidden_size", json!(128), "is not what config.json says"),
+        ("vocab_size", json!(1499), "do not belong together"),
+        ("vocab_size", json!(1501), "word_embeddings"),
+        (
+            "num_attention_heads",
+            json!(0),
+            "`num_attention_heads` is 0",
+        ),
+        ("num_hidden_layers", json!(3), "encoder.layer.2"),
+        ("intermediate_size", json!(127), "intermediate.dense"),
+        ("max_position_embeddings", json!(5), "only 5 word pieces"),
+        ("max_position_embeddings", json!(64), "position_embeddings"),
+        ("type_vocab_size", json!(1), "`type_vocab_size` is 1"),
+        ("hidden_act", json!("gelu_new"), "gelu_new"),
+        (
+            "position_embedding_type",
+            json!("relative_key"),
+            "relative_key",
+        ),
+        ("layer_norm_eps", json!("small"), "`layer_norm_eps`"),
+    ] {
+        let folder = copy();
+        change_json(folder.path(), CONFIG, |config| config[field] = value);
+        refused(folder.path(), &[words]);
+    }
+}
+
+#[test]
+fn damaged_tokenizers_are_refused() {
+    let folder = copy();
+    let whole = fs::read(folder.path().join(TOKENIZER)).unwrap();
+    for content in [
+        &b""[..],
+        b"{}",
+        b"garbage",
+        b"[[[[",
+        &whole[..whole.len() / 2],
+        &[0xff; 50],
+    ] {
+        fs::write(folder.path().join(TOKENIZER), content).unwrap();
+        refused(folder.path(), &[TOKENIZER, "is not a tokenizer"]);
+    }
+    fs::write(folder.path().join(TOKENIZER), &whole).unwrap();
+    change_json(folder.path(), TOKENIZER, |tokenizer| {
+        tokenizer["post_processor"] = Value::Null
+    });
+    refused(folder.path(), &["puts 0 marks around a text"]);
+}
+
+#[test]
+fn damaged_weights_are_refused() {
+    let folder = copy();
+    let path = folder.path().join(WEIGHTS);
+    let whole = fs::read(&path).unwrap();
+    let mut long = whole.clone();
+    long.extend([0; 4]);
+    let mut huge = whole.clone();
+    huge[..8].fill(0xff);
+    for content in [
+        &b""[..],
+        b"1234567",
+        &whole[..100],
+        &whole[..whole.len() / 2],
+        &whole[..whole.len() - 1],
+        &long,
+        &huge,
+    ] {
+        fs::write(&path, content).unwrap();
+        refused(folder.path(), &[WEIGHTS, "plantlake models fetch"]);
+    }
+}
+
+#[test]
+fn missing_tensors_and_those_of_other_shapes_are_named() {
+    let names = [
+        "bert.embeddings.token_type_embeddings.weight",
+        "bert.embeddings.LayerNorm.bias",
+        "bert.encoder.layer.1.attention.self.key.weight",
+        "bert.encoder.layer.0.attention.output.LayerNorm.weight",
+        "bert.encoder.layer.0.intermediate.dense.bias",
+        "bert.encoder.layer.1.output.dense.weight",
+    ];
+    for name in names {
+        let folder = copy();
+        change_tensors(folder.path(), |tensors| drop(tensor(tensors, name)));
+        refused(folder.path(), &[WEIGHTS, "it has no tensor", name]);
+        let folder = copy();
+        change_tensors(folder.path(), |tensors| {
+            let flat = tensor(tensors, name).flatten_all().unwrap();
+            let cut = flat.narrow(0, 1, flat.elem_count() - 1).unwrap();
+            tensors.insert(name.to_owned(), cut);
+        });
+        refused(folder.path(), &[WEIGHTS, name]);
+    }
+    let folder = copy();
+    change_tensors(folder.path(), |tensors| {
+        drop(tensor(tensors, "bert.embeddings.word_embeddings.weight"))
+    });
+    refused(folder.path(), &["is no BERT"]);
+    for name in [
+        "classifier.weight",
+        "classifier.bias",
+        "bert.pooler.dense.weight",
+    ] {
+        let folder = copy();
+        change_tensors(folder.path(), |tensors| drop(tensor(tensors, name)));
+        said(
+            CrossEncoder::load(folder.path()).map(drop),
+            &[WEIGHTS, name],
+        );
+        BiEncoder::load(folder.path()).unwrap();
+    }
+}
+
+#[test]
+fn models_of_other_kinds_are_refused() {
+    let folder = copy();
+    change_tensors(folder.path(), |tensors| {
+        let weight = tensor(tensors, "classifier.weight");
+        tensors.insert(
+            "classifier.weight".to_owned(),
+            weight.repeat((3, 1)).unwrap(),
+        );
+    });
+    said(
+        CrossEncoder::load(folder.path()).map(drop),
+        &["3 labels", "one output"],
+    );
+    let folder = copy();
+    let labels = json!({"0": "no", "1": "yes"});
+    change_json(folder.path(), CONFIG, |config| config["id2label"] = labels);
+    said(
+        CrossEncoder::load(folder.path()).map(drop),
+        &[CONFIG, "2 labels"],
+    );
+    let folder = copy();
+    change_tensors(folder.path(), |tensors| {
+        for (now, then) in [("weight", "gamma"), ("bias", "beta")] {
+            let norm = tensor(tensors, &format!("bert.embeddings.LayerNorm.{now}"));
+            tensors.insert(format!("bert.embeddings.LayerNorm.{then}"), norm);
+        }
+    });
+    refused(folder.path(), &["`gamma`", "saved again"]);
+    let folder = copy();
+    fs::write(
+        folder.path().join("modules.json"),
+        r#"[{"type": "sentence_transformers.models.Dense"}]"#,
+    )
+    .unwrap();
+    said(
+        BiEncoder::load(folder.path()).map(drop),
+        &["modules.json", "models.Dense"],
+    );
+    let folder = copy();
+    fs::create_dir(folder.path().join("1_Pooling")).unwrap();
+    change_json(folder.path(), "1_Pooling/config.json", |pooling| {
+        pooling["pooling_mode_cls_token"] = json!(true)
+    });
+    said(
+        BiEncoder::load(folder.path()).map(drop),
+        &["1_Pooling/config.json", "means"],
+    );
+}
+
+#[test]
+fn halves_are_read_as_singles() {
+    let folder = copy();
+    let stop = Stop::default();
+    let single = CrossEncoder::load(folder.path())
+        .unwrap()
+        .score("pump", &["a pump"], &stop)
+        .unwrap();
+    change_tensors(folder.path(), |tensors| {
+        for tensor in tensors.values_mut() {
+            *tensor = tensor.to_dtype(DType::F16).unwrap();
+        }
+    });
+    let half = CrossEncoder::load(folder.path())
+        .unwrap()
+        .score("pump", &["a pump"], &stop)
+        .unwrap();
+    assert!((single[0] - half[0]).abs() < 0.1, "{single:?} {half:?}");
+}
+
+#[test]
+fn the_most_that_is_read_of_a_text_is_the_models_to_say() {
+    let folder = copy();
+    let long = "pump valve ".repeat(100);
+    let cut = |most: u64| {
+        change_json(folder.path(), "sentence_bert_config.json", |config| {
+            config["max_seq_length"] = json!(most)
+        });
+        let bi = BiEncoder::load(folder.path()).unwrap();
+        bi.embed(
+            &[&long, "pump valve pump valve pump valve"],
+            &Stop::default(),
+        )
+        .unwrap()
+    };
+    // With the marks around them: six word pieces of the text.
+    let vectors = cut(8);
+    assert_eq!(vectors[0], vectors[1]);
+    let vectors = cut(20);
+    assert_ne!(vectors[0], vectors[1]);
+    change_json(folder.path(), "sentence_bert_config.json", |config| {
+        config["max_seq_length"] = json!(2)
+    });
+    said(
+        BiEncoder::load(folder.path()).map(drop),
+        &["only 2 word pieces"],
+    );
+}
+
+/// A folder of models with a record in it.
+fn recorded() -> (TempDir, ModelSettings, PathBuf) {
+    let models = tempfile::tempdir().unwrap();
+    let settings = ModelSettings {
+        folder: models.path().to_owned(),
+        bi_encoder: "org/bi".to_owned(),
+        cross_encoder: "org/cross".to_owned(),
+    };
+    let folder = settings.folder_of(Use::CrossEncoder);
+    copy_to(&folder);
+    let record = files::Record {
+        model: "org/cross".to_owned(),
+        from: "here".to_owned(),
+        fetched_at: crate::clock::now(),
+        files: hashes(&folder).unwrap(),
+    };
+    fs::write(folder.join(RECORD), serde_json::to_vec(&record).unwrap()).unwrap();
+    (models, settings, folder)
+}
+
+#[test]
+fn files_that_are_not_what_was_fetched_are_refused() {
+    let (_models, settings, folder) = recorded();
+    assert!(
+        Models::new(settings.clone())
+            .cross_encoder()
+            .unwrap()
+            .is_some()
+    );
+    assert!(matches!(
+        settings.standing(Use::CrossEncoder),
+        Standing::Right {
+            dimensions: Some(64),
+            ..
+        }
+    ));
+    for name in [CONFIG, TOKENIZER, WEIGHTS, "tokenizer_config.json"] {
+        let path = folder.join(name);
+        let content = fs::read(&path).unwrap();
+        let mut other = content.clone();
+        // As long as before.
+        *other.last_mut().unwrap() = b' ';
+        fs::write(&path, &other).unwrap();
+        let refused = Models::new(settings.clone()).cross_encoder().map(drop);
+        said(
+            refused,
+            &[
+                name,
+                "is not what was fetched",
+                &FileHash::of(&other).sha256,
+                &FileHash::of(&content).sha256,
+            ],
+        );
+        assert!(matches!(
+            settings.standing(Use::CrossEncoder),
+            Standing::Wrong(_)
+        ));
+        fs::write(&path, &content).unwrap();
+    }
+    fs::write(folder.join("sentence_bert_config.json"), "{}").unwrap();
+    assert!(matches!(
+        settings.standing(Use::CrossEncoder),
+        Standing::Wrong(_)
+    ));
+    fs::remove_file(folder.join("sentence_bert_config.json")).unwrap();
+    fs::write(folder.join(RECORD), "{}").unwrap();
+    said(
+        Models::new(settings).cross_encoder().map(drop),
+        &[RECORD, "is not a record"],
+    );
+}
+
+#[test]
+fn what_nobody_recorded_is_refused_and_the_known_bi_encoder_must_be_itself() {
+    let (_models, mut settings, folder) = recorded();
+    assert!(
+        Models::new(settings.clone())
+            .bi_encoder()
+            .unwrap()
+            .is_none()
+    );
+    assert!(matches!(
+        settings.standing(Use::BiEncoder),
+        Standing::Missing
+    ));
+    fs::remove_file(folder.join(RECORD)).unwrap();
+    let models = Models::new(settings.clone());
+    said(
+        models.cross_encoder().map(drop),
+        &["never recorded", "plantlake models fetch"],
+    );
+    settings.bi_encoder = PINNED.0.to_owned();
+    copy_to(&settings.folder_of(Use::BiEncoder));
+    said(
+        Models::new(settings).bi_encoder().map(drop),
+        &[WEIGHTS, PINNED.1],
+    );
+}

@@ -1,0 +1,251 @@
+"""Search over Flight SQL and on the command line: what is found, by whom, with which models, and what survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import adbc_driver_manager
+import pytest
+
+import harness
+from harness import FAILURE, OK, REPOSITORY, USAGE, LocalLake
+from server import SIMULATE, Plant, eventually
+
+pytestmark = pytest.mark.local_only
+
+BI_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+CROSS_ENCODER = "cross-encoder/ms-marco-MiniLM-L6-v2"
+COLUMNS = ["asset_id", "name", "type", "location", "score", "similarity", "rank", "ranked_by"]
+
+
+def models() -> Path:
+    """Where tests/run has put the bi-encoder."""
+    folder = Path(os.environ.get("PLANTLAKE_TEST_MODELS") or REPOSITORY / ".models")
+    assert any(folder.glob("*/**/model.safetensors")), f"{folder} has no model: tests/run fetches it"
+    return folder
+
+
+def fetched(lake: LocalLake, folder: Path, *which: str) -> dict[str, str]:
+    """Settings with these models in `folder`."""
+    settings = {"PLANTLAKE_SEARCH_MODELS": str(folder)}
+    for name in which:
+        source = next(models().glob("**/model.safetensors")).parent if name == "bi-encoder" else REPOSITORY / "tests/search/cross-encoder"
+        lake.run("models", "fetch", "--only", name, "--from", str(source), settings=settings).expect(OK)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    folder = tmp_path_factory.mktemp("search")
+    plant = Plant(folder / "plant").build()
+    plant.lake.settings |= fetched(plant.lake, folder / "models", "bi-encoder")
+    plant.serve()
+    eventually(lambda: "hybrid" in set(plant.ask("SELECT ranked_by FROM search('pump')", "Everything")["ranked_by"]), 120)
+    yield plant
+    assert plant.stop() == OK
+
+
+def test_it_finds_what_is_described_and_joins_with_the_tables(plant: Plant) -> None:
+    found = plant.ask("SELECT * FROM search('how hot is the reactor')", "Everything")
+    assert list(found.columns) == COLUMNS
+    assert list(found["rank"]) == list(range(1, 11))
+    assert set(found["ranked_by"]) == {"hybrid"}
+    assert (found["score"].diff().dropna() <= 0).all()
+    assert found["similarity"].between(-1, 1).all()
+    assert "temperature" in found["type"][0] or "reactor" in found["type"][0]
+    known = {asset["id"]: asset for asset in plant.assets()}
+    for row in found.itertuples():
+        asset = known[row.asset_id]
+        assert (row.name, row.type, row.location) == (asset["name"], asset["type"], asset.get("location", ""))
+
+    joined = plant.ask(
+        "SELECT s.name, d.timestamp, d.value FROM search('how hot is the reactor') AS s"
+        " JOIN data_h AS d ON d.asset_id = s.asset_id WHERE d.timestamp >= '2024-01-01'",
+        "Everything",
+    )
+    hours = plant.ask("SELECT a.name, d.timestamp, d.value FROM data_h d JOIN assets a ON a.id = d.asset_id", "Everything")
+    expected = hours[hours["name"].isin(found["name"])]
+    keys = ["name", "timestamp", "value"]
+    assert len(expected) > 0
+    assert joined.sort_values(keys).reset_index(drop=True).equals(expected[keys].sort_values(keys).reset_index(drop=True))
+
+
+def test_a_parameter_says_what_is_looked_for_and_how_many(plant: Plant) -> None:
+    literal = plant.ask("SELECT * FROM search('pressure of the column', 3) ORDER BY rank", "Everything")
+    assert len(literal) == 3
+    for sql, parameters in [
+        ("SELECT * FROM search(?) WHERE rank <= 3 ORDER BY rank", ("pressure of the column",)),
+        ("SELECT * FROM search(?, ?) ORDER BY rank", ("pressure of the column", 3)),
+        ("SELECT * FROM search($1, 3) ORDER BY rank", ("pressure of the column",)),
+    ]:
+        assert plant.ask(sql, "Everything", parameters).equals(literal), sql
+    # What was kept of one text must not answer another.
+    other = plant.ask("SELECT * FROM search(?, ?) ORDER BY rank", "Everything", ("tank level", 3))
+    assert list(other["asset_id"]) != list(literal["asset_id"])
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("search('')", "empty"),
+        ("search('  ')", "empty"),
+        ("search('x', 0)", "1"),
+        ("search('x', -1)", "1"),
+        ("search('x', 1001)", "1000"),
+        ("search()", "search"),
+        ("search('x', 'y')", "search"),
+        ("search('x', 1, 2)", "search"),
+        ("search(7)", "search"),
+        ("search(NULL)", "search"),
+    ],
+)
+def test_what_cannot_be_looked_for_is_told(plant: Plant, call: str, expected: str) -> None:
+    with pytest.raises(adbc_driver_manager.Error) as raised:
+        plant.ask(f"SELECT * FROM {call}", "Everything")
+    assert expected in str(raised.value).replace(",", ""), raised.value
+    assert "INTERNAL" not in str(raised.value), raised.value
+
+
+@pytest.mark.parametrize("limit", [1, 10, 1000])
+@pytest.mark.parametrize("tenant", ["North", "South", "Nobody"])
+def test_a_tenant_gets_its_own_assets_only_and_all_of_them(plant: Plant, tenant: str, limit: int) -> None:
+    own = plant.tenants[tenant].assets
+    for text in ["temperature", "pressure sensor of the reactor", "site", "zzz", "R-101"]:
+        found = plant.ask(f"SELECT asset_id, ranked_by FROM search('{text}', {limit})", tenant)
+        assert set(found["asset_id"]) <= own, text
+        # By meaning, everything is like everything to some degree.
+        assert len(found) == min(limit, len(own)), text
+
+
+def test_others_change_no_score(plant: Plant) -> None:
+    """Scores by words depend on how frequent words are: among the caller's own assets."""
+    before = plant.ask("SELECT * FROM search('temperature of the reactor', 1000)", "North")
+    assets = plant.assets()
+    new = [dict(assets[0], id=f"00000000-0000-4000-8000-{i:012d}", name=f"temperature of the reactor {i}", type="alien") for i in range(200)]
+    catalog = plant.lake.folder / "catalog" / "assets.json"
+    text, by_id, graph = catalog.read_text(), catalog.with_name("id2assets.json"), catalog.with_name("graph.json")
+    kept = by_id.read_text(), graph.read_text()
+    try:
+        by_id.unlink()
+        catalog.write_text(json.dumps(assets + new))
+        found = lambda: set(plant.ask("SELECT type FROM search('alien temperature', 1000)", "Everything")["type"])
+        eventually(lambda: "alien" in found(), 60)
+        time.sleep(1)
+        after = plant.ask("SELECT * FROM search('temperature of the reactor', 1000)", "North")
+        assert after.equals(before)
+    finally:
+        catalog.write_text(text)
+        by_id.write_text(kept[0])
+        graph.write_text(kept[1])
+    eventually(lambda: "alien" not in found(), 60)
+
+
+def test_the_command_line_beside_a_server_has_its_requests_done_by_it(plant: Plant) -> None:
+    there = plant.ask("SELECT * FROM search('vibration of the pump', 5) ORDER BY rank", "Everything")
+    here = plant.run("search", "vibration of the pump", "--limit", "5", "--json").expect(OK)
+    rows = json.loads(here.text)
+    assert [row["asset_id"] for row in rows] == list(there["asset_id"])
+    assert list(rows[0]) == COLUMNS or set(rows[0]) == set(COLUMNS)
+    done = plant.run("index", "--json").expect(OK).json
+    assert done["indexed"] == 0 and done["assets"] == len(plant.assets()) and done["has_meanings"]
+    assert plant.run("index", "--full", "--json").expect(OK).json["indexed"] == len(plant.assets())
+    shown = plant.run("search", "vibration of the pump").expect(OK)
+    assert "ranked by" in shown.text and "hybrid" in shown.text
+    by = json.loads(plant.run("search", "vibration of the pump", "--by", "bm25", "--json").expect(OK).text)
+    assert {row["ranked_by"] for row in by} == {"bm25"}
+    # There is none: asked for, it is an error, and not silence.
+    refused = plant.run("search", "pump", "--by", "cross-encoder").expect(FAILURE)
+    assert "cross-encoder" in refused.err and "models fetch" in refused.err
+
+
+def test_plans_show_nothing_and_do_nothing(plant: Plant) -> None:
+    plan = plant.ask("EXPLAIN SELECT * FROM search('pump') s JOIN data_h d ON d.asset_id = s.asset_id", "North")
+    assert "search" in plan["plan"].str.cat().lower()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> LocalLake:
+    lake = LocalLake(tmp_path / "small")
+    lake.run(*SIMULATE).expect(OK)
+    return lake
+
+
+def test_without_any_model_words_rank_and_a_model_takes_over_when_it_comes(small: LocalLake, tmp_path: Path) -> None:
+    small.settings["PLANTLAKE_SEARCH_MODELS"] = str(tmp_path / "models")
+    finished = small.run("search", "reactor temperature", "--json").expect(OK)
+    rows = json.loads(finished.text)
+    assert {row["ranked_by"] for row in rows} == {"bm25"} and rows[0]["similarity"] is None
+    assert "models fetch" in small.run("search", "reactor temperature").expect(OK).err
+    refused = small.run("search", "reactor", "--by", "hybrid").expect(FAILURE)
+    assert "models fetch" in refused.err
+    assert small.run("search", " ").expect(USAGE).err
+    fetched(small, tmp_path / "models", "bi-encoder")
+    rows = json.loads(small.run("search", "reactor temperature", "--json").expect(OK).text)
+    assert {row["ranked_by"] for row in rows} == {"hybrid"}
+    fetched(small, tmp_path / "models", "cross-encoder")
+    rows = json.loads(small.run("search", "reactor temperature", "--json", "--limit", "30").expect(OK).text)
+    assert [row["ranked_by"] for row in rows] == ["cross-encoder"] * 20 + ["hybrid"] * 10
+    scores = [row["score"] for row in rows[:20]]
+    assert scores == sorted(scores, reverse=True)
+    # The one that is damaged is done without.
+    weights = next((tmp_path / "models").glob(f"{CROSS_ENCODER.split('/')[0]}*/**/model.safetensors"), None) or next(
+        path for path in (tmp_path / "models").glob("**/model.safetensors") if "cross" in str(path) or "marco" in str(path)
+    )
+    weights.write_bytes(weights.read_bytes()[:-100])
+    finished = small.run("search", "reactor temperature", "--json").expect(OK)
+    assert {row["ranked_by"] for row in json.loads(finished.text)} == {"hybrid"}
+
+
+def test_an_index_whose_making_is_killed_is_whole_after_the_next_start(small: LocalLake, tmp_path: Path) -> None:
+    small.settings |= fetched(small, tmp_path / "models", "bi-encoder")
+    assets = json.loads((small.folder / "catalog" / "assets.json").read_text())
+    many = [dict(asset, id=f"{i:08x}{asset['id'][8:]}", name=f"{asset['name']} {i}") for i in range(2) for asset in assets]
+    (small.folder / "catalog" / "assets.json").write_text(json.dumps(many))
+    (small.folder / "catalog" / "id2assets.json").unlink()
+    (small.folder / "catalog" / "graph.json").unlink()
+    whole = small.run("search", "reactor temperature 1", "--json", "--limit", "200").expect(OK)
+    shutil.rmtree(small.state / "search")
+    choice = random.Random(7)
+    for _ in range(8):
+        process = small.start("index")
+        time.sleep(choice.uniform(0.05, 2.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    done = small.run("index", "--json").expect(OK).json
+    assert done["assets"] == len(many) and done["has_meanings"]
+    again = small.run("search", "reactor temperature 1", "--json", "--limit", "200").expect(OK)
+    left, right = json.loads(whole.text), json.loads(again.text)
+    assert [row["asset_id"] for row in left] == [row["asset_id"] for row in right]
+    for one, other in zip(left, right):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+    assert small.run("index", "--json").expect(OK).json["indexed"] == 0
+
+
+def test_a_damaged_index_is_made_again(small: LocalLake, tmp_path: Path) -> None:
+    small.settings["PLANTLAKE_SEARCH_MODELS"] = str(tmp_path / "models")
+    before = small.run("search", "pump", "--json").expect(OK).text
+    files = [path for path in (small.state / "search").rglob("*") if path.is_file() and path.stat().st_size > 0]
+    assert files
+    for path in files:
+        if path.name not in ("lock", "socket"):
+            path.write_bytes(os.urandom(min(path.stat().st_size, 4096)))
+    after = small.run("search", "pump", "--json").expect(OK)
+    assert json.loads(after.text) == json.loads(before)
+
+
+def test_an_index_in_use_by_a_process_that_takes_no_requests_is_refused(small: LocalLake, tmp_path: Path) -> None:
+    import fcntl
+
+    small.settings["PLANTLAKE_SEARCH_MODELS"] = str(tmp_path / "models")
+    small.run("index").expect(OK)
+    with (small.state / "search" / "lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        finished = small.run("search", "pump").expect(harness.REFUSED)
+        assert "in use by another process" in finished.err and "qdrant_url" in finished.err
