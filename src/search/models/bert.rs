@@ -26,7 +26,6 @@ use crate::search::Stop;
 /// What `config.json` says of a model.
 #[derive(Debug, Deserialize)]
 pub(super) struct Config {
-    model_type: String,
     pub vocab_size: usize,
     pub hidden_size: usize,
     num_hidden_layers: usize,

@@ -54,8 +54,9 @@ impl Home {
         fs::create_dir_all(folder).map_err(wrong)?;
         // Before anything of it is read: Qdrant repairs what it reads, and would do so in another's hands.
         let lock = lock(folder)?;
-        let line = |name: &str| match fs::read_to_string(folder.join(name)) {
-            Ok(text) => Ok(text),
+        // One that is damaged names nothing that is there.
+        let line = |name: &str| match fs::read(folder.join(name)) {
+            Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             Err(error) => Err(wrong(error)),
         };
