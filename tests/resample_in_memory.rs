@@ -88,7 +88,7 @@ impl Plant {
 
     /// Asset, count and mean of each row of a table.
     async fn rows(&self, table: &str) -> Vec<(String, i64, f64)> {
-        let session = QuerySession::open(&self.lake, std::path::Path::new("no catalog"))
+        let session = QuerySession::open(&self.lake, std::path::Path::new("no catalog"), None)
             .await
             .unwrap();
         let sql =

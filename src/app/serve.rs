@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::search::search;
+use super::search::{index_folder, search};
 use crate::auth::{AuthError, Authenticator};
 use crate::catalog::{CatalogError, LiveCatalog};
 use crate::config::Settings;
@@ -68,10 +68,15 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
     let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
     let auth = Authenticator::open(store.clone(), &settings.auth)?;
     let search = search(settings, false)?;
+    let requests = settings
+        .qdrant
+        .url
+        .is_none()
+        .then(|| index_folder(settings));
     let views: PathBuf = settings.catalog.join("views");
     let limits = limits(settings);
     let raw = RawFiles::new(raw, format);
-    let engine = QueryEngine::open(&lake, raw, catalog, search, &views, &limits).await?;
+    let engine = QueryEngine::open(&lake, raw, catalog, search, requests, &views, &limits).await?;
     let serve = &settings.serve;
     let limits = ServerLimits {
         ingest: IngestLimits {

@@ -11,7 +11,8 @@ use crate::config::{LogFormat, LogSettings};
 
 /// Starts logging for the process.
 pub(super) fn start(settings: &LogSettings, terminal: &Terminal) -> anyhow::Result<()> {
-    let mut filter = EnvFilter::try_new(&settings.filter).context("the log filter cannot be used")?;
+    let mut filter =
+        EnvFilter::try_new(&settings.filter).context("the log filter cannot be used")?;
     // It warns of what is no concern of those who run this: that its flags are what they are.
     if !settings.filter.contains("qdrant_edge") {
         filter = filter.add_directive("qdrant_edge=error".parse()?);

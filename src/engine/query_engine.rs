@@ -1,6 +1,6 @@
 //! What a server asks: the lake, the catalog and the views as they are now, followed while they change.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -39,6 +39,8 @@ pub struct QueryEngine {
     readings: ResampleSettings,
     catalog: LiveCatalog,
     search: Search,
+    /// Where requests of other processes to search are taken.
+    search_requests: Option<PathBuf>,
     views: ViewFolder,
     views_in_force: RwLock<(Stamps, Arc<Views>)>,
     /// Grows when other views come into force.
@@ -69,12 +71,14 @@ pub struct Scope {
 }
 
 impl QueryEngine {
-    /// Opens what is published in `lake` now; views are in the folder `views`. Assets are found by `search`.
+    /// Opens what is published in `lake` now; views are in the folder `views`. Assets are found by `search`;
+    /// what other processes ask of it is taken in the folder `search_requests`.
     pub async fn open(
         lake: &Store,
         raw: RawFiles,
         catalog: LiveCatalog,
         search: Search,
+        search_requests: Option<PathBuf>,
         views: &Path,
         limits: &Limits,
     ) -> Result<Self, QueryError> {
@@ -88,6 +92,7 @@ impl QueryEngine {
             readings: limits.readings.clone(),
             catalog,
             search,
+            search_requests,
             views: ViewFolder::new(views.to_owned(), PublicSchema::table_names()),
             views_in_force: RwLock::default(),
             views_version: AtomicU64::default(),
@@ -101,7 +106,8 @@ impl QueryEngine {
     pub async fn keep_watch(&self) {
         tokio::join!(
             self.keep_looking(),
-            self.search.follow(self.catalog.changes())
+            self.search
+                .follow(self.catalog.changes(), self.search_requests.as_deref())
         );
     }
 

@@ -120,13 +120,17 @@ async fn send<T: Serialize>(writer: &mut OwnedWriteHalf, line: &T) -> std::io::R
 }
 
 /// Takes requests for `search`, whose index is in `folder`, for as long as the future is polled.
-pub async fn take_requests(search: Search, folder: PathBuf, catalog: watch::Receiver<LiveState>) {
-    let listener = match listen(&folder).await {
+pub(super) async fn take_requests(
+    search: &Search,
+    folder: &Path,
+    catalog: &watch::Receiver<LiveState>,
+) {
+    let listener = match listen(folder).await {
         Ok(listener) => listener,
         Err(error) => {
             tracing::warn!(
                 "`plantlake search` and `index` beside this server are refused: {}: {error}",
-                socket(&folder).display()
+                socket(folder).display()
             );
             return;
         }

@@ -1,6 +1,7 @@
 //! How an answer comes about: the query's words and its meaning are looked up, the two lists fused, and the best of them
 //! read again, beside the query, by the cross-encoder. What is not there is done without, and each row says so.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
@@ -12,6 +13,7 @@ use tokio::task::JoinSet;
 use super::describe::describe;
 use super::error::SearchError;
 use super::fusion::fuse;
+use super::handover::take_requests;
 use super::index::{Hits, Lookup, Sparse, VectorIndex};
 use super::indexing::{IndexProgress, IndexReport, Model, Pass};
 use super::models::{BiEncoder, CrossEncoder, ModelError, Models};
@@ -250,9 +252,19 @@ impl Search {
         })
     }
 
-    /// Follows the catalog, for as long as the future is polled: from the start if there is a model, from the first search
-    /// on if there is none.
-    pub async fn follow(&self, mut catalog: watch::Receiver<LiveState>) {
+    /// Keeps the index up to date with the catalog, for as long as the future is polled: from the start if there is a model,
+    /// from the first search on if there is none. With `requests`, the folder of an index in this process, requests of other
+    /// processes are taken there.
+    pub async fn follow(&self, catalog: watch::Receiver<LiveState>, requests: Option<&Path>) {
+        let others = async {
+            if let Some(folder) = requests {
+                take_requests(self, folder, &catalog).await;
+            }
+        };
+        tokio::join!(self.follow_catalog(catalog.clone()), others);
+    }
+
+    async fn follow_catalog(&self, mut catalog: watch::Receiver<LiveState>) {
         use std::time::Duration;
         /// How often models are looked for, and what failed is tried again.
         const AGAIN: Duration = Duration::from_secs(30);
