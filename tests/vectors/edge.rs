@@ -288,6 +288,99 @@ async fn opening_costs_nothing_and_makes_nothing() {
     assert!(matches!(error, IndexError::Local { .. }), "{error}");
 }
 
+/// A small disk; none where the system lets us make none.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn make(megabytes: u64) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        fs::File::create(&image)
+            .unwrap()
+            .set_len(megabytes << 20)
+            .unwrap();
+        let disk = folder.path().join("disk");
+        fs::create_dir(&disk).unwrap();
+        let does = |program: &str, arguments: &[&str], paths: &[&Path]| {
+            let mut command = Command::new(program);
+            let command = command.args(arguments).args(paths).stderr(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        let is_made = does("mkfs.ext4", &["-q", "-O", "^has_journal"], &[&image])
+            && does("mount", &["-o", "loop"], &[&image, &disk]);
+        is_made.then_some(Self(folder))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("disk")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_an_error_and_what_was_put_before_stays() {
+    const LARGE: usize = 2048;
+    let Some(disk) = Disk::make(400) else {
+        println!("no disk can be made here");
+        return;
+    };
+    let folder = disk.path().join("search");
+    let index = open(&folder);
+    let mut rng = Rng::with_seed(14);
+    index.create(NAME, Some(LARGE)).await.unwrap();
+    let mut world = World::default();
+    let error = loop {
+        let from = world.0.len();
+        let points: Vec<Point> = (from..from + 200)
+            .map(|number| point(&mut rng, number, LARGE))
+            .collect();
+        match index.put(NAME, points.clone()).await {
+            Ok(()) => world.put(&points),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, IndexError::Local { .. }), "{error}");
+    assert!(
+        error.to_string().contains("MiB left") && !world.0.is_empty(),
+        "{error}"
+    );
+    let lookup = Lookup {
+        meaning: Some(direction(&mut rng, LARGE)),
+        words: sparse(&[(0, 1.0), (7919, 1.0)]),
+        granted: Arc::new(Visible::All),
+        limit: 20,
+    };
+    let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+    world.check(&lookup, &hits);
+    // Others fill it to the last byte.
+    let others = disk.path().join("others");
+    assert!(fs::write(&others, vec![1; 400 << 20]).is_err());
+    let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+    world.check(&lookup, &hits);
+    assert_eq!(index.stored(NAME).await.unwrap().len(), world.0.len());
+    let some = point(&mut rng, 0, LARGE);
+    for refused in [
+        index.put(NAME, vec![some]).await,
+        index.remove(NAME, &[id(0)]).await,
+        index.settle(NAME).await,
+    ] {
+        assert!(
+            matches!(refused, Err(IndexError::Local { .. })),
+            "{refused:?}"
+        );
+    }
+    fs::remove_file(others).unwrap();
+    drop(index);
+    let index = open(&folder);
+    let hits = index.look_up(NAME, lookup.clone()).await.unwrap();
+    world.check(&lookup, &hits);
+}
+
 /// Large vectors, so that few points make a segment that is worth a graph.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_point_that_is_replaced_in_an_optimised_segment_keeps_nothing_of_its_former_self() {

@@ -9,13 +9,20 @@ use std::cmp::Ordering;
 use crate::catalog::Visible;
 use crate::model::AssetId;
 
-/// So many granted assets are named in the question. The cost grows with them: an index looks each of them up, several
-/// times.
-pub(super) const MOST_NAMED: usize = 8_000;
 /// Asked for beyond what is needed, to see whether the last ones have equals.
 const MORE: usize = 32;
 /// How much more is asked for when it did not suffice.
 const GROWTH: usize = 8;
+
+/// How far it is gone for the best.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// So many granted assets are named in the question at once. The cost grows with them: an index looks each of them up,
+    /// several times.
+    pub named: usize,
+    /// No more are asked for to find out about equals, or in order not to name the granted assets.
+    pub count: usize,
+}
 
 /// How an index is asked for its best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +38,14 @@ pub(super) struct Asked {
 pub(super) struct Ranking<'a> {
     granted: &'a Visible,
     limit: usize,
-    /// No more are asked for at once to find out about equals, or by not naming the granted assets.
-    most: usize,
+    bounds: Bounds,
     asked: Asked,
     got: Vec<(AssetId, f32)>,
 }
 
 impl<'a> Ranking<'a> {
     /// For the best `limit` of an index that has `points`.
-    pub fn new(granted: &'a Visible, limit: usize, points: usize, most: usize) -> Self {
+    pub fn new(granted: &'a Visible, limit: usize, points: usize, bounds: Bounds) -> Self {
         let enough = limit.saturating_add(MORE);
         let asked = match granted {
             Visible::All => Asked {
@@ -50,7 +56,7 @@ impl<'a> Ranking<'a> {
                 // As many as have the limit among them, were the granted ones spread evenly; and a quarter more.
                 let spread = points.saturating_mul(limit) / ids.len().max(1);
                 let count = spread.saturating_add(spread / 4).saturating_add(MORE);
-                match ids.len() <= MOST_NAMED || count > most {
+                match ids.len() <= bounds.named || count > bounds.count {
                     true => Asked {
                         named: true,
                         count: enough,
@@ -65,7 +71,7 @@ impl<'a> Ranking<'a> {
         Self {
             granted,
             limit,
-            most,
+            bounds,
             asked,
             got: Vec::new(),
         }
@@ -101,10 +107,14 @@ impl<'a> Ranking<'a> {
             };
             return false;
         };
-        if worst.is_some_and(|worst| worst < *last) || self.asked.count >= self.most {
+        if worst.is_some_and(|worst| worst < *last) || self.asked.count >= self.bounds.count {
             return true;
         }
-        self.asked.count = self.asked.count.saturating_mul(GROWTH).min(self.most);
+        self.asked.count = self
+            .asked
+            .count
+            .saturating_mul(GROWTH)
+            .min(self.bounds.count);
         false
     }
 
@@ -144,7 +154,11 @@ mod tests {
         limit: usize,
         most: usize,
     ) -> (Vec<(AssetId, f32)>, usize) {
-        let mut ranking = Ranking::new(granted, limit, index.len(), most);
+        let bounds = Bounds {
+            named: 8_000,
+            count: most,
+        };
+        let mut ranking = Ranking::new(granted, limit, index.len(), bounds);
         for times in 1.. {
             let asked = ranking.asked();
             let mut answer: Vec<_> = index.to_vec();

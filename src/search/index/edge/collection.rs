@@ -11,16 +11,22 @@ use super::shard::{self, Problem, Shard};
 use crate::catalog::Visible;
 use crate::model::AssetId;
 use crate::search::index::frequencies::{Frequencies, Granted};
-use crate::search::index::ranking::{MOST_NAMED, Ranking, five_digits};
+use crate::search::index::ranking::{Bounds, Ranking, five_digits};
 use crate::search::index::recent::Recent;
 use crate::search::index::{Hits, IndexError, Lookup, Point, Sparse, Stored};
 
 /// How many candidates the graph of meanings is searched with, at least: more are more exact, and slower.
 const BEAM: usize = 128;
-/// The most that are asked for by meaning: the time grows with it.
-const MOST_BY_MEANING: usize = 2_000;
-/// The most by words. Counting is all the work, so more cost little.
-const MOST_BY_WORDS: usize = 20_000;
+/// By meaning, those that are named are compared one by one, and how long the graph is searched grows with what is asked for.
+const BY_MEANING: Bounds = Bounds {
+    named: 8_000,
+    count: 2_000,
+};
+/// By words, all that have them are added up whatever is asked for.
+const BY_WORDS: Bounds = Bounds {
+    named: 2_000,
+    count: 20_000,
+};
 
 /// A collection. Its methods block.
 #[derive(Debug)]
@@ -53,6 +59,15 @@ pub(super) enum OpenError {
     Failed(IndexError),
 }
 
+impl OpenError {
+    fn of(folder: &Path, problem: Problem) -> Self {
+        match shard::may_pass(&problem) {
+            true => Self::Failed(home::failed(folder, problem)),
+            false => Self::Damaged(problem),
+        }
+    }
+}
+
 impl Collection {
     /// Opens a collection that is there, or makes a new one with these dimensions.
     pub fn open(
@@ -62,11 +77,9 @@ impl Collection {
         dimensions: Option<Option<usize>>,
     ) -> Result<Self, OpenError> {
         let path = home.path(name).map_err(OpenError::Failed)?;
+        home::room(folder, home::LITTLE_ROOM).map_err(OpenError::Failed)?;
         let opened = Shard::open(&path, dimensions);
-        let shard = opened.map_err(|problem| match shard::may_pass(&problem) {
-            true => OpenError::Failed(home::failed(folder, problem)),
-            false => OpenError::Damaged(problem),
-        })?;
+        let shard = opened.map_err(|problem| OpenError::of(folder, problem))?;
         Ok(Self {
             shard: Some(shard),
             path,
@@ -110,6 +123,12 @@ impl Collection {
         home::failed(&self.folder, format!("{problem}{cure}"))
     }
 
+    /// Does beforehand what the first one who looks up would wait for.
+    pub fn prepare(&self) -> Result<(), OpenError> {
+        let counted = self.frequencies().map(drop);
+        counted.map_err(|problem| OpenError::of(&self.folder, problem))
+    }
+
     /// All points.
     pub fn stored(&self) -> Result<Vec<Stored>, IndexError> {
         self.with(Shard::stored)
@@ -117,7 +136,7 @@ impl Collection {
 
     /// Puts points.
     pub fn put(&self, points: Vec<Point>) -> Result<(), IndexError> {
-        home::room(&self.folder)?;
+        home::room(&self.folder, home::LEAST_ROOM)?;
         let words: Vec<(AssetId, Vec<u32>)> = points
             .iter()
             .map(|point| (point.id, point.words.dimensions.clone()))
@@ -135,6 +154,7 @@ impl Collection {
 
     /// Removes points.
     pub fn remove(&self, ids: &[AssetId]) -> Result<(), IndexError> {
+        home::room(&self.folder, home::LITTLE_ROOM)?;
         let _changing = lock(&self.changing);
         let _points = lock(&self.points);
         self.with(|shard| shard.remove(ids))?;
@@ -148,7 +168,7 @@ impl Collection {
 
     /// Makes looking up fast. Looking up goes on meanwhile.
     pub fn settle(&self) -> Result<(), IndexError> {
-        home::room(&self.folder)?;
+        home::room(&self.folder, home::LEAST_ROOM)?;
         let _changing = lock(&self.changing);
         self.with(Shard::optimise)
     }
@@ -164,7 +184,7 @@ impl Collection {
     }
 
     /// The frequencies, counted if nobody has yet.
-    fn frequencies(&self) -> Result<RwLockReadGuard<'_, Option<Frequencies>>, IndexError> {
+    fn frequencies(&self) -> Result<RwLockReadGuard<'_, Option<Frequencies>>, Problem> {
         let read = || {
             self.frequencies
                 .read()
@@ -179,7 +199,8 @@ impl Collection {
         let _points = lock(&self.points);
         if read().is_none() {
             let mut frequencies = Frequencies::default();
-            self.with(|shard| shard.words(|id, words| frequencies.put(id, words)))?;
+            let shard = self.shard.as_ref().ok_or("it is closed")?;
+            shard.words(|id, words| frequencies.put(id, words))?;
             *self
                 .frequencies
                 .write()
@@ -215,14 +236,14 @@ impl Collection {
         meaning: &[f32],
         lookup: &Lookup,
     ) -> Result<Vec<(AssetId, f32)>, IndexError> {
-        self.rank(lookup, MOST_BY_MEANING, |shard, filter, count| {
+        self.rank(lookup, BY_MEANING, |shard, filter, count| {
             shard.nearest(meaning, filter, count, count.max(BEAM))
         })
     }
 
     fn by_words(&self, lookup: &Lookup) -> Result<Vec<(AssetId, f32)>, IndexError> {
         let words = self.weigh(&lookup.words, &lookup.granted)?;
-        self.rank(lookup, MOST_BY_WORDS, |shard, filter, count| {
+        self.rank(lookup, BY_WORDS, |shard, filter, count| {
             let mut found = shard.best(words.clone(), filter, count)?;
             for (_, score) in &mut found {
                 *score = five_digits(*score);
@@ -232,7 +253,9 @@ impl Collection {
     }
 
     fn weigh(&self, words: &Sparse, granted: &Arc<Visible>) -> Result<Sparse, IndexError> {
-        let frequencies = self.frequencies()?;
+        let frequencies = self
+            .frequencies()
+            .map_err(|problem| self.failed(&problem))?;
         let Some(frequencies) = &*frequencies else {
             return Ok(words.clone());
         };
@@ -248,14 +271,14 @@ impl Collection {
     fn rank(
         &self,
         lookup: &Lookup,
-        most: usize,
+        bounds: Bounds,
         ask: impl Fn(&Shard, Option<Filter>, usize) -> Result<Vec<(AssetId, f32)>, Problem>,
     ) -> Result<Vec<(AssetId, f32)>, IndexError> {
         let points = match &*lookup.granted {
-            Visible::Only(ids) if ids.len() > MOST_NAMED => self.with(Shard::count)?,
+            Visible::Only(ids) if ids.len() > bounds.named => self.with(Shard::count)?,
             _ => 0,
         };
-        let mut ranking = Ranking::new(&lookup.granted, lookup.limit, points, most);
+        let mut ranking = Ranking::new(&lookup.granted, lookup.limit, points, bounds);
         loop {
             let asked = ranking.asked();
             let filter = match asked.named {

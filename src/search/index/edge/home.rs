@@ -22,7 +22,9 @@ const DAMAGED: &str = "damaged";
 
 /// Files are mapped into memory: a page that the disk has no room for would end the process when it is written to.
 /// So nothing is begun unless there is this much, which is more than new files take at once.
-const LEAST_ROOM: u64 = 192 << 20;
+pub(super) const LEAST_ROOM: u64 = 192 << 20;
+/// And nothing is opened or removed: that writes little, but it writes.
+pub(super) const LITTLE_ROOM: u64 = 48 << 20;
 
 /// Keeps other processes out as long as anybody has it.
 #[derive(Debug)]
@@ -114,7 +116,7 @@ impl Home {
     /// Makes the folder of a new collection.
     pub fn begin(&mut self, collection: &str) -> Result<(), IndexError> {
         let path = self.path(collection)?;
-        room(&self.folder)?;
+        room(&self.folder, LEAST_ROOM)?;
         let mut building = self.building.clone();
         building.push(collection.to_owned());
         write(&self.folder, BUILDING, &building.join("\n"))?;
@@ -224,15 +226,15 @@ pub(super) fn sync(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the disk has room for what is about to be written.
-pub(super) fn room(folder: &Path) -> Result<(), IndexError> {
+/// Whether the disk has this much room.
+pub(super) fn room(folder: &Path, least: u64) -> Result<(), IndexError> {
     match free(folder) {
-        Some(free) if free < LEAST_ROOM => Err(failed(
+        Some(free) if free < least => Err(failed(
             folder,
             format!(
-                "the disk has only {} MiB left, and {} MiB are needed to write to it",
+                "the disk has only {} MiB left, and {} MiB are needed",
                 free >> 20,
-                LEAST_ROOM >> 20
+                least >> 20
             ),
         )),
         _ => Ok(()),

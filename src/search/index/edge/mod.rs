@@ -146,16 +146,27 @@ impl Opened {
             }
             Err(OpenError::Failed(error)) => Err(error),
             Err(OpenError::Damaged(problem)) => {
-                let aside = self.home.set_aside(name)?;
-                tracing::warn!(
-                    collection = name,
-                    problem,
-                    set_aside_in = %aside.display(),
-                    "the search index cannot be read; `plantlake index` makes it again"
-                );
+                self.set_aside(folder, name, &problem)?;
                 Ok(None)
             }
         }
+    }
+
+    /// Sets a collection aside that cannot be read.
+    fn set_aside(&mut self, folder: &Path, name: &str, problem: &str) -> Result<(), IndexError> {
+        if self.collections.contains_key(name) || !self.home.has(name) {
+            // Somebody else has done so meanwhile.
+            return Ok(());
+        }
+        self.wait_for_the_last_to_leave(folder, name)?;
+        let aside = self.home.set_aside(name)?;
+        tracing::warn!(
+            collection = name,
+            problem,
+            set_aside_in = %aside.display(),
+            "the search index cannot be read; `plantlake index` makes it again"
+        );
+        Ok(())
     }
 
     fn create(
@@ -240,14 +251,27 @@ impl Opened {
 impl VectorIndex for EdgeIndex {
     async fn in_force(&self) -> Result<Option<String>, IndexError> {
         self.blocking(|shared| {
-            shared.with(|opened| {
+            let in_force = shared.with(|opened| {
                 let Some(name) = opened.home.current().map(str::to_owned) else {
                     return Ok(None);
                 };
                 // One that cannot be read is not in force.
                 let collection = opened.collection(&shared.folder, &name)?;
-                Ok(collection.map(|_| name))
-            })
+                Ok(collection.map(|collection| (name, collection)))
+            })?;
+            let Some((name, collection)) = in_force else {
+                return Ok(None);
+            };
+            match collection.prepare() {
+                Ok(()) => Ok(Some(name)),
+                Err(OpenError::Failed(error)) => Err(error),
+                Err(OpenError::Damaged(problem)) => shared.with(|opened| {
+                    opened.let_go(&name, &collection);
+                    drop(collection);
+                    opened.set_aside(&shared.folder, &name, &problem)?;
+                    Ok(None)
+                }),
+            }
         })
         .await
     }

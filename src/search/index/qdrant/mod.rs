@@ -22,7 +22,7 @@ use qdrant_client::qdrant::{
 };
 
 use self::connection::{Connection, Patience};
-use super::ranking::{MOST_NAMED, Ranking, five_digits};
+use super::ranking::{Bounds, Ranking, five_digits};
 use super::recent::Recent;
 use super::{Hits, IndexError, Lookup, Point, Stored, VectorIndex};
 use crate::catalog::Visible;
@@ -37,8 +37,11 @@ const MOST_POINTS: usize = 1_000;
 const MOST_IDS: usize = 10_000;
 /// Points a page.
 const PAGE: u32 = 5_000;
-/// The most that are asked for beyond what is needed.
-const MOST_BEYOND: usize = 2_000;
+/// Each id is some 40 bytes on the way. What is asked for beyond what is needed, is sent back.
+const BOUNDS: Bounds = Bounds {
+    named: 8_000,
+    count: 2_000,
+};
 
 /// How long it is waited for the server to have built its graphs. It answers meanwhile, only slower.
 const LONGEST_SETTLING: Duration = Duration::from_secs(15 * 60);
@@ -358,11 +361,11 @@ impl VectorIndex for QdrantIndex {
             return Ok(Hits::default());
         }
         let points = match &*lookup.granted {
-            Visible::Only(ids) if ids.len() > MOST_NAMED => self.count(collection).await?,
+            Visible::Only(ids) if ids.len() > BOUNDS.named => self.count(collection).await?,
             _ => 0,
         };
         let list = |is_of_words, is_open| List {
-            ranking: Ranking::new(&lookup.granted, lookup.limit, points, MOST_BEYOND),
+            ranking: Ranking::new(&lookup.granted, lookup.limit, points, BOUNDS),
             is_open,
             is_of_words,
         };
