@@ -29,8 +29,8 @@ pub use error::{ConfigError, Origin, WrongValue};
 pub use report::InForce;
 pub use secret::Secret;
 pub use settings::{
-    AuthSettings, LogSettings, QdrantSettings, ResampleSettings, SearchSettings, ServeSettings,
-    Settings,
+    AuthSettings, LogSettings, MirrorSettings, QdrantSettings, ResampleSettings, SearchSettings,
+    ServeSettings, Settings,
 };
 pub use storage::StorageSettings;
 pub use table::{About, DefaultValue, SETTINGS, Type};

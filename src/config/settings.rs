@@ -16,7 +16,7 @@ use super::secret::Secret;
 use super::storage::StorageSettings;
 use super::table;
 use super::value::{JournalFull, LogFormat, TimeBound};
-use crate::model::{Price, PriceList};
+use crate::model::{Price, PriceList, Resolution};
 
 /// All settings.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct Settings {
     pub mirror_url: Option<DatabaseUrl>,
     /// The server that keeps the search index.
     pub qdrant: QdrantSettings,
+    /// How that is done.
+    pub mirror: MirrorSettings,
     /// How people and programs prove who they are.
     pub auth: AuthSettings,
     /// The folder of job specs.
@@ -100,6 +102,32 @@ impl ResampleSettings {
     /// The plausible times in microseconds since the epoch, both ends included, when it is `now`.
     pub fn plausible(&self, now: DateTime<Utc>) -> RangeInclusive<i64> {
         self.earliest.micros(now)..=self.latest.micros(now)
+    }
+}
+
+/// How recent averages are mirrored.
+#[derive(Debug, Clone)]
+pub struct MirrorSettings {
+    /// How far back the minutes go.
+    pub window_min: TimeDelta,
+    /// How far back the hours go.
+    pub window_h: TimeDelta,
+    /// How far back the days go.
+    pub window_d: TimeDelta,
+    /// How long one statement may take.
+    pub timeout: TimeDelta,
+    /// How long failures are met with another attempt.
+    pub retry_for: TimeDelta,
+}
+
+impl MirrorSettings {
+    /// How far back a table goes.
+    pub const fn window(&self, resolution: Resolution) -> TimeDelta {
+        match resolution {
+            Resolution::Minute => self.window_min,
+            Resolution::Hour => self.window_h,
+            Resolution::Day => self.window_d,
+        }
     }
 }
 
@@ -189,6 +217,13 @@ impl Settings {
                 api_key: raw.get(&table::QDRANT_API_KEY)?,
                 collection: raw.get(&table::QDRANT_COLLECTION)?,
                 timeout: raw.get(&table::QDRANT_TIMEOUT)?,
+            },
+            mirror: MirrorSettings {
+                window_min: raw.get(&table::MIRROR_WINDOW_MIN)?,
+                window_h: raw.get(&table::MIRROR_WINDOW_H)?,
+                window_d: raw.get(&table::MIRROR_WINDOW_D)?,
+                timeout: raw.get(&table::MIRROR_TIMEOUT)?,
+                retry_for: raw.get(&table::MIRROR_RETRY_FOR)?,
             },
             auth: AuthSettings {
                 keys_dir: raw.get(&table::KEYS_DIR)?,

@@ -104,6 +104,7 @@ const DATABASE: &str =
 const PRICE: &str =
     "a number from 0 to 1000000 with at most 6 decimals, in quotes where it has any: \"0.40\"";
 const MODEL: &str = "a model's name on the hub: organisation/name";
+const WINDOW: &str = "a duration from 1h to 36500d, such as 36h or 90d";
 const TIME_BOUND: &str = "a date (2024-12-31), a time with its zone (2024-12-31T08:00:00Z), \
                           or a distance from now in days or hours (+1d, -12h)";
 
@@ -143,7 +144,37 @@ settings! {
         default: DefaultValue::Derived { words: "none", rule: value::none },
         example: "\"postgres://plantlake@db.example/chemical\"", flag: None,
         doc: "The Postgres database that recent averages are mirrored to. The variables `DB_HOST`, `DB_PORT`, \
-              `DB_NAME`, `DB_USER` and `DB_PASSWORD` are another spelling of it.",
+              `DB_NAME`, `DB_USER` and `DB_PASSWORD` are another spelling of it. As with `organisation_url`, the \
+              connection is encrypted unless the server is on this machine or the URL says `sslmode=disable`.",
+    }
+    MIRROR_WINDOW_MIN: TimeDelta, value::window {
+        key: "mirror.window_min", types: &[Type::Text], expected: WINDOW,
+        default: DefaultValue::Fixed("7d"), example: "\"14d\"", flag: None,
+        doc: "How far back from now the minutes are mirrored, in whole UTC dates: the first is that of so long ago.",
+    }
+    MIRROR_WINDOW_H: TimeDelta, value::window {
+        key: "mirror.window_h", types: &[Type::Text], expected: WINDOW,
+        default: DefaultValue::Fixed("90d"), example: "\"180d\"", flag: None,
+        doc: "How far back from now the hours are mirrored.",
+    }
+    MIRROR_WINDOW_D: TimeDelta, value::window {
+        key: "mirror.window_d", types: &[Type::Text], expected: WINDOW,
+        default: DefaultValue::Fixed("1826d"), example: "\"3652d\"", flag: None,
+        doc: "How far back from now the days are mirrored.",
+    }
+    MIRROR_TIMEOUT: TimeDelta, value::timeout {
+        key: "mirror.timeout", types: &[Type::Text],
+        expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
+        default: DefaultValue::Fixed("5min"), example: "\"1h\"", flag: None,
+        doc: "How long the mirror's Postgres may take over one statement (of up to a million rows), before it counts as \
+              away.",
+    }
+    MIRROR_RETRY_FOR: TimeDelta, value::patience {
+        key: "mirror.retry_for", types: &[Type::Text],
+        expected: "a duration from 0s to 1d, such as 30s, 10min or 2h",
+        default: DefaultValue::Fixed("2min"), example: "\"10min\"", flag: None,
+        doc: "How long `plantlake mirror` tries again after Postgres was away, or the connection was lost; counted from the \
+              first failure.",
     }
     QDRANT_URL: Option<Url>, value::qdrant_url {
         key: "qdrant_url", types: &[Type::Text],

@@ -238,6 +238,16 @@ pub(super) fn timeout(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::seconds(1)..=TimeDelta::days(1))
 }
 
+/// As long as [`timeout`], or not at all.
+pub(super) fn patience(text: &str) -> Result<TimeDelta, String> {
+    duration(text, TimeDelta::zero()..=TimeDelta::days(1))
+}
+
+/// Reads how far back a window goes: `36h`, `90d`.
+pub(super) fn window(text: &str) -> Result<TimeDelta, String> {
+    duration(text, TimeDelta::hours(1)..=TimeDelta::days(36_500))
+}
+
 /// Reads `30s`, `15min`, `12h`, `7d`.
 fn duration(text: &str, within: RangeInclusive<TimeDelta>) -> Result<TimeDelta, String> {
     let text = text.trim();

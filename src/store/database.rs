@@ -3,19 +3,19 @@
 //! Each statement is one text for both, with parameters `$1`, `$2`, …. SQLite has no types for ids and times: there
 //! they are text, ids in lower case, times in UTC with six decimals, which orders as time does.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgSslMode};
+use sqlx::postgres::{PgArguments, PgPool, PgPoolOptions, PgRow};
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Decode, Postgres, Row as _, Sqlite, Transaction, Type};
+use sqlx::{Decode, Postgres, Row as _, Sqlite, Transaction, Type};
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::postgres::{connect_options, without_alarm};
 use super::sqlite_file::MigrationLock;
 use crate::config::{DatabaseKind, DatabaseUrl};
 use crate::model::Month;
@@ -98,18 +98,13 @@ impl Database {
                 pool.await.map(Self::Sqlite)
             }
             DatabaseKind::Postgres => {
-                let mut options = PgConnectOptions::from_str(url.with_password())
+                let options = connect_options(url)
                     .map_err(|source| StoreError::unreachable(url, source))?
                     .application_name("plantlake");
-                let says_mode = url.with_password().contains("sslmode=")
-                    || url.with_password().contains("ssl-mode=");
-                if !says_mode && !is_on_this_machine(&options) {
-                    options = options.ssl_mode(PgSslMode::Require);
-                }
                 let pool = PgPoolOptions::new()
                     .max_connections(CONNECTIONS)
                     .acquire_timeout(PATIENCE)
-                    .connect_with(without_alarm(options));
+                    .connect_with(options);
                 pool.await.map(Self::Postgres)
             }
         };
@@ -152,25 +147,6 @@ impl Database {
             Self::Postgres(pool) => Change::Postgres(pool.begin().await?),
         })
     }
-}
-
-/// That a report of a long ledger takes a while is nothing to warn of.
-fn without_alarm<O: ConnectOptions>(options: O) -> O {
-    match "debug".parse() {
-        Ok(level) => options.log_slow_statements(level, Duration::from_secs(1)),
-        Err(_) => options,
-    }
-}
-
-fn is_on_this_machine(options: &PgConnectOptions) -> bool {
-    let host = options.get_host();
-    options.get_socket().is_some()
-        || host.starts_with('/')
-        || host == "localhost"
-        || host
-            .trim_matches(['[', ']'])
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 impl Change {

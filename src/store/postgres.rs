@@ -1,0 +1,39 @@
+//! How a Postgres is connected to, whatever it is for.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use crate::config::DatabaseUrl;
+
+/// What `url` says, and encrypted unless it says otherwise or the server is on this machine.
+pub fn connect_options(url: &DatabaseUrl) -> Result<PgConnectOptions, sqlx::Error> {
+    let mut options = PgConnectOptions::from_str(url.with_password())?;
+    let says_mode =
+        url.with_password().contains("sslmode=") || url.with_password().contains("ssl-mode=");
+    if !says_mode && !is_on_this_machine(&options) {
+        options = options.ssl_mode(PgSslMode::Require);
+    }
+    Ok(without_alarm(options))
+}
+
+/// That a report of a long ledger takes a while is nothing to warn of.
+pub(super) fn without_alarm<O: ConnectOptions>(options: O) -> O {
+    match "debug".parse() {
+        Ok(level) => options.log_slow_statements(level, Duration::from_secs(1)),
+        Err(_) => options,
+    }
+}
+
+fn is_on_this_machine(options: &PgConnectOptions) -> bool {
+    let host = options.get_host();
+    options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
