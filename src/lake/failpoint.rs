@@ -1,7 +1,7 @@
 //! Places in a run where a test can kill the process. Release builds have none.
 
-/// The steps of a resample run, in order; `<name>` is what `PLANTLAKE_FAILPOINT` takes.
-pub const POINTS: [&str; 16] = [
+/// The steps of a resample run, in order, and those of a mirror run; `<name>` is what `PLANTLAKE_FAILPOINT` takes.
+pub const POINTS: [&str; 29] = [
     "lease-taken",
     "before-intent",
     "after-intent",
@@ -18,33 +18,63 @@ pub const POINTS: [&str; 16] = [
     "before-publish",
     "after-publish",
     "after-cleanup",
+    "mirror-locked",
+    "mirror-begun",
+    "mirror-after-assets",
+    "mirror-in-copy",
+    "mirror-after-copy",
+    "mirror-after-delete",
+    "mirror-after-insert",
+    "mirror-after-table",
+    "mirror-before-commit",
+    "mirror-after-commit",
+    "mirror-after-prune-step",
+    "mirror-before-tidy",
+    "mirror-after-tidy",
 ];
 
 /// Passes the point `name`. In a debug build with `PLANTLAKE_FAILPOINT=name` or `name:k` in the
-/// environment, the process kills itself the first or the k-th time, as `kill -9` would.
+/// environment, the process kills itself the first or the k-th time, as `kill -9` would; with
+/// `PLANTLAKE_FAILPOINT_STOP` it stops itself, until it gets `SIGCONT`.
 #[cfg(debug_assertions)]
 pub fn reach(name: &str) {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static REACHED: AtomicU64 = AtomicU64::new(0);
+    use std::sync::atomic::AtomicU64;
+    static KILLS: AtomicU64 = AtomicU64::new(0);
+    static STOPS: AtomicU64 = AtomicU64::new(0);
     debug_assert!(
         POINTS.contains(&name),
         "{name} is not in the list of failpoints"
     );
-    let Ok(wanted) = std::env::var("PLANTLAKE_FAILPOINT") else {
-        return;
+    if is_reached("PLANTLAKE_FAILPOINT_STOP", name, &STOPS) {
+        send("-STOP");
+    }
+    if is_reached("PLANTLAKE_FAILPOINT", name, &KILLS) {
+        send("-9");
+        // The signal is on its way: nothing more may happen.
+        std::process::abort();
+    }
+}
+
+/// Whether the point that `variable` asks for is reached now, as often as it asks for.
+#[cfg(debug_assertions)]
+fn is_reached(variable: &str, name: &str, reached: &std::sync::atomic::AtomicU64) -> bool {
+    use std::sync::atomic::Ordering;
+    let Ok(wanted) = std::env::var(variable) else {
+        return false;
     };
     let (wanted, nth) = wanted
         .split_once(':')
         .map_or((wanted.as_str(), 1), |(point, nth)| {
             (point, nth.parse().unwrap_or(1))
         });
-    if wanted == name && REACHED.fetch_add(1, Ordering::SeqCst) + 1 == nth {
-        let _ = std::process::Command::new("kill")
-            .args(["-9", &std::process::id().to_string()])
-            .status();
-        // The signal is on its way: nothing more may happen.
-        std::process::abort();
-    }
+    wanted == name && reached.fetch_add(1, Ordering::SeqCst) + 1 == nth
+}
+
+#[cfg(debug_assertions)]
+fn send(signal: &str) {
+    let _ = std::process::Command::new("kill")
+        .args([signal, &std::process::id().to_string()])
+        .status();
 }
 
 /// Does nothing in a release build.
@@ -59,6 +89,14 @@ pub fn memory() -> Option<u64> {
         .ok()?
         .parse()
         .ok();
+    #[cfg(not(debug_assertions))]
+    None
+}
+
+/// A time that is now, whatever the clock says (RFC 3339): debug builds only, so that tests see time pass.
+pub fn now() -> Option<chrono::DateTime<chrono::Utc>> {
+    #[cfg(debug_assertions)]
+    return std::env::var("PLANTLAKE_FAILPOINT_NOW").ok()?.parse().ok();
     #[cfg(not(debug_assertions))]
     None
 }
