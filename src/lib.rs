@@ -25,6 +25,7 @@ pub mod jobs;
 pub mod lake;
 pub mod memory;
 pub mod metering;
+pub mod mirror;
 pub mod model;
 pub mod resample;
 pub mod search;

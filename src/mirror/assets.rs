@@ -1,0 +1,175 @@
+//! The mirror's `assets`: those of the catalog as it is now, and a placeholder for each other asset that has rows.
+
+use std::collections::{BTreeSet, HashSet};
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::MirrorError;
+use super::session::{Link, execute};
+use crate::catalog::{Asset, Snapshot};
+
+/// Assets that are sent at once.
+const AT_ONCE: usize = 5_000;
+
+/// The assets of the mirror, while a run is under way.
+#[derive(Debug, Default)]
+pub(super) struct Assets {
+    known: HashSet<Uuid>,
+    /// Those that the catalog does not have; without a catalog, those that came in this run.
+    pub unknown: BTreeSet<Uuid>,
+    /// How many of the catalog were added.
+    pub added: u64,
+    /// How many differ from what they were, those that the catalog no longer has included.
+    pub changed: u64,
+}
+
+impl Assets {
+    /// Makes the catalog's assets so, and those that it no longer has placeholders. Without a catalog, what is there stays.
+    pub async fn update(
+        link: &mut Link<'_>,
+        catalog: Option<&Snapshot>,
+    ) -> Result<Self, MirrorError> {
+        let known: Vec<Uuid> = link
+            .run("reading its assets", async |connection| {
+                let ids = sqlx::query_scalar(include_str!("sql/asset_ids.sql"));
+                ids.fetch_all(connection).await
+            })
+            .await?;
+        let mut assets = Self {
+            known: known.into_iter().collect(),
+            ..Self::default()
+        };
+        let Some(catalog) = catalog else {
+            return Ok(assets);
+        };
+        let mut gone = assets.known.clone();
+        for some in catalog.catalog().assets.chunks(AT_ONCE) {
+            for is_new in set(link, some).await? {
+                match is_new {
+                    true => assets.added += 1,
+                    false => assets.changed += 1,
+                }
+            }
+            for asset in some {
+                let id = Uuid::from_bytes(*asset.id.as_bytes());
+                gone.remove(&id);
+                assets.known.insert(id);
+            }
+        }
+        let gone: Vec<Uuid> = gone.into_iter().collect();
+        assets.changed += place(link, &gone).await?;
+        assets.unknown.extend(gone);
+        Ok(assets)
+    }
+
+    /// Makes placeholders for those of `ids` that are not there.
+    pub async fn make_known(
+        &mut self,
+        link: &mut Link<'_>,
+        ids: &HashSet<Uuid>,
+    ) -> Result<(), MirrorError> {
+        let new: Vec<Uuid> = ids.difference(&self.known).copied().collect();
+        place(link, &new).await?;
+        self.known.extend(&new);
+        self.unknown.extend(new);
+        Ok(())
+    }
+
+    /// Removes those that neither the catalog nor any row has; says how many.
+    pub async fn tidy(&mut self, link: &mut Link<'_>) -> Result<u64, MirrorError> {
+        let unknown: Vec<Uuid> = self.unknown.iter().copied().collect();
+        let mut removed = 0;
+        for some in unknown.chunks(AT_ONCE) {
+            let ids: Vec<Uuid> = link
+                .run("removing assets", async |connection| {
+                    let tidy = sqlx::query_scalar(include_str!("sql/tidy.sql")).bind(some);
+                    match tidy.fetch_all(connection).await {
+                        // Tables that are not ours may refer to assets, too: then these stay.
+                        Err(sqlx::Error::Database(error)) if error.is_foreign_key_violation() => {
+                            tracing::warn!(%error, "assets that the catalog does not have stay");
+                            Ok(Vec::new())
+                        }
+                        removed => removed,
+                    }
+                })
+                .await?;
+            removed += ids.len() as u64;
+            for id in ids {
+                self.unknown.remove(&id);
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Writes those that are new or differ; says of each that it wrote whether it is new.
+async fn set(link: &mut Link<'_>, assets: &[Asset]) -> Result<Vec<bool>, MirrorError> {
+    let ids: Vec<Uuid> = assets
+        .iter()
+        .map(|asset| Uuid::from_bytes(*asset.id.as_bytes()))
+        .collect();
+    let texts = |text: fn(&Asset) -> &String| -> Vec<String> {
+        let texts = assets.iter().map(text);
+        texts.map(|text| without_null(text.clone())).collect()
+    };
+    let specifications = assets.iter().map(|asset| {
+        // What came out of JSON goes back into it.
+        let value = serde_json::to_value(&asset.specifications).unwrap_or_default();
+        json_without_null(value).to_string()
+    });
+    let set = sqlx::query_scalar(include_str!("sql/assets_set.sql"))
+        .bind(ids)
+        .bind(texts(|asset| &asset.name))
+        .bind(texts(|asset| &asset.kind))
+        .bind(texts(|asset| &asset.location))
+        .bind(specifications.collect::<Vec<String>>());
+    link.run("writing assets", async |connection| {
+        set.fetch_all(connection).await
+    })
+    .await
+}
+
+/// Makes placeholders of them; says how many were written.
+async fn place(link: &mut Link<'_>, ids: &[Uuid]) -> Result<u64, MirrorError> {
+    let mut placed = 0;
+    for some in ids.chunks(AT_ONCE) {
+        let place = sqlx::query(include_str!("sql/placeholders.sql")).bind(some);
+        placed += execute(link, "writing assets", place).await?;
+    }
+    Ok(placed)
+}
+
+/// Postgres has no text with a null character in it.
+fn without_null(text: String) -> String {
+    match text.contains('\0') {
+        true => text.replace('\0', "\u{fffd}"),
+        false => text,
+    }
+}
+
+fn json_without_null(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(without_null(text)),
+        Value::Array(values) => values.into_iter().map(json_without_null).collect(),
+        Value::Object(fields) => {
+            let clean = |(name, value)| (without_null(name), json_without_null(value));
+            fields.into_iter().map(clean).collect()
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_postgres_cannot_hold_is_replaced_wherever_it_is() {
+        let dirty = json!({"a\0": ["b\0c", {"d": "\\u0000"}, 1.5, null]});
+        let clean = json!({"a\u{fffd}": ["b\u{fffd}c", {"d": "\\u0000"}, 1.5, null]});
+        assert_eq!(json_without_null(dirty), clean);
+    }
+}

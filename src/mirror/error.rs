@@ -1,0 +1,226 @@
+//! What can be wrong with a mirror run, and whether trying again may help.
+
+use std::time::Duration;
+
+use crate::config::DatabaseUrl;
+use crate::lake::runs::RunsError;
+use crate::lake::table::TableError;
+
+/// Why a mirror run failed. Its transaction never was: readers of the mirror see what they saw before.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// Postgres, or the way to it, failed.
+    #[error("the mirror {url} failed while {doing}{}", advice(source))]
+    Database {
+        /// The URL, without its password.
+        url: String,
+        /// What was being done.
+        doing: &'static str,
+        /// What the driver says.
+        source: Box<sqlx::Error>,
+    },
+    /// Postgres says nothing.
+    #[error(
+        "the mirror {url} did not answer within {} s while {doing}: look after the server, or raise `mirror.timeout`",
+        patience.as_secs()
+    )]
+    Silent {
+        /// The URL, without its password.
+        url: String,
+        /// What was being done.
+        doing: &'static str,
+        /// How long it was waited for.
+        patience: Duration,
+    },
+    /// Another run is at work.
+    #[error("another run mirrors to {url}: {holder}. Wait until it ends, or stop it")]
+    Held {
+        /// The URL, without its password.
+        url: String,
+        /// Who, as far as Postgres tells.
+        holder: String,
+        /// Whether it is a connection of this very process, which Postgres does not know yet to be lost.
+        is_own: bool,
+    },
+    /// Tables are there that others made.
+    #[error("{}", occupied(url, table, *is_original))]
+    Occupied {
+        /// The URL, without its password.
+        url: String,
+        /// The first of them.
+        table: String,
+        /// Whether it is the original system's.
+        is_original: bool,
+    },
+    /// The database was migrated by a later plantlake.
+    #[error(
+        "the mirror {url} is of a later version of plantlake (it has step {version}); use that version"
+    )]
+    Newer {
+        /// The URL, without its password.
+        url: String,
+        /// The step that is not known here.
+        version: i64,
+    },
+    /// A step of the schema failed; nothing of it was done.
+    #[error("the tables of the mirror {url} cannot be brought up to date")]
+    Migration {
+        /// The URL, without its password.
+        url: String,
+        /// What the driver says.
+        source: Box<sqlx::migrate::MigrateError>,
+    },
+    /// All attempts failed.
+    #[error("{attempts} attempts to mirror failed within {} s; the mirror is as it was. The last one:", waited.as_secs())]
+    GaveUp {
+        /// How many.
+        attempts: u32,
+        /// In what time.
+        waited: Duration,
+        /// The last one's error.
+        source: Box<MirrorError>,
+    },
+    /// What the lake's runs published cannot be read.
+    #[error("what the lake published cannot be read")]
+    Runs(#[from] RunsError),
+    /// A table of the lake cannot be read.
+    #[error("the lake's table {table} cannot be read")]
+    Table {
+        /// Its name.
+        table: &'static str,
+        /// What is wrong.
+        source: Box<TableError>,
+    },
+    /// A table of the lake has something that plantlake does not write.
+    #[error("the lake's table {table} cannot be mirrored: {problem}")]
+    Foreign {
+        /// Its name.
+        table: &'static str,
+        /// What it has.
+        problem: String,
+    },
+    /// The task that reads the lake died.
+    #[error("reading the lake stopped")]
+    Stopped,
+}
+
+impl MirrorError {
+    pub(super) fn database(url: &str, doing: &'static str, source: sqlx::Error) -> Self {
+        Self::Database {
+            url: url.to_owned(),
+            doing,
+            source: Box::new(source),
+        }
+    }
+
+    pub(super) fn unusable(url: &DatabaseUrl, source: sqlx::Error) -> Self {
+        Self::database(&url.to_string(), "reading its URL", source)
+    }
+
+    pub(super) fn table(table: &'static str) -> impl Fn(TableError) -> Self {
+        move |source| Self::Table {
+            table,
+            source: Box::new(source),
+        }
+    }
+
+    /// Whether the same may succeed a little later, with nobody doing anything about it.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => may_pass(source),
+            Self::Migration { source, .. } => match &**source {
+                sqlx::migrate::MigrateError::Execute(source)
+                | sqlx::migrate::MigrateError::ExecuteMigration(source, _) => may_pass(source),
+                _ => false,
+            },
+            Self::Silent { .. } | Self::Held { is_own: true, .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// Postgres's code of an error, if it comes from there.
+fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
+fn may_pass(error: &sqlx::Error) -> bool {
+    let Some(code) = code(error) else {
+        return matches!(error, sqlx::Error::Io(_));
+    };
+    match code.as_str() {
+        // Too many connections now; locks that others hold.
+        "53300" | "55P03" => true,
+        // Connections, conflicts with others, and being stopped: by `statement_timeout`, by an administrator, by a crash.
+        code => ["08", "40", "57"]
+            .iter()
+            .any(|class| code.starts_with(class)),
+    }
+}
+
+/// What to do about it, where the code tells.
+fn advice(error: &sqlx::Error) -> &'static str {
+    match code(error).as_deref() {
+        Some("53100") => {
+            ": its disk is full. Free space there, or mirror less (`mirror.window_min` and its kin)"
+        }
+        Some("57014") => ": it took longer than `mirror.timeout`, or was cancelled",
+        Some("42501") => ": the user lacks a right, see below",
+        Some("25006") => ": it is read-only, as a standby is. Name the primary in `mirror_url`",
+        Some("3D000") => ": make the database first, with CREATE DATABASE",
+        Some("28P01" | "28000") => ": check user and password in `mirror_url`",
+        None if matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_)) => {
+            ": check `mirror_url`, and that the server runs"
+        }
+        _ => "",
+    }
+}
+
+fn occupied(url: &str, table: &str, is_original: bool) -> String {
+    let whose = match is_original {
+        true => "of the original system (it has the column pk_id)",
+        false => "that plantlake did not make",
+    };
+    format!(
+        "the mirror {url} has a table {table} already, {whose}; nothing was changed. Move it out of the way (ALTER TABLE {table} \
+         RENAME TO {table}_before), drop it, or give the mirror a database of its own, and run again"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_all_else_is_said_at_once() {
+        let io = |kind| sqlx::Error::Io(std::io::Error::from(kind));
+        let refused = io(std::io::ErrorKind::ConnectionRefused);
+        let error = MirrorError::database("postgres://me:******@host/db", "connecting", refused);
+        assert!(error.may_pass());
+        let text = error.to_string();
+        assert!(
+            text.contains("while connecting: check `mirror_url`"),
+            "{text}"
+        );
+        let gone = MirrorError::database("url", "reading", sqlx::Error::RowNotFound);
+        assert!(!gone.may_pass());
+        let held = |is_own| MirrorError::Held {
+            url: String::new(),
+            holder: String::new(),
+            is_own,
+        };
+        assert!(held(true).may_pass() && !held(false).may_pass());
+    }
+
+    #[test]
+    fn a_table_in_the_way_is_named_with_the_way_out() {
+        let text = occupied("postgres://host/chemical", "data_min", true);
+        for part in [
+            "pk_id",
+            "ALTER TABLE data_min RENAME TO data_min_before",
+            "nothing was changed",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}

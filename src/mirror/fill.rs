@@ -1,0 +1,225 @@
+//! Makes a table what its plan says, inside of the run's transaction.
+//!
+//! Tables that the same transaction has made take rows as they come. Otherwise the rows of some dates go into a temporary
+//! table; what is there and not equal is deleted, and what is missing is inserted. So a date of which a minute has changed
+//! costs readers and Postgres a minute.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+use super::assets::Assets;
+use super::copy_format::{HEADER, TRAILER};
+use super::plan::TablePlan;
+use super::reader::{Chunk, Reader};
+use super::session::{Link, Patience, execute, for_table};
+use super::{MirrorError, Progress};
+use crate::lake::failpoint;
+use crate::lake::table::Table;
+use crate::model::{DateSet, MICROS_PER_DAY, Resolution};
+
+/// Rows of one COPY, at most: it must be done within the time of a statement.
+const COPY_ROWS: u64 = 1_000_000;
+/// The table that rows are compared in.
+const INCOMING: &str = "pg_temp.mirror_incoming";
+
+/// What was done to a table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Rows that were sent,
+    pub sent: u64,
+    /// deleted,
+    pub deleted: u64,
+    /// and inserted.
+    pub inserted: u64,
+}
+
+/// What all tables need.
+pub(super) struct Filling<'a> {
+    pub assets: &'a mut Assets,
+    /// Whether the tables were made in this transaction, and have neither rows nor keys.
+    pub is_new: bool,
+    pub progress: &'a dyn Progress,
+}
+
+impl Filling<'_> {
+    /// Does what `plan` says.
+    pub async fn fill(
+        &mut self,
+        link: &mut Link<'_>,
+        table: &Arc<Table>,
+        plan: &TablePlan,
+    ) -> Result<Counts, MirrorError> {
+        let mut counts = Counts::default();
+        for unit in &plan.units {
+            let reader = Reader::start(Arc::clone(table), unit.clone());
+            if self.is_new {
+                let sent = self.copy(link, plan.resolution.table(), reader).await?;
+                counts.sent += sent;
+                counts.inserted += sent;
+            } else {
+                self.compare(
+                    link,
+                    plan.resolution,
+                    &unit.dates,
+                    Some(reader),
+                    &mut counts,
+                )
+                .await?;
+            }
+        }
+        if !self.is_new && !plan.vanished.is_empty() {
+            self.compare(link, plan.resolution, &plan.vanished, None, &mut counts)
+                .await?;
+        }
+        if self.is_new {
+            // Those who ask first should have plans as good as those who ask later.
+            let analyze = for_table(include_str!("sql/analyze.sql"), plan.resolution);
+            execute(link, "looking at its rows", sqlx::query(analyze)).await?;
+        }
+        failpoint::reach("mirror-after-table");
+        Ok(counts)
+    }
+
+    /// Makes the table's rows of `dates` those that the reader has; none, without a reader.
+    async fn compare(
+        &mut self,
+        link: &mut Link<'_>,
+        resolution: Resolution,
+        dates: &DateSet,
+        reader: Option<Reader>,
+        counts: &mut Counts,
+    ) -> Result<(), MirrorError> {
+        let empty = sqlx::query(include_str!("sql/incoming_empty.sql"));
+        execute(link, "comparing rows", empty).await?;
+        let mut sent = 0;
+        if let Some(reader) = reader {
+            sent = self.copy(link, INCOMING, reader).await?;
+            let analyze = sqlx::query(include_str!("sql/incoming_analyze.sql"));
+            execute(link, "comparing rows", analyze).await?;
+        }
+        let (starts, ends) = spans(dates);
+        let delete = for_table(include_str!("sql/delete_differing.sql"), resolution);
+        let delete = sqlx::query(delete).bind(starts).bind(ends);
+        counts.deleted += execute(link, "deleting rows", delete).await?;
+        failpoint::reach("mirror-after-delete");
+        if sent > 0 {
+            let insert = for_table(include_str!("sql/insert_missing.sql"), resolution);
+            counts.inserted += execute(link, "inserting rows", sqlx::query(insert)).await?;
+            failpoint::reach("mirror-after-insert");
+        }
+        counts.sent += sent;
+        Ok(())
+    }
+
+    /// Sends what the reader has to the table `target`, and makes its assets known; says how many rows.
+    async fn copy(
+        &mut self,
+        link: &mut Link<'_>,
+        target: &str,
+        mut reader: Reader,
+    ) -> Result<u64, MirrorError> {
+        let copy = include_str!("sql/copy.sql").replace("data_x", target);
+        let mut seen = HashSet::new();
+        let mut sent = 0;
+        let mut next = reader.next().await?;
+        while let Some(first) = next {
+            let part = Part {
+                copy: &copy,
+                reader: &mut reader,
+                seen: &mut seen,
+                progress: self.progress,
+            };
+            let (rows, rest) = part.send(link.connection, link.patience, first).await?;
+            sent += rows;
+            next = rest;
+        }
+        self.assets.make_known(link, &seen).await?;
+        failpoint::reach("mirror-after-copy");
+        Ok(sent)
+    }
+}
+
+/// One COPY: as many of a reader's rows as one may have.
+struct Part<'a> {
+    copy: &'a str,
+    reader: &'a mut Reader,
+    seen: &'a mut HashSet<Uuid>,
+    progress: &'a dyn Progress,
+}
+
+impl Part<'_> {
+    /// Sends `first` and what follows; says how many rows, and what is left for the next.
+    async fn send(
+        self,
+        connection: &mut PgConnection,
+        patience: &Patience,
+        first: Chunk,
+    ) -> Result<(u64, Option<Chunk>), MirrorError> {
+        const DOING: &str = "sending rows";
+        let begun = connection.copy_in_raw(self.copy);
+        let mut copying = patience.bound(DOING, begun).await?;
+        patience.bound(DOING, copying.send(&HEADER[..])).await?;
+        let mut sent = 0;
+        let mut next = Some(first);
+        while let Some(chunk) = next.take_if(|_| sent < COPY_ROWS) {
+            patience
+                .bound(DOING, copying.send(&chunk.bytes[..]))
+                .await?;
+            sent += chunk.rows;
+            self.progress.sent(chunk.rows);
+            self.seen.extend(chunk.assets);
+            failpoint::reach("mirror-in-copy");
+            next = match self.reader.next().await {
+                Ok(next) => next,
+                Err(error) => {
+                    // Without it, the connection would wait for the rest.
+                    let aborted = copying.abort("the lake cannot be read");
+                    patience.bound(DOING, aborted).await?;
+                    return Err(error);
+                }
+            };
+        }
+        patience.bound(DOING, copying.send(&TRAILER[..])).await?;
+        patience.bound(DOING, copying.finish()).await?;
+        Ok((sent, next))
+    }
+}
+
+/// The starts and ends of the dates, ends not included.
+fn spans(dates: &DateSet) -> (Vec<DateTime<Utc>>, Vec<DateTime<Utc>>) {
+    let start_of = |day: i64| {
+        let time = DateTime::from_timestamp_micros(day.saturating_mul(MICROS_PER_DAY));
+        time.unwrap_or(DateTime::<Utc>::MAX_UTC)
+    };
+    let ranges = dates.ranges().iter();
+    ranges
+        .map(|&(first, last)| (start_of(first.into()), start_of(i64::from(last) + 1)))
+        .unzip()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::plan::LAST_DAY;
+
+    #[test]
+    fn spans_end_where_the_next_date_begins() {
+        let mut dates = DateSet::range(-1, 0);
+        dates.insert(2);
+        dates.insert(LAST_DAY);
+        let (starts, ends) = spans(&dates);
+        let text = |times: &[DateTime<Utc>]| -> Vec<String> {
+            times
+                .iter()
+                .map(|time| time.format("%Y-%m-%d").to_string())
+                .collect()
+        };
+        assert_eq!(text(&starts)[..2], ["1969-12-31", "1970-01-03"]);
+        assert_eq!(text(&ends)[..2], ["1970-01-02", "1970-01-04"]);
+        assert!(starts[2] < ends[2] && ends[2] < DateTime::<Utc>::MAX_UTC);
+    }
+}

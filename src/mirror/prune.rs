@@ -1,0 +1,50 @@
+//! Deletes what has left the window, in steps of their own, after the run's transaction: readers of what expires do not mind
+//! to see a part of it, and no step locks or logs more than its share.
+
+use chrono::{DateTime, NaiveTime, Utc};
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::MirrorError;
+use super::plan::TablePlan;
+use super::session::{Link, for_table};
+use super::state;
+use crate::lake::failpoint;
+use crate::model::day_to_date;
+
+/// Rows that one step deletes, at most.
+const STEP_ROWS: i64 = 100_000;
+
+/// Deletes the rows of a table from before its window; says how many.
+pub(super) async fn prune(link: &mut Link<'_>, plan: &TablePlan) -> Result<u64, MirrorError> {
+    let before = day_to_date(plan.first).and_time(NaiveTime::MIN).and_utc();
+    let mut pruned = 0;
+    let mut from = Uuid::nil();
+    loop {
+        let (rows, last) = step(link, plan, before, from).await?;
+        pruned += rows;
+        failpoint::reach("mirror-after-prune-step");
+        match last {
+            Some(last) if rows >= STEP_ROWS.unsigned_abs() => from = last,
+            _ => break,
+        }
+    }
+    state::pruned(link, plan.resolution).await?;
+    Ok(pruned)
+}
+
+async fn step(
+    link: &mut Link<'_>,
+    plan: &TablePlan,
+    before: DateTime<Utc>,
+    from: Uuid,
+) -> Result<(u64, Option<Uuid>), MirrorError> {
+    let sql = for_table(include_str!("sql/prune.sql"), plan.resolution);
+    link.run("pruning", async |connection| {
+        let step = sqlx::query(sql).bind(before).bind(from).bind(STEP_ROWS);
+        let row = step.fetch_one(connection).await?;
+        let rows: i64 = row.try_get("rows")?;
+        Ok((rows.unsigned_abs(), row.try_get("last_asset")?))
+    })
+    .await
+}

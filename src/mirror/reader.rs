@@ -1,0 +1,107 @@
+//! Reads the lake's rows of some dates and encodes them, while those before are being sent.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::MirrorError;
+use super::copy_format::Rows;
+use super::plan::Unit;
+use crate::lake::table::Table;
+
+/// Rows of a chunk: about a megabyte.
+const CHUNK_ROWS: usize = 8_192;
+/// Chunks that wait to be sent, at most: Postgres sets the pace.
+const WAITING: usize = 4;
+
+/// Some rows, as COPY takes them.
+pub(super) struct Chunk {
+    pub bytes: Vec<u8>,
+    pub rows: u64,
+    /// Assets that no chunk before had.
+    pub assets: Vec<Uuid>,
+}
+
+/// The rows of a unit, chunk by chunk. Dropped, it reads no more.
+pub(super) struct Reader {
+    chunks: mpsc::Receiver<Result<Chunk, MirrorError>>,
+    task: JoinHandle<()>,
+}
+
+impl Reader {
+    /// Begins to read.
+    pub fn start(table: Arc<Table>, unit: Unit) -> Self {
+        let (sender, chunks) = mpsc::channel(WAITING);
+        let task = tokio::spawn(async move {
+            if let Err(error) = read(&table, &unit, &sender).await {
+                // Nobody waits for what was cut short.
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        Self { chunks, task }
+    }
+
+    /// The next rows; none after the last.
+    pub async fn next(&mut self) -> Result<Option<Chunk>, MirrorError> {
+        match self.chunks.recv().await {
+            Some(chunk) => chunk.map(Some),
+            // A task that ended well was polled to its end.
+            None => match (&mut self.task).await {
+                Ok(()) => Ok(None),
+                Err(_) => Err(MirrorError::Stopped),
+            },
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn read(
+    table: &Table,
+    unit: &Unit,
+    chunks: &mpsc::Sender<Result<Chunk, MirrorError>>,
+) -> Result<(), MirrorError> {
+    let name = table.resolution().table();
+    let mut known = HashSet::new();
+    for file in &unit.files {
+        let batches = table.read_file(file).await;
+        let mut batches = batches.map_err(MirrorError::table(name))?;
+        while let Some(batch) = batches.try_next().await.map_err(MirrorError::table(name))? {
+            let foreign = |problem: &dyn std::fmt::Display| MirrorError::Foreign {
+                table: name,
+                problem: format!("{}: {problem}", file.path),
+            };
+            let rows = Rows::new(&batch).map_err(|error| foreign(&error))?;
+            for start in (0..rows.len()).step_by(CHUNK_ROWS) {
+                let range = start..rows.len().min(start + CHUNK_ROWS);
+                let (mut bytes, mut seen) = (Vec::new(), HashSet::new());
+                let encoded = rows
+                    .encode(range, &unit.dates, &mut bytes, &mut seen)
+                    .map_err(|error| foreign(&error))?;
+                if encoded == 0 {
+                    continue;
+                }
+                let chunk = Chunk {
+                    bytes,
+                    rows: encoded,
+                    assets: seen
+                        .into_iter()
+                        .filter(|asset| known.insert(*asset))
+                        .collect(),
+                };
+                if chunks.send(Ok(chunk)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,320 @@
+//! A mirror run.
+//!
+//! 1. Connect, and take the lock; then look at what the lake has published, so that no run mirrors what is older than what
+//!    is there.
+//! 2. Compare the files that it is in with those that the mirror came from.
+//! 3. In one transaction: the tables, if they are not there; the assets; the rows of each table; what it all came from.
+//! 4. In steps: delete what has left the window, and the assets that nobody has any more.
+//!
+//! A run that dies leaves what was there, or what shall be there, and perhaps some rows that the next one prunes. Everything
+//! is done again from the beginning after a failure that may pass.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tracing::{info, warn};
+
+use super::assets::Assets;
+use super::fill::Filling;
+use super::plan::{self, Parts, TablePlan, first_date, minute_parts};
+use super::prune::prune;
+use super::report::{AssetReport, Outcome, Report, Status, TableReport};
+use super::schema::{self, Version};
+use super::session::{Session, execute};
+use super::state::{self, Mirrored, States};
+use super::{MirrorError, Options, Progress};
+use crate::catalog::{CatalogError, Snapshot};
+use crate::clock::{self, Stopwatch};
+use crate::config::{DatabaseUrl, MirrorSettings};
+use crate::lake::runs::{Publication, Runs};
+use crate::lake::table::Table;
+use crate::lake::{Store, failpoint};
+use crate::model::Resolution;
+
+/// The wait before the second attempt; each further one is twice as long,
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// up to this.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// How long one who only looks waits for Postgres.
+const LOOKING: Duration = Duration::from_secs(3);
+
+/// The mirror of a lake, with what is needed to bring it up to date.
+pub struct Mirror {
+    /// The lake.
+    pub lake: Store,
+    /// The catalog's folder.
+    pub catalog: PathBuf,
+    /// The database.
+    pub url: DatabaseUrl,
+    /// The windows, and how long is waited.
+    pub settings: MirrorSettings,
+    /// Where progress goes.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// What the lake has published, and the plan for each table.
+struct Due {
+    publication: Publication,
+    tables: Vec<(Arc<Table>, TablePlan)>,
+}
+
+impl Mirror {
+    /// Brings the mirror up to date. What may pass is tried again.
+    pub async fn run(&self, options: &Options) -> Result<Report, MirrorError> {
+        let watch = Stopwatch::start();
+        let retry_for = self.settings.retry_for.to_std().unwrap_or_default();
+        let mut first_failure: Option<Stopwatch> = None;
+        let mut wait = FIRST_WAIT;
+        for attempts in 1.. {
+            let error = match self.attempt(options).await {
+                Ok(mut report) => {
+                    report.attempts = attempts;
+                    report.seconds = watch.seconds();
+                    return Ok(report);
+                }
+                Err(error) => error,
+            };
+            let failing = first_failure.get_or_insert_with(Stopwatch::start);
+            let left = retry_for.saturating_sub(failing.elapsed());
+            if !error.may_pass() || left.is_zero() {
+                return Err(match attempts {
+                    1 => error,
+                    attempts => MirrorError::GaveUp {
+                        attempts,
+                        waited: watch.elapsed(),
+                        source: Box::new(error),
+                    },
+                });
+            }
+            let wait_now = wait.min(left);
+            self.progress.again(&error, wait_now);
+            tokio::time::sleep(wait_now).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+        Err(MirrorError::Stopped)
+    }
+
+    async fn attempt(&self, options: &Options) -> Result<Report, MirrorError> {
+        let mut session = Session::open(&self.url, &self.settings).await?;
+        if !options.dry_run {
+            session.lock().await?;
+            failpoint::reach("mirror-locked");
+        }
+        let version = schema::version(&mut session.link()).await?;
+        let states = match version {
+            Version::None => States::new(),
+            Version::Older | Version::UpToDate => state::read(&mut session.link(), true).await?,
+        };
+        let mut report = Report {
+            outcome: Outcome::NothingPublished,
+            lake: self.lake.to_string(),
+            mirror: self.url.to_string(),
+            run: None,
+            full: options.full,
+            made_tables: version == Version::None && !options.dry_run,
+            tables: Vec::new(),
+            assets: AssetReport::default(),
+            notes: Vec::new(),
+            attempts: 1,
+            seconds: 0.0,
+        };
+        let now = failpoint::now().unwrap_or_else(clock::now);
+        let Some(due) = self.due(&states, now, options.full).await? else {
+            report.made_tables = false;
+            return Ok(report);
+        };
+        report.run = Some(due.publication.run);
+        report.notes = notes(&states, &due, &report.lake);
+        if options.dry_run {
+            report.outcome = Outcome::DryRun;
+            report.tables = due
+                .tables
+                .iter()
+                .map(|(_, plan)| TableReport::of(plan))
+                .collect();
+            return Ok(report);
+        }
+        let catalog = match Snapshot::read(&self.catalog) {
+            Ok(catalog) => Some(catalog),
+            Err(error) => {
+                report.assets.catalog_problem = Some(problem(&error));
+                None
+            }
+        };
+        let mut assets = self
+            .transact(
+                &mut session,
+                version,
+                &due,
+                catalog.as_ref(),
+                now,
+                &mut report,
+            )
+            .await?;
+        failpoint::reach("mirror-after-commit");
+        for (table, (_, plan)) in report.tables.iter_mut().zip(&due.tables) {
+            let pruned_to = states.get(&plan.resolution).map(|state| state.pruned_to);
+            if options.full || pruned_to.is_some_and(|date| date < plan.first) {
+                table.pruned = prune(&mut session.link(), plan).await?;
+            }
+        }
+        failpoint::reach("mirror-before-tidy");
+        if catalog.is_some() {
+            report.assets.removed = assets.tidy(&mut session.link()).await?;
+        }
+        failpoint::reach("mirror-after-tidy");
+        report.assets.added = assets.added;
+        report.assets.changed = assets.changed;
+        report.assets.unknown = assets.unknown.iter().map(uuid::Uuid::to_string).collect();
+        report.outcome = match has_changed(&report) {
+            true => Outcome::Mirrored,
+            false => Outcome::NothingToDo,
+        };
+        info!(run = report.run, outcome = ?report.outcome, "mirrored");
+        Ok(report)
+    }
+
+    /// Step 3.
+    async fn transact(
+        &self,
+        session: &mut Session,
+        version: Version,
+        due: &Due,
+        catalog: Option<&Snapshot>,
+        now: DateTime<Utc>,
+        report: &mut Report,
+    ) -> Result<Assets, MirrorError> {
+        let mut change = session.begin().await?;
+        let mut link = change.link();
+        match version {
+            Version::None => schema::make_tables(&mut link).await?,
+            Version::Older => schema::make_all(&mut link).await?,
+            Version::UpToDate => {}
+        }
+        failpoint::reach("mirror-begun");
+        let mut assets = Assets::update(&mut link, catalog).await?;
+        failpoint::reach("mirror-after-assets");
+        let is_new = version == Version::None;
+        if !is_new {
+            let incoming = sqlx::query(include_str!("sql/incoming.sql"));
+            execute(&mut link, "comparing rows", incoming).await?;
+        }
+        let rows = due.tables.iter().map(|(_, plan)| plan.rows());
+        self.progress.expect(rows.sum());
+        for (table, plan) in &due.tables {
+            let watch = Stopwatch::start();
+            let mut filling = Filling {
+                assets: &mut assets,
+                is_new,
+                progress: &*self.progress,
+            };
+            let counts = filling.fill(&mut link, table, plan).await?;
+            let seconds = watch.seconds();
+            report.tables.push(TableReport {
+                sent: counts.sent,
+                deleted: counts.deleted,
+                inserted: counts.inserted,
+                seconds,
+                rows_per_second: counts.sent as f64 / seconds.max(1e-3),
+                ..TableReport::of(plan)
+            });
+        }
+        if is_new {
+            schema::make_all(&mut link).await?;
+        }
+        let mirrored = Mirrored {
+            lake: report.lake.clone(),
+            run: due.publication.run,
+            published_at: due.publication.published_at,
+            now,
+        };
+        for (_, plan) in &due.tables {
+            state::write(&mut link, &mirrored, plan).await?;
+        }
+        failpoint::reach("mirror-before-commit");
+        change.commit().await?;
+        Ok(assets)
+    }
+
+    /// What is to be done; none if nothing was ever published: a lake that is not there must not be taken for an empty one.
+    async fn due(
+        &self,
+        states: &States,
+        now: DateTime<Utc>,
+        full: bool,
+    ) -> Result<Option<Due>, MirrorError> {
+        let publication = Runs::open(&self.lake).latest_publication().await?;
+        let Some(publication) = publication else {
+            return Ok(None);
+        };
+        let mut tables = Vec::new();
+        let mut minutes = Parts::new();
+        for resolution in Resolution::ALL {
+            let version = publication.versions.of(resolution);
+            let table = Table::open_at(&self.lake, resolution, version).await;
+            let table = table.map_err(MirrorError::table(resolution.table()))?;
+            let files = table.files();
+            if resolution == Resolution::Minute {
+                minutes = minute_parts(&files)?;
+            }
+            let nothing = Parts::new();
+            let recorded = states
+                .get(&resolution)
+                .map_or(&nothing, |state| &state.dates);
+            let first = first_date(now, self.settings.window(resolution));
+            let plan = plan::plan(resolution, first, &files, &minutes, recorded, full)?;
+            tables.push((Arc::new(table), plan));
+        }
+        Ok(Some(Due {
+            publication,
+            tables,
+        }))
+    }
+}
+
+/// Looks at a mirror, without waiting long for it.
+pub async fn status(url: &DatabaseUrl) -> Result<Status, MirrorError> {
+    let mut session = Session::open_briefly(url, LOOKING).await?;
+    let mut link = session.link();
+    let states = match schema::version(&mut link).await? {
+        Version::None => States::new(),
+        Version::Older | Version::UpToDate => state::read(&mut link, false).await?,
+    };
+    Ok(Status::new(url.to_string(), &states))
+}
+
+/// What the mirror was of, where that is not what it will be of.
+fn notes(states: &States, due: &Due, lake: &str) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(state) = states.values().next() {
+        if state.lake != lake {
+            notes.push(format!(
+                "the mirror was of the lake {}; what differs there is replaced",
+                state.lake
+            ));
+        } else if state.run > due.publication.run {
+            notes.push(format!(
+                "the mirror had run {}, which the lake no longer has; what differs is replaced",
+                state.run
+            ));
+        }
+    }
+    for note in &notes {
+        warn!("{note}");
+    }
+    notes
+}
+
+fn problem(error: &CatalogError) -> String {
+    error.problems().to_string()
+}
+
+fn has_changed(report: &Report) -> bool {
+    let assets = &report.assets;
+    let rows = |table: &TableReport| table.deleted + table.inserted + table.pruned;
+    report.made_tables
+        || assets.added + assets.changed + assets.removed > 0
+        || report.tables.iter().map(rows).sum::<u64>() > 0
+}

@@ -1,0 +1,141 @@
+//! The mirror's tables: made by the first run together with its rows, brought up to date by later ones.
+
+use std::borrow::Cow;
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{Row, SqlSafeStr};
+
+use super::MirrorError;
+use super::session::Link;
+
+/// A step of the schema. Once released it is never changed; a new one is added.
+struct Step {
+    version: i64,
+    name: &'static str,
+    sql: &'static str,
+}
+
+/// The step that makes tables, which the first rows follow before all others.
+const TABLES: i64 = 1;
+
+const STEPS: &[Step] = &[
+    Step {
+        version: TABLES,
+        name: "tables",
+        sql: include_str!("../../migrations/chemical/0001_tables.sql"),
+    },
+    Step {
+        version: 2,
+        name: "keys",
+        sql: include_str!("../../migrations/chemical/0002_keys.sql"),
+    },
+];
+
+/// No step has more statements that take long.
+const STATEMENTS: u32 = 8;
+
+/// Where the steps that were made are written down. The organisation database has another, so both may be one database.
+const MADE: &str = "mirror_migrations";
+
+/// How far a database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// Nothing of the mirror is there.
+    None,
+    /// Steps are to be made.
+    Older,
+    /// All steps were made.
+    UpToDate,
+}
+
+/// How far the database is; an error if it is further than this plantlake, or others have tables of the same names.
+pub(super) async fn version(link: &mut Link<'_>) -> Result<Version, MirrorError> {
+    let url = link.patience.url.clone();
+    let made: Option<i64> = link
+        .run("looking at its tables", async |connection| {
+            let is_there: bool = sqlx::query_scalar(include_str!("sql/step_table.sql"))
+                .fetch_one(&mut *connection)
+                .await?;
+            if !is_there {
+                return Ok(None);
+            }
+            let step = sqlx::query_scalar(include_str!("sql/step.sql"));
+            step.fetch_one(connection).await
+        })
+        .await?;
+    let last = STEPS.last().map_or(0, |step| step.version);
+    match made {
+        Some(version) if version > last => return Err(MirrorError::Newer { url, version }),
+        Some(version) if version < last => return Ok(Version::Older),
+        Some(_) => return Ok(Version::UpToDate),
+        None => {}
+    }
+    let stranger: Option<(String, bool)> = link
+        .run("looking at its tables", async |connection| {
+            let strangers = sqlx::query(include_str!("sql/strangers.sql"));
+            let Some(row) = strangers.fetch_optional(connection).await? else {
+                return Ok(None);
+            };
+            Ok(Some((row.try_get("name")?, row.try_get("is_original")?)))
+        })
+        .await?;
+    match stranger {
+        None => Ok(Version::None),
+        Some((table, is_original)) => Err(MirrorError::Occupied {
+            url,
+            table,
+            is_original,
+        }),
+    }
+}
+
+/// Makes the tables, without keys yet.
+pub(super) async fn make_tables(link: &mut Link<'_>) -> Result<(), MirrorError> {
+    make(link, TABLES).await
+}
+
+/// Makes all steps that are missing.
+pub(super) async fn make_all(link: &mut Link<'_>) -> Result<(), MirrorError> {
+    make(link, i64::MAX).await
+}
+
+async fn make(link: &mut Link<'_>, last: i64) -> Result<(), MirrorError> {
+    let steps = STEPS.iter().filter(|step| step.version <= last);
+    let steps = steps.map(|step| {
+        Migration::new(
+            step.version,
+            Cow::Borrowed(step.name),
+            MigrationType::Simple,
+            step.sql.into_sql_str(),
+            false,
+        )
+    });
+    let mut migrator = Migrator::with_migrations(steps.collect());
+    migrator.dangerous_set_table_name(MADE);
+    // The run has a lock of its own.
+    migrator.set_locking(false);
+    let url = link.patience.url.clone();
+    let mut failed = None;
+    let made = link.run_many(STATEMENTS, "making its tables", async |connection| {
+        let made = migrator.run(connection).await;
+        // Whatever is wrong with Postgres itself is told apart by who looks at it.
+        made.or_else(|error| match error {
+            MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
+                Err(source)
+            }
+            other => {
+                failed = Some(other);
+                Ok(())
+            }
+        })
+    });
+    made.await?;
+    match failed {
+        None => Ok(()),
+        Some(MigrateError::VersionMissing(version)) => Err(MirrorError::Newer { url, version }),
+        Some(source) => Err(MirrorError::Migration {
+            url,
+            source: Box::new(source),
+        }),
+    }
+}

@@ -1,0 +1,323 @@
+//! A connection to the mirror's Postgres on which nothing waits for ever, and the lock that keeps other runs out.
+
+use std::future::Future;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres, Row, Transaction};
+
+use super::MirrorError;
+use crate::config::{DatabaseUrl, MirrorSettings};
+use crate::model::{Resolution, this_host};
+use crate::store::connect_options;
+
+/// How long a connection may take to be made.
+const CONNECTING: Duration = Duration::from_secs(20);
+/// What Postgres is given beyond its own limit for a statement, to say itself that it was too slow.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often, and how far apart, the lock is asked for: a server notices the death of a client a moment later.
+const LOCK_ATTEMPTS: u32 = 8;
+const LOCK_PAUSE: Duration = Duration::from_millis(250);
+/// What Postgres keeps of an application's name.
+const LONGEST_NAME: usize = 63;
+
+/// How long is waited for one step, and for whom.
+#[derive(Debug, Clone)]
+pub(super) struct Patience {
+    pub url: String,
+    pub timeout: Duration,
+}
+
+impl Patience {
+    /// `work`, or an error if it takes too long. After that the connection is of no use.
+    pub async fn bound<T>(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, MirrorError> {
+        self.within(self.timeout + GRACE, doing, work).await
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, MirrorError> {
+        match tokio::time::timeout(limit, work).await {
+            Ok(done) => done.map_err(|source| MirrorError::database(&self.url, doing, source)),
+            Err(_) => Err(MirrorError::Silent {
+                url: self.url.clone(),
+                doing,
+                patience: limit,
+            }),
+        }
+    }
+}
+
+/// A connection. Dropped, its transaction never was.
+pub(super) struct Session {
+    connection: PgConnection,
+    patience: Patience,
+    name: String,
+}
+
+/// A transaction under way; dropped without a commit, it never was.
+pub(super) struct Change<'a> {
+    transaction: Transaction<'a, Postgres>,
+    patience: Patience,
+}
+
+/// What statements are run on, in a transaction or outside.
+pub(super) struct Link<'a> {
+    pub connection: &'a mut PgConnection,
+    pub patience: &'a Patience,
+}
+
+impl Link<'_> {
+    /// Does `work`, within the time that it may take.
+    pub async fn run<T>(
+        &mut self,
+        doing: &'static str,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, MirrorError> {
+        self.run_many(1, doing, work).await
+    }
+
+    /// The same for so many statements, each of which may take as long as one.
+    pub async fn run_many<T>(
+        &mut self,
+        statements: u32,
+        doing: &'static str,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, MirrorError> {
+        let limit = self.patience.timeout.saturating_mul(statements) + GRACE;
+        self.patience
+            .within(limit, doing, work(self.connection))
+            .await
+    }
+}
+
+/// A statement about `data_x`, for the table of this resolution. sqlx asks whether what is put into SQL is safe: names of our
+/// tables are.
+pub(super) fn for_table(template: &str, resolution: Resolution) -> AssertSqlSafe<String> {
+    AssertSqlSafe(template.replace("data_x", resolution.table()))
+}
+
+type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+/// Runs a statement; says how many rows it changed.
+pub(super) async fn execute(
+    link: &mut Link<'_>,
+    doing: &'static str,
+    statement: Statement<'_>,
+) -> Result<u64, MirrorError> {
+    link.run(doing, async |connection| {
+        let done = statement.execute(connection).await?;
+        Ok(done.rows_affected())
+    })
+    .await
+}
+
+impl Session {
+    /// Connects.
+    pub async fn open(url: &DatabaseUrl, settings: &MirrorSettings) -> Result<Self, MirrorError> {
+        let timeout = settings.timeout.to_std().unwrap_or(CONNECTING);
+        Self::connect(url, timeout, timeout.min(CONNECTING)).await
+    }
+
+    /// The same, for those who look on and would rather not wait.
+    pub async fn open_briefly(url: &DatabaseUrl, limit: Duration) -> Result<Self, MirrorError> {
+        Self::connect(url, limit, limit).await
+    }
+
+    async fn connect(
+        url: &DatabaseUrl,
+        timeout: Duration,
+        connecting: Duration,
+    ) -> Result<Self, MirrorError> {
+        let patience = Patience {
+            url: url.to_string(),
+            timeout,
+        };
+        let name = own_name();
+        let options = connect_options(url)
+            .map_err(|source| MirrorError::unusable(url, source))?
+            .application_name(&name);
+        let connection = patience
+            .within(connecting, "connecting", options.connect())
+            .await?;
+        let mut session = Self {
+            connection,
+            patience,
+            name,
+        };
+        session.prepare(timeout).await?;
+        Ok(session)
+    }
+
+    async fn prepare(&mut self, timeout: Duration) -> Result<(), MirrorError> {
+        // The server takes 32 bits of milliseconds.
+        let timeout = timeout.as_millis().min(i32::MAX as u128).to_string();
+        for (setting, value) in [
+            ("statement_timeout", timeout.as_str()),
+            ("lock_timeout", "0"),
+            // Between two statements the lake is read.
+            ("idle_in_transaction_session_timeout", "0"),
+            ("work_mem", "64MB"),
+        ] {
+            self.set(setting, value).await?;
+        }
+        // So that the lock of a run that died is soon free. Not every server has, or allows, all of them.
+        for (setting, value) in [
+            ("client_connection_check_interval", "5s"),
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "3"),
+        ] {
+            match self.set(setting, value).await {
+                Err(MirrorError::Database { source, .. })
+                    if source.as_database_error().is_some() =>
+                {
+                    tracing::debug!(setting, %source, "the server does not take a setting");
+                }
+                set => set?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn set(&mut self, setting: &str, value: &str) -> Result<(), MirrorError> {
+        let set = sqlx::query(include_str!("sql/setting.sql"))
+            .bind(setting.to_owned())
+            .bind(value.to_owned());
+        self.link()
+            .run("connecting", async |connection| {
+                set.execute(connection).await.map(drop)
+            })
+            .await
+    }
+
+    /// To run statements outside of any transaction.
+    pub fn link(&mut self) -> Link<'_> {
+        Link {
+            connection: &mut self.connection,
+            patience: &self.patience,
+        }
+    }
+
+    /// Begins a transaction.
+    pub async fn begin(&mut self) -> Result<Change<'_>, MirrorError> {
+        let begun = self.connection.begin_with(include_str!("sql/begin.sql"));
+        Ok(Change {
+            transaction: self.patience.bound("beginning", begun).await?,
+            patience: self.patience.clone(),
+        })
+    }
+
+    /// Takes the lock, which is held until the connection ends.
+    pub async fn lock(&mut self) -> Result<(), MirrorError> {
+        for attempt in 1.. {
+            let locked: bool = self
+                .link()
+                .run("taking the lock", async |connection| {
+                    let lock = sqlx::query_scalar(include_str!("sql/lock.sql"));
+                    lock.fetch_one(connection).await
+                })
+                .await?;
+            if locked {
+                break;
+            }
+            if attempt >= LOCK_ATTEMPTS {
+                return Err(self.held().await?);
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Who has the lock.
+    async fn held(&mut self) -> Result<MirrorError, MirrorError> {
+        type Held = (Option<String>, String);
+        let found: Option<Held> = self
+            .link()
+            .run("asking who has the lock", async |connection| {
+                let holder = sqlx::query(include_str!("sql/lock_holder.sql"));
+                let Some(row) = holder.fetch_optional(connection).await? else {
+                    return Ok(None);
+                };
+                let name: Option<String> = row.try_get("application_name")?;
+                let client: Option<String> = row.try_get("client")?;
+                let since: Option<DateTime<Utc>> = row.try_get("backend_start")?;
+                let pid: i32 = row.try_get("pid")?;
+                let mut text = name.clone().unwrap_or_else(|| "another user's".to_owned());
+                if let Some(client) = client {
+                    text.push_str(&format!(", from {client}"));
+                }
+                if let Some(since) = since {
+                    let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
+                    text.push_str(&format!(", since {since}"));
+                }
+                text.push_str(&format!(" (Postgres's process {pid})"));
+                Ok(Some((name, text)))
+            })
+            .await?;
+        let (name, holder) = found.unwrap_or((None, "it has just ended".to_owned()));
+        Ok(MirrorError::Held {
+            url: self.patience.url.clone(),
+            holder,
+            is_own: name.is_some_and(|name| name == self.name),
+        })
+    }
+}
+
+impl Change<'_> {
+    pub fn link(&mut self) -> Link<'_> {
+        Link {
+            connection: &mut self.transaction,
+            patience: &self.patience,
+        }
+    }
+
+    /// Makes all of it so.
+    pub async fn commit(self) -> Result<(), MirrorError> {
+        let committed = self.transaction.commit();
+        self.patience.bound("committing", committed).await
+    }
+}
+
+/// What others see of this run in `pg_stat_activity`.
+fn own_name() -> String {
+    let name = format!(
+        "plantlake mirror, process {} on {}",
+        std::process::id(),
+        this_host()
+    );
+    let end = name.floor_char_boundary(LONGEST_NAME);
+    name.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_is_about_one_table() {
+        let sql = for_table(
+            "DELETE FROM data_x USING y WHERE data_x.ctid = y.place",
+            Resolution::Hour,
+        );
+        assert_eq!(
+            sql.0,
+            "DELETE FROM data_h USING y WHERE data_h.ctid = y.place"
+        );
+    }
+
+    #[test]
+    fn the_own_name_is_as_postgres_keeps_it() {
+        assert!(own_name().len() <= LONGEST_NAME);
+        assert!(own_name().contains(&std::process::id().to_string()));
+    }
+}

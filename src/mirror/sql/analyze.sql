@@ -1,0 +1,1 @@
+ANALYZE data_x

@@ -1,0 +1,1 @@
+SELECT table_name, date, source FROM mirror_dates

@@ -1,0 +1,1 @@
+DELETE FROM mirror_dates WHERE table_name = $1 AND date = ANY($2)

@@ -1,0 +1,13 @@
+-- At most $3 rows from before $1, of assets from $2 on; and the asset where the next step goes on.
+WITH doomed AS MATERIALIZED (
+    SELECT assets.id AS asset_id, old.place
+    FROM assets CROSS JOIN LATERAL (
+        SELECT ctid AS place FROM data_x WHERE asset_id = assets.id AND timestamp < $1 ORDER BY timestamp
+    ) AS old
+    WHERE assets.id >= $2
+    ORDER BY assets.id
+    LIMIT $3
+), gone AS (
+    DELETE FROM data_x USING doomed WHERE data_x.ctid = doomed.place
+)
+SELECT count(*) AS rows, (SELECT asset_id FROM doomed ORDER BY asset_id DESC LIMIT 1) AS last_asset FROM doomed

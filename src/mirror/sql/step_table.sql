@@ -1,0 +1,1 @@
+SELECT to_regclass('mirror_migrations') IS NOT NULL
