@@ -19,7 +19,7 @@ pub enum Exit {
     Usage = 2,
     /// Finished, but some input was left out (quarantined files).
     LeftOut = 3,
-    /// Refused, because another run holds the lease.
+    /// Refused, because another run is at work.
     Refused = 4,
     /// What was checked is not as it was written down (`plantlake usage verify`).
     Differs = 5,
@@ -44,8 +44,10 @@ impl Exit {
             Self::Success => "done",
             Self::Failure => "something failed",
             Self::Usage => "the command line or the settings are wrong",
-            Self::LeftOut => "finished, but some input was left out (quarantined files)",
-            Self::Refused => "refused, because another run holds the lease",
+            Self::LeftOut => {
+                "finished, but some input was left out (quarantined files, an unusable catalog)"
+            }
+            Self::Refused => "refused, because another run is at work",
             Self::Differs => "what was checked is not as it was written down (usage verify)",
             Self::Interrupted => "interrupted",
         }

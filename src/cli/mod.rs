@@ -16,6 +16,7 @@ mod limit;
 mod logging;
 mod migrate;
 mod models;
+mod mirror;
 mod office;
 mod org;
 pub mod output;
@@ -73,7 +74,9 @@ enum Command {
     Simulate(simulate::Args),
     /// Bring the tables of averages up to date with the raw files
     Resample(resample::ResampleArgs),
-    /// Show raw files, tables and last runs
+    /// Make the mirror in Postgres equal to the tables, inside its windows
+    Mirror(mirror::MirrorArgs),
+    /// Show raw files, tables, last runs and the mirror
     Status(status::StatusArgs),
     /// Run read-only SQL on the tables
     Query(query::QueryArgs),
@@ -114,6 +117,7 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Demo(args) => dispatch(args, global).await,
         Command::Simulate(args) => dispatch(args, global).await,
         Command::Resample(args) => dispatch(args, global).await,
+        Command::Mirror(args) => dispatch(args, global).await,
         Command::Status(args) => dispatch(args, global).await,
         Command::Query(args) => dispatch(args, global).await,
         Command::Search(args) => dispatch(args, global).await,

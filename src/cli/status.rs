@@ -1,13 +1,15 @@
-//! `plantlake status`: raw files, tables and last runs at a glance.
+//! `plantlake status`: raw files, tables, last runs and the mirror at a glance.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::output::{Table, human};
+use super::output::{Table, Terminal, human};
 use super::{Context, Exit, RunCommand};
+use crate::config::Settings;
 use crate::jobs::{Status, status};
 use crate::lake::Store;
+use crate::mirror;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,6 +35,79 @@ struct Printed<'a> {
     lake: String,
     #[serde(flatten)]
     status: &'a Status,
+    /// None where no mirror is set.
+    mirror: Option<Mirror>,
+}
+
+/// The mirror beside the lake.
+#[derive(Serialize)]
+struct Mirror {
+    /// What it has; none if it cannot be asked.
+    #[serde(flatten)]
+    status: Option<mirror::Status>,
+    /// Why it cannot.
+    problem: Option<String>,
+    /// The run that the lake has published last.
+    published_run: Option<u64>,
+    /// Whether that is the one that is mirrored.
+    is_up_to_date: bool,
+}
+
+impl Mirror {
+    async fn look(settings: &Settings, status: &Status) -> Option<Self> {
+        let url = settings.mirror_url.as_ref()?;
+        let published_run = status.runs.iter().find_map(|run| run.run);
+        Some(match mirror::status(url).await {
+            Ok(found) => Self {
+                is_up_to_date: found.run.is_some() && found.run == published_run,
+                status: Some(found),
+                problem: None,
+                published_run,
+            },
+            Err(error) => {
+                let causes = anyhow::Error::new(error);
+                let causes: Vec<String> = causes.chain().map(ToString::to_string).collect();
+                Self {
+                    status: None,
+                    problem: Some(causes.join(": ")),
+                    published_run,
+                    is_up_to_date: false,
+                }
+            }
+        })
+    }
+
+    fn print(&self, terminal: &Terminal) -> anyhow::Result<()> {
+        if let Some(problem) = &self.problem {
+            terminal.warn(&format!("the mirror cannot be asked: {problem}"));
+            return Ok(());
+        }
+        let Some(found) = &self.status else {
+            return Ok(());
+        };
+        let Some(run) = found.run else {
+            terminal.line(&format!(
+                "mirror  {}: nothing yet, run `plantlake mirror`",
+                found.mirror
+            ))?;
+            return Ok(());
+        };
+        let at = found.mirrored_at.as_deref().unwrap_or_default();
+        let lag = match (self.is_up_to_date, self.published_run) {
+            (true, _) | (_, None) => "up to date".to_owned(),
+            (false, Some(published)) => {
+                format!("the lake has run {published} since: run `plantlake mirror`")
+            }
+        };
+        terminal.line(&format!(
+            "mirror  {}: run {run}, mirrored at {at}; {lag}",
+            found.mirror
+        ))?;
+        for table in &found.tables {
+            terminal.line(&format!("        {} from {}", table.table, table.from))?;
+        }
+        Ok(())
+    }
 }
 
 impl RunCommand for StatusArgs {
@@ -44,12 +119,16 @@ impl RunCommand for StatusArgs {
         let settings = &context.settings;
         let lake = Store::open(&settings.lake, settings.storage.options())?;
         let raw = Store::open_existing(&settings.raw, settings.storage.options())?;
-        let status = status(&lake, &raw, self.runs).await?;
+        // The last one is needed, shown or not.
+        let mut status = status(&lake, &raw, self.runs.max(1)).await?;
+        let mirror = Mirror::look(settings, &status).await;
+        status.runs.truncate(self.runs);
         let terminal = &context.terminal;
         if self.json {
             terminal.line(&serde_json::to_string(&Printed {
                 lake: lake.to_string(),
                 status: &status,
+                mirror,
             })?)?;
             return Ok(Exit::Success);
         }
@@ -110,6 +189,10 @@ impl RunCommand for StatusArgs {
         }
         terminal.line("")?;
         terminal.table(&runs)?;
+        if let Some(mirror) = mirror {
+            terminal.line("")?;
+            mirror.print(terminal)?;
+        }
         Ok(Exit::Success)
     }
 }

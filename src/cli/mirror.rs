@@ -1,0 +1,233 @@
+//! `plantlake mirror`: makes the mirror in Postgres equal to the published tables.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::output::{Progress as Bar, Table, Terminal, Unit, human};
+use super::{Context, Exit, RunCommand};
+use crate::config::Settings;
+use crate::lake::Store;
+use crate::mirror::{
+    AssetReport, Mirror, MirrorError, Options, Outcome, Progress, Report, TableReport,
+};
+
+const EXAMPLES: &str = "\
+The database is that of the setting `mirror_url`; the tables assets, data_min, data_h and data_d are made by the first run.
+What is mirrored: the averages of the last 7 days by minute, 90 days by hour and 5 years by day (`mirror.window_min` and its kin),
+as the last finished run published them, and the catalog's assets. Readers see all of a run or nothing of it.
+
+Examples:
+  After each run of the job, mirror what changed:
+      plantlake resample && plantlake mirror
+
+  See what that would be, without doing it:
+      plantlake mirror --dry-run
+
+  Somebody wrote into the mirror: compare every row in the windows, and report to a script:
+      plantlake mirror --full --json
+
+  Ask it:
+      psql postgres://reader@db.example/chemical -c 'SELECT * FROM data_h ORDER BY timestamp DESC LIMIT 10'
+
+Assets with readings that the catalog does not know have placeholders, and are named. While Postgres is away the run is tried
+again (`mirror.retry_for`). While the catalog has mistakes the assets stay as they are, and the exit code is 3.";
+
+/// Arguments of `mirror`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct MirrorArgs {
+    /// Compare everything in the windows, not only what changed since the last run
+    #[arg(long)]
+    full: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Nobody said where the mirror is.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "there is no mirror: set `mirror_url`, for instance to postgres://plantlake@db.example/chemical, or DB_HOST and its kin"
+)]
+struct NoMirror;
+
+impl RunCommand for MirrorArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let options = Options {
+            full: self.full,
+            dry_run: self.dry_run,
+        };
+        let report = run_mirror(&context.settings, &context.terminal, &options).await?;
+        if self.json {
+            context.terminal.line(&serde_json::to_string(&report)?)?;
+        } else {
+            print(&context.terminal, &report)?;
+        }
+        Ok(match report.assets.catalog_problem {
+            None => Exit::Success,
+            Some(_) => Exit::LeftOut,
+        })
+    }
+}
+
+/// Mirrors, with a progress bar.
+async fn run_mirror(
+    settings: &Settings,
+    terminal: &Terminal,
+    options: &Options,
+) -> anyhow::Result<Report> {
+    let url = settings.mirror_url.clone();
+    let url = url.ok_or_else(|| Exit::Usage.because(NoMirror))?;
+    let mirror = Mirror {
+        lake: Store::open(&settings.lake, settings.storage.options())?,
+        catalog: settings.catalog.clone(),
+        url,
+        settings: settings.mirror.clone(),
+        progress: Arc::new(RowsBar {
+            bar: terminal.progress("mirror", Unit::Count("rows"), None),
+            terminal: terminal.clone(),
+        }),
+    };
+    let result = mirror.run(options).await;
+    drop(mirror);
+    terminal.end_progress();
+    result.map_err(|error| match error {
+        MirrorError::Held { .. } => Exit::Refused.because(error),
+        error => error.into(),
+    })
+}
+
+struct RowsBar {
+    bar: Bar,
+    terminal: Terminal,
+}
+
+impl Progress for RowsBar {
+    fn expect(&self, rows: u64) {
+        self.bar.set_total(rows);
+    }
+
+    fn sent(&self, rows: u64) {
+        self.bar.add(rows);
+    }
+
+    fn again(&self, problem: &MirrorError, wait: Duration) {
+        let mut text = problem.to_string();
+        let mut cause = std::error::Error::source(problem);
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        let wait = human::duration(wait);
+        self.terminal
+            .warn(&format!("{text}; trying again in {wait}"));
+    }
+}
+
+fn print(terminal: &Terminal, report: &Report) -> anyhow::Result<()> {
+    for note in &report.notes {
+        terminal.note(&format!("note: {note}"));
+    }
+    let run = report.run.unwrap_or(0);
+    let took = human::duration(Duration::from_secs_f64(report.seconds));
+    let mirror = &report.mirror;
+    match report.outcome {
+        Outcome::NothingPublished => {
+            terminal.line(&format!(
+                "Nothing is published in {}: run `plantlake resample` first. The mirror was left alone.",
+                report.lake
+            ))?;
+            return Ok(());
+        }
+        Outcome::DryRun => terminal.line(&format!("Would mirror run {run} to {mirror}:"))?,
+        Outcome::NothingToDo => terminal.line(&format!(
+            "Up to date: {mirror} has run {run}, nothing to do ({took})."
+        ))?,
+        Outcome::Mirrored => {
+            terminal.line(&format!("Run {run} mirrored to {mirror} in {took}."))?;
+        }
+    }
+    match report.outcome {
+        Outcome::DryRun => terminal.table(&planned(&report.tables))?,
+        Outcome::Mirrored => terminal.table(&done(&report.tables))?,
+        Outcome::NothingToDo | Outcome::NothingPublished => {}
+    }
+    print_assets(terminal, &report.assets)
+}
+
+fn planned(tables: &[TableReport]) -> Table {
+    let mut planned = Table::new(["table", "from", "dates", "rows at most"]).numbers([2, 3]);
+    for table in tables {
+        planned.row([
+            table.table.to_owned(),
+            table.from.clone(),
+            human::count(table.dates as u64),
+            human::count(table.sent),
+        ]);
+    }
+    planned
+}
+
+fn done(tables: &[TableReport]) -> Table {
+    let head = [
+        "table", "from", "dates", "sent", "deleted", "inserted", "pruned", "took", "rate",
+    ];
+    let mut done = Table::new(head).numbers(2..9);
+    for table in tables {
+        done.row([
+            table.table.to_owned(),
+            table.from.clone(),
+            human::count(table.dates as u64),
+            human::count(table.sent),
+            human::count(table.deleted),
+            human::count(table.inserted),
+            human::count(table.pruned),
+            human::duration(Duration::from_secs_f64(table.seconds)),
+            human::rate(table.rows_per_second, "rows"),
+        ]);
+    }
+    done
+}
+
+fn print_assets(terminal: &Terminal, assets: &AssetReport) -> anyhow::Result<()> {
+    const SHOWN: usize = 10;
+    if assets.added + assets.changed + assets.removed > 0 {
+        terminal.line(&format!(
+            "assets  {} added, {} changed, {} removed",
+            human::count(assets.added),
+            human::count(assets.changed),
+            human::count(assets.removed)
+        ))?;
+    }
+    if let Some(problem) = &assets.catalog_problem {
+        terminal.warn(&format!(
+            "the catalog cannot be used, so the assets stay as they are: {problem}"
+        ));
+    }
+    if assets.unknown.is_empty() {
+        return Ok(());
+    }
+    let count = human::counted(assets.unknown.len() as u64, "asset");
+    terminal.warn(&format!(
+        "{count} with readings that the catalog does not know:"
+    ));
+    for asset in assets.unknown.iter().take(SHOWN) {
+        terminal.warn(&format!("  {asset}"));
+    }
+    if let Some(more) = assets
+        .unknown
+        .len()
+        .checked_sub(SHOWN)
+        .filter(|&more| more > 0)
+    {
+        terminal.warn(&format!("… and {more} more (--json lists all)"));
+    }
+    Ok(())
+}
