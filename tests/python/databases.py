@@ -1,11 +1,14 @@
-"""Organisation databases for tests, and what is in them as seen by other clients than plantlake."""
+"""Databases for tests, and what is in them as seen by other clients than plantlake."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sqlite3
 import subprocess
+import time
 import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -28,10 +31,79 @@ class Postgres:
         self._process.stdin.close()
         self._process.wait(60)
 
-    def new_database(self) -> str:
-        name = f"organisation_{uuid.uuid4().hex[:12]}"
-        psql(self.url, f"CREATE DATABASE {name}")
+    def new_database(self, kind: str = "organisation", more: str = "") -> str:
+        name = f"{kind}_{uuid.uuid4().hex[:12]}"
+        psql(self.url, f"CREATE DATABASE {name} {more}")
         return f"{self.url.rsplit('/', 1)[0]}/{name}"
+
+    # ---- what can happen to a server
+
+    @property
+    def postmaster(self) -> int:
+        """The process that all others of the server are children of."""
+        with open(f"/proc/{self._process.pid}/task/{self._process.pid}/children", encoding="ascii") as children:
+            found = [int(pid) for pid in children.read().split() if _command(int(pid))[0].endswith("/postgres")]
+        assert len(found) == 1, f"processes of tests/postgres: {found}"
+        return found[0]
+
+    def freeze(self) -> list[int]:
+        """Stops all of the server's processes: connections stay, and nothing answers."""
+        postmaster = self.postmaster
+        stopped = [postmaster]
+        os.kill(postmaster, signal.SIGSTOP)
+        with open(f"/proc/{postmaster}/task/{postmaster}/children", encoding="ascii") as children:
+            stopped += [int(pid) for pid in children.read().split()]
+        for pid in stopped[1:]:
+            os.kill(pid, signal.SIGSTOP)
+        return stopped
+
+    @staticmethod
+    def thaw(stopped: list[int]) -> None:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def crash(self) -> "Crashed":
+        """Ends the server as a crash does; it can be started again with what is on its disk."""
+        postmaster = self.postmaster
+        crashed = Crashed(_command(postmaster), os.stat(f"/proc/{postmaster}").st_uid, os.stat(f"/proc/{postmaster}").st_gid)
+        crashed.folder = crashed.command[crashed.command.index("-D") + 1]
+        os.kill(postmaster, signal.SIGQUIT)
+        until = time.monotonic() + 30
+        while os.path.exists(f"/proc/{postmaster}") and _command(postmaster) != [""]:
+            assert time.monotonic() < until, "the server does not end"
+            time.sleep(0.05)
+        return crashed
+
+
+@dataclass
+class Crashed:
+    """A server that has ended, and can be started again."""
+
+    command: list[str]
+    user: int
+    group: int
+    folder: str = ""
+    process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        owner = {"user": self.user, "group": self.group} if os.getuid() == 0 else {}
+        log = open(Path(self.folder).parent / "server-again.log", "wb")  # noqa: SIM115 (the server's)
+        self.process = subprocess.Popen(
+            self.command, cwd=Path(self.folder).parent, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **owner
+        )
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(30)
+
+
+def _command(pid: int) -> list[str]:
+    """The command line of a process; blank, if it has ended."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as command:
+        return command.read().decode().rstrip("\0").split("\0")
+    return [""]
 
 
 def psql(url: str, sql: str) -> str:

@@ -1,0 +1,218 @@
+"""A mirror in a real Postgres, and what must be in it: looked at by psql, compared with what `deltalake` reads of the lake."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+import re
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+import compare
+from databases import psql
+from harness import FAILURE, OK, Finished, Lake, finish
+from reference import COLUMNS, MICROS_PER_DAY, RESOLUTIONS, day_number
+
+SETTING = {"data_min": "PLANTLAKE_MIRROR_WINDOW_MIN", "data_h": "PLANTLAKE_MIRROR_WINDOW_H", "data_d": "PLANTLAKE_MIRROR_WINDOW_D"}
+# Most of the dates that `writers` has, of which some leave as the clock goes on.
+NOW = dt.date(2024, 3, 5)
+WINDOWS = {"data_min": 67, "data_h": 100, "data_d": 30_000}
+LOOK = "".join(
+    f"""\\echo {name}
+COPY (SELECT asset_id, (extract(epoch FROM timestamp) * 1000000)::bigint, value, count, min, max, first, last, stddev
+      FROM {name} ORDER BY asset_id, timestamp) TO STDOUT (FORMAT csv, NULL 'null');
+"""
+    for name in RESOLUTIONS
+)
+
+
+@dataclass
+class Sight:
+    """What a reader sees at one time."""
+
+    tables: dict[str, pd.DataFrame]
+    assets: list[dict]
+
+    def counts(self) -> dict[str, int]:
+        return {name: len(table) for name, table in self.tables.items()}
+
+
+def look(url: str) -> Sight:
+    """Everything, in one transaction that sees one state."""
+    sql = (
+        f"BEGIN ISOLATION LEVEL REPEATABLE READ;\nSELECT 1;\n{LOOK}\\echo assets\n"
+        "SELECT coalesce(json_agg(a ORDER BY id), '[]') FROM assets AS a;\nCOMMIT;\n"
+    )
+    command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", "-"]
+    done = subprocess.run(command, input=sql, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"psql: {done.stderr}"
+    parts = re.split(r"^(data_min|data_h|data_d|assets)$\n", done.stdout, flags=re.MULTILINE)
+    found = dict(zip(parts[1::2], parts[2::2]))
+    return Sight({name: _table(found[name]) for name in RESOLUTIONS}, json.loads(found["assets"]))
+
+
+def _table(csv: str) -> pd.DataFrame:
+    text = pd.read_csv(io.StringIO(csv), names=COLUMNS, dtype=str, keep_default_na=False)
+    frame = pd.DataFrame({"asset_id": text["asset_id"].astype(object), "timestamp": text["timestamp"].astype("int64")})
+    for column in COLUMNS[2:]:
+        if column == "count":
+            frame[column] = text[column].astype("int64")
+        else:
+            # By Python's own reading, which is exact.
+            frame[column] = [float("nan") if cell == "null" else float(cell) for cell in text[column]]
+            frame[column] = frame[column].astype("float64")
+    return frame
+
+
+def first_dates(now: dt.date, windows: dict[str, int]) -> dict[str, int]:
+    return {name: day_number(now) - days for name, days in windows.items()}
+
+
+def inside(tables: dict[str, pd.DataFrame], firsts: dict[str, int]) -> dict[str, pd.DataFrame]:
+    """The rows of the windows."""
+    return {
+        name: table[table["timestamp"] >= firsts[name] * MICROS_PER_DAY].reset_index(drop=True) for name, table in tables.items()
+    }
+
+
+@dataclass
+class Mirror:
+    """The mirror of a lake."""
+
+    lake: Lake
+    url: str
+    now: dt.date = NOW
+    windows: dict[str, int] = field(default_factory=lambda: dict(WINDOWS))
+
+    def __post_init__(self) -> None:
+        folder = self.lake.folder / "catalog"
+        if not folder.exists():
+            self.catalog([])
+
+    @property
+    def settings(self) -> dict[str, str]:
+        windows = {SETTING[name]: f"{days}d" for name, days in self.windows.items()}
+        return {
+            "PLANTLAKE_MIRROR_URL": self.url,
+            "PLANTLAKE_FAILPOINT_NOW": f"{self.now}T12:00:00Z",
+            "PLANTLAKE_MIRROR_RETRY_FOR": "0s",
+            **windows,
+        }
+
+    def catalog(self, assets: list[dict]) -> None:
+        folder = self.lake.folder / "catalog"
+        folder.mkdir(exist_ok=True)
+        (folder / "assets.json").write_text(json.dumps(assets))
+
+    def run(self, *flags: str, settings: dict[str, str] | None = None) -> Finished:
+        return self.lake.run("mirror", "--json", *flags, settings=self.settings | (settings or {}))
+
+    def mirror(self, *flags: str, settings: dict[str, str] | None = None) -> dict:
+        """A run that does it, and what it reports."""
+        return self.run(*flags, settings=settings).expect(OK).json
+
+    def start(self, *flags: str, settings: dict[str, str] | None = None) -> subprocess.Popen:
+        return self.lake.start("mirror", "--json", *flags, settings=self.settings | (settings or {}))
+
+    def stopped(self, point: str, settings: dict[str, str] | None = None) -> "Stopped":
+        """A run that has stopped itself at a failpoint."""
+        return Stopped(self.start(settings=(settings or {}) | {"PLANTLAKE_FAILPOINT_STOP": point}))
+
+    def psql(self, sql: str) -> str:
+        return psql(self.url, sql)
+
+    # ---- what must be there
+
+    def due(self) -> dict[str, pd.DataFrame]:
+        """What the lake has published, inside the windows."""
+        return inside(self.lake.published_tables(), first_dates(self.now, self.windows))
+
+    def is_as(self, due: dict[str, pd.DataFrame], when: str, lingering: bool = False) -> None:
+        """The mirror holds these rows to the bit; with `lingering`, rows before the windows do not count."""
+        seen = look(self.url)
+        tables = inside(seen.tables, first_dates(self.now, self.windows)) if lingering else seen.tables
+        try:
+            compare.all_same_bits(tables, due)
+        except AssertionError as error:
+            raise AssertionError(f"{when}, the mirror (actual) is not the lake (expected): {error}") from None
+        known = {asset["id"] for asset in seen.assets}
+        for name, table in seen.tables.items():
+            assert set(table["asset_id"]) <= known, f"{when}, {name} has assets that are not in the mirror"
+
+    def is_equal(self, when: str = "after a run") -> None:
+        """The mirror is the lake inside the windows, and its assets are those of the catalog and of rows."""
+        self.is_as(self.due(), when)
+        seen = look(self.url)
+        catalog = json.loads((self.lake.folder / "catalog" / "assets.json").read_text())
+        due = {
+            asset["id"]: {"location": "", "specifications": {}} | asset for asset in catalog
+        }
+        for table in seen.tables.values():
+            for asset in set(table["asset_id"]) - set(due):
+                due[asset] = {"id": asset, "name": asset, "type": "unknown", "location": "", "specifications": {}}
+        assert {asset["id"]: asset for asset in seen.assets} == due, f"{when}, the assets differ"
+        keys = self.psql(
+            "SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint "
+            "WHERE conrelid::regclass::text IN ('data_min', 'data_h', 'data_d') AND contype IN ('p', 'f') AND convalidated ORDER BY 1"
+        )
+        assert keys.splitlines() == [
+            line
+            for name in sorted(RESOLUTIONS)
+            for line in (
+                f"{name} FOREIGN KEY (asset_id) REFERENCES assets(id)",
+                f'{name} PRIMARY KEY (asset_id, "timestamp")',
+            )
+        ], keys
+
+    def check_nothing_to_do(self) -> None:
+        before = look(self.url)
+        report = self.mirror()
+        assert report["outcome"] == "nothing_to_do", report
+        assert [table["sent"] for table in report["tables"]] == [0, 0, 0], report
+        compare.all_same_bits(look(self.url).tables, before.tables)
+
+
+class Stopped:
+    """A run that has stopped itself, and can go on."""
+
+    def __init__(self, process: subprocess.Popen) -> None:
+        self.process = process
+        self.began = time.monotonic()
+        until = self.began + 60
+        while _state(process.pid) != "T":
+            if process.poll() is not None:
+                raise AssertionError(f"the run ended before it stopped: {finish(process, self.began)}")
+            assert time.monotonic() < until, "the run did not come to the point in 60 s"
+            time.sleep(0.01)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def finish(self) -> Finished:
+        self.go_on()
+        return finish(self.process, self.began)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def _state(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+def fails(finished: Finished, *says: str, code: int = FAILURE) -> str:
+    """The run failed, and said so in these words; the password is in none of them."""
+    finished.expect(code)
+    for words in says:
+        assert words in finished.err, f"no {words!r}\n{finished}"
+    return finished.err

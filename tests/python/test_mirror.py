@@ -1,0 +1,760 @@
+"""The mirror in a real Postgres: equal to the lake inside its windows after any history, whenever it is killed, whatever the
+server does."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import compare
+from conftest import LONG
+from databases import Postgres, psql
+from harness import KILLED, LEFT_OUT, OK, REFUSED, USAGE, Lake, finish
+from mirrored import NOW, Mirror, Sight, fails, look
+from reference import RESOLUTIONS
+from stories import Life, Put, Remove, Run, Step, stories
+from writers import ASSETS, FileSpec
+
+pytestmark = pytest.mark.local_only
+
+LATER = dt.date(2024, 3, 10)  # some dates of minutes have left the window
+FAILPOINTS = [
+    "mirror-locked", "mirror-begun", "mirror-after-assets", "mirror-in-copy", "mirror-after-copy", "mirror-after-copy:2",
+    "mirror-after-delete", "mirror-after-insert", "mirror-after-insert:3", "mirror-after-table", "mirror-after-table:2",
+    "mirror-before-commit", "mirror-after-commit", "mirror-after-prune-step", "mirror-before-tidy", "mirror-after-tidy",
+]  # fmt: skip
+SEEN_ONLY_AFTER = ("mirror-after-commit", "mirror-after-prune-step", "mirror-before-tidy", "mirror-after-tidy")
+OF_THE_FIRST_RUN = [
+    "mirror-begun", "mirror-after-assets", "mirror-in-copy", "mirror-after-copy", "mirror-after-table:3", "mirror-before-commit",
+    "mirror-after-commit",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server that a test may mistreat."""
+    server = Postgres()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def new_mirror(postgres: Postgres, new_lake: Callable[[], Lake]) -> Callable[[], Mirror]:
+    return lambda: Mirror(new_lake(), postgres.new_database("chemical"))
+
+
+@pytest.fixture
+def mirror(new_mirror: Callable[[], Mirror]) -> Mirror:
+    return new_mirror()
+
+
+def begin(mirror: Mirror) -> Life:
+    """A mirrored state, and a published one with changes of every kind: new, replaced and removed files, and time that went on."""
+    life = Life(mirror.lake)
+    for step in [
+        Put(0, FileSpec(rows=200, days=3, assets=(0, 1))),
+        Put(1, FileSpec(seed=1, rows=200, day=3, days=2, assets=(1, 2))),
+        Put(2, FileSpec(seed=2, rows=80, day=0, assets=(3,))),
+        Put(4, FileSpec(seed=5, rows=60, day=5, days=2, assets=(3,))),
+        Run(),
+    ]:
+        life.live(step)
+    return life
+
+
+def change(mirror: Mirror, life: Life) -> None:
+    for step in [
+        Put(3, FileSpec(seed=3, rows=200, day=1, days=2, assets=(0, 3), repeats=True), 1),
+        Put(1, FileSpec(seed=4, rows=200, day=4, assets=(1, 2)), 1),
+        Remove(2),
+        Run(),
+    ]:
+        life.live(step)
+    mirror.now = LATER
+
+
+def simulate(mirror: Mirror, days: int) -> None:
+    """Twenty assets with a reading each minute, from the first of January 2024."""
+    # A catalog comes with it.
+    (mirror.lake.folder / "catalog" / "assets.json").unlink()
+    make = ["simulate", "--assets", "20", "--days", str(days), "--start", "2024-01-01", "--interval", "60s", "--shape", "clean"]
+    mirror.lake.run(*make, "--json").expect(OK)
+    mirror.lake.resample().expect(OK)
+
+
+# ------------------------------------------------------------------ any history
+
+# When it is, and how far the windows reach: wider, narrower, and with nothing inside.
+clocks = st.tuples(
+    st.sampled_from([dt.date(2023, 12, 31), dt.date(2024, 1, 2), NOW, dt.date(2024, 6, 16), dt.date(2026, 1, 1)]),
+    st.sampled_from([1, 3, 67, 400]),
+    st.sampled_from([2, 100, 400]),
+    st.sampled_from([1, 70, 30_000]),
+    st.booleans(),
+)
+
+
+def test_any_history(postgres: Postgres, new_lake: Callable[[], Lake], effort) -> None:
+    steps = 16 if LONG else 8
+    lived = 0
+    url = postgres.new_database("chemical")
+
+    # What fails is told as it is: to make it smaller takes longer than to read it.
+    @settings(max_examples=effort.stories, deadline=None, database=None, phases=[Phase.explicit, Phase.generate],
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(story=stories(steps), dice=st.lists(clocks, min_size=3, max_size=3))
+    def history(story: list[Step], dice: list[tuple]) -> None:
+        nonlocal lived
+        psql(url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        mirror = Mirror(new_lake(), url)
+        life = Life(mirror.lake)
+        runs = 0
+        for step in [*story, Run()]:
+            life.live(step)
+            if not isinstance(step, Run) or step.dry:
+                continue
+            now, minutes, hours, days, full = dice[runs % len(dice)]
+            runs += 1
+            mirror.now = now
+            mirror.windows = {"data_min": minutes, "data_h": hours, "data_d": days}
+            report = mirror.mirror(*(["--full"] if full and runs % 2 else []))
+            assert report["run"] == mirror.lake.published()["run"], report
+            mirror.is_equal(f"at {now}, after run {runs} of {story}")
+        mirror.check_nothing_to_do()
+        lived += 1
+
+    history()
+    print(f"{lived} histories")
+
+
+def test_only_what_differs_is_written(mirror: Mirror) -> None:
+    """Rows that are the same stay the same rows, though their date's files are others."""
+    life = begin(mirror)
+    report = mirror.mirror()
+    assert report["made_tables"]
+    mirror.is_equal()
+    before = pd.Series(mirror.psql("SELECT asset_id || ' ' || timestamp || ' ' || xmin FROM data_min").split("\n"))
+    # One more file on a date that is there.
+    life.live(Put(3, FileSpec(seed=3, rows=5, day=1, assets=(0,)), 1))
+    life.live(Run())
+    report = mirror.mirror()
+    minutes = next(table for table in report["tables"] if table["table"] == "data_min")
+    assert minutes["dates"] == 1 and minutes["sent"] > minutes["inserted"] > 0, report
+    assert minutes["inserted"] <= 5 and minutes["deleted"] <= 5
+    after = pd.Series(mirror.psql("SELECT asset_id || ' ' || timestamp || ' ' || xmin FROM data_min").split("\n"))
+    assert (~before.isin(after)).sum() == minutes["deleted"], "rows that did not change were written again"
+    mirror.is_equal()
+    mirror.check_nothing_to_do()
+    # Everything computed again: other files with the same rows.
+    mirror.lake.resample("--full").expect(OK)
+    report = mirror.mirror()
+    assert report["outcome"] == "nothing_to_do", report
+    assert sum(table["sent"] for table in report["tables"]) > 0
+    mirror.is_equal()
+
+
+def test_a_full_run_mends_what_others_wrote(mirror: Mirror) -> None:
+    begin(mirror)
+    mirror.mirror()
+    mirror.psql("DELETE FROM data_h; UPDATE data_min SET value = value + 1 WHERE count > 1; UPDATE assets SET name = 'x'")
+    mirror.psql("INSERT INTO data_d SELECT asset_id, '2300-01-01', 1, 1, 1, 1, 1, 1, NULL FROM data_d LIMIT 1")
+    mirror.psql("INSERT INTO data_d SELECT asset_id, '1900-01-01', 1, 1, 1, 1, 1, 1, NULL FROM data_d LIMIT 1")
+    report = mirror.mirror("--full")
+    assert report["outcome"] == "mirrored" and report["tables"][2]["pruned"] == 1, report
+    mirror.is_equal("after a full run")
+
+
+def test_another_lake(new_mirror: Callable[[], Mirror]) -> None:
+    first, second = new_mirror(), new_mirror()
+    begin(first)
+    first.mirror()
+    life = Life(second.lake)
+    life.live(Put(0, FileSpec(seed=7, rows=300, days=4, assets=(1, 3))))
+    life.live(Run())
+    second.url = first.url
+    report = second.mirror()
+    assert first.lake.url in report["notes"][0], report
+    second.is_equal("after the run of another lake")
+    assert first.mirror()["notes"]
+    first.is_equal("after a run of the first lake again")
+
+
+def test_nothing_published_leaves_the_mirror_alone(new_mirror: Callable[[], Mirror]) -> None:
+    first, second = new_mirror(), new_mirror()
+    second_report = second.mirror()
+    assert second_report["outcome"] == "nothing_published" and not second_report["made_tables"]
+    assert psql(second.url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == "0"
+    begin(first)
+    first.mirror()
+    second.url = first.url
+    assert second.mirror()["outcome"] == "nothing_published"
+    first.is_equal("after a run of a lake without anything")
+
+
+def test_beside_an_organisation_database(mirror: Mirror) -> None:
+    settings = {"PLANTLAKE_ORGANISATION_URL": mirror.url}
+    mirror.lake.run("migrate", settings=settings).expect(OK)
+    begin(mirror)
+    mirror.mirror(settings=settings)
+    mirror.is_equal()
+    mirror.lake.run("org", "create", "Acme", "--json", settings=settings).expect(OK)
+    assert mirror.lake.run("migrate", "--json", settings=settings).expect(OK).json["made"] == []
+    mirror.check_nothing_to_do()
+
+
+# ------------------------------------------------------------------ windows
+
+def test_what_leaves_the_window_is_pruned_in_steps(mirror: Mirror) -> None:
+    """288,000 minutes go in three steps, each a transaction of its own."""
+    mirror.now = dt.date(2024, 1, 12)
+    mirror.windows["data_min"] = 12
+    simulate(mirror, days=11)
+    assert mirror.mirror()["tables"][0]["inserted"] == 20 * 11 * 1440
+    mirror.now = dt.date(2024, 1, 23)
+    killed = mirror.run(settings={"PLANTLAKE_FAILPOINT": "mirror-after-prune-step:2"})
+    killed.expect(KILLED)
+    assert mirror.psql("SELECT count(*) FROM data_min") == str(20 * 11 * 1440 - 200_000), "two steps were made"
+    report = again_after_kill(mirror)
+    # First is the 11th.
+    assert report["tables"][0]["pruned"] == 20 * 10 * 1440 - 200_000, report
+    mirror.is_equal("when most had left the window")
+    # The window grows again: what was pruned comes back.
+    mirror.windows["data_min"] = 15
+    mirror.mirror()
+    mirror.is_equal("when the window had grown")
+    assert mirror.psql("SELECT count(*) FROM data_min") == str(20 * 4 * 1440)
+    # And goes once more, though it had been pruned to a later date before.
+    mirror.windows["data_min"] = 14
+    assert mirror.mirror()["tables"][0]["pruned"] == 20 * 1440
+    mirror.is_equal("when the window had shrunk")
+    # All of it.
+    mirror.now = dt.date(2025, 1, 1)
+    mirror.mirror()
+    mirror.is_equal("a year later")
+    assert mirror.psql("SELECT count(*) FROM data_min") == "0"
+
+
+# ------------------------------------------------------------------ assets
+
+def test_assets_follow_the_catalog(mirror: Mirror) -> None:
+    one, two, three, four = (
+        {"id": asset, "name": f"TT-{n}", "type": "temperature sensor", "location": f"Works / {n}"} for n, asset in enumerate(ASSETS)
+    )
+    specifications = {"unit": "°C", "range_low": -10.5, "other": {"nested": [1, None, "it's \"so\" \\ \\u0000"]}}
+    idle = {"id": "12345678-1234-4234-8234-123456789012", "name": "idle", "type": "valve", "location": "", "specifications": {}}
+    mirror.catalog([one | {"specifications": specifications}, two, idle])
+    begin(mirror)
+    report = mirror.mirror()
+    assert report["assets"] == {
+        "added": 3, "changed": 0, "removed": 0, "unknown": sorted([ASSETS[2], ASSETS[3]]), "catalog_problem": None,
+    }  # fmt: skip
+    mirror.is_equal()
+    shown = mirror.lake.run("mirror", settings=mirror.settings).expect(OK)
+    assert "2 assets with readings that the catalog does not know" in shown.err and ASSETS[3] in shown.err, str(shown)
+    # Known at last, changed, and gone: one that has rows, one that has none.
+    mirror.catalog([two | {"name": "TT-1 new"}, three, four])
+    report = mirror.mirror()
+    changed = {key: report["assets"][key] for key in ("added", "changed", "removed", "unknown")}
+    # The two that were unknown were there as placeholders.
+    assert changed == {"added": 0, "changed": 5, "removed": 1, "unknown": [ASSETS[0]]}, report
+    mirror.is_equal()
+    mirror.check_nothing_to_do()
+
+
+def test_text_that_postgres_cannot_hold(mirror: Mirror) -> None:
+    mirror.catalog([{"id": ASSETS[0], "name": "a\0b", "type": "t\0", "location": "\0", "specifications": {"x\0": ["y\0"]}}])
+    begin(mirror)
+    mirror.mirror()
+    name = mirror.psql(f"SELECT name, type, location, specifications FROM assets WHERE id = '{ASSETS[0]}'")
+    assert name == 'a�b|t�|�|{"x�": ["y�"]}'
+    mirror.check_nothing_to_do()
+
+
+def test_a_catalog_with_mistakes_changes_no_asset(mirror: Mirror) -> None:
+    mirror.catalog([{"id": ASSETS[0], "name": "TT", "type": "sensor", "location": ""}])
+    life = begin(mirror)
+    mirror.mirror()
+    assets = look(mirror.url).assets
+    file = mirror.lake.folder / "catalog" / "assets.json"
+    good = file.read_text()
+    file.write_text("[{}]")
+    life.live(Put(3, FileSpec(seed=3, rows=20, day=1, assets=(0,)), 1))
+    life.live(Run())
+    report = mirror.run().expect(LEFT_OUT).json
+    assert "field id: it is missing" in report["assets"]["catalog_problem"], report
+    assert look(mirror.url).assets == assets
+    mirror.is_as(mirror.due(), "with a catalog that is wrong")
+    file.unlink()
+    assert "assets.json" in mirror.run().expect(LEFT_OUT).json["assets"]["catalog_problem"]
+    assert look(mirror.url).assets == assets
+    file.write_text(good)
+    mirror.mirror()
+    mirror.is_equal()
+
+
+def test_assets_that_other_tables_refer_to_stay(mirror: Mirror) -> None:
+    other = "12345678-1234-4234-8234-123456789012"
+    mirror.catalog([{"id": other, "name": "other", "type": "sensor", "location": ""}])
+    begin(mirror)
+    mirror.mirror()
+    mirror.psql(f"CREATE TABLE orders (asset UUID REFERENCES assets); INSERT INTO orders VALUES ('{other}')")
+    mirror.catalog([])
+    assert other in mirror.mirror()["assets"]["unknown"]
+    assert mirror.psql(f"SELECT type FROM assets WHERE id = '{other}'") == "unknown"
+
+
+# ------------------------------------------------------------------ kills
+
+def again_after_kill(mirror: Mirror) -> dict:
+    """The next run. Postgres notices within seconds that a client is gone, and frees its lock."""
+    until = time.monotonic() + 30
+    while (finished := mirror.run()).code == REFUSED:
+        assert time.monotonic() < until, str(finished)
+    return finished.expect(OK).json
+
+
+@pytest.mark.parametrize("failpoint", FAILPOINTS)
+def test_killed_at_a_step(mirror: Mirror, failpoint: str) -> None:
+    life = begin(mirror)
+    mirror.mirror()
+    mirror.is_equal("before")
+    old = mirror.due()
+    change(mirror, life)
+    killed = mirror.run(settings={"PLANTLAKE_FAILPOINT": failpoint})
+    if killed.code == OK:
+        pytest.fail(f"the run never came to {failpoint}; failpoints exist in debug builds only\n{killed}")
+    killed.expect(KILLED)
+    if failpoint in SEEN_ONLY_AFTER:
+        mirror.is_as(mirror.due(), f"after a kill at {failpoint}", lingering=True)
+    else:
+        mirror.now = NOW
+        mirror.is_as(old, f"after a kill at {failpoint}")
+        mirror.now = LATER
+    again_after_kill(mirror)
+    mirror.is_equal(f"after a kill at {failpoint} and another run")
+    mirror.check_nothing_to_do()
+
+
+@pytest.mark.parametrize("failpoint", OF_THE_FIRST_RUN)
+def test_killed_in_the_first_run(mirror: Mirror, failpoint: str) -> None:
+    begin(mirror)
+    mirror.run(settings={"PLANTLAKE_FAILPOINT": failpoint}).expect(KILLED)
+    tables = mirror.psql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+    # The lock's holder may still be at it.
+    assert tables == ("7" if failpoint == "mirror-after-commit" else "0"), "tables without all of their rows"
+    again_after_kill(mirror)
+    mirror.is_equal(f"after a kill at {failpoint} of the first run")
+    mirror.check_nothing_to_do()
+
+
+def test_killed_again_and_again(mirror: Mirror) -> None:
+    life = begin(mirror)
+    mirror.mirror()
+    change(mirror, life)
+    for failpoint in ["mirror-locked", "mirror-after-delete", "mirror-after-table:2", "mirror-before-commit", "mirror-after-commit",
+                      "mirror-after-prune-step", "mirror-before-tidy"]:  # fmt: skip
+        until = time.monotonic() + 30
+        while (killed := mirror.run(settings={"PLANTLAKE_FAILPOINT": failpoint})).code == REFUSED:
+            assert time.monotonic() < until, str(killed)
+        killed.expect(KILLED)
+    again_after_kill(mirror)
+    mirror.is_equal("after many kills")
+
+
+def test_killed_at_random_moments(mirror: Mirror, effort) -> None:
+    dice = random.Random(int(os.environ.get("PLANTLAKE_TEST_SEED", "1")))
+    life = Life(mirror.lake)
+    wide = FileSpec(rows=6_000, days=20, pace="sparse", assets=(0, 1, 2, 3), order="shuffled")
+    for place in range(3):
+        life.live(Put(place, replace(wide, seed=place)))
+    life.run(Run())
+    mirror.now = dt.date(2024, 7, 1)
+    mirror.windows["data_min"] = 300
+    began = time.monotonic()
+    mirror.mirror()
+    usual = time.monotonic() - began
+    mirror.is_equal("before any kill")
+    kills, moments = 0, []
+    for number in range(effort.kills):
+        old = mirror.due()
+        life.live(Put(number % 4, replace(wide, seed=100 + number, day=number % 5, rows=2_000)))
+        if number % 3 == 2:
+            life.live(Remove((number + 1) % 4))
+        life.run(Run())
+        new = mirror.due()
+        process = mirror.start()
+        moment = dice.uniform(0, usual * 1.2)
+        try:
+            process.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.communicate()
+        moments.append(round(moment, 3))
+        seen = look(mirror.url)
+        assert is_one_of(seen, [old, new]) is not None, f"after a kill {moment:.3f} s into a run: {seen.counts()}"
+        again_after_kill(mirror)
+        mirror.is_equal(f"after a kill {moment:.3f} s into a run of {usual:.3f} s, and another run")
+    print(f"{kills} of {effort.kills} runs were killed, at {moments} s of about {usual:.2f} s")
+    assert kills >= effort.kills // 3
+
+
+def is_one_of(seen: Sight, states: list[dict[str, pd.DataFrame]]) -> int | None:
+    for number, state in enumerate(states):
+        with contextlib.suppress(AssertionError):
+            compare.all_same_bits(seen.tables, state)
+            return number
+    return None
+
+
+# ------------------------------------------------------------------ readers, and other runs
+
+@pytest.mark.parametrize("point", ["mirror-after-assets", "mirror-in-copy", "mirror-after-delete:2", "mirror-before-commit"])
+def test_readers_see_the_old_state_until_the_new_one_is_there(mirror: Mirror, point: str) -> None:
+    life = begin(mirror)
+    mirror.mirror()
+    old = look(mirror.url)
+    change(mirror, life)
+    run = mirror.stopped(point)
+    try:
+        during = look(mirror.url)
+        compare.all_same_bits(during.tables, old.tables)
+        assert during.assets == old.assets
+        # Nor does it keep them waiting, or those who write elsewhere.
+        assert mirror.psql("SET lock_timeout = '1s'; SELECT count(*) > 0 FROM data_min; CREATE TABLE another (id INT)") == "t"
+    finally:
+        run.finish().expect(OK)
+    mirror.is_equal("when the run had gone on")
+
+
+def test_readers_who_look_all_the_time_see_no_third_state(mirror: Mirror) -> None:
+    life = begin(mirror)
+    mirror.mirror()
+    states = [mirror.due()]
+    problems: list[BaseException] = []
+    seen = 0
+    stop = threading.Event()
+
+    def poll() -> None:
+        nonlocal seen
+        newest = 0
+        try:
+            while not stop.is_set():
+                sight = look(mirror.url)
+                state = is_one_of(sight, states)
+                assert state is not None, f"a reader saw {sight.counts()} rows"
+                assert state >= newest, f"a reader saw state {state} after {newest}"
+                newest, seen = state, seen + 1
+        except BaseException as problem:  # noqa: BLE001  shown by the test
+            problems.append(problem)
+
+    reader = threading.Thread(target=poll, daemon=True)
+    for number in range(6):
+        life.live(Put(number % 3, FileSpec(seed=20 + number, rows=200, day=number % 4, days=2, assets=(0, 1, 2))))
+        life.run(Run())
+        states.append(mirror.due())
+        if number == 0:
+            reader.start()
+        mirror.mirror()
+    stop.set()
+    reader.join()
+    assert not problems, problems[0]
+    assert seen > 6
+    mirror.is_equal()
+
+
+def test_a_second_run_is_refused(mirror: Mirror) -> None:
+    life = begin(mirror)
+    mirror.mirror()
+    change(mirror, life)
+    first = mirror.stopped("mirror-in-copy")
+    try:
+        second = mirror.run()
+        message = fails(second, "another run mirrors to", f"process {first.process.pid} on", "since 20", code=REFUSED)
+        assert "Postgres's process" in message
+        # To look is free.
+        assert mirror.mirror("--dry-run")["outcome"] == "dry_run"
+        mirror.lake.run("status", settings=mirror.settings).expect(OK)
+    finally:
+        first.finish().expect(OK)
+    mirror.is_equal()
+
+
+def test_three_runs_at_the_same_instant(mirror: Mirror) -> None:
+    begin(mirror)
+    began = time.monotonic()
+    done = [finish(process, began) for process in [mirror.start() for _ in range(3)]]
+    assert {one.code for one in done} <= {OK, REFUSED}, "\n".join(map(str, done))
+    outcomes = [one.json["outcome"] for one in done if one.code == OK]
+    assert outcomes.count("mirrored") == 1, "\n".join(map(str, done))
+    mirror.is_equal()
+
+
+# ------------------------------------------------------------------ what a server can do
+
+def many_rows(mirror: Mirror) -> None:
+    """Enough that a run is in the middle of them for a while, and more than buffers on the way hold."""
+    mirror.now = dt.date(2024, 1, 8)
+    mirror.windows["data_min"] = 10
+    simulate(mirror, days=7)
+
+
+def test_a_server_that_crashes_in_mid_copy_and_comes_back(own_postgres: Postgres, new_lake: Callable[[], Lake]) -> None:
+    mirror = Mirror(new_lake(), own_postgres.new_database("chemical"))
+    many_rows(mirror)
+    run = mirror.stopped("mirror-in-copy:3", {"PLANTLAKE_MIRROR_RETRY_FOR": "60s"})
+    crashed = own_postgres.crash()
+    try:
+        run.go_on()
+        time.sleep(2)
+        crashed.start()
+        finished = finish(run.process, run.began).expect(OK)
+        assert finished.json["attempts"] > 1, str(finished)
+        assert "trying again in" in finished.err, str(finished)
+        mirror.is_equal("after a crash of the server")
+        # And not at all, where nobody waits.
+        crashed.stop()
+        fails(mirror.run(), "failed while connecting: check `mirror_url`, and that the server runs", "refused")
+    finally:
+        crashed.stop()
+
+
+def test_a_server_that_stops_answering(own_postgres: Postgres, new_lake: Callable[[], Lake]) -> None:
+    mirror = Mirror(new_lake(), own_postgres.new_database("chemical"))
+    many_rows(mirror)
+    run = mirror.stopped("mirror-in-copy:3", {"PLANTLAKE_MIRROR_RETRY_FOR": "60s", "PLANTLAKE_MIRROR_TIMEOUT": "1s"})
+    frozen = own_postgres.freeze()
+    thaw = threading.Timer(9, own_postgres.thaw, [frozen])
+    try:
+        run.go_on()
+        thaw.start()
+        finished = finish(run.process, run.began).expect(OK)
+        assert "did not answer within" in finished.err, str(finished)
+        assert finished.json["attempts"] > 1
+    finally:
+        thaw.join()
+    mirror.is_equal("after a time without answers")
+    # Without patience it is an error, and the old state stays.
+    mirror.now = dt.date(2024, 1, 9)
+    run = mirror.stopped("mirror-begun", {"PLANTLAKE_MIRROR_TIMEOUT": "1s"})
+    frozen = own_postgres.freeze()
+    try:
+        fails(run.finish(), "did not answer within 6 s", "mirror.timeout")
+    finally:
+        own_postgres.thaw(frozen)
+    again_after_kill(mirror)
+    mirror.is_equal("at last")
+
+
+def test_a_connection_that_an_administrator_ends(mirror: Mirror) -> None:
+    many_rows(mirror)
+    run = mirror.stopped("mirror-in-copy:3", {"PLANTLAKE_MIRROR_RETRY_FOR": "60s"})
+    mirror.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'plantlake mirror%'")
+    assert run.finish().expect(OK).json["attempts"] == 2
+    mirror.is_equal()
+
+
+def test_a_lock_that_another_has(mirror: Mirror) -> None:
+    """Postgres says itself that it took too long; a run that may wait goes on when it can."""
+    life = begin(mirror)
+    mirror.mirror()
+    old = look(mirror.url)
+    change(mirror, life)
+    sql = "BEGIN; LOCK TABLE data_h IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(8); COMMIT"
+    locker = subprocess.Popen(["psql", "-X", "-q", "-d", mirror.url, "-c", sql], stdout=subprocess.DEVNULL)
+    try:
+        time.sleep(0.5)
+        fails(mirror.run(settings={"PLANTLAKE_MIRROR_TIMEOUT": "1s"}), "took longer than `mirror.timeout`", "deleting rows")
+        report = mirror.mirror(settings={"PLANTLAKE_MIRROR_TIMEOUT": "1s", "PLANTLAKE_MIRROR_RETRY_FOR": "60s"})
+        assert report["attempts"] > 1
+    finally:
+        locker.wait()
+    assert old.counts() != look(mirror.url).counts()
+    mirror.is_equal()
+
+
+@pytest.fixture
+def small_disk(own_postgres: Postgres, tmp_path: Path) -> Iterator[str]:
+    """A database on a disk of 24 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=777", "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"a small disk cannot be made here: {mounted.stderr.decode().strip()}")
+    try:
+        for folder in place.parents:
+            if folder.owner() == "root" and folder.is_relative_to(tmp_path.parents[1]):
+                folder.chmod(0o755)
+        subprocess.run(["chown", "postgres", str(place)], check=False)
+        psql(own_postgres.url, f"CREATE TABLESPACE small LOCATION '{place}'")
+        yield own_postgres.new_database("chemical", "TABLESPACE small")
+    finally:
+        own_postgres.stop()
+        subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+def test_a_disk_that_is_full(small_disk: str, new_lake: Callable[[], Lake]) -> None:
+    mirror = Mirror(new_lake(), small_disk)
+    many_rows(mirror)
+    began = time.monotonic()
+    failed = mirror.run(settings={"PLANTLAKE_MIRROR_RETRY_FOR": "60s"})
+    fails(failed, "its disk is full. Free space there, or mirror less", "No space left on device")
+    assert time.monotonic() - began < 20, "it was tried again, which cannot help"
+    assert mirror.psql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == "0"
+    # Less fits.
+    mirror.windows["data_min"] = 1
+    again_after_kill(mirror)
+    mirror.is_equal("after less was mirrored")
+    old = mirror.due()
+    mirror.windows["data_min"] = 10
+    fails(mirror.run(), "its disk is full")
+    mirror.windows["data_min"] = 1
+    mirror.is_as(old, "after the disk was full")
+    mirror.is_equal("after the disk was full")
+
+
+def test_servers_and_users_that_are_of_no_use(mirror: Mirror, postgres: Postgres) -> None:
+    begin(mirror)
+    user = f"reader_{os.getpid()}"
+    mirror.psql(f"CREATE ROLE {user} LOGIN PASSWORD 'hush'; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    host = mirror.url.split("@")[1]
+    for url, says in [
+        (f"postgres://postgres:hush@{host}", "check user and password in `mirror_url`"),
+        (f"postgres://{user}:hush@{host}", "the user lacks a right"),
+        (f"postgres://{user}:hush@{host}_not_there", "make the database first, with CREATE DATABASE"),
+        ("postgres://postgres:hush@127.0.0.1:1/chemical", "check `mirror_url`, and that the server runs"),
+        ("postgres://postgres:hush@no-such-host.invalid/chemical", "check `mirror_url`, and that the server runs"),
+    ]:
+        began = time.monotonic()
+        failed = mirror.run(settings={"PLANTLAKE_MIRROR_URL": url})
+        assert "hush" not in fails(failed, says), str(failed)
+        assert time.monotonic() - began < 20
+    # A standby, or a database that is made read-only.
+    name = mirror.url.rsplit("/", 1)[1]
+    mirror.mirror()
+    psql(postgres.url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    fails(mirror.run(), "it is read-only, as a standby is")
+    unset = {key: "" for key in mirror.settings if key == "PLANTLAKE_MIRROR_URL"}
+    fails(mirror.run(settings=unset), "there is no mirror: set `mirror_url`", code=USAGE)
+
+
+def test_retries_end(mirror: Mirror) -> None:
+    begin(mirror)
+    away = {"PLANTLAKE_MIRROR_URL": "postgres://postgres:hush@127.0.0.1:1/chemical", "PLANTLAKE_MIRROR_RETRY_FOR": "4s"}
+    began = time.monotonic()
+    text = fails(mirror.run(settings=away), "attempts to mirror failed within", "the mirror is as it was", "refused")
+    assert 3.5 < time.monotonic() - began < 12 and text.count("trying again in") >= 3, text
+
+
+# ------------------------------------------------------------------ tables of others
+
+def test_the_original_schema_is_left_alone(mirror: Mirror) -> None:
+    begin(mirror)
+    original = """
+        CREATE TABLE assets (id UUID PRIMARY KEY, name VARCHAR(255), type VARCHAR(100), location VARCHAR(255), specifications JSONB);
+        INSERT INTO assets VALUES ('12345678-1234-4234-8234-123456789012', 'old');
+    """ + "".join(
+        f"""CREATE TABLE {name} (pk_id UUID PRIMARY KEY DEFAULT gen_random_uuid(), asset_id UUID REFERENCES assets(id),
+                timestamp TIMESTAMP, value FLOAT);
+            INSERT INTO {name} (asset_id, timestamp, value) SELECT id, now(), 1 FROM assets;"""
+        for name in RESOLUTIONS
+    )
+    mirror.psql(original)
+    before = subprocess.run(["pg_dump", "-d", mirror.url, "--restrict-key=x"], capture_output=True)
+    failed = mirror.run(settings={"PLANTLAKE_MIRROR_RETRY_FOR": "60s"})
+    fails(failed, "has a table data_min already, of the original system (it has the column pk_id)",
+          "ALTER TABLE data_min RENAME TO data_min_before", "nothing was changed")  # fmt: skip
+    assert subprocess.run(["pg_dump", "-d", mirror.url, "--restrict-key=x"], capture_output=True).stdout == before.stdout
+    # As it says.
+    for name in [*RESOLUTIONS, "assets"]:
+        fails(mirror.run(), f"a table {name} already")
+        mirror.psql(f"ALTER TABLE {name} RENAME TO {name}_before")
+    mirror.mirror()
+    mirror.is_equal()
+    assert mirror.psql("SELECT name FROM assets_before") == "old"
+
+
+def test_a_later_schema_is_refused(mirror: Mirror) -> None:
+    begin(mirror)
+    mirror.mirror()
+    mirror.psql("INSERT INTO mirror_migrations SELECT 99, 'later', now(), true, '', 0")
+    fails(mirror.run(), "is of a later version of plantlake (it has step 99)")
+
+
+def test_a_user_without_the_right_to_make_tables_may_mirror(mirror: Mirror) -> None:
+    life = begin(mirror)
+    mirror.mirror()
+    change(mirror, life)
+    user = f"writer_{os.getpid()}"
+    mirror.psql(f"CREATE ROLE {user} LOGIN PASSWORD 'hush'; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    mirror.psql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}")
+    mirror.mirror(settings={"PLANTLAKE_MIRROR_URL": f"postgres://{user}:hush@{mirror.url.split('@')[1]}"})
+    mirror.is_equal()
+
+
+# ------------------------------------------------------------------ what it says
+
+def test_status_and_dry_run(mirror: Mirror) -> None:
+    def status(**more: str) -> dict:
+        return mirror.lake.run("status", "--json", settings=mirror.settings | more).expect(OK).json["mirror"]
+
+    life = begin(mirror)
+    assert mirror.lake.run("status", "--json").expect(OK).json["mirror"] is None
+    assert status()["run"] is None and not status()["is_up_to_date"]
+    dry = mirror.mirror("--dry-run")
+    assert dry["outcome"] == "dry_run" and not dry["made_tables"]
+    assert mirror.psql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == "0", "a dry run made tables"
+    done = mirror.mirror()
+    assert [table["dates"] for table in dry["tables"]] == [table["dates"] for table in done["tables"]]
+    assert [table["sent"] for table in dry["tables"]] >= [table["sent"] for table in done["tables"]]
+    assert done["run"] == 1 and done["mirror"].endswith(mirror.url.split("@")[1]) and "******" in done["mirror"]
+    assert status()["run"] == 1 and status()["is_up_to_date"]
+    change(mirror, life)
+    shown = mirror.lake.run("status", settings=mirror.settings).expect(OK).text
+    assert "run 1, mirrored at" in shown and "the lake has run 2 since" in shown, shown
+    before = look(mirror.url)
+    dry = mirror.mirror("--dry-run")
+    assert sum(table["dates"] for table in dry["tables"]) > 0
+    compare.all_same_bits(look(mirror.url).tables, before.tables)
+    shown = mirror.lake.run("mirror", settings=mirror.settings).expect(OK).text
+    assert "Run 2 mirrored to" in shown and "data_min" in shown, shown
+    shown = mirror.lake.run("mirror", settings=mirror.settings).expect(OK).text
+    assert "Up to date" in shown and "has run 2" in shown, shown
+    away = status(PLANTLAKE_MIRROR_URL="postgres://postgres:hush@127.0.0.1:1/chemical")
+    assert "refused" in away["problem"] and not away["is_up_to_date"]
+
+
+def test_memory_does_not_grow_with_the_rows(mirror: Mirror) -> None:
+    many_rows(mirror)
+    process = mirror.start()
+    peak = 0
+    while process.poll() is None:
+        with contextlib.suppress(OSError, IndexError):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max(peak, int(status.split("VmHWM:")[1].split()[0]))
+        time.sleep(0.02)
+    finish(process, time.monotonic()).expect(OK)
+    print(f"{peak / 1024:.0f} MiB")
+    assert 0 < peak < 512 << 10
+    mirror.check_nothing_to_do()
