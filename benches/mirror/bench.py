@@ -1,0 +1,218 @@
+#!/usr/bin/env python3
+"""Times `plantlake mirror` beside psql's `\\copy` from CSV of the same rows, into tables with the same keys, on one private Postgres.
+
+The contestants take turns, each with a fresh database; peak memory is plantlake's own resident maximum (`wait4`).
+`benches/README.md` has the commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "tests" / "python"))
+
+from databases import Postgres, psql  # noqa: E402
+
+TABLES = ["data_min", "data_h", "data_d"]
+COLUMNS = "asset_id, timestamp, value, count, min, max, first, last, stddev"
+MIGRATIONS = REPOSITORY / "migrations" / "chemical"
+DAYS = 7
+MIB = 1024 * 1024
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def environment(**more: str) -> dict[str, str]:
+    foreign = ("PLANTLAKE_", "DB_", "auth_")
+    return {key: value for key, value in os.environ.items() if not key.startswith(foreign)} | more
+
+
+@dataclass
+class Ran:
+    """A run of plantlake."""
+
+    seconds: float
+    mib: float
+    report: dict
+
+
+@dataclass
+class Plant:
+    """A lake with some minutes, all inside of the mirror's window."""
+
+    binary: str
+    folder: Path
+    assets: int
+
+    def run(self, *args: str, **settings: str) -> Ran:
+        command = [self.binary, "--lake", str(self.folder / "lake"), "--catalog", str(self.folder / "catalog"), *args]
+        began = time.monotonic()
+        process = subprocess.Popen(command, env=environment(**settings), cwd=self.folder, stdout=subprocess.PIPE)
+        out = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
+        if status != 0:
+            raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+        report = json.loads(out) if "--json" in args else {"out": out}
+        return Ran(seconds, usage.ru_maxrss / 1024, report)
+
+    def make(self) -> None:
+        today = dt.datetime.now(dt.timezone.utc).date()
+        made = self.folder / "made.json"
+        shape = {"assets": self.assets, "today": str(today)}
+        if made.is_file() and json.loads(made.read_text()) == shape:
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        note(f"making {self.assets} assets with {DAYS} days of minutes in {self.folder}")
+        start = today - dt.timedelta(days=DAYS - 1)
+        self.run("simulate", "--assets", str(self.assets), "--days", str(DAYS), "--start", str(start), "--interval", "60s",
+                 "--shape", "clean", "--seed", "1", "--json")  # fmt: skip
+        self.run("resample", "--json")
+        for table in TABLES:
+            # In the order of the key, which is the best that there is for its index.
+            sql = f"SELECT {COLUMNS} FROM {table} ORDER BY asset_id, timestamp"
+            with open(self.folder / f"{table}.csv", "wb") as out:
+                out.write(self.run("query", sql, "--format", "csv").report["out"])
+        made.write_text(json.dumps(shape))
+
+    def mirror(self, url: str, *flags: str) -> Ran:
+        return self.run("mirror", "--json", *flags, PLANTLAKE_MIRROR_URL=url)
+
+
+def by_psql(server: Postgres, plant: Plant, assets: str) -> float:
+    """Seconds of `\\copy` into tables with keys."""
+    url = server.new_database("chemical")
+    for step in sorted(MIGRATIONS.iterdir()):
+        subprocess.run(["psql", "-X", "-q", "-d", url, "-f", str(step)], check=True)
+    subprocess.run(["psql", "-X", "-q", "-d", url, "-c", "\\copy assets FROM STDIN"], input=assets, text=True, check=True)
+    commands = [f"\\copy {table} ({COLUMNS}) FROM '{plant.folder / table}.csv' (FORMAT csv, HEADER)" for table in TABLES]
+    began = time.monotonic()
+    # One transaction, as the mirror's is.
+    subprocess.run(["psql", "-X", "-q", "-1", "-d", url, *(part for command in commands for part in ("-c", command))], check=True)
+    seconds = time.monotonic() - began
+    check(url, plant)
+    drop(server, url)
+    return seconds
+
+
+def check(url: str, plant: Plant) -> int:
+    """Both have all rows."""
+    rows = 0
+    for table in TABLES:
+        with open(plant.folder / f"{table}.csv", "rb") as file:
+            due = sum(1 for _ in file) - 1
+        found = int(psql(url, f"SELECT count(*) FROM {table}"))
+        assert found == due, f"{table} has {found} rows, and {due} are due"
+        rows += found
+    return rows
+
+
+def drop(server: Postgres, url: str) -> None:
+    psql(server.url, f"DROP DATABASE {url.rsplit('/', 1)[1]} WITH (FORCE)")
+    psql(server.url, "CHECKPOINT")
+
+
+def by_plantlake(server: Postgres, plant: Plant) -> Ran:
+    url = server.new_database("chemical")
+    ran = plant.mirror(url)
+    check(url, plant)
+    drop(server, url)
+    return ran
+
+
+def then(server: Postgres, plant: Plant) -> list[tuple[str, Ran]]:
+    """What later runs cost, on a mirror that is there."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    url = server.new_database("chemical")
+    plant.mirror(url)
+    psql(url, "VACUUM")
+    found = [("nothing has changed", plant.mirror(url))]
+    # One asset's readings of today, once more with other values.
+    raw = sorted((plant.folder / "lake" / "raw").rglob("*.parquet"))[0]
+    table = pq.read_table(raw)
+    today = pa.scalar(dt.datetime.now(dt.timezone.utc).date())
+    is_today = pc.equal(pc.cast(table["timestamp"], pa.date32()), today)
+    late = table.filter(is_today)
+    late = late.set_column(late.column_names.index("value"), "value", pc.add(pc.cast(late["value"], pa.float64()), 1.0))
+    added = raw.with_name("late.parquet")
+    pq.write_table(late, added)
+    plant.run("resample", "--json")
+    found.append((f"one asset's readings of today are others ({late.num_rows:,} minutes)", plant.mirror(url)))
+    added.unlink()
+    plant.run("resample", "--full", "--json")
+    found.append(("everything computed again: other files, of which one asset's day differs", plant.mirror(url)))
+    found.append(("`--full`", plant.mirror(url, "--full")))
+    check(url, plant)
+    drop(server, url)
+    return found
+
+
+def catalog_rows(server: Postgres, plant: Plant) -> str:
+    """The assets, for psql's tables."""
+    url = server.new_database("chemical")
+    plant.mirror(url)
+    command = ["psql", "-X", "-q", "-d", url, "-c", "\\copy assets TO STDOUT"]
+    rows = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    drop(server, url)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--assets", type=int, default=500, help="each has 10,080 minutes (default 500: 5 million rows)")
+    parser.add_argument("--repeat", type=int, default=3, help="turns")
+    parser.add_argument("--data", type=Path, default=REPOSITORY / "target" / "bench-mirror", help="where the lake is made, and kept")
+    args = parser.parse_args()
+    binary = os.environ.get("PLANTLAKE_BIN") or str(REPOSITORY / "target" / "release" / "plantlake")
+    plant = Plant(str(Path(binary).resolve()), args.data.resolve(), args.assets)
+    plant.make()
+    server = Postgres()
+    try:
+        version = psql(server.url, "SHOW server_version")
+        assets = catalog_rows(server, plant)
+        copies, mirrors = [], []
+        for turn in range(args.repeat):
+            copies.append(by_psql(server, plant, assets))
+            mirrors.append(by_plantlake(server, plant))
+            note(f"turn {turn + 1}: psql {copies[-1]:.1f} s, plantlake {mirrors[-1].seconds:.1f} s")
+        later = then(server, plant)
+    finally:
+        server.stop()
+    rows = sum(table["sent"] for table in mirrors[0].report["tables"])
+    median = statistics.median([ran.seconds for ran in mirrors])
+    copy = statistics.median(copies)
+    print(f"{rows:,} rows, Postgres {version}, {os.cpu_count()} cores, {args.repeat} turns:\n")
+    print("| | median | least to most | rows/s | peak memory | times plantlake |\n|---|---|---|---|---|---|")
+    spread = [ran.seconds for ran in mirrors]
+    peak = max(ran.mib for ran in mirrors)
+    print(f"| `plantlake mirror` into a new database | {median:.1f} s | {min(spread):.1f} to {max(spread):.1f} "
+          f"| {rows / median / 1e3:,.0f} k | {peak:.0f} MiB | 1 |")  # fmt: skip
+    print(f"| psql `\\copy` from CSV, same keys | {copy:.1f} s | {min(copies):.1f} to {max(copies):.1f} "
+          f"| {rows / copy / 1e3:,.0f} k | | {copy / median:.2f} |")  # fmt: skip
+    print("\n| a later run | seconds | rows compared | deleted | inserted | peak memory |\n|---|---|---|---|---|---|")
+    for what, ran in later:
+        totals = [sum(table[key] for table in ran.report["tables"]) for key in ("sent", "deleted", "inserted")]
+        print(f"| {what} | {ran.seconds:.2f} | {totals[0]:,} | {totals[1]:,} | {totals[2]:,} | {ran.mib:.0f} MiB |")
+    if median > copy or peak > 512:
+        sys.exit("the bar is not met")
+
+
+if __name__ == "__main__":
+    main()
