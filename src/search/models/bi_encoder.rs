@@ -6,10 +6,11 @@ use candle_core::{DType, Result, Tensor};
 use serde::Deserialize;
 
 use super::ModelError;
+use super::batches::{self, Batch};
 use super::bert::{Bert, Config, Tensors, first_line};
 use super::device::device;
 use super::files::{Files, MODULES, POOLING, SENTENCE_CONFIG};
-use super::tokens::{Batch, Tokens, batches};
+use super::tokens::Tokens;
 use crate::search::Stop;
 
 /// Word pieces that are read of a text, if the model does not say.
@@ -123,18 +124,13 @@ impl BiEncoder {
             problem,
         };
         device().with_context(|| {
-            let mut vectors = vec![Vec::new(); texts.len()];
-            for batch in batches(&self.tokens.of_texts(texts).map_err(failed)?) {
-                let means = self
-                    .means(&batch, stop)
-                    .map_err(|error| failed(first_line(&error)))?;
-                for (text, mean) in batch.texts.iter().zip(means.ok_or(ModelError::Stopped)?) {
-                    if let Some(vector) = vectors.get_mut(*text) {
-                        *vector = normalised(mean);
-                    }
-                }
-            }
-            Ok(vectors)
+            let texts = self.tokens.of_texts(texts).map_err(failed)?;
+            batches::run(&texts, |batch| {
+                let means = self.means(batch, stop);
+                let means = means.map_err(|error| failed(first_line(&error)))?;
+                let means = means.ok_or(ModelError::Stopped)?;
+                Ok(means.into_iter().map(normalised).collect())
+            })
         })
     }
 

@@ -6,10 +6,11 @@ use candle_core::Result;
 use serde::Deserialize;
 
 use super::ModelError;
+use super::batches::{self, Batch};
 use super::bert::{Bert, Config, Dense, Tensors, first_line};
 use super::device::device;
 use super::files::{CONFIG, Files, TOKENIZER_CONFIG, WEIGHTS};
-use super::tokens::{Batch, Tokens, batches};
+use super::tokens::Tokens;
 use crate::search::Stop;
 
 /// Word pieces that are read of a query and a text, at most.
@@ -104,18 +105,12 @@ impl CrossEncoder {
             problem,
         };
         device().with_context(|| {
-            let mut scores = vec![f32::NEG_INFINITY; texts.len()];
-            for batch in batches(&self.tokens.of_pairs(query, texts).map_err(failed)?) {
-                let logits = self
-                    .logits(&batch, stop)
-                    .map_err(|error| failed(first_line(&error)))?;
-                for (text, logit) in batch.texts.iter().zip(logits.ok_or(ModelError::Stopped)?) {
-                    if let Some(score) = scores.get_mut(*text) {
-                        *score = logit;
-                    }
-                }
-            }
-            Ok(scores)
+            let pairs = self.tokens.of_pairs(query, texts).map_err(failed)?;
+            batches::run(&pairs, |batch| {
+                let logits = self.logits(batch, stop);
+                let logits = logits.map_err(|error| failed(first_line(&error)))?;
+                logits.ok_or(ModelError::Stopped)
+            })
         })
     }
 

@@ -5,13 +5,14 @@
 //! | `files` | what files a model has, and that they are the ones that were fetched |
 //! | `fetch/` | where models come from: a folder, the hub, PyPI |
 //! | `bert`, `operations` | the transformer, without padding, and what it computes by itself on a CPU |
-//! | `tokens` | a text's word pieces, and batches of texts |
+//! | `tokens`, `batches` | a text's word pieces; many texts, on all cores |
 //! | `bi_encoder`, `cross_encoder` | what a text means; how well a text answers a query |
 //! | `slot` | loading at the first use, and looking again after it failed |
 //! | `device` | the GPU, where there is one and it was built for |
 //!
 //! A server that nobody searches in reads no model, starts no thread for one, and holds no memory for one.
 
+mod batches;
 mod bert;
 mod bi_encoder;
 mod cross_encoder;

@@ -1,6 +1,4 @@
-//! A text's word pieces, and batches of texts.
-
-use std::ops::Range;
+//! A text's word pieces.
 
 use rayon::prelude::*;
 use tokenizers::utils::truncation::truncate_encodings;
@@ -12,10 +10,6 @@ use super::ModelError;
 use super::bert::Config;
 use super::files::{CONFIG, Files, TOKENIZER};
 
-/// Texts that go through a model at once, at most.
-const MOST_TEXTS: usize = 32;
-/// Word pieces that do: what a layer needs in memory is this times some 20 KiB.
-const MOST_TOKENS: usize = 2048;
 /// Bytes of a text that are looked at. No model reads so many, unless they are nearly all blanks.
 const LONGEST_TEXT: usize = 1 << 17;
 /// With less, no text is left beside the marks around it.
@@ -153,88 +147,9 @@ fn first_line(error: tokenizers::Error) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// Texts one after another, without padding between them.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    /// Which of all texts they are.
-    pub texts: Vec<usize>,
-    /// Where each one's word pieces are.
-    pub spans: Vec<Range<usize>>,
-    /// All word pieces.
-    pub ids: Vec<u32>,
-    /// To which text of a pair each belongs.
-    pub types: Vec<u32>,
-    /// The place of each in its text.
-    pub places: Vec<u32>,
-}
-
-impl Batch {
-    fn add(&mut self, text: usize, pieces: &Pieces) {
-        let begin = self.ids.len();
-        self.ids.extend(&pieces.ids);
-        self.types.extend(&pieces.types);
-        self.places.extend(0..pieces.ids.len() as u32);
-        self.texts.push(text);
-        self.spans.push(begin..self.ids.len());
-    }
-}
-
-/// Cuts texts into batches, those of like lengths together: cores that share a batch are done at about the same time.
-pub(super) fn batches(pieces: &[Pieces]) -> Vec<Batch> {
-    let mut order: Vec<usize> = (0..pieces.len()).collect();
-    let length = |text: &usize| pieces.get(*text).map_or(0, |pieces| pieces.ids.len());
-    order.sort_by_key(|text| std::cmp::Reverse(length(text)));
-    let mut batches: Vec<Batch> = Vec::new();
-    for text in order {
-        let Some(pieces) = pieces.get(text) else {
-            continue;
-        };
-        let fits = |batch: &&mut Batch| {
-            batch.texts.len() < MOST_TEXTS && batch.ids.len() + pieces.ids.len() <= MOST_TOKENS
-        };
-        match batches.last_mut().filter(fits) {
-            Some(batch) => batch.add(text, pieces),
-            None => {
-                let mut batch = Batch::default();
-                batch.add(text, pieces);
-                batches.push(batch);
-            }
-        }
-    }
-    batches
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn batches_hold_every_text_once_and_are_bounded() {
-        let mut random = fastrand::Rng::with_seed(1);
-        let pieces: Vec<Pieces> = (0..1_000)
-            .map(|_| {
-                let length = random.usize(2..=512);
-                Pieces {
-                    ids: vec![1; length],
-                    types: vec![0; length],
-                }
-            })
-            .collect();
-        let batches = batches(&pieces);
-        let mut seen: Vec<usize> = batches
-            .iter()
-            .flat_map(|batch| batch.texts.clone())
-            .collect();
-        seen.sort_unstable();
-        assert_eq!(seen, (0..1_000).collect::<Vec<_>>());
-        for batch in &batches {
-            assert!(batch.texts.len() <= MOST_TEXTS && batch.ids.len() <= MOST_TOKENS);
-            for (text, span) in batch.texts.iter().zip(&batch.spans) {
-                assert_eq!(span.len(), pieces[*text].ids.len());
-                assert_eq!(batch.places[span.start], 0);
-            }
-        }
-    }
 
     #[test]
     fn a_text_is_cut_between_characters() {

@@ -1,0 +1,140 @@
+//! Many texts, cut into what a core takes at once.
+//!
+//! A core computes on a batch of its own from the first layer to the last: shared, a batch would have cores wait for each other some
+//! hundred times. As many batches as there are cores are in the making at a time, and no more, which bounds the memory.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::ModelError;
+use super::device::device;
+use super::tokens::Pieces;
+
+/// Word pieces on all cores together: what a layer needs in memory is this times some 20 KiB.
+const MOST_AT_ONCE: usize = 16_384;
+/// Word pieces of a batch: with more, nothing is gained, and it would take longer to stop.
+const MOST: usize = 2_048;
+
+/// Texts one after another, without padding between them.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Which of all texts they are.
+    texts: Vec<usize>,
+    /// Where each one's word pieces are.
+    pub spans: Vec<Range<usize>>,
+    /// All word pieces.
+    pub ids: Vec<u32>,
+    /// To which text of a pair each belongs.
+    pub types: Vec<u32>,
+}
+
+impl Batch {
+    fn add(&mut self, text: usize, pieces: &Pieces) {
+        let begin = self.ids.len();
+        self.ids.extend(&pieces.ids);
+        self.types.extend(&pieces.types);
+        self.texts.push(text);
+        self.spans.push(begin..self.ids.len());
+    }
+}
+
+/// Runs a model on texts, on all cores. `run` makes something of each text of a batch.
+pub(super) fn run<T: Send>(
+    texts: &[Pieces],
+    run: impl Fn(&Batch) -> Result<Vec<T>, ModelError> + Sync,
+) -> Result<Vec<T>, ModelError> {
+    let cores = match device().is_cpu() {
+        true => rayon::current_num_threads(),
+        false => 1,
+    };
+    let mut made: Vec<(usize, T)> = Vec::with_capacity(texts.len());
+    // One round after another: a core that waits for another in the midst of a batch would begin with the next.
+    for round in batches(texts, cores).chunks(cores) {
+        let all: Vec<Vec<T>> = round.par_iter().map(&run).collect::<Result<_, _>>()?;
+        for (batch, of_batch) in round.iter().zip(all) {
+            made.extend(batch.texts.iter().copied().zip(of_batch));
+        }
+    }
+    made.sort_unstable_by_key(|(text, _)| *text);
+    Ok(made.into_iter().map(|(_, made)| made).collect())
+}
+
+/// Cuts texts into batches of about as many word pieces: a multiple of the cores, unless there are fewer texts.
+fn batches(texts: &[Pieces], cores: usize) -> Vec<Batch> {
+    let total: usize = texts.iter().map(|pieces| pieces.ids.len()).sum();
+    let most = (MOST_AT_ONCE / cores).clamp(1, MOST);
+    let count = cores * total.div_ceil(cores * most);
+    let mut batches: Vec<Batch> = Vec::new();
+    batches.resize_with(count.min(texts.len()), Batch::default);
+    // The longest first, each to where the least is: so they come out even.
+    let mut longest: Vec<(usize, &Pieces)> = texts.iter().enumerate().collect();
+    longest.sort_by_key(|(_, pieces)| std::cmp::Reverse(pieces.ids.len()));
+    for (text, pieces) in longest {
+        if let Some(batch) = batches.iter_mut().min_by_key(|batch| batch.ids.len()) {
+            batch.add(text, pieces);
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(lengths: impl IntoIterator<Item = usize>) -> Vec<Pieces> {
+        let pieces = |length| Pieces {
+            ids: vec![1; length],
+            types: vec![0; length],
+        };
+        lengths.into_iter().map(pieces).collect()
+    }
+
+    #[test]
+    fn batches_hold_every_text_once_and_are_even() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for (count, cores) in [(0, 2), (1, 2), (3, 8), (20, 2), (1_000, 2), (1_000, 64)] {
+            let texts = texts((0..count).map(|_| random.usize(2..=512)));
+            let batches = batches(&texts, cores);
+            assert!(batches.len() <= count);
+            let mut seen: Vec<usize> = batches
+                .iter()
+                .flat_map(|batch| batch.texts.clone())
+                .collect();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..count).collect::<Vec<_>>());
+            for batch in &batches {
+                for (text, span) in batch.texts.iter().zip(&batch.spans) {
+                    assert_eq!(span.len(), texts[*text].ids.len());
+                }
+            }
+            let sizes = || batches.iter().map(|batch| batch.ids.len());
+            if count > cores {
+                let (least, most) = (sizes().min().unwrap(), sizes().max().unwrap());
+                assert!(
+                    most - least <= 512 && most <= MOST + 512,
+                    "{least} to {most}"
+                );
+                assert!(
+                    most * cores <= MOST_AT_ONCE + 512 * cores,
+                    "{most} on {cores} cores"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_made_is_in_the_order_of_the_texts() {
+        let texts = texts((0..500).map(|at| 2 + at * 7 % 31));
+        let lengths = run(&texts, |batch| {
+            Ok(batch.spans.iter().map(Range::len).collect())
+        })
+        .unwrap();
+        assert_eq!(
+            lengths,
+            texts.iter().map(|text| text.ids.len()).collect::<Vec<_>>()
+        );
+        let stopped = run(&texts, |_| Err::<Vec<()>, _>(ModelError::Stopped));
+        assert!(matches!(stopped, Err(ModelError::Stopped)));
+    }
+}
