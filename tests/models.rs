@@ -5,13 +5,14 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stdout,
     reason = "helpers of tests may stop the test, too"
 )]
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use candle_core::Device;
+use plantlake::clock::Stopwatch;
 use plantlake::search::Stop;
 use plantlake::search::models::{BiEncoder, CrossEncoder};
 use serde::de::DeserializeOwned;
@@ -125,13 +126,13 @@ fn how_long_it_takes() {
 fn median(what: &str, mut run: impl FnMut()) {
     let mut times: Vec<f64> = (0..31)
         .map(|_| {
-            let start = Instant::now();
+            let start = Stopwatch::start();
             run();
             start.elapsed().as_secs_f64() * 1e3
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    eprintln!(
+    println!(
         "{what}: {:.1} ms (median of {}; the fastest {:.1} ms)",
         times[times.len() / 2],
         times.len(),

@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 use plantlake::catalog::Visible;
+use plantlake::clock::Stopwatch;
 use plantlake::search::index::{EdgeIndex, Lookup, Point, VectorIndex as _};
 
 use crate::oracle::{direction, id, only, sparse, unit};
@@ -82,7 +83,7 @@ async fn a_hundred_thousand() {
                 hash: number as u64,
             })
             .collect();
-        let since = Instant::now();
+        let since = Stopwatch::start();
         index.put(NAME, points).await.unwrap();
         putting += since.elapsed();
     }
@@ -91,7 +92,7 @@ async fn a_hundred_thousand() {
         memory(),
         size(temp.path()) >> 20
     );
-    let since = Instant::now();
+    let since = Stopwatch::start();
     index.settle(NAME).await.unwrap();
     println!(
         "settling took {:?}; {}, disk {} MiB",
@@ -101,7 +102,7 @@ async fn a_hundred_thousand() {
     );
     index.put_in_force(NAME).await.unwrap();
     drop(index);
-    let since = Instant::now();
+    let since = Stopwatch::start();
     let index = EdgeIndex::open(temp.path()).unwrap();
     index.in_force().await.unwrap();
     println!(
@@ -110,7 +111,7 @@ async fn a_hundred_thousand() {
         memory(),
         size(temp.path()) >> 20
     );
-    let since = Instant::now();
+    let since = Stopwatch::start();
     index.stored(NAME).await.unwrap();
     println!(
         "reading what is stored took {:?}; {}",
@@ -156,7 +157,7 @@ async fn a_hundred_thousand() {
                     granted: Arc::clone(&granted),
                     limit: 100,
                 };
-                let since = Instant::now();
+                let since = Stopwatch::start();
                 index.look_up(NAME, lookup).await.unwrap();
                 times.push(since.elapsed());
             }
@@ -186,13 +187,13 @@ async fn a_hundred_thousand() {
             granted: Arc::clone(&granted),
             limit: 100,
         };
-        let since = Instant::now();
+        let since = Stopwatch::start();
         index.look_up(NAME, lookup).await.unwrap();
         times.push(since.elapsed());
     }
     times.sort();
     println!("50% after a change: p50 {:?}", times[10]);
-    let since = Instant::now();
+    let since = Stopwatch::start();
     index.settle(NAME).await.unwrap();
     println!("settling again took {:?}", since.elapsed());
 }

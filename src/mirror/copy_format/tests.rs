@@ -12,7 +12,10 @@ use super::*;
 /// compares what arrives.
 const GOLDEN: &str = include_str!("golden.hex");
 
-fn batch(rows: &[(&str, i64, [f64; 5], i64, Option<f64>)]) -> RecordBatch {
+/// Asset, time in microseconds, the averages, count, standard deviation.
+type Row<'a> = (&'a str, i64, [f64; 5], i64, Option<f64>);
+
+fn batch(rows: &[Row<'_>]) -> RecordBatch {
     let number = |at: usize| -> ArrayRef {
         Arc::new(Float64Array::from_iter_values(
             rows.iter().map(|row| row.2[at]),

@@ -134,7 +134,7 @@ fn best_first(a: &(AssetId, f32), b: &(AssetId, f32)) -> Ordering {
 pub(super) fn five_digits(score: f32) -> f32 {
     const BEYOND: u32 = 0x1f;
     match score.is_finite() && score > 0.0 {
-        true => f32::from_bits((score.to_bits() + (BEYOND + 1) / 2) & !BEYOND),
+        true => f32::from_bits((score.to_bits() + BEYOND.div_ceil(2)) & !BEYOND),
         false => score,
     }
 }

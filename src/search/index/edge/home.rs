@@ -255,7 +255,7 @@ fn free(folder: &Path) -> Option<u64> {
     let mut answer: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: the path ends with a zero, and the structure is there for the call to fill in.
     let code = unsafe { libc::statvfs(path.as_ptr(), &raw mut answer) };
-    (code == 0).then(|| u64::from(answer.f_bavail).saturating_mul(u64::from(answer.f_frsize)))
+    (code == 0).then(|| answer.f_bavail.saturating_mul(answer.f_frsize))
 }
 
 #[cfg(not(unix))]

@@ -135,7 +135,7 @@ impl Hub {
             None => None,
         };
         Ok(Self {
-            client: client.build().map_err(|error| words(error))?,
+            client: client.build().map_err(words)?,
             url,
             token,
         })
