@@ -19,7 +19,7 @@ use crate::search::index::{Hits, IndexError, Lookup, Point, Sparse, Stored};
 const BEAM: usize = 128;
 /// By meaning, those that are named are compared one by one, and how long the graph is searched grows with what is asked for.
 const BY_MEANING: Bounds = Bounds {
-    named: 8_000,
+    named: 6_000,
     count: 2_000,
 };
 /// By words, all that have them are added up whatever is asked for.
