@@ -28,6 +28,9 @@ pub enum SearchError {
     /// A model cannot do it.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// There is nothing to search in yet.
+    #[error("there is no search index yet: {0}")]
+    NotReady(String),
     /// A thread ended before its work did.
     #[error("the search was ended before it was done")]
     Ended,

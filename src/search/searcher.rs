@@ -14,7 +14,7 @@ use super::describe::describe;
 use super::error::SearchError;
 use super::fusion::fuse;
 use super::handover::take_requests;
-use super::index::{Hits, Lookup, Sparse, VectorIndex};
+use super::index::{Hits, IndexError, Lookup, Sparse, VectorIndex};
 use super::indexing::{IndexProgress, IndexReport, Model, Pass};
 use super::models::{BiEncoder, CrossEncoder, ModelError, Models};
 use super::stop::{Stop, StopOnDrop};
@@ -329,7 +329,7 @@ impl Search {
         }
         match &*self.shared.state.borrow() {
             State::Ready(ready) => Ok(ready.clone()),
-            State::Failed(problem) => Err(SearchError::Input(problem.clone())),
+            State::Failed(problem) => Err(SearchError::NotReady(problem.clone())),
             State::Unknown => Err(SearchError::Ended),
         }
     }
@@ -364,7 +364,24 @@ impl Search {
             return Ok(Vec::new());
         }
         let ready = self.ready(snapshot).await?;
-        let meaning = self.meaning(ask, &ready).await?;
+        match self.find_in(&ready, ask, snapshot).await {
+            // Another server that shares the index has put another collection in force.
+            Err(SearchError::Index(IndexError::Missing { .. })) => {
+                self.shared.state.send_replace(State::Unknown);
+                let ready = self.ready(snapshot).await?;
+                self.find_in(&ready, ask, snapshot).await
+            }
+            found => found,
+        }
+    }
+
+    async fn find_in(
+        &self,
+        ready: &Ready,
+        ask: &Ask,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<Vec<Found>, SearchError> {
+        let meaning = self.meaning(ask, ready).await?;
         let looks_at_words = ask.by != Some(RankedBy::BiEncoder);
         let lookup = Lookup {
             meaning: meaning.as_deref().cloned(),
@@ -390,7 +407,7 @@ impl Search {
             found.rank = rank;
         }
         if let Some(meaning) = meaning {
-            self.add_similarities(&ready, meaning, &hits, &mut found)
+            self.add_similarities(ready, meaning, &hits, &mut found)
                 .await?;
         }
         Ok(found)
