@@ -188,6 +188,24 @@ impl Search {
         progress: &(dyn Fn(IndexProgress) + Send + Sync),
     ) -> Result<IndexReport, SearchError> {
         let _one = self.shared.passes.lock().await;
+        self.index_alone(snapshot, full, progress).await
+    }
+
+    /// The same, if there is nothing to search in once it is this one's turn.
+    async fn index_first(&self, snapshot: &Snapshot) -> Result<(), SearchError> {
+        let _one = self.shared.passes.lock().await;
+        if matches!(*self.shared.state.borrow(), State::Ready(_)) {
+            return Ok(());
+        }
+        self.index_alone(snapshot, false, &|_| {}).await.map(|_| ())
+    }
+
+    async fn index_alone(
+        &self,
+        snapshot: &Snapshot,
+        full: bool,
+        progress: &(dyn Fn(IndexProgress) + Send + Sync),
+    ) -> Result<IndexReport, SearchError> {
         let model = self.model().await;
         let has_model = model.is_some();
         let mut outcome = self.pass(model, snapshot, full, progress).await;
@@ -312,13 +330,11 @@ impl Search {
         let mut state = self.shared.state.subscribe();
         let (search, snapshot) = (self.clone(), Arc::clone(snapshot));
         // Of its own: whoever asked may go, others have come meanwhile.
-        let mut pass = self.shared.runs.runtime.spawn(async move {
-            let is_ready = matches!(*search.shared.state.borrow(), State::Ready(_));
-            match is_ready {
-                true => Ok(()),
-                false => search.index(&snapshot, false, &|_| {}).await.map(|_| ()),
-            }
-        });
+        let mut pass = self
+            .shared
+            .runs
+            .runtime
+            .spawn(async move { search.index_first(&snapshot).await });
         if self.shared.waits_for_meanings {
             (&mut pass).await.map_err(|_| SearchError::Ended)??;
         } else {
