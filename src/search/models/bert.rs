@@ -425,9 +425,14 @@ fn attend(
     spans: &[Range<usize>],
     asking: impl Fn(usize) -> Option<Range<usize>> + Sync,
 ) -> Result<Tensor> {
-    // Views: nothing is copied before the product.
-    let rows =
-        |of: &Tensor, rows: &Range<usize>| of.narrow(0, rows.start, rows.len())?.transpose(0, 1);
+    let rows = |of: &Tensor, rows: &Range<usize>| {
+        let view = of.narrow(0, rows.start, rows.len())?.transpose(0, 1)?;
+        // On a CPU nothing is copied before the product. A GPU's library takes no such views.
+        match of.device().is_cpu() {
+            true => Ok(view),
+            false => view.contiguous(),
+        }
+    };
     let one = |at: usize| {
         let (Some(span), Some(asking)) = (spans.get(at), asking(at)) else {
             candle_core::bail!("text {at} is not there");
