@@ -1,4 +1,5 @@
-//! The only place that reads the time: wall-clock instants, ids that sort by them, and stopwatches.
+//! The only place that reads the time: wall-clock instants, ids that sort by them, and stopwatches. And a clock that can be
+//! another, for what is tested over simulated days.
 #![expect(
     clippy::disallowed_methods,
     reason = "this is the module that the ban protects"
@@ -7,6 +8,8 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use uuid::Uuid;
 
 /// The wall clock, in UTC.
@@ -43,5 +46,41 @@ impl Stopwatch {
     /// Seconds since the start.
     pub fn seconds(&self) -> f64 {
         self.elapsed().as_secs_f64()
+    }
+}
+
+/// What time it is, and waiting for a later one.
+pub trait Clock: std::fmt::Debug + Send + Sync {
+    /// The wall clock, in UTC. It may jump.
+    fn now(&self) -> DateTime<Utc>;
+
+    /// Time since the clock was made; it only goes on.
+    fn elapsed(&self) -> Duration;
+
+    /// Waits for so long.
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// The clock of this machine.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock(Stopwatch);
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self(Stopwatch::start())
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> DateTime<Utc> {
+        now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(time).boxed()
     }
 }

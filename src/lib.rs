@@ -5,11 +5,11 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 0 | `model`, `clock`, `memory` (which may use `clock`), `workers` (which may use `memory`), `config` (which may use `model`) |
+//! | 0 | `model`, `clock`, `memory` and `metrics` (which may use `clock`), `workers` (which may use `memory`), `config` (which may use `model`) |
 //! | 1 | `catalog`, `lake`, `store` |
 //! | 2 | `resample`, `search` |
 //! | 3 | `engine` |
-//! | 4 | `jobs`, `simulate`, `mirror`, `auth`, `metering` |
+//! | 4 | `jobs`, `schedule`, `simulate`, `mirror`, `auth`, `metering` |
 //! | 5 | `flight` |
 //! | 6 | the program's `main` over `cli` over `app` |
 
@@ -25,9 +25,11 @@ pub mod jobs;
 pub mod lake;
 pub mod memory;
 pub mod metering;
+pub mod metrics;
 pub mod mirror;
 pub mod model;
 pub mod resample;
+pub mod schedule;
 pub mod search;
 pub mod simulate;
 pub mod store;

@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("model", 0),
     ("clock", 0),
     ("memory", 0),
+    ("metrics", 0),
     ("workers", 0),
     ("config", 0),
     ("catalog", 1),
@@ -24,6 +25,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("search", 2),
     ("engine", 3),
     ("jobs", 4),
+    ("schedule", 4),
     ("simulate", 4),
     ("mirror", 4),
     ("auth", 4),
@@ -34,10 +36,12 @@ const LAYERS: &[(&str, u8)] = &[
     ("main", 6),
 ];
 
-/// Who may import a sibling: settings speak the words of the model, memory is given back now and then, and the top layer is a stack of three.
+/// Who may import a sibling: settings speak the words of the model, memory is given back now and then, metrics know how old something is, and the top
+/// layer is a stack of three.
 const SIBLINGS: &[(&str, &str)] = &[
     ("config", "model"),
     ("memory", "clock"),
+    ("metrics", "clock"),
     ("workers", "memory"),
     ("cli", "app"),
     ("main", "app"),
@@ -65,6 +69,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["search"]),
     ("qdrant*", &["search"]),
     ("toml*", &["config", "jobs"]),
+    ("croner", &["model"]),
+    ("prometheus_client", &["metrics"]),
+    ("hyper*", &["metrics"]),
+    ("http_body_util", &["metrics"]),
 ];
 
 /// The library's own name, by which the binary imports it.

@@ -16,6 +16,7 @@ use super::token::Tokens;
 use super::{AuthError, Principal, Proof, digest};
 use crate::clock;
 use crate::config::AuthSettings;
+use crate::metrics::{Cache, METRICS};
 use crate::model::SessionId;
 use crate::store::{OrganisationStore, User};
 
@@ -138,7 +139,11 @@ impl Authenticator {
     /// The access of who presents this API key or access token.
     pub async fn authenticate(&self, credential: &str) -> Result<Access, AuthError> {
         let fingerprint = digest(credential.as_bytes());
-        if let Some(access) = self.live.fresh(&fingerprint) {
+        let known = self.live.fresh(&fingerprint);
+        METRICS
+            .engine
+            .looked_up(Cache::Credentials, known.is_some());
+        if let Some(access) = known {
             self.note_use(access.principal());
             return Ok(access);
         }
@@ -177,7 +182,10 @@ impl Authenticator {
         loop {
             ticks.tick().await;
             match self.look_again().await {
-                Ok(()) => is_away = false,
+                Ok(()) => {
+                    is_away = false;
+                    METRICS.health.database_answered();
+                }
                 Err(error) if !is_away => {
                     is_away = true;
                     tracing::warn!("who may do what cannot be looked up: {error}");

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{ASSETS_FILE, CatalogError, GRAPH_FILE, ID_TO_ASSETS_FILE, Snapshot};
+use crate::metrics::METRICS;
 
 /// How often the files are looked at. A change is in force after two to three times that.
 const POLL: Duration = Duration::from_secs(1);
@@ -198,6 +199,7 @@ fn settle(state: &watch::Sender<LiveState>, outcome: Result<Snapshot, CatalogErr
         }
         Ok(found) => {
             let found = found.after(&state.snapshot);
+            METRICS.tables.catalog_changed(true);
             tracing::info!(version = found.version(), "a changed catalog is in force");
             *state = LiveState {
                 snapshot: Arc::new(found),
@@ -212,6 +214,7 @@ fn settle(state: &watch::Sender<LiveState>, outcome: Result<Snapshot, CatalogErr
             {
                 return false;
             }
+            METRICS.tables.catalog_changed(false);
             tracing::warn!(
                 "the catalog was changed and is refused; the former one stays in force: {}",
                 error.problems()

@@ -11,6 +11,7 @@ mod demo;
 mod exit;
 mod index;
 mod interrupt;
+mod jobs;
 mod key;
 mod limit;
 mod logging;
@@ -22,6 +23,8 @@ mod org;
 pub mod output;
 mod query;
 mod resample;
+mod run;
+mod schedule;
 mod search;
 mod serve;
 mod session;
@@ -86,6 +89,12 @@ enum Command {
     Index(index::IndexArgs),
     /// Serve the lake to Flight SQL clients, with authentication
     Serve(serve::ServeArgs),
+    /// Run one job now, as it is declared, and write that down
+    Run(run::RunArgs),
+    /// Run jobs when they are due
+    Schedule(schedule::ScheduleArgs),
+    /// The jobs that are declared: when they run, and how that went
+    Jobs(jobs::JobsArgs),
     /// The catalog of assets: check it, and see which one is in force
     Catalog(catalog::CatalogArgs),
     /// Organisations: make them, and grant them assets
@@ -123,6 +132,9 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Search(args) => dispatch(args, global).await,
         Command::Index(args) => dispatch(args, global).await,
         Command::Serve(args) => dispatch(args, global).await,
+        Command::Run(args) => dispatch(args, global).await,
+        Command::Schedule(args) => dispatch(args, global).await,
+        Command::Jobs(args) => dispatch(args, global).await,
         Command::Catalog(args) => dispatch(args, global).await,
         Command::Org(args) => dispatch(args, global).await,
         Command::User(args) => dispatch(args, global).await,

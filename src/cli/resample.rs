@@ -8,10 +8,9 @@ use chrono::NaiveDate;
 
 use super::output::{Progress as Bar, Table, Terminal, Unit, human};
 use super::{Context, Exit, RunCommand};
+use crate::app::{NoJob, resample_job};
 use crate::config::{Override, Settings};
-use crate::jobs::spec::ResampleSpec;
-use crate::jobs::{Job, JobError, Options, Outcome, Progress, Report};
-use crate::lake::Store;
+use crate::jobs::{JobError, Options, Outcome, Progress, Report};
 use crate::lake::lease::LeaseError;
 use crate::model::day_from_date;
 use crate::resample::LeftOut;
@@ -121,24 +120,26 @@ pub(super) async fn run_job(
     terminal: &Terminal,
     options: &Options,
 ) -> anyhow::Result<Report> {
-    let lake = Store::open(&settings.lake, settings.storage.options())?;
-    let job = Job {
-        raw: Store::open_existing(&settings.raw, settings.storage.options())?,
-        spec: ResampleSpec::read(&settings.jobs).map_err(|error| Exit::Usage.because(error))?,
-        lake,
-        settings: settings.clone(),
-        progress: Arc::new(ReadingsBar(terminal.progress(
-            "resample",
-            Unit::Count("readings"),
-            None,
-        ))),
-    };
+    let job = resample_job(settings, readings_bar(terminal));
+    let job = job.map_err(|error| match error {
+        NoJob::Spec(_) => Exit::Usage.because(error),
+        error => error.into(),
+    })?;
     let result = job.run(options).await;
     terminal.end_progress();
     result.map_err(|error| match error {
         JobError::Lease(LeaseError::Held { .. }) => Exit::Refused.because(error),
         error => error.into(),
     })
+}
+
+/// Shows how many readings were read.
+pub(super) fn readings_bar(terminal: &Terminal) -> Arc<dyn Progress> {
+    Arc::new(ReadingsBar(terminal.progress(
+        "resample",
+        Unit::Count("readings"),
+        None,
+    )))
 }
 
 struct ReadingsBar(Bar);

@@ -7,9 +7,11 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::{Context, Exit, RunCommand};
-use crate::app::server;
+use crate::app::{Monitoring, MonitoringError, ScheduleError, Scheduling, server};
 use crate::config::Override;
 use crate::flight::{Serving, TlsSource};
+use crate::model::JobSpec;
+use crate::schedule::Stopper;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,6 +23,10 @@ Examples:
       For everyone; the files are taken up again when they change.
   plantlake serve --listen 0.0.0.0:50051 --dev-tls
       To try TLS: with a certificate that nobody has reason to trust. It is written into the state folder.
+  plantlake serve --with-jobs
+      Runs the jobs that are due, too, as `plantlake schedule` does. Those that answer go before them.
+
+Metrics for Prometheus are at http://127.0.0.1:9464/metrics (the setting `metrics.listen`).
 
 Ctrl-C lets the answers that have begun end, and then stops; once more stops at once.";
 
@@ -43,6 +49,9 @@ pub struct ServeArgs {
     /// Listen beyond this machine without TLS: passwords and data can be read by all between
     #[arg(long)]
     allow_plaintext: bool,
+    /// Run jobs when they are due, too
+    #[arg(long)]
+    with_jobs: bool,
     /// Print where it listens as JSON
     #[arg(long)]
     json: bool,
@@ -103,7 +112,16 @@ impl RunCommand for ServeArgs {
             source,
         })?;
         let address = listener.local_addr()?;
+        let monitoring = Monitoring::open(settings).await.map_err(wrong_address)?;
         let serving = Serving::new(server(settings).await?, tls.clone())?;
+        let scheduling = match self.with_jobs {
+            true => Some(Scheduling::open(settings, true).await.map_err(wrong_spec)?),
+            false => None,
+        };
+        let metrics = monitoring.url();
+        let jobs = scheduling
+            .as_ref()
+            .map(|scheduling| names_of(&scheduling.specs()));
         let certificate = match &serving.made_certificate {
             Some(pem) => {
                 let path = settings.state.join("dev-tls.pem");
@@ -116,7 +134,9 @@ impl RunCommand for ServeArgs {
         let scheme = if tls.is_some() { "grpc+tls" } else { "grpc" };
         let uri = format!("{scheme}://{address}");
         if self.json {
-            let printed = json!({"listening": uri, "certificate": certificate});
+            let printed = json!({
+                "listening": uri, "certificate": certificate, "metrics": metrics, "jobs": jobs,
+            });
             context.terminal.line(&printed.to_string())?;
         } else {
             context.terminal.line(&format!("listening on {uri}"))?;
@@ -127,11 +147,64 @@ impl RunCommand for ServeArgs {
                     .line(&format!("certificate  {path}, made for this run"))?;
             }
         }
+        if !self.json
+            && let Some(url) = &metrics
+        {
+            context.terminal.line(&format!("metrics      {url}"))?;
+        }
+        if let (false, Some(jobs)) = (self.json, &jobs) {
+            let jobs = if jobs.is_empty() {
+                "none is declared".to_owned()
+            } else {
+                jobs.join(", ")
+            };
+            context.terminal.line(&format!("jobs         {jobs}"))?;
+        }
         let interrupt = context.interrupt.clone();
-        serving
-            .run(listener, async move { interrupt.wait().await })
-            .await?;
+        let stopper = Stopper::default();
+        let stop = stopper.stop_of();
+        Monitoring::started();
+        let scheduled = scheduling.map(|scheduling| tokio::spawn(scheduling.run(stop)));
+        let serve = serving.run(listener, async move {
+            interrupt.wait().await;
+            Monitoring::stopping();
+            // Both come to an end at the same time.
+            stopper.stop();
+        });
+        let work = async {
+            serve.await?;
+            if let Some(scheduled) = scheduled {
+                scheduled.await?;
+            }
+            anyhow::Ok(())
+        };
+        tokio::select! {
+            outcome = work => outcome?,
+            () = monitoring.run() => {}
+        }
         Ok(Exit::Success)
+    }
+}
+
+/// The names of jobs that have a schedule.
+pub(super) fn names_of(specs: &[JobSpec]) -> Vec<String> {
+    let scheduled = specs.iter().filter(|spec| spec.schedule.is_some());
+    scheduled.map(|spec| spec.name.clone()).collect()
+}
+
+/// That metrics are to be where they cannot be is a mistake in the settings.
+pub(super) fn wrong_address(error: MonitoringError) -> anyhow::Error {
+    match error {
+        MonitoringError::RemoteRefused { .. } => Exit::Usage.because(error),
+        error => error.into(),
+    }
+}
+
+/// That a job is declared wrongly is one, too.
+pub(super) fn wrong_spec(error: ScheduleError) -> anyhow::Error {
+    match error {
+        ScheduleError::Spec(_) => Exit::Usage.because(error),
+        error => error.into(),
     }
 }
 

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::administration::instant;
 use super::output::{Table, Terminal, human};
 use super::{Context, Exit, RunCommand};
-use crate::config::Settings;
+use crate::config::{DatabaseKind, DatabaseUrl, Settings};
 use crate::jobs::{Status, status};
 use crate::lake::Store;
 use crate::mirror;
+use crate::store::{JobRun, OrganisationStore};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,6 +39,8 @@ struct Printed<'a> {
     status: &'a Status,
     /// None where no mirror is set.
     mirror: Option<Mirror>,
+    /// Jobs whose last run failed.
+    failed_jobs: &'a [JobRun],
 }
 
 /// The mirror beside the lake.
@@ -110,6 +114,19 @@ impl Mirror {
     }
 }
 
+/// The jobs whose last run failed. A database that was never made is not made now.
+async fn failed_jobs(url: &DatabaseUrl) -> anyhow::Result<Vec<JobRun>> {
+    if let DatabaseKind::Sqlite(path) = url.kind()
+        && !path.exists()
+    {
+        return Ok(Vec::new());
+    }
+    let (store, _) = OrganisationStore::open(url).await?;
+    let mut runs = store.last_ended_job_runs().await?;
+    runs.retain(|run| run.status.is_failure());
+    Ok(runs)
+}
+
 impl RunCommand for StatusArgs {
     fn json(&self) -> bool {
         self.json
@@ -124,11 +141,18 @@ impl RunCommand for StatusArgs {
         let mirror = Mirror::look(settings, &status).await;
         status.runs.truncate(self.runs);
         let terminal = &context.terminal;
+        let failed = failed_jobs(&settings.organisation_url)
+            .await
+            .unwrap_or_else(|error| {
+                terminal.warn(&format!("which jobs failed is not known: {error}"));
+                Vec::new()
+            });
         if self.json {
             terminal.line(&serde_json::to_string(&Printed {
                 lake: lake.to_string(),
                 status: &status,
                 mirror,
+                failed_jobs: &failed,
             })?)?;
             return Ok(Exit::Success);
         }
@@ -144,6 +168,15 @@ impl RunCommand for StatusArgs {
         ))?;
         for file in &files.quarantined {
             terminal.line(&format!("      quarantined: {}", file.reason))?;
+        }
+        for run in &failed {
+            let error = run.error.as_deref().unwrap_or_default();
+            let (job, status, at) = (
+                &run.job,
+                run.status.name(),
+                instant(run.ended_at.unwrap_or(run.started_at)),
+            );
+            terminal.line(&format!("job   {job} {status} at {at}: {error}"))?;
         }
         if status.tables.is_empty() {
             terminal.line("Nothing is published yet: run `plantlake resample`.")?;

@@ -29,12 +29,15 @@ pub use error::{ConfigError, Origin, WrongValue};
 pub use report::InForce;
 pub use secret::Secret;
 pub use settings::{
-    AuthSettings, LogSettings, MirrorSettings, QdrantSettings, ResampleSettings, SearchSettings,
-    ServeSettings, Settings,
+    AuthSettings, LogSettings, MetricsSettings, MirrorSettings, QdrantSettings, ResampleSettings,
+    ScheduleSettings, SearchSettings, ServeSettings, Settings,
 };
 pub use storage::StorageSettings;
 pub use table::{About, DefaultValue, SETTINGS, Type};
-pub use value::{JournalFull, LONGEST_TOKEN, LogFormat, TimeBound, size as parse_size};
+pub use value::{
+    JournalFull, LONGEST_TOKEN, LogFormat, TimeBound, WebhookUrl, duration as parse_duration,
+    size as parse_size, timezone as parse_timezone,
+};
 
 use raw::RawSettings;
 

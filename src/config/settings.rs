@@ -15,7 +15,7 @@ use super::raw::RawSettings;
 use super::secret::Secret;
 use super::storage::StorageSettings;
 use super::table;
-use super::value::{JournalFull, LogFormat, TimeBound};
+use super::value::{JournalFull, LogFormat, TimeBound, WebhookUrl};
 use crate::model::{Price, PriceList, Resolution};
 
 /// All settings.
@@ -49,6 +49,10 @@ pub struct Settings {
     pub metering: MeteringSettings,
     /// What search needs.
     pub search: SearchSettings,
+    /// How jobs are run by themselves.
+    pub schedule: ScheduleSettings,
+    /// Where metrics are.
+    pub metrics: MetricsSettings,
     /// What usage costs.
     pub billing: PriceList,
     /// For the object store.
@@ -186,6 +190,28 @@ pub struct SearchSettings {
     pub cross_encoder: String,
 }
 
+/// How jobs are run by themselves.
+#[derive(Debug, Clone)]
+pub struct ScheduleSettings {
+    /// How long runs stay in the history.
+    pub history: TimeDelta,
+    /// Where failures are told.
+    pub webhook_url: Option<WebhookUrl>,
+    /// How long jobs may go on when their process is to end.
+    pub shutdown_timeout: TimeDelta,
+}
+
+/// Where metrics are.
+#[derive(Debug, Clone)]
+pub struct MetricsSettings {
+    /// The address; none for no metrics.
+    pub listen: Option<SocketAddr>,
+    /// Whether somebody set it.
+    pub is_chosen: bool,
+    /// Whether it may be reached from other machines.
+    pub allow_remote: bool,
+}
+
 /// What is logged and how.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
@@ -264,6 +290,16 @@ impl Settings {
                 models: raw.get(&table::SEARCH_MODELS)?,
                 bi_encoder: raw.get(&table::SEARCH_BI_ENCODER)?,
                 cross_encoder: raw.get(&table::SEARCH_CROSS_ENCODER)?,
+            },
+            schedule: ScheduleSettings {
+                history: raw.get(&table::SCHEDULE_HISTORY)?,
+                webhook_url: raw.get(&table::SCHEDULE_WEBHOOK_URL)?,
+                shutdown_timeout: raw.get(&table::SCHEDULE_SHUTDOWN_TIMEOUT)?,
+            },
+            metrics: MetricsSettings {
+                listen: raw.get(&table::METRICS_LISTEN)?,
+                is_chosen: raw.origin(table::METRICS_LISTEN.about.key).is_some(),
+                allow_remote: raw.get(&table::METRICS_ALLOW_REMOTE)?,
             },
             billing: PriceList {
                 currency: raw.get(&table::BILLING_CURRENCY)?,

@@ -12,7 +12,7 @@ use super::database_url::DatabaseUrl;
 use super::money;
 use super::raw::RawSettings;
 use super::secret::Secret;
-use super::value::{self, JournalFull, LogFormat, TimeBound};
+use super::value::{self, JournalFull, LogFormat, TimeBound, WebhookUrl};
 use crate::model::Currency;
 
 /// What the environment's names begin with.
@@ -397,6 +397,40 @@ settings! {
         example: "\"cross-encoder/ms-marco-MiniLM-L12-v2\"", flag: None,
         doc: "The model that reads a query together with each of the best answers: a sequence classifier of the kind BERT with \
               one output.",
+    }
+    SCHEDULE_HISTORY: TimeDelta, value::history {
+        key: "schedule.history", types: &[Type::Text],
+        expected: "a duration from 1d to 3650d, such as 30d or 365d",
+        default: DefaultValue::Fixed("90d"), example: "\"365d\"", flag: None,
+        doc: "How long runs of jobs stay in the history. The last of each job stays in any case.",
+    }
+    SCHEDULE_WEBHOOK_URL: Option<WebhookUrl>, WebhookUrl::parse {
+        key: "schedule.webhook_url", types: &[Type::Text],
+        expected: "a URL that begins with https:// or http://",
+        default: DefaultValue::Derived { words: "none", rule: value::none },
+        example: "\"https://alerts.example/hooks/plantlake\"", flag: None,
+        doc: "Where failed jobs are told: by a POST of JSON with `job`, `kind`, `status`, `error`, `attempts`, `host`, \
+              `pid`, `run`, `scheduled_for`, `started_at` and `ended_at`. Who knows the URL can write there, so it is \
+              not shown.",
+    }
+    SCHEDULE_SHUTDOWN_TIMEOUT: TimeDelta, value::timeout {
+        key: "schedule.shutdown_timeout", types: &[Type::Text],
+        expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
+        default: DefaultValue::Fixed("1min"), example: "\"10min\"", flag: None,
+        doc: "How long jobs that run may go on when their process is told to end. Then they are aborted, and run again by \
+              whoever is there next.",
+    }
+    METRICS_LISTEN: Option<SocketAddr>, value::optional_address {
+        key: "metrics.listen", types: &[Type::Text],
+        expected: "an address with a port, such as 127.0.0.1:9464, or `off`",
+        default: DefaultValue::Fixed("127.0.0.1:9464"), example: "\"off\"", flag: None,
+        doc: "Where `plantlake serve` and `plantlake schedule` answer `/metrics`, `/healthz` and `/readyz` by HTTP; port 0 \
+              takes any that is free. That another program has the address is an error only where it was set.",
+    }
+    METRICS_ALLOW_REMOTE: bool, value::yes_or_no {
+        key: "metrics.allow_remote", types: &[Type::Boolean], expected: "`true` or `false`",
+        default: DefaultValue::Fixed("false"), example: "true", flag: None,
+        doc: "Whether the metrics may be answered beyond this machine, to everyone, without encryption.",
     }
     BILLING_CURRENCY: Currency, money::currency {
         key: "billing.currency", types: &[Type::Text],

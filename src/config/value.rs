@@ -93,6 +93,41 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "is not an address with a port".to_owned())
 }
 
+pub(super) fn optional_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text.trim() {
+        "off" => Ok(None),
+        text => address(text).map(Some),
+    }
+}
+
+/// A URL that is a secret: who knows it can write there.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebhookUrl(Url);
+
+impl WebhookUrl {
+    pub(super) fn parse(text: &str) -> Result<Option<Self>, String> {
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        let url = Url::parse(text.trim()).map_err(|error| format!("is not a URL ({error})"))?;
+        match (url.scheme(), url.has_host()) {
+            ("http" | "https", true) => Ok(Some(Self(url))),
+            _ => Err("is of no kind that can be called".to_owned()),
+        }
+    }
+
+    /// The URL itself, for whoever calls it.
+    pub fn reveal(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl std::fmt::Debug for WebhookUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("WebhookUrl").finish_non_exhaustive()
+    }
+}
+
 pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
     match text.trim() {
         "true" => Ok(true),
@@ -170,7 +205,8 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
-pub(super) fn timezone(text: &str) -> Result<Tz, String> {
+/// Reads the IANA name of a time zone, or says what is wrong with it.
+pub fn timezone(text: &str) -> Result<Tz, String> {
     not_empty(text)?;
     text.trim().parse().map_err(|_| {
         let names = TZ_VARIANTS.iter().map(|zone| zone.name().to_owned());
@@ -248,8 +284,12 @@ pub(super) fn window(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::hours(1)..=TimeDelta::days(36_500))
 }
 
-/// Reads `30s`, `15min`, `12h`, `7d`.
-fn duration(text: &str, within: RangeInclusive<TimeDelta>) -> Result<TimeDelta, String> {
+pub(super) fn history(text: &str) -> Result<TimeDelta, String> {
+    duration(text, TimeDelta::days(1)..=TimeDelta::days(3_650))
+}
+
+/// Reads `30s`, `15min`, `12h`, `7d`, or says what is wrong with it.
+pub fn duration(text: &str, within: RangeInclusive<TimeDelta>) -> Result<TimeDelta, String> {
     let text = text.trim();
     let digits = text
         .find(|c: char| !c.is_ascii_digit())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::{fmt, io};
 
 use datafusion::common::Result;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::disk_manager::{DiskManager, DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{
     FairSpillPool, GreedyMemoryPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
@@ -14,6 +14,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 
 use super::QueryError;
 use crate::clock;
+use crate::metrics::METRICS;
 
 /// Bytes of data files' footers that are kept.
 const FOOTERS: usize = 64 << 20;
@@ -65,6 +66,7 @@ impl Budget {
             disk_manager: Arc::new(none.build()?),
             ..shared.as_ref().clone()
         });
+        Self::tell(limits, &total, &shared.disk_manager);
         Ok(Self {
             query_memory: limits.query_memory,
             total,
@@ -72,6 +74,21 @@ impl Budget {
             without_disk,
             _spill: spill,
         })
+    }
+
+    /// Lets the metrics look how much is taken.
+    fn tell(limits: &MemoryLimits, total: &Arc<GreedyMemoryPool>, disk: &Arc<DiskManager>) {
+        let (memory_limit, spill_limit) = (limits.memory as f64, limits.spill_bytes as f64);
+        let (total, disk) = (Arc::downgrade(total), Arc::downgrade(disk));
+        let metrics = &METRICS.engine;
+        metrics
+            .memory_bytes
+            .from(move || Some(total.upgrade()?.reserved() as f64));
+        metrics.memory_limit_bytes.from(move || Some(memory_limit));
+        metrics
+            .spill_bytes
+            .from(move || Some(disk.upgrade()?.used_disk_space() as f64));
+        metrics.spill_limit_bytes.from(move || Some(spill_limit));
     }
 
     /// What all queries share.

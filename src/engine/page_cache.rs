@@ -20,6 +20,7 @@ use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::ParquetMetaData;
 
 use crate::lake::scanned;
+use crate::metrics::{Cache, METRICS};
 
 /// More than so many bytes are read elsewhere: to copy them takes long enough for others to want the thread.
 const AT_ONCE: u64 = 1 << 20;
@@ -83,7 +84,9 @@ impl Reader {
             Some(file) => file,
             none => none.insert(File::open(self.path.as_ref()?).ok()?),
         };
-        ranges.iter().map(|range| in_memory(file, range)).collect()
+        let found: Option<Vec<Bytes>> = ranges.iter().map(|range| in_memory(file, range)).collect();
+        METRICS.engine.looked_up(Cache::Pages, found.is_some());
+        found
     }
 }
 

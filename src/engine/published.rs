@@ -1,12 +1,14 @@
 //! What finished runs published: the three tables at one consistent set of versions, opened once and shared.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::QueryError;
 use crate::lake::Store;
 use crate::lake::runs::{Publication, Runs};
 use crate::lake::table::{DataFile, Table};
+use crate::metrics::METRICS;
 use crate::model::{AssetId, Resolution};
 
 /// Publications that stay open: queries go on with the one that they began with.
@@ -72,6 +74,21 @@ impl PublishedTables {
         self.run
     }
 
+    /// Says in the metrics where the tables end.
+    fn tell(&self) {
+        for resolution in Resolution::ALL {
+            let files = self
+                .of(resolution)
+                .into_iter()
+                .flat_map(|table| table.files.iter());
+            if let Some(newest) = files.filter_map(|known| known.file.max_time).max() {
+                METRICS
+                    .tables
+                    .newest_bucket(resolution.table(), newest.div_euclid(1_000_000));
+            }
+        }
+    }
+
     pub(super) fn of(&self, resolution: Resolution) -> Option<&PublishedTable> {
         let [minute, hour, day] = &self.tables;
         match resolution {
@@ -88,15 +105,25 @@ impl PublishedTables {
 pub(super) struct Publications {
     lake: Store,
     open: Mutex<VecDeque<Arc<PublishedTables>>>,
+    /// For the metrics.
+    newest_run: Arc<AtomicU64>,
 }
 
 impl Publications {
     /// With what is published now.
     pub async fn open(lake: &Store) -> Result<Self, QueryError> {
         let newest = Arc::new(PublishedTables::latest(lake).await?);
+        newest.tell();
+        let run = Arc::new(AtomicU64::new(newest.run));
+        let known = Arc::clone(&run);
+        METRICS
+            .tables
+            .run
+            .from(move || Some(known.load(Ordering::Relaxed) as f64));
         Ok(Self {
             lake: lake.clone(),
             open: Mutex::new(VecDeque::from([newest])),
+            newest_run: run,
         })
     }
 
@@ -128,6 +155,8 @@ impl Publications {
         {
             let tables = PublishedTables::open(&self.lake, &publication).await?;
             tracing::info!(run = tables.run, "the tables of a new run are in force");
+            tables.tell();
+            self.newest_run.store(tables.run, Ordering::Relaxed);
             self.keep(Arc::new(tables));
         }
         Ok(())

@@ -25,6 +25,7 @@ use super::ticket::{Held, Kind};
 use crate::catalog::Visible;
 use crate::engine::{Account, CutShort, PublishedTables, Query, QuerySession, Scope, Statement};
 use crate::metering::Work;
+use crate::metrics::{Cache, METRICS};
 
 /// Bytes of a message of an answer; a little over it is usual, and clients take no more than 4 MiB.
 const MESSAGE: usize = 1 << 20;
@@ -97,7 +98,9 @@ impl Server {
         self.note(call, &held.sql);
         let published = self.engine.newest();
         held.run = Some(published.run());
-        let planned = match self.known_plan(call, &held) {
+        let known = self.known_plan(call, &held);
+        METRICS.engine.looked_up(Cache::Plans, known.is_some());
+        let planned = match known {
             Some(planned) => planned,
             None => {
                 let failed = |error| status::of_query(&error, &held.sql, call.id);
@@ -271,7 +274,9 @@ impl Server {
         let handle = held.seal(Kind::Statement, self.auth.keys())?;
         let published = self.engine.newest();
         held.run = Some(published.run());
-        let (schema, parameters) = match self.known_plan(call, &held) {
+        let known = self.known_plan(call, &held);
+        METRICS.engine.looked_up(Cache::Plans, known.is_some());
+        let (schema, parameters) = match known {
             Some(planned) => (planned.schema, Schema::empty()),
             None => self.described(call, &options, &held, published).await?,
         };

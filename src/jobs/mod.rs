@@ -2,6 +2,7 @@
 
 mod cells;
 mod compute;
+mod lag;
 pub mod plan;
 mod report;
 mod resample;
@@ -9,6 +10,7 @@ mod rollup_files;
 pub mod spec;
 mod status;
 
+pub use lag::LagWatch;
 pub use report::{
     DateSpan, FileCounts, LeftOutOfFile, Outcome, Quarantined, ReadingCounts, Report,
 };

@@ -1,8 +1,25 @@
-//! `jobs/resample.toml`: what an operator declares about the resample job.
+//! `jobs/<name>.toml`: what an operator declares about the jobs. Checked when read; each mistake with its line.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use chrono::TimeDelta;
+use chrono_tz::Tz;
 use serde::Deserialize;
+use toml::Spanned;
+use toml::value::{Datetime, Value};
+
+use crate::config::{parse_duration, parse_timezone};
+use crate::model::{Argument, ArgumentType, JobKind, JobSpec, Missed, Schedule};
+
+/// The most that a job is tried again.
+const MOST_RETRIES: u32 = 100;
+const TIMEOUT: &str = "1h";
+const BACKOFF: &str = "1min";
+const RETRIES: u32 = 2;
+/// Longest name of a job, in characters: it is a label of metrics.
+const LONGEST_NAME: usize = 64;
 
 /// Why a job spec cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -10,37 +27,28 @@ pub enum SpecError {
     /// The file cannot be read.
     #[error("the job spec {path} cannot be read")]
     Unreadable {
-        /// The file.
+        /// The file or the folder.
         path: PathBuf,
         /// What the operating system says.
         source: std::io::Error,
     },
     /// The file says something that it cannot say.
-    #[error("the job spec {path} is wrong: {problem}")]
+    #[error("the job spec {path} is wrong, line {line}: {problem}")]
     Wrong {
         /// The file.
         path: PathBuf,
-        /// Line, column and what is wrong.
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
         problem: String,
     },
 }
 
-/// The resample job.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// The part of `resample.toml` that says how raw files are read; it holds for whatever reads them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResampleSpec {
-    /// `kind = "resample"`; may be left out.
-    pub kind: Option<Kind>,
     /// The names of the columns in the raw files.
     pub columns: Columns,
-}
-
-/// The kinds of jobs that this file can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Raw to rollups.
-    Resample,
 }
 
 /// The names of the columns in the raw files.
@@ -65,6 +73,256 @@ impl Default for Columns {
     }
 }
 
+/// A file as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Written {
+    kind: Option<Spanned<String>>,
+    schedule: Option<Spanned<String>>,
+    timezone: Option<Spanned<String>>,
+    timeout: Option<Spanned<String>>,
+    retries: Option<Spanned<i64>>,
+    backoff: Option<Spanned<String>>,
+    missed: Option<Spanned<String>>,
+    after: Vec<Spanned<String>>,
+    arguments: BTreeMap<Spanned<String>, Spanned<Value>>,
+    columns: Option<Spanned<Columns>>,
+}
+
+/// A file, and where in it something stands.
+struct Source<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+/// What is read of one file.
+struct Declared {
+    spec: JobSpec,
+    columns: Columns,
+    /// Where each job that is waited for is named.
+    after: Vec<usize>,
+}
+
+impl Source<'_> {
+    /// A mistake at a byte of the file.
+    fn wrong(&self, at: usize, problem: impl Into<String>) -> SpecError {
+        let before = self.text.as_bytes().iter().take(at);
+        SpecError::Wrong {
+            path: self.path.to_owned(),
+            line: 1 + before.filter(|&&byte| byte == b'\n').count(),
+            problem: problem.into(),
+        }
+    }
+
+    /// A value that cannot be what it is.
+    fn bad(&self, key: &str, value: &Spanned<String>, problem: &str, expected: &str) -> SpecError {
+        let found = value.get_ref();
+        let problem = format!("`{key}` is {found:?}, which {problem}; expected {expected}");
+        self.wrong(value.span().start, problem)
+    }
+
+    fn read(&self, name: &str) -> Result<Declared, SpecError> {
+        let written: Written = toml::from_str(self.text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            self.wrong(at, error.message().replace('\n', ", "))
+        })?;
+        let kind = self.kind(name, written.kind.as_ref())?;
+        let schedule = self.schedule(&written)?;
+        if let (Some(zone), None) = (&written.timezone, &schedule) {
+            return Err(self.wrong(zone.span().start, "`timezone` is given without `schedule`"));
+        }
+        if let (Some(first), None) = (written.after.first(), &schedule) {
+            return Err(self.wrong(
+                first.span().start,
+                "`after` is given without `schedule`: only due times wait",
+            ));
+        }
+        let columns = match written.columns {
+            Some(columns) if name != JobKind::Resample.name() => {
+                return Err(self.wrong(
+                    columns.span().start,
+                    "`columns` belongs into resample.toml: it says how raw files are read, whoever reads them",
+                ));
+            }
+            Some(columns) => self.columns(columns)?,
+            None => Columns::default(),
+        };
+        let retries = match &written.retries {
+            None => RETRIES,
+            Some(number) => u32::try_from(*number.get_ref())
+                .ok()
+                .filter(|number| *number <= MOST_RETRIES)
+                .ok_or_else(|| {
+                    let problem = format!(
+                        "`retries` is {}; expected 0 to {MOST_RETRIES}",
+                        number.get_ref()
+                    );
+                    self.wrong(number.span().start, problem)
+                })?,
+        };
+        let missed = match &written.missed {
+            None => Missed::default(),
+            Some(text) => match text.get_ref().as_str() {
+                "once" => Missed::Once,
+                "skip" => Missed::Skip,
+                _ => return Err(self.bad("missed", text, "is neither", "\"once\" or \"skip\"")),
+            },
+        };
+        let spec = JobSpec {
+            name: name.to_owned(),
+            kind,
+            schedule,
+            timeout: self.duration("timeout", written.timeout.as_ref(), TIMEOUT)?,
+            retries,
+            backoff: self.duration("backoff", written.backoff.as_ref(), BACKOFF)?,
+            missed,
+            after: written
+                .after
+                .iter()
+                .map(|name| name.get_ref().clone())
+                .collect(),
+            arguments: self.arguments(kind, &written.arguments)?,
+        };
+        Ok(Declared {
+            spec,
+            columns,
+            after: written.after.iter().map(|name| name.span().start).collect(),
+        })
+    }
+
+    fn kind(&self, name: &str, written: Option<&Spanned<String>>) -> Result<JobKind, SpecError> {
+        let names = JobKind::ALL
+            .map(|kind| format!("{:?}", kind.name()))
+            .join(", ");
+        let Some(written) = written else {
+            let problem = format!("`kind` is missing; expected one of {names}");
+            return JobKind::parse(name).ok_or_else(|| self.wrong(0, problem));
+        };
+        let kind = JobKind::parse(written.get_ref());
+        let kind = kind
+            .ok_or_else(|| self.bad("kind", written, "is no kind", &format!("one of {names}")))?;
+        match JobKind::parse(name) {
+            // Who reads `plantlake run mirror` must not be misled.
+            Some(other) if other != kind => {
+                let problem = format!(
+                    "is not what the file is called; a file {name}.toml has the kind {name:?}"
+                );
+                Err(self.bad("kind", written, &problem, &format!("{:?}", other.name())))
+            }
+            _ => Ok(kind),
+        }
+    }
+
+    fn schedule(&self, written: &Written) -> Result<Option<Schedule>, SpecError> {
+        let zone = match &written.timezone {
+            None => Tz::UTC,
+            Some(text) => parse_timezone(text.get_ref()).map_err(|problem| {
+                let expected = "the IANA name of a time zone, such as UTC or Europe/Berlin";
+                self.bad("timezone", text, &problem, expected)
+            })?,
+        };
+        let Some(text) = &written.schedule else {
+            return Ok(None);
+        };
+        let schedule = Schedule::parse(text.get_ref(), zone).map_err(|error| {
+            let expected =
+                "minute, hour, day of the month, month and weekday, such as \"*/15 * * * *\"";
+            self.bad("schedule", text, &error.to_string(), expected)
+        })?;
+        Ok(Some(schedule))
+    }
+
+    fn columns(&self, columns: Spanned<Columns>) -> Result<Columns, SpecError> {
+        let at = columns.span().start;
+        let columns = columns.into_inner();
+        let names = [&columns.id, &columns.timestamp, &columns.value];
+        let alike = names[0] == names[1] || names[1] == names[2] || names[0] == names[2];
+        if alike || names.iter().any(|name| name.is_empty()) {
+            return Err(self.wrong(at, "the three columns need three different names"));
+        }
+        Ok(columns)
+    }
+
+    fn duration(
+        &self,
+        key: &str,
+        written: Option<&Spanned<String>>,
+        default: &str,
+    ) -> Result<Duration, SpecError> {
+        let within = TimeDelta::seconds(1)..=TimeDelta::days(7);
+        let text = written.map_or(default, |text| text.get_ref());
+        let read = parse_duration(text, within)
+            .and_then(|read| read.to_std().map_err(|error| error.to_string()));
+        read.map_err(|problem| match written {
+            Some(text) => self.bad(
+                key,
+                text,
+                &problem,
+                "a duration from 1s to 7d, such as 30s, 10min or 2h",
+            ),
+            None => self.wrong(0, problem),
+        })
+    }
+
+    fn arguments(
+        &self,
+        kind: JobKind,
+        written: &BTreeMap<Spanned<String>, Spanned<Value>>,
+    ) -> Result<BTreeMap<String, Argument>, SpecError> {
+        let mut arguments = BTreeMap::new();
+        for (name, value) in written {
+            let key = name.get_ref();
+            let known = kind.arguments().iter().find(|(known, _)| known == key);
+            let Some((_, wanted)) = known else {
+                let names: Vec<&str> = kind.arguments().iter().map(|(name, _)| *name).collect();
+                let names = match names.is_empty() {
+                    true => "it takes none".to_owned(),
+                    false => format!("it takes {}", names.join(", ")),
+                };
+                let problem = format!("a job of kind {kind} has no argument `{key}`; {names}");
+                return Err(self.wrong(name.span().start, problem));
+            };
+            let read = match (wanted, value.get_ref()) {
+                (ArgumentType::Boolean, Value::Boolean(told)) => Some(Argument::Boolean(*told)),
+                (ArgumentType::Date, Value::Datetime(date)) => date_of(date),
+                (ArgumentType::Date, Value::String(date)) => date.parse().ok().map(Argument::Date),
+                _ => None,
+            };
+            let read = read.ok_or_else(|| {
+                let problem = format!(
+                    "the argument `{key}` is {}; expected {}",
+                    value.get_ref(),
+                    wanted.expected()
+                );
+                self.wrong(value.span().start, problem)
+            })?;
+            arguments.insert(key.clone(), read);
+        }
+        if let (Some(Argument::Date(from)), Some(Argument::Date(to))) =
+            (arguments.get("from"), arguments.get("to"))
+            && from > to
+        {
+            let at = written
+                .values()
+                .map(|value| value.span().start)
+                .min()
+                .unwrap_or(0);
+            return Err(self.wrong(
+                at,
+                format!("the argument `from`, {from}, is after `to`, {to}"),
+            ));
+        }
+        Ok(arguments)
+    }
+}
+
+fn date_of(date: &Datetime) -> Option<Argument> {
+    match (date.date, date.time, date.offset) {
+        (Some(date), None, None) => date.to_string().parse().ok().map(Argument::Date),
+        _ => None,
+    }
+}
+
 impl ResampleSpec {
     /// Reads `resample.toml` in the jobs folder; the defaults if there is none.
     pub fn read(jobs: &Path) -> Result<Self, SpecError> {
@@ -76,60 +334,359 @@ impl ResampleSpec {
             }
             Err(source) => return Err(SpecError::Unreadable { path, source }),
         };
-        let spec: Self = toml::from_str(&text).map_err(|error| SpecError::Wrong {
-            path: path.clone(),
-            problem: error.to_string().trim_end().to_owned(),
-        })?;
-        let names = [
-            &spec.columns.id,
-            &spec.columns.timestamp,
-            &spec.columns.value,
-        ];
-        if names.iter().any(|name| name.is_empty())
-            || names[0] == names[1]
-            || names[1] == names[2]
-            || names[0] == names[2]
-        {
-            return Err(SpecError::Wrong {
-                path,
-                problem: "the three columns need three different names".to_owned(),
-            });
-        }
-        Ok(spec)
+        let source = Source {
+            path: &path,
+            text: &text,
+        };
+        let columns = source.read(JobKind::Resample.name())?.columns;
+        Ok(Self { columns })
     }
+}
+
+/// Reads all jobs in the folder, by name. Without the folder there are none.
+pub fn read_jobs(jobs: &Path) -> Result<Vec<JobSpec>, SpecError> {
+    let mut declared = BTreeMap::new();
+    for path in files(jobs)? {
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|source| SpecError::Unreadable {
+            path: path.clone(),
+            source,
+        })?;
+        let source = Source {
+            path: &path,
+            text: &text,
+        };
+        let stem = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned());
+        let name = stem.filter(|name| is_name(name)).ok_or_else(|| {
+            source.wrong(
+                0,
+                "its name is no name of a job: letters, digits, - and _, at most 64 of them",
+            )
+        })?;
+        declared.insert(name.clone(), (path.clone(), source.read(&name)?, text));
+    }
+    for (path, job, text) in declared.values() {
+        let source = Source { path, text };
+        for (name, at) in job.spec.after.iter().zip(&job.after) {
+            let problem = match declared.get(name) {
+                None => format!("it is to run after {name:?}, and there is no {name}.toml"),
+                Some((_, other, _)) if other.spec.schedule.is_none() => {
+                    format!("it is to run after {name:?}, which has no schedule")
+                }
+                Some(_) if waits_for(&declared, name, &job.spec.name) => {
+                    format!("it is to run after {name:?}, which waits for it in turn")
+                }
+                Some(_) => continue,
+            };
+            return Err(source.wrong(*at, problem));
+        }
+    }
+    Ok(declared.into_values().map(|(_, job, _)| job.spec).collect())
+}
+
+/// The files of the folder that declare jobs.
+fn files(jobs: &Path) -> Result<Vec<PathBuf>, SpecError> {
+    let failed = |source| SpecError::Unreadable {
+        path: jobs.to_owned(),
+        source,
+    };
+    let entries = match std::fs::read_dir(jobs) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden
+            && path
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+        {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= LONGEST_NAME
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
+/// Whether `name` runs after `other`, however many others are between.
+fn waits_for(
+    declared: &BTreeMap<String, (PathBuf, Declared, String)>,
+    name: &str,
+    other: &str,
+) -> bool {
+    let mut seen = vec![name];
+    let mut at = 0;
+    while let Some(name) = seen.get(at).copied() {
+        if name == other {
+            return true;
+        }
+        let next = declared.get(name).map(|(_, job, _)| &job.spec.after);
+        for name in next.into_iter().flatten() {
+            if !seen.contains(&name.as_str()) {
+                seen.push(name);
+            }
+        }
+        at += 1;
+    }
+    false
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<ResampleSpec, SpecError> {
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("resample.toml"), text).unwrap();
-        ResampleSpec::read(folder.path())
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn jobs(files: &[(&str, &str)]) -> Result<Vec<JobSpec>, String> {
+        read_jobs(folder(files).path()).map_err(|error| error.to_string())
+    }
+
+    fn columns(text: &str) -> Result<Columns, SpecError> {
+        let folder = folder(&[("resample.toml", text)]);
+        ResampleSpec::read(folder.path()).map(|spec| spec.columns)
     }
 
     #[test]
     fn columns_are_mapped_and_mistakes_point_at_their_line() {
-        let spec = read("kind = \"resample\"\n[columns]\nid = \"sensor\"\n").unwrap();
+        let mapped = columns("kind = \"resample\"\n[columns]\nid = \"sensor\"\n").unwrap();
         assert_eq!(
-            (spec.columns.id.as_str(), spec.columns.value.as_str()),
+            (mapped.id.as_str(), mapped.value.as_str()),
             ("sensor", "value")
         );
-        let error = read("\n[columns]\nvalu = \"v\"\n").unwrap_err().to_string();
+        let error = columns("\n[columns]\nvalu = \"v\"\n")
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("line 3") && error.contains("valu"),
             "{error}"
         );
-        assert!(read("[columns]\nid = \"value\"\n").is_err());
+        assert!(columns("[columns]\nid = \"value\"\n").is_err());
     }
 
     #[test]
     fn no_file_means_the_defaults() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder(&[]);
         assert_eq!(
             ResampleSpec::read(folder.path()).unwrap(),
             ResampleSpec::default()
         );
+        assert_eq!(read_jobs(folder.path()).unwrap(), []);
+        assert_eq!(read_jobs(&folder.path().join("none")).unwrap(), []);
+    }
+
+    #[test]
+    fn all_that_a_job_may_say_is_read() {
+        let read = jobs(&[
+            ("resample.toml", "schedule = \"*/15 * * * *\"\n"),
+            (
+                "nightly.toml",
+                "kind = \"resample\"\nschedule = \"30 2 * * *\"\ntimezone = \"Europe/Berlin\"\ntimeout = \"2h\"\n\
+                 retries = 5\nbackoff = \"10s\"\nmissed = \"skip\"\nafter = [\"resample\"]\n\
+                 [arguments]\nfull = true\nfrom = 2026-01-01\nto = \"2026-12-31\"\n",
+            ),
+            ("notes.txt", "not a job"),
+        ]);
+        let [nightly, resample] = read.unwrap().try_into().unwrap();
+        assert_eq!(
+            (nightly.name.as_str(), nightly.kind),
+            ("nightly", JobKind::Resample)
+        );
+        assert_eq!(
+            nightly.schedule.as_ref().unwrap().to_string(),
+            "30 2 * * * Europe/Berlin"
+        );
+        assert_eq!(
+            (
+                nightly.timeout.as_secs(),
+                nightly.retries,
+                nightly.backoff.as_secs()
+            ),
+            (7_200, 5, 10)
+        );
+        assert_eq!(
+            (nightly.missed, nightly.after.as_slice()),
+            (Missed::Skip, &["resample".to_owned()][..])
+        );
+        assert!(nightly.is_told("full"));
+        assert_eq!(nightly.date("to").unwrap().to_string(), "2026-12-31");
+        assert_eq!(nightly.date("from").unwrap().to_string(), "2026-01-01");
+        assert_eq!(
+            (
+                resample.retries,
+                resample.missed,
+                resample.timeout.as_secs()
+            ),
+            (2, Missed::Once, 3_600)
+        );
+    }
+
+    #[test]
+    fn every_mistake_names_its_file_and_line() {
+        for (name, text, line, part) in [
+            (
+                "resample.toml",
+                "\nschedule = \"61 * * * *\"",
+                2,
+                "`schedule` is \"61 * * * *\"",
+            ),
+            ("resample.toml", "schedule = 5", 1, "expected"),
+            (
+                "resample.toml",
+                "schedule = \"0 0 30 2 *\"",
+                1,
+                "names no date",
+            ),
+            (
+                "resample.toml",
+                "schedule = \"0 * * * *\"\ntimezone = \"Europe/Berln\"",
+                2,
+                "Europe/Berlin",
+            ),
+            (
+                "resample.toml",
+                "timezone = \"UTC\"",
+                1,
+                "without `schedule`",
+            ),
+            ("resample.toml", "retries = -1", 1, "`retries` is -1"),
+            ("resample.toml", "\n\ntimeout = \"5\"", 3, "no unit"),
+            ("resample.toml", "backoff = \"8d\"", 1, "out of range"),
+            (
+                "resample.toml",
+                "missed = \"twice\"",
+                1,
+                "\"once\" or \"skip\"",
+            ),
+            (
+                "resample.toml",
+                "kind = \"mirror\"",
+                1,
+                "not what the file is called",
+            ),
+            (
+                "resample.toml",
+                "[arguments]\nfulll = true",
+                2,
+                "no argument `fulll`",
+            ),
+            (
+                "resample.toml",
+                "[arguments]\nfull = 1",
+                2,
+                "`true` or `false`",
+            ),
+            (
+                "resample.toml",
+                "[arguments]\nfrom = 2026-02-01\nto = 2026-01-01",
+                2,
+                "is after",
+            ),
+            (
+                "mirror.toml",
+                "[arguments]\nfull = true",
+                2,
+                "it takes none",
+            ),
+            ("mirror.toml", "\n[columns]\nid = \"x\"", 2, "resample.toml"),
+            ("other.toml", "# nothing", 1, "`kind` is missing"),
+            ("other.toml", "kind = \"copy\"", 1, "\"maintain\""),
+            ("other.toml", "kind =", 1, ""),
+            ("a b.toml", "kind = \"index\"", 1, "name"),
+            (
+                "index.toml",
+                "schedule = \"0 * * * *\"\nafter = [\"resample\"]",
+                2,
+                "there is no resample.toml",
+            ),
+            (
+                "index.toml",
+                "after = [\"resample\"]",
+                1,
+                "without `schedule`",
+            ),
+            (
+                "index.toml",
+                "schedule = \"0 * * * *\"\nafter = [\n\"index\"]",
+                3,
+                "in turn",
+            ),
+        ] {
+            let error = jobs(&[(name, text)]).unwrap_err();
+            assert!(error.contains(name), "{text}: {error}");
+            assert!(error.contains(&format!("line {line}:")), "{text}: {error}");
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn jobs_do_not_wait_for_each_other_in_a_ring() {
+        let one = |after: &str| {
+            format!("kind = \"index\"\nschedule = \"0 * * * *\"\nafter = [\"{after}\"]\n")
+        };
+        let ring = [
+            ("a.toml", one("b")),
+            ("b.toml", one("c")),
+            ("c.toml", one("a")),
+        ];
+        let ring: Vec<_> = ring
+            .iter()
+            .map(|(name, text)| (*name, text.as_str()))
+            .collect();
+        assert!(jobs(&ring).unwrap_err().contains("in turn"));
+        let line = [
+            ("a.toml", one("b")),
+            ("b.toml", one("c")),
+            (
+                "c.toml",
+                "kind = \"index\"\nschedule = \"0 * * * *\"".to_owned(),
+            ),
+        ];
+        let line: Vec<_> = line
+            .iter()
+            .map(|(name, text)| (*name, text.as_str()))
+            .collect();
+        assert_eq!(jobs(&line).unwrap().len(), 3);
+        let unscheduled = [
+            ("a.toml", one("c")),
+            ("c.toml", "kind = \"index\"".to_owned()),
+        ];
+        let unscheduled: Vec<_> = unscheduled
+            .iter()
+            .map(|(name, text)| (*name, text.as_str()))
+            .collect();
+        assert!(jobs(&unscheduled).unwrap_err().contains("has no schedule"));
+    }
+
+    /// The files that come with plantlake.
+    #[test]
+    fn the_jobs_of_the_repository_are_right() {
+        let jobs = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs");
+        let names: Vec<_> = read_jobs(&jobs)
+            .unwrap()
+            .into_iter()
+            .map(|job| job.name)
+            .collect();
+        assert!(names.contains(&"resample".to_owned()), "{names:?}");
     }
 }

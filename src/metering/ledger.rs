@@ -6,8 +6,8 @@
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -17,6 +17,7 @@ use super::journal::reader::{Part, Reader};
 use super::journal::{Journal, JournalError};
 use super::quotas::Quotas;
 use crate::clock::Stopwatch;
+use crate::metrics::METRICS;
 use crate::model::UsageRecord;
 use crate::store::{OrganisationStore, StoreError, for_owner_only};
 use crate::workers::Workers;
@@ -50,6 +51,10 @@ pub(super) struct Ledger {
     quotas: Arc<Quotas>,
     /// How far the journal was taken.
     reader: Mutex<Reader>,
+    /// Records of requests that ended, of those that were taken; those that could not be read included.
+    taken: AtomicU64,
+    /// When all had been taken the last time.
+    caught_up: std::sync::Mutex<Stopwatch>,
     /// Whether the database was reached the last time.
     is_there: AtomicBool,
     /// Adds at once,
@@ -88,11 +93,31 @@ impl Ledger {
             reader: Mutex::new(Reader::new(journal.folder())),
             journal,
             quotas,
+            taken: AtomicU64::new(0),
+            caught_up: std::sync::Mutex::new(Stopwatch::start()),
             is_there: AtomicBool::new(true),
             at_leisure: adding(store.beside(), FEW),
             at_once: adding(store, RECORDS),
             leisure: Workers::start("ledger", 1, STACK).map_err(JournalError::file(folder))?,
         })
+    }
+
+    /// Records of requests that ended and are not in the ledger.
+    pub fn waiting(&self) -> u64 {
+        let ended = self.journal.ended_so_far();
+        ended.saturating_sub(self.taken.load(Ordering::Relaxed))
+    }
+
+    /// For how long there have been such, or a little longer.
+    pub fn lag(&self) -> Duration {
+        match self.waiting() {
+            0 => Duration::ZERO,
+            _ => self
+                .caught_up
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .elapsed(),
+        }
     }
 
     /// Takes records for as long as the future is polled.
@@ -144,6 +169,10 @@ impl Ledger {
         loop {
             let end = self.journal.end();
             if reader.at() >= end {
+                *self
+                    .caught_up
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
                 return Ok(());
             }
             let much = MUCH_BYTES.min(self.journal.limit() / MUCH);
@@ -157,9 +186,9 @@ impl Ledger {
                     .map_err(std::io::Error::other)
                     .map_err(JournalError::file(&folder))??;
                 let added = adding.add_part(&part).await?;
-                Ok::<_, LedgerError>((added, upto))
+                Ok::<_, LedgerError>((added, part.damaged, upto))
             };
-            let (added, upto) = match at_once {
+            let (added, damaged, upto) = match at_once {
                 true => taking(self.at_once.clone()).await?,
                 false => {
                     let taking = taking(self.at_leisure.clone());
@@ -170,6 +199,8 @@ impl Ledger {
                 return Ok(());
             }
             self.quotas.added(&added);
+            self.taken
+                .fetch_add(added.len() as u64 + damaged, Ordering::Relaxed);
             reader.move_to(upto);
             self.journal.forget_before(upto.number)?;
         }
@@ -227,7 +258,7 @@ impl Adding {
     async fn add(&self, records: &[UsageRecord]) -> Result<(), LedgerError> {
         for batch in records.chunks(self.records) {
             match self.store.add_usage(batch).await {
-                Ok(_) => {}
+                Ok(added) => METRICS.journal.added(added as u64),
                 Err(error) if !error.is_refusal() => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!("a batch of records was refused: {error}");
@@ -242,7 +273,7 @@ impl Adding {
     async fn add_one_by_one(&self, records: &[UsageRecord]) -> Result<(), LedgerError> {
         for record in records {
             match self.store.add_usage(std::slice::from_ref(record)).await {
-                Ok(_) => {}
+                Ok(added) => METRICS.journal.added(added as u64),
                 Err(error) if !error.is_refusal() => return Err(error.into()),
                 Err(error) => {
                     self.reject(record)?;

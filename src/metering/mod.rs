@@ -25,6 +25,7 @@ pub use self::request::{Caller, End, Ended, NotBegun, OpenRequest};
 use self::unknown::UnknownCallers;
 use crate::clock;
 use crate::config::JournalFull;
+use crate::metrics::METRICS;
 use crate::model::OrganisationId;
 use crate::store::OrganisationStore;
 
@@ -74,7 +75,7 @@ impl Meter {
         let quotas = Arc::new(Quotas::new(server, store.clone()));
         let counted = Arc::clone(&quotas);
         let ledger = Ledger::new(&settings.folder, journal.clone(), store.clone(), counted)?;
-        Ok(Self {
+        let meter = Self {
             shared: Arc::new(Shared {
                 server,
                 unknown: UnknownCallers::new(server, store),
@@ -85,7 +86,32 @@ impl Meter {
                 dropped: AtomicU64::new(0),
                 open: AtomicU64::new(0),
             }),
-        })
+        };
+        meter.tell();
+        Ok(meter)
+    }
+
+    /// Lets the metrics look how the journal stands.
+    fn tell(&self) {
+        let look = |value: fn(&Shared) -> f64| {
+            let shared = Arc::downgrade(&self.shared);
+            move || shared.upgrade().map(|shared| value(&shared))
+        };
+        let journal = &METRICS.journal;
+        journal
+            .bytes
+            .from(look(|shared| shared.journal.size() as f64));
+        journal
+            .limit_bytes
+            .from(look(|shared| shared.journal.limit() as f64));
+        journal
+            .records
+            .from(look(|shared| shared.ledger.waiting() as f64));
+        journal
+            .lag_seconds
+            .from(look(|shared| shared.ledger.lag().as_secs_f64()));
+        let open = look(|shared| shared.open.load(Ordering::Relaxed) as f64);
+        METRICS.requests.open.from(open);
     }
 
     /// Begins the record of a request of `caller`.
@@ -103,11 +129,13 @@ impl Meter {
 
     /// Lets work through, if its organisation's rate allows.
     pub fn admit(&self, organisation: OrganisationId, work: Work) -> Result<(), OverLimit> {
-        self.shared.quotas.admit(organisation, work)
+        let admitted = self.shared.quotas.admit(organisation, work);
+        admitted.inspect_err(OverLimit::count)
     }
 
     /// Counts a call whose caller nobody knows.
     pub fn count_unknown(&self, address: Option<std::net::IpAddr>) {
+        METRICS.requests.unknown();
         self.shared.unknown.count(address);
     }
 

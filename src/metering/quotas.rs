@@ -14,6 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::clock::{self, Stopwatch};
+use crate::metrics::{Limit, METRICS};
 use crate::model::{Month, OrganisationId, UsageLimits, UsageRecord};
 use crate::store::{OrganisationStore, StoreError, UsageDemand, UsageTotals};
 
@@ -73,6 +74,17 @@ pub enum OverLimit {
         /// When it begins anew.
         resets_at: DateTime<Utc>,
     },
+}
+
+impl OverLimit {
+    /// Counts a refusal in the metrics.
+    pub(super) fn count(&self) {
+        METRICS.requests.over_limit(match self {
+            Self::Rate { .. } => Limit::Rate,
+            Self::Concurrency { .. } => Limit::Concurrency,
+            Self::Quota { .. } => Limit::Quota,
+        });
+    }
 }
 
 /// The limits of all organisations.

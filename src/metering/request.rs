@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use uuid::Uuid;
@@ -11,6 +12,7 @@ use super::{IS_OFF, JournalError, Meter, OverLimit};
 use crate::clock::{self, Stopwatch};
 use crate::config::JournalFull;
 use crate::lake::scanned::Scanned;
+use crate::metrics::{EndedRequest, METRICS, RequestKind};
 use crate::model::{ABORTED, OrganisationId, SessionId, UsageRecord, UserId};
 
 /// The status of what was cancelled, as gRPC names it.
@@ -64,6 +66,8 @@ pub struct OpenRequest {
     scanned: Scanned,
     /// Whether it is one of its organisation's queries at once.
     runs: bool,
+    /// How it ended.
+    status: &'static str,
 }
 
 /// Why a statement is not run.
@@ -110,6 +114,7 @@ impl OpenRequest {
             since: Stopwatch::start(),
             scanned: Scanned::default(),
             runs: false,
+            status: CANCELLED,
         }
     }
 
@@ -148,7 +153,8 @@ impl OpenRequest {
         if IS_OFF {
             return Ok(None);
         }
-        let warning = self.meter.shared.quotas.begin(record.organisation_id)?;
+        let begun = self.meter.shared.quotas.begin(record.organisation_id);
+        let warning = begun.inspect_err(OverLimit::count)?;
         self.runs = true;
         record.billable = true;
         let mut if_lost = (**record).clone();
@@ -191,6 +197,7 @@ impl OpenRequest {
     /// It cannot be written, and the client must not take the answer for whole.
     pub fn end(&mut self, end: End) -> Result<Ended, JournalError> {
         if let Some(record) = &mut self.record {
+            self.status = end.status;
             record.status = end.status.to_owned();
             record.cancelled = end.status == CANCELLED;
             record.billable &= !end.is_ours;
@@ -211,6 +218,15 @@ impl OpenRequest {
         record.duration_microseconds = u64::try_from(took).unwrap_or(u64::MAX);
         record.bytes_scanned = self.scanned.bytes();
         let is_waited_for = record.billable;
+        METRICS.requests.ended(&EndedRequest {
+            kind: kind_of(&record.endpoint, self.runs),
+            status: self.status,
+            took: Duration::from_micros(record.duration_microseconds),
+            first_byte: record.first_byte_microseconds.map(Duration::from_micros),
+            rows: record.rows,
+            bytes_sent: record.bytes_sent,
+            bytes_scanned: record.bytes_scanned,
+        });
         shared.quotas.count(&record);
         if self.runs {
             shared.quotas.end(record.organisation_id);
@@ -232,6 +248,7 @@ impl OpenRequest {
             }
             Ok(_) => Ok(Ended::Recorded),
             Err(error) if shared.settings.when_full == JournalFull::GoOn => {
+                METRICS.journal.dropped();
                 let dropped = shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;
                 tracing::error!(dropped, "a request was answered and not recorded: {error}");
                 Ok(Ended::Recorded)
@@ -241,11 +258,56 @@ impl OpenRequest {
     }
 }
 
+/// What a call asks for, from its RPC and the command in it.
+fn kind_of(endpoint: &str, runs: bool) -> RequestKind {
+    let (rpc, command) = endpoint.split_once('/').unwrap_or((endpoint, ""));
+    match (rpc, command) {
+        (_, "StatementIngest") => RequestKind::Ingest,
+        // Tickets of statements, and statements that are fetched by their handle.
+        ("DoGet", "StatementQuery" | "PreparedStatementQuery") => RequestKind::Query,
+        _ if runs => RequestKind::Query,
+        ("GetFlightInfo" | "PollFlightInfo" | "GetSchema" | "DoPut", command)
+            if command.contains("Statement") =>
+        {
+            RequestKind::Plan
+        }
+        ("DoAction", "CreatePreparedStatement" | "ClosePreparedStatement") => RequestKind::Plan,
+        ("GetFlightInfo" | "PollFlightInfo" | "GetSchema" | "DoGet", _) => RequestKind::Metadata,
+        ("Handshake", _) => RequestKind::SignIn,
+        _ => RequestKind::Other,
+    }
+}
+
 impl Drop for OpenRequest {
     fn drop(&mut self) {
         if let Err(error) = self.write() {
             tracing::error!("a cancelled request could not be recorded: {error}");
         }
         self.meter.shared.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_have_few_kinds() {
+        for (endpoint, kind) in [
+            ("DoGet/StatementQuery", RequestKind::Query),
+            ("DoGet/PreparedStatementQuery", RequestKind::Query),
+            ("GetFlightInfo/StatementQuery", RequestKind::Plan),
+            ("GetSchema/PreparedStatementQuery", RequestKind::Plan),
+            ("DoPut/PreparedStatementQuery", RequestKind::Plan),
+            ("DoPut/StatementIngest", RequestKind::Ingest),
+            ("DoAction/CreatePreparedStatement", RequestKind::Plan),
+            ("DoAction/unknown", RequestKind::Other),
+            ("DoGet/GetTables", RequestKind::Metadata),
+            ("GetFlightInfo/GetTables", RequestKind::Metadata),
+            ("Handshake", RequestKind::SignIn),
+            ("ListActions", RequestKind::Other),
+        ] {
+            assert_eq!(kind_of(endpoint, false), kind, "{endpoint}");
+        }
     }
 }

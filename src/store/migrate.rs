@@ -32,6 +32,7 @@ macro_rules! step {
 const STEPS: &[Step] = &[
     step!(1, "organisations", "0001_organisations.sql"),
     step!(2, "usage", "0002_usage.sql"),
+    step!(3, "jobs", "0003_jobs.sql"),
 ];
 
 /// What a migration did.

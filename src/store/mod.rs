@@ -9,6 +9,7 @@ mod audit;
 mod database;
 mod error;
 mod grants;
+mod jobs;
 mod keys;
 mod limits;
 mod migrate;
@@ -28,6 +29,7 @@ use chrono::{DateTime, Utc};
 
 pub use audit::{AuditEntry, AuditFilter};
 pub use error::{Holders, StoreError};
+pub use jobs::{JobEnd, JobHolder, JobRun, JobState, RunStatus};
 pub use keys::{ApiKey, NewKey};
 pub use limits::LimitsChange;
 pub use migrate::Migrated;

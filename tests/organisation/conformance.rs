@@ -42,7 +42,7 @@ on_both! {
         let opened = (0..8).map(|_| OrganisationStore::open(fresh.url()));
         let opened = futures::future::join_all(opened).await;
         for outcome in opened {
-            assert_eq!(outcome.unwrap().1.version, 2);
+            assert_eq!(outcome.unwrap().1.version, 3);
         }
         let (_, again) = OrganisationStore::open(fresh.url()).await.unwrap();
         assert!(again.made.is_empty());

@@ -10,6 +10,7 @@
 mod access;
 mod conformance;
 mod databases;
+mod jobs;
 mod same;
 mod tokens;
 mod usage;

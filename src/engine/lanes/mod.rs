@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use self::turns::Turns;
 use crate::clock::Stopwatch;
+use crate::metrics::{Cut, Lane, METRICS, Running};
 use crate::model::OrganisationId;
 use crate::workers::{Workers, Working};
 
@@ -69,6 +70,19 @@ pub enum CutShort {
     Lost,
 }
 
+impl CutShort {
+    /// Counts it in the metrics.
+    fn counted(self) -> Self {
+        METRICS.engine.cut(match self {
+            Self::Worked(_) => Cut::Worked,
+            Self::Waited(_) => Cut::Waited,
+            Self::Unread(_) => Cut::Unread,
+            Self::Lost => Cut::Lost,
+        });
+        self
+    }
+}
+
 /// Works on queries.
 #[derive(Debug)]
 pub struct Lanes {
@@ -80,6 +94,8 @@ pub struct Lanes {
 impl Lanes {
     /// Starts the threads.
     pub fn start(limits: LaneLimits) -> std::io::Result<Arc<Self>> {
+        let places = limits.places as f64;
+        METRICS.engine.places.from(move || Some(places));
         Ok(Arc::new(Self {
             workers: Workers::start("query", limits.threads, limits.stack)?,
             turns: Turns::new(limits.places),
@@ -99,6 +115,7 @@ impl Lanes {
             at: At::Here {
                 stream,
                 worked: Duration::ZERO,
+                _running: METRICS.engine.running(Lane::Short),
             },
         }
     }
@@ -139,7 +156,7 @@ impl Lanes {
         let working = self.workers.spawn(async move {
             let last = match long.work(start).await {
                 Ok(()) => None,
-                Err(Some(cut)) => Some(Err(cut)),
+                Err(Some(cut)) => Some(Err(cut.counted())),
                 Err(None) => return,
             };
             // Nobody may be there to read it.
@@ -196,7 +213,9 @@ impl<T: Send + 'static> Long<T> {
 
     async fn turn(&self) -> Result<turns::Turn, Option<CutShort>> {
         let wait = self.limits.wait;
+        let (_waiting, since) = (METRICS.engine.waiting(), Stopwatch::start());
         let turn = timeout(wait, self.turns.wait(self.organisation)).await;
+        METRICS.engine.waited(since.elapsed());
         turn.map_err(|_| Some(CutShort::Waited(wait)))
     }
 }
@@ -214,6 +233,7 @@ enum At<T> {
     Here {
         stream: BoxStream<'static, T>,
         worked: Duration,
+        _running: Running,
     },
     Workers {
         items: mpsc::Receiver<Sent<T>>,
@@ -227,12 +247,12 @@ impl<T: Send + 'static> Stream for Answer<T> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let answer = &mut *self;
         match &mut answer.at {
-            At::Here { stream, worked } => {
+            At::Here { stream, worked, .. } => {
                 let since = Stopwatch::start();
                 let next = AssertUnwindSafe(|| stream.poll_next_unpin(context));
                 let Ok(next) = std::panic::catch_unwind(next) else {
                     *stream = futures::stream::empty().boxed();
-                    return Poll::Ready(Some(Err(CutShort::Lost)));
+                    return Poll::Ready(Some(Err(CutShort::Lost.counted())));
                 };
                 *worked += since.elapsed();
                 if *worked < MOMENT || matches!(next, Poll::Ready(None)) {

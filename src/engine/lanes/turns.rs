@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
+use crate::metrics::{Lane, METRICS, Running};
 use crate::model::OrganisationId;
 
 /// Places to work in, and who waits for one. Cheap to clone.
@@ -30,6 +31,7 @@ pub(super) struct Turn {
     turns: Turns,
     /// None once it was given back.
     organisation: Option<OrganisationId>,
+    _running: Running,
 }
 
 impl Turns {
@@ -66,6 +68,7 @@ impl Turns {
             Err(_) => Turn {
                 turns: self.clone(),
                 organisation: None,
+                _running: METRICS.engine.running(Lane::Long),
             },
         }
     }
@@ -85,6 +88,7 @@ impl Turns {
             let turn = Turn {
                 turns: self.clone(),
                 organisation: Some(organisation),
+                _running: METRICS.engine.running(Lane::Long),
             };
             if let Err(mut turn) = waiter.send(turn) {
                 // The query was cancelled. To drop the turn would lock again.

@@ -91,6 +91,8 @@ struct State {
     size: u64,
     /// Bytes of the older files.
     older: u64,
+    /// Records of requests that ended, so far.
+    ended: u64,
     /// Requests that are being answered: what was said of them, and in which file.
     open: HashMap<Uuid, (Arc<[u8]>, u64)>,
 }
@@ -134,6 +136,7 @@ impl Journal {
                     number: Place::START.number,
                     size: 0,
                     older: 0,
+                    ended: 0,
                     open: HashMap::new(),
                 }),
                 syncing: Syncing::default(),
@@ -172,8 +175,12 @@ impl Journal {
         }
     }
 
+    /// Records of requests that ended, so far.
+    pub fn ended_so_far(&self) -> u64 {
+        self.locked().ended
+    }
+
     /// Bytes of all files.
-    #[cfg(test)]
     pub fn size(&self) -> u64 {
         let state = self.locked();
         state.older + state.size
@@ -207,6 +214,7 @@ impl Journal {
         let line = Entry::Ended(record).line()?;
         let mut state = self.locked();
         self.append(&mut state, &line)?;
+        state.ended += 1;
         state.open.remove(&id);
         Ok(())
     }

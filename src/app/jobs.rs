@@ -1,0 +1,151 @@
+//! The kinds of jobs, each made from settings. A further kind is an arm of [`jobs`] and a struct that implements [`Job`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::kinds::{IndexJob, MirrorJob};
+use crate::config::Settings;
+use crate::engine::MOST_STACK;
+use crate::jobs::spec::{ResampleSpec, SpecError};
+use crate::jobs::{self as batch, JobError, Options, Progress};
+use crate::lake::lease::LeaseError;
+use crate::lake::{Store, StoreError};
+use crate::model::{JobKind, day_from_date};
+use crate::schedule::{Job, JobContext, JobFailure, JobOutcome, Jobs};
+use crate::workers::Workers;
+
+/// Every kind of job that this program can run. With `workers`, their work is done by those threads.
+pub fn jobs(
+    settings: &Settings,
+    progress: &Arc<dyn Progress>,
+    workers: Option<&Arc<Workers>>,
+) -> Jobs {
+    let mut jobs = Jobs::new();
+    for kind in JobKind::ALL {
+        let job: Arc<dyn Job> = match kind {
+            JobKind::Resample => Arc::new(ResampleJob {
+                settings: settings.clone(),
+                progress: Arc::clone(progress),
+            }),
+            JobKind::Mirror => Arc::new(MirrorJob(settings.clone())),
+            JobKind::Index => Arc::new(IndexJob(settings.clone())),
+            // A job of a kind that is missing fails when it is run, and says that.
+            JobKind::Maintain => continue,
+        };
+        let job = match workers {
+            Some(workers) => Arc::new(Beside {
+                job,
+                workers: Arc::clone(workers),
+            }),
+            None => job,
+        };
+        jobs.insert(kind, job);
+    }
+    jobs
+}
+
+/// The threads that jobs are worked on by in a server: those that answer go before them.
+pub(super) fn workers() -> std::io::Result<Arc<Workers>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    Workers::start("jobs", threads, MOST_STACK).map(Arc::new)
+}
+
+/// Tells nobody.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct QuietProgress;
+
+impl Progress for QuietProgress {
+    fn expect(&self, _: u64) {}
+    fn read(&self, _: u64) {}
+}
+
+/// A job that is worked on by threads of its own.
+struct Beside {
+    job: Arc<dyn Job>,
+    workers: Arc<Workers>,
+}
+
+#[async_trait]
+impl Job for Beside {
+    async fn run(&self, context: &JobContext) -> Result<JobOutcome, JobFailure> {
+        let (job, context) = (Arc::clone(&self.job), context.clone());
+        let done = self
+            .workers
+            .run(async move { job.run(&context).await })
+            .await;
+        done.unwrap_or_else(|| {
+            Err(JobFailure::because(
+                "the work on it broke off; the log says why",
+            ))
+        })
+    }
+}
+
+/// Why there is no resample job.
+#[derive(Debug, thiserror::Error)]
+pub enum NoJob {
+    /// The lake or the raw folder cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the operator declares is wrong.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+}
+
+/// The resample job of `settings`.
+pub fn resample_job(settings: &Settings, progress: Arc<dyn Progress>) -> Result<batch::Job, NoJob> {
+    Ok(batch::Job {
+        lake: Store::open(&settings.lake, settings.storage.options())?,
+        raw: Store::open_existing(&settings.raw, settings.storage.options())?,
+        spec: ResampleSpec::read(&settings.jobs)?,
+        settings: settings.clone(),
+        progress,
+    })
+}
+
+/// Raw files to averages.
+struct ResampleJob {
+    settings: Settings,
+    progress: Arc<dyn Progress>,
+}
+
+#[async_trait]
+impl Job for ResampleJob {
+    async fn run(&self, context: &JobContext) -> Result<JobOutcome, JobFailure> {
+        let spec = &context.spec;
+        // Anew for each run: the columns may have been mapped otherwise.
+        let job = resample_job(&self.settings, Arc::clone(&self.progress))
+            .map_err(JobFailure::because)?;
+        let (from, to) = (spec.date("from"), spec.date("to"));
+        let options = Options {
+            full: spec.is_told("full"),
+            dates: (from.is_some() || to.is_some()).then(|| {
+                (
+                    from.map_or(i32::MIN, day_from_date),
+                    to.map_or(i32::MAX - 1, day_from_date),
+                )
+            }),
+            dry_run: false,
+        };
+        // It stops by being dropped: a run that is given up is seen by nobody, and the next one does its work.
+        let report = job.run(&options).await.map_err(|error| match error {
+            JobError::Lease(LeaseError::Held { .. }) => JobFailure::Busy(Box::new(error)),
+            error => JobFailure::because(error),
+        })?;
+        Ok(JobOutcome {
+            rows: Some(report.rows.values().sum()),
+            left_out: !report.quarantined.is_empty(),
+            summary: Some(json!({
+                "run": report.run,
+                "outcome": report.outcome,
+                "dates": report.dates,
+                "files": report.files,
+                "readings": report.readings,
+                "rows": report.rows,
+                "seconds": report.seconds,
+            })),
+        })
+    }
+}

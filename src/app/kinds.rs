@@ -1,0 +1,129 @@
+//! The jobs that are more than a call: the mirror, and the search index.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+use super::search::{index_folder, search};
+use crate::catalog::Snapshot;
+use crate::config::Settings;
+use crate::lake::Store;
+use crate::mirror::{self, Mirror, MirrorError};
+use crate::schedule::{Job, JobContext, JobFailure, JobOutcome};
+use crate::search::handover::{Outcome, Request, hand_over};
+use crate::search::index::IndexError;
+use crate::search::{IndexReport, SearchError};
+
+/// Nobody said where the mirror is.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no mirror: set `mirror_url`")]
+struct NoMirror;
+
+/// Recent averages to Postgres.
+pub(super) struct MirrorJob(pub Settings);
+
+#[async_trait]
+impl Job for MirrorJob {
+    async fn run(&self, context: &JobContext) -> Result<JobOutcome, JobFailure> {
+        let settings = &self.0;
+        let url = settings.mirror_url.clone();
+        let lake = Store::open(&settings.lake, settings.storage.options());
+        let mirror = Mirror {
+            lake: lake.map_err(JobFailure::because)?,
+            catalog: settings.catalog.clone(),
+            url: url.ok_or_else(|| JobFailure::because(NoMirror))?,
+            settings: settings.mirror.clone(),
+            progress: Arc::new(Logged),
+        };
+        let options = mirror::Options {
+            full: context.spec.is_told("full"),
+            dry_run: false,
+        };
+        // On a thread of its own, because the compiler cannot see that it may move from one to another. It ends with this one.
+        let (here, gone) = oneshot::channel::<()>();
+        let runtime = Handle::current();
+        let running = spawn_blocking(move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    outcome = mirror.run(&options) => Some(outcome),
+                    _ = gone => None,
+                }
+            })
+        });
+        let outcome = running.await.map_err(JobFailure::because)?;
+        drop(here);
+        let outcome = outcome.ok_or_else(|| JobFailure::because("it was ended"))?;
+        let report = outcome.map_err(|error| match error {
+            error @ MirrorError::Held { .. } => JobFailure::Busy(Box::new(error)),
+            error => JobFailure::because(error),
+        })?;
+        let rows = report.tables.iter().map(|table| table.sent).sum();
+        Ok(JobOutcome {
+            rows: Some(rows),
+            left_out: report.assets.catalog_problem.is_some(),
+            summary: Some(json!(report)),
+        })
+    }
+}
+
+/// Tells the log.
+struct Logged;
+
+impl mirror::Progress for Logged {
+    fn expect(&self, _: u64) {}
+    fn sent(&self, _: u64) {}
+
+    fn again(&self, problem: &MirrorError, wait: Duration) {
+        tracing::warn!(
+            "the mirror is tried again in {} s: {problem}",
+            wait.as_secs()
+        );
+    }
+}
+
+/// The catalog to the search index. Where a server has it, it does it.
+pub(super) struct IndexJob(pub Settings);
+
+#[async_trait]
+impl Job for IndexJob {
+    async fn run(&self, context: &JobContext) -> Result<JobOutcome, JobFailure> {
+        let report = self.index(context.spec.is_told("full")).await?;
+        Ok(JobOutcome {
+            rows: Some(report.indexed as u64),
+            left_out: false,
+            summary: Some(json!(report)),
+        })
+    }
+}
+
+impl IndexJob {
+    async fn index(&self, full: bool) -> Result<IndexReport, JobFailure> {
+        let settings = &self.0;
+        if settings.qdrant.url.is_none() {
+            let folder = index_folder(settings);
+            let request = Request::Index { full };
+            match hand_over(&folder, &request, &|_| {}).await {
+                Some(Ok(Outcome::Indexed(report))) => return Ok(report),
+                Some(Ok(Outcome::Found { .. })) => {
+                    return Err(JobFailure::because("the server is of another version"));
+                }
+                Some(Err(error)) => return Err(JobFailure::because(error)),
+                None => {}
+            }
+        }
+        let search = search(settings, true).map_err(JobFailure::because)?;
+        let snapshot = Snapshot::read(&settings.catalog).map_err(JobFailure::because)?;
+        let report = search.index(&snapshot, full, &|_| {}).await;
+        report.map_err(|error| match error {
+            error @ SearchError::Index(IndexError::InUse { .. }) => {
+                JobFailure::Busy(Box::new(error))
+            }
+            error => JobFailure::because(error),
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! The schedule, made from settings: the jobs that are declared, followed while the files change.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+
+use super::jobs::{QuietProgress, jobs, workers};
+use crate::config::Settings;
+use crate::jobs::Progress;
+use crate::jobs::spec::{SpecError, read_jobs};
+use crate::model::JobSpec;
+use crate::schedule::{Jobs, Pace, Scheduler, Stop, Webhook, WebhookError, Worker};
+use crate::store::{OrganisationStore, StoreError};
+
+/// How often it is looked whether the files have changed.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Why there can be no schedule.
+#[derive(Debug, thiserror::Error)]
+pub enum ScheduleError {
+    /// What is declared is wrong.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The organisation database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Failures cannot be told.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
+    /// There can be no threads.
+    #[error("no threads can be started for jobs")]
+    Threads(#[source] std::io::Error),
+}
+
+/// What runs the jobs of `settings`.
+pub fn worker(
+    settings: &Settings,
+    store: OrganisationStore,
+    jobs: Jobs,
+) -> Result<Worker, WebhookError> {
+    let schedule = &settings.schedule;
+    let webhook = schedule.webhook_url.clone().map(Webhook::new).transpose()?;
+    let grace = schedule.shutdown_timeout.to_std().unwrap_or(Duration::MAX);
+    Ok(Worker::new(Arc::new(store), jobs, webhook, grace))
+}
+
+/// A schedule that is ready to run.
+pub struct Scheduling {
+    scheduler: Scheduler,
+    specs: watch::Sender<Arc<[JobSpec]>>,
+    folder: PathBuf,
+    stamps: Stamps,
+}
+
+/// Names, sizes and times of the files that declare jobs.
+type Stamps = Vec<(PathBuf, u64, Option<SystemTime>)>;
+
+impl Scheduling {
+    /// Reads the jobs. In a server, they are worked on by threads that others go before.
+    pub async fn open(settings: &Settings, in_a_server: bool) -> Result<Self, ScheduleError> {
+        let stamps = stamps(&settings.jobs);
+        let specs: Arc<[JobSpec]> = read_jobs(&settings.jobs)?.into();
+        let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
+        let progress: Arc<dyn Progress> = Arc::new(QuietProgress);
+        let workers = match in_a_server {
+            true => Some(workers().map_err(ScheduleError::Threads)?),
+            false => None,
+        };
+        let jobs = jobs(settings, &progress, workers.as_ref());
+        let worker = worker(settings, store, jobs)?;
+        let (sender, specs) = watch::channel(specs);
+        Ok(Self {
+            scheduler: Scheduler {
+                worker: Arc::new(worker),
+                specs,
+                history: settings.schedule.history,
+                pace: Pace::default(),
+            },
+            specs: sender,
+            folder: settings.jobs.clone(),
+            stamps,
+        })
+    }
+
+    /// The jobs that are declared.
+    pub fn specs(&self) -> Arc<[JobSpec]> {
+        Arc::clone(&self.specs.borrow())
+    }
+
+    /// Runs jobs until `stop`, and then until those that run have ended.
+    pub async fn run(self, stop: Stop) {
+        let Self {
+            scheduler,
+            specs,
+            folder,
+            stamps,
+        } = self;
+        tokio::select! {
+            () = scheduler.run(stop) => {}
+            () = follow(&folder, stamps, &specs) => {}
+        }
+    }
+}
+
+/// Takes up changed files, for as long as the future is polled. While there is a mistake in them, what was right stays.
+async fn follow(folder: &Path, mut taken: Stamps, specs: &watch::Sender<Arc<[JobSpec]>>) {
+    let mut last = taken.clone();
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let now = stamps(folder);
+        // They may be in the middle of being written.
+        let is_still = now == last;
+        last = now;
+        if !is_still || last == taken {
+            continue;
+        }
+        taken.clone_from(&last);
+        match read_jobs(folder) {
+            Ok(read) => {
+                if **specs.borrow() != *read {
+                    tracing::info!(jobs = read.len(), "changed jobs are in force");
+                    specs.send_replace(read.into());
+                }
+            }
+            Err(error) => tracing::error!(
+                "jobs were changed and are refused; the former stay in force: {error}"
+            ),
+        }
+    }
+}
+
+fn stamps(folder: &Path) -> Stamps {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut stamps: Stamps = entries
+        .filter_map(|entry| {
+            let metadata = entry.metadata().ok()?;
+            Some((entry.path(), metadata.len(), metadata.modified().ok()))
+        })
+        .collect();
+    stamps.sort();
+    stamps
+}

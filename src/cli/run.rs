@@ -1,0 +1,165 @@
+//! `plantlake run`: one job, as it is declared, now.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::administration::{instant, open};
+use super::output::human;
+use super::resample::readings_bar;
+use super::{Context, Exit, RunCommand};
+use crate::app::{jobs, worker};
+use crate::clock::Stopwatch;
+use crate::jobs::spec::read_jobs;
+use crate::model::JobSpec;
+use crate::schedule::{Once, Stopper, run_once};
+use crate::store::{JobRun, RunStatus};
+
+const EXAMPLES: &str = "\
+For cron, systemd or Kubernetes, and for people: the job's arguments, timeout and retries hold, its schedule and `after` do
+not. The run is in the history (`plantlake jobs history`), and a failure is told to the webhook.
+
+A job runs once at a time, on all machines that share the organisation database: exit code 4 says that it runs already. One
+whose process has died is found out within half a minute.
+
+Examples:
+  plantlake run resample
+  plantlake run resample --json | jq .summary";
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RunArgs {
+    /// The job: the name of its file without .toml
+    #[arg(value_name = "JOB")]
+    job: String,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// There is no such job.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no job {name:?} in {folder}; there {are}")]
+struct UnknownJob {
+    name: String,
+    folder: String,
+    are: String,
+}
+
+/// It runs already.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the job {} runs already: process {} on {}, since {}. Wait until it ends, or stop it",
+    .0.job, .0.pid, .0.host, instant(.0.started_at)
+)]
+struct RunsElsewhere(Box<JobRun>);
+
+/// How it ended, if not well.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Ended(String);
+
+impl RunCommand for RunArgs {
+    const ENDS_ITSELF_WHEN_INTERRUPTED: bool = true;
+
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let settings = &context.settings;
+        let specs = read_jobs(&settings.jobs).map_err(|error| Exit::Usage.because(error))?;
+        let spec = find(&specs, &self.job, &settings.jobs)?;
+        let store = open(&context).await?;
+        let progress = readings_bar(&context.terminal);
+        let worker = worker(settings, store, jobs(settings, &progress, None))?;
+        let stopper = Stopper::default();
+        let stop = stopper.stop_of();
+        let interrupt = context.interrupt.clone();
+        let asked = tokio::spawn(async move {
+            interrupt.wait().await;
+            stopper.stop();
+            // Dropped, it could ask nobody any more.
+            std::future::pending::<()>().await;
+        });
+        let watch = Stopwatch::start();
+        let ran = run_once(&worker, spec, stop).await;
+        asked.abort();
+        context.terminal.end_progress();
+        self.report(&context, ran?, watch.elapsed())
+    }
+}
+
+fn find<'a>(
+    specs: &'a [JobSpec],
+    name: &str,
+    folder: &std::path::Path,
+) -> anyhow::Result<&'a JobSpec> {
+    let unknown = || {
+        let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        Exit::Usage.because(UnknownJob {
+            name: name.to_owned(),
+            folder: folder.display().to_string(),
+            are: match names.is_empty() {
+                true => "is none".to_owned(),
+                false => format!("are {}", names.join(", ")),
+            },
+        })
+    };
+    specs
+        .iter()
+        .find(|spec| spec.name == name)
+        .ok_or_else(unknown)
+}
+
+impl RunArgs {
+    fn report(&self, context: &Context, ran: Once, took: Duration) -> anyhow::Result<Exit> {
+        let (status, outcome, error, was_busy) = match ran {
+            Once::Ran {
+                status,
+                outcome,
+                error,
+                was_busy,
+            } => (status, outcome, error, was_busy),
+            Once::Elsewhere(_) if context.interrupt.is_requested() => return Ok(Exit::Interrupted),
+            Once::Elsewhere(run) => return Err(Exit::Refused.because(RunsElsewhere(run))),
+            Once::Lost => {
+                let why = "the run was lost: it could not be renewed in the organisation database, and was ended";
+                return Err(Ended(why.to_owned()).into());
+            }
+        };
+        if self.json {
+            let printed = json!({
+                "job": self.job, "status": status, "rows": outcome.rows, "error": error,
+                "seconds": took.as_secs_f64(), "summary": outcome.summary,
+            });
+            context.terminal.line(&printed.to_string())?;
+        }
+        let why = error.unwrap_or_default();
+        match status {
+            RunStatus::Ok => {
+                if !self.json {
+                    let took = human::duration(took);
+                    let rows = outcome
+                        .rows
+                        .map(|rows| format!(", {}", human::counted(rows, "row")));
+                    let line = format!("{} is done ({took}{})", self.job, rows.unwrap_or_default());
+                    context.terminal.line(&line)?;
+                }
+                Ok(if outcome.left_out {
+                    Exit::LeftOut
+                } else {
+                    Exit::Success
+                })
+            }
+            RunStatus::Aborted => Ok(Exit::Interrupted),
+            _ if was_busy => Err(Exit::Refused.because(Ended(why))),
+            RunStatus::TimedOut => {
+                Err(Ended(format!("the job {} took too long: {why}", self.job)).into())
+            }
+            _ => Err(Ended(format!("the job {} failed: {why}", self.job)).into()),
+        }
+    }
+}

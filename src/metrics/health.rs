@@ -1,0 +1,93 @@
+//! Whether this process is fit for work: it has started, is not about to end, and hears from its database.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+
+use super::Pulled;
+use crate::clock::Stopwatch;
+
+/// The organisation database may be silent for so long.
+const SILENCE: Duration = Duration::from_secs(30);
+
+const STARTING: u8 = 0;
+const READY: u8 = 1;
+const STOPPING: u8 = 2;
+
+/// The state of this process.
+#[derive(Debug, Clone)]
+pub struct Health {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    since: Stopwatch,
+    state: AtomicU8,
+    /// Milliseconds after the start; 0 for never.
+    answered: AtomicU64,
+}
+
+impl Health {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let health = Self {
+            shared: Arc::new(Shared {
+                since: Stopwatch::start(),
+                state: AtomicU8::new(STARTING),
+                answered: AtomicU64::new(0),
+            }),
+        };
+        let (ready, silence) = (Pulled::default(), Pulled::default());
+        let of = health.clone();
+        ready.from(move || Some(f64::from(u8::from(of.check().is_ok()))));
+        let of = health.clone();
+        silence.from(move || of.silence().map(|silence| silence.as_secs_f64()));
+        registry.register("ready", "Whether /readyz says yes", ready);
+        let help = "Time since the organisation database last answered";
+        registry.register("database_silence_seconds", help, silence);
+        health
+    }
+
+    /// The process has started.
+    pub fn started(&self) {
+        self.shared.state.store(READY, Ordering::Release);
+    }
+
+    /// The process is about to end.
+    pub fn stopping(&self) {
+        self.shared.state.store(STOPPING, Ordering::Release);
+    }
+
+    /// The organisation database has answered.
+    pub fn database_answered(&self) {
+        let now = u64::try_from(self.shared.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.shared.answered.store(now.max(1), Ordering::Release);
+    }
+
+    /// For how long the database has not; none if it never did.
+    fn silence(&self) -> Option<Duration> {
+        match self.shared.answered.load(Ordering::Acquire) {
+            0 => None,
+            at => Some(
+                self.shared
+                    .since
+                    .elapsed()
+                    .saturating_sub(Duration::from_millis(at)),
+            ),
+        }
+    }
+
+    /// Whether it is fit for work, or why not.
+    pub fn check(&self) -> Result<(), &'static str> {
+        match self.shared.state.load(Ordering::Acquire) {
+            STARTING => Err("starting"),
+            STOPPING => Err("stopping"),
+            _ if self.silence().is_none_or(|silence| silence > SILENCE) => {
+                Err("the organisation database does not answer")
+            }
+            _ => Ok(()),
+        }
+    }
+}

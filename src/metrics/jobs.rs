@@ -1,0 +1,193 @@
+//! Jobs of the schedule.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::DURATIONS;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobLabel {
+    job: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RunLabels {
+    job: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+/// Jobs.
+#[derive(Debug)]
+pub struct JobMetrics {
+    runs: Family<RunLabels, Counter>,
+    rows: Family<JobLabel, Counter>,
+    durations: Family<JobLabel, Histogram>,
+    running: Family<JobLabel, Gauge>,
+    taken_over: Family<JobLabel, Counter>,
+    succeeded: Family<JobLabel, Gauge>,
+    due: Family<JobLabel, Gauge>,
+    told: Family<ResultLabel, Counter>,
+    /// The jobs that there are.
+    known: Mutex<HashSet<String>>,
+}
+
+/// Counts a job as running, until it is dropped.
+#[derive(Debug)]
+pub struct RunningJob(Gauge);
+
+impl Drop for RunningJob {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn of(job: &str) -> JobLabel {
+    JobLabel {
+        job: job.to_owned(),
+    }
+}
+
+const RESULTS: [&str; 5] = ["ok", "failed", "timed_out", "skipped", "aborted"];
+
+impl JobMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            runs: Family::default(),
+            rows: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
+            running: Family::default(),
+            taken_over: Family::default(),
+            succeeded: Family::default(),
+            due: Family::default(),
+            told: Family::default(),
+            known: Mutex::default(),
+        };
+        registry.register(
+            "job_runs",
+            "Runs of jobs that ended in this process, by how",
+            metrics.runs.clone(),
+        );
+        registry.register(
+            "job_rows",
+            "What jobs that ended well counted, in this process",
+            metrics.rows.clone(),
+        );
+        let help = "How long runs took in this process, all attempts together";
+        registry.register("job_duration_seconds", help, metrics.durations.clone());
+        registry.register(
+            "job_running",
+            "Whether the job runs in this process",
+            metrics.running.clone(),
+        );
+        let help = "Runs that this process went on with after another had died";
+        registry.register("job_runs_taken_over", help, metrics.taken_over.clone());
+        let help = "When a run last ended well, in any process, in seconds since 1970";
+        registry.register(
+            "job_last_success_timestamp_seconds",
+            help,
+            metrics.succeeded.clone(),
+        );
+        let help = "When the job is due next, in seconds since 1970";
+        registry.register("job_next_due_timestamp_seconds", help, metrics.due.clone());
+        for result in ["ok", "failed"] {
+            drop(metrics.told.get_or_create(&ResultLabel { result }));
+        }
+        registry.register(
+            "webhook_calls",
+            "Calls of the webhook about failed jobs",
+            metrics.told.clone(),
+        );
+        metrics
+    }
+
+    /// The job runs, until what is returned is dropped.
+    pub fn running(&self, job: &str) -> RunningJob {
+        let gauge = self.running.get_or_create_owned(&of(job));
+        gauge.inc();
+        RunningJob(gauge)
+    }
+
+    /// Counts a run that ended.
+    pub fn ended(&self, job: &str, result: &'static str, took: Duration, rows: Option<u64>) {
+        let labels = RunLabels {
+            job: job.to_owned(),
+            result,
+        };
+        self.runs.get_or_create(&labels).inc();
+        self.durations
+            .get_or_create(&of(job))
+            .observe(took.as_secs_f64());
+        self.rows
+            .get_or_create(&of(job))
+            .inc_by(rows.unwrap_or_default());
+    }
+
+    /// Counts a due time that nothing was run for.
+    pub fn skipped(&self, job: &str) {
+        let labels = RunLabels {
+            job: job.to_owned(),
+            result: "skipped",
+        };
+        self.runs.get_or_create(&labels).inc();
+    }
+
+    /// Counts a run of another process that this one goes on with.
+    pub fn taken_over(&self, job: &str) {
+        self.taken_over.get_or_create(&of(job)).inc();
+    }
+
+    /// Says when the job last ended well.
+    pub fn succeeded(&self, job: &str, timestamp: i64) {
+        self.succeeded.get_or_create(&of(job)).set(timestamp);
+    }
+
+    /// Says when the job is due next.
+    pub fn due(&self, job: &str, timestamp: i64) {
+        self.due.get_or_create(&of(job)).set(timestamp);
+    }
+
+    /// Counts a call of the webhook.
+    pub fn told(&self, is_ok: bool) {
+        let result = if is_ok { "ok" } else { "failed" };
+        self.told.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Says which jobs there are: each has its counters from the beginning, so that their first step is seen, and those
+    /// that are no more have none.
+    pub fn only<'a>(&self, jobs: impl Iterator<Item = &'a str>) {
+        let now: HashSet<String> = jobs.map(str::to_owned).collect();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == now {
+            return;
+        }
+        for gone in known.difference(&now) {
+            self.due.remove(&of(gone));
+            self.succeeded.remove(&of(gone));
+            self.running.remove(&of(gone));
+        }
+        for new in now.difference(&known) {
+            for result in RESULTS {
+                let job = new.clone();
+                drop(self.runs.get_or_create(&RunLabels { job, result }));
+            }
+            drop(self.rows.get_or_create(&of(new)));
+            drop(self.durations.get_or_create(&of(new)));
+            drop(self.running.get_or_create(&of(new)));
+            drop(self.taken_over.get_or_create(&of(new)));
+        }
+        *known = now;
+    }
+}

@@ -1,0 +1,134 @@
+//! Metrics: what this process does, in numbers, for Prometheus. The one place where they are declared.
+//!
+//! Whoever does something counts it here, by a few atomic additions; what is only known when it is asked for (memory, queues)
+//! is a [`Pulled`] value, which its owner gives a source. `http` answers `/metrics`, `/healthz` and `/readyz`.
+//!
+//! Names begin with `plantlake_`, and units are seconds and bytes. Labels have few values: kinds, statuses, tables, and the
+//! names of jobs; never what a client sends.
+
+mod engine;
+mod health;
+pub mod http;
+mod jobs;
+mod process;
+mod pulled;
+mod requests;
+mod tables;
+
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::prometheus_text;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+pub use engine::{Cache, Cut, EngineMetrics, Lane, Running};
+pub use health::Health;
+pub use jobs::{JobMetrics, RunningJob};
+pub use pulled::Pulled;
+pub use requests::{EndedRequest, JournalMetrics, Limit, RequestKind, RequestMetrics};
+pub use tables::{TableMetrics, Waiting};
+
+/// From a millisecond to ten minutes: what people wait for.
+const LATENCIES: [f64; 15] = [
+    0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0,
+];
+/// From a tenth of a second to a few hours: what is done beside.
+const DURATIONS: [f64; 11] = [
+    0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 7_200.0, 21_600.0,
+];
+
+/// The metrics of this process.
+pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// All metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Calls of clients.
+    pub requests: RequestMetrics,
+    /// The journal of requests.
+    pub journal: JournalMetrics,
+    /// Queries, and what they take.
+    pub engine: EngineMetrics,
+    /// Jobs of the schedule.
+    pub jobs: JobMetrics,
+    /// The lake's tables, the catalog and the mirror.
+    pub tables: TableMetrics,
+    /// Whether this process is fit for work.
+    pub health: Health,
+    registry: Mutex<Registry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+    profile: &'static str,
+}
+
+impl Metrics {
+    fn new() -> Self {
+        let mut registry = Registry::default();
+        process::register(&mut registry);
+        let own = registry.sub_registry_with_prefix("plantlake");
+        let build: Family<BuildLabels, Gauge> = Family::default();
+        let labels = BuildLabels {
+            version: env!("CARGO_PKG_VERSION"),
+            profile: if cfg!(debug_assertions) {
+                "debug"
+            } else {
+                "release"
+            },
+        };
+        build.get_or_create(&labels).set(1);
+        own.register(
+            "build_info",
+            "Always 1; its labels say what this program is",
+            build,
+        );
+        Self {
+            requests: RequestMetrics::register(own),
+            journal: JournalMetrics::register(own),
+            engine: EngineMetrics::register(own),
+            jobs: JobMetrics::register(own),
+            tables: TableMetrics::register(own),
+            health: Health::register(own),
+            registry: Mutex::new(registry),
+        }
+    }
+
+    /// All metrics as Prometheus reads them.
+    pub fn text(&self) -> String {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::with_capacity(16 << 10);
+        // Writing to a String cannot fail.
+        let _ = prometheus_text::encode(&mut text, &registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_metric_has_a_name_of_its_own_and_says_what_it_is() {
+        let text = METRICS.text();
+        let names: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        let unique: BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(names.len(), unique.len());
+        assert!(names.len() > 40, "{names:?}");
+        for name in names {
+            assert!(
+                name.starts_with("plantlake_") || name.starts_with("process_"),
+                "{name}"
+            );
+            assert!(text.contains(&format!("# HELP {name} ")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Values that are looked up when somebody asks for the metrics.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+
+type Source = Box<dyn Fn() -> Option<f64> + Send + Sync>;
+
+/// A gauge whose value is looked up. Without a source, or where that has nothing to say, it has none. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Pulled {
+    source: Arc<Mutex<Option<Source>>>,
+}
+
+impl Pulled {
+    /// Says where the value comes from. The source should hold on to nothing that is large: it stays.
+    pub fn from(&self, source: impl Fn() -> Option<f64> + Send + Sync + 'static) {
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(source));
+    }
+
+    fn read(&self) -> Option<f64> {
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        source.as_ref().and_then(|source| source())
+    }
+}
+
+impl fmt::Debug for Pulled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pulled").field(&self.read()).finish()
+    }
+}
+
+impl EncodeMetric for Pulled {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        match self.read() {
+            Some(value) => encoder.encode_gauge(&value),
+            None => Ok(()),
+        }
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}

@@ -1,0 +1,287 @@
+//! Calls of clients, and the journal that they are written to.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::{LATENCIES, Pulled};
+
+/// What a call asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestKind {
+    /// Running a statement, to the end of its answer.
+    Query,
+    /// Sending readings.
+    Ingest,
+    /// What a statement's answer will look like, and preparing one.
+    Plan,
+    /// What there is: tables, types, what the server can do.
+    Metadata,
+    /// Signing in.
+    SignIn,
+    /// All else.
+    Other,
+}
+
+impl RequestKind {
+    const ALL: [Self; 6] = [
+        Self::Query,
+        Self::Ingest,
+        Self::Plan,
+        Self::Metadata,
+        Self::SignIn,
+        Self::Other,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Ingest => "ingest",
+            Self::Plan => "plan",
+            Self::Metadata => "metadata",
+            Self::SignIn => "sign_in",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What an organisation was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Requests in a second.
+    Rate,
+    /// Queries at once.
+    Concurrency,
+    /// A month's amount.
+    Quota,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    kind: &'static str,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
+}
+
+type Histograms = Family<KindLabel, Histogram>;
+
+/// Calls of clients whose organisation is known.
+#[derive(Debug)]
+pub struct RequestMetrics {
+    ended: Family<RequestLabels, Counter>,
+    /// By kind; held, so that no lookup is needed.
+    durations: [Histogram; 6],
+    first_bytes: [Histogram; 6],
+    rows_sent: Counter,
+    rows_taken: Counter,
+    bytes_sent: Counter,
+    bytes_scanned: Counter,
+    over_limit: Family<LimitLabel, Counter>,
+    unknown: Counter,
+    /// Calls that are being answered.
+    pub open: Pulled,
+}
+
+/// A call that has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct EndedRequest {
+    /// What it asked for.
+    pub kind: RequestKind,
+    /// How it ended, as gRPC names it.
+    pub status: &'static str,
+    /// How long it took.
+    pub took: Duration,
+    /// How long it took to the first message of the answer.
+    pub first_byte: Option<Duration>,
+    /// Rows that were sent, or taken in.
+    pub rows: u64,
+    /// Bytes of the answer.
+    pub bytes_sent: u64,
+    /// Bytes of the lake's files.
+    pub bytes_scanned: u64,
+}
+
+impl RequestMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let histograms = |registry: &mut Registry, name: &str, help: &str| {
+            let family = Histograms::new_with_constructor(|| Histogram::new(LATENCIES));
+            registry.register(name, help, family.clone());
+            RequestKind::ALL
+                .map(|kind| family.get_or_create_owned(&KindLabel { kind: kind.name() }))
+        };
+        let counter = |registry: &mut Registry, name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let ended = Family::default();
+        registry.register(
+            "requests",
+            "Calls that ended, by what they asked for and how they ended",
+            ended.clone(),
+        );
+        let over_limit: Family<LimitLabel, Counter> = Family::default();
+        for limit in ["rate", "concurrency", "quota"] {
+            drop(over_limit.get_or_create(&LimitLabel { limit }));
+        }
+        let help = "Calls that were refused because their organisation was over a limit";
+        registry.register("refused_requests", help, over_limit.clone());
+        let open = Pulled::default();
+        registry.register(
+            "open_requests",
+            "Calls that are being answered",
+            open.clone(),
+        );
+        Self {
+            ended,
+            durations: histograms(
+                registry,
+                "request_duration_seconds",
+                "From the beginning of a call to its end",
+            ),
+            first_bytes: histograms(
+                registry,
+                "request_first_byte_seconds",
+                "From the beginning of a call to the first message of its answer",
+            ),
+            rows_sent: counter(registry, "rows_sent", "Rows of answers"),
+            rows_taken: counter(registry, "rows_ingested", "Readings that were taken in"),
+            bytes_sent: counter(registry, "sent_bytes", "Bytes of answers"),
+            bytes_scanned: counter(
+                registry,
+                "scanned_bytes",
+                "Bytes of the lake's files that queries read",
+            ),
+            over_limit,
+            unknown: counter(
+                registry,
+                "unknown_callers",
+                "Calls that nobody is known to have made",
+            ),
+            open,
+        }
+    }
+
+    /// Counts a call that has ended.
+    pub fn ended(&self, call: &EndedRequest) {
+        let labels = RequestLabels {
+            kind: call.kind.name(),
+            status: call.status,
+        };
+        self.ended.get_or_create(&labels).inc();
+        let at = RequestKind::ALL.iter().position(|kind| *kind == call.kind);
+        let at = at.unwrap_or_default();
+        if let Some(durations) = self.durations.get(at) {
+            durations.observe(call.took.as_secs_f64());
+        }
+        if let (Some(first_bytes), Some(first)) = (self.first_bytes.get(at), call.first_byte) {
+            first_bytes.observe(first.as_secs_f64());
+        }
+        match call.kind {
+            RequestKind::Ingest => self.rows_taken.inc_by(call.rows),
+            _ => self.rows_sent.inc_by(call.rows),
+        };
+        self.bytes_sent.inc_by(call.bytes_sent);
+        self.bytes_scanned.inc_by(call.bytes_scanned);
+    }
+
+    /// Counts a call that was refused.
+    pub fn over_limit(&self, limit: Limit) {
+        let limit = match limit {
+            Limit::Rate => "rate",
+            Limit::Concurrency => "concurrency",
+            Limit::Quota => "quota",
+        };
+        self.over_limit.get_or_create(&LimitLabel { limit }).inc();
+    }
+
+    /// Counts a call whose caller nobody knows.
+    pub fn unknown(&self) {
+        self.unknown.inc();
+    }
+}
+
+/// The journal, and the way from there into the ledger.
+#[derive(Debug)]
+pub struct JournalMetrics {
+    /// Bytes of its files.
+    pub bytes: Pulled,
+    /// Bytes that it may have.
+    pub limit_bytes: Pulled,
+    /// Records that are not in the ledger.
+    pub records: Pulled,
+    /// For how long there have been such.
+    pub lag_seconds: Pulled,
+    added: Counter,
+    dropped: Counter,
+}
+
+impl JournalMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            bytes: Pulled::default(),
+            limit_bytes: Pulled::default(),
+            records: Pulled::default(),
+            lag_seconds: Pulled::default(),
+            added: Counter::default(),
+            dropped: Counter::default(),
+        };
+        let pulled = [
+            (
+                "journal_bytes",
+                "Bytes of the journal of requests",
+                &metrics.bytes,
+            ),
+            (
+                "journal_limit_bytes",
+                "Bytes that the journal may have (metering.journal_size)",
+                &metrics.limit_bytes,
+            ),
+            (
+                "journal_records",
+                "Records of ended requests that are not in the ledger yet",
+                &metrics.records,
+            ),
+            (
+                "ledger_lag_seconds",
+                "For how long there have been records that are not in the ledger; 0 if there are none",
+                &metrics.lag_seconds,
+            ),
+        ];
+        for (name, help, value) in pulled {
+            registry.register(name, help, value.clone());
+        }
+        registry.register(
+            "ledger_records",
+            "Records that were added to the ledger",
+            metrics.added.clone(),
+        );
+        let help =
+            "Requests that were answered and not recorded (metering.journal_full = \"go-on\")";
+        registry.register("unrecorded_requests", help, metrics.dropped.clone());
+        metrics
+    }
+
+    /// Counts records that are in the ledger now.
+    pub fn added(&self, records: u64) {
+        self.added.inc_by(records);
+    }
+
+    /// Counts a request that is in no invoice.
+    pub fn dropped(&self) {
+        self.dropped.inc();
+    }
+}

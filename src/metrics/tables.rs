@@ -1,0 +1,178 @@
+//! What is published, how far it is behind what there is, and the catalog.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::Pulled;
+use crate::clock;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TableLabel {
+    table: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+/// Raw files that no published run has taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many: new, changed and removed ones.
+    pub files: u64,
+    /// Since when the one that has waited longest does.
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// What was last known of raw files that wait, for each table.
+#[derive(Debug, Clone, Default)]
+struct Lags {
+    state: Arc<Mutex<LagState>>,
+}
+
+#[derive(Debug, Default)]
+struct LagState {
+    tables: Vec<&'static str>,
+    since: Option<DateTime<Utc>>,
+}
+
+/// The lake's tables, the catalog and the mirror.
+#[derive(Debug)]
+pub struct TableMetrics {
+    lags: Lags,
+    waiting: Gauge,
+    newest: Family<TableLabel, Gauge>,
+    reloads: Family<ResultLabel, Counter>,
+    looks: Family<ResultLabel, Counter>,
+    mirrored: Arc<Mutex<Option<DateTime<Utc>>>>,
+    /// The run whose tables are in force.
+    pub run: Pulled,
+}
+
+/// Seconds from `since` until now.
+fn seconds_since(since: DateTime<Utc>) -> f64 {
+    (clock::now() - since)
+        .max(TimeDelta::zero())
+        .as_seconds_f64()
+}
+
+impl EncodeMetric for Lags {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let lag = state.since.map_or(0.0, seconds_since);
+        for &table in &state.tables {
+            encoder
+                .encode_family(&TableLabel { table })?
+                .encode_gauge(&lag)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}
+
+impl TableMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            lags: Lags::default(),
+            waiting: Gauge::default(),
+            newest: Family::default(),
+            reloads: Family::default(),
+            looks: Family::default(),
+            mirrored: Arc::default(),
+            run: Pulled::default(),
+        };
+        let help =
+            "How long the raw file that has waited longest to be in the table has; 0 if none waits";
+        registry.register("table_lag_seconds", help, metrics.lags.clone());
+        let help = "Raw files that are new, changed or gone since the published run";
+        registry.register("raw_files_waiting", help, metrics.waiting.clone());
+        let help = "Start of the table's newest bucket, in seconds since 1970";
+        registry.register(
+            "table_newest_bucket_timestamp_seconds",
+            help,
+            metrics.newest.clone(),
+        );
+        registry.register(
+            "published_run",
+            "The run whose tables are in force",
+            metrics.run.clone(),
+        );
+        for result in ["ok", "refused"] {
+            drop(metrics.reloads.get_or_create(&ResultLabel { result }));
+        }
+        registry.register(
+            "catalog_reloads",
+            "Changed catalogs, by what became of them",
+            metrics.reloads.clone(),
+        );
+        for result in ["ok", "failed"] {
+            drop(metrics.looks.get_or_create(&ResultLabel { result }));
+        }
+        let help = "Looks at the raw files and the published run, by whether they could be seen";
+        registry.register("lake_looks", help, metrics.looks.clone());
+        let lag = Pulled::default();
+        let mirrored = Arc::clone(&metrics.mirrored);
+        lag.from(move || {
+            let as_of = *mirrored.lock().unwrap_or_else(PoisonError::into_inner);
+            as_of.map(seconds_since)
+        });
+        let help =
+            "How old what the mirror has is: time since the last mirror job that ended well began";
+        registry.register("mirror_lag_seconds", help, lag);
+        metrics
+    }
+
+    /// Says which raw files wait for `tables`.
+    pub fn waiting(&self, tables: &[&'static str], waiting: Waiting) {
+        let mut state = self
+            .lags
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        state.tables = tables.to_vec();
+        state.since = waiting.since;
+        self.waiting
+            .set(i64::try_from(waiting.files).unwrap_or(i64::MAX));
+        self.looks
+            .get_or_create(&ResultLabel { result: "ok" })
+            .inc();
+    }
+
+    /// Counts a look that failed.
+    pub fn not_seen(&self) {
+        self.looks
+            .get_or_create(&ResultLabel { result: "failed" })
+            .inc();
+    }
+
+    /// Says where the table ends.
+    pub fn newest_bucket(&self, table: &'static str, timestamp: i64) {
+        self.newest
+            .get_or_create(&TableLabel { table })
+            .set(timestamp);
+    }
+
+    /// Counts a changed catalog.
+    pub fn catalog_changed(&self, is_in_force: bool) {
+        let result = if is_in_force { "ok" } else { "refused" };
+        self.reloads.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Says that the mirror has all that there was at `as_of`. The schedule says so of mirror jobs that ended well; a
+    /// mirror that knows better may, too.
+    pub fn mirrored(&self, as_of: DateTime<Utc>) {
+        *self.mirrored.lock().unwrap_or_else(PoisonError::into_inner) = Some(as_of);
+    }
+}

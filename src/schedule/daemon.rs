@@ -1,0 +1,312 @@
+//! The daemon: looks what is due, runs what it can claim, and goes on with what others have left behind.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::due::{Step, outlook};
+use super::job::Stop;
+use super::work::{LEASE, Worker, kept_since};
+use crate::metrics::METRICS;
+use crate::model::{JobKind, JobSpec};
+use crate::store::{JobRun, RunStatus, StoreError};
+
+/// A job whose process died this often while it ran has failed: it may be what they die of.
+const MOST_DEATHS: u64 = 10;
+/// How often old runs are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+/// How long until the next look when the database is away.
+const AWAY: Duration = Duration::from_secs(5);
+
+/// How often the daemon looks.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// At the latest; before that when something is due.
+    pub idle: Duration,
+    /// While others run jobs, or a job waits for another.
+    pub busy: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(10),
+            busy: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Runs jobs when they are due.
+pub struct Scheduler {
+    /// Works on them.
+    pub worker: Arc<Worker>,
+    /// The jobs, which may change.
+    pub specs: watch::Receiver<Arc<[JobSpec]>>,
+    /// How long runs stay in the history.
+    pub history: TimeDelta,
+    /// How often it looks.
+    pub pace: Pace,
+}
+
+/// What the daemon remembers from one look to the next.
+#[derive(Default)]
+struct Memory {
+    /// Jobs that are run here.
+    here: HashSet<String>,
+    /// Runs of others: how often they had been heard of, and since when it is that often.
+    heard: HashMap<Uuid, (u64, Duration)>,
+    /// Whose schedules were written down.
+    noted: Option<Arc<[JobSpec]>>,
+    /// When old runs were last forgotten.
+    forgot: Option<Duration>,
+    /// Whether the database was away at the last look.
+    is_away: bool,
+}
+
+impl Scheduler {
+    /// Runs jobs until `stop`, and then until those that run have ended.
+    pub async fn run(mut self, stop: Stop) {
+        let mut memory = Memory::default();
+        let mut running: JoinSet<String> = JoinSet::new();
+        while !stop.is_requested() {
+            let wait = match self.look(&mut memory, &mut running, &stop).await {
+                Ok(wait) => {
+                    memory.is_away = false;
+                    METRICS.health.database_answered();
+                    wait
+                }
+                Err(error) => {
+                    if !memory.is_away {
+                        tracing::error!("jobs wait: {error}");
+                    }
+                    memory.is_away = true;
+                    AWAY
+                }
+            };
+            tokio::select! {
+                () = self.worker.clock.sleep(wait) => {}
+                Some(ended) = running.join_next() => forget(&mut memory, ended),
+                () = stop.wait() => {}
+                Ok(()) = self.specs.changed() => {}
+            }
+            while let Some(ended) = running.try_join_next() {
+                forget(&mut memory, ended);
+            }
+        }
+        while running.join_next().await.is_some() {}
+    }
+
+    /// Does what is due now, and says when to look again.
+    async fn look(
+        &self,
+        memory: &mut Memory,
+        running: &mut JoinSet<String>,
+        stop: &Stop,
+    ) -> Result<Duration, StoreError> {
+        let history = &*self.worker.history;
+        let specs = Arc::clone(&self.specs.borrow());
+        let now = self.worker.clock.now();
+        if memory
+            .noted
+            .as_ref()
+            .is_none_or(|noted| !Arc::ptr_eq(noted, &specs))
+        {
+            for spec in specs.iter() {
+                if let Some(schedule) = &spec.schedule {
+                    history
+                        .set_schedule(&spec.name, &schedule.to_string(), now)
+                        .await?;
+                }
+            }
+            memory.noted = Some(Arc::clone(&specs));
+        }
+        // Runs before states: what ends in between is then seen as running, rather than as never begun.
+        let open = history.open(now).await?;
+        let states = history.states(now).await?;
+        for state in &states {
+            let spec = specs.iter().find(|spec| spec.name == state.job);
+            let Some(spec) = spec else { continue };
+            if let Some(at) = state.succeeded_at {
+                METRICS.jobs.succeeded(&state.job, at.timestamp());
+            }
+            if let (JobKind::Mirror, Some(at)) = (spec.kind, state.done_as_of) {
+                METRICS.tables.mirrored(at);
+            }
+        }
+        self.tell_next(&specs, now);
+        let mut busy = false;
+        let mut taken: HashSet<&str> = HashSet::new();
+        for run in &open {
+            taken.insert(&run.job);
+            if memory.here.contains(&run.job) {
+                continue;
+            }
+            busy = true;
+            if self.is_abandoned(run, memory) {
+                self.go_on(run, &specs, memory, running, stop, now).await?;
+            }
+        }
+        memory
+            .heard
+            .retain(|id, _| open.iter().any(|run| run.id == *id));
+        let outlook = outlook(&specs, &states, now);
+        for (job, step) in outlook.steps {
+            if taken.contains(job.as_str()) || memory.here.contains(&job) {
+                continue;
+            }
+            match step {
+                Step::Rest => {}
+                Step::Wait => busy = true,
+                Step::Skip { at, why } => {
+                    if history
+                        .skip(&job, at, &why, &self.worker.holder, now)
+                        .await?
+                    {
+                        tracing::warn!(%job, scheduled_for = %at, "a job is skipped: {why}");
+                        METRICS.jobs.skipped(&job);
+                    }
+                    // Others may wait for it.
+                    busy = true;
+                }
+                Step::Run(at) => {
+                    let claimed = history
+                        .claim(&job, at, false, &self.worker.holder, now)
+                        .await?;
+                    match claimed {
+                        Some(run) => self.start(run, &specs, memory, running, stop),
+                        // Another was faster.
+                        None => busy = true,
+                    }
+                }
+            }
+        }
+        self.forget_old(memory, now).await?;
+        let latest = if busy { self.pace.busy } else { self.pace.idle };
+        let next = outlook
+            .next
+            .map(|next| (next - now).to_std().unwrap_or_default());
+        Ok(next.map_or(latest, |next| next.min(latest)))
+    }
+
+    /// Whether nobody has been heard of who does the run, for long enough.
+    fn is_abandoned(&self, run: &JobRun, memory: &mut Memory) -> bool {
+        if run.status == RunStatus::Aborted {
+            return true;
+        }
+        let now = self.worker.clock.elapsed();
+        let (beats, since) = memory.heard.entry(run.id).or_insert((run.beats, now));
+        if *beats != run.beats {
+            (*beats, *since) = (run.beats, now);
+        }
+        now - *since >= LEASE
+    }
+
+    /// Goes on with a run that was left behind, or ends it.
+    async fn go_on(
+        &self,
+        run: &JobRun,
+        specs: &Arc<[JobSpec]>,
+        memory: &mut Memory,
+        running: &mut JoinSet<String>,
+        stop: &Stop,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let history = &*self.worker.history;
+        let is_declared = specs
+            .iter()
+            .any(|spec| spec.name == run.job && spec.schedule.is_some());
+        let deaths = run.attempt.saturating_sub(1 + run.failures);
+        if !is_declared || run.by_hand {
+            if run.status == RunStatus::Running {
+                let why = "its process ended while it ran";
+                history.give_up(run, RunStatus::Aborted, why, now).await?;
+                tracing::warn!(job = %run.job, host = %run.host, pid = run.pid, "a run was given up: {why}");
+            }
+            return Ok(());
+        }
+        if run.status == RunStatus::Running && deaths >= MOST_DEATHS {
+            let why = format!("its process ended while it ran, {} times", deaths + 1);
+            if history.give_up(run, RunStatus::Failed, &why, now).await? {
+                tracing::error!(job = %run.job, "a job failed: {why}");
+                METRICS
+                    .jobs
+                    .ended(&run.job, RunStatus::Failed.name(), Duration::ZERO, None);
+            }
+            return Ok(());
+        }
+        if let Some(taken) = history.take_over(run, &self.worker.holder, now).await? {
+            tracing::warn!(job = %run.job, host = %run.host, pid = run.pid, "a run of another process is taken over");
+            METRICS.jobs.taken_over(&run.job);
+            self.start(taken, specs, memory, running, stop);
+        }
+        Ok(())
+    }
+
+    fn start(
+        &self,
+        run: JobRun,
+        specs: &Arc<[JobSpec]>,
+        memory: &mut Memory,
+        running: &mut JoinSet<String>,
+        stop: &Stop,
+    ) {
+        let Some(spec) = specs.iter().find(|spec| spec.name == run.job).cloned() else {
+            return;
+        };
+        memory.here.insert(spec.name.clone());
+        let (worker, stop) = (Arc::clone(&self.worker), stop.clone());
+        running.spawn(async move {
+            worker.work(&spec, run, stop).await;
+            spec.name
+        });
+    }
+
+    /// Says in metrics when jobs are due next.
+    fn tell_next(&self, specs: &[JobSpec], now: DateTime<Utc>) {
+        METRICS
+            .jobs
+            .only(specs.iter().map(|spec| spec.name.as_str()));
+        for spec in specs {
+            if let Some(next) = spec
+                .schedule
+                .as_ref()
+                .and_then(|schedule| schedule.next_after(now))
+            {
+                METRICS.jobs.due(&spec.name, next.timestamp());
+            }
+        }
+    }
+
+    async fn forget_old(&self, memory: &mut Memory, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let elapsed = self.worker.clock.elapsed();
+        if memory
+            .forgot
+            .is_none_or(|forgot| elapsed - forgot >= FORGET_EVERY)
+        {
+            self.worker
+                .history
+                .forget(kept_since(now, self.history))
+                .await?;
+            memory.forgot = Some(elapsed);
+        }
+        Ok(())
+    }
+}
+
+fn forget(memory: &mut Memory, ended: Result<String, tokio::task::JoinError>) {
+    match ended {
+        Ok(job) => {
+            memory.here.remove(&job);
+        }
+        // Its run is taken over when its lease has expired, by this process if by no other.
+        Err(error) => {
+            tracing::error!("the work on a job broke off: {error}");
+            memory.here.clear();
+        }
+    }
+}

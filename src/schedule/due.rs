@@ -1,0 +1,366 @@
+//! What is due. Pure: from what is declared, what was done and what time it is.
+//!
+//! - A job is due at the times of its schedule after its last run for one of them, or after it got that schedule.
+//! - If several have passed, the last counts, and the others are part of it. With `missed = "skip"` one that passed a while
+//!   ago is not made up for.
+//! - A job with `after` waits until each of those jobs did its own last due time that is not later; and is skipped if one
+//!   failed at it, or was skipped. If the others are ahead already, that counts, too. A job that waits for one that is
+//!   behind runs for the last of its own times that the other has got to.
+//! - Times in the future never count: neither what a clock that was ahead has left behind, nor a clock that was set back
+//!   makes a time come twice, or not at all.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::model::{JobSpec, Missed, Schedule};
+use crate::store::JobState;
+
+/// Within so much, a time has not been missed.
+const LATE: TimeDelta = TimeDelta::minutes(1);
+
+/// What is to be done about a job now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing.
+    Rest,
+    /// It is due, and waits for others.
+    Wait,
+    /// Run it for this time.
+    Run(DateTime<Utc>),
+    /// Write down that it is not run for this time.
+    Skip {
+        /// The time.
+        at: DateTime<Utc>,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What is to be done now, and when to look again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlook {
+    /// By job.
+    pub steps: Vec<(String, Step)>,
+    /// When the next job is due.
+    pub next: Option<DateTime<Utc>>,
+}
+
+/// A job that has a schedule, and what is known of it.
+struct Scheduled<'a> {
+    spec: &'a JobSpec,
+    schedule: &'a Schedule,
+    state: &'a JobState,
+}
+
+impl Scheduled<'_> {
+    /// Times up to this one are over.
+    fn done_until(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        // A schedule that was noted by a clock that was ahead holds up nothing.
+        let since = Some(self.state.since).filter(|since| *since <= now);
+        self.state.latest.max(since).unwrap_or(now)
+    }
+
+    /// The last due time that is not after `at`, if it has come while there was this schedule.
+    fn latest_at(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.schedule
+            .latest_at(at)
+            .filter(|latest| *latest > self.state.since)
+    }
+}
+
+/// What is to be done at `now`. Jobs of which nothing is known are left out.
+pub fn outlook(specs: &[JobSpec], states: &[JobState], now: DateTime<Utc>) -> Outlook {
+    let states: BTreeMap<&str, &JobState> = states
+        .iter()
+        .map(|state| (state.job.as_str(), state))
+        .collect();
+    let scheduled = specs.iter().filter_map(|spec| {
+        let state = states.get(spec.name.as_str())?;
+        let schedule = spec.schedule.as_ref()?;
+        Some((
+            spec.name.as_str(),
+            Scheduled {
+                spec,
+                schedule,
+                state,
+            },
+        ))
+    });
+    let scheduled: BTreeMap<&str, Scheduled<'_>> = scheduled.collect();
+    Outlook {
+        next: scheduled
+            .values()
+            .filter_map(|job| job.schedule.next_after(now))
+            .min(),
+        steps: scheduled
+            .iter()
+            .map(|(name, job)| ((*name).to_owned(), step(job, &scheduled, now)))
+            .collect(),
+    }
+}
+
+fn step(job: &Scheduled<'_>, all: &BTreeMap<&str, Scheduled<'_>>, now: DateTime<Utc>) -> Step {
+    let done = job.done_until(now);
+    let Some(at) = job.schedule.latest_at(now).filter(|at| *at > done) else {
+        return Step::Rest;
+    };
+    if job.spec.missed == Missed::Skip && now - at > LATE {
+        let why = format!(
+            "missed: nobody was free to run it until {}",
+            now.format("%Y-%m-%dT%H:%M:%SZ")
+        );
+        return Step::Skip { at, why };
+    }
+    let others: Vec<&Scheduled<'_>> = job
+        .spec
+        .after
+        .iter()
+        .filter_map(|name| all.get(name.as_str()))
+        .collect();
+    // No time that one of the others has not got to yet.
+    let reached = others.iter().filter_map(|other| {
+        let awaited = other.latest_at(at)?;
+        let reached = other.state.latest_ended.filter(|ended| *ended < awaited)?;
+        Some(other.schedule.next_after(reached)? - TimeDelta::seconds(1))
+    });
+    let reached = reached.min().unwrap_or(at);
+    let Some(at) = job
+        .schedule
+        .latest_at(reached.min(at))
+        .filter(|at| *at > done)
+    else {
+        return Step::Wait;
+    };
+    for other in others {
+        let Some(awaited) = other.latest_at(at) else {
+            // It has not been due since it has its schedule.
+            continue;
+        };
+        let reached =
+            |latest: Option<DateTime<Utc>>| latest.is_some_and(|latest| latest >= awaited);
+        if reached(other.state.latest_ok) {
+            continue;
+        }
+        if reached(other.state.latest_ended) {
+            let why = format!(
+                "{} was not done for {}",
+                other.spec.name,
+                awaited.format("%Y-%m-%dT%H:%M:%SZ")
+            );
+            return Step::Skip { at, why };
+        }
+        return Step::Wait;
+    }
+    Step::Run(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono_tz::Tz;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::JobKind;
+
+    fn time(text: &str) -> DateTime<Utc> {
+        format!("2026-03-{text}Z").parse().unwrap()
+    }
+
+    fn spec(name: &str, cron: &str, missed: Missed, after: &[&str]) -> JobSpec {
+        JobSpec {
+            name: name.to_owned(),
+            kind: JobKind::Resample,
+            schedule: Some(Schedule::parse(cron, Tz::UTC).unwrap()),
+            timeout: Duration::from_secs(60),
+            retries: 0,
+            backoff: Duration::from_secs(1),
+            missed,
+            after: after.iter().map(|name| (*name).to_owned()).collect(),
+            arguments: BTreeMap::new(),
+        }
+    }
+
+    fn state(job: &str, latest: Option<&str>) -> JobState {
+        let latest = latest.map(time);
+        JobState {
+            job: job.to_owned(),
+            since: time("01T00:30:00"),
+            latest,
+            latest_ok: latest,
+            latest_ended: latest,
+            succeeded_at: latest,
+            done_as_of: latest,
+        }
+    }
+
+    fn step_of(name: &str, specs: &[JobSpec], states: &[JobState], now: &str) -> Step {
+        let outlook = outlook(specs, states, time(now));
+        let found = outlook.steps.into_iter().find(|(job, _)| job == name);
+        found.unwrap().1
+    }
+
+    #[test]
+    fn a_new_job_waits_for_its_next_time() {
+        let hourly = [spec("a", "0 * * * *", Missed::Once, &[])];
+        let new = [state("a", None)];
+        assert_eq!(step_of("a", &hourly, &new, "01T00:59:59"), Step::Rest);
+        assert_eq!(
+            step_of("a", &hourly, &new, "01T01:00:00"),
+            Step::Run(time("01T01:00:00"))
+        );
+        assert_eq!(
+            outlook(&hourly, &new, time("01T00:59:59")).next,
+            Some(time("01T01:00:00"))
+        );
+        assert_eq!(outlook(&hourly, &[], time("01T01:00:00")).steps, []);
+    }
+
+    #[test]
+    fn times_that_passed_are_one_or_none() {
+        let states = [state("a", Some("01T01:00:00"))];
+        let once = [spec("a", "0 * * * *", Missed::Once, &[])];
+        assert_eq!(
+            step_of("a", &once, &states, "01T05:17:00"),
+            Step::Run(time("01T05:00:00"))
+        );
+        let skip = [spec("a", "0 * * * *", Missed::Skip, &[])];
+        let Step::Skip { at, why } = step_of("a", &skip, &states, "01T05:17:00") else {
+            panic!("it is not skipped");
+        };
+        assert_eq!(at, time("01T05:00:00"));
+        assert!(why.contains("missed"), "{why}");
+        assert_eq!(
+            step_of("a", &skip, &states, "01T05:00:59"),
+            Step::Run(time("01T05:00:00"))
+        );
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nothing_come_twice() {
+        let hourly = [spec("a", "0 * * * *", Missed::Once, &[])];
+        // It was 05:00 and is 03:10: the states are as of now, and have nothing of the future.
+        assert_eq!(
+            step_of(
+                "a",
+                &hourly,
+                &[state("a", Some("01T03:00:00"))],
+                "01T03:10:00"
+            ),
+            Step::Rest
+        );
+        // The schedule was noted by a clock that was a year ahead.
+        let mut ahead = state("a", None);
+        ahead.since = time("30T00:00:00");
+        assert_eq!(
+            step_of("a", &hourly, std::slice::from_ref(&ahead), "01T03:10:00"),
+            Step::Rest
+        );
+        ahead.latest = Some(time("01T02:00:00"));
+        assert_eq!(
+            step_of("a", &hourly, &[ahead], "01T03:10:00"),
+            Step::Run(time("01T03:00:00"))
+        );
+    }
+
+    #[test]
+    fn a_job_waits_for_those_before_it_and_is_skipped_if_they_fail() {
+        let specs = [
+            spec("a", "0 * * * *", Missed::Once, &[]),
+            spec("b", "5 */2 * * *", Missed::Once, &["a"]),
+        ];
+        let b = || state("b", Some("01T02:05:00"));
+        let now = "01T04:05:00";
+        for (a, expected) in [
+            (state("a", Some("01T03:00:00")), Step::Wait),
+            (
+                state("a", Some("01T04:00:00")),
+                Step::Run(time("01T04:05:00")),
+            ),
+        ] {
+            assert_eq!(step_of("b", &specs, &[a, b()], now), expected);
+        }
+        let failed = JobState {
+            latest_ok: Some(time("01T03:00:00")),
+            ..state("a", Some("01T04:00:00"))
+        };
+        let Step::Skip { at, why } = step_of("b", &specs, &[failed.clone(), b()], now) else {
+            panic!("it is not skipped");
+        };
+        assert_eq!(
+            (at, why.as_str()),
+            (
+                time("01T04:05:00"),
+                "a was not done for 2026-03-01T04:00:00Z"
+            )
+        );
+        // It has been done for a later time since, and that is at least as good.
+        let later = JobState {
+            latest_ok: Some(time("01T05:00:00")),
+            ..state("a", Some("01T05:00:00"))
+        };
+        assert_eq!(
+            step_of("b", &specs, &[later, b()], "01T05:30:00"),
+            Step::Run(time("01T04:05:00"))
+        );
+        // While it runs, it has not ended.
+        let running = JobState {
+            latest: Some(time("01T04:00:00")),
+            ..state("a", Some("01T03:00:00"))
+        };
+        assert_eq!(step_of("b", &specs, &[running, b()], now), Step::Wait);
+        // What was never due is not waited for.
+        let mut new = state("a", None);
+        new.since = time("01T04:01:00");
+        assert_eq!(
+            step_of("b", &specs, &[new, b()], now),
+            Step::Run(time("01T04:05:00"))
+        );
+    }
+
+    #[test]
+    fn a_job_does_not_starve_behind_one_that_is_slow() {
+        let specs = [
+            spec("a", "* * * * *", Missed::Once, &[]),
+            spec("b", "* * * * *", Missed::Once, &["a"]),
+        ];
+        // `a` takes more than a minute: when it ends, it is due again.
+        let a = JobState {
+            latest: Some(time("01T01:02:00")),
+            ..state("a", Some("01T01:01:00"))
+        };
+        let b = state("b", Some("01T01:00:00"));
+        assert_eq!(
+            step_of("b", &specs, &[a, b], "01T01:03:20"),
+            Step::Run(time("01T01:01:00"))
+        );
+    }
+
+    proptest! {
+        /// Whatever happens, no time comes twice, and each that came is a time of the schedule.
+        #[test]
+        fn no_time_comes_twice(
+            minutes in prop::collection::vec(-90..200_i64, 1..60),
+            cron in prop::sample::select(&["*/7 * * * *", "0 * * * *", "30 2 * * *"][..]),
+        ) {
+            let specs = [spec("a", cron, Missed::Once, &[])];
+            let schedule = specs[0].schedule.clone().unwrap();
+            let mut now = time("10T00:00:00");
+            let mut done: Vec<DateTime<Utc>> = Vec::new();
+            for step in minutes {
+                now += TimeDelta::minutes(step);
+                let mut state = state("a", None);
+                state.since = time("09T00:00:00");
+                state.latest = done.iter().copied().filter(|at| *at <= now).max();
+                if let Step::Run(at) = outlook(&specs, &[state], now).steps.remove(0).1 {
+                    prop_assert!(at <= now);
+                    prop_assert_eq!(schedule.latest_at(at), Some(at));
+                    prop_assert!(!done.contains(&at), "{} comes twice", at);
+                    done.push(at);
+                }
+            }
+        }
+    }
+}

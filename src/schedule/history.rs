@@ -1,0 +1,163 @@
+//! Where runs are written down and claimed: the organisation database, or what stands for it in tests.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::store::{JobEnd, JobHolder, JobRun, JobState, OrganisationStore, RunStatus, StoreError};
+
+/// The history of runs. What each of these does is said at [`OrganisationStore`].
+#[async_trait]
+pub trait History: Send + Sync {
+    /// Says which schedule a job has.
+    async fn set_schedule(
+        &self,
+        job: &str,
+        schedule: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+    /// What is known of jobs.
+    async fn states(&self, now: DateTime<Utc>) -> Result<Vec<JobState>, StoreError>;
+    /// Runs that are not over.
+    async fn open(&self, now: DateTime<Utc>) -> Result<Vec<JobRun>, StoreError>;
+    /// The run of a job that is not over.
+    async fn running(&self, job: &str) -> Result<Option<JobRun>, StoreError>;
+    /// Begins a run.
+    async fn claim(
+        &self,
+        job: &str,
+        scheduled_for: DateTime<Utc>,
+        by_hand: bool,
+        holder: &JobHolder,
+        now: DateTime<Utc>,
+    ) -> Result<Option<JobRun>, StoreError>;
+    /// Writes down that there is none.
+    async fn skip(
+        &self,
+        job: &str,
+        scheduled_for: DateTime<Utc>,
+        why: &str,
+        holder: &JobHolder,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError>;
+    /// Goes on with another's.
+    async fn take_over(
+        &self,
+        run: &JobRun,
+        holder: &JobHolder,
+        now: DateTime<Utc>,
+    ) -> Result<Option<JobRun>, StoreError>;
+    /// Ends another's.
+    async fn give_up(
+        &self,
+        run: &JobRun,
+        status: RunStatus,
+        why: &str,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError>;
+    /// Says that it is being done.
+    async fn renew(&self, run: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<bool, StoreError>;
+    /// Says that it is tried again: for which time, and how often it failed.
+    async fn again(
+        &self,
+        run: Uuid,
+        holder: Uuid,
+        tried: (u64, u64),
+        error: &str,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError>;
+    /// Ends it.
+    async fn end(&self, run: Uuid, holder: Uuid, end: &JobEnd) -> Result<bool, StoreError>;
+    /// Forgets old ones.
+    async fn forget(&self, before: DateTime<Utc>) -> Result<u64, StoreError>;
+}
+
+#[async_trait]
+impl History for OrganisationStore {
+    async fn set_schedule(
+        &self,
+        job: &str,
+        schedule: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        self.set_job_schedule(job, schedule, now).await
+    }
+
+    async fn states(&self, now: DateTime<Utc>) -> Result<Vec<JobState>, StoreError> {
+        self.job_states(now).await
+    }
+
+    async fn open(&self, now: DateTime<Utc>) -> Result<Vec<JobRun>, StoreError> {
+        self.open_job_runs(now).await
+    }
+
+    async fn running(&self, job: &str) -> Result<Option<JobRun>, StoreError> {
+        self.running_job(job).await
+    }
+
+    async fn claim(
+        &self,
+        job: &str,
+        scheduled_for: DateTime<Utc>,
+        by_hand: bool,
+        holder: &JobHolder,
+        now: DateTime<Utc>,
+    ) -> Result<Option<JobRun>, StoreError> {
+        self.claim_job_run(job, scheduled_for, by_hand, holder, now)
+            .await
+    }
+
+    async fn skip(
+        &self,
+        job: &str,
+        scheduled_for: DateTime<Utc>,
+        why: &str,
+        holder: &JobHolder,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        self.skip_job_run(job, scheduled_for, why, holder, now)
+            .await
+    }
+
+    async fn take_over(
+        &self,
+        run: &JobRun,
+        holder: &JobHolder,
+        now: DateTime<Utc>,
+    ) -> Result<Option<JobRun>, StoreError> {
+        self.take_over_job_run(run, holder, now).await
+    }
+
+    async fn give_up(
+        &self,
+        run: &JobRun,
+        status: RunStatus,
+        why: &str,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        self.give_up_job_run(run, status, why, now).await
+    }
+
+    async fn renew(&self, run: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        self.renew_job_run(run, holder, now).await
+    }
+
+    async fn again(
+        &self,
+        run: Uuid,
+        holder: Uuid,
+        tried: (u64, u64),
+        error: &str,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        self.try_job_run_again(run, holder, tried, error, now).await
+    }
+
+    async fn end(&self, run: Uuid, holder: Uuid, end: &JobEnd) -> Result<bool, StoreError> {
+        self.end_job_run(run, holder, end).await
+    }
+
+    async fn forget(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        self.forget_job_runs(before).await
+    }
+}

@@ -1,0 +1,90 @@
+//! Tells of failures: a POST of JSON to the URL in the settings. That it cannot be told is logged, and fails nothing.
+
+use std::time::Duration;
+
+use reqwest::Client;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::redirect::Policy;
+use serde_json::json;
+
+use crate::config::WebhookUrl;
+use crate::metrics::METRICS;
+use crate::model::JobSpec;
+use crate::store::{JobEnd, JobRun};
+
+/// How long one call may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is tried.
+const TRIES: u32 = 3;
+/// How long it waits before it is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// There can be no client of HTTP.
+#[derive(Debug, thiserror::Error)]
+#[error("the webhook of the setting `schedule.webhook_url` cannot be called")]
+pub struct WebhookError(#[source] reqwest::Error);
+
+/// Whom failures are told. Its URL is a secret: who knows it can write there.
+pub struct Webhook {
+    client: Client,
+    url: WebhookUrl,
+}
+
+impl Webhook {
+    /// At this URL.
+    pub fn new(url: WebhookUrl) -> Result<Self, WebhookError> {
+        let client = Client::builder()
+            .timeout(TIMEOUT)
+            // The message is for this address only.
+            .redirect(Policy::none())
+            .user_agent(concat!("plantlake/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let client = client.map_err(WebhookError)?;
+        Ok(Self { client, url })
+    }
+
+    /// Tells how a run ended.
+    pub async fn tell(&self, spec: &JobSpec, run: &JobRun, end: &JobEnd) {
+        let body = json!({
+            "event": "job.failed",
+            "job": spec.name,
+            "kind": spec.kind.name(),
+            "status": end.status.name(),
+            "error": end.error,
+            "attempts": end.failures,
+            "host": run.host,
+            "pid": run.pid,
+            "run": run.id,
+            "scheduled_for": run.scheduled_for,
+            "started_at": run.started_at,
+            "ended_at": end.at,
+        });
+        for number in 1..=TRIES {
+            let told = self.post(body.to_string()).await;
+            METRICS.jobs.told(told.is_ok());
+            match told {
+                Ok(()) => return,
+                Err(why) => {
+                    tracing::error!(job = %spec.name, "the webhook did not take a failure, try {number} of {TRIES}: {why}")
+                }
+            }
+            if number < TRIES {
+                tokio::time::sleep(PAUSE * number).await;
+            }
+        }
+    }
+
+    async fn post(&self, body: String) -> Result<(), String> {
+        let request = self
+            .client
+            .post(self.url.reveal())
+            .header(CONTENT_TYPE, "application/json");
+        let answer = request.body(body).send().await;
+        // Its text would have the URL.
+        let answer = answer.map_err(|error| error.without_url().to_string())?;
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(format!("it answered {status}")),
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! One run that was claimed: it is renewed while it is worked on, tried again when it fails, ended when it takes too long
+//! or is to stop, and written down.
+
+use std::error::Error;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use futures::FutureExt;
+
+use super::history::History;
+use super::job::{JobContext, JobFailure, JobOutcome, Jobs, Stop};
+use super::webhook::Webhook;
+use crate::clock::{self, Clock, Stopwatch};
+use crate::metrics::METRICS;
+use crate::model::{JobSpec, this_host};
+use crate::store::{JobEnd, JobHolder, JobRun, RunStatus};
+
+/// How often who has a run says so.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A run that nobody was heard of for so long may be taken over.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// Who could not say so for this long stops, before another begins.
+const LOST_AFTER: Duration = Duration::from_secs(25);
+/// The longest wait before a job is tried again.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(3_600);
+/// By how much the wait differs, so that many do not come back at once.
+const JITTER: f64 = 0.2;
+/// How often a job waits for something else that is at it, without that counting as a failure.
+const MOST_BUSY: u64 = 20;
+/// For how long it is tried to write down how a run ended.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(300);
+/// Longest text of an error that is kept, in characters.
+const LONGEST_ERROR: usize = 4_000;
+
+/// Works on runs.
+pub struct Worker {
+    /// Where they are written down.
+    pub history: Arc<dyn History>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What can be run.
+    pub jobs: Jobs,
+    /// Who is told of failures.
+    pub webhook: Option<Webhook>,
+    /// How long a run may go on when it is to stop.
+    pub grace: Duration,
+    /// This program.
+    pub holder: JobHolder,
+}
+
+/// How a run ended here.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Worked {
+    /// How.
+    pub status: RunStatus,
+    /// What came of it.
+    pub outcome: JobOutcome,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// How often.
+    pub failures: u64,
+    /// Whether that is because something else is at it.
+    pub was_busy: bool,
+}
+
+/// What came of one attempt.
+enum Attempt {
+    Done(JobOutcome),
+    Failed(String),
+    Busy(String),
+    TimedOut,
+    Stopped,
+}
+
+impl Worker {
+    /// A worker of this process.
+    pub fn new(
+        history: Arc<dyn History>,
+        jobs: Jobs,
+        webhook: Option<Webhook>,
+        grace: Duration,
+    ) -> Self {
+        Self {
+            history,
+            clock: Arc::new(clock::SystemClock::default()),
+            jobs,
+            webhook,
+            grace,
+            holder: JobHolder {
+                id: clock::new_id(),
+                host: this_host(),
+                pid: std::process::id(),
+            },
+        }
+    }
+
+    /// Works on a run that is this worker's. None if it was lost to another meanwhile: then that one ends it.
+    pub(super) async fn work(&self, spec: &JobSpec, run: JobRun, stop: Stop) -> Option<Worked> {
+        let watch = Stopwatch::start();
+        let began = self.clock.elapsed();
+        let running = METRICS.jobs.running(&spec.name);
+        tracing::info!(job = %spec.name, scheduled_for = %run.scheduled_for, attempt = run.attempt, "a job begins");
+        let worked = tokio::select! {
+            biased;
+            worked = self.attempts(spec, &run, stop) => worked,
+            () = self.keep(&run) => {
+                tracing::error!(job = %spec.name, "a job was ended: its run could not be renewed, and is another's by now");
+                return None;
+            }
+        };
+        let took = (self.clock.elapsed() - began).max(watch.elapsed());
+        drop(running);
+        self.tell(spec, &worked, took);
+        let end = JobEnd {
+            status: worked.status,
+            failures: worked.failures,
+            at: self.clock.now().max(run.started_at),
+            rows: worked.outcome.rows,
+            error: worked.error.clone(),
+            summary: worked.outcome.summary.clone(),
+        };
+        let is_ours = self.write(&run, &end).await;
+        if let (true, Some(webhook)) = (worked.status.is_failure() && is_ours, &self.webhook) {
+            webhook.tell(spec, &run, &end).await;
+        }
+        is_ours.then_some(worked)
+    }
+
+    /// Says that the run is being done; ends when it is not this worker's any more.
+    async fn keep(&self, run: &JobRun) {
+        let mut heard = self.clock.elapsed();
+        loop {
+            self.clock.sleep(HEARTBEAT).await;
+            // From before it is written: others may see it right then.
+            let now = self.clock.elapsed();
+            let renewing = self.history.renew(run.id, self.holder.id, self.clock.now());
+            // A database that does not answer must not keep it from being lost.
+            let renewed = tokio::select! {
+                biased;
+                renewed = renewing => renewed,
+                () = self.clock.sleep(LOST_AFTER.saturating_sub(now - heard)) => return,
+            };
+            match renewed {
+                Ok(true) => heard = now,
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(job = %run.job, "a run cannot be renewed: {error}");
+                    if self.clock.elapsed() - heard >= LOST_AFTER {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tries it as often as it may be.
+    async fn attempts(&self, spec: &JobSpec, run: &JobRun, stop: Stop) -> Worked {
+        let (mut attempt, mut failures, mut busy) = (run.attempt, run.failures, 0);
+        let ended = |status, error: Option<String>, failures| Worked {
+            status,
+            outcome: JobOutcome::default(),
+            error,
+            failures,
+            was_busy: false,
+        };
+        loop {
+            if stop.is_requested() {
+                return ended(RunStatus::Aborted, run.error.clone(), failures);
+            }
+            let failures_before = failures;
+            let (status, error) = match self.attempt(spec, run, &stop).await {
+                Attempt::Done(outcome) => {
+                    return Worked {
+                        outcome,
+                        ..ended(RunStatus::Ok, None, failures)
+                    };
+                }
+                Attempt::Stopped => {
+                    let why = "its process was told to stop".to_owned();
+                    return ended(RunStatus::Aborted, Some(why), failures);
+                }
+                Attempt::Busy(error) if busy == MOST_BUSY || run.by_hand => {
+                    return Worked {
+                        was_busy: true,
+                        ..ended(RunStatus::Failed, Some(error), failures)
+                    };
+                }
+                Attempt::Busy(error) => {
+                    busy += 1;
+                    (RunStatus::Failed, error)
+                }
+                Attempt::TimedOut => {
+                    failures += 1;
+                    let after = spec.timeout.as_secs();
+                    (
+                        RunStatus::TimedOut,
+                        format!("it was not done after {after} s, and was ended"),
+                    )
+                }
+                Attempt::Failed(error) => {
+                    failures += 1;
+                    (RunStatus::Failed, error)
+                }
+            };
+            if failures > u64::from(spec.retries) {
+                return ended(status, Some(error), failures);
+            }
+            tracing::warn!(job = %spec.name, failures, "a job is tried again: {error}");
+            // To wait for something else is no attempt.
+            attempt += failures - failures_before;
+            let (holder, now) = (self.holder.id, self.clock.now());
+            let again = self
+                .history
+                .again(run.id, holder, (attempt, failures), &error, now)
+                .await;
+            if let Err(error) = again {
+                tracing::warn!(job = %spec.name, "that a job is tried again cannot be written down: {error}");
+            }
+            tokio::select! {
+                () = self.clock.sleep(backoff(spec.backoff, failures.max(1))) => {}
+                () = stop.wait() => return ended(RunStatus::Aborted, Some(error), failures),
+            }
+        }
+    }
+
+    async fn attempt(&self, spec: &JobSpec, run: &JobRun, stop: &Stop) -> Attempt {
+        let Some(job) = self.jobs.get(&spec.kind) else {
+            return Attempt::Failed(format!("jobs of kind {} cannot be run here", spec.kind));
+        };
+        let context = JobContext {
+            spec: spec.clone(),
+            scheduled_for: run.scheduled_for,
+            stop: stop.clone(),
+        };
+        // A mistake in a job must not end those that run beside it.
+        let running = AssertUnwindSafe(job.run(&context)).catch_unwind();
+        let stopped = async {
+            stop.wait().await;
+            self.clock.sleep(self.grace).await;
+        };
+        let outcome = tokio::select! {
+            biased;
+            outcome = running => outcome,
+            () = self.clock.sleep(spec.timeout) => return Attempt::TimedOut,
+            () = stopped => return Attempt::Stopped,
+        };
+        match outcome {
+            Ok(Ok(outcome)) => Attempt::Done(outcome),
+            Ok(Err(JobFailure::Stopped)) => Attempt::Stopped,
+            Ok(Err(JobFailure::Busy(error))) => Attempt::Busy(chain(&*error)),
+            Ok(Err(JobFailure::Failed(error))) => Attempt::Failed(chain(&*error)),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                Attempt::Failed(format!("it panicked: {}", text.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// Writes down how a run ended, for as long as that takes; false if it is not this worker's any more.
+    async fn write(&self, run: &JobRun, end: &JobEnd) -> bool {
+        let began = self.clock.elapsed();
+        let mut wait = Duration::from_secs(1);
+        loop {
+            match self.history.end(run.id, self.holder.id, end).await {
+                Ok(is_ours) => {
+                    if !is_ours {
+                        tracing::error!(job = %run.job, "how a job ended is not written down: it was taken over");
+                    }
+                    return is_ours;
+                }
+                Err(error) if self.clock.elapsed() - began < WRITTEN_WITHIN => {
+                    tracing::warn!(job = %run.job, "how a job ended cannot be written down yet: {error}");
+                    self.clock.sleep(wait).await;
+                    wait = (2 * wait).min(HEARTBEAT);
+                }
+                Err(error) => {
+                    tracing::error!(job = %run.job, "how a job ended cannot be written down: {error}");
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn tell(&self, spec: &JobSpec, worked: &Worked, took: Duration) {
+        METRICS
+            .jobs
+            .ended(&spec.name, worked.status.name(), took, worked.outcome.rows);
+        let (job, seconds) = (&spec.name, took.as_secs_f64());
+        match &worked.error {
+            Some(error) if worked.status.is_failure() => {
+                tracing::error!(%job, seconds, "a job failed: {error}")
+            }
+            Some(error) => tracing::warn!(%job, seconds, "a job was aborted: {error}"),
+            None => tracing::info!(%job, seconds, rows = worked.outcome.rows, "a job is done"),
+        }
+    }
+}
+
+/// The wait before the attempt after so many failures.
+fn backoff(first: Duration, failures: u64) -> Duration {
+    let doubled = 2_u32.saturating_pow(u32::try_from(failures - 1).unwrap_or(u32::MAX));
+    let wait = first.saturating_mul(doubled).min(LONGEST_BACKOFF);
+    wait.mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0))
+}
+
+/// An error and its causes, in one line each.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Libraries often repeat a cause in the text of its effect.
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    match text.char_indices().nth(LONGEST_ERROR) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}
+
+/// How long a run is kept in the history.
+pub(super) fn kept_since(
+    now: chrono::DateTime<chrono::Utc>,
+    history: TimeDelta,
+) -> chrono::DateTime<chrono::Utc> {
+    now.checked_sub_signed(history)
+        .unwrap_or(chrono::DateTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_and_have_an_end() {
+        let second = Duration::from_secs(1);
+        for (failures, expected) in [
+            (1, 1.0),
+            (2, 2.0),
+            (5, 16.0),
+            (20, 3_600.0),
+            (u64::MAX, 3_600.0),
+        ] {
+            let wait = backoff(second, failures).as_secs_f64();
+            assert!(
+                (0.79 * expected..=1.21 * expected).contains(&wait),
+                "{failures}: {wait}"
+            );
+        }
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::io::Error);
+        assert_eq!(
+            chain(&Outer(std::io::Error::other("inner"))),
+            "outer: inner"
+        );
+        assert_eq!(chain(&Outer(std::io::Error::other("out"))), "outer");
+        assert_eq!(
+            chain(&*Box::<dyn Error>::from("x".repeat(5_000)))
+                .chars()
+                .count(),
+            LONGEST_ERROR + 1
+        );
+    }
+}

@@ -1,0 +1,416 @@
+//! What the schedule does when things go wrong, and when somebody intervenes.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use plantlake::clock::Clock;
+use plantlake::model::Missed;
+use plantlake::schedule::{LEASE, Once, Stopper, run_once};
+use plantlake::store::RunStatus;
+use tokio::sync::oneshot;
+
+use crate::plant::{Plant, in_zone, seconds, spec, time};
+
+const NOON: &str = "2026-05-01T12:00:30Z";
+
+fn ok(at: &str) -> (String, RunStatus) {
+    (at.to_owned(), RunStatus::Ok)
+}
+
+#[tokio::test]
+async fn what_was_missed_runs_once_or_is_skipped() {
+    let plant = Plant::new(NOON, |_, _| (seconds(5), Ok(())));
+    let mut skipping = spec("skipping", "0 * * * *");
+    skipping.missed = Missed::Skip;
+    let specs = [spec("once", "0 * * * *"), skipping];
+    let daemon = plant.start(&specs).await;
+    plant.pass(seconds(3_600)).await;
+    daemon.kill();
+    // Nobody is there from 13:00:30 to 16:30:30.
+    plant.pass(seconds(3 * 3_600 + 1_800)).await;
+    let daemon = plant.start(&specs).await;
+    plant.pass(seconds(3_600)).await;
+    assert_eq!(
+        plant.outcome("once").await,
+        [ok("01 13:00"), ok("01 16:00"), ok("01 17:00")]
+    );
+    let skipped = ("01 16:00".to_owned(), RunStatus::Skipped);
+    assert_eq!(
+        plant.outcome("skipping").await,
+        [ok("01 13:00"), skipped, ok("01 17:00")]
+    );
+    let runs = plant.runs().await;
+    let run = runs
+        .iter()
+        .find(|run| run.status == RunStatus::Skipped)
+        .unwrap();
+    assert!(run.error.as_ref().unwrap().contains("missed"), "{run:?}");
+    daemon.kill();
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_makes_nothing_run_twice_and_nothing_wait_for_ever() {
+    let plant = Plant::new(NOON, |_, _| (seconds(5), Ok(())));
+    let specs = [spec("hourly", "0 * * * *")];
+    let daemon = plant.start(&specs).await;
+    plant.pass(seconds(2 * 3_600)).await;
+    // 14:00:30 becomes 12:10:30: 13:00 and 14:00 have been run for.
+    plant.clock.jump(-TimeDelta::minutes(110));
+    plant.pass(seconds(2 * 3_600)).await;
+    assert_eq!(
+        plant.outcome("hourly").await,
+        [ok("01 13:00"), ok("01 14:00")]
+    );
+    plant.pass(seconds(3_600)).await;
+    // 15:10:30 becomes a month later for ten minutes, and then again what it was.
+    plant.clock.jump(TimeDelta::days(31));
+    plant.pass(seconds(600)).await;
+    plant.clock.jump(-TimeDelta::days(31));
+    plant.pass(seconds(3_600)).await;
+    let outcome = plant.outcome("hourly").await;
+    assert_eq!(
+        outcome,
+        [
+            ok("01 13:00"),
+            ok("01 14:00"),
+            ok("01 15:00"),
+            ok("01 16:00"),
+            ok("01 15:00")
+        ],
+        "a month later, the last"
+    );
+    daemon.kill();
+}
+
+#[tokio::test]
+async fn clocks_that_are_set_for_daylight_saving() {
+    let berlin = chrono_tz::Europe::Berlin;
+    for (start, expected) in [
+        // 02:30 is there on the 28th and the 30th; on the 29th it is made up for at 03:00.
+        ("2026-03-27T12:00:00Z", ["28 01:30", "29 01:00", "30 00:30"]),
+        // It is there twice on the 25th.
+        ("2026-10-23T12:00:00Z", ["24 00:30", "25 00:30", "26 01:30"]),
+    ] {
+        let plant = Plant::new(start, |_, _| (seconds(5), Ok(())));
+        let specs = [in_zone("nightly", "30 2 * * *", berlin)];
+        let daemons = [plant.start(&specs).await, plant.start(&specs).await];
+        plant.pass(seconds(3 * 86_400)).await;
+        assert_eq!(plant.outcome("nightly").await, expected.map(ok));
+        daemons.into_iter().for_each(crate::plant::Daemon::kill);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_fails_is_tried_again_with_more_and_more_time_between() {
+    let plant = Plant::new(NOON, |_, nth| {
+        (seconds(10), if nth < 4 { Err("no luck") } else { Ok(()) })
+    });
+    let mut patient = spec("patient", "0 13 * * *");
+    patient.retries = 3;
+    let daemon = plant.start(&[patient]).await;
+    // 12:59:30 more, then three failures, and waits of about one, two and four minutes.
+    plant.pass(seconds(3_570 + 40 + 300)).await;
+    assert_eq!(
+        plant.outcome("patient").await,
+        [("01 13:00".to_owned(), RunStatus::Running)]
+    );
+    let [run] = plant.runs().await.try_into().unwrap();
+    assert_eq!(
+        (run.attempt, run.failures, run.error.as_deref()),
+        (4, 3, Some("no luck"))
+    );
+    plant.pass(seconds(300)).await;
+    let [run] = plant.runs().await.try_into().unwrap();
+    assert_eq!(
+        (run.status, run.attempt, run.failures, run.rows),
+        (RunStatus::Ok, 4, 3, Some(7))
+    );
+    assert_eq!(run.error, None);
+    let took = run.ended_at.unwrap() - run.started_at;
+    assert!(
+        (TimeDelta::seconds(360)..TimeDelta::seconds(560)).contains(&took),
+        "{took}"
+    );
+    daemon.kill();
+}
+
+#[tokio::test]
+async fn a_job_that_fails_takes_those_with_it_that_wait_for_it() {
+    let plant = Plant::new(NOON, |context, _| {
+        let fails =
+            context.spec.name == "first" && context.scheduled_for == time("2026-05-01T13:00:00Z");
+        (seconds(100), if fails { Err("no luck") } else { Ok(()) })
+    });
+    let first = spec("first", "0 * * * *");
+    let mut second = spec("second", "0 * * * *");
+    second.after = vec!["first".to_owned()];
+    let mut third = spec("third", "1 * * * *");
+    third.after = vec!["second".to_owned()];
+    let specs = [first, second, third];
+    let daemons = [plant.start(&specs).await, plant.start(&specs).await];
+    plant.pass(seconds(2 * 3_600 + 400)).await;
+    for (job, minute, status) in [
+        ("first", "00", RunStatus::Failed),
+        ("second", "00", RunStatus::Skipped),
+        ("third", "01", RunStatus::Skipped),
+    ] {
+        let mut outcome = plant.outcome(job).await;
+        // At 12:01, those before it had not been due yet.
+        outcome.retain(|(at, _)| at != "01 12:01");
+        assert_eq!(
+            outcome,
+            [
+                (format!("01 13:{minute}"), status),
+                ok(&format!("01 14:{minute}"))
+            ],
+            "{job}"
+        );
+    }
+    let runs = plant.runs().await;
+    let of = |job: &str| {
+        runs.iter()
+            .filter(|run| run.job == job)
+            .next_back()
+            .unwrap()
+    };
+    // Each began when the one before it had ended.
+    assert!(of("second").started_at >= of("first").ended_at.unwrap());
+    assert!(of("third").started_at >= of("second").ended_at.unwrap());
+    daemons.into_iter().for_each(crate::plant::Daemon::kill);
+}
+
+#[tokio::test]
+async fn what_takes_too_long_is_ended_and_what_panics_has_failed() {
+    let plant = Plant::new(NOON, |context, _| match context.spec.name.as_str() {
+        "endless" => (seconds(1_000_000), Ok(())),
+        _ => (seconds(1), Err("panic")),
+    });
+    let mut endless = spec("endless", "0 13 * * *");
+    endless.timeout = seconds(120);
+    let daemon = plant.start(&[endless, spec("panics", "0 13 * * *")]).await;
+    plant.pass(seconds(4_000)).await;
+    let [endless, panics] = plant.runs().await.try_into().unwrap();
+    assert_eq!(endless.status, RunStatus::TimedOut);
+    assert!(endless.error.unwrap().contains("120 s"));
+    assert_eq!(panics.status, RunStatus::Failed);
+    assert!(panics.error.unwrap().contains("as if by a mistake"));
+    assert!(!daemon.has_ended());
+    daemon.kill();
+}
+
+#[tokio::test]
+async fn a_job_runs_once_at_a_time_and_what_came_due_meanwhile_is_one() {
+    let plant = Plant::new(NOON, |_, _| (seconds(5 * 60 + 30), Ok(())));
+    let specs = [spec("slow", "* * * * *")];
+    let daemons = [plant.start(&specs).await, plant.start(&specs).await];
+    plant.pass(seconds(20 * 60)).await;
+    let runs = plant.runs().await;
+    let mut ended = time(NOON);
+    for run in &runs {
+        assert!(run.started_at >= ended, "two at once: {runs:?}");
+        ended = run.ended_at.unwrap_or(run.started_at);
+    }
+    assert_eq!(runs.len(), 4, "{runs:?}");
+    daemons.into_iter().for_each(crate::plant::Daemon::kill);
+}
+
+#[tokio::test]
+async fn a_stop_lets_a_job_end_and_aborts_one_that_does_not() {
+    let plant = Plant::new(NOON, |context, _| match context.spec.name.as_str() {
+        "quick" => (seconds(40), Ok(())),
+        _ => (seconds(300), Ok(())),
+    });
+    let specs = [spec("quick", "0 13 * * *"), spec("long", "0 13 * * *")];
+    let daemon = plant.start(&specs).await;
+    plant.pass(seconds(3_580)).await;
+    daemon.stopper.stop();
+    plant.pass(seconds(30)).await;
+    assert!(!daemon.has_ended(), "it waits for a minute");
+    plant.pass(seconds(40)).await;
+    assert!(daemon.has_ended());
+    let status = |runs: &[plantlake::store::JobRun]| {
+        runs.iter()
+            .map(|run| (run.job.clone(), run.status))
+            .collect::<Vec<_>>()
+    };
+    let aborted = [
+        ("long".to_owned(), RunStatus::Aborted),
+        ("quick".to_owned(), RunStatus::Ok),
+    ];
+    assert_eq!(status(&plant.runs().await), aborted);
+    // Whoever comes next does it, for the time that it was due.
+    let next = plant.start(&specs).await;
+    plant.pass(seconds(400)).await;
+    assert_eq!(plant.outcome("long").await, [ok("01 13:00")]);
+    assert_eq!(plant.runs().await[0].attempt, 2);
+    next.kill();
+}
+
+#[tokio::test]
+async fn a_job_that_its_processes_die_of_fails_in_the_end() {
+    let plant = Plant::new(NOON, |_, _| (seconds(300), Ok(())));
+    let specs = [spec("deadly", "0 13 * * *")];
+    let mut daemon = plant.start(&specs).await;
+    plant.pass(seconds(3_600)).await;
+    for _ in 0..12 {
+        daemon.kill();
+        daemon = plant.start(&specs).await;
+        plant.pass(LEASE + seconds(20)).await;
+    }
+    let [run] = plant.runs().await.try_into().unwrap();
+    assert_eq!(run.status, RunStatus::Failed);
+    assert!(
+        run.error.unwrap().contains("its process ended"),
+        "{}",
+        run.attempt
+    );
+    daemon.kill();
+}
+
+#[tokio::test]
+async fn asked_for_by_hand_a_job_runs_unless_it_runs() {
+    let plant = Arc::new(Plant::new(NOON, |_, nth| {
+        (seconds(120), if nth < 3 { Ok(()) } else { Err("no luck") })
+    }));
+    let hourly = spec("hourly", "0 * * * *");
+    let once = |worker: plantlake::schedule::Worker| {
+        let (sender, receiver) = oneshot::channel();
+        let (spec, stopper) = (hourly.clone(), Stopper::default());
+        let task = tokio::spawn(async move {
+            let _ = sender.send(run_once(&worker, &spec, stopper.stop_of()).await);
+        });
+        (task, receiver)
+    };
+    let (_, first) = once(plant.worker().await);
+    plant.pass(seconds(20)).await;
+    let (_, mut second) = once(plant.worker().await);
+    plant.pass(seconds(10)).await;
+    let refused = second.try_recv().unwrap().unwrap();
+    assert!(
+        matches!(&refused, Once::Elsewhere(run) if run.by_hand),
+        "{refused:?}"
+    );
+    plant.pass(seconds(100)).await;
+    let ran = first.await.unwrap().unwrap();
+    assert!(
+        matches!(
+            &ran,
+            Once::Ran {
+                status: RunStatus::Ok,
+                error: None,
+                ..
+            }
+        ),
+        "{ran:?}"
+    );
+    // One whose process has died is found out, and does not stay in the way of the schedule either.
+    let (task, _) = once(plant.worker().await);
+    plant.pass(seconds(10)).await;
+    task.abort();
+    plant.settle().await;
+    let (_, mut third) = once(plant.worker().await);
+    plant.pass(LEASE).await;
+    assert!(third.try_recv().is_err(), "it runs");
+    plant.pass(seconds(130)).await;
+    let ran = third.try_recv().unwrap().unwrap();
+    assert!(matches!(ran, Once::Ran { .. }), "{ran:?}");
+    let runs = plant.runs().await;
+    let statuses: Vec<RunStatus> = runs.iter().map(|run| run.status).collect();
+    assert_eq!(statuses, [RunStatus::Ok, RunStatus::Aborted, RunStatus::Ok]);
+    let daemon = plant.start(std::slice::from_ref(&hourly)).await;
+    plant.pass(seconds(3_600)).await;
+    assert_eq!(plant.outcome("hourly").await, [ok("01 13:00")]);
+    daemon.kill();
+}
+
+#[tokio::test]
+async fn something_else_that_is_at_it_is_waited_for() {
+    let plant = Plant::new(NOON, |_, nth| {
+        (seconds(1), if nth < 4 { Err("busy") } else { Ok(()) })
+    });
+    let daemon = plant.start(&[spec("polite", "0 13 * * *")]).await;
+    plant.pass(seconds(4_200)).await;
+    let [run] = plant.runs().await.try_into().unwrap();
+    assert_eq!(
+        (run.status, run.attempt, run.failures),
+        (RunStatus::Ok, 1, 0)
+    );
+    daemon.kill();
+}
+
+#[tokio::test]
+async fn jobs_come_and_go_and_a_new_schedule_makes_up_for_nothing() {
+    let plant = Plant::new(NOON, |_, _| (seconds(5), Ok(())));
+    let daemon = plant.start(&[spec("a", "0 * * * *")]).await;
+    plant.pass(seconds(3_600)).await;
+    // At 13:00:30, `a` is to run at five to the hour, and there is `b`.
+    daemon.specs.send_replace(Arc::from(
+        [spec("a", "55 * * * *"), spec("b", "30 * * * *")].as_slice(),
+    ));
+    plant.pass(seconds(3_600)).await;
+    assert_eq!(plant.outcome("a").await, [ok("01 13:00"), ok("01 13:55")]);
+    assert_eq!(plant.outcome("b").await, [ok("01 13:30")]);
+    daemon.specs.send_replace(Arc::from([].as_slice()));
+    plant.pass(seconds(2 * 3_600)).await;
+    assert_eq!(plant.runs().await.len(), 3);
+    daemon.kill();
+}
+
+#[tokio::test]
+async fn old_runs_are_forgotten_but_the_last_of_each_kind() {
+    let plant = Plant::new(NOON, |context, _| {
+        let fails = context.scheduled_for == time("2026-05-02T12:00:00Z");
+        (seconds(5), if fails { Err("no luck") } else { Ok(()) })
+    });
+    let daily = spec("daily", "0 12 * * *");
+    let daemon = plant.start(std::slice::from_ref(&daily)).await;
+    plant.pass(seconds(5 * 86_400)).await;
+    assert_eq!(plant.runs().await.len(), 5);
+    plant.clock.jump(TimeDelta::days(100));
+    plant.pass(seconds(7_200)).await;
+    let outcome = plant.outcome("daily").await;
+    let failed = ("02 12:00".to_owned(), RunStatus::Failed);
+    assert_eq!(
+        outcome,
+        [failed, ok("14 12:00")],
+        "the failure, and the last that was done"
+    );
+    daemon.kill();
+}
+
+#[tokio::test]
+async fn who_cannot_say_that_it_goes_on_stops_before_another_begins() {
+    let plant = Plant::new(NOON, |_, _| (seconds(200), Ok(())));
+    let specs = [spec("long", "0 13 * * *")];
+    let daemon = plant.start(&specs).await;
+    plant.pass(seconds(3_600)).await;
+    // As if another had taken it.
+    let store = plant.store().await;
+    let [run] = plant.runs().await.try_into().unwrap();
+    let thief = plant.worker().await.holder;
+    let taken = store
+        .take_over_job_run(&run, &thief, plant.clock.now())
+        .await
+        .unwrap();
+    assert!(taken.is_some());
+    plant.pass(seconds(10)).await;
+    assert_eq!(
+        plant
+            .job
+            .begun
+            .lock()
+            .unwrap()
+            .values()
+            .copied()
+            .collect::<Vec<_>>(),
+        [1]
+    );
+    plant.pass(seconds(5)).await;
+    let [run] = plant.runs().await.try_into().unwrap();
+    assert_eq!((run.status, run.holder), (RunStatus::Running, thief.id));
+    assert!(plant.job.done.lock().unwrap().is_empty());
+    // The thief is dead, too.
+    plant.pass(LEASE + seconds(250)).await;
+    assert_eq!(plant.outcome("long").await, [ok("01 13:00")]);
+    daemon.kill();
+}

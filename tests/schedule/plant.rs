@@ -1,0 +1,305 @@
+//! Daemons on one database, and jobs that only count.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use plantlake::clock::{Clock, new_id};
+use plantlake::config::{DatabaseUrl, Inputs, load};
+use plantlake::model::{JobKind, JobSpec, Missed, Schedule};
+use plantlake::schedule::{
+    History, Job, JobContext, JobFailure, JobOutcome, Jobs, Pace, Scheduler, Stopper, Worker,
+};
+use plantlake::store::{
+    JobEnd, JobHolder, JobRun, JobState, OrganisationStore, RunStatus, StoreError,
+};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::clock::FakeClock;
+
+pub fn time(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+/// What counts how many calls of the database are under way: while there are any, time must not pass.
+struct Counted {
+    store: OrganisationStore,
+    under_way: Arc<Calls>,
+}
+
+#[derive(Default)]
+struct Calls {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+struct UnderWay<'a>(&'a Calls);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.none.notify_one();
+        }
+    }
+}
+
+impl Counted {
+    fn call(&self) -> UnderWay<'_> {
+        self.under_way.count.fetch_add(1, Ordering::SeqCst);
+        UnderWay(&self.under_way)
+    }
+}
+
+/// Passes a call on to the store, and counts it.
+macro_rules! counted {
+    ($(async fn $name:ident(&self $(, $argument:ident: $type:ty)*) -> $result:ty;)*) => {
+        #[async_trait]
+        impl History for Counted {
+            $(async fn $name(&self $(, $argument: $type)*) -> Result<$result, StoreError> {
+                let _call = self.call();
+                History::$name(&self.store $(, $argument)*).await
+            })*
+        }
+    };
+}
+
+counted! {
+    async fn set_schedule(&self, job: &str, schedule: &str, now: DateTime<Utc>) -> ();
+    async fn states(&self, now: DateTime<Utc>) -> Vec<JobState>;
+    async fn open(&self, now: DateTime<Utc>) -> Vec<JobRun>;
+    async fn running(&self, job: &str) -> Option<JobRun>;
+    async fn claim(&self, job: &str, at: DateTime<Utc>, by_hand: bool, holder: &JobHolder, now: DateTime<Utc>) -> Option<JobRun>;
+    async fn skip(&self, job: &str, at: DateTime<Utc>, why: &str, holder: &JobHolder, now: DateTime<Utc>) -> bool;
+    async fn take_over(&self, run: &JobRun, holder: &JobHolder, now: DateTime<Utc>) -> Option<JobRun>;
+    async fn give_up(&self, run: &JobRun, status: RunStatus, why: &str, now: DateTime<Utc>) -> bool;
+    async fn renew(&self, run: Uuid, holder: Uuid, now: DateTime<Utc>) -> bool;
+    async fn again(&self, run: Uuid, holder: Uuid, tried: (u64, u64), error: &str, now: DateTime<Utc>) -> bool;
+    async fn end(&self, run: Uuid, holder: Uuid, end: &JobEnd) -> bool;
+    async fn forget(&self, before: DateTime<Utc>) -> u64;
+}
+
+/// What a job does: it takes its time, and then fails or counts.
+pub type Script = dyn Fn(&JobContext, usize) -> (Duration, Result<(), &'static str>) + Send + Sync;
+
+/// A job that sleeps and counts.
+pub struct Counting {
+    clock: FakeClock,
+    script: Arc<Script>,
+    pub begun: Mutex<HashMap<(String, DateTime<Utc>), usize>>,
+    pub done: Mutex<Vec<(String, DateTime<Utc>)>>,
+}
+
+#[async_trait]
+impl Job for Counting {
+    async fn run(&self, context: &JobContext) -> Result<JobOutcome, JobFailure> {
+        let key = (context.spec.name.clone(), context.scheduled_for);
+        let nth = {
+            let mut begun = self.begun.lock().unwrap();
+            let count = begun.entry(key.clone()).or_default();
+            *count += 1;
+            *count
+        };
+        let (takes, outcome) = (self.script)(context, nth);
+        self.clock.sleep(takes).await;
+        match outcome {
+            Err("busy") => Err(JobFailure::Busy("something else is at it".into())),
+            Err("panic") => panic!("as if by a mistake"),
+            Err(error) => Err(JobFailure::because(error)),
+            Ok(()) => {
+                self.done.lock().unwrap().push(key);
+                Ok(JobOutcome {
+                    rows: Some(7),
+                    ..JobOutcome::default()
+                })
+            }
+        }
+    }
+}
+
+/// A database, a clock and jobs; daemons come and go.
+pub struct Plant {
+    pub clock: FakeClock,
+    pub job: Arc<Counting>,
+    pub url: DatabaseUrl,
+    pub grace: Duration,
+    pub pace: Pace,
+    under_way: Arc<Calls>,
+    _folder: tempfile::TempDir,
+}
+
+/// A daemon, as if in a process of its own.
+pub struct Daemon {
+    pub stopper: Stopper,
+    pub specs: watch::Sender<Arc<[JobSpec]>>,
+    pub id: Uuid,
+    task: JoinHandle<()>,
+}
+
+impl Daemon {
+    /// As `kill -9` does: whatever was under way is no more.
+    pub fn kill(self) {
+        self.task.abort();
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+pub fn spec(name: &str, cron: &str) -> JobSpec {
+    in_zone(name, cron, chrono_tz::UTC)
+}
+
+pub fn in_zone(name: &str, cron: &str, zone: chrono_tz::Tz) -> JobSpec {
+    JobSpec {
+        name: name.to_owned(),
+        kind: JobKind::Resample,
+        schedule: Some(Schedule::parse(cron, zone).unwrap()),
+        timeout: Duration::from_secs(3_600),
+        retries: 0,
+        backoff: Duration::from_secs(60),
+        missed: Missed::Once,
+        after: Vec::new(),
+        arguments: BTreeMap::new(),
+    }
+}
+
+pub fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn url_of(folder: &Path) -> DatabaseUrl {
+    let inputs = Inputs {
+        folder: folder.to_owned(),
+        environment: vec![("PLANTLAKE_STATE".into(), folder.into())],
+        ..Inputs::default()
+    };
+    load(&inputs).unwrap().settings.organisation_url
+}
+
+impl Plant {
+    pub fn new(
+        now: &str,
+        script: impl Fn(&JobContext, usize) -> (Duration, Result<(), &'static str>)
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        // In memory where that can be had: nothing here depends on a disk, and days have many writes.
+        let folder = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
+        let clock = FakeClock::at(time(now));
+        Self {
+            job: Arc::new(Counting {
+                clock: clock.clone(),
+                script: Arc::new(script),
+                begun: Mutex::default(),
+                done: Mutex::default(),
+            }),
+            clock,
+            url: url_of(folder.path()),
+            grace: seconds(60),
+            pace: Pace {
+                idle: seconds(60),
+                busy: seconds(5),
+            },
+            under_way: Arc::default(),
+            _folder: folder,
+        }
+    }
+
+    pub async fn store(&self) -> OrganisationStore {
+        OrganisationStore::open(&self.url).await.unwrap().0
+    }
+
+    /// A worker with connections of its own.
+    pub async fn worker(&self) -> Worker {
+        let history = Counted {
+            store: self.store().await,
+            under_way: Arc::clone(&self.under_way),
+        };
+        Worker {
+            history: Arc::new(history),
+            clock: Arc::new(self.clock.clone()),
+            jobs: Jobs::from([(JobKind::Resample, Arc::clone(&self.job) as Arc<dyn Job>)]),
+            webhook: None,
+            grace: self.grace,
+            holder: JobHolder {
+                id: new_id(),
+                host: "here".to_owned(),
+                pid: 1,
+            },
+        }
+    }
+
+    pub async fn start(&self, specs: &[JobSpec]) -> Daemon {
+        self.start_with(self.worker().await, specs)
+    }
+
+    pub fn start_with(&self, worker: Worker, specs: &[JobSpec]) -> Daemon {
+        let (sender, specs) = watch::channel(Arc::from(specs));
+        let id = worker.holder.id;
+        let scheduler = Scheduler {
+            worker: Arc::new(worker),
+            specs,
+            history: TimeDelta::days(90),
+            pace: self.pace,
+        };
+        let stopper = Stopper::default();
+        Daemon {
+            task: tokio::spawn(scheduler.run(stopper.stop_of())),
+            stopper,
+            specs: sender,
+            id,
+        }
+    }
+
+    /// Lets everyone do what can be done without time passing. The runtime has one thread.
+    pub async fn settle(&self) {
+        loop {
+            for _ in 0..30 {
+                tokio::task::yield_now().await;
+            }
+            match self.under_way.count.load(Ordering::SeqCst) {
+                0 => return,
+                _ => self.under_way.none.notified().await,
+            }
+        }
+    }
+
+    /// Lets so much time pass.
+    pub async fn pass(&self, time: Duration) {
+        let until = self.clock.elapsed() + time;
+        loop {
+            self.settle().await;
+            if !self.clock.pass(until) {
+                break;
+            }
+        }
+        self.settle().await;
+    }
+
+    /// All runs, by job and due time.
+    pub async fn runs(&self) -> Vec<JobRun> {
+        let mut runs = self.store().await.job_runs(None, 1_000_000).await.unwrap();
+        runs.sort_by_key(|run| (run.job.clone(), run.scheduled_for));
+        runs
+    }
+
+    /// Due times with how they stand, of one job.
+    pub async fn outcome(&self, job: &str) -> Vec<(String, RunStatus)> {
+        let runs = self.runs().await;
+        let runs = runs
+            .into_iter()
+            .filter(|run| run.job == job && !run.by_hand);
+        runs.map(|run| (run.scheduled_for.format("%d %H:%M").to_string(), run.status))
+            .collect()
+    }
+}

@@ -1,0 +1,169 @@
+//! Two daemons on one lake for ten simulated days, one of them killed now and then: every due job ran once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use plantlake::clock::Clock;
+use plantlake::model::JobSpec;
+use plantlake::store::RunStatus;
+
+use crate::plant::{Daemon, Plant, in_zone, seconds, spec};
+
+/// A generator of its own, so that a failure can be told by its seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, sides: u64) -> u64 {
+        // xorshift64*, Vigna 2016.
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
+    }
+}
+
+fn due(spec: &JobSpec, from: DateTime<Utc>, to: DateTime<Utc>) -> BTreeSet<DateTime<Utc>> {
+    let schedule = spec.schedule.as_ref().unwrap();
+    let times = std::iter::successors(schedule.next_after(from), |at| schedule.next_after(*at));
+    times.take_while(|at| *at <= to).collect()
+}
+
+#[tokio::test]
+async fn every_due_job_runs_once_though_daemons_are_killed() {
+    const SEED: u64 = 20_260_325;
+    // The 29th has no hour from 2 to 3 in Berlin, and the month ends on the 31st.
+    let start = "2026-03-25T22:30:00Z";
+    let mut plant = Plant::new(start, |context, nth| {
+        // Times differ, and are the same whenever the test runs.
+        let salt = context.scheduled_for.timestamp() as u64 / 60 + nth as u64;
+        let takes = match context.spec.name.as_str() {
+            "hourly" => 20 + salt * 37 % 180,
+            "often" => 2 + salt * 13 % 30,
+            _ => 30 + salt * 53 % 400,
+        };
+        // Now and then the first attempt fails.
+        let outcome = if nth == 1 && salt % 11 == 0 {
+            Err("it failed")
+        } else {
+            Ok(())
+        };
+        (seconds(takes), outcome)
+    });
+    // Looks at nothing take most of the test's time.
+    plant.pace.idle = seconds(120);
+    let mut often = spec("often", "*/20 * * * *");
+    often.after = vec!["hourly".to_owned()];
+    let specs: Vec<JobSpec> = [
+        spec("hourly", "0 * * * *"),
+        often,
+        in_zone("nightly", "30 2 * * *", chrono_tz::Europe::Berlin),
+        spec("month-end", "30 23 L * *"),
+    ]
+    .into_iter()
+    .map(|mut spec| {
+        spec.retries = 2;
+        spec.backoff = seconds(20);
+        spec
+    })
+    .collect();
+
+    let mut dice = Dice(SEED);
+    let begun_at = plant.clock.now();
+    let mut daemons: [Option<Daemon>; 2] = [
+        Some(plant.start(&specs).await),
+        Some(plant.start(&specs).await),
+    ];
+    plant.settle().await;
+    let end = begun_at + TimeDelta::days(10);
+    let mut kills = 0;
+    while plant.clock.now() < end {
+        // Minutes to many hours, and in half the cases just after something was due.
+        let hours = dice.below(20);
+        let wait = match dice.below(2) {
+            0 => hours * 3_600 + dice.below(3_600),
+            _ => {
+                let past = plant.clock.now().timestamp() as u64 % 1_200;
+                hours * 3_600 + 1_200 - past + dice.below(60)
+            }
+        };
+        plant.pass(seconds(wait)).await;
+        // Who runs a job, if there is one: the other waits for times, or for that one to die.
+        let open = plant
+            .store()
+            .await
+            .open_job_runs(plant.clock.now())
+            .await
+            .unwrap();
+        let holds = |daemon: &Option<Daemon>| {
+            daemon
+                .as_ref()
+                .is_some_and(|daemon| open.iter().any(|run| run.holder == daemon.id))
+        };
+        let at = daemons
+            .iter()
+            .position(holds)
+            .unwrap_or(dice.below(2) as usize);
+        // Not always where everyone waits: now and then in the middle of a call of the database.
+        for _ in 0..dice.below(40) {
+            tokio::task::yield_now().await;
+        }
+        if let Some(daemon) = daemons[at].take() {
+            daemon.kill();
+            kills += 1;
+        }
+        plant.pass(seconds(60 * dice.below(50))).await;
+        daemons[at] = Some(plant.start(&specs).await);
+    }
+    // Those that run may end.
+    let ended_at = plant.clock.now();
+    plant.pass(seconds(900)).await;
+    for daemon in daemons.iter().flatten() {
+        daemon.stopper.stop();
+    }
+    plant.pass(seconds(120)).await;
+    assert!(daemons.iter().flatten().all(Daemon::has_ended));
+    assert!(kills >= 10, "{kills}");
+
+    let runs = plant.runs().await;
+    let done = plant.job.done.lock().unwrap().clone();
+    let mut taken_over = 0;
+    for spec in &specs {
+        let wanted = due(spec, begun_at, ended_at);
+        let mut found: BTreeMap<DateTime<Utc>, usize> = BTreeMap::new();
+        for run in runs
+            .iter()
+            .filter(|run| run.job == spec.name && run.scheduled_for <= ended_at)
+        {
+            assert_eq!(run.status, RunStatus::Ok, "seed {SEED}: {run:?}");
+            *found.entry(run.scheduled_for).or_default() += 1;
+            taken_over += run.attempt - 1 - run.failures;
+        }
+        assert!(
+            found.values().all(|count| *count == 1),
+            "seed {SEED}, {}: {found:?}",
+            spec.name
+        );
+        let found: BTreeSet<DateTime<Utc>> = found.into_keys().collect();
+        assert_eq!(found, wanted, "seed {SEED}, {}", spec.name);
+        let really: BTreeSet<DateTime<Utc>> = done
+            .iter()
+            .filter(|(job, at)| *job == spec.name && *at <= ended_at)
+            .map(|(_, at)| *at)
+            .collect();
+        assert_eq!(really, wanted, "seed {SEED}, {}", spec.name);
+    }
+    assert!(taken_over >= 3, "no daemon was killed while it ran a job");
+    // What was done before that could be written down, by a daemon that was killed then, was done again.
+    let distinct: BTreeSet<_> = done.iter().collect();
+    assert!(
+        done.len() - distinct.len() <= kills,
+        "{} of {}",
+        done.len(),
+        distinct.len()
+    );
+    println!(
+        "{} runs, {kills} kills, {taken_over} taken over, {} done again",
+        runs.len(),
+        done.len() - distinct.len()
+    );
+}
