@@ -66,7 +66,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokenizers", &["search"]),
     ("memmap2", &["search"]),
     ("rayon", &["search"]),
-    ("reqwest", &["search"]),
+    ("reqwest", &["search", "schedule"]),
     ("qdrant*", &["search"]),
     ("toml*", &["config", "jobs"]),
     ("croner", &["model"]),
