@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::{Context, Exit, RunCommand};
-use crate::app::{Monitoring, MonitoringError, ScheduleError, Scheduling, server};
+use crate::app::{AppError, Monitoring, MonitoringError, ScheduleError, Scheduling, server};
 use crate::config::Override;
 use crate::flight::{Serving, TlsSource};
 use crate::model::JobSpec;
@@ -113,7 +113,11 @@ impl RunCommand for ServeArgs {
         })?;
         let address = listener.local_addr()?;
         let monitoring = Monitoring::open(settings).await.map_err(wrong_address)?;
-        let serving = Serving::new(server(settings).await?, tls.clone())?;
+        let server = server(settings).await.map_err(|error| match error {
+            AppError::Spec(_) => Exit::Usage.because(error),
+            error => error.into(),
+        })?;
+        let serving = Serving::new(server, tls.clone())?;
         let scheduling = match self.with_jobs {
             true => Some(Scheduling::open(settings, true).await.map_err(wrong_spec)?),
             false => None,
