@@ -1,0 +1,184 @@
+"""`plantlake serve --with-jobs` for an hour, with raw arriving every ten seconds: queries are always answered, tables are never
+more than one schedule behind, and memory stays level.
+
+    benches/soak/with_jobs.py --minutes 60 [--binary target/release/plantlake] [--keep FOLDER]
+
+Prints a line a minute, and a verdict as JSON; exit code 1 if a bar is missed. Needs what benches/serving/requirements.txt names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import adbc_driver_flightsql.dbapi as dbapi
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).resolve().parents[2]
+SECOND = 1_000_000
+# The job runs each minute, and raw comes every ten seconds.
+SCHEDULE = 60
+EVERY = 10
+
+
+class Soak:
+    def __init__(self, binary: Path, folder: Path, assets: int) -> None:
+        self.binary, self.folder, self.assets = binary, folder, assets
+        self.raw = folder / "lake" / "raw"
+        self.failures: list[str] = []
+        self.latencies: list[float] = []
+        self.behind: list[float] = []
+        self.memory: list[tuple[float, float]] = []
+        self.stop = threading.Event()
+
+    def run(self, *command: str, stdin: str | None = None) -> str:
+        done = subprocess.run([self.binary, *command], cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
+    def build(self) -> None:
+        self.run("simulate", "--assets", str(self.assets), "--days", "7", "--start", "2026-01-01", "--interval", "60s", "--seed", "5")
+        (self.folder / "jobs").mkdir(exist_ok=True)
+        (self.folder / "jobs" / "resample.toml").write_text('schedule = "* * * * *"\nretries = 0\n')
+        self.run("resample")
+        self.run("org", "create", "Soak", "--user-limit", "5")
+        self.run("org", "grant", "Soak", "--all")
+        self.run("user", "create", "ana@soak.example", "--org", "Soak", "--role", "analyst", stdin="correct horse battery staple\n")
+        self.key = json.loads(self.run("key", "create", "--user", "ana@soak.example", "--name", "soak", "--json"))["key"]
+        self.ids = [asset["id"] for asset in json.loads((self.folder / "catalog" / "assets.json").read_text())]
+
+    def serve(self) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [self.binary, "serve", "--with-jobs", "--listen", "127.0.0.1:0", "--json", "--log", "warn"],
+            cwd=self.folder, stdout=subprocess.PIPE, stderr=(self.folder / "log").open("w"), text=True,
+            env={"PATH": "/usr/bin:/bin", "PLANTLAKE_METRICS_LISTEN": "127.0.0.1:0"},
+        )
+        said = json.loads(process.stdout.readline())
+        self.uri, self.metrics = said["listening"], said["metrics"]
+        return process
+
+    def metric(self, text: str, name: str, labels: str = "") -> float:
+        values = re.findall(rf"^{name}{{?.*{labels}.*}}? (\S+)$", text, re.M)
+        return max(map(float, values), default=0.0)
+
+    def arrive(self) -> None:
+        """A file with the last ten seconds of all assets, put in its place when it is whole."""
+        number = 0
+        while not self.stop.wait(EVERY):
+            number += 1
+            now = int(time.time()) - EVERY
+            ids = [one for one in self.ids for _ in range(EVERY)]
+            times = [(now + second) * SECOND for _ in self.ids for second in range(EVERY)]
+            table = pa.table({"id": ids, "timestamp": pa.array(times, pa.timestamp("us", "UTC")), "value": [float(number)] * len(ids)})
+            out = io.BytesIO()
+            pq.write_table(table, out)
+            hidden = self.raw / f".{number}"
+            hidden.write_bytes(out.getvalue())
+            hidden.rename(self.raw / f"live-{number:06}.parquet")
+
+    def ask(self) -> None:
+        """A point, a scan and a join, again and again, on connections that come and go."""
+        statements = [
+            f"SELECT timestamp, value FROM data_h WHERE asset_id = '{self.ids[0]}' ORDER BY timestamp DESC LIMIT 24",
+            "SELECT asset_id, avg(value) FROM data_min GROUP BY asset_id",
+            "SELECT a.name, d.timestamp, d.value FROM data_d d JOIN assets a ON a.id = d.asset_id ORDER BY d.timestamp DESC LIMIT 50",
+        ]
+        options = {"adbc.flight.sql.authorization_header": f"Bearer {self.key}"}
+        while not self.stop.is_set():
+            try:
+                with dbapi.connect(self.uri, db_kwargs=options, autocommit=True) as connection:
+                    for _ in range(20):
+                        for sql in statements:
+                            began = time.monotonic()
+                            with connection.cursor() as cursor:
+                                cursor.execute(sql)
+                                rows = cursor.fetch_arrow_table().num_rows
+                            assert rows > 0
+                            self.latencies.append(time.monotonic() - began)
+                            if self.stop.wait(0.2):
+                                return
+            except Exception as error:  # noqa: BLE001
+                self.failures.append(f"{time.strftime('%H:%M:%S')} {error}")
+
+    def watch(self, minutes: float) -> None:
+        began = time.monotonic()
+        told = 0
+        while (at := time.monotonic() - began) < minutes * 60:
+            with urllib.request.urlopen(self.metrics, timeout=10) as answer:
+                text = answer.read().decode()
+            self.behind.append(self.metric(text, "plantlake_table_lag_seconds"))
+            self.memory.append((at, self.metric(text, "process_resident_memory_bytes")))
+            if at // 60 >= told:
+                told += 1
+                runs = self.metric(text, "plantlake_job_runs_total", 'result="ok"')
+                failed = self.metric(text, "plantlake_job_runs_total", 'result="failed"')
+                print(
+                    f"{at / 60:5.1f} min  {self.memory[-1][1] / 2**20:7.1f} MiB  behind {self.behind[-1]:5.1f} s (most {max(self.behind):5.1f})  "
+                    f"{len(self.latencies)} answers, {len(self.failures)} failures  jobs {runs:.0f} ok, {failed:.0f} failed",
+                    flush=True,
+                )
+            time.sleep(2)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--assets", type=int, default=40)
+    parser.add_argument("--clients", type=int, default=3)
+    parser.add_argument("--binary", type=Path, default=ROOT / "target" / "release" / "plantlake")
+    parser.add_argument("--keep", type=Path, help="where to work, and to leave all that came of it")
+    options = parser.parse_args()
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="plantlake-soak-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    soak = Soak(options.binary.resolve(), folder, options.assets)
+    soak.build()
+    process = soak.serve()
+    threads = [threading.Thread(target=soak.arrive), *[threading.Thread(target=soak.ask) for _ in range(options.clients)]]
+    for thread in threads:
+        thread.start()
+    try:
+        soak.watch(options.minutes)
+    finally:
+        soak.stop.set()
+        for thread in threads:
+            thread.join()
+        process.terminate()
+        code = process.wait(timeout=120)
+    # The first tenth warms up; then the second half is held against the first.
+    settled = [size for at, size in soak.memory if at > options.minutes * 6]
+    halves = settled[: len(settled) // 2], settled[len(settled) // 2 :]
+    growth = statistics.median(halves[1]) / statistics.median(halves[0]) - 1
+    latencies = sorted(soak.latencies)
+    # What comes just after a run has begun waits for the next: a minute, what that run takes, and the look that sees it.
+    verdict = {
+        "minutes": options.minutes,
+        "answers": len(latencies),
+        "failures": soak.failures[:10],
+        "p50_ms": round(1e3 * latencies[len(latencies) // 2], 1),
+        "p99_ms": round(1e3 * latencies[len(latencies) * 99 // 100], 1),
+        "most_behind_seconds": max(soak.behind),
+        "memory_mib": [round(statistics.median(half) / 2**20, 1) for half in halves],
+        "memory_growth": round(growth, 3),
+        "exit_code": code,
+    }
+    verdict["passed"] = not soak.failures and code == 0 and max(soak.behind) <= SCHEDULE + 20 and growth < 0.1
+    print(json.dumps(verdict, indent=2))
+    if options.keep is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0 if verdict["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
