@@ -122,7 +122,11 @@ impl Progress for RowsBar {
         let mut text = problem.to_string();
         let mut cause = std::error::Error::source(problem);
         while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
+            let said = error.to_string();
+            // Libraries often repeat a cause in the text of its effect.
+            if !text.contains(&said) {
+                text.push_str(&format!(": {said}"));
+            }
             cause = error.source();
         }
         let wait = human::duration(wait);

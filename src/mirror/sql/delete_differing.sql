@@ -1,6 +1,7 @@
 -- Rows of these spans of time that the lake does not have, or not so to the bit. Each asset's span is looked up in the
--- primary key: OFFSET 0 keeps the planner from reading the whole table instead.
-WITH differing AS MATERIALIZED (
+-- primary key: OFFSET 0 keeps the planner from reading the whole table instead, and so does the array of places.
+DELETE FROM data_x
+WHERE ctid = ANY (ARRAY(
     SELECT old.place
     FROM assets CROSS JOIN unnest($1::timestamptz[], $2::timestamptz[]) AS span (first, next)
     CROSS JOIN LATERAL (
@@ -15,5 +16,4 @@ WITH differing AS MATERIALIZED (
                 OPERATOR(pg_catalog.*=)
                 ROW(old.value, old.count, old.min, old.max, old.first, old.last, old.stddev)::record
     )
-)
-DELETE FROM data_x USING differing WHERE data_x.ctid = differing.place
+))

@@ -1,4 +1,5 @@
--- At most $3 rows from before $1, of assets from $2 on; and the asset where the next step goes on.
+-- At most $3 rows from before $1, of assets from $2 on; and the asset where the next step goes on. With an array, Postgres goes
+-- to the places; joined with them, it would read the whole table for each step.
 WITH doomed AS MATERIALIZED (
     SELECT assets.id AS asset_id, old.place
     FROM assets CROSS JOIN LATERAL (
@@ -8,6 +9,6 @@ WITH doomed AS MATERIALIZED (
     ORDER BY assets.id
     LIMIT $3
 ), gone AS (
-    DELETE FROM data_x USING doomed WHERE data_x.ctid = doomed.place
+    DELETE FROM data_x WHERE ctid = ANY (ARRAY(SELECT place FROM doomed))
 )
 SELECT count(*) AS rows, (SELECT asset_id FROM doomed ORDER BY asset_id DESC LIMIT 1) AS last_asset FROM doomed
