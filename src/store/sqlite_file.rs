@@ -8,6 +8,10 @@ use super::error::StoreError;
 
 /// Makes the folder and the file if they are not there. The file holds password hashes: only its owner may read it,
 /// and SQLite gives its companions (`-wal`, `-shm`) the same permissions.
+///
+/// One that is there is never opened here: closing it would free all locks that SQLite holds on it in this process (POSIX
+/// locks belong to the process, not to the descriptor), another process would take itself for the last one, remove the
+/// write-ahead log under us, and the database would be damaged (<https://sqlite.org/howtocorrupt.html>, 2.2).
 pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
     let make = || -> io::Result<()> {
         if let Some(folder) = path
@@ -16,8 +20,10 @@ pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
         {
             std::fs::create_dir_all(folder)?;
         }
-        for_owner_only(OpenOptions::new().append(true).create(true)).open(path)?;
-        Ok(())
+        match for_owner_only(OpenOptions::new().append(true).create_new(true)).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.map(drop),
+        }
     };
     make().map_err(|source| StoreError::File {
         path: path.to_owned(),

@@ -398,3 +398,27 @@ async fn what_cannot_be_opened_is_named_without_its_password() {
         .unwrap_err();
     assert!(matches!(error, StoreError::Unreachable { .. }), "{error:?}");
 }
+
+/// A server opens its database once for its clients and once for its jobs, beside commands of other processes.
+#[tokio::test]
+async fn a_sqlite_file_that_is_opened_twice_here_is_not_damaged_by_another_process() {
+    let fresh = Fresh::new(Kind::Sqlite).await;
+    let first = fresh.store().await;
+    organisation(&first, "first", 5).await;
+    let second = fresh.store().await;
+    for round in 0..20 {
+        let name = format!("round {round}");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_plantlake"))
+            .args(["org", "create", &name])
+            .env("PLANTLAKE_ORGANISATION_URL", fresh.url().with_password())
+            .env("PLANTLAKE_STATE", &fresh.settings.state)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        for store in [&first, &second] {
+            organisation(store, &format!("{name} of {store:p}"), 5).await;
+            assert_eq!(store.organisation(&name).await.unwrap().name, name);
+        }
+    }
+    assert_eq!(first.organisations().await.unwrap().len(), 61);
+}
