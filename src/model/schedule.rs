@@ -32,6 +32,31 @@ pub struct Schedule {
     names_hours: bool,
 }
 
+/// What fields count, and how many values each has, from the right: seconds may be missing.
+const FIELDS: [(&str, u32); 6] = [
+    ("weekday", 7),
+    ("month", 12),
+    ("day", 31),
+    ("hour", 24),
+    ("minute", 60),
+    ("second", 60),
+];
+
+/// Refuses steps that are longer than their field: `*/90` in the minutes would be once an hour, and not every 90 minutes.
+fn check_steps(fields: &[&str]) -> Result<(), MalformedSchedule> {
+    for (field, (name, values)) in fields.iter().rev().zip(FIELDS) {
+        for part in field.split(',') {
+            let step = part.split_once('/').and_then(|(_, step)| step.parse().ok());
+            if let Some(step) = step.filter(|step: &u32| *step > values) {
+                return Err(MalformedSchedule(format!(
+                    "has a step of {step} in {part}, and a {name} has only {values} values; a step begins anew with each round of its field"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Schedule {
     /// Reads a cron expression.
     pub fn parse(text: &str, zone: Tz) -> Result<Self, MalformedSchedule> {
@@ -56,6 +81,7 @@ impl Schedule {
             MalformedSchedule(format!("is no cron expression ({text})"))
         })?;
         let fields: Vec<&str> = text.split_whitespace().collect();
+        check_steps(&fields)?;
         let hours = fields.len().checked_sub(4).and_then(|at| fields.get(at));
         let schedule = Self {
             names_hours: hours.is_some_and(|hours| !hours.contains('*')),
@@ -259,6 +285,9 @@ mod tests {
             ("", "cron expression"),
             ("* * * *", "5"),
             ("61 * * * *", "cron expression"),
+            ("*/61 * * * *", "step of 61 in */61"),
+            ("0 0 * * 1,2/8", "weekday has only 7"),
+            ("*/90 0 0 * * *", "second has only 60"),
             ("0 0 30 2 *", "no date"),
             ("0 0 * * * * 2026", "years"),
             ("@daily", "five fields"),
