@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::kinds::{IndexJob, MirrorJob};
+use super::kinds::{IndexJob, MaintainJob, MirrorJob};
 use crate::config::Settings;
 use crate::engine::MOST_STACK;
 use crate::jobs::spec::{ResampleSpec, SpecError};
@@ -31,8 +31,7 @@ pub fn jobs(
             }),
             JobKind::Mirror => Arc::new(MirrorJob(settings.clone())),
             JobKind::Index => Arc::new(IndexJob(settings.clone())),
-            // A job of a kind that is missing fails when it is run, and says that.
-            JobKind::Maintain => continue,
+            JobKind::Maintain => Arc::new(MaintainJob(settings.clone(), Arc::clone(progress))),
         };
         let job = match workers {
             Some(workers) => Arc::new(Beside {

@@ -1,4 +1,4 @@
-//! The jobs that are more than a call: the mirror, and the search index.
+//! The jobs beside the resample job: the mirror, the search index, and the upkeep.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,13 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
+use super::jobs::resample_job;
 use super::search::{index_folder, search};
 use crate::catalog::Snapshot;
 use crate::config::Settings;
+use crate::jobs::{JobError, MaintainOptions, Progress};
 use crate::lake::Store;
+use crate::lake::lease::LeaseError;
 use crate::mirror::{self, Mirror, MirrorError};
 use crate::schedule::{Job, JobContext, JobFailure, JobOutcome};
 use crate::search::handover::{Outcome, Request, hand_over};
@@ -124,6 +127,27 @@ impl IndexJob {
                 JobFailure::Busy(Box::new(error))
             }
             error => JobFailure::because(error),
+        })
+    }
+}
+
+/// The files of the tables, kept in order.
+pub(super) struct MaintainJob(pub Settings, pub Arc<dyn Progress>);
+
+#[async_trait]
+impl Job for MaintainJob {
+    async fn run(&self, _: &JobContext) -> Result<JobOutcome, JobFailure> {
+        let Self(settings, progress) = self;
+        let job = resample_job(settings, Arc::clone(progress)).map_err(JobFailure::because)?;
+        let report = job.maintain(&MaintainOptions::default()).await;
+        let report = report.map_err(|error| match error {
+            JobError::Lease(LeaseError::Held { .. }) => JobFailure::Busy(Box::new(error)),
+            error => JobFailure::because(error),
+        })?;
+        Ok(JobOutcome {
+            rows: Some(report.compacted.iter().map(|table| table.rows).sum()),
+            left_out: false,
+            summary: Some(json!(report)),
         })
     }
 }

@@ -15,6 +15,7 @@ mod jobs;
 mod key;
 mod limit;
 mod logging;
+mod maintain;
 mod migrate;
 mod mirror;
 mod models;
@@ -77,6 +78,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Bring the tables of averages up to date with the raw files
     Resample(resample::ResampleArgs),
+    /// Keep the files of the tables in order: few large ones, and none that nobody needs
+    Maintain(maintain::MaintainArgs),
     /// Make the mirror in Postgres equal to the tables, inside its windows
     Mirror(mirror::MirrorArgs),
     /// Show raw files, tables, last runs and the mirror
@@ -126,6 +129,7 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Demo(args) => dispatch(args, global).await,
         Command::Simulate(args) => dispatch(args, global).await,
         Command::Resample(args) => dispatch(args, global).await,
+        Command::Maintain(args) => dispatch(args, global).await,
         Command::Mirror(args) => dispatch(args, global).await,
         Command::Status(args) => dispatch(args, global).await,
         Command::Query(args) => dispatch(args, global).await,

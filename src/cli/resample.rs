@@ -121,23 +121,42 @@ pub(super) async fn run_job(
     options: &Options,
 ) -> anyhow::Result<Report> {
     let job = resample_job(settings, readings_bar(terminal));
-    let job = job.map_err(|error| match error {
-        NoJob::Spec(_) => Exit::Usage.because(error),
-        error => error.into(),
-    })?;
+    let job = job.map_err(no_job)?;
     let result = job.run(options).await;
     terminal.end_progress();
-    result.map_err(|error| match error {
+    result.map_err(job_failed)
+}
+
+/// Why there is no job, with the code that the program ends with.
+pub(super) fn no_job(error: NoJob) -> anyhow::Error {
+    match error {
+        NoJob::Spec(_) => Exit::Usage.because(error),
+        error => error.into(),
+    }
+}
+
+/// Why a run failed, with the code that the program ends with.
+pub(super) fn job_failed(error: JobError) -> anyhow::Error {
+    match error {
         JobError::Lease(LeaseError::Held { .. }) => Exit::Refused.because(error),
         error => error.into(),
-    })
+    }
 }
 
 /// Shows how many readings were read.
 pub(super) fn readings_bar(terminal: &Terminal) -> Arc<dyn Progress> {
+    bar(terminal, "resample", "readings")
+}
+
+/// Shows how much of a job is done.
+pub(super) fn bar(
+    terminal: &Terminal,
+    label: &'static str,
+    unit: &'static str,
+) -> Arc<dyn Progress> {
     Arc::new(ReadingsBar(terminal.progress(
-        "resample",
-        Unit::Count("readings"),
+        label,
+        Unit::Count(unit),
         None,
     )))
 }

@@ -29,8 +29,8 @@ pub use error::{ConfigError, Origin, WrongValue};
 pub use report::InForce;
 pub use secret::Secret;
 pub use settings::{
-    AuthSettings, LogSettings, MetricsSettings, MirrorSettings, QdrantSettings, ResampleSettings,
-    ScheduleSettings, SearchSettings, ServeSettings, Settings,
+    AuthSettings, LogSettings, MaintainSettings, MetricsSettings, MirrorSettings, QdrantSettings,
+    ResampleSettings, ScheduleSettings, SearchSettings, ServeSettings, Settings, TICKET_LIFE,
 };
 pub use storage::StorageSettings;
 pub use table::{About, DefaultValue, SETTINGS, Type};

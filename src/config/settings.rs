@@ -43,6 +43,8 @@ pub struct Settings {
     pub jobs: PathBuf,
     /// How resampling works.
     pub resample: ResampleSettings,
+    /// How files are kept in order.
+    pub maintain: MaintainSettings,
     /// How the server listens.
     pub serve: ServeSettings,
     /// How requests are metered.
@@ -107,6 +109,15 @@ impl ResampleSettings {
     pub fn plausible(&self, now: DateTime<Utc>) -> RangeInclusive<i64> {
         self.earliest.micros(now)..=self.latest.micros(now)
     }
+}
+
+/// How files are kept in order.
+#[derive(Debug, Clone)]
+pub struct MaintainSettings {
+    /// How large files become that are made of small ones, in bytes.
+    pub target_file_size: u64,
+    /// How long files stay that are in no published version any more; never less than an answer may take.
+    pub grace: TimeDelta,
 }
 
 /// How recent averages are mirrored.
@@ -223,6 +234,15 @@ pub struct LogSettings {
     pub sql: bool,
 }
 
+/// How long a ticket is good for: the time between being told of an answer and fetching it.
+pub const TICKET_LIFE: TimeDelta = TimeDelta::hours(1);
+
+/// How long after it was announced an answer may still be worked on.
+fn longest_answer(raw: &RawSettings) -> Result<TimeDelta, ConfigError> {
+    let waits = raw.get(&table::SERVE_QUEUE_TIMEOUT)?;
+    Ok(TICKET_LIFE + waits + raw.get(&table::SERVE_QUERY_TIMEOUT)?)
+}
+
 /// So many requests in thousands, which are what is priced.
 fn thousands(requests: u64) -> Decimal {
     Decimal::from_i128_with_scale(requests.into(), 3)
@@ -264,6 +284,10 @@ impl Settings {
                 timezone: raw.get(&table::RESAMPLE_TIMEZONE)?,
                 earliest: raw.get(&table::RESAMPLE_EARLIEST)?,
                 latest: raw.get(&table::RESAMPLE_LATEST)?,
+            },
+            maintain: MaintainSettings {
+                target_file_size: raw.get(&table::MAINTAIN_TARGET_FILE_SIZE)?,
+                grace: raw.get(&table::MAINTAIN_GRACE)?.max(longest_answer(raw)?),
             },
             serve: ServeSettings {
                 listen: raw.get(&table::SERVE_LISTEN)?,

@@ -270,6 +270,21 @@ settings! {
         doc: "The last plausible time: readings after it are left out and counted. \
               A date means its last instant, UTC.",
     }
+    MAINTAIN_TARGET_FILE_SIZE: u64, value::file_size {
+        key: "maintain.target_file_size", types: &[Type::Text, Type::Integer],
+        expected: "from 1MiB to 4GiB: a number of bytes, or a number with a unit (64MiB, 1GB)",
+        default: DefaultValue::Fixed("128MiB"), example: "\"256MiB\"", flag: None,
+        doc: "How large the files become that `plantlake maintain` makes of small ones. Files of three quarters of it, and \
+              larger ones, are left alone.",
+    }
+    MAINTAIN_GRACE: TimeDelta, value::grace {
+        key: "maintain.grace", types: &[Type::Text],
+        expected: "a duration from 1h to 5d, such as 12h or 2d",
+        default: DefaultValue::Fixed("24h"), example: "\"48h\"", flag: None,
+        doc: "How long files stay that are in no published version any more: for answers that are being read, and for \
+              readers from outside. At least the hour for which tickets are good, `serve.queue_timeout` and \
+              `serve.query_timeout` together, whatever is set here.",
+    }
     SERVE_LISTEN: SocketAddr, value::address {
         key: "serve.listen", types: &[Type::Text], expected: "an address with a port, such as 127.0.0.1:50051",
         default: DefaultValue::Fixed("127.0.0.1:50051"), example: "\"0.0.0.0:50051\"",

@@ -156,6 +156,14 @@ pub(super) fn journal_size(text: &str) -> Result<u64, String> {
     }
 }
 
+pub(super) fn file_size(text: &str) -> Result<u64, String> {
+    let bytes = bytes(text)?;
+    match (1 << 20..=4 << 30).contains(&bytes) {
+        true => Ok(bytes),
+        false => Err("is out of range".to_owned()),
+    }
+}
+
 /// Reads a number of bytes, with a unit or without (`512MiB`, `10GB`), or says what is wrong with it.
 pub fn size(text: &str) -> Result<u64, String> {
     bytes(text)
@@ -282,6 +290,11 @@ pub(super) fn patience(text: &str) -> Result<TimeDelta, String> {
 /// Reads how far back a window goes: `36h`, `90d`.
 pub(super) fn window(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::hours(1)..=TimeDelta::days(36_500))
+}
+
+/// The Delta log forgets after a week which files went.
+pub(super) fn grace(text: &str) -> Result<TimeDelta, String> {
+    duration(text, TimeDelta::hours(1)..=TimeDelta::days(5))
 }
 
 pub(super) fn history(text: &str) -> Result<TimeDelta, String> {

@@ -7,9 +7,8 @@ use uuid::Uuid;
 
 use crate::auth::{KeyRing, Principal};
 use crate::clock;
+use crate::config::TICKET_LIFE;
 
-/// How long a ticket is good for, in seconds: the time between being told of an answer and fetching it.
-const TICKET_LIFE: i64 = 3_600;
 /// How long a prepared statement is, in seconds.
 const STATEMENT_LIFE: i64 = 24 * 3_600;
 /// Longest sealed content, in bytes: SQL text and parameters.
@@ -94,7 +93,7 @@ impl Held {
         let mut held = self.clone();
         held.kind = kind as u32;
         let life = match kind {
-            Kind::Ticket => TICKET_LIFE,
+            Kind::Ticket => TICKET_LIFE.num_seconds(),
             Kind::Statement => STATEMENT_LIFE,
         };
         held.expires_at = clock::now().timestamp() + life;

@@ -3,6 +3,7 @@
 mod cells;
 mod compute;
 mod lag;
+mod maintain;
 pub mod plan;
 mod report;
 mod resample;
@@ -11,6 +12,7 @@ pub mod spec;
 mod status;
 
 pub use lag::LagWatch;
+pub use maintain::{Compacted, MaintainOptions, MaintainOutcome, MaintainReport, Swept};
 pub use report::{
     DateSpan, FileCounts, LeftOutOfFile, Outcome, Quarantined, ReadingCounts, Report,
 };

@@ -26,14 +26,14 @@ use crate::config::Settings;
 use crate::lake::lease::{Holder, Lease, LeaseError};
 use crate::lake::raw::{ColumnNames, FileFault, RawError, RawFile, RawFormat, list, survey};
 use crate::lake::runs::{Intent, Publication, Runs, RunsError};
-use crate::lake::table::{Table, TableError};
+use crate::lake::table::{Change, Table, TableError};
 use crate::lake::{Store, failpoint};
 use crate::model::{DateSet, Day, Resolution, Window, day_of};
 
 /// Footers that are read at once.
 const SURVEYS_AT_ONCE: usize = 16;
 /// How many published runs are kept, for readers that still use them.
-const RUNS_KEPT: usize = 100;
+pub(super) const RUNS_KEPT: usize = 100;
 /// How often a run starts over because raw files changed under it, or turned out to be damaged.
 const ATTEMPTS: usize = 20;
 /// The last instant that a minute number can name in 32 bits is in the year 6053.
@@ -125,7 +125,7 @@ enum Attempted {
     Again,
 }
 
-fn table_failed(resolution: Resolution) -> impl Fn(TableError) -> JobError {
+pub(super) fn table_failed(resolution: Resolution) -> impl Fn(TableError) -> JobError {
     move |source| JobError::Table {
         table: resolution.table(),
         source: Box::new(source),
@@ -403,11 +403,10 @@ impl Attempt<'_> {
     ) -> Result<Option<()>, JobError> {
         let mut tables = Vec::new();
         for resolution in Resolution::ALL {
-            tables.push(
-                Table::open_or_create(&self.job.lake, resolution)
-                    .await
-                    .map_err(table_failed(resolution))?,
-            );
+            let before = published.as_ref();
+            let before = before.map(|it| (it.run, it.versions.of(resolution)));
+            let table = Table::open_for_change(&self.job.lake, resolution, before).await;
+            tables.push(table.map_err(table_failed(resolution))?);
         }
         let Ok(tables) = <[Table; 3]>::try_from(tables) else {
             return Err(JobError::Restless);
@@ -448,15 +447,13 @@ impl Attempt<'_> {
                 lease.check()?;
             }
             failpoint::reach(&format!("before-commit-{}", resolution.table()));
-            let changes_something = !change.add.is_empty() || !change.remove.is_empty();
-            versions.push(if changes_something {
-                table
-                    .commit(run, change.add, change.remove)
-                    .await
-                    .map_err(table_failed(resolution))?
-            } else {
-                table.version()
-            });
+            let change = Change {
+                add: change.add,
+                remove: change.remove,
+                ..Change::default()
+            };
+            let version = table.commit(run, change).await;
+            versions.push(version.map_err(table_failed(resolution))?);
             failpoint::reach(&format!("after-commit-{}", resolution.table()));
         }
         self.account(plan, report, gathered);
@@ -481,7 +478,8 @@ impl Attempt<'_> {
             previous = published.map(|publication| publication.run),
             "published"
         );
-        if let Err(error) = self.runs.clean_up(RUNS_KEPT).await {
+        let since = clock::now() - self.job.settings.maintain.grace;
+        if let Err(error) = self.runs.clean_up(RUNS_KEPT, since).await {
             // Nothing depends on it; the next run tries again.
             warn!(%error, "old run records could not be removed");
         }

@@ -1,7 +1,7 @@
 //! Places in a run where a test can kill the process. Release builds have none.
 
-/// The steps of a resample run, in order, and those of a mirror run; `<name>` is what `PLANTLAKE_FAILPOINT` takes.
-pub const POINTS: [&str; 29] = [
+/// The steps of runs that change the lake, in order, and those of a mirror run; `<name>` is what `PLANTLAKE_FAILPOINT` takes.
+pub const POINTS: [&str; 31] = [
     "lease-taken",
     "before-intent",
     "after-intent",
@@ -17,6 +17,8 @@ pub const POINTS: [&str; 29] = [
     "after-ledger",
     "before-publish",
     "after-publish",
+    "after-swept-file",
+    "after-checkpoint",
     "after-cleanup",
     "mirror-locked",
     "mirror-begun",

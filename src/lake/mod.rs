@@ -1,5 +1,6 @@
 //! The lake: raw files, Delta tables, the record of runs, and the object store below them all.
 
+mod commit;
 mod data_file;
 pub mod failpoint;
 pub mod growing_file;
@@ -10,5 +11,6 @@ pub mod runs;
 pub mod scanned;
 mod store;
 pub mod table;
+mod upkeep;
 
 pub use store::{Store, StoreError, StoreOptions};

@@ -3,7 +3,7 @@
 //! Every record is created under a name of its own and never overwritten. Readers take the greatest
 //! publication; a run that died leaves an intent that no publication follows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -114,6 +114,7 @@ pub struct Runs {
 const INTENT: &str = "intent.json";
 const LEDGER: &str = "ledger.json.zst";
 const RECORD: &str = "record.json";
+const MAINTENANCE: &str = "maintenance.json";
 
 fn run_path(run: u64, file: &str) -> Path {
     Path::from(format!("runs/{run:010}/{file}"))
@@ -140,8 +141,8 @@ impl Runs {
 
     /// What readers see now; none before the first run.
     pub async fn latest_publication(&self) -> Result<Option<Publication>, RunsError> {
-        match self.published_runs().await?.last() {
-            Some(&run) => self.read_json(&publication_path(run)).await,
+        match self.published_runs().await?.last_key_value() {
+            Some((&run, _)) => self.read_json(&publication_path(run)).await,
             None => Ok(None),
         }
     }
@@ -163,7 +164,8 @@ impl Runs {
 
     /// A number that no run has had.
     pub async fn next_run_number(&self) -> Result<u64, RunsError> {
-        let last_published = self.published_runs().await?.last().copied().unwrap_or(0);
+        let published = self.published_runs().await?;
+        let last_published = published.last_key_value().map_or(0, |(run, _)| *run);
         let last_begun = self.begun_runs().await?.last().copied().unwrap_or(0);
         Ok(last_published.max(last_begun) + 1)
     }
@@ -214,7 +216,10 @@ impl Runs {
     /// What the last `limit` published runs did, newest first.
     pub async fn records<T: DeserializeOwned>(&self, limit: usize) -> Result<Vec<T>, RunsError> {
         let mut records = Vec::new();
-        for run in self.published_runs().await?.iter().rev().take(limit) {
+        for run in self.published_runs().await?.keys().rev() {
+            if records.len() >= limit {
+                break;
+            }
             records.extend(self.read_json(&run_path(*run, RECORD)).await?);
         }
         Ok(records)
@@ -230,34 +235,80 @@ impl Runs {
         .await
     }
 
-    /// Removes the records of all but the last `keep` published runs and of dead runs before the last.
-    pub async fn clean_up(&self, keep: usize) -> Result<(), RunsError> {
+    /// Writes what a run of the upkeep did.
+    pub async fn write_maintenance<T: Serialize + Sync>(
+        &self,
+        run: u64,
+        record: &T,
+    ) -> Result<(), RunsError> {
+        self.create_json(run, &run_path(run, MAINTENANCE), record)
+            .await
+    }
+
+    /// What the last published run of the upkeep did, if there was one among those that are kept.
+    pub async fn last_maintenance<T: DeserializeOwned>(&self) -> Result<Option<T>, RunsError> {
+        for run in self.published_runs().await?.keys().rev() {
+            let record = self.read_json(&run_path(*run, MAINTENANCE)).await?;
+            if record.is_some() {
+                return Ok(record);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The publications that somebody may still read who began at `since` or later, the oldest first: the latest, and
+    /// those that were the latest then or later.
+    pub async fn in_use(&self, since: DateTime<Utc>) -> Result<Vec<Publication>, RunsError> {
+        let mut in_use = Vec::new();
+        for run in self.published_runs().await?.keys().rev() {
+            let Some(publication) = self.publication(*run).await? else {
+                continue;
+            };
+            let was_latest_before = publication.published_at < since;
+            in_use.push(publication);
+            if was_latest_before {
+                break;
+            }
+        }
+        in_use.reverse();
+        Ok(in_use)
+    }
+
+    /// Removes the records of all but the last `keep` published runs and of dead runs before the last. Publications stay
+    /// while somebody may read them who began at `since` or later.
+    pub async fn clean_up(&self, keep: usize, since: DateTime<Utc>) -> Result<(), RunsError> {
         let published = self.published_runs().await?;
-        let Some(&last) = published.last() else {
+        let Some((&last, _)) = published.last_key_value() else {
             return Ok(());
         };
-        let kept: BTreeSet<u64> = published.iter().rev().take(keep.max(1)).copied().collect();
+        let kept: BTreeSet<u64> = published.keys().rev().take(keep.max(1)).copied().collect();
+        // Each was followed by the next, when that was written.
+        let followed = published.values().skip(1);
+        let unused = published.keys().zip(followed);
+        let unused = unused.filter(|(run, followed)| !kept.contains(run) && **followed < since);
+        for (run, _) in unused {
+            self.delete(&publication_path(*run)).await?;
+        }
         for run in self.begun_runs().await?.range(..last) {
             if kept.contains(run) {
                 continue;
             }
-            // The publication first: what is published has its ledger.
-            for path in [
-                publication_path(*run),
-                run_path(*run, RECORD),
-                run_path(*run, LEDGER),
-                run_path(*run, INTENT),
-            ] {
-                match self.objects.delete(&path).await {
-                    Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                    Err(error) => return Err(failed(&path)(error)),
-                }
+            for file in [RECORD, MAINTENANCE, LEDGER, INTENT] {
+                self.delete(&run_path(*run, file)).await?;
             }
         }
         Ok(())
     }
 
-    async fn published_runs(&self) -> Result<BTreeSet<u64>, RunsError> {
+    async fn delete(&self, path: &Path) -> Result<(), RunsError> {
+        match self.objects.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(failed(path)(error)),
+        }
+    }
+
+    /// The published runs, and when the store took each publication.
+    async fn published_runs(&self) -> Result<BTreeMap<u64, DateTime<Utc>>, RunsError> {
         let folder = Path::from("published");
         let objects: Vec<_> = self
             .objects
@@ -268,12 +319,8 @@ impl Runs {
         Ok(objects
             .iter()
             .filter_map(|object| {
-                object
-                    .location
-                    .filename()?
-                    .strip_suffix(".json")?
-                    .parse()
-                    .ok()
+                let name = object.location.filename()?.strip_suffix(".json")?;
+                Some((name.parse().ok()?, object.last_modified))
             })
             .collect())
     }
@@ -341,6 +388,7 @@ fn failed(path: &Path) -> impl Fn(object_store::Error) -> RunsError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
     use crate::lake::StoreOptions;
 
     fn intent(run: u64, day: i32) -> Intent {
@@ -381,7 +429,18 @@ mod tests {
         assert_eq!(runs.unfinished_intents(3).await.unwrap(), [intent(4, 9)]);
         assert_eq!(runs.next_run_number().await.unwrap(), 5);
         assert_eq!(runs.read_ledger::<Vec<u64>>(3).await.unwrap(), [3]);
-        runs.clean_up(2).await.unwrap();
+        // Publications that somebody may still read stay,
+        let long_ago = DateTime::default();
+        runs.clean_up(2, long_ago).await.unwrap();
+        assert!(runs.publication(1).await.unwrap().is_some());
+        let all = runs.in_use(DateTime::default()).await.unwrap();
+        assert_eq!(all.len(), 3);
+        // and others go.
+        let later = clock::now() + chrono::TimeDelta::hours(1);
+        runs.clean_up(2, later).await.unwrap();
+        assert!(runs.publication(1).await.unwrap().is_none());
+        let latest = runs.in_use(later).await.unwrap();
+        assert_eq!(latest.len(), 1);
         assert_eq!(runs.records::<u64>(10).await.unwrap(), [3, 2]);
         assert_eq!(runs.unfinished_intents(3).await.unwrap(), [intent(4, 9)]);
     }

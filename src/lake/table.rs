@@ -1,15 +1,11 @@
-//! The three Delta tables: their schema, their files at a version, and the one way to change them.
-
-use std::collections::HashMap;
-use std::sync::Arc;
+//! The three Delta tables: their schema, and their files at a version.
 
 use arrow::array::RecordBatch;
 use chrono::{DateTime, Datelike, NaiveDate};
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
-use deltalake::kernel::{Action, Add, DataType, PrimitiveType, Remove, StructField, Transaction};
+use deltalake::kernel::{DataType, PrimitiveType, StructField};
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::operations::create::CreateBuilder;
-use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::table::state::DeltaTableState;
 use deltalake::{DeltaTable, DeltaTableError};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -20,13 +16,13 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use serde_json::Value;
 
 use super::Store;
+pub use super::commit::Change;
 pub use super::data_file::{FileWriter, ROWS_PER_PAGE, WrittenFile, written_schema};
 use super::pinned::Pinned;
-use crate::clock;
 use crate::model::{Day, Resolution, day_from_date, day_to_date};
 
 /// The application id of the resample job's transactions in the Delta logs.
-const APPLICATION: &str = "resample";
+pub(super) const APPLICATION: &str = "resample";
 
 /// Why a table cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,15 +78,17 @@ pub enum TableError {
 /// One table at one version.
 #[derive(Debug, Clone)]
 pub struct Table {
-    resolution: Resolution,
-    store: Store,
-    delta: DeltaTable,
-    applied: Option<u64>,
+    pub(super) resolution: Resolution,
+    pub(super) store: Store,
+    pub(super) delta: DeltaTable,
+    pub(super) applied: Option<u64>,
+    /// The version whose files count, where that is not the one that is open.
+    pub(super) base: Option<DeltaTable>,
 }
 
 /// A partition's value, as its folder name has it: `2026-01-31`, `2026-01` or `2026`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Partition(String);
+pub struct Partition(pub(super) String);
 
 impl Partition {
     /// The partition of a table that the date is in.
@@ -176,6 +174,23 @@ impl Table {
         Self::checked(lake, resolution, delta).await
     }
 
+    /// Opens the table for a change; makes it if it is not there. Where a run after the `published` one (its number, and
+    /// the version that it published; none before the first) committed and was never published, the files are those that
+    /// were published: what it did is undone by the next commit.
+    pub async fn open_for_change(
+        lake: &Store,
+        resolution: Resolution,
+        published: Option<(u64, u64)>,
+    ) -> Result<Self, TableError> {
+        let mut table = Self::open_or_create(lake, resolution).await?;
+        // A table's first version has no files.
+        let (run, version) = published.unwrap_or((0, 0));
+        if table.applied.is_some_and(|applied| applied > run) {
+            table.base = Some(Self::open_at(lake, resolution, version).await?.delta);
+        }
+        Ok(table)
+    }
+
     /// Opens the table as it was at `version`.
     pub async fn open_at(
         lake: &Store,
@@ -229,6 +244,7 @@ impl Table {
             store,
             applied: applied.and_then(|run| run.try_into().ok()),
             delta,
+            base: None,
         })
     }
 
@@ -252,9 +268,14 @@ impl Table {
         &self.store
     }
 
+    /// The state whose files count.
+    pub(super) fn state(&self) -> Option<&DeltaTableState> {
+        self.base.as_ref().unwrap_or(&self.delta).snapshot().ok()
+    }
+
     /// Its data files, by path.
     pub fn files(&self) -> Vec<DataFile> {
-        let Ok(state) = self.delta.snapshot() else {
+        let Some(state) = self.state() else {
             return Vec::new();
         };
         let mut files: Vec<DataFile> = state
@@ -303,6 +324,15 @@ impl Table {
         &self,
         file: &DataFile,
     ) -> Result<BoxStream<'static, Result<RecordBatch, TableError>>, TableError> {
+        self.read_file_by(file, 65_536).await
+    }
+
+    /// The same, so many rows at a time.
+    pub async fn read_file_by(
+        &self,
+        file: &DataFile,
+        rows: usize,
+    ) -> Result<BoxStream<'static, Result<RecordBatch, TableError>>, TableError> {
         let path = file.path.clone();
         let failed = move |source| TableError::Parquet {
             path: path.clone(),
@@ -313,99 +343,9 @@ impl Table {
         let stream = ParquetRecordBatchStreamBuilder::new_with_options(reader, options)
             .await
             .map_err(&failed)?
-            .with_batch_size(65_536);
+            .with_batch_size(rows);
         let stream = stream.build().map_err(&failed)?;
         Ok(stream.map_err(failed).boxed())
-    }
-
-    /// Adds and removes files in one step, as the results of `run`, and gives the new version. The step is
-    /// taken from this very version of the table: if another writer moved it, nothing happens.
-    pub async fn commit(
-        &mut self,
-        run: u64,
-        add: Vec<WrittenFile>,
-        remove: Vec<DataFile>,
-    ) -> Result<u64, TableError> {
-        let table = self.resolution.table();
-        if let Some(applied) = self.applied.filter(|&applied| applied >= run) {
-            return Err(TableError::Overtaken {
-                table,
-                run,
-                applied,
-            });
-        }
-        let now = clock::now().timestamp_millis();
-        let column = self.resolution.partition_column();
-        let partition_values =
-            |partition: &Partition| HashMap::from([(column.to_owned(), Some(partition.0.clone()))]);
-        let removes = remove.iter().map(|file| {
-            Action::Remove(Remove {
-                path: file.path.clone(),
-                data_change: true,
-                deletion_timestamp: Some(now),
-                extended_file_metadata: Some(true),
-                partition_values: Some(partition_values(&file.partition)),
-                size: file.size.try_into().ok(),
-                tags: None,
-                deletion_vector: None,
-                base_row_id: None,
-                default_row_commit_version: None,
-            })
-        });
-        let adds = add.into_iter().map(|file| {
-            Action::Add(Add {
-                partition_values: partition_values(&file.partition),
-                path: file.path,
-                size: file.size as i64,
-                modification_time: now,
-                data_change: true,
-                stats: Some(file.stats.to_string()),
-                tags: None,
-                deletion_vector: None,
-                base_row_id: None,
-                default_row_commit_version: None,
-                clustering_provider: None,
-            })
-        });
-        let operation = DeltaOperation::Write {
-            mode: SaveMode::Overwrite,
-            partition_by: Some(vec![column.to_owned()]),
-            predicate: Some(format!("{column} IN (those that run {run} computed)")),
-        };
-        let properties = CommitProperties::default()
-            .with_application_transaction(Transaction::new(APPLICATION, run as i64))
-            // From this version or not at all: a second runner is fenced off here.
-            .with_max_retries(0)
-            .with_cleanup_expired_logs(Some(false));
-        let log = self.delta.log_store();
-        let failed = failure(
-            self.resolution,
-            "committed to: perhaps another program wrote to it. Run again",
-        );
-        let state = self.delta.snapshot().map_err(&failed)?;
-        let state: &dyn TableReference = state;
-        let committed = CommitBuilder::from(properties)
-            .with_actions(removes.chain(adds).collect())
-            .build(Some(state), Arc::clone(&log), operation)
-            .await;
-        match committed {
-            Ok(commit) => Ok(commit.version()),
-            // What follows a commit can fail when the commit itself did not: look before giving up.
-            Err(error) => {
-                let mut latest = DeltaTable::new(Arc::clone(&log));
-                latest.load().await.map_err(&failed)?;
-                let applied = latest
-                    .snapshot()
-                    .map_err(&failed)?
-                    .transaction_version(&*log, APPLICATION)
-                    .await
-                    .map_err(&failed)?;
-                match latest.version() {
-                    Some(version) if applied == i64::try_from(run).ok() => Ok(version),
-                    _ => Err(failed(error)),
-                }
-            }
-        }
     }
 
     /// Deletes files that were written and will not be committed. What cannot be deleted is an orphan, which
@@ -418,7 +358,10 @@ impl Table {
     }
 }
 
-fn failure(resolution: Resolution, action: &'static str) -> impl Fn(DeltaTableError) -> TableError {
+pub(super) fn failure(
+    resolution: Resolution,
+    action: &'static str,
+) -> impl Fn(DeltaTableError) -> TableError {
     move |source| TableError::Delta {
         table: resolution.table(),
         action,

@@ -1,0 +1,119 @@
+//! `plantlake maintain`: keeps the files of the lake in order.
+
+use std::time::Duration;
+
+use super::output::{Table, Terminal, human};
+use super::resample::{bar, job_failed, no_job};
+use super::{Context, Exit, RunCommand};
+use crate::app::resample_job;
+use crate::config::Settings;
+use crate::jobs::{MaintainOptions, MaintainOutcome, MaintainReport};
+
+const EXAMPLES: &str = "\
+Small files of a partition become one sorted file, up to `maintain.target_file_size`. Files that no published version has had
+for longer than `maintain.grace` are deleted, and so are those that killed runs left behind. Readers are not disturbed, and no
+number changes. One run of this command or of `plantlake resample` is at work at a time.
+
+Examples:
+  See what there is to do, without doing it:
+      plantlake maintain --dry-run
+
+  Do it, and report to a script:
+      plantlake maintain --json
+
+  By itself, each Sunday: uncomment the schedule in jobs/maintain.toml, and
+      plantlake schedule";
+
+/// Arguments of `maintain`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct MaintainArgs {
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl RunCommand for MaintainArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let options = MaintainOptions {
+            dry_run: self.dry_run,
+        };
+        let report = run_maintain(&context.settings, &context.terminal, &options).await?;
+        if self.json {
+            context.terminal.line(&serde_json::to_string(&report)?)?;
+        } else {
+            print(&context.terminal, &report)?;
+        }
+        Ok(Exit::Success)
+    }
+}
+
+async fn run_maintain(
+    settings: &Settings,
+    terminal: &Terminal,
+    options: &MaintainOptions,
+) -> anyhow::Result<MaintainReport> {
+    let job = resample_job(settings, bar(terminal, "maintain", "rows")).map_err(no_job)?;
+    let result = job.maintain(options).await;
+    terminal.end_progress();
+    result.map_err(job_failed)
+}
+
+fn print(terminal: &Terminal, report: &MaintainReport) -> anyhow::Result<()> {
+    for note in &report.notes {
+        terminal.note(&format!("note: {note}"));
+    }
+    let took = human::duration(Duration::from_secs_f64(report.seconds));
+    match (report.outcome, report.run) {
+        (MaintainOutcome::NothingPublished, _) => {
+            terminal.line("Nothing is published: run `plantlake resample` first.")?;
+            return Ok(());
+        }
+        (MaintainOutcome::NothingToDo, _) => {
+            terminal.line(&format!("All is in order, nothing to do ({took})."))?;
+            return Ok(());
+        }
+        (MaintainOutcome::DryRun, _) => terminal.line("Would do:")?,
+        (MaintainOutcome::Maintained, Some(run)) => {
+            terminal.line(&format!("Run {run} published in {took}."))?;
+        }
+        (MaintainOutcome::Maintained, None) => terminal.line(&format!("Done in {took}."))?,
+    }
+    if !report.compacted.is_empty() {
+        let head = [
+            "small files of",
+            "partitions",
+            "files",
+            "become",
+            "rows",
+            "bytes",
+        ];
+        let mut table = Table::new(head).numbers(1..6);
+        for compacted in &report.compacted {
+            table.row([
+                compacted.table.clone(),
+                human::count(compacted.partitions as u64),
+                human::count(compacted.files_before as u64),
+                human::count(compacted.files_after as u64),
+                human::count(compacted.rows),
+                human::bytes(compacted.bytes_before),
+            ]);
+        }
+        terminal.table(&table)?;
+    }
+    let swept = &report.swept;
+    terminal.line(&format!(
+        "{} that nobody needs, with {}; {} of logs",
+        human::counted(swept.data_files as u64, "data file"),
+        human::bytes(swept.bytes),
+        human::counted(swept.log_files as u64, "file"),
+    ))?;
+    Ok(())
+}

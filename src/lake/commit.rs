@@ -1,0 +1,190 @@
+//! The one way to change a table: files are added and removed in one step, in the name of a run.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use deltalake::DeltaTable;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
+use deltalake::kernel::{Action, Add, Remove, Transaction};
+use deltalake::protocol::{DeltaOperation, SaveMode};
+
+use super::data_file::WrittenFile;
+use super::table::{APPLICATION, DataFile, Partition, Table, TableError, failure};
+use crate::clock;
+
+/// What a commit does.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Files with other rows than there were.
+    pub add: Vec<WrittenFile>,
+    /// Files that go, with their rows or for the sake of those.
+    pub remove: Vec<DataFile>,
+    /// Files with the rows of `merged`, to which nothing was done: who follows changes of rows may pass over both.
+    pub merged_into: Vec<WrittenFile>,
+    /// The files that these rows were in.
+    pub merged: Vec<DataFile>,
+}
+
+impl Change {
+    /// Whether it leaves the table's files as they are.
+    pub fn is_empty(&self) -> bool {
+        self.add.is_empty()
+            && self.remove.is_empty()
+            && self.merged_into.is_empty()
+            && self.merged.is_empty()
+    }
+}
+
+impl Table {
+    /// Carries `change` out in one step, as the result of `run`, and gives the new version; the version that is open, if
+    /// there is nothing to do. What runs before did and never published is undone in the same step. The step is taken
+    /// from this very version of the table: if another writer moved it, nothing happens.
+    pub async fn commit(&mut self, run: u64, change: Change) -> Result<u64, TableError> {
+        let table = self.resolution.table();
+        if let Some(applied) = self.applied.filter(|&applied| applied >= run) {
+            return Err(TableError::Overtaken {
+                table,
+                run,
+                applied,
+            });
+        }
+        let only_merges = change.add.is_empty() && change.remove.is_empty() && self.base.is_none();
+        let actions = self.actions(change)?;
+        if actions.is_empty() {
+            return Ok(self.version());
+        }
+        let column = self.resolution.partition_column();
+        let operation = match only_merges {
+            true => DeltaOperation::Optimize {
+                predicate: None,
+                target_size: 0,
+            },
+            false => DeltaOperation::Write {
+                mode: SaveMode::Overwrite,
+                partition_by: Some(vec![column.to_owned()]),
+                predicate: Some(format!("{column} IN (those that run {run} changed)")),
+            },
+        };
+        let properties = CommitProperties::default()
+            .with_application_transaction(Transaction::new(APPLICATION, run as i64))
+            // From this version or not at all: a second runner is fenced off here.
+            .with_max_retries(0)
+            .with_cleanup_expired_logs(Some(false));
+        let log = self.delta.log_store();
+        let failed = failure(
+            self.resolution,
+            "committed to: perhaps another program wrote to it. Run again",
+        );
+        let state = self.delta.snapshot().map_err(&failed)?;
+        let state: &dyn TableReference = state;
+        let committed = CommitBuilder::from(properties)
+            .with_actions(actions)
+            .build(Some(state), Arc::clone(&log), operation)
+            .await;
+        match committed {
+            Ok(commit) => Ok(commit.version()),
+            // What follows a commit can fail when the commit itself did not: look before giving up.
+            Err(error) => {
+                let mut latest = DeltaTable::new(Arc::clone(&log));
+                latest.load().await.map_err(&failed)?;
+                let applied = latest
+                    .snapshot()
+                    .map_err(&failed)?
+                    .transaction_version(&*log, APPLICATION)
+                    .await
+                    .map_err(&failed)?;
+                match latest.version() {
+                    Some(version) if applied == i64::try_from(run).ok() => Ok(version),
+                    _ => Err(failed(error)),
+                }
+            }
+        }
+    }
+
+    /// What turns the files of the latest version into those of the [base](Self::open_for_change), changed.
+    fn actions(&self, change: Change) -> Result<Vec<Action>, TableError> {
+        let now = clock::now().timestamp_millis();
+        let column = self.resolution.partition_column();
+        let partition_values =
+            |partition: &Partition| HashMap::from([(column.to_owned(), Some(partition.0.clone()))]);
+        let mut undone = self.undone()?;
+        let mut actions = Vec::new();
+        let merged: BTreeSet<String> = change.merged.iter().map(|it| it.path.clone()).collect();
+        for file in change.merged.into_iter().chain(change.remove) {
+            // It was not there any more, and need not come back to go.
+            if undone.adds.remove(&file.path).is_some() {
+                continue;
+            }
+            actions.push(Action::Remove(Remove {
+                data_change: !merged.contains(&file.path),
+                path: file.path,
+                deletion_timestamp: Some(now),
+                extended_file_metadata: Some(true),
+                partition_values: Some(partition_values(&file.partition)),
+                size: file.size.try_into().ok(),
+                tags: None,
+                deletion_vector: None,
+                base_row_id: None,
+                default_row_commit_version: None,
+            }));
+        }
+        actions.extend(undone.removes.into_iter().map(Action::Remove));
+        actions.extend(undone.adds.into_values().map(Action::Add));
+        let added = change.add.into_iter().map(|file| (file, true));
+        let merged = change.merged_into.into_iter().map(|file| (file, false));
+        for (file, data_change) in added.chain(merged) {
+            actions.push(Action::Add(Add {
+                partition_values: partition_values(&file.partition),
+                path: file.path,
+                size: file.size as i64,
+                modification_time: now,
+                data_change,
+                stats: Some(file.stats.to_string()),
+                tags: None,
+                deletion_vector: None,
+                base_row_id: None,
+                default_row_commit_version: None,
+                clustering_provider: None,
+            }));
+        }
+        Ok(actions)
+    }
+
+    /// What undoes that which was committed since the base.
+    fn undone(&self) -> Result<Undone, TableError> {
+        let mut undone = Undone::default();
+        let Some(base) = &self.base else {
+            return Ok(undone);
+        };
+        let failed = failure(self.resolution, "opened");
+        let base = base.snapshot().map_err(&failed)?;
+        let latest = self.delta.snapshot().map_err(&failed)?;
+        let paths = |state: &deltalake::table::state::DeltaTableState| -> BTreeSet<String> {
+            let files = state.log_data().into_iter();
+            files.map(|file| file.path().into_owned()).collect()
+        };
+        let (before, after) = (paths(base), paths(latest));
+        for file in latest.log_data() {
+            if !before.contains(&*file.path()) {
+                undone.removes.push(file.remove_action(true));
+            }
+        }
+        for file in base.log_data() {
+            if !after.contains(&*file.path()) {
+                let path = file.path().into_owned();
+                #[expect(
+                    deprecated,
+                    reason = "there is no other way to an action with all that the log says of the file"
+                )]
+                undone.adds.insert(path, file.add_action());
+            }
+        }
+        Ok(undone)
+    }
+}
+
+#[derive(Default)]
+struct Undone {
+    removes: Vec<Remove>,
+    adds: BTreeMap<String, Add>,
+}

@@ -1,0 +1,128 @@
+//! What keeps a table's folder small: which files no version in use names, checkpoints, and the end of old log files.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use deltalake::DeltaTable;
+use deltalake::protocol::checkpoints::{cleanup_expired_logs_for, create_checkpoint};
+use deltalake::table::state::DeltaTableState;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use super::table::{Table, TableError, failure};
+
+/// A file in a table's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Below the table.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was written, as the store says.
+    pub modified: DateTime<Utc>,
+}
+
+impl Table {
+    /// The files that a version from `oldest` up to this one names. Data files that are in none of them, and were not
+    /// written a moment ago, are for nobody.
+    pub async fn files_since(&self, oldest: u64) -> Result<BTreeSet<String>, TableError> {
+        let failed = failure(self.resolution, "read");
+        let mut named = BTreeSet::new();
+        let log = self.delta.log_store();
+        let latest = self.delta.snapshot().map_err(&failed)?;
+        name_files(latest, &mut named);
+        let mut old = DeltaTable::new(log.clone());
+        old.load_version(oldest).await.map_err(&failed)?;
+        let old = old.snapshot().map_err(&failed)?;
+        name_files(old, &mut named);
+        // What came after the oldest version and went before the latest was removed since.
+        let gone_before: BTreeSet<String> = tombstones(old, &*log).await.map_err(&failed)?;
+        let gone = tombstones(latest, &*log).await.map_err(&failed)?;
+        named.extend(gone.difference(&gone_before).cloned());
+        Ok(named)
+    }
+
+    /// The Parquet files in the folders of partitions, whether a version names them or not.
+    pub async fn stored_files(&self) -> Result<Vec<StoredFile>, TableError> {
+        let start = format!("{}=", self.resolution.partition_column());
+        let objects = self.store.objects();
+        let mut listed = objects.list(None);
+        let mut found = Vec::new();
+        while let Some(object) = listed
+            .try_next()
+            .await
+            .map_err(|source| TableError::Store {
+                path: "/".to_owned(),
+                source,
+            })?
+        {
+            let path = object.location.to_string();
+            if path.starts_with(&start) && object.location.extension() == Some("parquet") {
+                found.push(StoredFile {
+                    path,
+                    size: object.size,
+                    modified: object.last_modified,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Deletes a file that no version in use names. That it is gone already is as good.
+    pub async fn delete_stored(&self, file: &StoredFile) -> Result<(), TableError> {
+        let path = Path::parse(&file.path).unwrap_or_else(|_| Path::from(file.path.as_str()));
+        match self.store.objects().delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(TableError::Store {
+                path: file.path.clone(),
+                source,
+            }),
+        }
+    }
+
+    /// Whether there is a checkpoint of this version.
+    pub async fn has_checkpoint(&self) -> Result<bool, TableError> {
+        let path = format!("_delta_log/{:020}.checkpoint.parquet", self.version());
+        match self.store.objects().head(&Path::from(path.as_str())).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(source) => Err(TableError::Store { path, source }),
+        }
+    }
+
+    /// Writes a checkpoint of this version, so that it is opened without reading all the log.
+    pub async fn checkpoint(&self) -> Result<(), TableError> {
+        create_checkpoint(&self.delta, None)
+            .await
+            .map_err(failure(self.resolution, "written a checkpoint of"))
+    }
+
+    /// Removes files of the log from before `before`, as far as no version from `oldest` on needs them; gives how many.
+    pub async fn shorten_log(
+        &self,
+        oldest: u64,
+        before: DateTime<Utc>,
+    ) -> Result<usize, TableError> {
+        let log = self.delta.log_store();
+        cleanup_expired_logs_for(oldest, &*log, before.timestamp_millis(), None)
+            .await
+            .map_err(failure(self.resolution, "rid of old files of its log"))
+    }
+}
+
+fn name_files(state: &DeltaTableState, named: &mut BTreeSet<String>) {
+    // As the store lists them.
+    let files = state.log_data().into_iter();
+    named.extend(files.map(|file| file.object_store_path().to_string()));
+}
+
+async fn tombstones(
+    state: &DeltaTableState,
+    log: &dyn deltalake::logstore::LogStore,
+) -> Result<BTreeSet<String>, deltalake::DeltaTableError> {
+    let gone = state.all_tombstones(log);
+    gone.map_ok(|file| Path::from(file.path().as_ref()).to_string())
+        .try_collect()
+        .await
+}

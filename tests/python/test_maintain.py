@@ -1,0 +1,318 @@
+"""The upkeep: many small files become few sorted ones, nobody's rows change, and nobody who reads is disturbed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import compare
+import harness
+from conftest import LONG
+from harness import KILLED, OK, REFUSED, Finished, Lake
+from reference import RESOLUTIONS
+from server import Plant, any_of, text_field
+from stories import Life, Put, Remove, Run
+from test_kill import LEASE_SECONDS, assert_consistent, look, resample_after_kill, stopped_with_the_lease
+from writers import ASSETS, FileSpec, parquet_bytes
+
+RUNS = 200 if LONG else 12
+# Many small files: each date in parts of a few hundred rows.
+SMALL = {"PLANTLAKE_FAILPOINT_MEMORY": str(1 << 14)}
+FIRST = dt.date(2024, 1, 20)
+
+
+def at(days: int) -> dict[str, str]:
+    """The setting that makes it so many days later."""
+    return {"PLANTLAKE_FAILPOINT_NOW": f"{dt.datetime.now(dt.UTC) + dt.timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"}
+
+
+LATER = at(2)
+FAILPOINTS = [
+    "lease-taken", "before-intent", "after-intent", "before-data-file", "after-data-file", "after-data-file:3",
+    "before-commit-data_min", "after-commit-data_min", "before-commit-data_h", "after-commit-data_h", "before-commit-data_d",
+    "after-commit-data_d", "before-ledger", "after-ledger", "before-publish", "after-publish", "after-swept-file",
+    "after-swept-file:4", "after-checkpoint", "after-cleanup",
+]  # fmt: skip
+
+
+def daily(number: int) -> dict[str, pa.Table]:
+    """A day's readings, a file for each asset, each third minute, and some that come late, of ten days ago."""
+    dice = np.random.default_rng(number)
+    start = pd.Timestamp(FIRST, tz="UTC") + pd.Timedelta(days=number)
+    files = {}
+    for at, asset in enumerate(ASSETS):
+        times = [start + pd.Timedelta(minutes=minute) for minute in range(at, 1440, 3)]
+        times.append(start - pd.Timedelta(days=10, minutes=int(dice.integers(1, 60))))
+        frame = pd.DataFrame({"id": asset, "timestamp": times, "value": dice.normal(size=len(times))})
+        frame = frame.astype({"timestamp": "datetime64[us, UTC]"})
+        files[f"day-{number:03}/{at}.parquet"] = pa.Table.from_pandas(frame, preserve_index=False)
+    return files
+
+
+def maintain(lake: Lake, *flags: str, settings: dict[str, str] | None = None) -> Finished:
+    return lake.run("maintain", "--json", *flags, settings=settings)
+
+
+def per_partition(lake: Lake, name: str) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for file in lake.data_files(name):
+        counts[file.partition] = counts.get(file.partition, 0) + 1
+    return counts
+
+
+def by_polars(lake: Lake) -> dict[str, pl.DataFrame]:
+    return {
+        name: pl.read_delta(f"{lake.url}/{name}", storage_options=lake.storage_options).sort("asset_id", "timestamp")
+        for name in RESOLUTIONS
+    }
+
+
+def stored(lake: Lake, name: str) -> set[str]:
+    """The data files that are there, whether a version names them or not."""
+    found = set()
+    for partition in lake.listing(name):
+        if "=" in partition:
+            found |= {f"{partition}/{file}" for file in lake.listing(f"{name}/{partition}")}
+    return found
+
+
+def actions(lake: Lake, name: str) -> list[dict]:
+    """What the latest commit says."""
+    version = lake.published()["versions"][name]
+    return [json.loads(line) for line in lake.read(f"{name}/_delta_log/{version:020}.json").splitlines()]
+
+
+def many_small_files(lake: Lake) -> dict[str, pa.Table]:
+    raw = {}
+    for number in range(RUNS):
+        for path, table in daily(number).items():
+            raw[path] = table
+            lake.put(path, parquet_bytes(table), 1_700_000_000_000_000_000 + number)
+        lake.resample(settings=SMALL).expect(OK)
+    return raw
+
+
+def test_many_small_runs_become_one_file_a_partition(new_lake: Callable[[], Lake]) -> None:
+    lake = new_lake()
+    raw = many_small_files(lake)
+    before, by_others = lake.tables(), by_polars(lake)
+    assert max(per_partition(lake, "data_min").values()) > 2, "the runs left no small files to make fewer"
+    published = lake.published()
+    pinned = {name: lake.delta(name) for name in RESOLUTIONS}
+
+    planned = maintain(lake, "--dry-run").expect(OK).json
+    assert planned["outcome"] == "dry_run" and planned["run"] is None and lake.published() == published
+    done = maintain(lake).expect(OK).json
+    assert done["outcome"] == "maintained" and done["run"] == published["run"] + 1
+    sizes = [{key: value for key, value in entry.items() if key != "bytes_after"} for entry in done["compacted"]]
+    assert sizes == planned["compacted"], "the dry run said something else"
+
+    for name in RESOLUTIONS:
+        assert set(per_partition(lake, name).values()) == {1}, f"{name}: {per_partition(lake, name)}"
+    compare.all_same_bits(lake.tables(), before)
+    compare.all_same_bits(lake.published_tables(), before)
+    harness.is_expected(lake, harness.reference.rollups(lake.raw_files(raw)))
+    for name, table in by_polars(lake).items():
+        assert table.equals(by_others[name]), f"{name} is something else to polars"
+    # Whoever follows changes of rows sees none, and the job's own transactions go on.
+    said = actions(lake, "data_min")
+    assert {action["add"]["dataChange"] for action in said if "add" in action} == {False}
+    assert {action["remove"]["dataChange"] for action in said if "remove" in action} == {False}
+    assert [action["txn"]["version"] for action in said if "txn" in action] == [done["run"]]
+    assert lake.resample().expect(OK).json["outcome"] == "nothing_to_do"
+    assert maintain(lake).expect(OK).json["outcome"] == "nothing_to_do"
+
+    # A reader from outside that opened the tables before goes on.
+    for name, table in pinned.items():
+        rows = table.to_pyarrow_table().num_rows
+        assert rows == len(before[name])
+
+    # The files are laid out as those of a lake that is made at once.
+    fresh = new_lake()
+    for path, table in raw.items():
+        fresh.put(path, parquet_bytes(table), lake.mtimes()[path])
+    fresh.resample().expect(OK)
+    compare.all_same_bits(fresh.tables(), lake.tables())
+    assert layout(lake) == layout(fresh)
+
+    # And the life of the tables goes on.
+    path = "day-003/0.parquet"
+    raw[path] = daily(1_000)[f"day-1000/1.parquet"]
+    lake.put(path, parquet_bytes(raw[path]), 1_800_000_000_000_000_000)
+    lake.resample().expect(OK)
+    harness.is_expected(lake, harness.reference.rollups(lake.raw_files(raw)))
+
+
+def layout(lake: Lake) -> dict[tuple[str, str], list]:
+    """How the file of each partition is written."""
+    found = {}
+    for name in RESOLUTIONS:
+        for file in lake.data_files(name):
+            metadata = pq.ParquetFile(io.BytesIO(lake.read(f"{name}/{file.path}"))).metadata
+            groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+            found[name, file.partition] = [
+                (
+                    group.num_rows,
+                    [(column.column_index, column.descending) for column in group.sorting_columns],
+                    [
+                        (column.path_in_schema, column.compression, column.encodings, column.has_column_index, column.has_offset_index)
+                        for column in (group.column(at) for at in range(group.num_columns))
+                    ],
+                )
+                for group in groups
+            ]
+    return found
+
+
+def test_only_what_nobody_needs_is_deleted(lake: Lake) -> None:
+    life = Life(lake)
+    for step in [
+        Put(0, FileSpec(rows=3_000, days=3, assets=(0, 1, 2, 3))),
+        Run(memory=1 << 14),
+        Put(1, FileSpec(seed=1, rows=200, day=1, days=2, assets=(1, 2))),
+        Run(memory=1 << 14),
+    ]:
+        life.live(step)
+    # A run that dies leaves files that no version names.
+    life.live(Put(2, FileSpec(seed=2, rows=100, day=2)))
+    lake.resample(settings={"PLANTLAKE_FAILPOINT": "before-commit-data_min"}).expect(KILLED)
+    resample_after_kill(lake)
+    life.settled = life.reference()
+    named = {name: {file.path for version in range(lake.delta(name).version() + 1) for file in lake.data_files(name, version)}
+             for name in RESOLUTIONS}  # fmt: skip
+    there = {name: stored(lake, name) for name in RESOLUTIONS}
+    assert there["data_min"] - named["data_min"], "the dead run left nothing"
+
+    now = maintain(lake).expect(OK).json
+    assert now["swept"]["data_files"] == 0, f"younger than the grace: {now}"
+    assert all(there[name] <= stored(lake, name) for name in RESOLUTIONS)
+
+    planned = maintain(lake, "--dry-run", settings=LATER).expect(OK).json
+    later = maintain(lake, settings=LATER).expect(OK).json
+    assert later["swept"]["data_files"] == planned["swept"]["data_files"] > 0
+    for name in RESOLUTIONS:
+        assert stored(lake, name) == {file.path for file in lake.data_files(name)}, name
+    harness.is_expected(lake, life.settled)
+    assert "_last_checkpoint" in lake.listing("data_min/_delta_log")
+    life.check_nothing_to_do()
+    assert maintain(lake, settings=LATER).expect(OK).json["outcome"] == "nothing_to_do"
+
+    # A month on, the log is as long as it need be.
+    assert maintain(lake, settings=at(40)).expect(OK).json["swept"]["log_files"] > 0
+    harness.is_expected(lake, life.settled)
+    life.live(Put(0, FileSpec(seed=3, rows=100, day=1), 3))
+    life.run(Run())
+
+
+@pytest.mark.parametrize("failpoint", FAILPOINTS)
+def test_killed_at_a_step(lake: Lake, failpoint: str) -> None:
+    """Whatever had been done, readers see the same rows, and what comes next is right: the upkeep, or a run of the job."""
+    life = Life(lake)
+    for step in [
+        Put(0, FileSpec(rows=3_000, days=3, assets=(0, 1, 2, 3))),
+        Run(memory=1 << 14),
+        Put(1, FileSpec(seed=1, rows=200, day=1, days=2, assets=(1, 2))),
+        Run(memory=1 << 14),
+    ]:
+        life.live(step)
+    # Something to sweep, too.
+    settings = LATER if "swept" in failpoint else {}
+    before = lake.published_tables()
+    maintain(lake, settings=settings | {"PLANTLAKE_FAILPOINT": failpoint}).expect(KILLED)
+    compare.all_same_bits(lake.published_tables(), before)
+    assert_consistent(look(lake), [life.settled], f"after a kill at {failpoint}")
+
+    life.live(Put(2, FileSpec(seed=2, rows=100, day=2, assets=(0, 3))))
+    life.live(Remove(1))
+    first = FAILPOINTS.index(failpoint) % 2 == 0
+    if first:
+        until = time.monotonic() + LEASE_SECONDS
+        while (done := maintain(lake, settings=settings)).code == REFUSED and time.monotonic() < until:
+            time.sleep(2)
+        done.expect(OK)
+        compare.all_same_bits(lake.published_tables(), before)
+    resample_after_kill(lake)
+    life.settled = life.reference()
+    harness.is_expected(lake, life.settled)
+    # What this one publishes takes the place of files, which go when their time has come.
+    maintain(lake, settings=LATER).expect(OK)
+    maintain(lake, settings=at(9)).expect(OK)
+    harness.is_expected(lake, life.settled)
+    life.check_nothing_to_do()
+    for name in RESOLUTIONS:
+        assert stored(lake, name) == {file.path for file in lake.data_files(name)}, name
+
+
+@pytest.mark.parametrize("failpoint", ["after-commit-data_min", "after-commit-data_h", "before-publish"])
+def test_what_a_dead_run_of_the_job_did_is_not_published(lake: Lake, failpoint: str) -> None:
+    """Half a run is in the tables: the upkeep publishes none of it, and forgets none of its dates."""
+    life = Life(lake)
+    life.live(Put(0, FileSpec(rows=3_000, days=3, assets=(0, 1, 2, 3))))
+    life.live(Run(memory=1 << 14))
+    before = lake.published_tables()
+    life.live(Put(1, FileSpec(seed=1, rows=200, day=1, days=2, assets=(1, 2))))
+    lake.resample(settings={"PLANTLAKE_FAILPOINT": failpoint}).expect(KILLED)
+    done = maintain(lake, settings={"PLANTLAKE_MAINTAIN_TARGET_FILE_SIZE": "1MiB"})
+    until = time.monotonic() + LEASE_SECONDS
+    while done.code == REFUSED and time.monotonic() < until:
+        time.sleep(2)
+        done = maintain(lake)
+    assert done.expect(OK).json["compacted"]
+    compare.all_same_bits(lake.tables(), before)
+    assert_consistent(look(lake), [life.settled], "after half a run and the upkeep")
+    lake.resample().expect(OK)
+    life.settled = life.reference()
+    harness.is_expected(lake, life.settled)
+    life.check_nothing_to_do()
+
+
+def test_one_at_a_time(lake: Lake) -> None:
+    life = Life(lake)
+    life.live(Put(0, FileSpec(rows=200, days=3)))
+    life.live(Run())
+    life.live(Put(5, FileSpec(seed=5, rows=120_000, days=3, pace="sparse", order="shuffled")))
+    first = stopped_with_the_lease(lake)
+    try:
+        before = lake.snapshot()
+        refused = maintain(lake).expect(REFUSED)
+        assert "resample" in refused.err, str(refused)
+        assert lake.snapshot() == before
+        maintain(lake, "--dry-run").expect(OK)
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_nothing_is_published(lake: Lake) -> None:
+    assert maintain(lake).expect(OK).json["outcome"] == "nothing_published"
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    plant = Plant(tmp_path_factory.mktemp("maintain"), SMALL).build()
+    plant.serve()
+    yield plant
+    plant.stop()
+
+
+@pytest.mark.local_only
+def test_an_answer_that_was_announced_before_is_what_was_announced(plant: Plant) -> None:
+    client = plant.client("Everything")
+    statement = any_of("CommandStatementQuery", text_field(1, "SELECT * FROM data_min ORDER BY asset_id, timestamp"))
+    before, info = client.get(client.info(statement).endpoints[0].ticket), client.info(statement)
+    done = maintain(plant.lake).expect(OK).json
+    assert done["compacted"], done
+    time.sleep(2.5)
+    # Of the tables before, and of those after.
+    assert client.get(info.endpoints[0].ticket).equals(before)
+    assert client.query("SELECT * FROM data_min ORDER BY asset_id, timestamp -- anew").equals(before)
