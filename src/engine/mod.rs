@@ -8,6 +8,7 @@ mod batch;
 mod budget;
 mod catalog_tables;
 mod counted_scan;
+mod file_order;
 mod fingerprint;
 mod graph_tables;
 mod growth;

@@ -25,6 +25,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use object_store::path::Path;
 
+use super::file_order::by_asset_and_time;
 use super::page_cache::Readers;
 use super::published::{PublishedFile, PublishedTable};
 use super::visible_filter::visible_filter;
@@ -189,10 +190,12 @@ impl TableProvider for RollupTable {
             .map(|PublishedFile { file, .. }| {
                 let path = source.store.absolute(&Path::from(file.path.as_str()));
                 let statistics = Arc::new(self.statistics(file));
+                let is_sorted = file.is_sorted;
                 let file = PartitionedFile::new(path, file.size)
                     .with_partition_values(vec![self.partition_value(&file.partition)?])
                     .with_statistics(statistics);
-                Ok(file)
+                let order = is_sorted.then(by_asset_and_time).flatten();
+                Ok(file.with_ordering(order))
             })
             .collect::<Result<Vec<_>>>()?;
         if files.is_empty() {

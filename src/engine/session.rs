@@ -26,6 +26,7 @@ use super::account_tables::{Account, AccountSchema};
 use super::budget::Budget;
 use super::catalog_tables::CatalogSource;
 use super::counted_scan::counted;
+use super::file_order::in_file_order;
 use super::optimised::OptimisedQuery;
 use super::plan_limits;
 use super::public_schema::PublicSchema;
@@ -291,7 +292,7 @@ impl QuerySession {
             None => {
                 let planner = Arc::clone(state.query_planner());
                 let steps = planner.create_physical_plan(&query.plan, &**state).await?;
-                let steps = counted(steps)?;
+                let steps = counted(in_file_order(steps, !is_short)?)?;
                 query.keep_steps(&steps);
                 steps
             }

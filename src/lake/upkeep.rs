@@ -1,6 +1,7 @@
 //! What keeps a table's folder small: which files no version in use names, checkpoints, and the end of old log files.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use deltalake::DeltaTable;
@@ -32,7 +33,7 @@ impl Table {
         let log = self.delta.log_store();
         let latest = self.delta.snapshot().map_err(&failed)?;
         name_files(latest, &mut named);
-        let mut old = DeltaTable::new(log.clone());
+        let mut old = DeltaTable::new(Arc::clone(&log));
         old.load_version(oldest).await.map_err(&failed)?;
         let old = old.snapshot().map_err(&failed)?;
         name_files(old, &mut named);

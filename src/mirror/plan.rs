@@ -207,6 +207,7 @@ mod tests {
             max_time: Some(i64::from(last) * MICROS_PER_DAY + 999),
             min_asset: None,
             max_asset: None,
+            is_sorted: true,
         }
     }
 

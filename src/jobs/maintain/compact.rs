@@ -57,6 +57,7 @@ mod tests {
             max_time: None,
             min_asset: Some(format!("{:03}", (number * 37) % 101)),
             max_asset: None,
+            is_sorted: true,
         }
     }
 

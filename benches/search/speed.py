@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""How long `search()` takes at the server, as an ADBC client sees it, in a catalog of 100,000 assets.
+
+    benches/search/speed.py --models FOLDER
+
+The catalog is the simulator's, some hundred times over with other numbers; each asset is embedded by the bi-encoder, as ever. Asked are
+the queries of `queries.toml`, each with a number of its own, so that no embedding is remembered, and then again; by someone who may
+see everything, and by one who may see a hundredth. With a cross-encoder, its weights are random, in the shape of MiniLM-L6: it takes as
+long as a good one. Prints a table, and JSON with `--json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import tomllib
+import uuid
+from pathlib import Path
+
+import numpy as np
+
+import bench
+
+REPOSITORY = bench.REPOSITORY
+sys.path.insert(0, str(REPOSITORY / "tests" / "python"))
+
+import harness  # noqa: E402
+from server import Plant  # noqa: E402
+
+BI = Path("sentence-transformers", "all-MiniLM-L6-v2")
+CROSS = Path("cross-encoder", "ms-marco-MiniLM-L6-v2")
+SITES = 100
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------ what is searched
+
+
+def make_catalog(base: Path, folder: Path, wanted: int) -> None:
+    """`wanted` assets in a hundred sites of the same size, no two of which are alike in all they say."""
+    if (folder / "assets.json").is_file() and len(json.loads((folder / "assets.json").read_text())) == wanted:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    pattern = [asset for asset in json.loads((base / "assets.json").read_text()) if asset["type"] != "site"]
+    dice, made = random.Random(1), []
+    for number in range(wanted):
+        asset, site = pattern[number % len(pattern)], number % SITES
+        specifications = dict(asset["specifications"])
+        for name, value in specifications.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                specifications[name] = round(value * dice.uniform(0.5, 2), 2)
+        place = asset["location"].split(" / ", 1)[-1]
+        made.append({
+            "id": str(uuid.UUID(int=dice.getrandbits(128), version=4)),
+            "name": f"{asset['name']} {number // SITES}",
+            "type": asset["type"],
+            "location": f"Site {site:02} / {place}",
+            "specifications": specifications,
+        })  # fmt: skip
+    (folder / "assets.json").write_text(json.dumps(made, ensure_ascii=False))
+
+
+def make_cross_encoder(bi_encoder: Path, folder: Path) -> None:
+    """A sequence classifier with one output, in the bi-encoder's shape and with its tokenizer, with random weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = json.loads((bi_encoder / "config.json").read_text())
+    config |= {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    (folder / "config.json").write_text(json.dumps(config))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(bi_encoder / name, folder / name)
+    hidden, between = config["hidden_size"], config["intermediate_size"]
+    dice, tensors = np.random.default_rng(1), {}
+
+    def linear(name: str, out: int, into: int) -> None:
+        tensors[f"{name}.weight"] = dice.normal(0, 0.05, (out, into))
+        tensors[f"{name}.bias"] = np.zeros(out)
+
+    def norm(name: str) -> None:
+        tensors[f"{name}.weight"], tensors[f"{name}.bias"] = np.ones(hidden), np.zeros(hidden)
+
+    for name, size in (("word", "vocab_size"), ("position", "max_position_embeddings"), ("token_type", "type_vocab_size")):
+        tensors[f"bert.embeddings.{name}_embeddings.weight"] = dice.normal(0, 0.05, (config[size], hidden))
+    norm("bert.embeddings.LayerNorm")
+    for layer in range(config["num_hidden_layers"]):
+        part = f"bert.encoder.layer.{layer}"
+        for name in ("query", "key", "value"):
+            linear(f"{part}.attention.self.{name}", hidden, hidden)
+        linear(f"{part}.attention.output.dense", hidden, hidden)
+        norm(f"{part}.attention.output.LayerNorm")
+        linear(f"{part}.intermediate.dense", between, hidden)
+        linear(f"{part}.output.dense", hidden, between)
+        norm(f"{part}.output.LayerNorm")
+    linear("bert.pooler.dense", hidden, hidden)
+    linear("classifier", 1, hidden)
+    header, data = {}, bytearray()
+    for name, tensor in tensors.items():
+        begin = len(data)
+        data += tensor.astype("<f4").tobytes()
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, len(data)]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+# ------------------------------------------------------------------ the questions
+
+
+def ask(plant: Plant, tenant: str, texts: list[str], warm: int, expected: str) -> dict:
+    """The times of all texts but the first `warm`, one after the other on one connection."""
+    times = []
+    with plant.with_key(tenant) as connection, connection.cursor() as cursor:
+        for number, text in enumerate(texts):
+            began = time.perf_counter()
+            cursor.execute("SELECT * FROM search(?)", (text,))
+            found = cursor.fetch_arrow_table()
+            if number >= warm:
+                times.append((time.perf_counter() - began) * 1_000)
+            if found.num_rows != 10 or set(found["ranked_by"].to_pylist()) != {expected}:
+                raise SystemExit(f"{tenant}, {text!r}: {found.num_rows} rows, ranked by {found['ranked_by'].to_pylist()[:1]}")
+    cuts = statistics.quantiles(times, n=100, method="inclusive")
+    return {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98], "asked": len(times)}
+
+
+def memory(pid: int) -> dict[str, float]:
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {name: int(lines[key].split()[0]) / 1_024 for name, key in (("rss_mib", "VmRSS"), ("peak_mib", "VmHWM"))}
+
+
+def indexed(plant: Plant) -> dict:
+    """Brings the index up to date, and says how long that took."""
+    began = time.monotonic()
+    plant.run("index", "--json").expect(harness.OK)
+    return {"seconds": time.monotonic() - began}
+
+
+def measure(plant: Plant, texts: list[str], warm: int, expected: str) -> dict:
+    plant.serve()
+    try:
+        found = {}
+        for tenant in ("Everything", "Hundredth"):
+            mine = [f"{text} {tenant.lower()}" for text in texts]
+            found[f"{tenant.lower()}, new"] = ask(plant, tenant, mine, warm, expected)
+            # The last are surely remembered.
+            found[f"{tenant.lower()}, again"] = ask(plant, tenant, mine[-50:], 0, expected)
+        return found | {"memory": memory(plant.process.pid)}
+    finally:
+        plant.stop()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--binary", type=Path, default=REPOSITORY / "target" / "release" / "plantlake")
+    parser.add_argument("--models", type=Path, required=True, help="folder of the embedding model, in Hugging Face's layout")
+    parser.add_argument("--assets", type=int, default=100_000)
+    parser.add_argument("--asks", type=int, default=300, help="questions of each kind (%(default)s), after 20 to warm up")
+    parser.add_argument("--folder", type=Path, default=REPOSITORY / "target" / "bench-search", help="for what is made (%(default)s)")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    os.environ["PLANTLAKE_BIN"] = str(options.binary.resolve())
+    folder = options.folder.resolve() / f"speed-{options.assets}"
+    bench.make_catalog(options.binary, bench.CATALOG)
+    make_catalog(bench.CATALOG, folder / "catalog", options.assets)
+    alone, both = folder / "bi-encoder", folder / "with-cross-encoder"
+    for models in (alone, both):
+        if not (models / BI).is_dir():
+            shutil.copytree(options.models, models / BI)
+    make_cross_encoder(both / BI, both / CROSS)
+
+    plant = Plant(folder, {"PLANTLAKE_SEARCH_MODELS": str(alone)})
+    if not (folder / "state" / "organisation.db").exists():
+        for name, grants in (("Everything", ["--all"]), ("Hundredth", ["--location", "Site 07"])):
+            plant.tenant(name, grants)
+        (folder / "keys.json").write_text(json.dumps({name: tenant.key for name, tenant in plant.tenants.items()}))
+    else:
+        from server import Tenant
+
+        plant.tenants = {name: Tenant(name, [], key) for name, key in json.loads((folder / "keys.json").read_text()).items()}
+    found = {"assets": options.assets, "commit": bench.commit(), "index": indexed(plant)}
+    note(f"the index is up to date after {found['index']['seconds']:.0f} s")
+    queries = [query["text"] for query in tomllib.loads((Path(__file__).with_name("queries.toml")).read_text())["query"]]
+    warm = 20
+    texts = [f"{queries[number % len(queries)]} {number}" for number in range(warm + options.asks)]
+    found["bi-encoder"] = measure(plant, texts, warm, "hybrid")
+    plant.lake.settings["PLANTLAKE_SEARCH_MODELS"] = str(both)
+    found["cross-encoder"] = measure(plant, texts[: warm + options.asks // 3], warm, "cross-encoder")
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    print("| | asked | p50 ms | p90 ms | p99 ms |\n|---|---:|---:|---:|---:|")
+    for model in ("bi-encoder", "cross-encoder"):
+        for what, times in found[model].items():
+            if what != "memory":
+                print(f"| {model}, {what} | {times['asked']} | {times['p50']:.1f} | {times['p90']:.1f} | {times['p99']:.1f} |")
+        print(f"| {model}, resident MiB | | {found[model]['memory']['rss_mib']:.0f} | peak | {found[model]['memory']['peak_mib']:.0f} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
