@@ -15,30 +15,13 @@ import adbc_driver_manager
 import pytest
 
 import harness
-from harness import FAILURE, OK, REPOSITORY, USAGE, LocalLake
+from harness import FAILURE, OK, USAGE, LocalLake
+from models import CROSS_ENCODER, fetched
 from server import SIMULATE, Plant, eventually
 
 pytestmark = pytest.mark.local_only
 
-BI_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-CROSS_ENCODER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 COLUMNS = ["asset_id", "name", "type", "location", "score", "similarity", "rank", "ranked_by"]
-
-
-def models() -> Path:
-    """Where tests/run has put the bi-encoder."""
-    folder = Path(os.environ.get("PLANTLAKE_TEST_MODELS") or REPOSITORY / ".models")
-    assert any(folder.glob("*/**/model.safetensors")), f"{folder} has no model: tests/run fetches it"
-    return folder
-
-
-def fetched(lake: LocalLake, folder: Path, *which: str) -> dict[str, str]:
-    """Settings with these models in `folder`."""
-    settings = {"PLANTLAKE_SEARCH_MODELS": str(folder)}
-    for name in which:
-        source = next(models().glob("**/model.safetensors")).parent if name == "bi-encoder" else REPOSITORY / "tests/search/cross-encoder"
-        lake.run("models", "fetch", "--only", name, "--from", str(source), settings=settings).expect(OK)
-    return settings
 
 
 @pytest.fixture(scope="module")

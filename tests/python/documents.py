@@ -1,0 +1,94 @@
+"""README and docs/ as programs see them: fenced blocks, commands, and what links and names point to."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import REPOSITORY
+
+FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block."""
+
+    document: str  # its path below the repository
+    line: int  # of its first line of text, from 1
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.document}:{self.line}"
+
+
+def documents() -> list[str]:
+    """README first: what the others take for granted is done there."""
+    return ["README.md", *sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "docs").glob("*.md"))]
+
+
+def blocks(document: str) -> Iterator[Block]:
+    text = (REPOSITORY / document).read_text()
+    for found in FENCE.finditer(text):
+        yield Block(document, text[: found.start("text")].count("\n") + 1, found["language"], found["text"])
+
+
+def commands(block: Block) -> list[str]:
+    """The commands of a shell block, each with all of its lines, without comments that have lines of their own."""
+    done: list[str] = []
+    rest = ""
+    for line in block.text.splitlines():
+        rest = f"{rest}\n{line}" if rest else line
+        if not rest.strip() or rest.lstrip().startswith("#"):
+            rest = ""
+            continue
+        try:
+            shlex.split(rest, comments=True)
+        except ValueError:  # a quotation goes on in the next line
+            continue
+        if not rest.endswith("\\"):
+            done.append(rest.strip())
+            rest = ""
+    assert not rest, f"{block}: {rest!r} has no end"
+    return done
+
+
+def prose(document: str) -> str:
+    """The text without fenced blocks."""
+    return FENCE.sub("", (REPOSITORY / document).read_text())
+
+
+def spoken(document: str) -> list[str]:
+    """What stands in `code` in the prose."""
+    return re.findall(r"`([^`\n]+)`", prose(document))
+
+
+def links(document: str) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", prose(document))
+
+
+def anchors(path: Path) -> set[str]:
+    """What a link into a document may end in, as GitHub makes it of headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def tables(document: str) -> dict[str, list[list[str]]]:
+    """The rows of the tables under each heading, cell by cell, the heading's row and its rule left out."""
+    found: dict[str, list[list[str]]] = {}
+    heading, in_table = "", 0
+    for line in prose(document).splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        if not line.startswith("|"):
+            in_table = 0
+            continue
+        in_table += 1
+        if in_table > 2:
+            cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            found.setdefault(heading, []).append(cells)
+    return found

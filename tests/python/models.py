@@ -1,0 +1,27 @@
+"""The models of search that tests use: the bi-encoder that tests/run has put aside, and a small cross-encoder of ours."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from harness import OK, REPOSITORY, LocalLake
+
+BI_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+CROSS_ENCODER = "cross-encoder/ms-marco-MiniLM-L6-v2"
+
+
+def models() -> Path:
+    """Where tests/run has put the bi-encoder."""
+    folder = Path(os.environ.get("PLANTLAKE_TEST_MODELS") or REPOSITORY / ".models")
+    assert any(folder.glob("*/**/model.safetensors")), f"{folder} has no model: tests/run fetches it"
+    return folder
+
+
+def fetched(lake: LocalLake, folder: Path, *which: str) -> dict[str, str]:
+    """Settings with these models in `folder`."""
+    settings = {"PLANTLAKE_SEARCH_MODELS": str(folder)}
+    for name in which:
+        source = next(models().glob("**/model.safetensors")).parent if name == "bi-encoder" else REPOSITORY / "tests/search/cross-encoder"
+        lake.run("models", "fetch", "--only", name, "--from", str(source), settings=settings).expect(OK)
+    return settings
