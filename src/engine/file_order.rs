@@ -239,7 +239,7 @@ mod tests {
                 false,
             ),
         ]));
-        let mut source = ParquetSource::new(TableSchema::from_file_schema(Arc::clone(&schema)));
+        let mut source = ParquetSource::new(TableSchema::from(Arc::clone(&schema)));
         if of_one {
             let asset = Arc::new(Column::new(ASSET, 0));
             let value = Arc::new(Literal::new(ScalarValue::Utf8View(Some("b".to_owned()))));
