@@ -286,7 +286,7 @@ mod tests {
             ("* * * *", "5"),
             ("61 * * * *", "cron expression"),
             ("*/61 * * * *", "step of 61 in */61"),
-            ("0 0 * * 1,2/8", "weekday has only 7"),
+            ("0 0 * * 1-5/8", "weekday has only 7"),
             ("*/90 0 0 * * *", "second has only 60"),
             ("0 0 30 2 *", "no date"),
             ("0 0 * * * * 2026", "years"),
