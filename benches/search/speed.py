@@ -32,11 +32,12 @@ REPOSITORY = bench.REPOSITORY
 sys.path.insert(0, str(REPOSITORY / "tests" / "python"))
 
 import harness  # noqa: E402
-from server import Plant  # noqa: E402
+from server import PASSWORD, Plant, Tenant  # noqa: E402
 
 BI = Path("sentence-transformers", "all-MiniLM-L6-v2")
 CROSS = Path("cross-encoder", "ms-marco-MiniLM-L6-v2")
 SITES = 100
+TENANTS = {"Everything": ["--all"], "Hundredth": ["--location", "Site 07"]}
 
 
 def note(text: str) -> None:
@@ -112,6 +113,15 @@ def make_cross_encoder(bi_encoder: Path, folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
+def make_tenant(plant: Plant, name: str, grant: list[str]) -> str:
+    """An organisation with one user, and the user's key."""
+    plant.run("org", "create", name).expect(harness.OK)
+    plant.run("org", "grant", name, *grant).expect(harness.OK)
+    user = f"ana@{name.lower()}.example"
+    plant.run("user", "create", user, "--org", name, "--role", "analyst", stdin=PASSWORD + "\n")
+    return plant.run("key", "create", "--user", user, "--name", "bench", "--json").expect(harness.OK).json["key"]
+
+
 # ------------------------------------------------------------------ the questions
 
 
@@ -177,14 +187,10 @@ def main() -> int:
     make_cross_encoder(both / BI, both / CROSS)
 
     plant = Plant(folder, {"PLANTLAKE_SEARCH_MODELS": str(alone)})
-    if not (folder / "state" / "organisation.db").exists():
-        for name, grants in (("Everything", ["--all"]), ("Hundredth", ["--location", "Site 07"])):
-            plant.tenant(name, grants)
-        (folder / "keys.json").write_text(json.dumps({name: tenant.key for name, tenant in plant.tenants.items()}))
-    else:
-        from server import Tenant
-
-        plant.tenants = {name: Tenant(name, [], key) for name, key in json.loads((folder / "keys.json").read_text()).items()}
+    kept = folder / "keys.json"
+    if not kept.is_file():
+        kept.write_text(json.dumps({name: make_tenant(plant, name, grant) for name, grant in TENANTS.items()}))
+    plant.tenants = {name: Tenant(name, grant, key) for (name, grant), key in zip(TENANTS.items(), json.loads(kept.read_text()).values())}
     found = {"assets": options.assets, "commit": bench.commit(), "index": indexed(plant)}
     note(f"the index is up to date after {found['index']['seconds']:.0f} s")
     queries = [query["text"] for query in tomllib.loads((Path(__file__).with_name("queries.toml")).read_text())["query"]]

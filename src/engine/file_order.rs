@@ -6,6 +6,7 @@
 //! other in order, and a file for each core is right only where an order is wanted. So this is looked at in the finished
 //! plan, where a sort stands on nothing but filters and columns of a scan.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::common::Result;
@@ -97,7 +98,7 @@ fn scan_below(step: &Arc<dyn ExecutionPlan>) -> Option<FileScanConfig> {
     if let Some(source) = step.downcast_ref::<DataSourceExec>() {
         let config = source.data_source().downcast_ref::<FileScanConfig>()?;
         let mut files = config.file_groups.iter().flat_map(FileGroup::iter);
-        let is_ordered = files.all(|file| file.ordering.is_some() && file.range.is_none());
+        let is_ordered = files.all(|file| file.ordering.is_some());
         return is_ordered.then(|| config.clone());
     }
     match step.children()[..] {
@@ -175,9 +176,16 @@ fn beside_each_other(scan: &FileScanConfig, merges: bool) -> Option<FileScanConf
     Some(rearranged(scan, groups.collect(), by_asset_and_time()?))
 }
 
+/// The files that are scanned, each whole: for several cores, the optimiser may have cut them.
 fn files(scan: &FileScanConfig) -> Vec<PartitionedFile> {
-    let groups = scan.file_groups.iter();
-    groups.flat_map(FileGroup::iter).cloned().collect()
+    let mut known = HashSet::new();
+    let parts = scan.file_groups.iter().flat_map(FileGroup::iter);
+    let files = parts.filter(|part| known.insert(part.path()));
+    let whole = |file: &PartitionedFile| PartitionedFile {
+        range: None,
+        ..file.clone()
+    };
+    files.map(whole).collect()
 }
 
 fn rearranged(scan: &FileScanConfig, groups: Vec<FileGroup>, order: LexOrdering) -> FileScanConfig {
@@ -194,6 +202,7 @@ mod tests {
     use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
     use datafusion::datasource::object_store::ObjectStoreUrl;
     use datafusion::datasource::physical_plan::ParquetSource;
+    use datafusion::datasource::source::DataSource;
     use datafusion::datasource::table_schema::TableSchema;
     use datafusion::physical_expr::expressions::binary;
     use datafusion::physical_plan::displayable;
@@ -208,6 +217,10 @@ mod tests {
 
     /// A file of all assets' day.
     fn file(day: i64, is_ordered: bool) -> PartitionedFile {
+        named(&format!("{day}.parquet"), day, is_ordered)
+    }
+
+    fn named(name: &str, day: i64, is_ordered: bool) -> PartitionedFile {
         let bounds = |min, max| ColumnStatistics {
             min_value: Precision::Inexact(min),
             max_value: Precision::Inexact(max),
@@ -223,7 +236,7 @@ mod tests {
                 bounds(time(day * DAY), time(day * DAY + DAY - 60_000_000)),
             ],
         };
-        PartitionedFile::new(format!("{day}.parquet"), 1_000)
+        PartitionedFile::new(name, 1_000)
             .with_statistics(Arc::new(statistics))
             .with_ordering(is_ordered.then(by_asset_and_time).flatten())
     }
@@ -248,7 +261,13 @@ mod tests {
         let groups = FileGroup::new(files.to_vec()).split_files(2);
         let url = ObjectStoreUrl::local_filesystem();
         let config = FileScanConfigBuilder::new(url, Arc::new(source)).with_file_groups(groups);
-        let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config.build());
+        let config = config.build();
+        // As the optimiser does: each core has as many bytes as the other, and a file between them is cut.
+        let cut = config.repartitioned(2, 0, None).unwrap();
+        let scan: Arc<dyn ExecutionPlan> = match cut {
+            Some(cut) => Arc::new(DataSourceExec::new(cut)),
+            None => DataSourceExec::from_data_source(config),
+        };
         let by = by.iter().map(|name| match *name {
             ASSET => ascending((ASSET, 0)),
             _ => ascending((TIME, 1)),
@@ -288,7 +307,7 @@ mod tests {
         }
         // Unless files overlap in time: two of a day.
         let mut twice = files.clone();
-        twice.push(file(1, true));
+        twice.push(named("another.parquet", 1, true));
         assert_eq!(steps(&twice, true, &[TIME], false), sorted);
         // One that another program wrote.
         let mut foreign = files;

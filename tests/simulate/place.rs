@@ -47,7 +47,11 @@ impl Place {
                         .to_str()
                         .unwrap()
                         .to_owned();
-                    files.insert(name, std::fs::read(&path).unwrap());
+                    match std::fs::read(&path) {
+                        // What was cut short may still be clearing up.
+                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                        bytes => files.insert(name, bytes.unwrap()),
+                    };
                 }
             }
         }
