@@ -167,12 +167,7 @@ async fn a_job_that_fails_takes_those_with_it_that_wait_for_it() {
         );
     }
     let runs = plant.runs().await;
-    let of = |job: &str| {
-        runs.iter()
-            .filter(|run| run.job == job)
-            .next_back()
-            .unwrap()
-    };
+    let of = |job: &str| runs.iter().rfind(|run| run.job == job).unwrap();
     // Each began when the one before it had ended.
     assert!(of("second").started_at >= of("first").ended_at.unwrap());
     assert!(of("third").started_at >= of("second").ended_at.unwrap());

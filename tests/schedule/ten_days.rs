@@ -42,7 +42,7 @@ async fn every_due_job_runs_once_though_daemons_are_killed() {
             _ => 30 + salt * 53 % 400,
         };
         // Now and then the first attempt fails.
-        let outcome = if nth == 1 && salt % 11 == 0 {
+        let outcome = if nth == 1 && salt.is_multiple_of(11) {
             Err("it failed")
         } else {
             Ok(())
