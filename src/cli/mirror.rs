@@ -10,6 +10,7 @@ use crate::lake::Store;
 use crate::mirror::{
     AssetReport, Mirror, MirrorError, Options, Outcome, Progress, Report, TableReport,
 };
+use crate::model::with_causes;
 
 const EXAMPLES: &str = "\
 The database is that of the setting `mirror_url`; the tables assets, data_min, data_h and data_d are made by the first run.
@@ -119,16 +120,7 @@ impl Progress for RowsBar {
     }
 
     fn again(&self, problem: &MirrorError, wait: Duration) {
-        let mut text = problem.to_string();
-        let mut cause = std::error::Error::source(problem);
-        while let Some(error) = cause {
-            let said = error.to_string();
-            // Libraries often repeat a cause in the text of its effect.
-            if !text.contains(&said) {
-                text.push_str(&format!(": {said}"));
-            }
-            cause = error.source();
-        }
+        let text = with_causes(problem);
         let wait = human::duration(wait);
         self.terminal
             .warn(&format!("{text}; trying again in {wait}"));

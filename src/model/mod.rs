@@ -1,6 +1,7 @@
 //! The words of the field that every layer shares: resolutions, asset ids, dates and windows of time, units.
 
 mod asset_id;
+mod causes;
 mod dates;
 mod grant;
 mod hex;
@@ -15,6 +16,7 @@ mod usage;
 mod window;
 
 pub use asset_id::{AssetId, MalformedAssetId};
+pub use causes::with_causes;
 pub use dates::{DateSet, Day, MICROS_PER_DAY, day_from_date, day_of, day_to_date};
 pub use grant::{Grant, MalformedGrant};
 pub use hex::hex;

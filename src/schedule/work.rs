@@ -14,7 +14,7 @@ use super::job::{JobContext, JobFailure, JobOutcome, Jobs, Stop};
 use super::webhook::Webhook;
 use crate::clock::{self, Clock, Stopwatch};
 use crate::metrics::METRICS;
-use crate::model::{JobSpec, this_host};
+use crate::model::{JobSpec, this_host, with_causes};
 use crate::store::{JobEnd, JobHolder, JobRun, RunStatus};
 
 /// How often who has a run says so.
@@ -306,19 +306,9 @@ fn backoff(first: Duration, failures: u64) -> Duration {
     wait.mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0))
 }
 
-/// An error and its causes, in one line each.
+/// An error and its causes, as far as they are kept.
 fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // Libraries often repeat a cause in the text of its effect.
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
+    let text = with_causes(error);
     match text.char_indices().nth(LONGEST_ERROR) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,

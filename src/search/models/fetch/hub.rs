@@ -1,6 +1,5 @@
 //! The hub: Hugging Face's, or another that speaks like it (`HF_ENDPOINT`).
 
-use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
 use super::{Told, Watch};
+use crate::model::with_causes;
 use crate::search::models::files::{CONFIG, LARGEST_SMALL_FILE, OPTIONAL, TOKENIZER, WEIGHTS};
 
 const HUB: &str = "https://huggingface.co";
@@ -304,16 +304,5 @@ fn strong(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// An error and its causes, without the URL: that of a redirect is a key to the file.
 fn words(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let text = next.to_string();
-        if !words.contains(&text) {
-            words.push_str(": ");
-            words.push_str(&text);
-        }
-        cause = next.source();
-    }
-    words
+    with_causes(&error.without_url())
 }
