@@ -104,6 +104,14 @@ pub fn resample_job(settings: &Settings, progress: Arc<dyn Progress>) -> Result<
     })
 }
 
+/// Why a run on the lake failed. That another is at it is no mistake.
+pub(super) fn failure(error: JobError) -> JobFailure {
+    match error {
+        JobError::Lease(LeaseError::Held { .. }) => JobFailure::Busy(Box::new(error)),
+        error => JobFailure::because(error),
+    }
+}
+
 /// Raw files to averages.
 struct ResampleJob {
     settings: Settings,
@@ -129,10 +137,7 @@ impl Job for ResampleJob {
             dry_run: false,
         };
         // It stops by being dropped: a run that is given up is seen by nobody, and the next one does its work.
-        let report = job.run(&options).await.map_err(|error| match error {
-            JobError::Lease(LeaseError::Held { .. }) => JobFailure::Busy(Box::new(error)),
-            error => JobFailure::because(error),
-        })?;
+        let report = job.run(&options).await.map_err(failure)?;
         Ok(JobOutcome {
             rows: Some(report.rows.values().sum()),
             left_out: !report.quarantined.is_empty(),

@@ -9,13 +9,12 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use super::jobs::resample_job;
+use super::jobs::{failure, resample_job};
 use super::search::{index_folder, search};
 use crate::catalog::Snapshot;
 use crate::config::Settings;
-use crate::jobs::{JobError, MaintainOptions, Progress};
+use crate::jobs::{MaintainOptions, Progress};
 use crate::lake::Store;
-use crate::lake::lease::LeaseError;
 use crate::mirror::{self, Mirror, MirrorError};
 use crate::schedule::{Job, JobContext, JobFailure, JobOutcome};
 use crate::search::handover::{Outcome, Request, hand_over};
@@ -140,10 +139,7 @@ impl Job for MaintainJob {
         let Self(settings, progress) = self;
         let job = resample_job(settings, Arc::clone(progress)).map_err(JobFailure::because)?;
         let report = job.maintain(&MaintainOptions::default()).await;
-        let report = report.map_err(|error| match error {
-            JobError::Lease(LeaseError::Held { .. }) => JobFailure::Busy(Box::new(error)),
-            error => JobFailure::because(error),
-        })?;
+        let report = report.map_err(failure)?;
         Ok(JobOutcome {
             rows: Some(report.compacted.iter().map(|table| table.rows).sum()),
             left_out: false,

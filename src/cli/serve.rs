@@ -150,19 +150,17 @@ impl RunCommand for ServeArgs {
                     .terminal
                     .line(&format!("certificate  {path}, made for this run"))?;
             }
-        }
-        if !self.json
-            && let Some(url) = &metrics
-        {
-            context.terminal.line(&format!("metrics      {url}"))?;
-        }
-        if let (false, Some(jobs)) = (self.json, &jobs) {
-            let jobs = if jobs.is_empty() {
-                "none is declared".to_owned()
-            } else {
-                jobs.join(", ")
-            };
-            context.terminal.line(&format!("jobs         {jobs}"))?;
+            if let Some(url) = &metrics {
+                context.terminal.line(&format!("metrics      {url}"))?;
+            }
+            if let Some(jobs) = &jobs {
+                let jobs = if jobs.is_empty() {
+                    "none is declared".to_owned()
+                } else {
+                    jobs.join(", ")
+                };
+                context.terminal.line(&format!("jobs         {jobs}"))?;
+            }
         }
         let interrupt = context.interrupt.clone();
         let stopper = Stopper::default();
