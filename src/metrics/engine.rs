@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{LATENCIES, Pulled};
+use super::{LATENCIES, Pulled, Running};
 
 /// Where a query is worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,23 +80,6 @@ pub struct EngineMetrics {
     pub spill_bytes: Pulled,
     /// What may be there.
     pub spill_limit_bytes: Pulled,
-}
-
-/// Counts a query as running, until it is dropped.
-#[derive(Debug)]
-pub struct Running(Gauge);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-impl Running {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
 }
 
 impl EngineMetrics {

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::DURATIONS;
+use super::{DURATIONS, ResultLabel, Running};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct JobLabel {
@@ -21,11 +21,6 @@ struct JobLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RunLabels {
     job: String,
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabel {
     result: &'static str,
 }
 
@@ -42,16 +37,6 @@ pub struct JobMetrics {
     told: Family<ResultLabel, Counter>,
     /// The jobs that there are.
     known: Mutex<HashSet<String>>,
-}
-
-/// Counts a job as running, until it is dropped.
-#[derive(Debug)]
-pub struct RunningJob(Gauge);
-
-impl Drop for RunningJob {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 fn of(job: &str) -> JobLabel {
@@ -114,10 +99,8 @@ impl JobMetrics {
     }
 
     /// The job runs, until what is returned is dropped.
-    pub fn running(&self, job: &str) -> RunningJob {
-        let gauge = self.running.get_or_create_owned(&of(job));
-        gauge.inc();
-        RunningJob(gauge)
+    pub fn running(&self, job: &str) -> Running {
+        Running::new(&self.running.get_or_create_owned(&of(job)))
     }
 
     /// Counts a run that ended.

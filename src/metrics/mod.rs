@@ -13,6 +13,7 @@ mod jobs;
 mod process;
 mod pulled;
 mod requests;
+mod running;
 mod tables;
 
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -23,11 +24,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-pub use engine::{Cache, Cut, EngineMetrics, Lane, Running};
+pub use engine::{Cache, Cut, EngineMetrics, Lane};
 pub use health::Health;
-pub use jobs::{JobMetrics, RunningJob};
+pub use jobs::JobMetrics;
 pub use pulled::Pulled;
 pub use requests::{EndedRequest, JournalMetrics, Limit, RequestKind, RequestMetrics};
+pub use running::Running;
 pub use tables::{TableMetrics, Waiting};
 
 /// From a millisecond to ten minutes: what people wait for.
@@ -58,6 +60,12 @@ pub struct Metrics {
     /// Whether this process is fit for work.
     pub health: Health,
     registry: Mutex<Registry>,
+}
+
+/// What became of something.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
