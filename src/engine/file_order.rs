@@ -9,8 +9,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
@@ -31,7 +31,7 @@ const TIME: &str = "timestamp";
 const MOST_MERGED: usize = 32;
 
 /// The order of a file of ours, in the columns of its table: asset and time.
-pub(super) fn by_asset_and_time() -> Option<LexOrdering> {
+pub fn by_asset_and_time() -> Option<LexOrdering> {
     LexOrdering::new([(ASSET, 0), (TIME, 1)].map(ascending))
 }
 
@@ -79,7 +79,7 @@ fn ordered_input(
     let Some(scan) = scan_below(input) else {
         return Ok(None);
     };
-    for arranged in [after_each_other(&scan), beside_each_other(&scan, merges)] {
+    for arranged in [after_each_other(scan), beside_each_other(scan, merges)] {
         let Some(arranged) = arranged else { continue };
         let arranged: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(arranged);
         let input = above(input, arranged)?;
@@ -94,12 +94,12 @@ fn ordered_input(
 }
 
 /// What is scanned below steps that keep rows in order, where all files are in order.
-fn scan_below(step: &Arc<dyn ExecutionPlan>) -> Option<FileScanConfig> {
+fn scan_below(step: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
     if let Some(source) = step.downcast_ref::<DataSourceExec>() {
         let config = source.data_source().downcast_ref::<FileScanConfig>()?;
         let mut files = config.file_groups.iter().flat_map(FileGroup::iter);
         let is_ordered = files.all(|file| file.ordering.is_some());
-        return is_ordered.then(|| config.clone());
+        return is_ordered.then_some(config);
     }
     match step.children()[..] {
         [child] if keeps_order(step) => scan_below(child),
@@ -129,21 +129,18 @@ fn after_each_other(scan: &FileScanConfig) -> Option<FileScanConfig> {
         return None;
     }
     let mut files = files(scan);
-    let begins = |file: &PartitionedFile| {
-        let statistics = file.statistics.as_ref()?;
-        statistics
-            .column_statistics
-            .get(1)?
-            .min_value
-            .get_value()
-            .cloned()
-    };
     files.sort_by(|one, other| {
         let order = begins(one).partial_cmp(&begins(other));
         order.unwrap_or(std::cmp::Ordering::Equal)
     });
     let by_time = LexOrdering::new([ascending((TIME, 1))])?;
     Some(rearranged(scan, vec![FileGroup::new(files)], by_time))
+}
+
+/// No row of the file is before.
+fn begins(file: &PartitionedFile) -> Option<&ScalarValue> {
+    let times = file.statistics.as_ref()?.column_statistics.get(1)?;
+    times.min_value.get_value()
 }
 
 /// Whether rows of one asset only pass the scan's own filter.
@@ -199,7 +196,7 @@ fn rearranged(scan: &FileScanConfig, groups: Vec<FileGroup>, order: LexOrdering)
 mod tests {
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
     use datafusion::common::stats::Precision;
-    use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
+    use datafusion::common::{ColumnStatistics, Statistics};
     use datafusion::datasource::object_store::ObjectStoreUrl;
     use datafusion::datasource::physical_plan::ParquetSource;
     use datafusion::datasource::source::DataSource;

@@ -41,6 +41,7 @@ mod weight;
 pub use account_tables::Account;
 pub use batch::batch_context;
 pub use budget::MemoryLimits;
+pub use file_order::by_asset_and_time;
 pub use fingerprint::Fingerprints;
 pub use ingest::{Ingest, IngestError};
 pub use lanes::{CutShort, LaneLimits, Lanes};

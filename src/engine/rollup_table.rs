@@ -185,17 +185,17 @@ impl TableProvider for RollupTable {
         let Some(source) = &self.source else {
             return Ok(Arc::new(EmptyExec::new(wanted)));
         };
+        let order = by_asset_and_time();
         let files = self
             .wanted(source, filters)
             .map(|PublishedFile { file, .. }| {
                 let path = source.store.absolute(&Path::from(file.path.as_str()));
                 let statistics = Arc::new(self.statistics(file));
-                let is_sorted = file.is_sorted;
+                let order = order.as_ref().filter(|_| file.is_sorted);
                 let file = PartitionedFile::new(path, file.size)
                     .with_partition_values(vec![self.partition_value(&file.partition)?])
                     .with_statistics(statistics);
-                let order = is_sorted.then(by_asset_and_time).flatten();
-                Ok(file.with_ordering(order))
+                Ok(file.with_ordering(order.cloned()))
             })
             .collect::<Result<Vec<_>>>()?;
         if files.is_empty() {
