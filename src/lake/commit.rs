@@ -25,16 +25,6 @@ pub struct Change {
     pub merged: Vec<DataFile>,
 }
 
-impl Change {
-    /// Whether it leaves the table's files as they are.
-    pub fn is_empty(&self) -> bool {
-        self.add.is_empty()
-            && self.remove.is_empty()
-            && self.merged_into.is_empty()
-            && self.merged.is_empty()
-    }
-}
-
 impl Table {
     /// Carries `change` out in one step, as the result of `run`, and gives the new version; the version that is open, if
     /// there is nothing to do. What runs before did and never published is undone in the same step. The step is taken

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
+use super::store::delete_if_there;
 use crate::model::{DateSet, Resolution};
 
 /// Why a record cannot be used.
@@ -245,17 +246,6 @@ impl Runs {
             .await
     }
 
-    /// What the last published run of the upkeep did, if there was one among those that are kept.
-    pub async fn last_maintenance<T: DeserializeOwned>(&self) -> Result<Option<T>, RunsError> {
-        for run in self.published_runs().await?.keys().rev() {
-            let record = self.read_json(&run_path(*run, MAINTENANCE)).await?;
-            if record.is_some() {
-                return Ok(record);
-            }
-        }
-        Ok(None)
-    }
-
     /// The publications that somebody may still read who began at `since` or later, the oldest first: the latest, and
     /// those that were the latest then or later.
     pub async fn in_use(&self, since: DateTime<Utc>) -> Result<Vec<Publication>, RunsError> {
@@ -301,10 +291,8 @@ impl Runs {
     }
 
     async fn delete(&self, path: &Path) -> Result<(), RunsError> {
-        match self.objects.delete(path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(failed(path)(error)),
-        }
+        let deleted = delete_if_there(&*self.objects, path).await;
+        deleted.map_err(failed(path))
     }
 
     /// The published runs, and when the store took each publication.

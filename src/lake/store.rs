@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
 
 /// Why a location cannot be used.
@@ -247,6 +247,17 @@ impl std::fmt::Display for Store {
             Some(path) => path.display().fmt(f),
             None => self.url.fmt(f),
         }
+    }
+}
+
+/// Deletes an object. That it is gone already is as good.
+pub(super) async fn delete_if_there(
+    objects: &dyn ObjectStore,
+    path: &Path,
+) -> object_store::Result<()> {
+    match objects.delete(path).await {
+        Err(object_store::Error::NotFound { .. }) => Ok(()),
+        outcome => outcome,
     }
 }
 

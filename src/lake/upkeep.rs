@@ -11,6 +11,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::store::delete_if_there;
 use super::table::{Table, TableError, failure};
 
 /// A file in a table's folder.
@@ -73,13 +74,11 @@ impl Table {
     /// Deletes a file that no version in use names. That it is gone already is as good.
     pub async fn delete_stored(&self, file: &StoredFile) -> Result<(), TableError> {
         let path = Path::parse(&file.path).unwrap_or_else(|_| Path::from(file.path.as_str()));
-        match self.store.objects().delete(&path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(source) => Err(TableError::Store {
-                path: file.path.clone(),
-                source,
-            }),
-        }
+        let deleted = delete_if_there(&*self.store.objects(), &path).await;
+        deleted.map_err(|source| TableError::Store {
+            path: file.path.clone(),
+            source,
+        })
     }
 
     /// Whether there is a checkpoint of this version.
