@@ -174,7 +174,8 @@ def layout(lake: Lake) -> dict[tuple[str, str], list]:
     return found
 
 
-def test_only_what_nobody_needs_is_deleted(lake: Lake) -> None:
+def two_runs(lake: Lake) -> Life:
+    """Two runs with so little memory that they leave several files a partition."""
     life = Life(lake)
     for step in [
         Put(0, FileSpec(rows=3_000, days=3, assets=(0, 1, 2, 3))),
@@ -183,6 +184,11 @@ def test_only_what_nobody_needs_is_deleted(lake: Lake) -> None:
         Run(memory=1 << 14),
     ]:
         life.live(step)
+    return life
+
+
+def test_only_what_nobody_needs_is_deleted(lake: Lake) -> None:
+    life = two_runs(lake)
     # A run that dies leaves files that no version names.
     life.live(Put(2, FileSpec(seed=2, rows=100, day=2)))
     lake.resample(settings={"PLANTLAKE_FAILPOINT": "before-commit-data_min"}).expect(KILLED)
@@ -217,14 +223,7 @@ def test_only_what_nobody_needs_is_deleted(lake: Lake) -> None:
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
 def test_killed_at_a_step(lake: Lake, failpoint: str) -> None:
     """Whatever had been done, readers see the same rows, and what comes next is right: the upkeep, or a run of the job."""
-    life = Life(lake)
-    for step in [
-        Put(0, FileSpec(rows=3_000, days=3, assets=(0, 1, 2, 3))),
-        Run(memory=1 << 14),
-        Put(1, FileSpec(seed=1, rows=200, day=1, days=2, assets=(1, 2))),
-        Run(memory=1 << 14),
-    ]:
-        life.live(step)
+    life = two_runs(lake)
     # Something to sweep, too.
     settings = LATER if "swept" in failpoint else {}
     before = lake.published_tables()

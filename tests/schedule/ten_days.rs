@@ -3,24 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use fastrand::Rng;
 use plantlake::clock::Clock;
 use plantlake::model::JobSpec;
 use plantlake::store::RunStatus;
 
 use crate::plant::{Daemon, Plant, in_zone, seconds, spec};
-
-/// A generator of its own, so that a failure can be told by its seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: u64) -> u64 {
-        // xorshift64*, Vigna 2016.
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
-    }
-}
 
 fn due(spec: &JobSpec, from: DateTime<Utc>, to: DateTime<Utc>) -> BTreeSet<DateTime<Utc>> {
     let schedule = spec.schedule.as_ref().unwrap();
@@ -67,7 +55,7 @@ async fn every_due_job_runs_once_though_daemons_are_killed() {
     })
     .collect();
 
-    let mut dice = Dice(SEED);
+    let mut dice = Rng::with_seed(SEED);
     let begun_at = plant.clock.now();
     let mut daemons: [Option<Daemon>; 2] = [
         Some(plant.start(&specs).await),
@@ -78,12 +66,12 @@ async fn every_due_job_runs_once_though_daemons_are_killed() {
     let mut kills = 0;
     while plant.clock.now() < end {
         // Minutes to many hours, and in half the cases just after something was due.
-        let hours = dice.below(20);
-        let wait = match dice.below(2) {
-            0 => hours * 3_600 + dice.below(3_600),
+        let hours = dice.u64(..20);
+        let wait = match dice.u64(..2) {
+            0 => hours * 3_600 + dice.u64(..3_600),
             _ => {
                 let past = plant.clock.now().timestamp() as u64 % 1_200;
-                hours * 3_600 + 1_200 - past + dice.below(60)
+                hours * 3_600 + 1_200 - past + dice.u64(..60)
             }
         };
         plant.pass(seconds(wait)).await;
@@ -102,16 +90,16 @@ async fn every_due_job_runs_once_though_daemons_are_killed() {
         let at = daemons
             .iter()
             .position(holds)
-            .unwrap_or(dice.below(2) as usize);
+            .unwrap_or(dice.u64(..2) as usize);
         // Not always where everyone waits: now and then in the middle of a call of the database.
-        for _ in 0..dice.below(40) {
+        for _ in 0..dice.u64(..40) {
             tokio::task::yield_now().await;
         }
         if let Some(daemon) = daemons[at].take() {
             daemon.kill();
             kills += 1;
         }
-        plant.pass(seconds(60 * dice.below(50))).await;
+        plant.pass(seconds(60 * dice.u64(..50))).await;
         daemons[at] = Some(plant.start(&specs).await);
     }
     // Those that run may end.
