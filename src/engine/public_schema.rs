@@ -35,7 +35,7 @@ pub(super) struct PublicSchema {
     /// What may be seen of all of them.
     pub visible: Arc<Visible>,
     /// What views are planned with; it has no tables of its own.
-    pub bare: SessionState,
+    pub bare: Arc<SessionState>,
     /// The views that are being planned, each asked for by the former.
     pub within: Vec<String>,
 }
@@ -78,7 +78,7 @@ impl PublicSchema {
         }
         let mut inside = self.clone();
         inside.within.push(name.to_owned());
-        let state = with_public(self.bare.clone(), Arc::new(inside))?;
+        let state = with_public(&self.bare, Arc::new(inside))?;
         let plan = state.statement_to_plan(query.with_arguments(&[])?).await;
         let plan = plan.map_err(|error| error.context(format!("in the view {name}")))?;
         Ok(Some(Arc::new(ViewTable::new(

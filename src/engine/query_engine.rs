@@ -18,6 +18,7 @@ use super::public_schema::PublicSchema;
 use super::published::{Publications, PublishedTables};
 use super::raw_readings::RawFiles;
 use super::session::{QuerySession, bare_state};
+use super::sessions::{Ground, Sessions};
 use super::sql::SessionOption;
 use super::views::{Stamps, ViewFolder, Views};
 use crate::catalog::{LiveCatalog, Snapshot, Visible};
@@ -31,7 +32,8 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// The lake, the catalog and the views, for sessions to be opened on.
 pub struct QueryEngine {
-    bare: SessionState,
+    bare: Arc<SessionState>,
+    sessions: Sessions,
     budget: Arc<Budget>,
     lanes: Arc<Lanes>,
     publications: Publications,
@@ -84,7 +86,8 @@ impl QueryEngine {
     ) -> Result<Self, QueryError> {
         let budget = Arc::new(Budget::new(&limits.memory)?);
         let engine = Self {
-            bare: bare_state(lake, budget.shared())?,
+            bare: Arc::new(bare_state(lake, budget.shared())?),
+            sessions: Sessions::default(),
             budget,
             lanes: Lanes::start(limits.lanes).map_err(QueryError::Threads)?,
             publications: Publications::open(lake).await?,
@@ -171,30 +174,46 @@ impl QueryEngine {
             let in_force = self.views_in_force.read();
             Arc::clone(&in_force.unwrap_or_else(PoisonError::into_inner).1)
         };
-        let public = self.public(scope.visible, scope.published, views);
-        QuerySession::new(
-            self.bare.clone(),
-            public,
-            Some(scope.account),
-            &scope.options,
-            Some(Arc::clone(&self.budget)),
-        )
+        let ground = Ground {
+            published: scope.published.unwrap_or_else(|| self.newest()),
+            catalog: self.catalog(),
+            views,
+            visible: scope.visible,
+            account: scope.account,
+            options: scope.options,
+        };
+        self.sessions.get(ground, |ground| {
+            let public = self.public(
+                Arc::clone(&ground.published),
+                Arc::clone(&ground.catalog),
+                Arc::clone(&ground.views),
+                Arc::clone(&ground.visible),
+            );
+            QuerySession::new(
+                &self.bare,
+                public,
+                Some(ground.account.clone()),
+                &ground.options,
+                Some(Arc::clone(&self.budget)),
+            )
+        })
     }
 
     fn public(
         &self,
-        visible: Arc<Visible>,
-        published: Option<Arc<PublishedTables>>,
+        published: Arc<PublishedTables>,
+        catalog: Arc<Snapshot>,
         views: Arc<Views>,
+        visible: Arc<Visible>,
     ) -> PublicSchema {
         PublicSchema {
-            published: published.unwrap_or_else(|| self.publications.newest()),
+            published,
             raw: Some(Arc::clone(&self.raw)),
-            catalog: Arc::new(CatalogSource::InForce(self.catalog.snapshot())),
+            catalog: Arc::new(CatalogSource::InForce(catalog)),
             views,
             search: Some(self.search.clone()),
             visible,
-            bare: self.bare.clone(),
+            bare: Arc::clone(&self.bare),
             within: Vec::new(),
         }
     }
@@ -224,7 +243,8 @@ impl QueryEngine {
     async fn wrong_view(&self, views: &Views) -> Option<(String, String)> {
         use datafusion::catalog::SchemaProvider;
         let shared = Arc::new(views.clone());
-        let public = self.public(Arc::new(Visible::Only(Vec::new())), None, shared);
+        let nothing = Arc::new(Visible::Only(Vec::new()));
+        let public = self.public(self.newest(), self.catalog(), shared, nothing);
         for name in views.names() {
             if let Err(problem) = public.table(name).await {
                 return Some((name.to_owned(), problem.strip_backtrace()));

@@ -25,7 +25,6 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use object_store::path::Path;
 
-use super::file_order::by_asset_and_time;
 use super::page_cache::Readers;
 use super::published::{PublishedFile, PublishedTable};
 use super::visible_filter::visible_filter;
@@ -185,17 +184,15 @@ impl TableProvider for RollupTable {
         let Some(source) = &self.source else {
             return Ok(Arc::new(EmptyExec::new(wanted)));
         };
-        let order = by_asset_and_time();
         let files = self
             .wanted(source, filters)
             .map(|PublishedFile { file, .. }| {
                 let path = source.store.absolute(&Path::from(file.path.as_str()));
                 let statistics = Arc::new(self.statistics(file));
-                let order = order.as_ref().filter(|_| file.is_sorted);
                 let file = PartitionedFile::new(path, file.size)
                     .with_partition_values(vec![self.partition_value(&file.partition)?])
                     .with_statistics(statistics);
-                Ok(file.with_ordering(order.cloned()))
+                Ok(file)
             })
             .collect::<Result<Vec<_>>>()?;
         if files.is_empty() {

@@ -19,14 +19,13 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as Parsed;
 
 use super::account_tables::{Account, AccountSchema};
 use super::budget::Budget;
 use super::catalog_tables::CatalogSource;
 use super::counted_scan::counted;
-use super::file_order::in_file_order;
 use super::optimised::OptimisedQuery;
 use super::plan_limits;
 use super::public_schema::PublicSchema;
@@ -55,7 +54,6 @@ pub const INFORMATION_SCHEMA: &str = "information_schema";
 /// What one who asks may see, at one published set of versions.
 #[derive(Clone)]
 pub struct QuerySession {
-    context: SessionContext,
     /// What queries are planned with that are shared out among the cores,
     parallel: Arc<SessionState>,
     /// and what those are that are done within a moment: to share little work out costs more than to do it.
@@ -89,7 +87,7 @@ impl QuerySession {
         catalog: &Path,
         search: Option<Search>,
     ) -> Result<Self, QueryError> {
-        let bare = bare_state(lake, Arc::new(RuntimeEnv::default()))?;
+        let bare = Arc::new(bare_state(lake, Arc::new(RuntimeEnv::default()))?);
         let public = PublicSchema {
             published: Arc::new(PublishedTables::latest(lake).await?),
             raw: None,
@@ -97,15 +95,15 @@ impl QuerySession {
             views: Arc::new(Views::default()),
             search,
             visible: Arc::new(Visible::All),
-            bare: bare.clone(),
+            bare: Arc::clone(&bare),
             within: Vec::new(),
         };
-        Self::new(bare, public, None, &[], None)
+        Self::new(&bare, public, None, &[], None)
     }
 
     /// A session of `bare` with these schemas and options.
     pub(super) fn new(
-        bare: SessionState,
+        bare: &SessionState,
         public: PublicSchema,
         account: Option<Account>,
         options: &[SessionOption],
@@ -130,19 +128,27 @@ impl QuerySession {
                 }
             }
         }
-        let parallel = Arc::new(state.clone());
         let mut serial = state.clone();
         serial
             .config_mut()
             .options_mut()
             .execution
             .target_partitions = 1;
+        // Functions see the session's options, such as its time zone.
+        state.mark_start_execution();
+        serial.mark_start_execution();
         Ok(Self {
-            context: SessionContext::new_with_state(state),
-            parallel,
+            parallel: Arc::new(state),
             serial: Arc::new(serial),
             budget,
         })
+    }
+
+    /// What a query is planned with whose `now()` is now.
+    fn now(&self) -> SessionState {
+        let mut state = SessionState::clone(&self.parallel);
+        state.mark_start_execution();
+        state
     }
 
     /// Plans one read-only statement, with all of `EXPLAIN`.
@@ -157,7 +163,7 @@ impl QuerySession {
             }
         };
         let plan = self.planned(parsed).await?;
-        Ok(self.context.execute_logical_plan(plan).await?)
+        Ok(DataFrame::new(self.now(), plan))
     }
 
     /// Plans a query. Parameters beyond `values` stay open.
@@ -174,9 +180,8 @@ impl QuerySession {
     }
 
     async fn planned(&self, parsed: Parsed) -> Result<LogicalPlan, QueryError> {
-        let state = self.context.state();
-        self.check_tables(&state, &parsed)?;
-        let plan = state.statement_to_plan(parsed).await?;
+        self.check_tables(&parsed)?;
+        let plan = self.parallel.statement_to_plan(parsed).await?;
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -187,17 +192,18 @@ impl QuerySession {
     }
 
     /// Says which table there is not, and what may have been meant.
-    fn check_tables(&self, state: &SessionState, parsed: &Parsed) -> Result<(), QueryError> {
+    fn check_tables(&self, parsed: &Parsed) -> Result<(), QueryError> {
+        let state = &self.parallel;
         let Some(catalog) = state.catalog_list().catalog(CATALOG) else {
             return Ok(());
         };
-        let default = state.config_options().catalog.default_schema.clone();
+        let default = &state.config_options().catalog.default_schema;
         for reference in state.resolve_table_references(parsed)? {
             // A table function looks like a table.
             if state.table_functions().contains_key(reference.table()) {
                 continue;
             }
-            let named = reference.clone().resolve(CATALOG, &default);
+            let named = reference.clone().resolve(CATALOG, default);
             let schema = catalog.schema(&named.schema);
             let is_described = *named.schema == *INFORMATION_SCHEMA;
             let is_there =
@@ -214,7 +220,7 @@ impl QuerySession {
 
     /// The table, or the table function, whose name is most like `name`.
     fn nearest(&self, name: &str) -> Option<String> {
-        let catalog = self.context.catalog(CATALOG)?;
+        let catalog = self.parallel.catalog_list().catalog(CATALOG)?;
         let schemas = [PUBLIC, ACCOUNT].into_iter();
         let names = schemas.flat_map(|schema| {
             let tables = catalog.schema(schema).map(|tables| tables.table_names());
@@ -239,7 +245,7 @@ impl QuerySession {
 
     /// The plan as it will be run, its types checked.
     pub fn optimise(&self, plan: &LogicalPlan) -> Result<OptimisedQuery, QueryError> {
-        Ok(OptimisedQuery::new(self.context.state().optimize(plan)?))
+        Ok(OptimisedQuery::new(self.now().optimize(plan)?))
     }
 
     /// Whether a plan that was not optimised yet means the same whenever it is run, and for whoever of an organisation may
@@ -292,7 +298,7 @@ impl QuerySession {
             None => {
                 let planner = Arc::clone(state.query_planner());
                 let steps = planner.create_physical_plan(&query.plan, &**state).await?;
-                let steps = counted(in_file_order(steps, !is_short)?)?;
+                let steps = counted(steps)?;
                 query.keep_steps(&steps);
                 steps
             }
@@ -340,7 +346,7 @@ impl QuerySession {
 
     /// The schemas, with their names.
     pub fn schemas(&self) -> Vec<(String, Arc<dyn SchemaProvider>)> {
-        let Some(catalog) = self.context.catalog(CATALOG) else {
+        let Some(catalog) = self.parallel.catalog_list().catalog(CATALOG) else {
             return Vec::new();
         };
         let names = catalog.schema_names().into_iter();
@@ -392,14 +398,14 @@ pub(super) fn bare_state(
 }
 
 /// `bare` with the schema `public` and what goes along its catalog, and no other.
-pub(super) fn with_public(bare: SessionState, public: Arc<PublicSchema>) -> Result<SessionState> {
+pub(super) fn with_public(bare: &SessionState, public: Arc<PublicSchema>) -> Result<SessionState> {
     let catalog = MemoryCatalogProvider::new();
     let (source, visible) = (Arc::clone(&public.catalog), Arc::clone(&public.visible));
     let search = public.search.clone();
     catalog.register_schema(PUBLIC, public)?;
     let catalogs = MemoryCatalogProviderList::new();
     catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-    let mut state = SessionStateBuilder::new_from_existing(bare)
+    let mut state = SessionStateBuilder::new_from_existing(bare.clone())
         .with_catalog_list(Arc::new(catalogs))
         .build();
     graph_tables::register(&mut state, &source, &visible);

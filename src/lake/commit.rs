@@ -8,7 +8,7 @@ use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TableRefer
 use deltalake::kernel::{Action, Add, Remove, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 
-use super::data_file::{ORDER, WrittenFile};
+use super::data_file::WrittenFile;
 use super::table::{APPLICATION, DataFile, Partition, Table, TableError, failure};
 use crate::clock;
 
@@ -130,10 +130,7 @@ impl Table {
                 modification_time: now,
                 data_change,
                 stats: Some(file.stats.to_string()),
-                tags: Some(HashMap::from([(
-                    ORDER.0.to_owned(),
-                    Some(ORDER.1.to_owned()),
-                )])),
+                tags: None,
                 deletion_vector: None,
                 base_row_id: None,
                 default_row_commit_version: None,

@@ -23,9 +23,6 @@ use super::table::{Partition, TableError};
 use crate::model::Resolution;
 
 const ROWS_PER_GROUP: usize = 262_144;
-/// What the Delta log says of files that are laid out so, with what it says: rows in the order of these columns. Another
-/// program that writes files anew does not say it of them.
-pub(super) const ORDER: (&str, &str) = ("plantlake.order", "asset_id,timestamp");
 /// Rows of a page: the least that is read of a column.
 pub const ROWS_PER_PAGE: u64 = 8_192;
 

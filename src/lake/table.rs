@@ -17,7 +17,6 @@ use serde_json::Value;
 
 use super::Store;
 pub use super::commit::Change;
-use super::data_file::ORDER;
 pub use super::data_file::{FileWriter, ROWS_PER_PAGE, WrittenFile, written_schema};
 use super::pinned::Pinned;
 use crate::model::{Day, Resolution, day_from_date, day_to_date};
@@ -147,8 +146,6 @@ pub struct DataFile {
     pub min_asset: Option<String>,
     /// The greatest asset id.
     pub max_asset: Option<String>,
-    /// Whether its rows are surely in the order of asset and time: those of a file that was written here are.
-    pub is_sorted: bool,
 }
 
 impl Table {
@@ -300,14 +297,7 @@ impl Table {
                     .partition_values_map()
                     .remove(self.resolution.partition_column())
                     .flatten();
-                #[expect(
-                    deprecated,
-                    reason = "there is no other way to what the log says of a file besides"
-                )]
-                let tags = file.add_action().tags.unwrap_or_default();
-                let order = tags.get(ORDER.0).and_then(Option::as_deref);
                 DataFile {
-                    is_sorted: order == Some(ORDER.1),
                     path: file.path().into_owned(),
                     size: file.size().try_into().unwrap_or(0),
                     rows: stats["numRecords"].as_u64(),

@@ -207,7 +207,6 @@ mod tests {
             max_time: Some(i64::from(last) * MICROS_PER_DAY + 999),
             min_asset: None,
             max_asset: None,
-            is_sorted: true,
         }
     }
 

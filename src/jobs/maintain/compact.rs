@@ -57,7 +57,6 @@ mod tests {
             max_time: None,
             min_asset: Some(format!("{:03}", (number * 37) % 101)),
             max_asset: None,
-            is_sorted: true,
         }
     }
 

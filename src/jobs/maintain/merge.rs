@@ -1,18 +1,22 @@
 //! Makes one sorted file of several: a merge of what is sorted already, written as every file of the tables is.
 
+use std::sync::Arc;
+
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 
 use super::super::resample::{JobError, table_failed};
-use crate::engine::{batch_context, by_asset_and_time};
+use crate::engine::batch_context;
 use crate::lake::failpoint;
 use crate::lake::table::{DataFile, FileWriter, Table, WrittenFile, written_schema};
 use crate::model::{DateSet, day_of};
@@ -87,7 +91,12 @@ fn in_order(
     streams: Vec<SendableRecordBatchStream>,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
     let schema = written_schema();
-    let order = by_asset_and_time();
+    let by = ["asset_id", "timestamp"].map(|name| {
+        let column = Column::new_with_schema(name, &schema)?;
+        Ok::<_, DataFusionError>(PhysicalSortExpr::new_default(Arc::new(column)))
+    });
+    let [asset, time] = by;
+    let order = LexOrdering::new([asset?, time?]);
     let order = order.ok_or_else(|| DataFusionError::Internal("no order".to_owned()))?;
     let context = batch_context(None, 1)?;
     let memory = MemoryConsumer::new("merge").register(context.memory_pool());

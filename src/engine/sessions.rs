@@ -1,0 +1,78 @@
+//! Sessions that were opened lately, for whoever asks the next thing of the same: to open one takes longer than to plan a
+//! small query, and all plans that are kept share it instead of holding one each.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::QueryError;
+use super::account_tables::Account;
+use super::published::PublishedTables;
+use super::session::QuerySession;
+use super::sql::SessionOption;
+use super::views::Views;
+use crate::catalog::{Snapshot, Visible};
+use crate::clock::Stopwatch;
+
+/// Sessions that are kept at most.
+const MOST: usize = 32;
+/// One that nobody asked for so long is forgotten: it holds on to tables and a catalog that may have been replaced.
+const LIFE: Duration = Duration::from_secs(60);
+
+/// All that a session depends on.
+pub(super) struct Ground {
+    pub published: Arc<PublishedTables>,
+    pub catalog: Arc<Snapshot>,
+    pub views: Arc<Views>,
+    pub visible: Arc<Visible>,
+    pub account: Account,
+    pub options: Vec<SessionOption>,
+}
+
+impl Ground {
+    fn is_same(&self, other: &Self) -> bool {
+        let (one, two) = (&self.account, &other.account);
+        Arc::ptr_eq(&self.published, &other.published)
+            && Arc::ptr_eq(&self.catalog, &other.catalog)
+            && Arc::ptr_eq(&self.views, &other.views)
+            && Arc::ptr_eq(&self.visible, &other.visible)
+            && (one.organisation, one.user, one.is_admin)
+                == (two.organisation, two.user, two.is_admin)
+            && self.options == other.options
+    }
+}
+
+/// The sessions of one engine, which has one organisation database.
+#[derive(Default)]
+pub(super) struct Sessions {
+    kept: Mutex<Vec<(Ground, QuerySession, Stopwatch)>>,
+}
+
+impl Sessions {
+    /// The session on this ground, by `open` if there is none.
+    pub fn get(
+        &self,
+        ground: Ground,
+        open: impl FnOnce(&Ground) -> Result<QuerySession, QueryError>,
+    ) -> Result<QuerySession, QueryError> {
+        {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.retain(|(_, _, used)| used.elapsed() < LIFE);
+            let mut known = kept.iter_mut();
+            if let Some((_, session, used)) = known.find(|(known, _, _)| known.is_same(&ground)) {
+                *used = Stopwatch::start();
+                return Ok(session.clone());
+            }
+        }
+        let session = open(&ground)?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MOST {
+            let idlest = kept.iter().enumerate();
+            let idlest = idlest.max_by_key(|(_, (_, _, used))| used.elapsed());
+            if let Some(at) = idlest.map(|(at, _)| at) {
+                kept.swap_remove(at);
+            }
+        }
+        kept.push((ground, session.clone(), Stopwatch::start()));
+        Ok(session)
+    }
+}
