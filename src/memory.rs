@@ -22,7 +22,7 @@ pub fn keep_freed_pages() {
 /// sooner. It holds many small things, each of which may hold on to a page of 2 MiB: with those it had a third more of the
 /// machine's memory, and was no faster for it.
 pub fn stay_small() {
-    keep_for(200);
+    keep_for(50);
     take_small_pages();
 }
 

@@ -315,10 +315,11 @@ settings! {
     SERVE_QUERIES: usize, value::threads {
         key: "serve.queries", types: &[Type::Integer],
         expected: "a whole number from 1 to 1024",
-        default: DefaultValue::Derived { words: "twice the number of cores", rule: value::default_queries },
+        default: DefaultValue::Derived { words: "one more than the number of cores", rule: value::default_queries },
         example: "8", flag: None,
         doc: "How many long queries `plantlake serve` works on at once. Others wait, the organisations by turns; \
-              a query that is done within a moment does not.",
+              a query that is done within a moment does not. Each uses all cores, so that more of them take more \
+              memory and are no sooner done, unless they wait for a distant lake.",
     }
     SERVE_QUERY_MEMORY: u64, value::memory {
         key: "serve.query_memory", types: &[Type::Text, Type::Integer],

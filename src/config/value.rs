@@ -475,7 +475,7 @@ pub(super) fn default_threads(_: &RawSettings) -> String {
 
 pub(super) fn default_queries(_: &RawSettings) -> String {
     std::thread::available_parallelism()
-        .map_or(2, |cores| 2 * cores.get())
+        .map_or(2, |cores| 1 + cores.get())
         .min(MOST_THREADS)
         .to_string()
 }

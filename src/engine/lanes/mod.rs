@@ -129,7 +129,7 @@ impl Lanes {
         Answer {
             lanes: Arc::clone(self),
             organisation,
-            at: self.hand_over(organisation, start),
+            at: self.hand_over(organisation, false, start),
         }
     }
 
@@ -144,6 +144,7 @@ impl Lanes {
     fn hand_over<T: Send + 'static>(
         &self,
         organisation: OrganisationId,
+        has_begun: bool,
         start: impl FnOnce() -> BoxStream<'static, T> + Send + 'static,
     ) -> At<T> {
         let (items, receiver) = mpsc::channel(AHEAD);
@@ -154,7 +155,7 @@ impl Lanes {
             items,
         };
         let working = self.workers.spawn(async move {
-            let last = match long.work(start).await {
+            let last = match long.work(has_begun, start).await {
                 Ok(()) => None,
                 Err(Some(cut)) => Some(Err(cut.counted())),
                 Err(None) => return,
@@ -184,10 +185,11 @@ impl<T: Send + 'static> Long<T> {
     /// Sends everything; or says why not, which is nothing if the client has gone.
     async fn work(
         &self,
+        has_begun: bool,
         start: impl FnOnce() -> BoxStream<'static, T> + Send,
     ) -> Result<(), Option<CutShort>> {
         let LaneLimits { work, unread, .. } = self.limits;
-        let mut turn = self.turn().await?;
+        let mut turn = self.turn(has_begun).await?;
         let mut stream = start();
         let mut worked = Duration::ZERO;
         loop {
@@ -203,7 +205,7 @@ impl<T: Send + 'static> Long<T> {
                     drop(turn);
                     let place = timeout(unread, self.items.reserve()).await;
                     let place = place.map_err(|_| Some(CutShort::Unread(unread)))?;
-                    turn = self.turn().await?;
+                    turn = self.turn(false).await?;
                     place
                 }
             };
@@ -211,10 +213,10 @@ impl<T: Send + 'static> Long<T> {
         }
     }
 
-    async fn turn(&self) -> Result<turns::Turn, Option<CutShort>> {
+    async fn turn(&self, has_begun: bool) -> Result<turns::Turn, Option<CutShort>> {
         let wait = self.limits.wait;
         let (_waiting, since) = (METRICS.engine.waiting(), Stopwatch::start());
-        let turn = timeout(wait, self.turns.wait(self.organisation)).await;
+        let turn = timeout(wait, self.turns.wait(self.organisation, has_begun)).await;
         METRICS.engine.waited(since.elapsed());
         turn.map_err(|_| Some(CutShort::Waited(wait)))
     }
@@ -259,7 +261,7 @@ impl<T: Send + 'static> Stream for Answer<T> {
                     return next.map(|item| item.map(Ok));
                 }
                 let stream = std::mem::replace(stream, futures::stream::empty().boxed());
-                answer.at = answer.lanes.hand_over(answer.organisation, || stream);
+                answer.at = answer.lanes.hand_over(answer.organisation, true, || stream);
                 match next {
                     Poll::Ready(item) => Poll::Ready(item.map(Ok)),
                     Poll::Pending => self.poll_next(context),

@@ -22,7 +22,13 @@ struct State {
     /// Places by who has them; none that has none.
     held: HashMap<OrganisationId, usize>,
     /// Who waits, the one that was served last at the end.
-    waiting: VecDeque<(OrganisationId, VecDeque<oneshot::Sender<Turn>>)>,
+    waiting: VecDeque<(OrganisationId, VecDeque<Waiter>)>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    has_begun: bool,
+    place: oneshot::Sender<Turn>,
 }
 
 /// A place; given back when it is dropped.
@@ -48,17 +54,22 @@ impl Turns {
         }
     }
 
-    /// Waits for a place. Within an organisation, first come is first served.
-    pub async fn wait(&self, organisation: OrganisationId) -> Turn {
-        let (sender, receiver) = oneshot::channel();
+    /// Waits for a place. Within an organisation, first come is first served; but those go before that have begun
+    /// without one, and so are probably done soon.
+    pub async fn wait(&self, organisation: OrganisationId, has_begun: bool) -> Turn {
+        let (place, receiver) = oneshot::channel();
         {
             let mut state = self.locked();
+            let waiter = Waiter { has_begun, place };
             let queue = state.waiting.iter_mut().find(|(of, _)| *of == organisation);
             match queue {
-                Some((_, queue)) => queue.push_back(sender),
+                Some((_, queue)) => {
+                    let before = |other: &Waiter| other.has_begun || !has_begun;
+                    queue.insert(queue.partition_point(before), waiter);
+                }
                 None => state
                     .waiting
-                    .push_back((organisation, VecDeque::from([sender]))),
+                    .push_back((organisation, VecDeque::from([waiter]))),
             }
             self.serve(state);
         }
@@ -90,7 +101,7 @@ impl Turns {
                 organisation: Some(organisation),
                 _running: METRICS.engine.running(Lane::Long),
             };
-            if let Err(mut turn) = waiter.send(turn) {
+            if let Err(mut turn) = waiter.place.send(turn) {
                 // The query was cancelled. To drop the turn would lock again.
                 turn.organisation = None;
                 state.give_back(organisation);
@@ -106,7 +117,7 @@ impl Turns {
 impl State {
     /// The next waiter that may have a place: of those organisations that may, the one with the fewest, and of those
     /// the one that was served longest ago.
-    fn next(&mut self) -> Option<(OrganisationId, oneshot::Sender<Turn>)> {
+    fn next(&mut self) -> Option<(OrganisationId, Waiter)> {
         let candidates = self.waiting.iter().enumerate();
         let candidates = candidates.filter(|(_, (of, _))| self.may_have(*of));
         let (at, _) = candidates.min_by_key(|(_, (of, _))| self.held_by(*of))?;
@@ -171,8 +182,17 @@ mod tests {
 
     /// Asks for a turn, and looks once whether it came.
     fn ask(turns: &Turns, number: u8) -> Result<Turn, BoxFuture<'static, Turn>> {
+        ask_for(turns, number, false)
+    }
+
+    fn ask_for(
+        turns: &Turns,
+        number: u8,
+        has_begun: bool,
+    ) -> Result<Turn, BoxFuture<'static, Turn>> {
         let turns = turns.clone();
-        let mut waiting = async move { turns.wait(organisation(number)).await }.boxed();
+        let waiting = async move { turns.wait(organisation(number), has_begun).await };
+        let mut waiting = waiting.boxed();
         match (&mut waiting).now_or_never() {
             Some(turn) => Ok(turn),
             None => Err(waiting),
@@ -228,6 +248,20 @@ mod tests {
         assert!((&mut second).now_or_never().is_none());
         drop(first);
         assert!(second.now_or_never().is_some());
+    }
+
+    #[test]
+    fn what_has_begun_goes_before_what_has_not() {
+        let turns = Turns::new(1);
+        let one = served(&turns, 1);
+        let mut last = queued(&turns, 1);
+        let mut begun = [(); 2].map(|()| ask_for(&turns, 1, true).expect_err("no place is free"));
+        drop(one);
+        for waiting in &mut begun {
+            assert!((&mut last).now_or_never().is_none());
+            assert!(waiting.now_or_never().is_some(), "and in their order");
+        }
+        assert!(last.now_or_never().is_some());
     }
 
     #[test]
