@@ -42,16 +42,7 @@ impl RunCommand for IndexArgs {
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
-        let request = Request::Index { full: self.full };
-        let report = match handed_over(&context, &request).await? {
-            Some(Outcome::Indexed(report)) => report,
-            Some(Outcome::Found { .. }) => return Err(unexpected()),
-            None => {
-                let search = app::search(&context.settings, true)?;
-                let snapshot = Snapshot::read(&context.settings.catalog)?;
-                bring_up_to_date(&context, &search, &snapshot, self.full).await?
-            }
-        };
+        let report = index(&context, self.full).await?;
         if self.json {
             context.terminal.line(&json!(report).to_string())?;
             return Ok(Exit::Success);
@@ -64,10 +55,23 @@ impl RunCommand for IndexArgs {
     }
 }
 
+/// Brings the index up to date, or has it done by the server beside this process.
+pub(super) async fn index(context: &Context, full: bool) -> anyhow::Result<IndexReport> {
+    match handed_over(context, &Request::Index { full }).await? {
+        Some(Outcome::Indexed(report)) => Ok(report),
+        Some(Outcome::Found { .. }) => Err(unexpected()),
+        None => {
+            let search = app::search(&context.settings, true)?;
+            let snapshot = Snapshot::read(&context.settings.catalog)?;
+            bring_up_to_date(context, &search, &snapshot, full).await
+        }
+    }
+}
+
 /// What is said where assets are found by their words only.
 pub(super) const NO_MODEL: &str = "Assets are found by their words only: there is no model yet. `plantlake models fetch` gets it.";
 
-fn in_words(report: &IndexReport) -> String {
+pub(super) fn in_words(report: &IndexReport) -> String {
     format!(
         "{} in the index: {} put in, {} removed",
         human::counted(report.assets as u64, "asset"),

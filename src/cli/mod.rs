@@ -52,7 +52,7 @@ const ABOUT: &str = "A process historian on a lakehouse: raw sensor Parquet to D
 const EXAMPLES: &str = "\
 Examples:
   plantlake demo
-      Simulate a small plant, resample it and show an hour of it as a table.
+      From nothing to a server with a simulated plant, and a block to paste into Python.
   plantlake resample --lake s3://plant/lake
       Bring the three tables of a lake up to date with its raw files.
   plantlake query \"SELECT * FROM data_h ORDER BY timestamp DESC LIMIT 10\"
@@ -72,7 +72,7 @@ pub struct Invocation {
 /// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Simulate a small plant, resample it, and show an hour of it
+    /// Everything at once: a simulated plant, its tables, search, organisations, and a server to connect to
     Demo(demo::DemoArgs),
     /// Make a believable chemical plant: its catalog, and raw readings with known faults
     Simulate(simulate::Args),
