@@ -1,6 +1,7 @@
 //! Puts the parts together: what a command needs of several modules that do not know each other.
 
 pub mod demo;
+pub mod doctor;
 mod jobs;
 mod kinds;
 mod monitoring;

@@ -8,7 +8,9 @@ mod audit;
 mod catalog;
 mod config;
 mod demo;
+mod doctor;
 mod exit;
+mod health;
 mod index;
 mod interrupt;
 mod jobs;
@@ -118,6 +120,10 @@ enum Command {
     Models(models::ModelsArgs),
     /// Bring the organisation database's schema up to date
     Migrate(migrate::MigrateArgs),
+    /// Look whether all is as plantlake needs it, and say what to do
+    Doctor(doctor::DoctorArgs),
+    /// Ask the plantlake on this machine whether it is ready, for container engines
+    Health(health::HealthArgs),
     /// Show the settings in force and where each came from
     Config(config::ConfigArgs),
 }
@@ -149,6 +155,8 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Audit(args) => dispatch(args, global).await,
         Command::Models(args) => dispatch(args, global).await,
         Command::Migrate(args) => dispatch(args, global).await,
+        Command::Doctor(args) => dispatch(args, global).await,
+        Command::Health(args) => dispatch(args, global).await,
         Command::Config(args) => dispatch(args, global).await,
     }
 }
