@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::sync::oneshot;
 
 use super::administration::operator;
-use super::index::{NO_MODEL, in_words, index};
+use super::index::{NO_MODEL, bring_up_to_date, in_words};
 use super::output::{Table, Terminal, human};
 use super::query::print_rows;
 use super::resample::{print, run_job};
 use super::serve::wrong_service;
 use super::{Context, Exit, RunCommand, simulate};
 use crate::app::demo::{self, Checked, DemoError, QUESTION, Tenant};
-use crate::app::{Ports, Service};
+use crate::app::{self, Ports, Service};
 use crate::catalog::Snapshot;
 use crate::clock::Stopwatch;
 use crate::config::Settings;
@@ -137,7 +137,11 @@ async fn make(context: &Context) -> anyhow::Result<(Ports, Made)> {
         terminal,
         "3. Its assets, so that they are found by what they are",
     )?;
-    let indexed = index(context, false).await?;
+    let catalog = Snapshot::read(&settings.catalog)?;
+    // By this process or not at all: a server that works here already, with keys that are good, is not to be disturbed.
+    let search = app::search(settings, true)?;
+    let indexed = bring_up_to_date(context, &search, &catalog, false).await?;
+    drop(search);
     terminal.line(&format!("   {}", in_words(&indexed)))?;
     if !indexed.has_meanings {
         terminal.line(&format!("   {NO_MODEL}"))?;
@@ -148,7 +152,6 @@ async fn make(context: &Context) -> anyhow::Result<(Ports, Made)> {
         terminal,
         "4. Two organisations with a user and a key each, who see different parts of it",
     )?;
-    let catalog = Snapshot::read(&settings.catalog)?;
     let tenants = demo::open(&settings.organisation_url, operator(), &catalog).await?;
     let mut table = Table::new(["organisation", "user", "sees", "assets"]).numbers([3]);
     for tenant in &tenants {

@@ -42,7 +42,16 @@ impl RunCommand for IndexArgs {
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
-        let report = index(&context, self.full).await?;
+        let request = Request::Index { full: self.full };
+        let report = match handed_over(&context, &request).await? {
+            Some(Outcome::Indexed(report)) => report,
+            Some(Outcome::Found { .. }) => return Err(unexpected()),
+            None => {
+                let search = app::search(&context.settings, true)?;
+                let snapshot = Snapshot::read(&context.settings.catalog)?;
+                bring_up_to_date(&context, &search, &snapshot, self.full).await?
+            }
+        };
         if self.json {
             context.terminal.line(&json!(report).to_string())?;
             return Ok(Exit::Success);
@@ -52,19 +61,6 @@ impl RunCommand for IndexArgs {
             context.terminal.note(NO_MODEL);
         }
         Ok(Exit::Success)
-    }
-}
-
-/// Brings the index up to date, or has it done by the server beside this process.
-pub(super) async fn index(context: &Context, full: bool) -> anyhow::Result<IndexReport> {
-    match handed_over(context, &Request::Index { full }).await? {
-        Some(Outcome::Indexed(report)) => Ok(report),
-        Some(Outcome::Found { .. }) => Err(unexpected()),
-        None => {
-            let search = app::search(&context.settings, true)?;
-            let snapshot = Snapshot::read(&context.settings.catalog)?;
-            bring_up_to_date(context, &search, &snapshot, full).await
-        }
     }
 }
 

@@ -139,6 +139,16 @@ def test_what_it_prints_can_be_pasted_into_python(copy: Path) -> None:
     assert not good_keys(copy), "keys outlive the server that they were for"
 
 
+def test_two_at_once_are_refused_and_the_first_goes_on(copy: Path) -> None:
+    with staying(copy) as (process, said):
+        finished = demo(copy, "--once").expect(harness.REFUSED)
+        assert f"is in use by another process (process {process.pid})" in finished.err and "stop it" in finished.err
+        [uri, key] = re.search(r"export PLANT_URI=(\S+) PLANT_KEY=(\S+)", said).groups()
+        with connect(uri, {"username": "key", "password": key}) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM assets")
+            assert cursor.fetchone() == (len(assets(copy)),)
+
+
 def test_keys_of_a_demo_that_was_killed_end_with_the_next(copy: Path) -> None:
     with staying(copy) as (process, _):
         process.kill()
