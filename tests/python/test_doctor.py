@@ -235,7 +235,11 @@ def test_what_this_user_may_not_write(unprivileged: tuple[LocalLake, dict], fold
     give_away(lake, user)
     forbidden = lake.folder / folder
     forbidden.chmod(0o555)
-    is_found(examine(lake, **user), folder, "wrong", "cannot be written", "let the user that runs plantlake write there")
+    findings = examine(lake, **user)
+    if folder == "state":
+        # SQLite cannot make its files there either, unless a killed process has left them.
+        del findings["organisations"]
+    is_found(findings, folder, "wrong", "cannot be written", "let the user that runs plantlake write there")
     forbidden.chmod(0o755)
     assert examine(lake, **user)[folder]["standing"] == "right"
 
