@@ -53,6 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("deltalake*", &["lake"]),
     ("clap*", &["cli"]),
     ("indicatif", &["cli"]),
+    ("fs4", &["app"]),
     ("tonic*", &["flight"]),
     ("prost*", &["flight"]),
     ("rcgen", &["flight"]),

@@ -23,7 +23,9 @@ use crate::search::{IndexReport, SearchError};
 
 /// Nobody said where the mirror is.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no mirror: set `mirror_url`")]
+#[error(
+    "there is no mirror: set `mirror_url`, such as \"postgres://plantlake@db.example/chemical\", or take the job's schedule away"
+)]
 struct NoMirror;
 
 /// Recent averages to Postgres.
@@ -38,7 +40,7 @@ impl Job for MirrorJob {
         let mirror = Mirror {
             lake: lake.map_err(JobFailure::because)?,
             catalog: settings.catalog.clone(),
-            url: url.ok_or_else(|| JobFailure::because(NoMirror))?,
+            url: url.ok_or_else(|| JobFailure::Settings(Box::new(NoMirror)))?,
             settings: settings.mirror.clone(),
             progress: Arc::new(Logged),
         };

@@ -1,14 +1,20 @@
 //! Puts the parts together: what a command needs of several modules that do not know each other.
 
+pub mod demo;
+pub mod doctor;
 mod jobs;
 mod kinds;
 mod monitoring;
+mod room;
 mod schedule;
 mod search;
 mod serve;
+mod service;
 
 pub use jobs::{NoJob, QuietProgress, jobs, resample_job};
 pub use monitoring::{Monitoring, MonitoringError};
+pub use room::{RoomError, check_room, free_space, try_to_write};
 pub use schedule::{ScheduleError, Scheduling, worker};
 pub use search::{index_folder, models, search};
 pub use serve::{AppError, server};
+pub use service::{Ports, Service, ServiceError};

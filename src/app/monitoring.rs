@@ -20,7 +20,7 @@ const REMOTE_EVERY: Duration = Duration::from_secs(60);
 pub enum MonitoringError {
     /// The address is taken, or is not this machine's.
     #[error(
-        "{listen} cannot be listened on for metrics (`metrics.listen`); perhaps another program does, or the address is not this machine's"
+        "{listen} cannot be listened on for metrics (`metrics.listen`); perhaps another program does, or the address is not this machine's. Name another, or \"off\""
     )]
     CannotListen {
         /// The address.

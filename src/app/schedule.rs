@@ -84,6 +84,13 @@ impl Scheduling {
         })
     }
 
+    /// The names of the jobs that have a schedule.
+    pub fn names(&self) -> Vec<String> {
+        let specs = self.specs();
+        let scheduled = specs.iter().filter(|spec| spec.schedule.is_some());
+        scheduled.map(|spec| spec.name.clone()).collect()
+    }
+
     /// The jobs that are declared.
     pub fn specs(&self) -> Arc<[JobSpec]> {
         Arc::clone(&self.specs.borrow())

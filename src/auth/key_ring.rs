@@ -162,6 +162,14 @@ impl KeyRing {
         })
     }
 
+    /// How many keys are in `folder`, all of them usable, without making any; none if there is no such folder.
+    pub fn look(folder: &Path) -> Result<Option<usize>, AuthError> {
+        match folder.exists() {
+            true => Ok(Some(read_folder(folder)?.len())),
+            false => Ok(None),
+        }
+    }
+
     /// The key that new tokens are signed with.
     pub(super) fn newest(&self) -> Result<Arc<Key>, AuthError> {
         let keys = self.keys(FRESH)?;

@@ -1,31 +1,36 @@
-//! `plantlake demo`: a small plant, from nothing to an hour of averages on the screen, and the same by a server.
+//! `plantlake demo`: everything at once, from nothing to a server that is asked by two organisations.
 
-use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use chrono::TimeDelta;
-use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
-use super::administration::{open, operator};
-use super::query::{answer, print_rows};
+use super::administration::operator;
+use super::index::{NO_MODEL, bring_up_to_date, in_words};
+use super::output::{Table, Terminal, human};
+use super::query::print_rows;
 use super::resample::{print, run_job};
+use super::serve::wrong_service;
 use super::{Context, Exit, RunCommand, simulate};
-use crate::app::server;
-use crate::auth::{Administrator, Order, Outcome, Passwords};
-use crate::clock;
-use crate::flight::{Credential, RemoteServer, Serving};
+use crate::app::demo::{self, Checked, DemoError, QUESTION, Tenant};
+use crate::app::{self, Ports, Service};
+use crate::catalog::Snapshot;
+use crate::clock::Stopwatch;
+use crate::config::Settings;
+use crate::flight::{Credential, RemoteServer};
 use crate::jobs::Options;
 use crate::lake::Store;
-use crate::model::{Grant, Role};
-use crate::simulate::{Plan, Shape};
-use crate::store::{NewOrganisation, Profile};
 
 const EXAMPLES: &str = "\
+It simulates a plant, resamples it, indexes its assets for search, makes two organisations that see different parts of it, and
+starts a server with its jobs, on this machine only. What is there already is used. The server stays until Ctrl-C.
+
 Examples:
   plantlake demo
-      In the folders lake and catalog; a second start uses what is there.
-  plantlake demo --serve
-      Leaves the server running, to connect to from Python or a BI tool.
+      In the folders lake and catalog. At the end is a block to paste into Python.
+  plantlake demo --once
+      Ends when a client was answered as each of the organisations; exit code 0 says that all of it was right.
+  plantlake demo --port 0
+      On any port that is free.
   plantlake --lake /tmp/try/lake --catalog /tmp/try/catalog demo
       Somewhere else.";
 
@@ -33,143 +38,315 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DemoArgs {
-    /// Leave the server running until Ctrl-C
+    /// End after the check, instead of staying until Ctrl-C
     #[arg(long)]
-    serve: bool,
+    once: bool,
+    /// Where the server listens on this machine; 0 takes any that is free [default: that of serve.listen; 0 with --once]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
 }
 
-/// One hour of the busiest sensor's minutes.
-const HOUR: &str = include_str!("demo_hour.sql");
-/// What the demo's server is asked: each sensor's last day, by its name.
+/// What the server is asked: the newest day of some sensors.
 const DAYS: &str = include_str!("demo_days.sql");
-/// The organisation that the demo asks as.
-const ORGANISATION: &str = "Demo";
-const USER: &str = "demo@plantlake.example";
+/// What is printed to be pasted.
+const PYTHON: &str = include_str!("demo_python.txt");
+/// What Python needs for it.
+const PACKAGES: &str = "adbc-driver-flightsql adbc-driver-manager pyarrow pandas";
 
 impl RunCommand for DemoArgs {
-    async fn run(self, context: Context) -> anyhow::Result<Exit> {
-        let (settings, terminal) = (&context.settings, &context.terminal);
-        let lake = Store::open(&settings.lake, settings.storage.options())?;
-        terminal.line("1. Simulate a small plant: 20 sensors, 7 days, a reading every 10 seconds, with faults")?;
-        if crate::simulate::has_simulation(&lake).await? {
-            terminal.line(&format!(
-                "   {lake} has a simulated plant already: that one is used"
-            ))?;
-        } else {
-            let plan = Plan {
-                assets: 20,
-                days: 7,
-                start: None,
-                interval: Duration::from_secs(10),
-                seed: 1,
-                shape: Shape::Realistic,
-            };
-            simulate::make(&plan, false, &lake, settings, terminal).await?;
-        }
-        terminal.line("")?;
-        terminal.line("2. Resample it: minute, hour and day averages as Delta tables")?;
-        let report = run_job(settings, terminal, &Options::default()).await?;
-        print(terminal, &report)?;
-        terminal.line("")?;
-        terminal.line("3. An hour of one sensor, from data_min:")?;
-        print_rows(&context, answer(&context, HOUR).await?).await?;
-        terminal.line("")?;
-        terminal
-            .line("4. The last day of some sensors, by a Flight SQL server on this machine:")?;
-        self.serve(&context).await?;
-        terminal.line("")?;
-        terminal.line("Go on with your own SQL:")?;
-        terminal.line("  plantlake query \"SELECT asset_id, timestamp, value, count FROM data_d ORDER BY timestamp DESC LIMIT 10\"")?;
-        Ok(if report.quarantined.is_empty() {
-            Exit::Success
-        } else {
-            Exit::LeftOut
+    const ENDS_ITSELF_WHEN_INTERRUPTED: bool = true;
+
+    async fn run(self, mut context: Context) -> anyhow::Result<Exit> {
+        context.settings = self.settings(&context.settings);
+        let watch = Stopwatch::start();
+        let (ports, made) = tokio::select! {
+            made = make(&context) => made?,
+            () = context.interrupt.wait() => return Ok(Exit::Interrupted),
+        };
+        let shown = Shown {
+            context: &context,
+            once: self.once,
+            watch,
+        };
+        let exit = serve(&shown, ports, &made).await?;
+        Ok(match exit {
+            Exit::Success if made.left_out => Exit::LeftOut,
+            exit => exit,
         })
     }
 }
 
 impl DemoArgs {
-    /// Starts a server, asks it as an organisation that may see the whole plant, and stays if that is wanted.
-    async fn serve(&self, context: &Context) -> anyhow::Result<()> {
-        let key = sign_up(context).await?;
-        let port = match self.serve {
-            true => context.settings.serve.listen.port(),
-            // Beside a server that may be running.
-            false => 0,
+    /// The settings, but that the server is for this machine only.
+    fn settings(&self, settings: &Settings) -> Settings {
+        let mut settings = settings.clone();
+        let port = match (self.port, self.once) {
+            (Some(port), _) => port,
+            // Nobody else is to connect, and a server may be running.
+            (None, true) => 0,
+            (None, false) => settings.serve.listen.port(),
         };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-        let url = format!("grpc://{}", listener.local_addr()?);
-        let serving = Serving::new(server(&context.settings).await?, None)?;
-        let interrupt = context.interrupt.clone();
-        let asked = async {
-            let remote = RemoteServer::connect(&url, None, Credential::Bearer(key.clone())).await?;
-            print_rows(context, remote.query(DAYS).await?).await?;
-            if self.serve {
-                let terminal = &context.terminal;
-                terminal.line("")?;
-                terminal.line(
-                    "Python, while this runs (pip install adbc-driver-flightsql pyarrow pandas):",
-                )?;
-                terminal.line("  import adbc_driver_flightsql.dbapi as dbapi, pandas as pd")?;
-                terminal.line(&format!("  plant = dbapi.connect(\"{url}\", db_kwargs={{\"username\": \"key\", \"password\": \"{key}\"}})"))?;
-                terminal.line("  pd.read_sql(\"SELECT * FROM data_h\", plant)")?;
-                terminal.note("The key is good for a day. Ctrl-C stops the server.");
-                interrupt.wait().await;
-            }
-            anyhow::Ok(())
-        };
-        let (done, is_done) = tokio::sync::oneshot::channel::<()>();
-        let (served, asked) = tokio::join!(
-            serving.run(listener, async {
-                // An error is the end of asking, too.
-                let _ = is_done.await;
-            }),
-            async {
-                let outcome = asked.await;
-                drop(done);
-                outcome
-            }
-        );
-        asked?;
-        Ok(served?)
+        settings.serve.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if self.once {
+            settings.metrics.listen = None;
+        }
+        settings
     }
 }
 
-/// An API key of an organisation that may see the whole plant, for a day.
-async fn sign_up(context: &Context) -> anyhow::Result<String> {
-    let store = open(context).await?;
-    let actor = operator();
-    let known = store.organisations().await?;
-    if !known.iter().any(|known| known.name == ORGANISATION) {
-        let new = NewOrganisation {
-            name: ORGANISATION.to_owned(),
-            profile: Profile::default(),
-            user_limit: 1,
-        };
-        let made = store.create_organisation(&actor, new).await?;
-        store.grant(&actor, made.id, &[Grant::All]).await?;
+/// What there is to be served.
+struct Made {
+    lake: Store,
+    catalog: Snapshot,
+    tenants: Vec<Tenant>,
+    /// Whether raw files were left out.
+    left_out: bool,
+}
+
+/// Makes all that is missing. The ports are taken first, as what is taken by others is no use to wait for.
+async fn make(context: &Context) -> anyhow::Result<(Ports, Made)> {
+    let (settings, terminal) = (&context.settings, &context.terminal);
+    let lake = demo::prepare(settings).await.map_err(|error| match error {
+        error @ DemoError::SharedDatabase { .. } => Exit::Usage.because(error),
+        error => error.into(),
+    })?;
+    let ports = Ports::open(settings).await.map_err(wrong_service)?;
+
+    let step = Step::begin(
+        terminal,
+        "1. A plant: 20 sensors, 7 days, a reading every 10 seconds, with faults",
+    )?;
+    if demo::has_plant(&lake, settings).await? {
+        terminal.line(&format!(
+            "   {lake} has a simulated plant already: that one is used"
+        ))?;
+    } else {
+        simulate::make(&demo::plan(), false, &lake, settings, terminal).await?;
     }
-    let users = store.users(None).await?;
-    let administrator = Administrator::operator(store, Passwords::new()?, actor);
-    if !users.iter().any(|user| user.email == USER) {
-        let order = Order::CreateUser {
-            organisation: Some(ORGANISATION.to_owned()),
-            email: USER.to_owned(),
-            name: "plantlake demo".to_owned(),
-            role: Role::Service,
-            password: None,
-            may_ingest: false,
-        };
-        administrator.carry_out(order).await?;
+    step.end()?;
+
+    let step = Step::begin(
+        terminal,
+        "2. Its tables: minute, hour and day averages, as Delta tables",
+    )?;
+    let report = run_job(settings, terminal, &Options::default()).await?;
+    print(terminal, &report)?;
+    step.end()?;
+
+    let step = Step::begin(
+        terminal,
+        "3. Its assets, so that they are found by what they are",
+    )?;
+    let catalog = Snapshot::read(&settings.catalog)?;
+    // By this process or not at all: a server that works here already, with keys that are good, is not to be disturbed.
+    let search = app::search(settings, true)?;
+    let indexed = bring_up_to_date(context, &search, &catalog, false).await?;
+    drop(search);
+    terminal.line(&format!("   {}", in_words(&indexed)))?;
+    if !indexed.has_meanings {
+        terminal.line(&format!("   {NO_MODEL}"))?;
     }
-    let order = Order::CreateKey {
-        user: USER.to_owned(),
-        name: "plantlake demo".to_owned(),
-        expires_at: Some(clock::now() + TimeDelta::days(1)),
-        may_ingest: false,
+    step.end()?;
+
+    let step = Step::begin(
+        terminal,
+        "4. Two organisations with a user and a key each, who see different parts of it",
+    )?;
+    let tenants = demo::open(&settings.organisation_url, operator(), &catalog).await?;
+    let mut table = Table::new(["organisation", "user", "sees", "assets"]).numbers([3]);
+    for tenant in &tenants {
+        let grants = tenant.grants.iter().map(ToString::to_string);
+        table.row([
+            tenant.organisation.clone(),
+            tenant.user.clone(),
+            grants.collect::<Vec<_>>().join(", "),
+            human::count(tenant.assets(&catalog).len() as u64),
+        ]);
+    }
+    terminal.table(&table)?;
+    step.end()?;
+    let made = Made {
+        lake,
+        catalog,
+        tenants,
+        left_out: !report.quarantined.is_empty(),
     };
-    match administrator.carry_out(order).await? {
-        Outcome::MadeKey { text, .. } => Ok(text),
-        _ => anyhow::bail!("no key was made"),
+    Ok((ports, made))
+}
+
+/// A part of the demo that says how long it took.
+struct Step<'a> {
+    terminal: &'a Terminal,
+    watch: Stopwatch,
+}
+
+impl<'a> Step<'a> {
+    fn begin(terminal: &'a Terminal, what: &str) -> anyhow::Result<Self> {
+        terminal.line(what)?;
+        Ok(Self {
+            terminal,
+            watch: Stopwatch::start(),
+        })
     }
+
+    fn end(self) -> anyhow::Result<()> {
+        let took = human::duration(self.watch.elapsed());
+        Ok(self.terminal.line(&format!("   [{took}]\n"))?)
+    }
+}
+
+/// What is told while the server runs.
+struct Shown<'a> {
+    context: &'a Context,
+    once: bool,
+    /// Since the demo began.
+    watch: Stopwatch,
+}
+
+/// Starts the server with its jobs, asks it, and stays if that is wanted.
+async fn serve(shown: &Shown<'_>, ports: Ports, made: &Made) -> anyhow::Result<Exit> {
+    crate::memory::stay_small();
+    let (settings, interrupt) = (&shown.context.settings, &shown.context.interrupt);
+    let step = Step::begin(&shown.context.terminal, "5. The server, with its jobs")?;
+    let opened = Service::open(settings, ports, None, true).await;
+    let service = opened.map_err(wrong_service)?;
+    shown.listening(&service)?;
+    step.end()?;
+    let uri = service.uri();
+    let (done, is_done) = oneshot::channel::<()>();
+    let serving = service.run(async {
+        // That nobody asks any more is the end, too.
+        let _ = is_done.await;
+    });
+    let asking = async {
+        let asked = tokio::select! {
+            asked = shown.ask(&uri, made) => asked.map(|()| Exit::Success),
+            () = interrupt.wait() => Ok(Exit::Interrupted),
+        };
+        if let (Ok(Exit::Success), false) = (&asked, shown.once) {
+            interrupt.wait().await;
+        }
+        // Keys of a server that is gone are of no use to anybody.
+        let closed = demo::close(&settings.organisation_url, &operator(), &made.tenants).await;
+        drop(done);
+        let exit = asked?;
+        closed?;
+        anyhow::Ok(exit)
+    };
+    tokio::pin!(serving, asking);
+    tokio::select! {
+        served = &mut serving => {
+            served.map_err(wrong_service)?;
+            anyhow::bail!("the server has ended; the log says why")
+        }
+        exit = &mut asking => {
+            serving.await.map_err(wrong_service)?;
+            exit
+        }
+    }
+}
+
+impl Shown<'_> {
+    fn listening(&self, service: &Service) -> anyhow::Result<()> {
+        let terminal = &self.context.terminal;
+        terminal.line(&format!("   listening on {}", service.uri()))?;
+        if let Some(url) = service.metrics() {
+            terminal.line(&format!("   metrics      {url}"))?;
+        }
+        let jobs = service.jobs().unwrap_or_default();
+        let jobs = match jobs.is_empty() {
+            true => format!(
+                "none is declared in {}",
+                self.context.settings.jobs.display()
+            ),
+            false => jobs.join(", "),
+        };
+        Ok(terminal.line(&format!("   jobs         {jobs}"))?)
+    }
+
+    /// Asks the server as each organisation, and tells what it was answered.
+    async fn ask(&self, uri: &str, made: &Made) -> anyhow::Result<()> {
+        let Context {
+            settings, terminal, ..
+        } = self.context;
+        let step = Step::begin(
+            terminal,
+            &format!("6. A client of each organisation, which looks for {QUESTION:?}"),
+        )?;
+        let checked = demo::check(uri, &made.tenants, settings, &made.lake, &made.catalog).await?;
+        terminal.table(&answers(&checked))?;
+        step.end()?;
+        if let Some(owner) = made.tenants.first() {
+            let step = Step::begin(
+                terminal,
+                &format!(
+                    "7. The newest day of some sensors, for {}",
+                    owner.organisation
+                ),
+            )?;
+            let credential = Credential::Bearer(owner.key.clone());
+            let server = RemoteServer::connect(uri, None, credential).await?;
+            print_rows(self.context, server.query(DAYS).await?).await?;
+            step.end()?;
+        }
+        let took = human::duration(self.watch.elapsed());
+        terminal.line(&format!("All of it was right, and took {took}."))?;
+        if !self.once {
+            self.how_to_go_on(uri, &made.tenants)?;
+        }
+        Ok(())
+    }
+
+    fn how_to_go_on(&self, uri: &str, tenants: &[Tenant]) -> anyhow::Result<()> {
+        let Some((owner, others)) = tenants.split_first() else {
+            return Ok(());
+        };
+        let terminal = &self.context.terminal;
+        terminal.line(&format!("\nPaste into Python (pip install {PACKAGES}):\n"))?;
+        let python = PYTHON
+            .replace("{key}", &owner.key)
+            .replace("{uri}", uri)
+            .replace("{sql}", DAYS)
+            .replace("{question}", QUESTION);
+        terminal.line(&python)?;
+        let Tenant {
+            organisation, key, ..
+        } = owner;
+        terminal.line(&format!(
+            "The key is {organisation}'s. For the notebooks:\n"
+        ))?;
+        terminal.line(&format!("export PLANT_URI={uri} PLANT_KEY={key}\n"))?;
+        for other in others {
+            let Tenant {
+                organisation, key, ..
+            } = other;
+            terminal.line(&format!("{organisation}'s, who sees less, is {key}"))?;
+        }
+        terminal.line("They are good while this runs. Ctrl-C stops it; what was made stays.")?;
+        Ok(())
+    }
+}
+
+fn answers(checked: &[Checked]) -> Table {
+    let head = [
+        "organisation",
+        "sees assets",
+        "with readings",
+        "finds first",
+        "by",
+        "its requests",
+    ];
+    let mut table = Table::new(head).numbers([1, 2, 5]);
+    for one in checked {
+        let (name, by) = one.found.clone().unwrap_or_default();
+        table.row([
+            one.organisation.clone(),
+            human::count(one.assets as u64),
+            human::count(one.with_readings as u64),
+            name,
+            by,
+            human::count(one.requests.unsigned_abs()),
+        ]);
+    }
+    table
 }

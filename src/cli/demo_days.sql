@@ -1,4 +1,3 @@
--- The newest day of five sensors, by name.
 SELECT a.name, d.timestamp, round(d.value, 3) AS value, d.count
 FROM data_d AS d
 JOIN assets AS a ON a.id = d.asset_id

@@ -67,7 +67,7 @@ impl RunCommand for IndexArgs {
 /// What is said where assets are found by their words only.
 pub(super) const NO_MODEL: &str = "Assets are found by their words only: there is no model yet. `plantlake models fetch` gets it.";
 
-fn in_words(report: &IndexReport) -> String {
+pub(super) fn in_words(report: &IndexReport) -> String {
     format!(
         "{} in the index: {} put in, {} removed",
         human::counted(report.assets as u64, "asset"),

@@ -80,6 +80,10 @@ fn print(terminal: &Terminal, report: &MaintainReport) -> anyhow::Result<()> {
             terminal.line(&format!("All is in order, nothing to do ({took})."))?;
             return Ok(());
         }
+        (MaintainOutcome::DryRun, _) if !report.has_work() => {
+            terminal.line(&format!("All is in order, nothing to do ({took})."))?;
+            return Ok(());
+        }
         (MaintainOutcome::DryRun, _) => terminal.line("Would do:")?,
         (MaintainOutcome::Maintained, Some(run)) => {
             terminal.line(&format!("Run {run} published in {took}."))?;

@@ -8,7 +8,9 @@ mod audit;
 mod catalog;
 mod config;
 mod demo;
+mod doctor;
 mod exit;
+mod health;
 mod index;
 mod interrupt;
 mod jobs;
@@ -52,7 +54,7 @@ const ABOUT: &str = "A process historian on a lakehouse: raw sensor Parquet to D
 const EXAMPLES: &str = "\
 Examples:
   plantlake demo
-      Simulate a small plant, resample it and show an hour of it as a table.
+      From nothing to a server with a simulated plant, and a block to paste into Python.
   plantlake resample --lake s3://plant/lake
       Bring the three tables of a lake up to date with its raw files.
   plantlake query \"SELECT * FROM data_h ORDER BY timestamp DESC LIMIT 10\"
@@ -72,7 +74,7 @@ pub struct Invocation {
 /// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Simulate a small plant, resample it, and show an hour of it
+    /// Everything at once: a simulated plant, its tables, search, organisations, and a server to connect to
     Demo(demo::DemoArgs),
     /// Make a believable chemical plant: its catalog, and raw readings with known faults
     Simulate(simulate::Args),
@@ -118,6 +120,10 @@ enum Command {
     Models(models::ModelsArgs),
     /// Bring the organisation database's schema up to date
     Migrate(migrate::MigrateArgs),
+    /// Look whether all is as plantlake needs it, and say what to do
+    Doctor(doctor::DoctorArgs),
+    /// Ask the plantlake on this machine whether it is ready, for container engines
+    Health(health::HealthArgs),
     /// Show the settings in force and where each came from
     Config(config::ConfigArgs),
 }
@@ -149,6 +155,8 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Audit(args) => dispatch(args, global).await,
         Command::Models(args) => dispatch(args, global).await,
         Command::Migrate(args) => dispatch(args, global).await,
+        Command::Doctor(args) => dispatch(args, global).await,
+        Command::Health(args) => dispatch(args, global).await,
         Command::Config(args) => dispatch(args, global).await,
     }
 }

@@ -13,7 +13,7 @@ use crate::app::{jobs, worker};
 use crate::clock::Stopwatch;
 use crate::jobs::spec::read_jobs;
 use crate::model::JobSpec;
-use crate::schedule::{Once, Stopper, run_once};
+use crate::schedule::{Cause, Once, Stopper, run_once};
 use crate::store::{JobRun, RunStatus};
 
 const EXAMPLES: &str = "\
@@ -116,13 +116,13 @@ fn find<'a>(
 
 impl RunArgs {
     fn report(&self, context: &Context, ran: Once, took: Duration) -> anyhow::Result<Exit> {
-        let (status, outcome, error, was_busy) = match ran {
+        let (status, outcome, error, cause) = match ran {
             Once::Ran {
                 status,
                 outcome,
                 error,
-                was_busy,
-            } => (status, outcome, error, was_busy),
+                cause,
+            } => (status, outcome, error, cause),
             Once::Elsewhere(_) if context.interrupt.is_requested() => return Ok(Exit::Interrupted),
             Once::Elsewhere(run) => return Err(Exit::Refused.because(RunsElsewhere(run))),
             Once::Lost => {
@@ -155,7 +155,11 @@ impl RunArgs {
                 })
             }
             RunStatus::Aborted => Ok(Exit::Interrupted),
-            _ if was_busy => Err(Exit::Refused.because(Ended(why))),
+            _ if cause == Cause::Busy => Err(Exit::Refused.because(Ended(why))),
+            _ if cause == Cause::Settings => {
+                let why = format!("the job {} cannot run: {why}", self.job);
+                Err(Exit::Usage.because(Ended(why)))
+            }
             RunStatus::TimedOut => {
                 Err(Ended(format!("the job {} took too long: {why}", self.job)).into())
             }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::serve::{names_of, wrong_address, wrong_spec};
+use super::serve::{wrong_address, wrong_spec};
 use super::{Context, Exit, RunCommand};
 use crate::app::{Monitoring, Scheduling};
 use crate::schedule::Stopper;
@@ -44,7 +44,7 @@ impl RunCommand for ScheduleArgs {
         let scheduling = Scheduling::open(settings, false)
             .await
             .map_err(wrong_spec)?;
-        let names = names_of(&scheduling.specs());
+        let names = scheduling.names();
         let terminal = &context.terminal;
         if self.json {
             let printed = json!({"jobs": names, "metrics": monitoring.url()});

@@ -4,14 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use tokio::net::TcpListener;
 
 use super::{Context, Exit, RunCommand};
-use crate::app::{AppError, Monitoring, MonitoringError, ScheduleError, Scheduling, server};
+use crate::app::{AppError, MonitoringError, Ports, ScheduleError, Service, ServiceError};
 use crate::config::Override;
-use crate::flight::{Serving, TlsSource};
-use crate::model::JobSpec;
-use crate::schedule::Stopper;
+use crate::flight::TlsSource;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,16 +64,6 @@ struct PlaintextRefused {
     listen: std::net::SocketAddr,
 }
 
-/// The address cannot be had.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{listen} cannot be listened on; perhaps another program does, or the address is not this machine's"
-)]
-struct CannotListen {
-    listen: std::net::SocketAddr,
-    source: std::io::Error,
-}
-
 impl RunCommand for ServeArgs {
     const ENDS_ITSELF_WHEN_INTERRUPTED: bool = true;
 
@@ -106,27 +93,11 @@ impl RunCommand for ServeArgs {
             let listen = serve.listen;
             return Err(Exit::Usage.because(PlaintextRefused { listen }));
         }
-        let listener = TcpListener::bind(serve.listen).await;
-        let listener = listener.map_err(|source| CannotListen {
-            listen: serve.listen,
-            source,
-        })?;
-        let address = listener.local_addr()?;
-        let monitoring = Monitoring::open(settings).await.map_err(wrong_address)?;
-        let server = server(settings).await.map_err(|error| match error {
-            AppError::Spec(_) => Exit::Usage.because(error),
-            error => error.into(),
-        })?;
-        let serving = Serving::new(server, tls.clone())?;
-        let scheduling = match self.with_jobs {
-            true => Some(Scheduling::open(settings, true).await.map_err(wrong_spec)?),
-            false => None,
-        };
-        let metrics = monitoring.url();
-        let jobs = scheduling
-            .as_ref()
-            .map(|scheduling| names_of(&scheduling.specs()));
-        let certificate = match &serving.made_certificate {
+        let ports = Ports::open(settings).await.map_err(wrong_service)?;
+        let service = Service::open(settings, ports, tls, self.with_jobs).await;
+        let service = service.map_err(wrong_service)?;
+        let (metrics, jobs) = (service.metrics(), service.jobs());
+        let certificate = match service.made_certificate() {
             Some(pem) => {
                 let path = settings.state.join("dev-tls.pem");
                 std::fs::create_dir_all(&settings.state)?;
@@ -135,8 +106,7 @@ impl RunCommand for ServeArgs {
             }
             None => None,
         };
-        let scheme = if tls.is_some() { "grpc+tls" } else { "grpc" };
-        let uri = format!("{scheme}://{address}");
+        let uri = service.uri();
         if self.json {
             let printed = json!({
                 "listening": uri, "certificate": certificate, "metrics": metrics, "jobs": jobs,
@@ -163,35 +133,10 @@ impl RunCommand for ServeArgs {
             }
         }
         let interrupt = context.interrupt.clone();
-        let stopper = Stopper::default();
-        let stop = stopper.stop_of();
-        Monitoring::started();
-        let scheduled = scheduling.map(|scheduling| tokio::spawn(scheduling.run(stop)));
-        let serve = serving.run(listener, async move {
-            interrupt.wait().await;
-            Monitoring::stopping();
-            // Both come to an end at the same time.
-            stopper.stop();
-        });
-        let work = async {
-            serve.await?;
-            if let Some(scheduled) = scheduled {
-                scheduled.await?;
-            }
-            anyhow::Ok(())
-        };
-        tokio::select! {
-            outcome = work => outcome?,
-            () = monitoring.run() => {}
-        }
+        let ended = service.run(interrupt.wait()).await;
+        ended.map_err(wrong_service)?;
         Ok(Exit::Success)
     }
-}
-
-/// The names of jobs that have a schedule.
-pub(super) fn names_of(specs: &[JobSpec]) -> Vec<String> {
-    let scheduled = specs.iter().filter(|spec| spec.schedule.is_some());
-    scheduled.map(|spec| spec.name.clone()).collect()
 }
 
 /// That metrics are to be where they cannot be is a mistake in the settings.
@@ -206,6 +151,16 @@ pub(super) fn wrong_address(error: MonitoringError) -> anyhow::Error {
 pub(super) fn wrong_spec(error: ScheduleError) -> anyhow::Error {
     match error {
         ScheduleError::Spec(_) => Exit::Usage.because(error),
+        error => error.into(),
+    }
+}
+
+/// Why there is no server, with the code that the program ends with.
+pub(super) fn wrong_service(error: ServiceError) -> anyhow::Error {
+    match error {
+        ServiceError::Monitoring(error) => wrong_address(error),
+        ServiceError::Schedule(error) => wrong_spec(error),
+        error @ ServiceError::Server(AppError::Spec(_)) => Exit::Usage.because(error),
         error => error.into(),
     }
 }

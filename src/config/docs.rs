@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::secret::is_secret;
+use super::secret::{is_secret, may_be_secret};
 use super::storage;
 use super::table::{DefaultValue, SETTINGS, environment_name};
 
@@ -16,6 +16,9 @@ Each setting has a default. It can be set, each source stronger than the one bef
 2. a line in `.env` in the working folder (lines that do not begin with `PLANTLAKE_` are ignored);
 3. an environment variable `PLANTLAKE_*`;
 4. a flag.
+
+A secret need not be in any of them: `PLANTLAKE_<NAME>_FILE` in the environment, or in `.env`, names a file that has it, as
+container engines and Kubernetes hand secrets out. That goes for what is masked below, and for the URLs of databases.
 
 A setting that plantlake does not know is an error, wherever it stands. `plantlake config` shows what is in
 force and where each value came from.
@@ -51,6 +54,9 @@ pub fn markdown() -> String {
             about.example,
             about.environment_name(),
         );
+        if may_be_secret(about.key) {
+            let _ = writeln!(out, "- from a file: `{}_FILE`", about.environment_name());
+        }
         if is_secret(about.key) {
             out.push_str("- masked wherever it is shown\n");
         }

@@ -1,15 +1,21 @@
-//! The environment: `PLANTLAKE_RESAMPLE_MEMORY` is `resample.memory`.
+//! The environment: `PLANTLAKE_RESAMPLE_MEMORY` is `resample.memory`, and `PLANTLAKE_QDRANT_API_KEY_FILE` is the file that
+//! has `qdrant_api_key`.
+
+use std::path::PathBuf;
 
 use super::Inputs;
 use super::error::{ConfigError, Origin};
 use super::original::{self, Parts};
 use super::raw::{self, RawSettings, known};
-use super::table::{ENVIRONMENT_PREFIX, SETTINGS, environment_name};
+use super::secret;
+use super::table::{ENVIRONMENT_PREFIX, SETTINGS};
 
 /// Debug builds read these to fail on purpose; they are no settings.
 const FAILPOINTS: &str = "PLANTLAKE_FAILPOINT";
 /// What the variables of `storage.*` begin with.
 const STORAGE: &str = "PLANTLAKE_STORAGE_";
+/// What is at the end of a variable that names the file with a secret, as container engines hand them out.
+const FILE: &str = "_FILE";
 
 /// Reads the process's variables.
 pub(super) fn read(
@@ -50,23 +56,39 @@ pub(super) fn put(
     if name.starts_with(FAILPOINTS) {
         return Ok(());
     }
-    let storage = || {
-        name.strip_prefix(STORAGE)
-            .map(|rest| format!("storage.{}", rest.to_lowercase()))
-    };
-    let key = match SETTINGS
-        .iter()
-        .find(|about| about.environment_name() == name)
-    {
-        Some(about) => Some(about.key.to_owned()),
-        None => storage().filter(|key| known(key).is_some()),
-    };
-    match key {
-        Some(key) => raw.put(&key, value, origin),
+    if let Some(key) = key_of(name) {
+        return raw.put(&key, value, origin);
+    }
+    let in_file = name.strip_suffix(FILE).and_then(key_of);
+    match in_file.filter(|key| secret::may_be_secret(key)) {
+        Some(key) => raw.put(&key, read_secret(&value, &origin)?, origin),
         None => Err(ConfigError::Unknown {
             origin,
             name: name.to_owned(),
-            nearest: raw::nearest(name, '_', raw::all_keys().map(|key| environment_name(&key))),
+            nearest: raw::nearest_variable(name),
         }),
     }
+}
+
+/// The setting that the variable `name` sets.
+fn key_of(name: &str) -> Option<String> {
+    let about = SETTINGS
+        .iter()
+        .find(|about| about.environment_name() == name);
+    if let Some(about) = about {
+        return Some(about.key.to_owned());
+    }
+    let key = format!("storage.{}", name.strip_prefix(STORAGE)?.to_lowercase());
+    known(&key).is_some().then_some(key)
+}
+
+/// What is in the file of a secret, without the line's end that editors add.
+fn read_secret(path: &str, origin: &Origin) -> Result<String, ConfigError> {
+    let read = std::fs::read_to_string(path);
+    let text = read.map_err(|source| ConfigError::SecretFile {
+        origin: origin.clone(),
+        path: PathBuf::from(path),
+        source,
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

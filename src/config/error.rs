@@ -59,6 +59,16 @@ pub enum ConfigError {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// The file that a variable names as that of a secret cannot be read.
+    #[error("{origin}: the file {} cannot be read; check that it is there and that you may", path.display())]
+    SecretFile {
+        /// The variable.
+        origin: Origin,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
     /// A file is not written as it must be. The line itself is not quoted: it may hold a secret.
     #[error("{origin}: {message}")]
     Syntax {
@@ -68,14 +78,14 @@ pub enum ConfigError {
         message: String,
     },
     /// There is no such setting.
-    #[error("{origin}: unknown setting `{name}`; the nearest known one is `{nearest}`")]
+    #[error("{origin}: unknown setting `{name}`; {}", or_nearest(nearest.as_deref()))]
     Unknown {
         /// Where it was found.
         origin: Origin,
         /// What it is called there.
         name: String,
-        /// The known setting whose name is the most alike, as that source spells it.
-        nearest: String,
+        /// The known setting whose name is the most alike, as that source spells it; none if none is.
+        nearest: Option<String>,
     },
     /// One source gives the same setting twice.
     #[error("{origin}: `{name}` is already set by {first}")]
@@ -90,6 +100,13 @@ pub enum ConfigError {
     /// The value is of the wrong type or out of range.
     #[error("{0}")]
     Value(Box<WrongValue>),
+}
+
+fn or_nearest(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(nearest) => format!("the nearest known one is `{nearest}`"),
+        None => "none that is known is like it; `plantlake config --docs` has all".to_owned(),
+    }
 }
 
 /// A value that a setting cannot have.

@@ -6,7 +6,7 @@ use super::error::{ConfigError, Origin, WrongValue};
 use super::report;
 use super::secret;
 use super::storage;
-use super::table::{About, DefaultValue, SETTINGS, Setting};
+use super::table::{About, DefaultValue, ENVIRONMENT_PREFIX, SETTINGS, Setting, environment_name};
 
 /// A value as it was found.
 #[derive(Debug, Clone)]
@@ -52,24 +52,42 @@ pub(super) fn all_keys() -> impl Iterator<Item = String> {
         .chain(storage)
 }
 
-/// The candidate that is spelled most like `name`.
+/// What is less alike than this is another thing, not a misspelling.
+const ALIKE: f64 = 0.5;
+
+/// The candidate that is spelled most like `name`, if any is like it at all.
 ///
 /// `separator` parts a group from what is in it: one who forgets the group (`memory`) is helped too.
 pub(super) fn nearest(
     name: &str,
     separator: char,
     candidates: impl Iterator<Item = String>,
-) -> String {
+) -> Option<String> {
     let last = |text: &str| text.rsplit(separator).next().unwrap_or_default().to_owned();
-    let likeness = |candidate: &String| {
+    let likeness = |candidate: &str| {
         let whole = strsim::normalized_damerau_levenshtein(name, candidate);
         let end = strsim::normalized_damerau_levenshtein(&last(name), &last(candidate));
         // A match of the last part alone counts for a little less than one of the whole.
         whole.max(0.9 * end)
     };
-    candidates
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-        .unwrap_or_default()
+    let likenesses = candidates.map(|candidate| (likeness(&candidate), candidate));
+    likenesses
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .map(|(_, candidate)| candidate)
+}
+
+/// The environment variable that is spelled most like `name`, which has no dots to tell a group by.
+pub(super) fn nearest_variable(name: &str) -> Option<String> {
+    let written = name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or(name);
+    let written = written.to_lowercase();
+    let whole = |key: &str| key.replace('.', "_");
+    // As the whole of a name, or as what is in a group.
+    let by_whole = nearest(&written, '\0', all_keys().map(|key| whole(&key)));
+    let by_whole = by_whole.and_then(|found| all_keys().find(|key| whole(key) == found));
+    by_whole
+        .or_else(|| nearest(&written, '.', all_keys()))
+        .map(|key| environment_name(&key))
 }
 
 impl RawSettings {

@@ -26,6 +26,11 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Whether the value of the setting `key` may have a secret in it: it is one, or a database's URL, which may have a password.
+pub(super) fn may_be_secret(key: &str) -> bool {
+    is_secret(key) || matches!(key, "organisation_url" | "mirror_url")
+}
+
 /// Whether the value of the setting `key` must never be shown.
 pub(super) fn is_secret(key: &str) -> bool {
     match key.strip_prefix(storage::PREFIX) {

@@ -223,6 +223,96 @@ fn an_unknown_setting_names_the_nearest_and_its_line() {
         "PLANTLAKE_STORAGE_AWS_REGION",
         "environment",
     );
+    near(
+        Case {
+            environment: &[("PLANTLAKE_MEMORY", "1GiB")],
+            ..Case::default()
+        },
+        "PLANTLAKE_MEMORY",
+        "PLANTLAKE_RESAMPLE_MEMORY",
+        "environment",
+    );
+}
+
+#[test]
+fn what_is_like_nothing_is_not_taken_for_another_setting() {
+    let stranger = Case {
+        environment: &[("PLANTLAKE_KEY", "pl_hush")],
+        ..Case::default()
+    };
+    for case in [stranger, toml("zzz = 'hush'")] {
+        let message = case.load().unwrap_err().to_string();
+        assert!(
+            message.contains("`plantlake config --docs` has all"),
+            "{message}"
+        );
+        assert!(
+            !message.contains("hush") && !message.contains("nearest"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_secret_may_be_in_a_file_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.into_os_string()
+    };
+    let given = |variables: &[(&str, &OsString)]| {
+        let variables = variables.iter();
+        load(&Inputs {
+            folder: folder.path().to_owned(),
+            environment: variables
+                .map(|(name, value)| (OsString::from(name), (*value).clone()))
+                .collect(),
+            ..Inputs::default()
+        })
+    };
+    let key = file("key", "hush\n");
+    let url = file("url", "postgres://me:hush@db.example/organisation\r\n");
+    let loaded = given(&[
+        ("PLANTLAKE_QDRANT_API_KEY_FILE", &key),
+        ("PLANTLAKE_ORGANISATION_URL_FILE", &url),
+        ("PLANTLAKE_STORAGE_AWS_SECRET_ACCESS_KEY_FILE", &key),
+    ])
+    .unwrap();
+    let settings = &loaded.settings;
+    assert_eq!(settings.qdrant.api_key.as_ref().unwrap().expose(), "hush");
+    assert!(
+        settings
+            .organisation_url
+            .with_password()
+            .ends_with("/organisation")
+    );
+    assert_eq!(settings.storage.options()["aws_secret_access_key"], "hush");
+    assert!(!format!("{loaded:?}").contains("hush"));
+    let fails = |variables: &[(&str, &OsString)], part: &str| {
+        let message = given(variables).unwrap_err().to_string();
+        assert!(
+            message.contains(part) && !message.contains("hush"),
+            "{message}"
+        );
+    };
+    let nowhere = folder.path().join("nowhere").into_os_string();
+    fails(
+        &[("PLANTLAKE_MIRROR_URL_FILE", &nowhere)],
+        "environment PLANTLAKE_MIRROR_URL_FILE: the file",
+    );
+    fails(
+        &[
+            ("PLANTLAKE_MIRROR_URL_FILE", &url),
+            ("PLANTLAKE_MIRROR_URL", &url),
+        ],
+        "is already set by",
+    );
+    // What is no secret is written where all settings are.
+    fails(
+        &[("PLANTLAKE_LAKE_FILE", &key)],
+        "unknown setting `PLANTLAKE_LAKE_FILE`",
+    );
 }
 
 #[test]

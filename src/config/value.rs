@@ -218,10 +218,10 @@ pub fn timezone(text: &str) -> Result<Tz, String> {
     not_empty(text)?;
     text.trim().parse().map_err(|_| {
         let names = TZ_VARIANTS.iter().map(|zone| zone.name().to_owned());
-        format!(
-            "is not a known zone (the nearest is {})",
-            raw::nearest(text, '/', names)
-        )
+        match raw::nearest(text, '/', names) {
+            Some(nearest) => format!("is not a known zone (the nearest is {nearest})"),
+            None => "is not a known zone".to_owned(),
+        }
     })
 }
 

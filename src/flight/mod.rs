@@ -66,6 +66,11 @@ const ASKED: Duration = Duration::from_secs(30);
 /// and has so long to answer.
 const ANSWERED: Duration = Duration::from_secs(20);
 
+/// Whether a certificate and its key can be read, and used together.
+pub fn check_tls(source: TlsSource) -> Result<(), TlsError> {
+    Tls::open(source).map(drop)
+}
+
 /// Why the server ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {

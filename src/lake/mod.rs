@@ -6,6 +6,7 @@ pub mod failpoint;
 pub mod growing_file;
 pub mod lease;
 mod pinned;
+mod probe;
 pub mod raw;
 pub mod runs;
 pub mod scanned;
@@ -13,4 +14,5 @@ mod store;
 pub mod table;
 mod upkeep;
 
+pub use probe::ProbeError;
 pub use store::{Store, StoreError, StoreOptions};

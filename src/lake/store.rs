@@ -50,7 +50,9 @@ pub enum StoreError {
         key: String,
     },
     /// The folder cannot be made or resolved.
-    #[error("the folder {path} cannot be used")]
+    #[error(
+        "the folder {path} cannot be used; check that it is one and that you may write there, or name another"
+    )]
     Folder {
         /// The folder.
         path: PathBuf,

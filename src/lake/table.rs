@@ -24,6 +24,10 @@ use crate::model::{Day, Resolution, day_from_date, day_to_date};
 /// The application id of the resample job's transactions in the Delta logs.
 pub(super) const APPLICATION: &str = "resample";
 
+/// How tables that are of no use are made anew.
+const ANEW: &str = "Raw files have all that it takes to make the tables anew: stop the servers of the lake, remove its folders \
+    data_min, data_h, data_d, published and runs, and run `plantlake resample`";
+
 /// Why a table cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
@@ -55,13 +59,23 @@ pub enum TableError {
     },
     /// The table uses something that plantlake's readers do not understand.
     #[error(
-        "{table} uses {feature}, which plantlake does not: it was changed by another program. Remove the table's folder and run `plantlake resample --full`"
+        "{table} uses {feature}, which plantlake does not: it was changed by another program. {ANEW}"
     )]
     Unsupported {
         /// Its name.
         table: &'static str,
         /// What it uses.
         feature: String,
+    },
+    /// The table has not the columns that plantlake writes.
+    #[error(
+        "{table} {problem}: it was made by another version of plantlake, or changed by another program. {ANEW}"
+    )]
+    OtherColumns {
+        /// Its name.
+        table: &'static str,
+        /// Which column is missing or another.
+        problem: String,
     },
     /// A later run has already committed.
     #[error("run {run} was overtaken: {table} has run {applied} already")]
@@ -233,6 +247,20 @@ impl Table {
                 "deletion vectors (of {})",
                 file.path()
             )));
+        }
+        let schema = state.schema();
+        for column in columns(resolution) {
+            let (name, kind) = (column.name(), column.data_type());
+            let problem = match schema.field(name) {
+                None => format!("has no column {name}"),
+                Some(found) if found.data_type() != kind => {
+                    let found = found.data_type();
+                    format!("has a column {name} of type {found} instead of {kind}")
+                }
+                Some(_) => continue,
+            };
+            let table = resolution.table();
+            return Err(TableError::OtherColumns { table, problem });
         }
         let applied = state
             .transaction_version(&*delta.log_store(), APPLICATION)

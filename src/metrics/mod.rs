@@ -6,6 +6,7 @@
 //! Names begin with `plantlake_`, and units are seconds and bytes. Labels have few values: kinds, statuses, tables, and the
 //! names of jobs; never what a client sends.
 
+pub mod ask;
 mod engine;
 mod health;
 pub mod http;

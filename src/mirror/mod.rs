@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use error::MirrorError;
 pub use report::{AssetReport, Outcome, Report, Status, TableReport, TableWindow};
-pub use run::{Mirror, status};
+pub use run::{Mirror, examine, status};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

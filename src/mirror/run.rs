@@ -32,6 +32,7 @@ use crate::lake::runs::{Publication, Runs};
 use crate::lake::table::Table;
 use crate::lake::{Store, failpoint};
 use crate::model::Resolution;
+use crate::store::{ServerFacts, server_facts};
 
 /// The wait before the second attempt; each further one is twice as long,
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -276,13 +277,22 @@ impl Mirror {
 
 /// Looks at a mirror, without waiting long for it.
 pub async fn status(url: &DatabaseUrl) -> Result<Status, MirrorError> {
+    Ok(examine(url).await?.1)
+}
+
+/// Looks at a mirror and at the server that it is in.
+pub async fn examine(url: &DatabaseUrl) -> Result<(ServerFacts, Status), MirrorError> {
     let mut session = Session::open_briefly(url, LOOKING).await?;
     let mut link = session.link();
+    let facts = link.run("asking what it is", async |connection| {
+        server_facts(connection).await
+    });
+    let facts = facts.await?;
     let states = match schema::version(&mut link).await? {
         Version::None => States::new(),
         Version::Older | Version::UpToDate => state::read(&mut link, false).await?,
     };
-    Ok(Status::new(url.to_string(), &states))
+    Ok((facts, Status::new(url.to_string(), &states)))
 }
 
 /// What the mirror was of, where that is not what it will be of.

@@ -55,6 +55,9 @@ pub enum JobFailure {
     /// Something that is not of the schedule is at it, and will be done.
     #[error("{0}")]
     Busy(#[source] Box<dyn Error + Send + Sync>),
+    /// A setting is missing or wrong: to try again is of no use.
+    #[error("{0}")]
+    Settings(#[source] Box<dyn Error + Send + Sync>),
     /// It was told to stop, and did.
     #[error("it was told to stop")]
     Stopped,

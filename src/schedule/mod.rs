@@ -32,4 +32,4 @@ pub use history::History;
 pub use job::{Job, JobContext, JobFailure, JobOutcome, Jobs, Stop, Stopper};
 pub use once::{Once, run_once};
 pub use webhook::{Webhook, WebhookError};
-pub use work::{HEARTBEAT, LEASE, Worker};
+pub use work::{Cause, HEARTBEAT, LEASE, Worker};

@@ -1,7 +1,7 @@
 //! Runs one job because somebody asks for it: cron, systemd, Kubernetes or a person.
 
 use super::job::{JobOutcome, Stop};
-use super::work::{HEARTBEAT, LEASE, Worker};
+use super::work::{Cause, HEARTBEAT, LEASE, Worker};
 use crate::model::JobSpec;
 use crate::store::{JobRun, RunStatus, StoreError};
 
@@ -16,8 +16,8 @@ pub enum Once {
         outcome: JobOutcome,
         /// Why it failed.
         error: Option<String>,
-        /// Whether that is because something else is at it, which is no job of the schedule.
-        was_busy: bool,
+        /// What kind of failure it was, if it was one.
+        cause: Cause,
     },
     /// It runs elsewhere.
     Elsewhere(Box<JobRun>),
@@ -39,7 +39,7 @@ pub async fn run_once(worker: &Worker, spec: &JobSpec, stop: Stop) -> Result<Onc
                     status: worked.status,
                     outcome: worked.outcome,
                     error: worked.error,
-                    was_busy: worked.was_busy,
+                    cause: worked.cause,
                 },
                 None => Once::Lost,
             });

@@ -61,8 +61,20 @@ pub(super) struct Worked {
     pub error: Option<String>,
     /// How often.
     pub failures: u64,
-    /// Whether that is because something else is at it.
-    pub was_busy: bool,
+    /// What kind of failure it was, if it was one.
+    pub cause: Cause,
+}
+
+/// What kept a run from ending well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// Anything but what follows.
+    #[default]
+    Other,
+    /// Something else is at it, which is no job of the schedule.
+    Busy,
+    /// A setting is missing or wrong.
+    Settings,
 }
 
 /// What came of one attempt.
@@ -70,6 +82,7 @@ enum Attempt {
     Done(JobOutcome),
     Failed(String),
     Busy(String),
+    Settings(String),
     TimedOut,
     Stopped,
 }
@@ -163,7 +176,7 @@ impl Worker {
             outcome: JobOutcome::default(),
             error,
             failures,
-            was_busy: false,
+            cause: Cause::Other,
         };
         loop {
             if stop.is_requested() {
@@ -183,8 +196,14 @@ impl Worker {
                 }
                 Attempt::Busy(error) if busy == MOST_BUSY || run.by_hand => {
                     return Worked {
-                        was_busy: true,
+                        cause: Cause::Busy,
                         ..ended(RunStatus::Failed, Some(error), failures)
+                    };
+                }
+                Attempt::Settings(error) => {
+                    return Worked {
+                        cause: Cause::Settings,
+                        ..ended(RunStatus::Failed, Some(error), failures + 1)
                     };
                 }
                 Attempt::Busy(error) => {
@@ -250,6 +269,7 @@ impl Worker {
             Ok(Ok(outcome)) => Attempt::Done(outcome),
             Ok(Err(JobFailure::Stopped)) => Attempt::Stopped,
             Ok(Err(JobFailure::Busy(error))) => Attempt::Busy(chain(&*error)),
+            Ok(Err(JobFailure::Settings(error))) => Attempt::Settings(chain(&*error)),
             Ok(Err(JobFailure::Failed(error))) => Attempt::Failed(chain(&*error)),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -167,9 +167,9 @@ pub struct Summary {
     pub seconds: f64,
 }
 
-/// Whether the lake has a simulated plant, whole.
+/// Whether the lake has a simulated plant, whole. Readings of others may have come to it since.
 pub async fn has_simulation(lake: &Store) -> Result<bool, SimulateError> {
-    Ok(LakeManifest::inspect(lake)
+    Ok(LakeManifest::read(lake)
         .await?
         .is_some_and(|manifest| manifest.complete))
 }

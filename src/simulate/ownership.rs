@@ -107,16 +107,14 @@ impl LakeManifest {
         }
     }
 
-    /// Reads the manifest, if there is one, and refuses if the lake's raw files are not its own.
-    pub async fn inspect(lake: &Store) -> Result<Option<Self>, SimulateError> {
-        let named = |file: &str| format!("{}/{file}", lake.to_string().trim_end_matches('/'));
-        let objects = lake.objects();
+    /// Reads the manifest, if there is one.
+    pub async fn read(lake: &Store) -> Result<Option<Self>, SimulateError> {
         let refused = |source| OwnershipError::Manifest {
-            file: named(MANIFEST_FILE),
+            file: named(lake, MANIFEST_FILE),
             option: "--lake",
             source,
         };
-        let manifest: Option<Self> = match read(&*objects, MANIFEST_FILE).await? {
+        let manifest: Option<Self> = match read(&*lake.objects(), MANIFEST_FILE).await? {
             Some(bytes) => {
                 Some(serde_json::from_slice(&bytes).map_err(|error| refused(Some(error)))?)
             }
@@ -128,6 +126,14 @@ impl LakeManifest {
         {
             return Err(refused(None).into());
         }
+        Ok(manifest)
+    }
+
+    /// Reads the manifest, if there is one, and refuses if the lake's raw files are not its own.
+    pub async fn inspect(lake: &Store) -> Result<Option<Self>, SimulateError> {
+        let manifest = Self::read(lake).await?;
+        let named = |file: &str| named(lake, file);
+        let objects = lake.objects();
         if manifest.is_none() && exists(&*objects, GROUND_TRUTH_FILE).await? {
             return Err(OwnershipError::Foreign {
                 file: named(GROUND_TRUTH_FILE),
@@ -177,6 +183,11 @@ impl LakeManifest {
     pub async fn write(&self, lake: &Store) -> Result<(), SimulateError> {
         put_json(&*lake.objects(), MANIFEST_FILE, self).await
     }
+}
+
+/// Where a file of the lake is.
+fn named(lake: &Store, file: &str) -> String {
+    format!("{}/{file}", lake.to_string().trim_end_matches('/'))
 }
 
 /// Removes what an earlier simulation left: `files`, and the hidden beginnings of files whose writing

@@ -93,8 +93,13 @@ pub(super) async fn migrate(
             .filter(|step| before.is_none_or(|before| step.version > before))
             .map(|step| format!("{} {}", step.version, step.name))
             .collect(),
-        version: STEPS.last().map_or(0, |step| step.version),
+        version: newest_step(),
     })
+}
+
+/// The last step that this program knows.
+pub(super) fn newest_step() -> i64 {
+    STEPS.last().map_or(0, |step| step.version)
 }
 
 /// The last step that was made, if any was.

@@ -8,6 +8,7 @@
 mod audit;
 mod database;
 mod error;
+mod examine;
 mod grants;
 mod jobs;
 mod keys;
@@ -29,6 +30,7 @@ use chrono::{DateTime, Utc};
 
 pub use audit::{AuditEntry, AuditFilter};
 pub use error::{Holders, StoreError};
+pub use examine::{Examination, ServerFacts, examine, server_facts};
 pub use jobs::{JobEnd, JobHolder, JobRun, JobState, RunStatus};
 pub use keys::{ApiKey, NewKey};
 pub use limits::LimitsChange;

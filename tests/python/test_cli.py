@@ -291,16 +291,3 @@ def test_version_and_help() -> None:
     text = harness.run(["resample", "--help"]).expect(OK).text
     for flag in ("--raw", "--full", "--from", "--to", "--dry-run", "--json"):
         assert flag in text, f"{flag} is not in the help:\n{text}"
-
-
-# ---- the demo
-
-
-def test_the_demo_shows_the_plant_and_asks_a_server(tmp_path: Path) -> None:
-    lake = harness.LocalLake(tmp_path)
-    for _ in range(2):
-        finished = lake.run("demo").expect(OK)
-        steps = [line for line in finished.text.splitlines() if line[:2] in ("1.", "2.", "3.", "4.")]
-        assert len(steps) == 4 and "Flight SQL" in steps[3]
-        days = finished.text.split(steps[3])[1]
-        assert days.count("T00:00:00Z") == 5

@@ -39,10 +39,15 @@ NOT_RUN = {
 # Languages that are not run, and what is made of them instead: `text` is for people, for tools that are not here, and
 # for JDBC, which test_jdbc.py does.
 READ = ("text", "toml", "yaml", "ini")
-# Commands that go on until they are told to stop.
-ENDLESS = ("plantlake serve", "plantlake schedule", "plantlake catalog watch")
+# Commands that go on until they are told to stop, and what they say when all is there.
+ENDLESS = {
+    "plantlake serve": "listening on",
+    "plantlake schedule": "",
+    "plantlake catalog watch": "",
+    "cargo run --release -- demo": "Ctrl-C stops it",
+}
 # Exit codes other than 0: raw files have readings that are left out, as faults of the simulator.
-LEAVES_OUT = re.compile(r"plantlake (demo|resample|run resample)\b")
+LEAVES_OUT = re.compile(r"plantlake (resample|run resample)\b")
 
 
 class Reader:
@@ -120,7 +125,7 @@ class Reader:
         if exported := re.fullmatch(r"export (\w+)=(\S+)(?:\s+#.*)?", command):
             self.environment[exported[1]] = self.filled_in(exported[2])
             return
-        if command.startswith(ENDLESS):
+        if command.startswith(tuple(ENDLESS)):
             return self.run_for_a_while(command)
         stdin = PASSWORD + "\n" if "asks for a password" in command or "--as " in command else ""
         done = subprocess.run(
@@ -135,12 +140,22 @@ class Reader:
     def run_for_a_while(self, command: str) -> None:
         """Starts what goes on, waits for what it says, and asks it to end."""
         words = self.filled_in(command).split("#")[0].split()
+        folder, environment = self.folder, self.environment
+        if words[-1] == "demo":
+            # On a machine where nothing is yet.
+            folder = self.folder / "newcomer"
+            folder.mkdir()
+            environment = harness.environment({"PLANTLAKE_SERVE_LISTEN": "127.0.0.1:0", "PLANTLAKE_METRICS_LISTEN": "127.0.0.1:0"})
+            environment["PATH"] = self.environment["PATH"]
         # The server of the tests has the state folder's search index; that is no mistake of the documents.
         process = subprocess.Popen(
-            words, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        due = next(says for begins, says in ENDLESS.items() if command.startswith(begins))
         try:
             first = process.stdout.readline()
+            while due not in first and process.poll() is None:
+                first += process.stdout.readline()
             assert process.poll() is None, f"$ {command}\nended with {process.wait()}: {first}{process.stdout.read()}"
             time.sleep(1)
             process.send_signal(signal.SIGINT)

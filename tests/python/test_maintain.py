@@ -296,6 +296,13 @@ def test_nothing_is_published(lake: Lake) -> None:
     assert maintain(lake).expect(OK).json["outcome"] == "nothing_published"
 
 
+def test_nothing_to_do_is_no_list_of_what_would_be_done(lake: Lake) -> None:
+    Life(lake).live(Put(0, FileSpec(rows=50)))
+    lake.resample().expect(OK)
+    told = lake.run("maintain", "--dry-run").expect(OK)
+    assert "nothing to do" in told.text and "Would do" not in told.text, str(told)
+
+
 @pytest.fixture(scope="module")
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     plant = Plant(tmp_path_factory.mktemp("maintain"), SMALL).build()

@@ -68,3 +68,10 @@ pub struct MaintainReport {
     /// How long it took.
     pub seconds: f64,
 }
+
+impl MaintainReport {
+    /// Whether anything was done, or would be.
+    pub fn has_work(&self) -> bool {
+        !self.compacted.is_empty() || self.swept != Swept::default()
+    }
+}

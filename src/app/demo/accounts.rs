@@ -1,0 +1,170 @@
+//! The organisations of the demo: one that owns the plant, and a contractor who may see one unit of it. Each has a user, and a
+//! key that is good while the demo runs.
+
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
+
+use crate::auth::{Administrator, AuthError, Order, Outcome, Passwords};
+use crate::catalog::{Snapshot, Visible};
+use crate::clock;
+use crate::config::DatabaseUrl;
+use crate::model::{AssetId, Grant, OrganisationId, Role};
+use crate::store::{Actor, NewOrganisation, OrganisationStore, Profile, StoreError};
+
+/// Who sees everything,
+const OWNER: (&str, &str) = ("Demo Works", "history@works.example");
+/// and who sees one unit.
+const CONTRACTOR: (&str, &str) = ("Demo Contractor", "history@contractor.example");
+/// What the keys are for.
+const KEY: &str = "plantlake demo";
+/// What the catalog calls a unit.
+const UNIT: &str = "process unit";
+
+/// Why there are no organisations to ask as.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountsError {
+    /// The organisation database failed, or refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No key could be made.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// An order had another outcome than it has.
+    #[error("no key was made; this is a defect of plantlake, please report it")]
+    NoKey,
+}
+
+/// An organisation of the demo, with a key of its user. Has no `Debug`: the key is secret.
+pub struct Tenant {
+    /// The organisation's name.
+    pub organisation: String,
+    /// The user's address.
+    pub user: String,
+    /// The rules by which it sees assets.
+    pub grants: Vec<Grant>,
+    /// The key, whole.
+    pub key: String,
+    /// Its public part.
+    key_id: String,
+    /// What the rules allow.
+    visible: Visible,
+}
+
+impl Tenant {
+    /// The assets of the catalog that the organisation may see.
+    pub fn assets(&self, catalog: &Snapshot) -> BTreeSet<AssetId> {
+        let all = catalog.catalog().assets.iter().map(|asset| asset.id);
+        all.filter(|id| self.visible.contains(*id)).collect()
+    }
+}
+
+/// Makes what is missing of the organisations and their users, and a new key for each; those of an earlier demo that was
+/// killed end.
+pub async fn open(
+    database: &DatabaseUrl,
+    actor: Actor,
+    catalog: &Snapshot,
+) -> Result<Vec<Tenant>, AccountsError> {
+    let (store, _) = OrganisationStore::open(database).await?;
+    let units = catalog.catalog().assets.iter();
+    let mut units = units.filter(|asset| asset.kind == UNIT);
+    // The second, if there are several: the first is what the examples ask for.
+    let (first, second) = (units.next(), units.next());
+    let unit = second.or(first);
+    let unit = unit.map(|unit| Grant::Location(unit.location.clone()));
+    let mut tenants = Vec::new();
+    for ((organisation, user), grant) in [(OWNER, Some(Grant::All)), (CONTRACTOR, unit)] {
+        let id = organisation_of(&store, &actor, organisation).await?;
+        store.grant(&actor, id, grant.as_slice()).await?;
+        let grants = store.grants(id).await?;
+        let office = Administrator::operator(store.clone(), Passwords::new()?, actor.clone());
+        make_user(&store, &office, organisation, user).await?;
+        end_former_keys(&store, &actor, id).await?;
+        let order = Order::CreateKey {
+            user: user.to_owned(),
+            name: KEY.to_owned(),
+            // In case nobody is there to end it.
+            expires_at: Some(clock::now() + TimeDelta::days(1)),
+            may_ingest: false,
+        };
+        let Outcome::MadeKey { made, text } = office.carry_out(order).await? else {
+            return Err(AccountsError::NoKey);
+        };
+        tenants.push(Tenant {
+            organisation: organisation.to_owned(),
+            user: user.to_owned(),
+            visible: Visible::resolve(&catalog.catalog().assets, &grants),
+            grants,
+            key: text,
+            key_id: made.id,
+        });
+    }
+    Ok(tenants)
+}
+
+/// Ends the keys.
+pub async fn close(
+    database: &DatabaseUrl,
+    actor: &Actor,
+    tenants: &[Tenant],
+) -> Result<(), AccountsError> {
+    let (store, _) = OrganisationStore::open(database).await?;
+    for tenant in tenants {
+        store.revoke_key(actor, &tenant.key_id).await?;
+    }
+    Ok(())
+}
+
+async fn organisation_of(
+    store: &OrganisationStore,
+    actor: &Actor,
+    name: &str,
+) -> Result<OrganisationId, StoreError> {
+    let known = store.organisations().await?;
+    if let Some(known) = known.into_iter().find(|known| known.name == name) {
+        return Ok(known.id);
+    }
+    let new = NewOrganisation {
+        name: name.to_owned(),
+        profile: Profile::default(),
+        user_limit: 5,
+    };
+    Ok(store.create_organisation(actor, new).await?.id)
+}
+
+async fn make_user(
+    store: &OrganisationStore,
+    office: &Administrator,
+    organisation: &str,
+    email: &str,
+) -> Result<(), AccountsError> {
+    let users = store.users(None).await?;
+    if users.iter().any(|user| user.email == email) {
+        return Ok(());
+    }
+    let order = Order::CreateUser {
+        organisation: Some(organisation.to_owned()),
+        email: email.to_owned(),
+        name: KEY.to_owned(),
+        // It has keys only: there is no password to choose, or to guess.
+        role: Role::Service,
+        password: None,
+        may_ingest: false,
+    };
+    office.carry_out(order).await?;
+    Ok(())
+}
+
+async fn end_former_keys(
+    store: &OrganisationStore,
+    actor: &Actor,
+    organisation: OrganisationId,
+) -> Result<(), StoreError> {
+    for key in store.keys(Some(organisation), None).await? {
+        if key.name == KEY && key.revoked_at.is_none() {
+            store.revoke_key(actor, &key.id).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! What `plantlake demo` sets up, from nothing: a plant that is simulated, the organisations that share it, and the check
+//! by a client that each of them is answered, with its own and nothing else. The command line tells of it.
+
+mod accounts;
+mod check;
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+pub use accounts::{AccountsError, Tenant, close, open};
+pub use check::{CheckError, Checked, QUESTION, check};
+
+use super::room::{RoomError, check_room, try_to_write};
+use crate::catalog::{CatalogError, Snapshot};
+use crate::config::{DatabaseKind, Settings};
+use crate::lake::{ProbeError, Store, StoreError};
+use crate::simulate::{Plan, Shape, SimulateError, has_simulation};
+
+/// What the demo writes, generously; the journal grows with what is asked.
+const ROOM: u64 = 128 << 20;
+
+/// Why the demo cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// It would let strangers into a database that others use.
+    #[error(
+        "the demo makes organisations that may see everything, and does so in a database of its own only, not in {url}; take `organisation_url` out of the settings, or run it in another folder"
+    )]
+    SharedDatabase {
+        /// The URL, without its password.
+        url: String,
+    },
+    /// The lake cannot be opened.
+    #[error(transparent)]
+    Lake(#[from] StoreError),
+    /// The lake cannot be written.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// A folder cannot be written, or its disk is full.
+    #[error(transparent)]
+    Room(#[from] RoomError),
+    /// What simulations wrote cannot be told.
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
+}
+
+/// The plant: small enough to be made in moments, and with a week to look at.
+pub fn plan() -> Plan {
+    Plan {
+        assets: 20,
+        days: 7,
+        start: None,
+        interval: Duration::from_secs(10),
+        seed: 1,
+        shape: Shape::Realistic,
+    }
+}
+
+/// Opens the lake, after everything was tried that the demo will have to do: what is wrong is said before half of it is done.
+pub async fn prepare(settings: &Settings) -> Result<Store, DemoError> {
+    if *settings.organisation_url.kind() == DatabaseKind::Postgres {
+        let url = settings.organisation_url.to_string();
+        return Err(DemoError::SharedDatabase { url });
+    }
+    let lake = Store::open(&settings.lake, settings.storage.options())?;
+    lake.probe().await?;
+    let local = lake.local_path();
+    for folder in [settings.state.as_path(), settings.catalog.as_path()] {
+        try_to_write(folder)?;
+    }
+    for folder in local.into_iter().chain([settings.state.as_path()]) {
+        check_room(folder, ROOM)?;
+    }
+    Ok(lake)
+}
+
+/// Whether an earlier demo, or another simulation, has left a whole plant, with its catalog.
+pub async fn has_plant(lake: &Store, settings: &Settings) -> Result<bool, DemoError> {
+    if !has_simulation(lake).await? {
+        return Ok(false);
+    }
+    // A catalog that is there and wrong is somebody's work: who opens it says what is wrong.
+    Ok(match Snapshot::read(&settings.catalog) {
+        Err(CatalogError::Io { source, .. }) => source.kind() != ErrorKind::NotFound,
+        _ => true,
+    })
+}

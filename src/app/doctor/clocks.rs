@@ -1,0 +1,94 @@
+//! What time it is elsewhere. Clocks that differ take no run from anybody, but they bill requests in the wrong month, end
+//! tokens too early, and make readings of today those of the future.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Finding;
+use crate::clock;
+
+/// What networks and file systems account for.
+const CLOSE: TimeDelta = TimeDelta::seconds(5);
+/// A clock that is off by more is wrong.
+const FAR: TimeDelta = TimeDelta::minutes(5);
+const TODO: &str = "set the clocks by NTP (timedatectl shows whether this machine's is), and look at which of the two is wrong";
+
+/// What was told of the time.
+#[derive(Default)]
+pub(super) struct Clocks {
+    /// How far other clocks are ahead of this one.
+    others: Vec<(String, TimeDelta)>,
+    /// What is said to have happened after now.
+    ahead: Vec<(String, TimeDelta)>,
+}
+
+impl Clocks {
+    /// It is so late there, right now.
+    pub fn compare(&mut self, place: impl Into<String>, there: DateTime<Utc>) {
+        self.others.push((place.into(), there - clock::now()));
+    }
+
+    /// Something happened then, which must be in the past.
+    pub fn happened(&mut self, what: impl Into<String>, at: DateTime<Utc>) {
+        let ahead = at - clock::now();
+        self.ahead.push((what.into(), ahead.max(TimeDelta::zero())));
+    }
+
+    /// What comes of it: the worst that was told.
+    pub fn finding(self) -> Finding {
+        let now = clock::now().format("%Y-%m-%d %H:%M:%S UTC");
+        let compared = self.others.len();
+        let all = self.others.into_iter().chain(self.ahead);
+        let worst = all.max_by_key(|(_, by)| by.abs());
+        match worst {
+            Some((place, by)) if by.abs() > CLOSE => {
+                let direction = if by > TimeDelta::zero() {
+                    "ahead of"
+                } else {
+                    "behind"
+                };
+                let seconds = by.abs().num_seconds();
+                let found =
+                    format!("{place} is {seconds} s {direction} this machine, where it is {now}");
+                match by.abs() > FAR {
+                    true => Finding::wrong("clock", found, TODO),
+                    false => Finding::note("clock", found, TODO),
+                }
+            }
+            _ => Finding::right(
+                "clock",
+                match compared {
+                    0 => format!("{now}; nothing here is from later"),
+                    _ => format!("{now}, as elsewhere; nothing here is from later"),
+                },
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Standing;
+    use super::*;
+
+    #[test]
+    fn the_worst_clock_is_told_and_the_past_is_no_mistake() {
+        let now = clock::now();
+        let standing = |compared: i64, happened: i64| {
+            let mut clocks = Clocks::default();
+            clocks.compare("the database's clock", now + TimeDelta::seconds(compared));
+            clocks.happened("the newest run", now + TimeDelta::seconds(happened));
+            let finding = clocks.finding();
+            (finding.standing, finding.found)
+        };
+        assert_eq!(standing(1, -9_000_000).0, Standing::Right);
+        let (off, found) = standing(-60, 0);
+        assert_eq!(off, Standing::Note);
+        assert!(
+            found.starts_with("the database's clock is 60 s behind"),
+            "{found}"
+        );
+        let (off, found) = standing(0, 86_400);
+        assert_eq!(off, Standing::Wrong);
+        assert!(found.starts_with("the newest run is 86"), "{found}");
+    }
+}

@@ -1,0 +1,220 @@
+//! Settings that do not go together, the jobs that are declared, the ports, and TLS. That each setting is right by itself was
+//! checked when they were read.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tokio::net::TcpListener;
+
+use super::Finding;
+use super::folders::others_may;
+use crate::config::{InForce, Origin, Settings};
+use crate::flight::{TlsSource, check_tls};
+use crate::jobs::spec::{ResampleSpec, read_jobs};
+use crate::metrics::ask;
+use crate::model::{JobKind, this_host};
+
+/// What stands for a secret in what is shown.
+const MASK: &str = "******";
+/// Only others than the owner and the owner's group are strangers: a service may have a group of its own.
+const STRANGERS: u32 = 0o007;
+
+pub(super) async fn look(settings: &Settings, in_force: &[InForce]) -> Vec<Finding> {
+    let mut findings = vec![origins(in_force)];
+    findings.extend(secrets(in_force));
+    findings.push(jobs(settings));
+    findings.push(
+        port(
+            "server port",
+            "serve.listen",
+            settings.serve.listen,
+            settings,
+        )
+        .await,
+    );
+    findings.push(tls(settings));
+    if let Some(listen) = settings.metrics.listen {
+        findings.push(port("metrics port", "metrics.listen", listen, settings).await);
+    }
+    findings
+}
+
+/// Where settings came from.
+fn origins(in_force: &[InForce]) -> Finding {
+    let set: Vec<&InForce> = in_force
+        .iter()
+        .filter(|setting| setting.origin != Origin::Default)
+        .collect();
+    let mut files: Vec<String> = set
+        .iter()
+        .filter_map(|setting| file_of(&setting.origin))
+        .map(|path| path.display().to_string())
+        .collect();
+    files.dedup();
+    let from = match files.is_empty() {
+        true => "no file".to_owned(),
+        false => files.join(", "),
+    };
+    let found = format!(
+        "{} of {} are set, from {from}; plantlake {} on {}",
+        set.len(),
+        in_force.len(),
+        env!("CARGO_PKG_VERSION"),
+        this_host()
+    );
+    Finding::right("settings", found)
+}
+
+fn file_of(origin: &Origin) -> Option<&Path> {
+    match origin {
+        Origin::File { path, .. } | Origin::DotEnv { path, .. } => Some(path),
+        Origin::Default | Origin::Environment(_) | Origin::Flag(_) => None,
+    }
+}
+
+/// Files with secrets that strangers can read.
+fn secrets(in_force: &[InForce]) -> Option<Finding> {
+    let mut exposed: Vec<String> = in_force
+        .iter()
+        .filter(|setting| setting.secret || setting.value.contains(MASK))
+        .filter_map(|setting| {
+            let path = file_of(&setting.origin)?;
+            others_may(path, STRANGERS)?;
+            Some(path.display().to_string())
+        })
+        .collect();
+    exposed.dedup();
+    let files = exposed.join(", ");
+    (!exposed.is_empty()).then(|| {
+        Finding::note(
+            "settings",
+            format!("{files} has secrets, and every user of this machine can read it"),
+            format!("chmod o-rwx {files}, and change what others may have seen"),
+        )
+    })
+}
+
+fn jobs(settings: &Settings) -> Finding {
+    let what = "jobs";
+    let folder = settings.jobs.display();
+    if let Err(error) = ResampleSpec::read(&settings.jobs) {
+        return Finding::failed(what, &error, "correct that line");
+    }
+    let specs = match read_jobs(&settings.jobs) {
+        Ok(specs) => specs,
+        Err(error) => return Finding::failed(what, &error, "correct that line"),
+    };
+    let scheduled = specs.iter().filter(|spec| spec.schedule.is_some());
+    let scheduled: Vec<&str> = scheduled.clone().map(|spec| spec.name.as_str()).collect();
+    let mirrors = specs
+        .iter()
+        .find(|spec| spec.kind == JobKind::Mirror && spec.schedule.is_some());
+    match (mirrors, &settings.mirror_url) {
+        (Some(spec), None) => Finding::wrong(
+            what,
+            format!("{} is scheduled, and there is no mirror", spec.name),
+            format!(
+                "set `mirror_url`, or take the schedule out of {folder}/{}.toml",
+                spec.name
+            ),
+        ),
+        _ if scheduled.is_empty() => Finding::note(
+            what,
+            format!("none in {folder} has a schedule"),
+            "nothing, if something else runs `plantlake run`; else give a job a schedule (docs/jobs.md)",
+        ),
+        _ => Finding::right(what, format!("{} in {folder}", scheduled.join(", "))),
+    }
+}
+
+/// Whether a port can be had. One that a plantlake has already is as it should be.
+async fn port(
+    what: &'static str,
+    setting: &str,
+    listen: SocketAddr,
+    settings: &Settings,
+) -> Finding {
+    let Err(error) = TcpListener::bind(listen).await else {
+        return Finding::right(what, format!("{listen} is free"));
+    };
+    let running = match settings.metrics.listen {
+        Some(metrics) => ask::ask(metrics, "/healthz").await.is_ok(),
+        None => false,
+    };
+    match error.kind() {
+        ErrorKind::AddrInUse if running => Finding::right(
+            what,
+            format!("{listen} is in use, and a plantlake runs here"),
+        ),
+        ErrorKind::AddrInUse => Finding::note(
+            what,
+            format!("{listen} is in use"),
+            format!(
+                "nothing, if a plantlake runs here; else stop the other program, or set `{setting}` to another port"
+            ),
+        ),
+        _ => Finding::wrong(
+            what,
+            format!("{listen} cannot be listened on: {error}"),
+            format!("set `{setting}` to an address of this machine and a port above 1023"),
+        ),
+    }
+}
+
+fn tls(settings: &Settings) -> Finding {
+    let what = "TLS";
+    let serve = &settings.serve;
+    let is_local = serve.listen.ip().is_loopback();
+    match (&serve.tls_cert, &serve.tls_key) {
+        (Some(certificate), Some(key)) => {
+            let source = TlsSource::Files {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            };
+            let shown = format!("{} with its key", certificate.display());
+            match (check_tls(source), others_may(key, STRANGERS)) {
+                (Err(error), _) => {
+                    Finding::failed(what, &error, "name a certificate and its own key, PEM both")
+                }
+                (Ok(()), Some(mode)) => Finding::note(
+                    what,
+                    format!(
+                        "{} can be read by every user of this machine (mode {mode:03o})",
+                        key.display()
+                    ),
+                    format!(
+                        "chmod o-rwx {}, and make a new key if it was seen",
+                        key.display()
+                    ),
+                ),
+                (Ok(()), None) => Finding::right(what, shown),
+            }
+        }
+        (None, None) if is_local => Finding::right(
+            what,
+            "none, and it takes none: only this machine can connect",
+        ),
+        (None, None) if serve.allow_plaintext => Finding::note(
+            what,
+            format!(
+                "none, and {} can be reached from other machines (`serve.allow_plaintext`)",
+                serve.listen
+            ),
+            "nothing, if a proxy brings TLS; else set `serve.tls_cert` and `serve.tls_key`",
+        ),
+        (None, None) => Finding::wrong(
+            what,
+            format!(
+                "none, and {} can be reached from other machines: `serve` will refuse",
+                serve.listen
+            ),
+            "set `serve.tls_cert` and `serve.tls_key`",
+        ),
+        _ => Finding::wrong(
+            what,
+            "only one of `serve.tls_cert` and `serve.tls_key` is set",
+            "set the other, too",
+        ),
+    }
+}

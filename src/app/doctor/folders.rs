@@ -1,0 +1,148 @@
+//! What must be written, what must be private, and the room that disks have left.
+
+use std::path::{Path, PathBuf};
+
+use super::Finding;
+use crate::app::room::{free_space, try_to_write};
+use crate::auth::{AuthError, KeyRing};
+use crate::config::{DatabaseKind, Settings};
+
+/// Everybody but the owner.
+const OTHERS: u32 = 0o077;
+/// With less, runs and the journal soon stop.
+const LITTLE: u64 = 256 << 20;
+const MIB: u64 = 1 << 20;
+
+pub(super) fn look(settings: &Settings) -> Vec<Finding> {
+    let mut findings = vec![state(&settings.state), keys(settings)];
+    if let DatabaseKind::Sqlite(path) = settings.organisation_url.kind() {
+        findings.extend(database_file(path));
+    }
+    findings.push(disk(settings));
+    findings
+}
+
+/// The bits of `mask` that a file's permissions have; none if it has none of them, or is not there.
+#[cfg(unix)]
+pub(super) fn others_may(path: &Path, mask: u32) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & mask != 0).then_some(mode)
+}
+
+/// Elsewhere files are as the folder says.
+#[cfg(not(unix))]
+pub(super) fn others_may(_: &Path, _: u32) -> Option<u32> {
+    None
+}
+
+/// The folder, or where it will be made.
+fn existing(folder: &Path) -> PathBuf {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let there = folder.ancestors().find(|place| place.exists());
+    there.unwrap_or(&folder).to_owned()
+}
+
+fn state(folder: &Path) -> Finding {
+    let what = "state";
+    let shown = folder.display();
+    match try_to_write(&existing(folder)) {
+        Err(error) => Finding::failed(
+            what,
+            &error,
+            "let the user that runs plantlake write there, or set `state`",
+        ),
+        Ok(()) if folder.exists() => Finding::right(what, format!("{shown} can be written")),
+        Ok(()) => Finding::right(what, format!("{shown} is made when it is first needed")),
+    }
+}
+
+fn keys(settings: &Settings) -> Finding {
+    let what = "signing keys";
+    let folder = settings.auth.keys_dir.display();
+    match KeyRing::look(&settings.auth.keys_dir) {
+        Ok(None | Some(0)) => Finding::right(
+            what,
+            format!("made when a server first starts, in {folder}"),
+        ),
+        Ok(Some(count)) => Finding::right(
+            what,
+            format!("{count} in {folder}, which only their owner may read"),
+        ),
+        Err(error @ AuthError::NoRandomness) => {
+            Finding::failed(what, &error, "look after the system")
+        }
+        Err(error) => Finding::failed(
+            what,
+            &error,
+            "as said; `plantlake token keys list` shows them",
+        ),
+    }
+}
+
+/// SQLite's file holds hashes of passwords and keys.
+fn database_file(path: &Path) -> Option<Finding> {
+    let mode = others_may(path, OTHERS)?;
+    let shown = path.display();
+    Some(Finding::wrong(
+        "organisations",
+        format!("{shown} may be used by others than its owner (mode {mode:03o})"),
+        format!("chmod go-rwx {shown}*"),
+    ))
+}
+
+fn disk(settings: &Settings) -> Finding {
+    let what = "disk";
+    let lake = local(&settings.lake);
+    let folders = lake
+        .iter()
+        .map(PathBuf::as_path)
+        .chain([settings.state.as_path()]);
+    let mut least: Option<(&Path, u64)> = None;
+    for folder in folders {
+        match free_space(folder) {
+            Ok(free) if least.is_none_or(|(_, known)| free < known) => least = Some((folder, free)),
+            Ok(_) => {}
+            Err(error) => {
+                let shown = folder.display();
+                return Finding::note(
+                    what,
+                    format!("how much room {shown} has is not known: {error}"),
+                    "look at it with df",
+                );
+            }
+        }
+    }
+    let Some((folder, free)) = least else {
+        return Finding::right(what, "nothing is on this machine");
+    };
+    let found = format!("{} MiB are left for {}", free / MIB, folder.display());
+    let wanted = settings.metering.journal_size + (1 << 30);
+    if free < LITTLE {
+        Finding::wrong(
+            what,
+            found,
+            "make room, now: runs and requests fail without",
+        )
+    } else if free < wanted {
+        let mib = wanted / MIB;
+        Finding::note(
+            what,
+            found,
+            format!(
+                "make room: the journal alone (`metering.journal_size`) and a run may take {mib} MiB"
+            ),
+        )
+    } else {
+        Finding::right(what, found)
+    }
+}
+
+/// The folder of a lake on this machine.
+fn local(lake: &str) -> Option<PathBuf> {
+    match lake.strip_prefix("file://") {
+        Some(path) => Some(PathBuf::from(path)),
+        None if !lake.contains("://") => Some(PathBuf::from(lake)),
+        None => None,
+    }
+}

@@ -1,0 +1,184 @@
+//! What is reached: the databases, the search index, and the models.
+
+use super::Finding;
+use super::clocks::Clocks;
+use crate::app::search::{index_folder, models};
+use crate::config::{DatabaseKind, Settings};
+use crate::mirror;
+use crate::model::with_causes;
+use crate::search::index::{QdrantIndex, VectorIndex};
+use crate::search::models::{Standing, Use};
+use crate::store::{ServerFacts, examine};
+
+/// The oldest Postgres that is tested, as a number.
+const OLDEST: i64 = 140_000;
+
+pub(super) async fn look(settings: &Settings, clocks: &mut Clocks) -> Vec<Finding> {
+    let mut findings = vec![organisations(settings, clocks).await];
+    findings.extend(mirror(settings, clocks).await);
+    findings.push(index(settings).await);
+    findings.extend(of_models(settings).await);
+    findings
+}
+
+async fn organisations(settings: &Settings, clocks: &mut Clocks) -> Finding {
+    let what = "organisations";
+    let url = &settings.organisation_url;
+    let examined = match examine(url).await {
+        Ok(examined) => examined,
+        Err(error) => {
+            let todo = match url.kind() {
+                DatabaseKind::Sqlite(_) => {
+                    "let the user that runs plantlake read and write that file"
+                }
+                DatabaseKind::Postgres => {
+                    "start that server, make the database, or correct `organisation_url` and its password"
+                }
+            };
+            return Finding::failed(what, &error, todo);
+        }
+    };
+    let mut place = url.to_string();
+    if let Some(server) = &examined.server {
+        clocks.compare("the organisation database's clock", server.now);
+        if let Some(wrong) = unfit(what, server, examined.schema != Some(examined.newest)) {
+            return wrong;
+        }
+        place = format!("{place}, Postgres {}", server.version);
+    }
+    match (examined.schema, examined.newest) {
+        (None, _) => Finding::right(
+            what,
+            format!("{place}; its tables are made when it is first used"),
+        ),
+        (Some(made), newest) if made > newest => Finding::wrong(
+            what,
+            format!("{place} has the schema {made} of a later plantlake; this one knows {newest}"),
+            "use that version of plantlake, or another database",
+        ),
+        (Some(made), newest) if made < newest => Finding::note(
+            what,
+            format!("{place} has the schema {made}, and {newest} is the newest"),
+            "back it up, then `plantlake migrate`; every command that uses it does the same",
+        ),
+        (Some(made), _) => Finding::right(what, format!("{place}, schema {made}")),
+    }
+}
+
+/// What keeps a Postgres from being of use; `is_new` says that tables are to be made in it.
+fn unfit(what: &'static str, server: &ServerFacts, is_new: bool) -> Option<Finding> {
+    if server.number < OLDEST {
+        return Some(Finding::wrong(
+            what,
+            format!("Postgres {} is too old", server.version),
+            format!("upgrade it to {} or later", OLDEST / 10_000),
+        ));
+    }
+    if server.is_standby {
+        return Some(Finding::wrong(
+            what,
+            "the server is a standby, which takes no changes",
+            "name the primary in the URL",
+        ));
+    }
+    (is_new && !server.may_create).then(|| {
+        Finding::wrong(
+            what,
+            "its tables are to be made, and this user may not make any",
+            "as the database's owner: GRANT CREATE ON SCHEMA public TO that user",
+        )
+    })
+}
+
+async fn mirror(settings: &Settings, clocks: &mut Clocks) -> Option<Finding> {
+    let what = "mirror";
+    let url = settings.mirror_url.as_ref()?;
+    let (server, status) = match mirror::examine(url).await {
+        Ok(examined) => examined,
+        Err(error) => {
+            let todo =
+                "start that server, make the database, or correct `mirror_url` and its password";
+            return Some(Finding::failed(what, &error, todo));
+        }
+    };
+    clocks.compare("the mirror's clock", server.now);
+    if let Some(wrong) = unfit(what, &server, status.run.is_none()) {
+        return Some(wrong);
+    }
+    let place = format!("{url}, Postgres {}", server.version);
+    Some(match (status.run, &status.mirrored_at) {
+        (Some(run), Some(at)) => {
+            Finding::right(what, format!("{place}; run {run}, mirrored at {at}"))
+        }
+        _ => Finding::note(what, format!("{place}; nothing yet"), "`plantlake mirror`"),
+    })
+}
+
+async fn index(settings: &Settings) -> Finding {
+    let what = "search index";
+    let Some(url) = &settings.qdrant.url else {
+        let folder = index_folder(settings);
+        let is_there = if folder.exists() {
+            "in"
+        } else {
+            "made when it is first needed, in"
+        };
+        return Finding::right(what, format!("{is_there} {}", folder.display()));
+    };
+    let qdrant = &settings.qdrant;
+    let connected = QdrantIndex::connect(
+        url.as_str(),
+        qdrant.api_key.as_ref().map(|key| key.expose()),
+        &qdrant.collection,
+        qdrant.timeout.to_std().unwrap_or_default(),
+    );
+    let asked = match connected {
+        Ok(index) => index.in_force().await,
+        Err(error) => Err(error),
+    };
+    match asked {
+        Ok(Some(collection)) => {
+            Finding::right(what, format!("{url} has the collection {collection}"))
+        }
+        Ok(None) => Finding::right(what, format!("{url}; filled when it is first needed")),
+        Err(error) => Finding::failed(
+            what,
+            &error,
+            "start that server, or correct `qdrant_url` and `qdrant_api_key`",
+        ),
+    }
+}
+
+async fn of_models(settings: &Settings) -> Vec<Finding> {
+    let settings = models(settings).settings().clone();
+    // All their files are read.
+    let looked = tokio::task::spawn_blocking(move || {
+        Use::ALL.map(|what| {
+            let name = settings.name(what).to_owned();
+            (what, name, settings.standing(what))
+        })
+    });
+    let Ok(looked) = looked.await else {
+        return Vec::new();
+    };
+    let finding = |(which, name, standing): (Use, String, Standing)| {
+        let (what, without) = match which {
+            Use::BiEncoder => ("bi-encoder", "assets are found by their words only"),
+            Use::CrossEncoder => ("cross-encoder", "answers are not read again"),
+        };
+        match standing {
+            Standing::Right { .. } => Finding::right(what, format!("{name}, as it was fetched")),
+            Standing::Missing => Finding::note(
+                what,
+                format!("{name} is not here: {without}"),
+                "`plantlake models fetch`",
+            ),
+            Standing::Wrong(error) => Finding::wrong(
+                what,
+                with_causes(&error),
+                "remove its folder, and `plantlake models fetch`",
+            ),
+        }
+    };
+    looked.into_iter().map(finding).collect()
+}

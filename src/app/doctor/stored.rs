@@ -1,0 +1,136 @@
+//! The lake with its raw files and tables, and the catalog.
+
+use chrono::DateTime;
+
+use super::Finding;
+use super::clocks::Clocks;
+use crate::catalog::Snapshot;
+use crate::config::Settings;
+use crate::jobs::status;
+use crate::lake::Store;
+use crate::lake::raw::list;
+use crate::lake::runs::Runs;
+
+/// Mistakes of a catalog that are told.
+const SHOWN: usize = 3;
+
+pub(super) async fn look(settings: &Settings, clocks: &mut Clocks) -> Vec<Finding> {
+    let options = settings.storage.options();
+    let mut findings = Vec::new();
+    let lake = match Store::open_existing(&settings.lake, options) {
+        Ok(lake) => lake,
+        Err(error) => {
+            let todo =
+                "set `lake`, mount its disk, or make one: `plantlake demo` for a simulated plant";
+            findings.push(Finding::failed("lake", &error, todo));
+            findings.push(catalog(settings));
+            return findings;
+        }
+    };
+    findings.push(written(&lake, clocks).await);
+    match Store::open_existing(&settings.raw, options) {
+        Ok(raw) => findings.extend(tables(&lake, &raw, clocks).await),
+        Err(error) => findings.push(Finding::failed(
+            "raw files",
+            &error,
+            "put Parquet files there (README, \"Use it\"), or set `raw`",
+        )),
+    }
+    findings.push(catalog(settings));
+    findings
+}
+
+async fn written(lake: &Store, clocks: &mut Clocks) -> Finding {
+    match lake.probe().await {
+        Ok(at) => {
+            if let (Some(at), None) = (at, lake.local_path()) {
+                clocks.compare("the object store's clock", at);
+            }
+            Finding::right("lake", format!("{lake} can be read and written"))
+        }
+        Err(error) => Finding::failed(
+            "lake",
+            &error,
+            "let the user that runs plantlake write there; for an object store look at `storage.*`",
+        ),
+    }
+}
+
+async fn tables(lake: &Store, raw: &Store, clocks: &mut Clocks) -> Vec<Finding> {
+    match list(raw).await {
+        Ok(files) => {
+            let newest = files.iter().map(|file| file.modified).max();
+            if let Some(newest) = newest {
+                clocks.happened(
+                    "the newest raw file",
+                    DateTime::from_timestamp_nanos(newest),
+                );
+            }
+        }
+        Err(error) => {
+            return vec![Finding::failed(
+                "raw files",
+                &error,
+                "let plantlake list and read them",
+            )];
+        }
+    }
+    if let Ok(Some(publication)) = Runs::open(lake).latest_publication().await {
+        clocks.happened("the newest run", publication.published_at);
+    }
+    let status = match status(lake, raw, 1).await {
+        Ok(status) => status,
+        Err(error) => {
+            return vec![Finding::failed(
+                "tables",
+                &error,
+                "as said; raw files are not touched by that",
+            )];
+        }
+    };
+    let files = &status.raw;
+    let waiting = files.new + files.changed + files.removed;
+    let found = format!("{} known, {waiting} new, changed or gone", files.known);
+    let raw = match (files.quarantined.len(), files.known + files.new) {
+        (_, 0) => Finding::note(
+            "raw files",
+            format!("none in {raw}"),
+            "put Parquet files there (README, \"Use it\")",
+        ),
+        (0, _) => Finding::right("raw files", found),
+        (left_out, _) => Finding::note(
+            "raw files",
+            format!("{found}; {left_out} cannot be read"),
+            "`plantlake status` names them, with reasons",
+        ),
+    };
+    let tables = match status.tables.first() {
+        None => Finding::note("tables", "nothing is published yet", "`plantlake resample`"),
+        Some(minutes) => {
+            let last = minutes.last.as_deref().unwrap_or("no reading");
+            Finding::right("tables", format!("of this version's form, up to {last}"))
+        }
+    };
+    vec![raw, tables]
+}
+
+fn catalog(settings: &Settings) -> Finding {
+    let what = "catalog";
+    match Snapshot::read(&settings.catalog) {
+        Ok(snapshot) => {
+            let assets = snapshot.catalog().assets.len();
+            Finding::right(
+                what,
+                format!("{assets} assets in {}", settings.catalog.display()),
+            )
+        }
+        Err(error) => {
+            let found = error.problems().list(SHOWN).trim().to_owned();
+            Finding::wrong(
+                what,
+                found,
+                "`plantlake catalog check` tells every mistake; without a catalog no server starts",
+            )
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A server as a process: the port for clients, the metrics and the jobs, which start together and end together.
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+
+use super::monitoring::{Monitoring, MonitoringError};
+use super::schedule::{ScheduleError, Scheduling};
+use super::serve::{AppError, server};
+use crate::config::Settings;
+use crate::flight::{ServeError, Serving, TlsSource};
+use crate::schedule::Stopper;
+
+/// Why there is no server, or none any more.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The address cannot be had.
+    #[error("{}", taken(*listen, source))]
+    CannotListen {
+        /// The address.
+        listen: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// There can be no metrics.
+    #[error(transparent)]
+    Monitoring(#[from] MonitoringError),
+    /// What is to be served cannot be opened.
+    #[error(transparent)]
+    Server(#[from] AppError),
+    /// There can be no schedule.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// TLS or gRPC failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The schedule broke off.
+    #[error("the schedule broke off; the log says why")]
+    BrokeOff(#[from] tokio::task::JoinError),
+}
+
+fn taken(listen: SocketAddr, source: &std::io::Error) -> String {
+    let why = match source.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "another program does already, perhaps a plantlake. Stop that one, or name another port"
+        }
+        std::io::ErrorKind::AddrNotAvailable => "the address is not this machine's. Name another",
+        std::io::ErrorKind::PermissionDenied => {
+            "this user may not, as ports below 1024 are the system's. Name another port"
+        }
+        _ => "the system refuses. Name another",
+    };
+    format!("{listen} cannot be listened on: {why} (`serve.listen`; port 0 takes any that is free)")
+}
+
+/// The ports of a server, which are its own from now on.
+pub struct Ports {
+    listener: TcpListener,
+    address: SocketAddr,
+    monitoring: Monitoring,
+}
+
+impl Ports {
+    /// Listens where the settings say.
+    pub async fn open(settings: &Settings) -> Result<Self, ServiceError> {
+        let listen = settings.serve.listen;
+        let refused = |source| ServiceError::CannotListen { listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(refused)?;
+        Ok(Self {
+            address: listener.local_addr().map_err(refused)?,
+            listener,
+            monitoring: Monitoring::open(settings).await?,
+        })
+    }
+}
+
+/// A server that listens already, and answers once it is [run](Self::run).
+pub struct Service {
+    ports: Ports,
+    serving: Serving,
+    scheduling: Option<Scheduling>,
+    has_tls: bool,
+}
+
+impl Service {
+    /// Opens all that is served; with the jobs that are declared, if they are wanted.
+    pub async fn open(
+        settings: &Settings,
+        ports: Ports,
+        tls: Option<TlsSource>,
+        with_jobs: bool,
+    ) -> Result<Self, ServiceError> {
+        let server = server(settings).await?;
+        let has_tls = tls.is_some();
+        let serving = Serving::new(server, tls)?;
+        let scheduling = match with_jobs {
+            true => Some(Scheduling::open(settings, true).await?),
+            false => None,
+        };
+        Ok(Self {
+            ports,
+            serving,
+            scheduling,
+            has_tls,
+        })
+    }
+
+    /// What clients connect to.
+    pub fn uri(&self) -> String {
+        let scheme = if self.has_tls { "grpc+tls" } else { "grpc" };
+        format!("{scheme}://{}", self.ports.address)
+    }
+
+    /// Where the metrics are, if they are anywhere.
+    pub fn metrics(&self) -> Option<String> {
+        self.ports.monitoring.url()
+    }
+
+    /// The names of the jobs that have a schedule; none if no jobs are run.
+    pub fn jobs(&self) -> Option<Vec<String>> {
+        self.scheduling.as_ref().map(Scheduling::names)
+    }
+
+    /// The certificate that was made for this run, as PEM.
+    pub fn made_certificate(&self) -> Option<&str> {
+        self.serving.made_certificate.as_deref()
+    }
+
+    /// Answers, and runs jobs, until `stop`; then until the answers and jobs that have begun have ended.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServiceError> {
+        let stopper = Stopper::default();
+        let stop_jobs = stopper.stop_of();
+        Monitoring::started();
+        let scheduled = self
+            .scheduling
+            .map(|scheduling| tokio::spawn(scheduling.run(stop_jobs)));
+        let serve = self.serving.run(self.ports.listener, async move {
+            stop.await;
+            Monitoring::stopping();
+            // Both come to an end at the same time.
+            stopper.stop();
+        });
+        let work = async {
+            serve.await?;
+            if let Some(scheduled) = scheduled {
+                scheduled.await?;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            outcome = work => outcome,
+            () = self.ports.monitoring.run() => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `plantlake doctor`: whether all is as plantlake needs it, and what is to be done.
+
+use clap::Args;
+use serde_json::json;
+
+use super::output::{Table, human};
+use super::{Context, Exit, RunCommand};
+use crate::app::doctor::{Finding, Standing, examine};
+
+const EXAMPLES: &str = "\
+Looks at settings, folders and who may read them, the lake, the catalog, databases and their versions, the search index,
+models, clocks, and the room on disks; and changes nothing of it. It can be run beside a server. Exit code 1 says that
+something will not work; what merely should be known (note) does not count.
+
+Examples:
+  plantlake doctor
+  plantlake --config /etc/plantlake/plantlake.toml doctor
+      As the service: run it as its user, who may do less than you.
+  plantlake doctor --json | jq -r '.findings[] | select(.standing == \"wrong\") | .todo'";
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DoctorArgs {
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl RunCommand for DoctorArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let findings = examine(&context.settings, &context.in_force).await;
+        let count = |standing| {
+            let all = findings.iter();
+            all.filter(|finding| finding.standing == standing).count()
+        };
+        let (wrong, notes) = (count(Standing::Wrong), count(Standing::Note));
+        if self.json {
+            let printed = json!({"findings": findings, "wrong": wrong, "notes": notes});
+            context.terminal.line(&printed.to_string())?;
+        } else {
+            print(&context, &findings)?;
+            let last = match (wrong, notes) {
+                (0, 0) => "All is as it should be.".to_owned(),
+                (0, notes) => format!("All works; {}.", human::counted(notes as u64, "note")),
+                (wrong, notes) => {
+                    format!("{wrong} wrong, {}.", human::counted(notes as u64, "note"))
+                }
+            };
+            context.terminal.line(&last)?;
+        }
+        Ok(match wrong {
+            0 => Exit::Success,
+            _ => Exit::Failure,
+        })
+    }
+}
+
+/// A table, and below it in full what is to be done.
+fn print(context: &Context, findings: &[Finding]) -> anyhow::Result<()> {
+    let terminal = &context.terminal;
+    let mut table = Table::new(["", "what", "found"]);
+    for finding in findings {
+        table.row([word(finding.standing), finding.what, &finding.found]);
+    }
+    terminal.table(&table)?;
+    terminal.line("")?;
+    for finding in findings.iter().filter(|finding| !finding.todo.is_empty()) {
+        let Finding {
+            what, found, todo, ..
+        } = finding;
+        terminal.line(&format!("{} {what}: {found}", word(finding.standing)))?;
+        terminal.line(&format!("      → {todo}"))?;
+    }
+    Ok(())
+}
+
+const fn word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Right => "ok",
+        Standing::Note => "note",
+        Standing::Wrong => "WRONG",
+    }
+}

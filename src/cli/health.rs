@@ -1,0 +1,60 @@
+//! `plantlake health`: whether the plantlake on this machine is fit for work, for container engines.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Context, Exit, RunCommand};
+use crate::metrics::ask::ask;
+
+const EXAMPLES: &str = "\
+Asks at the port of the metrics (the setting metrics.listen), as a browser would at /readyz. Exit code 0 says that it is ready,
+1 that it is not: it starts, it ends, its organisation database is silent, or there is none.
+
+Examples:
+  plantlake health
+  HEALTHCHECK CMD [\"plantlake\", \"health\"]        in a Dockerfile, or in compose.yaml as its healthcheck's test
+  plantlake health --live
+      Whether the process lives, ready or not.";
+
+/// Arguments of `health`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct HealthArgs {
+    /// Only whether it lives
+    #[arg(long)]
+    live: bool,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl RunCommand for HealthArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let Some(listen) = context.settings.metrics.listen else {
+            let error = anyhow::anyhow!(
+                "there is nowhere to ask: `metrics.listen` is off. Set it to an address, such as 127.0.0.1:9464"
+            );
+            return Err(Exit::Usage.because(error));
+        };
+        let path = if self.live { "/healthz" } else { "/readyz" };
+        let answer = ask(listen, path).await;
+        if self.json {
+            let said = answer
+                .as_ref()
+                .map_or_else(ToString::to_string, Clone::clone);
+            let printed = json!({"healthy": answer.is_ok(), "said": said});
+            context.terminal.line(&printed.to_string())?;
+            return Ok(if answer.is_ok() {
+                Exit::Success
+            } else {
+                Exit::Failure
+            });
+        }
+        context.terminal.line(&answer?)?;
+        Ok(Exit::Success)
+    }
+}
