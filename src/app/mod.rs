@@ -1,5 +1,6 @@
 //! Puts the parts together: what a command needs of several modules that do not know each other.
 
+mod backup;
 mod jobs;
 mod kinds;
 mod monitoring;
@@ -7,6 +8,9 @@ mod schedule;
 mod search;
 mod serve;
 
+pub use backup::{
+    BackupFailure, BackupReport, PartReport, Put, RestoreReport, back_up, check, restore,
+};
 pub use jobs::{NoJob, QuietProgress, jobs, resample_job};
 pub use monitoring::{Monitoring, MonitoringError};
 pub use schedule::{ScheduleError, Scheduling, worker};

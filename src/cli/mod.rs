@@ -5,6 +5,7 @@
 
 mod administration;
 mod audit;
+mod backup;
 mod catalog;
 mod completions;
 mod config;
@@ -25,6 +26,7 @@ mod org;
 pub mod output;
 mod query;
 mod resample;
+mod restore;
 mod run;
 mod schedule;
 mod search;
@@ -117,6 +119,10 @@ enum Command {
     Audit(audit::AuditArgs),
     /// The models of search: which are there, and getting them
     Models(models::ModelsArgs),
+    /// Put into one file what cannot be computed again, or check such a file
+    Backup(backup::BackupArgs),
+    /// Put a backup back
+    Restore(restore::RestoreArgs),
     /// Bring the organisation database's schema up to date
     Migrate(migrate::MigrateArgs),
     /// Show the settings in force and where each came from
@@ -151,6 +157,8 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Usage(args) => dispatch(args, global).await,
         Command::Audit(args) => dispatch(args, global).await,
         Command::Models(args) => dispatch(args, global).await,
+        Command::Backup(args) => dispatch(args, global).await,
+        Command::Restore(args) => dispatch(args, global).await,
         Command::Migrate(args) => dispatch(args, global).await,
         Command::Config(args) => dispatch(args, global).await,
         Command::Completions(args) => dispatch(args, global).await,

@@ -47,12 +47,13 @@ def commands(*command: str) -> set[str]:
 
 def test_bash_completes_commands_flags_and_values(tmp_path: Path) -> None:
     assert commands() <= completed("plantlake ", tmp_path)
-    assert completed("plantlake res", tmp_path) == {"resample"}
+    assert {"resample", "restore"} == completed("plantlake res", tmp_path)
     assert commands("usage") <= completed("plantlake usage ", tmp_path)
+    assert {"--to", "--check", "--only", "--json", "--config"} <= completed("plantlake backup --", tmp_path)
     assert completed("plantlake completions z", tmp_path) == {"zsh"}
     assert {"csv", "json", "parquet", "table"} <= completed("plantlake query x --format ", tmp_path)
-    (tmp_path / "other.toml").touch()
-    assert "other.toml" in completed("plantlake --config o", tmp_path)
+    (tmp_path / "old.tar.zst").touch()
+    assert "old.tar.zst" in completed("plantlake restore --from o", tmp_path)
 
 
 def test_other_shells_have_theirs(tmp_path: Path) -> None:
