@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::digest::{Digest, Digests, Hashing};
-use super::{BackupError, files_below, sync_folder};
+use super::{BackupError, files_below, folder_of, sync_folder};
 use crate::clock::new_id;
 
 /// What the name of the hidden folder begins with.
@@ -146,14 +146,18 @@ impl Place {
             sweep(&self.folder);
             return Ok(());
         };
-        let mut folders = BTreeSet::from([self.folder.clone()]);
+        // Names are on the disk when the folder is that they are in.
+        let new = self.new.0.iter().map(|folder| folder_of(folder).to_owned());
+        let mut folders: BTreeSet<PathBuf> = new.collect();
         for name in &self.missing {
             let path = self.folder.join(name);
             let failed = BackupError::io("written", &path);
             if let Some(folder) = path.parent() {
                 self.builder().create(folder).map_err(&failed)?;
-                folders.insert(folder.to_owned());
             }
+            let within = path.ancestors().skip(1);
+            let within = within.take_while(|folder| folder.starts_with(&self.folder));
+            folders.extend(within.map(Path::to_owned));
             fs::rename(staging.join(name), &path).map_err(failed)?;
             moved();
         }

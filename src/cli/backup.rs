@@ -21,8 +21,9 @@ What is in it:
   journal    requests that may not be in the ledger yet, of this state folder
   database   organisations, users, hashes of passwords and keys, grants, limits, audit, ledger, closed months, jobs' history
 
-Servers and jobs go on meanwhile; what clients had been told is answered before the backup began is in it. An older backup of
-the same name stays until the new one is whole. Of several servers, each has a journal: `--only journal` for all but one.
+Servers and jobs go on meanwhile. Every request is in it whose client knew that the answer is whole when the backup began. An
+older backup of the same name stays until the new one is whole. Of several servers, each has a journal of its own: make the
+backup on one of them, and one with `--only journal` on each of the others.
 
 What is not in it:
   raw files             copy them with their times of modification (rsync -a, cp -p): of two readings, the later file's wins

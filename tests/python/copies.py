@@ -10,7 +10,6 @@ import subprocess
 
 from databases import Database, SqliteDatabase
 
-# A table that is not in here is forgotten by `content`: the test that fills all of them says so.
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
+import harness
 import ledger
 from copies import content
 from databases import Postgres, PostgresDatabase, SqliteDatabase
@@ -492,8 +493,7 @@ def test_rows_that_do_not_fit_are_refused_with_the_rest(tmp_path: Path, backup: 
 
 
 def limited(office: Office, *args: str, **more) -> Finished:
-    import harness
-
+    """Runs plantlake as the office does, in a process that may do less."""
     return harness.run(list(args), office.settings, office.folder, **more)
 
 
@@ -537,7 +537,7 @@ def test_a_place_that_may_not_be_written_is_named(tmp_path: Path, filled: tuple[
     shutil.copy(backup, readable)
     readable.chmod(0o644)
     program = tmp_path / "plantlake"
-    shutil.copy(__import__("harness").binary(), program)
+    shutil.copy(harness.binary(), program)
     refused = limited(new, "restore", "--from", str(readable), program=program, **somebody_else()).expect(FAILURE)
     assert "ermission denied" in refused.err and "cannot be" in refused.err
     refused = limited(

@@ -1,6 +1,6 @@
 //! Making a backup, while servers and jobs go on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::{BackupFailure, BackupReport, DatabaseHead, folder_of, table_file};
@@ -12,7 +12,7 @@ use crate::lake::runs::Runs;
 use crate::lake::{Store, StoreError as LakeError};
 use crate::metering::journals;
 use crate::model::this_host;
-use crate::store::{OrganisationStore, SCHEMA};
+use crate::store::{CopyPart, OrganisationStore, SCHEMA};
 
 /// Writes `parts` into a backup at `to`; `told` how many bytes of them have been written since the last time.
 ///
@@ -24,17 +24,17 @@ pub async fn back_up(
     parts: &BTreeSet<Part>,
     told: &dyn Fn(u64),
 ) -> Result<BackupReport, BackupFailure> {
-    let store = match parts.contains(&Part::Database) {
-        true => Some(open(settings).await?),
-        false => None,
-    };
+    let has_database = parts.contains(&Part::Database);
+    if has_database {
+        refuse_without_database(settings)?;
+    }
     let head = Head {
         format: FORMAT,
         program: env!("CARGO_PKG_VERSION").to_owned(),
         made_at: clock::now(),
         host: this_host(),
         lake: settings.lake.clone(),
-        database: store.is_some().then(|| DatabaseHead {
+        database: has_database.then(|| DatabaseHead {
             kind: match settings.organisation_url.kind() {
                 DatabaseKind::Sqlite(_) => "sqlite",
                 DatabaseKind::Postgres => "postgres",
@@ -46,7 +46,7 @@ pub async fn back_up(
     };
     let mut writer = BackupWriter::create(to, &head)?;
     reach("backup-begun");
-    let mut rows = std::collections::BTreeMap::new();
+    let mut rows = BTreeMap::new();
     for part in parts {
         match part {
             Part::Catalog | Part::Jobs | Part::Keys => {
@@ -60,8 +60,10 @@ pub async fn back_up(
         // So that an interruption is noticed.
         tokio::task::yield_now().await;
     }
-    if let Some(store) = store {
-        let add = |part: crate::store::CopyPart<'_>| {
+    if has_database {
+        // Not before: whoever reads a SQLite file that is open in the same process frees its locks.
+        let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
+        let add = |part: CopyPart<'_>| {
             writer.add(&Part::Database.member(&table_file(&part)), part.text)?;
             *rows.entry(part.table.to_owned()).or_insert(0) += part.rows;
             told(part.text.len() as u64);
@@ -81,14 +83,14 @@ pub async fn back_up(
     })
 }
 
-/// The organisation database. One that is not there is not made: it would be an empty one that is backed up.
-async fn open(settings: &Settings) -> Result<OrganisationStore, BackupFailure> {
-    if let DatabaseKind::Sqlite(path) = settings.organisation_url.kind()
-        && !path.exists()
-    {
-        return Err(BackupFailure::NoDatabase(path.clone()));
+/// A database that is not there would be made, and be an empty one that is backed up.
+fn refuse_without_database(settings: &Settings) -> Result<(), BackupFailure> {
+    match settings.organisation_url.kind() {
+        DatabaseKind::Sqlite(path) if !path.exists() => {
+            Err(BackupFailure::NoDatabase(path.clone()))
+        }
+        _ => Ok(()),
     }
-    Ok(OrganisationStore::open(&settings.organisation_url).await?.0)
 }
 
 /// Adds the files of a folder, all as they were at one time.
