@@ -6,7 +6,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | 0 | `model`, `clock`, `memory` and `metrics` (which may use `clock`), `workers` (which may use `memory`), `config` (which may use `model`) |
-//! | 1 | `catalog`, `lake`, `store` |
+//! | 1 | `backup`, `catalog`, `lake`, `store` |
 //! | 2 | `resample`, `search` |
 //! | 3 | `engine` |
 //! | 4 | `jobs`, `schedule`, `simulate`, `mirror`, `auth`, `metering` |
@@ -15,6 +15,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod backup;
 pub mod catalog;
 pub mod cli;
 pub mod clock;

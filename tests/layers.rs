@@ -18,6 +18,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("metrics", 0),
     ("workers", 0),
     ("config", 0),
+    ("backup", 1),
     ("catalog", 1),
     ("lake", 1),
     ("store", 1),
@@ -72,6 +73,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml*", &["config", "jobs"]),
     ("croner", &["model"]),
     ("prometheus_client", &["metrics"]),
+    ("tar", &["backup"]),
     ("hyper*", &["metrics"]),
     ("http_body_util", &["metrics"]),
 ];

@@ -1,5 +1,6 @@
 //! Puts the parts together: what a command needs of several modules that do not know each other.
 
+mod backup;
 pub mod demo;
 pub mod doctor;
 mod jobs;
@@ -11,6 +12,9 @@ mod search;
 mod serve;
 mod service;
 
+pub use backup::{
+    BackupFailure, BackupReport, PartReport, Put, RestoreReport, back_up, check, restore,
+};
 pub use jobs::{NoJob, QuietProgress, jobs, resample_job};
 pub use monitoring::{Monitoring, MonitoringError};
 pub use room::{RoomError, check_room, free_space, try_to_write};

@@ -96,10 +96,15 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
     ))
 }
 
+/// Where the journals of this machine's servers are.
+pub(super) fn journal_folder(settings: &Settings) -> PathBuf {
+    settings.state.join("journal")
+}
+
 fn metering(settings: &Settings) -> MeterSettings {
     let metering = &settings.metering;
     MeterSettings {
-        folder: settings.state.join("journal"),
+        folder: journal_folder(settings),
         limit: metering.journal_size,
         when_full: metering.journal_full,
         sync: metering.journal_sync,

@@ -5,7 +5,9 @@
 
 mod administration;
 mod audit;
+mod backup;
 mod catalog;
+mod completions;
 mod config;
 mod demo;
 mod doctor;
@@ -26,6 +28,7 @@ mod org;
 pub mod output;
 mod query;
 mod resample;
+mod restore;
 mod run;
 mod schedule;
 mod search;
@@ -47,7 +50,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::{InForce, Inputs, Override, Settings, load};
 pub use exit::{Exit, WithExit, report};
 pub use interrupt::Interrupt;
-use output::Terminal;
+use output::{OutputError, Terminal};
 
 const ABOUT: &str = "A process historian on a lakehouse: raw sensor Parquet to Delta tables of minute, hour and day averages";
 
@@ -118,6 +121,10 @@ enum Command {
     Audit(audit::AuditArgs),
     /// The models of search: which are there, and getting them
     Models(models::ModelsArgs),
+    /// Put into one file what cannot be computed again, or check such a file
+    Backup(backup::BackupArgs),
+    /// Put a backup back
+    Restore(restore::RestoreArgs),
     /// Bring the organisation database's schema up to date
     Migrate(migrate::MigrateArgs),
     /// Look whether all is as plantlake needs it, and say what to do
@@ -126,6 +133,8 @@ enum Command {
     Health(health::HealthArgs),
     /// Show the settings in force and where each came from
     Config(config::ConfigArgs),
+    /// Print what makes a shell complete this program's commands
+    Completions(completions::CompletionsArgs),
 }
 
 /// Runs what the command line asks for.
@@ -154,10 +163,13 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Usage(args) => dispatch(args, global).await,
         Command::Audit(args) => dispatch(args, global).await,
         Command::Models(args) => dispatch(args, global).await,
+        Command::Backup(args) => dispatch(args, global).await,
+        Command::Restore(args) => dispatch(args, global).await,
         Command::Migrate(args) => dispatch(args, global).await,
         Command::Doctor(args) => dispatch(args, global).await,
         Command::Health(args) => dispatch(args, global).await,
         Command::Config(args) => dispatch(args, global).await,
+        Command::Completions(args) => dispatch(args, global).await,
     }
 }
 
@@ -271,10 +283,10 @@ pub fn parse() -> Parsed {
         .try_get_matches()
         .and_then(|matches| Invocation::from_arg_matches(&matches));
     match parsed {
-        Ok(invocation) if invocation.prints_docs() => {
-            Parsed::Done(exit::code_of(config::print_docs()))
-        }
-        Ok(invocation) => Parsed::Run(Box::new(invocation)),
+        Ok(invocation) => match invocation.print_about_itself() {
+            Some(printed) => Parsed::Done(exit::code_of(printed)),
+            None => Parsed::Run(Box::new(invocation)),
+        },
         Err(error) => {
             // Nobody is left to be told that the help could not be written.
             let _ = error.print();
@@ -292,9 +304,14 @@ fn clap_command() -> clap::Command {
 }
 
 impl Invocation {
-    /// The documentation needs no settings, and is wanted most when they are wrong.
-    fn prints_docs(&self) -> bool {
-        matches!(&self.command, Command::Config(args) if args.docs)
+    /// Prints what needs no settings, if that is asked for: documentation is wanted most when they are wrong, and a shell
+    /// completes in any folder.
+    fn print_about_itself(&self) -> Option<Result<(), OutputError>> {
+        match &self.command {
+            Command::Config(args) if args.docs => Some(config::print_docs()),
+            Command::Completions(args) => Some(args.print()),
+            _ => None,
+        }
     }
 }
 

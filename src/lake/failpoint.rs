@@ -1,7 +1,7 @@
 //! Places in a run where a test can kill the process. Release builds have none.
 
-/// The steps of runs that change the lake, in order, and those of a mirror run; `<name>` is what `PLANTLAKE_FAILPOINT` takes.
-pub const POINTS: [&str; 31] = [
+/// The steps of runs that change the lake, in order, those of a mirror run, and those of a backup and of a restore; `<name>` is what `PLANTLAKE_FAILPOINT` takes.
+pub const POINTS: [&str; 42] = [
     "lease-taken",
     "before-intent",
     "after-intent",
@@ -33,6 +33,17 @@ pub const POINTS: [&str; 31] = [
     "mirror-after-prune-step",
     "mirror-before-tidy",
     "mirror-after-tidy",
+    "backup-begun",
+    "backup-after-part",
+    "backup-in-database",
+    "backup-before-place",
+    "backup-after-place",
+    "restore-staged-file",
+    "restore-in-database",
+    "restore-before-commit",
+    "restore-after-commit",
+    "restore-after-file",
+    "restore-done",
 ];
 
 /// Passes the point `name`. In a debug build with `PLANTLAKE_FAILPOINT=name` or `name:k` in the

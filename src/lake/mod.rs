@@ -4,6 +4,7 @@ mod commit;
 mod data_file;
 pub mod failpoint;
 pub mod growing_file;
+mod history;
 pub mod lease;
 mod pinned;
 mod probe;

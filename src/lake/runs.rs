@@ -109,19 +109,19 @@ impl Publication {
 /// The records of a lake.
 #[derive(Debug, Clone)]
 pub struct Runs {
-    objects: Arc<dyn ObjectStore>,
+    pub(super) objects: Arc<dyn ObjectStore>,
 }
 
 const INTENT: &str = "intent.json";
 const LEDGER: &str = "ledger.json.zst";
-const RECORD: &str = "record.json";
-const MAINTENANCE: &str = "maintenance.json";
+pub(super) const RECORD: &str = "record.json";
+pub(super) const MAINTENANCE: &str = "maintenance.json";
 
-fn run_path(run: u64, file: &str) -> Path {
+pub(super) fn run_path(run: u64, file: &str) -> Path {
     Path::from(format!("runs/{run:010}/{file}"))
 }
 
-fn publication_path(run: u64) -> Path {
+pub(super) fn publication_path(run: u64) -> Path {
     Path::from(format!("published/{run:010}.json"))
 }
 
@@ -168,7 +168,8 @@ impl Runs {
         let published = self.published_runs().await?;
         let last_published = published.last_key_value().map_or(0, |(run, _)| *run);
         let last_begun = self.begun_runs().await?.last().copied().unwrap_or(0);
-        Ok(last_published.max(last_begun) + 1)
+        let last = last_published.max(last_begun);
+        Ok(last.max(self.last_of_history().await?) + 1)
     }
 
     /// Writes down what a run means to do; its number is its own from then on.
@@ -214,7 +215,7 @@ impl Runs {
         self.create_json(run, &run_path(run, RECORD), record).await
     }
 
-    /// What the last `limit` published runs did, newest first.
+    /// What the last `limit` published runs did, newest first; those of the history after those of the lake.
     pub async fn records<T: DeserializeOwned>(&self, limit: usize) -> Result<Vec<T>, RunsError> {
         let mut records = Vec::new();
         for run in self.published_runs().await?.keys().rev() {
@@ -222,6 +223,10 @@ impl Runs {
                 break;
             }
             records.extend(self.read_json(&run_path(*run, RECORD)).await?);
+        }
+        let before = limit.saturating_sub(records.len());
+        if before > 0 {
+            records.extend(self.history_records(before).await?);
         }
         Ok(records)
     }
@@ -296,7 +301,7 @@ impl Runs {
     }
 
     /// The published runs, and when the store took each publication.
-    async fn published_runs(&self) -> Result<BTreeMap<u64, DateTime<Utc>>, RunsError> {
+    pub(super) async fn published_runs(&self) -> Result<BTreeMap<u64, DateTime<Utc>>, RunsError> {
         let folder = Path::from("published");
         let objects: Vec<_> = self
             .objects
@@ -314,7 +319,7 @@ impl Runs {
     }
 
     /// Runs that wrote something.
-    async fn begun_runs(&self) -> Result<BTreeSet<u64>, RunsError> {
+    pub(super) async fn begun_runs(&self) -> Result<BTreeSet<u64>, RunsError> {
         let folder = Path::from("runs");
         let mut runs = BTreeSet::new();
         let mut objects = self.objects.list(Some(&folder));
@@ -331,7 +336,10 @@ impl Runs {
         Ok(runs)
     }
 
-    async fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, RunsError> {
+    pub(super) async fn read_json<T: DeserializeOwned>(
+        &self,
+        path: &Path,
+    ) -> Result<Option<T>, RunsError> {
         let bytes = match self.objects.get(path).await {
             Ok(found) => found.bytes().await.map_err(failed(path))?,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
@@ -366,7 +374,7 @@ impl Runs {
     }
 }
 
-fn failed(path: &Path) -> impl Fn(object_store::Error) -> RunsError {
+pub(super) fn failed(path: &Path) -> impl Fn(object_store::Error) -> RunsError {
     move |source| RunsError::Store {
         what: path.to_string(),
         source,

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
 use self::journal::Journal;
-pub use self::journal::JournalError;
+pub use self::journal::{JournalError, copies as journals};
 use self::ledger::Ledger;
 use self::quotas::Quotas;
 pub use self::quotas::{OverLimit, Work};

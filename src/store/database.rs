@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
+use futures::TryStreamExt;
 use sqlx::postgres::{PgArguments, PgPool, PgPoolOptions, PgRow};
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Decode, Postgres, Row as _, Sqlite, Transaction, Type};
+use sqlx::{AssertSqlSafe, Decode, Postgres, Row as _, SqlSafeStr, Sqlite, Transaction, Type};
 use uuid::Uuid;
 
 use super::error::StoreError;
@@ -130,6 +131,14 @@ impl Database {
         }
     }
 
+    /// Gives up all connections.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+
     /// Begins a transaction that changes nothing, and sees all as it is at its first statement.
     pub async fn snapshot(&self) -> Result<Change, StoreError> {
         let mut snapshot = self.begin().await?;
@@ -158,12 +167,52 @@ impl Change {
         }
         Ok(())
     }
+
+    /// Hands over the rows of an answer one after another: there may be more of them than memory. The statement is made of
+    /// names that the database itself gave.
+    pub async fn each<E: From<StoreError>>(
+        &mut self,
+        sql: String,
+        mut take: impl FnMut(&Row) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sql = AssertSqlSafe(sql);
+        match self {
+            Self::Sqlite(change) => {
+                let mut rows = sqlx::query(sql).fetch(&mut **change);
+                while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
+                    take(&Row::Sqlite(row))?;
+                }
+            }
+            Self::Postgres(change) => {
+                let mut rows = sqlx::query(sql).fetch(&mut **change);
+                while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
+                    take(&Row::Postgres(row))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a statement that is made of names that the database itself gave.
+    pub async fn execute_made(&mut self, sql: &str, values: &[Value]) -> Result<(), StoreError> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(change) => sqlite(sql, values).execute(&mut **change).await.map(drop)?,
+            Self::Postgres(change) => {
+                postgres(sql, values)
+                    .execute(&mut **change)
+                    .await
+                    .map(drop)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 type SqliteQuery = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
 type PostgresQuery = sqlx::query::Query<'static, Postgres, PgArguments>;
 
-fn sqlite(sql: &'static str, values: &[Value]) -> SqliteQuery {
+fn sqlite(sql: impl SqlSafeStr, values: &[Value]) -> SqliteQuery {
     values
         .iter()
         .fold(sqlx::query(sql), |query, value| match value {
@@ -177,7 +226,7 @@ fn sqlite(sql: &'static str, values: &[Value]) -> SqliteQuery {
         })
 }
 
-fn postgres(sql: &'static str, values: &[Value]) -> PostgresQuery {
+fn postgres(sql: impl SqlSafeStr, values: &[Value]) -> PostgresQuery {
     values
         .iter()
         .fold(sqlx::query(sql), |query, value| match value {
@@ -192,7 +241,7 @@ fn postgres(sql: &'static str, values: &[Value]) -> PostgresQuery {
         })
 }
 
-fn time_text(time: DateTime<Utc>) -> String {
+pub(super) fn time_text(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 

@@ -55,6 +55,14 @@ pub enum StoreError {
         /// What is there.
         found: String,
     },
+    /// What is to be put into a table is not a copy of one.
+    #[error("the copy of table {table} cannot be used: {problem}")]
+    Copy {
+        /// The table.
+        table: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// There is no such organisation, user or key.
     #[error("there is no {what} {name:?}; `plantlake {command}` shows all")]
     NotFound {

@@ -35,6 +35,9 @@ const STEPS: &[Step] = &[
     step!(3, "jobs", "0003_jobs.sql"),
 ];
 
+/// The version of the schema.
+pub const SCHEMA: i64 = 3;
+
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Migrated {
@@ -49,8 +52,18 @@ pub(super) async fn migrate(
     database: &Database,
     url: &DatabaseUrl,
 ) -> Result<Migrated, StoreError> {
+    migrate_to(database, url, SCHEMA).await
+}
+
+/// Makes the steps up to `schema` that are missing.
+pub(super) async fn migrate_to(
+    database: &Database,
+    url: &DatabaseUrl,
+    schema: i64,
+) -> Result<Migrated, StoreError> {
+    let wanted = || STEPS.iter().filter(move |step| step.version <= schema);
     let migrator = |sql: fn(&Step) -> &'static str| {
-        let steps = STEPS.iter().map(|step| {
+        let steps = wanted().map(|step| {
             Migration::new(
                 step.version,
                 Cow::Borrowed(step.name),
@@ -88,12 +101,11 @@ pub(super) async fn migrate(
         Failed::Step(error) => explain(error, url),
     })?;
     Ok(Migrated {
-        made: STEPS
-            .iter()
+        made: wanted()
             .filter(|step| before.is_none_or(|before| step.version > before))
             .map(|step| format!("{} {}", step.version, step.name))
             .collect(),
-        version: newest_step(),
+        version: schema,
     })
 }
 
@@ -150,5 +162,15 @@ fn explain(error: MigrateError, url: &DatabaseUrl) -> StoreError {
             url,
             source: Box::new(source),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_is_called_by_its_last_step() {
+        assert_eq!(STEPS.last().map(|step| step.version), Some(SCHEMA));
     }
 }

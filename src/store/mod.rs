@@ -6,6 +6,7 @@
 //! look again.
 
 mod audit;
+mod copy;
 mod database;
 mod error;
 mod examine;
@@ -29,12 +30,13 @@ mod users;
 use chrono::{DateTime, Utc};
 
 pub use audit::{AuditEntry, AuditFilter};
+pub use copy::{CopyPart, Restoring};
 pub use error::{Holders, StoreError};
 pub use examine::{Examination, ServerFacts, examine, server_facts};
 pub use jobs::{JobEnd, JobHolder, JobRun, JobState, RunStatus};
 pub use keys::{ApiKey, NewKey};
 pub use limits::LimitsChange;
-pub use migrate::Migrated;
+pub use migrate::{Migrated, SCHEMA};
 pub use organisations::{NewOrganisation, Organisation, Profile};
 pub use postgres::connect_options;
 pub use sessions::Session;
@@ -67,6 +69,22 @@ impl OrganisationStore {
         let database = Database::connect(url).await?;
         let migrated = migrate::migrate(&database, url).await?;
         Ok((Self { database }, migrated))
+    }
+
+    /// Connects to a database that is to be filled with a copy of version `schema`, and brings it to just that.
+    ///
+    /// # Errors
+    ///
+    /// It has a later schema already.
+    pub async fn open_at(url: &DatabaseUrl, schema: i64) -> Result<Self, StoreError> {
+        let database = Database::connect(url).await?;
+        migrate::migrate_to(&database, url, schema).await?;
+        Ok(Self { database })
+    }
+
+    /// Gives up all connections; a SQLite database is one file then.
+    pub async fn close(self) {
+        self.database.close().await;
     }
 
     /// The same database by a connection of its own, for what can wait: it is made where it is first used.

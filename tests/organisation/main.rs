@@ -9,6 +9,7 @@
 
 mod access;
 mod conformance;
+mod copies;
 mod databases;
 mod jobs;
 mod same;

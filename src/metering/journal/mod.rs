@@ -5,6 +5,7 @@
 //! requests that are still being answered is said again in the newest file before. A folder whose lock is free belonged
 //! to a server that is no more ([`dead`]).
 
+pub mod copies;
 pub(super) mod dead;
 pub(super) mod entry;
 pub(super) mod reader;

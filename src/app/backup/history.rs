@@ -1,0 +1,141 @@
+//! The log of a lake's runs as something that a backup is put back to: the history of a lake that has no runs yet.
+
+use std::path::{Path, PathBuf};
+
+use super::BackupFailure;
+use crate::backup::{Digest, Digests, NewFolders};
+use crate::config::Settings;
+use crate::lake::runs::Runs;
+use crate::lake::{Store, StoreError as LakeError};
+
+/// A lake that is to get its history back.
+pub(super) struct HistoryPlace {
+    lake: String,
+    /// None, if there is no lake yet.
+    runs: Option<Runs>,
+    /// The lake has runs, and so a log.
+    has_begun: bool,
+    /// Files of the history that are there.
+    there: Digests,
+    /// Those that should not be.
+    in_the_way: Vec<String>,
+    /// How many there will be.
+    wanted: usize,
+    /// Those that were put there.
+    added: Vec<String>,
+    /// On this machine.
+    folder: Option<PathBuf>,
+    new: NewFolders,
+}
+
+impl HistoryPlace {
+    /// Compares the history of the lake with what it is to become.
+    pub async fn look(settings: &Settings, wanted: &Digests) -> Result<Self, BackupFailure> {
+        let options = settings.storage.options();
+        let lake = match Store::open_existing(&settings.lake, options) {
+            Err(LakeError::Missing { .. }) => None,
+            lake => Some(lake?),
+        };
+        let local = || Path::new(&settings.lake).to_owned();
+        let mut place = Self {
+            lake: settings.lake.clone(),
+            runs: lake.as_ref().map(Runs::open),
+            has_begun: false,
+            there: Digests::new(),
+            in_the_way: Vec::new(),
+            wanted: wanted.len(),
+            added: Vec::new(),
+            folder: match &lake {
+                Some(lake) => lake.local_path().map(Path::to_owned),
+                None => Some(local()),
+            },
+            new: NewFolders::default(),
+        };
+        if let Some(folder) = &place.folder {
+            place.new = NewFolders::of(folder);
+        }
+        let Some(runs) = &place.runs else {
+            return Ok(place);
+        };
+        place.has_begun = runs.has_begun().await?;
+        if place.has_begun {
+            return Ok(place);
+        }
+        for file in runs.log_files().await? {
+            let bytes = runs.log_file(&file).await?.unwrap_or_default();
+            let digest = Digest::of(&bytes);
+            if wanted.get(&file) != Some(&digest) {
+                place
+                    .in_the_way
+                    .push(format!("{}/history/{file}", place.lake));
+            }
+            place.there.insert(file, digest);
+        }
+        Ok(place)
+    }
+
+    /// Whether the lake has runs, and so a log of its own, which stays.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// Whether all is there.
+    pub fn is_done(&self) -> bool {
+        self.there.len() == self.wanted
+    }
+
+    /// What would have to be overwritten.
+    pub fn in_the_way(&self) -> &[String] {
+        &self.in_the_way
+    }
+
+    /// Puts a file into the history.
+    pub async fn add(
+        &mut self,
+        settings: &Settings,
+        file: &str,
+        bytes: Vec<u8>,
+    ) -> Result<(), BackupFailure> {
+        if self.has_begun || self.there.contains_key(file) {
+            return Ok(());
+        }
+        let runs = match &self.runs {
+            Some(runs) => runs.clone(),
+            None => {
+                let lake = Store::open(&settings.lake, settings.storage.options())?;
+                self.runs.insert(Runs::open(&lake)).clone()
+            }
+        };
+        // Before it is there: it may be, even if the store says that it failed.
+        self.added.push(file.to_owned());
+        Ok(runs.add_history(file, bytes).await?)
+    }
+
+    /// Lets it stay.
+    pub fn keep(mut self) {
+        self.new.keep();
+    }
+
+    /// Takes out what was put there.
+    pub async fn give_up(self) {
+        if let Some(runs) = &self.runs {
+            for file in &self.added {
+                // What cannot be removed is found to be the same the next time.
+                let _ = runs.remove_history(file).await;
+            }
+        }
+        if let (Some(folder), false) = (&self.folder, self.added.is_empty()) {
+            remove_empty(&folder.join("history"));
+        }
+    }
+}
+
+/// Removes a folder and those in it, as far as nothing is in them.
+fn remove_empty(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(folder);
+}

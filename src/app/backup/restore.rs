@@ -1,0 +1,275 @@
+//! Putting a backup back: into places that are empty, all of it or nothing.
+//!
+//! First everything is read and compared, then everything is written beside its place, and only then does it appear: the
+//! database by its commit, files by renaming. A kill in between leaves some of it. Whoever does the same again finds that
+//! part to be as it is in the backup, and goes on with the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::database::DatabasePlace;
+use super::history::HistoryPlace;
+use super::{BackupFailure, folder_of, journal_folder};
+use crate::backup::{Archive, Checked, Head, Member, Part, Place};
+use crate::config::Settings;
+use crate::lake::failpoint::reach;
+use crate::metering::journals;
+
+/// What became of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Put {
+    /// It was put back.
+    Restored,
+    /// It was there, the same as in the backup.
+    WasThere,
+    /// The backup has nothing of it.
+    Nothing,
+    /// There is another that is not to be replaced: the log of a lake that has runs.
+    LeftAlone,
+}
+
+/// What was restored.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoreReport {
+    /// What the backup says of itself.
+    #[serde(flatten)]
+    pub head: Head,
+    /// What became of its parts.
+    pub restored: BTreeMap<Part, Put>,
+}
+
+/// Restores `only` these parts of the backup `from`, or all if none is named; `told` how many bytes have been read since the
+/// last time.
+pub async fn restore(
+    settings: &Settings,
+    from: &Path,
+    only: &BTreeSet<Part>,
+    told: &dyn Fn(u64),
+) -> Result<RestoreReport, BackupFailure> {
+    let checked = Archive::open(from)?.check()?;
+    let parts = wanted(checked.head(), only)?;
+    let _alone = alone(settings)?;
+    let mut places = Places::look(settings, &checked, &parts).await?;
+    let prepared = match places.refuse_to_overwrite() {
+        Ok(()) => places.prepare(settings, &checked, told).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = prepared {
+        places.give_up().await;
+        return Err(error);
+    }
+    let becomes = |part: &Part| match checked.files_of(*part).is_empty() {
+        true => (*part, Put::Nothing),
+        false => (*part, places.becomes(*part)),
+    };
+    let report = RestoreReport {
+        head: checked.head().clone(),
+        restored: parts.iter().map(becomes).collect(),
+    };
+    places.settle().await?;
+    reach("restore-done");
+    Ok(report)
+}
+
+/// The parts that are to be restored.
+fn wanted(head: &Head, only: &BTreeSet<Part>) -> Result<BTreeSet<Part>, BackupFailure> {
+    if let Some(part) = only.iter().find(|part| !head.parts.contains(part)) {
+        let has: Vec<&str> = head.parts.iter().map(|part| part.name()).collect();
+        return Err(BackupFailure::NoPart {
+            part: *part,
+            has: has.join(", "),
+        });
+    }
+    match only.is_empty() {
+        true => Ok(head.parts.iter().copied().collect()),
+        false => Ok(only.clone()),
+    }
+}
+
+/// Keeps others from restoring into the same state folder, and makes sure that no server works with it.
+fn alone(settings: &Settings) -> Result<Option<File>, BackupFailure> {
+    let state = &settings.state;
+    let lock = match File::open(state) {
+        Ok(folder) => match folder.try_lock() {
+            Ok(()) => Some(folder),
+            Err(TryLockError::WouldBlock) => {
+                return Err(BackupFailure::Restoring(state.clone()));
+            }
+            // A file system that has no locks for folders.
+            Err(TryLockError::Error(_)) => None,
+        },
+        // Where there is no folder, nobody is at work.
+        Err(_) => None,
+    };
+    match journals::is_in_use(&journal_folder(settings))? {
+        true => Err(BackupFailure::Serving(state.clone())),
+        false => Ok(lock),
+    }
+}
+
+/// Where everything goes.
+struct Places {
+    files: BTreeMap<Part, Place>,
+    history: Option<HistoryPlace>,
+    database: Option<DatabasePlace>,
+}
+
+impl Places {
+    /// Compares what is there with what is to be there.
+    async fn look(
+        settings: &Settings,
+        checked: &Checked,
+        parts: &BTreeSet<Part>,
+    ) -> Result<Self, BackupFailure> {
+        let mut places = Self {
+            files: BTreeMap::new(),
+            history: None,
+            database: None,
+        };
+        for part in parts {
+            let wanted = checked.files_of(*part);
+            if let Some(folder) = folder_of(settings, *part) {
+                let place = Place::look(&folder, part.is_secret(), &wanted)?;
+                places.files.insert(*part, place);
+            } else if *part == Part::Runs {
+                places.history = Some(HistoryPlace::look(settings, &wanted).await?);
+            } else {
+                let url = &settings.organisation_url;
+                places.database = Some(DatabasePlace::look(url, checked).await?);
+            }
+        }
+        Ok(places)
+    }
+
+    fn refuse_to_overwrite(&self) -> Result<(), BackupFailure> {
+        let mut there = Vec::new();
+        let mut free: BTreeSet<Part> = BTreeSet::new();
+        for (part, place) in &self.files {
+            let files = place.in_the_way().iter();
+            there.extend(files.map(|path| path.display().to_string()));
+            free.extend(place.in_the_way().is_empty().then_some(*part));
+        }
+        if let Some(history) = &self.history {
+            there.extend_from_slice(history.in_the_way());
+            free.extend(history.in_the_way().is_empty().then_some(Part::Runs));
+        }
+        if let Some(database) = &self.database {
+            there.extend(database.in_the_way());
+            free.extend(database.in_the_way().is_none().then_some(Part::Database));
+        }
+        if there.is_empty() {
+            return Ok(());
+        }
+        let free: Vec<&str> = free.iter().map(|part| part.name()).collect();
+        Err(BackupFailure::InTheWay {
+            there,
+            free: free.join(","),
+        })
+    }
+
+    /// Writes everything so that it only needs to appear.
+    async fn prepare(
+        &mut self,
+        settings: &Settings,
+        checked: &Checked,
+        told: &dyn Fn(u64),
+    ) -> Result<(), BackupFailure> {
+        let mut contents = checked.contents()?;
+        for member in contents.members()? {
+            let member = member?;
+            let name = member.name.clone();
+            let Some((part, file)) = Part::of_member(&name) else {
+                continue;
+            };
+            if let Some(place) = self.files.get_mut(&part) {
+                told(stage(place, file, member, checked)?);
+                reach("restore-staged-file");
+                tokio::task::yield_now().await;
+                continue;
+            }
+            match (part, &mut self.history, &mut self.database) {
+                (Part::Runs, Some(history), _) => {
+                    let bytes = checked.bytes_of(member)?;
+                    told(bytes.len() as u64);
+                    history.add(settings, file, bytes).await?;
+                }
+                (Part::Database, _, Some(database)) => {
+                    let bytes = checked.bytes_of(member)?;
+                    told(bytes.len() as u64);
+                    database.add(file, &bytes).await?;
+                    reach("restore-in-database");
+                }
+                _ => {}
+            }
+        }
+        if let Some(database) = &mut self.database {
+            database.verify().await?;
+            reach("restore-before-commit");
+            database.commit().await?;
+            reach("restore-after-commit");
+        }
+        Ok(())
+    }
+
+    /// What becomes of a part.
+    fn becomes(&self, part: Part) -> Put {
+        let is_done = match part {
+            Part::Database => self.database.as_ref().is_none_or(DatabasePlace::is_done),
+            Part::Runs if self.history.as_ref().is_some_and(HistoryPlace::has_begun) => {
+                return Put::LeftAlone;
+            }
+            Part::Runs => self.history.as_ref().is_none_or(HistoryPlace::is_done),
+            _ => self.files.get(&part).is_none_or(Place::is_done),
+        };
+        if is_done {
+            Put::WasThere
+        } else {
+            Put::Restored
+        }
+    }
+
+    /// Lets everything appear that has not yet.
+    async fn settle(self) -> Result<(), BackupFailure> {
+        if let Some(history) = self.history {
+            history.keep();
+        }
+        for place in self.files.into_values() {
+            place.settle(|| reach("restore-after-file"))?;
+        }
+        match self.database {
+            Some(database) => database.bring_up_to_date().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Leaves everything as it was.
+    async fn give_up(self) {
+        if let Some(history) = self.history {
+            history.give_up().await;
+        }
+        if let Some(database) = self.database {
+            database.give_up().await;
+        }
+    }
+}
+
+/// Writes a member beside its place, if it is not there; its bytes.
+fn stage(
+    place: &mut Place,
+    file: &str,
+    member: Member<'_>,
+    checked: &Checked,
+) -> Result<u64, BackupFailure> {
+    let Some(mut staged) = place.stage(file)? else {
+        return Ok(0);
+    };
+    let name = member.name.clone();
+    let digest = member.each(|bytes| staged.write(bytes))?;
+    checked.compare(&name, &digest)?;
+    staged.finish()?;
+    Ok(digest.bytes)
+}

@@ -1,0 +1,157 @@
+//! Making a backup, while servers and jobs go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::{BackupFailure, BackupReport, DatabaseHead, folder_of, table_file};
+use crate::backup::{BackupError, BackupWriter, FORMAT, Head, Part, Stamps};
+use crate::clock;
+use crate::config::{DatabaseKind, Settings};
+use crate::lake::failpoint::reach;
+use crate::lake::runs::Runs;
+use crate::lake::{Store, StoreError as LakeError};
+use crate::metering::journals;
+use crate::model::this_host;
+use crate::store::{CopyPart, OrganisationStore, SCHEMA};
+
+/// Writes `parts` into a backup at `to`; `told` how many bytes of them have been written since the last time.
+///
+/// The journal comes before the database: a request that has gone from the one is in the other. That one is in both does
+/// no harm, for the ledger takes each request once.
+pub async fn back_up(
+    settings: &Settings,
+    to: &Path,
+    parts: &BTreeSet<Part>,
+    told: &dyn Fn(u64),
+) -> Result<BackupReport, BackupFailure> {
+    let has_database = parts.contains(&Part::Database);
+    if has_database {
+        refuse_without_database(settings)?;
+    }
+    let head = Head {
+        format: FORMAT,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        made_at: clock::now(),
+        host: this_host(),
+        lake: settings.lake.clone(),
+        database: has_database.then(|| DatabaseHead {
+            kind: match settings.organisation_url.kind() {
+                DatabaseKind::Sqlite(_) => "sqlite",
+                DatabaseKind::Postgres => "postgres",
+            }
+            .to_owned(),
+            schema: SCHEMA,
+        }),
+        parts: parts.iter().copied().collect(),
+    };
+    let mut writer = BackupWriter::create(to, &head)?;
+    reach("backup-begun");
+    let mut rows = BTreeMap::new();
+    for part in parts {
+        match part {
+            Part::Catalog | Part::Jobs | Part::Keys => {
+                add_folder(&mut writer, settings, *part, told)?;
+            }
+            Part::Runs => add_runs(&mut writer, settings, told).await?,
+            Part::Journal => add_journals(&mut writer, settings, told)?,
+            Part::Database => {}
+        }
+        reach("backup-after-part");
+        // So that an interruption is noticed.
+        tokio::task::yield_now().await;
+    }
+    if has_database {
+        // Not before: whoever reads a SQLite file that is open in the same process frees its locks.
+        let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
+        let add = |part: CopyPart<'_>| {
+            writer.add(&Part::Database.member(&table_file(&part)), part.text)?;
+            *rows.entry(part.table.to_owned()).or_insert(0) += part.rows;
+            told(part.text.len() as u64);
+            reach("backup-in-database");
+            Ok::<_, BackupFailure>(())
+        };
+        store.copy(add).await?;
+        store.close().await;
+    }
+    let finished = writer.finish()?;
+    reach("backup-before-place");
+    let (bytes, digests) = finished.place()?;
+    reach("backup-after-place");
+    Ok(BackupReport {
+        rows,
+        ..BackupReport::new(to, bytes, &head, &digests)
+    })
+}
+
+/// A database that is not there would be made, and be an empty one that is backed up.
+fn refuse_without_database(settings: &Settings) -> Result<(), BackupFailure> {
+    match settings.organisation_url.kind() {
+        DatabaseKind::Sqlite(path) if !path.exists() => {
+            Err(BackupFailure::NoDatabase(path.clone()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Adds the files of a folder, all as they were at one time.
+fn add_folder(
+    writer: &mut BackupWriter,
+    settings: &Settings,
+    part: Part,
+    told: &dyn Fn(u64),
+) -> Result<(), BackupFailure> {
+    let Some(folder) = folder_of(settings, part) else {
+        return Ok(());
+    };
+    let before = Stamps::of(&folder)?;
+    for (file, size) in before.files() {
+        writer.add_file(&part.member(file), &folder.join(file))?;
+        told(size);
+    }
+    if Stamps::of(&folder)? != before {
+        return Err(BackupError::Changed(folder).into());
+    }
+    Ok(())
+}
+
+/// Adds the log of the lake's runs, if there is a lake.
+async fn add_runs(
+    writer: &mut BackupWriter,
+    settings: &Settings,
+    told: &dyn Fn(u64),
+) -> Result<(), BackupFailure> {
+    let lake = match Store::open_existing(&settings.lake, settings.storage.options()) {
+        Err(LakeError::Missing { .. }) => return Ok(()),
+        lake => lake?,
+    };
+    let runs = Runs::open(&lake);
+    for file in runs.log_files().await? {
+        // Records of old runs may be cleaned up meanwhile.
+        if let Some(bytes) = runs.log_file(&file).await? {
+            writer.add(&Part::Runs.member(&file), &bytes)?;
+            told(bytes.len() as u64);
+        }
+    }
+    Ok(())
+}
+
+/// Adds the journals of requests. Their files grow while they are copied, and go when the ledger has what they say.
+fn add_journals(
+    writer: &mut BackupWriter,
+    settings: &Settings,
+    told: &dyn Fn(u64),
+) -> Result<(), BackupFailure> {
+    let folder = super::journal_folder(settings);
+    for file in journals::files(&folder)? {
+        let path = folder.join(&file);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(BackupError::io("read", &path)(error).into()),
+        };
+        let name: Vec<_> = file.iter().map(|part| part.to_string_lossy()).collect();
+        writer.add(&Part::Journal.member(&name.join("/")), &bytes)?;
+        told(bytes.len() as u64);
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The files of a folder that are backed up: all of them, below it too, but for hidden ones.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::BackupError;
+
+/// Folders in folders; a link that leads back to where it is has more.
+const DEEPEST: usize = 16;
+
+/// The files below `folder`, by their paths below it, in order; none, if there is no such folder. Links are followed, for
+/// that is how Kubernetes lays out a ConfigMap.
+pub fn files_below(folder: &Path) -> Result<Vec<String>, BackupError> {
+    let mut files = Vec::new();
+    collect(folder, "", 0, &mut files)?;
+    files.sort();
+    Ok(files)
+}
+
+fn collect(
+    folder: &Path,
+    below: &str,
+    depth: usize,
+    files: &mut Vec<String>,
+) -> Result<(), BackupError> {
+    let failed = BackupError::io("read", folder);
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && depth == 0 => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(&failed)?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else {
+            return Err(BackupError::Name {
+                name: name.to_string_lossy().into_owned(),
+                problem: "it is not Unicode",
+            });
+        };
+        if name.starts_with('.') {
+            continue;
+        }
+        let (path, below) = (entry.path(), format!("{below}{name}"));
+        let about = std::fs::metadata(&path).map_err(BackupError::io("read", &path))?;
+        if about.is_file() {
+            files.push(below);
+        } else if about.is_dir() && depth < DEEPEST {
+            collect(&path, &format!("{below}/"), depth + 1, files)?;
+        } else if about.is_dir() {
+            return Err(BackupError::Name {
+                name: path.display().to_string(),
+                problem: "it is too many folders deep, or a link leads back to where it is",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Sizes and times of files: whether somebody changed them meanwhile.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stamps(BTreeMap<String, (u64, Option<SystemTime>)>);
+
+impl Stamps {
+    /// Of the files below `folder`.
+    pub fn of(folder: &Path) -> Result<Self, BackupError> {
+        let mut stamps = BTreeMap::new();
+        for file in files_below(folder)? {
+            let path = folder.join(&file);
+            let about = path.metadata().map_err(BackupError::io("read", &path))?;
+            stamps.insert(file, (about.len(), about.modified().ok()));
+        }
+        Ok(Self(stamps))
+    }
+
+    /// The files, and their sizes in bytes.
+    pub fn files(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0
+            .iter()
+            .map(|(file, (size, _))| (file.as_str(), *size))
+    }
+}

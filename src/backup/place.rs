@@ -1,0 +1,221 @@
+//! The place that files of a backup are put back to: a folder that has none of them, or just these already.
+//!
+//! Files are written into a hidden folder inside of it (it may be a disk of its own), and moved to their names when all of
+//! them are on the disk. A kill in between leaves some of them; who does it again puts the others there.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::digest::{Digest, Digests, Hashing};
+use super::{BackupError, files_below, folder_of, sync_folder};
+use crate::clock::new_id;
+
+/// What the name of the hidden folder begins with.
+const STAGING: &str = ".restore-";
+
+/// A folder that files are put back to. Dropped before [`settle`](Self::settle), it is left as it was.
+pub struct Place {
+    folder: PathBuf,
+    /// For their owner only.
+    is_secret: bool,
+    /// Files that are not there yet.
+    missing: BTreeSet<String>,
+    /// What is there, and should not.
+    in_the_way: Vec<PathBuf>,
+    staging: Option<PathBuf>,
+    /// Folders that were not there.
+    new: NewFolders,
+}
+
+/// Folders that were not there: dropped, those of them that are empty go.
+#[derive(Debug, Default)]
+pub struct NewFolders(Vec<PathBuf>);
+
+impl NewFolders {
+    /// `folder` and those that it is in, as far as they are not there yet.
+    pub fn of(folder: &Path) -> Self {
+        let ancestors = folder.ancestors();
+        let missing = ancestors.take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        Self(missing.map(Path::to_owned).collect())
+    }
+
+    /// Lets them stay.
+    pub fn keep(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for NewFolders {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+impl Place {
+    /// Compares what is in `folder` with the files that are to be there.
+    pub fn look(folder: &Path, is_secret: bool, wanted: &Digests) -> Result<Self, BackupError> {
+        let mut missing: BTreeSet<String> = wanted.keys().cloned().collect();
+        let mut in_the_way = Vec::new();
+        for file in files_below(folder)? {
+            let path = folder.join(&file);
+            let is_same = match wanted.get(&file) {
+                Some(digest) => digest_of(&path)? == *digest,
+                None => false,
+            };
+            missing.remove(&file);
+            if !is_same {
+                in_the_way.push(path);
+            }
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            is_secret,
+            missing,
+            in_the_way,
+            staging: None,
+            new: NewFolders::of(folder),
+        })
+    }
+
+    /// What is there, and should not.
+    pub fn in_the_way(&self) -> &[PathBuf] {
+        &self.in_the_way
+    }
+
+    /// Whether all is there already.
+    pub fn is_done(&self) -> bool {
+        self.missing.is_empty()
+    }
+
+    /// The file `name` while it is written; none if it is there already.
+    pub fn stage(&mut self, name: &str) -> Result<Option<Staged>, BackupError> {
+        if !self.missing.contains(name) {
+            return Ok(None);
+        }
+        let staging = match &self.staging {
+            Some(staging) => staging.clone(),
+            None => self.begin()?,
+        };
+        let path = staging.join(name);
+        let failed = BackupError::io("written", &path);
+        if let Some(folder) = path.parent() {
+            self.builder().create(folder).map_err(&failed)?;
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        if self.is_secret {
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        }
+        let file = options.open(&path).map_err(failed)?;
+        Ok(Some(Staged { file, path }))
+    }
+
+    /// Makes the folder, and the hidden one in it.
+    fn begin(&mut self) -> Result<PathBuf, BackupError> {
+        self.builder()
+            .create(&self.folder)
+            .map_err(BackupError::io("made", &self.folder))?;
+        sweep(&self.folder);
+        let staging = self.folder.join(format!("{STAGING}{}", new_id()));
+        self.builder()
+            .create(&staging)
+            .map_err(BackupError::io("made", &staging))?;
+        self.staging = Some(staging.clone());
+        Ok(staging)
+    }
+
+    fn builder(&self) -> DirBuilder {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        if self.is_secret {
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        }
+        builder
+    }
+
+    /// Moves the staged files to their names; `moved` is called after each.
+    pub fn settle(mut self, mut moved: impl FnMut()) -> Result<(), BackupError> {
+        let Some(staging) = self.staging.clone() else {
+            // An attempt that was killed may have had no more to do than this.
+            sweep(&self.folder);
+            return Ok(());
+        };
+        // Names are on the disk when the folder is that they are in.
+        let new = self.new.0.iter().map(|folder| folder_of(folder).to_owned());
+        let mut folders: BTreeSet<PathBuf> = new.collect();
+        for name in &self.missing {
+            let path = self.folder.join(name);
+            let failed = BackupError::io("written", &path);
+            if let Some(folder) = path.parent() {
+                self.builder().create(folder).map_err(&failed)?;
+            }
+            let within = path.ancestors().skip(1);
+            let within = within.take_while(|folder| folder.starts_with(&self.folder));
+            folders.extend(within.map(Path::to_owned));
+            fs::rename(staging.join(name), &path).map_err(failed)?;
+            moved();
+        }
+        self.new.keep();
+        for folder in folders {
+            sync_folder(&folder).map_err(BackupError::io("written", &folder))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(staging) = &self.staging {
+            // What cannot be removed now is removed by the next attempt.
+            let _ = fs::remove_dir_all(staging);
+        }
+    }
+}
+
+/// Removes what attempts left that were killed.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(STAGING) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A file while it is written.
+pub struct Staged {
+    file: File,
+    path: PathBuf,
+}
+
+impl Staged {
+    /// Adds bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), BackupError> {
+        let written = self.file.write_all(bytes);
+        written.map_err(BackupError::io("written", &self.path))
+    }
+
+    /// Waits until it is on the disk.
+    pub fn finish(self) -> Result<(), BackupError> {
+        let synced = self.file.sync_all();
+        synced.map_err(BackupError::io("written", &self.path))
+    }
+}
+
+fn digest_of(path: &Path) -> Result<Digest, BackupError> {
+    let failed = BackupError::io("read", path);
+    let mut file = File::open(path).map_err(&failed)?;
+    let mut hashing = Hashing::default();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer).map_err(&failed)? {
+            0 => return Ok(hashing.finish()),
+            read => hashing.update(buffer.get(..read).unwrap_or_default()),
+        }
+    }
+}

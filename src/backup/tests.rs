@@ -1,0 +1,237 @@
+//! Backups that are not as they were written, in every way that can be thought of.
+
+use super::*;
+
+fn head() -> Head {
+    Head {
+        format: FORMAT,
+        program: "0.0.0".to_owned(),
+        made_at: chrono::DateTime::default(),
+        host: "here".to_owned(),
+        lake: "lake".to_owned(),
+        database: None,
+        parts: vec![Part::Catalog],
+    }
+}
+
+/// A backup with two files.
+fn written(folder: &Path) -> PathBuf {
+    let place = folder.join("backup.tar.zst");
+    let mut writer = BackupWriter::create(&place, &head()).unwrap();
+    writer.add("catalog/assets.json", b"[]").unwrap();
+    writer.add("catalog/views/a.sql", &[7; 300_000]).unwrap();
+    writer.finish().unwrap().place().unwrap();
+    place
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// An archive of these members, which nothing else is said of.
+fn made_up(folder: &Path, members: &[(&str, &[u8], tar::EntryType)]) -> PathBuf {
+    let place = folder.join("made-up.tar.zst");
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, bytes, kind) in members {
+        let mut header = tar::Header::new_ustar();
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(*kind);
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o600);
+        header.set_cksum();
+        tar.append(&header, *bytes).unwrap();
+    }
+    let bytes = tar.into_inner().unwrap();
+    std::fs::write(&place, zstd::encode_all(&bytes[..], 1).unwrap()).unwrap();
+    place
+}
+
+fn problem(path: &Path) -> String {
+    let checked = Archive::open(path).and_then(Archive::check);
+    checked.err().unwrap().to_string()
+}
+
+#[test]
+fn what_was_written_is_read_and_nothing_else_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = written(folder.path());
+    let checked = Archive::open(&place).unwrap().check().unwrap();
+    assert_eq!(checked.head(), &head());
+    let files = checked.files_of(Part::Catalog);
+    assert_eq!(files["assets.json"], Digest::of(b"[]"));
+    assert_eq!(files["views/a.sql"].bytes, 300_000);
+    assert_eq!(names(folder.path()), ["backup.tar.zst"]);
+    // A later one takes its place only when it is whole, and its own remains go with it.
+    let unfinished = BackupWriter::create(&place, &head()).unwrap();
+    assert_eq!(names(folder.path()).len(), 2);
+    drop(unfinished);
+    assert_eq!(names(folder.path()), ["backup.tar.zst"]);
+    assert!(Archive::open(&place).unwrap().check().is_ok());
+}
+
+#[cfg(unix)]
+#[test]
+fn it_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let about = written(folder.path()).metadata().unwrap();
+    assert_eq!(about.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn each_cut_and_each_changed_byte_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = written(folder.path());
+    let whole = std::fs::read(&place).unwrap();
+    std::fs::write(&place, &whole[..whole.len() / 2]).unwrap();
+    assert!(problem(&place).contains("damaged or was cut short"));
+    for at in 0..whole.len() {
+        std::fs::write(&place, &whole[..at]).unwrap();
+        let said = problem(&place);
+        assert!(
+            said.contains("damaged") || said.contains("is not a backup"),
+            "{at}: {said}"
+        );
+        let mut changed = whole.clone();
+        changed[at] ^= 0x10;
+        std::fs::write(&place, changed).unwrap();
+        // A bit that zstd does not look at changes nothing.
+        if let Ok(checked) = Archive::open(&place).and_then(Archive::check) {
+            assert_eq!(
+                checked.files_of(Part::Catalog)["assets.json"],
+                Digest::of(b"[]")
+            );
+        }
+    }
+}
+
+#[test]
+fn an_archive_that_was_made_by_others_gets_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = tar::EntryType::Regular;
+    let head = serde_json::to_vec(&head()).unwrap();
+    let first = (HEAD, &head[..], file);
+    let fails = |members: &[_], part: &str| {
+        let said = problem(&made_up(folder.path(), members));
+        assert!(said.contains(part), "{said}");
+    };
+    for name in [
+        "catalog/../../x",
+        "/etc/x",
+        "catalog//x",
+        "catalog/./x",
+        "catalog/.restore-1/x",
+        "catalog/",
+    ] {
+        fails(&[first, (name, b"", file)], "the name");
+    }
+    fails(
+        &[first, ("catalog/x", b"", tar::EntryType::Symlink)],
+        "is not a file",
+    );
+    fails(&[first, ("other/x", b"", file)], "of no part");
+    fails(
+        &[first, ("catalog/x", b"", file), ("catalog/x", b"", file)],
+        "there twice",
+    );
+    fails(&[first, ("catalog/x", b"", file)], "its end is missing");
+    fails(&[first, first], "is not in its place");
+    fails(&[first, (DIGESTS, b"{}", file)], "was added later");
+    fails(
+        &[first, (DIGESTS, b"{}", file), ("catalog/x", b"", file)],
+        "comes after the end",
+    );
+    let said = serde_json::to_vec(&Digests::from([
+        (HEAD.to_owned(), Digest::of(&head)),
+        ("catalog/x".to_owned(), Digest::of(b"1")),
+    ]));
+    let last = (DIGESTS, &said.unwrap()[..], file);
+    fails(&[first, last], "catalog/x is missing");
+    fails(
+        &[first, ("catalog/x", b"2", file), last],
+        "is not what was written",
+    );
+    assert!(
+        Archive::open(&made_up(
+            folder.path(),
+            &[first, ("catalog/x", b"1", file), last]
+        ))
+        .unwrap()
+        .check()
+        .is_ok()
+    );
+    fails(&[("x", b"", file)], "is not a backup");
+    let later = br#"{"format": 2, "program": "9.9.9", "else": true}"#;
+    fails(&[(HEAD, later, file)], "was made by plantlake 9.9.9");
+}
+
+#[test]
+fn another_file_is_never_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("accounts.xls");
+    std::fs::write(&place, "precious").unwrap();
+    let refused = BackupWriter::create(&place, &head()).err().unwrap();
+    assert!(matches!(refused, BackupError::Occupied(_)), "{refused}");
+    assert_eq!(std::fs::read(&place).unwrap(), b"precious");
+    assert_eq!(names(folder.path()).len(), 1);
+}
+
+#[test]
+fn what_a_killed_backup_left_goes_with_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let left = folder.path().join("backup.tar.zst.partial-1");
+    std::fs::write(&left, "half").unwrap();
+    let place = folder.path().join("backup.tar.zst");
+    let other = BackupWriter::create(&place, &head()).unwrap();
+    assert!(!left.exists());
+    // One that is being written stays.
+    written(folder.path());
+    assert_eq!(names(folder.path()).len(), 2);
+    other.finish().unwrap().place().unwrap();
+    assert_eq!(names(folder.path()), ["backup.tar.zst"]);
+}
+
+#[test]
+fn a_place_takes_what_is_missing_and_nothing_that_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("a/catalog");
+    let wanted = Digests::from([
+        ("assets.json".to_owned(), Digest::of(b"[]")),
+        ("views/a.sql".to_owned(), Digest::of(b"SELECT 1")),
+    ]);
+    let fill = |place: &mut Place, name: &str, bytes: &[u8]| {
+        if let Some(mut staged) = place.stage(name).unwrap() {
+            staged.write(bytes).unwrap();
+            staged.finish().unwrap();
+        }
+    };
+    // Given up, it leaves nothing.
+    let mut given_up = Place::look(&place, false, &wanted).unwrap();
+    fill(&mut given_up, "views/a.sql", b"SELECT 1");
+    drop(given_up);
+    assert!(names(folder.path()).is_empty());
+    // One that is there stays as it is,
+    std::fs::create_dir_all(&place).unwrap();
+    std::fs::write(place.join("assets.json"), "[]").unwrap();
+    let mut half = Place::look(&place, false, &wanted).unwrap();
+    assert!(half.in_the_way().is_empty() && !half.is_done());
+    assert!(half.stage("assets.json").unwrap().is_none());
+    fill(&mut half, "views/a.sql", b"SELECT 1");
+    assert_eq!(files_below(&place).unwrap(), ["assets.json"]);
+    half.settle(|| ()).unwrap();
+    assert_eq!(names(&place), ["assets.json", "views"]);
+    assert!(Place::look(&place, false, &wanted).unwrap().is_done());
+    // and so does what differs, or is not wanted.
+    std::fs::write(place.join("assets.json"), "[1]").unwrap();
+    std::fs::write(place.join("graph.json"), "{}").unwrap();
+    let other = Place::look(&place, false, &wanted).unwrap();
+    assert_eq!(
+        other.in_the_way(),
+        [place.join("assets.json"), place.join("graph.json")]
+    );
+}

@@ -1,0 +1,226 @@
+//! A backup while it is written: beside its place, under a name of its own.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufWriter, Read};
+use std::path::{Path, PathBuf};
+
+use super::digest::{Digests, Hashing};
+use super::reader::Archive;
+use super::{BackupError, DIGESTS, HEAD, Head, check_name, folder_of, sync_folder};
+use crate::clock::new_id;
+
+/// What a file's name ends in, and an id, while it is written.
+const PARTIAL: &str = ".partial-";
+/// How hard zstd tries.
+const LEVEL: i32 = 3;
+
+type Compressed = zstd::Encoder<'static, BufWriter<File>>;
+
+/// Writes a backup. Dropped before it is in its place, it leaves nothing.
+pub struct BackupWriter {
+    tar: tar::Builder<Compressed>,
+    made_at: u64,
+    digests: Digests,
+    partial: Partial,
+}
+
+/// A backup that is on the disk, and not in its place yet.
+pub struct Finished {
+    partial: Partial,
+    digests: Digests,
+}
+
+/// A file that is removed unless it gets to its place.
+struct Partial {
+    path: PathBuf,
+    place: PathBuf,
+    /// Locked for as long as somebody writes.
+    lock: File,
+    is_placed: bool,
+}
+
+impl BackupWriter {
+    /// Begins a backup that is to be `place`: where there is nothing, or an older backup, which is there until then.
+    pub fn create(place: &Path, head: &Head) -> Result<Self, BackupError> {
+        if place.exists() && !Archive::is_one(place)? {
+            return Err(BackupError::Occupied(place.to_owned()));
+        }
+        let partial = Partial::create(place)?;
+        let failed = BackupError::io("written", place);
+        let file = partial.lock.try_clone().map_err(&failed)?;
+        let mut compressed =
+            zstd::Encoder::new(BufWriter::with_capacity(1 << 20, file), LEVEL).map_err(&failed)?;
+        compressed.include_checksum(true).map_err(&failed)?;
+        let mut writer = Self {
+            tar: tar::Builder::new(compressed),
+            made_at: head.made_at.timestamp().unsigned_abs(),
+            digests: Digests::new(),
+            partial,
+        };
+        writer.add(HEAD, &writer.json(head)?)?;
+        Ok(writer)
+    }
+
+    /// Adds a member.
+    pub fn add(&mut self, name: &str, bytes: &[u8]) -> Result<(), BackupError> {
+        self.append(name, bytes.len() as u64, bytes, Path::new(name))
+    }
+
+    /// Adds the file at `path`.
+    pub fn add_file(&mut self, name: &str, path: &Path) -> Result<(), BackupError> {
+        let failed = BackupError::io("read", path);
+        let file = File::open(path).map_err(&failed)?;
+        let size = file.metadata().map_err(&failed)?.len();
+        self.append(name, size, file, path)
+    }
+
+    fn append(
+        &mut self,
+        name: &str,
+        size: u64,
+        source: impl Read,
+        path: &Path,
+    ) -> Result<(), BackupError> {
+        check_name(name).map_err(|problem| BackupError::Name {
+            name: name.to_owned(),
+            problem,
+        })?;
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_size(size);
+        header.set_mode(0o600);
+        header.set_mtime(self.made_at);
+        let mut source = Source {
+            inner: source.take(size),
+            hashing: Hashing::default(),
+            failed: None,
+        };
+        let appended = self.tar.append_data(&mut header, name, &mut source);
+        if let Some(error) = source.failed {
+            return Err(BackupError::io("read", path)(error));
+        }
+        appended.map_err(BackupError::io("written", &self.partial.place))?;
+        let digest = source.hashing.finish();
+        if digest.bytes != size {
+            return Err(BackupError::Changed(path.to_owned()));
+        }
+        self.digests.insert(name.to_owned(), digest);
+        Ok(())
+    }
+
+    /// Writes the last member, and waits until all is on the disk.
+    pub fn finish(mut self) -> Result<Finished, BackupError> {
+        let digests = self.json(&self.digests)?;
+        let written = std::mem::take(&mut self.digests);
+        self.add(DIGESTS, &digests)?;
+        let failed = BackupError::io("written", &self.partial.place);
+        let compressed = self.tar.into_inner().map_err(&failed)?;
+        let buffered = compressed.finish().map_err(&failed)?;
+        let file = buffered
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)
+            .map_err(&failed)?;
+        file.sync_all().map_err(&failed)?;
+        Ok(Finished {
+            partial: self.partial,
+            digests: written,
+        })
+    }
+
+    fn json(&self, value: &impl serde::Serialize) -> Result<Vec<u8>, BackupError> {
+        let json = serde_json::to_vec_pretty(value).map_err(io::Error::other);
+        json.map_err(BackupError::io("written", &self.partial.place))
+    }
+}
+
+impl Finished {
+    /// Moves it to its place; its size in bytes, and what its members are.
+    pub fn place(mut self) -> Result<(u64, Digests), BackupError> {
+        let failed = BackupError::io("written", &self.partial.place);
+        let size = self.partial.lock.metadata().map_err(&failed)?.len();
+        fs::rename(&self.partial.path, &self.partial.place).map_err(&failed)?;
+        self.partial.is_placed = true;
+        sync_folder(folder_of(&self.partial.place)).map_err(&failed)?;
+        Ok((size, self.digests))
+    }
+}
+
+/// What is read is hashed, and its errors are told from those of writing.
+struct Source<R> {
+    inner: R,
+    hashing: Hashing,
+    failed: Option<io::Error>,
+}
+
+impl<R: Read> Read for Source<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.inner.read(buffer) {
+            Ok(read) => {
+                self.hashing.update(buffer.get(..read).unwrap_or_default());
+                Ok(read)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let kind = error.kind();
+                self.failed = Some(error);
+                Err(kind.into())
+            }
+        }
+    }
+}
+
+impl Partial {
+    fn create(place: &Path) -> Result<Self, BackupError> {
+        let failed = BackupError::io("written", place);
+        let Some(name) = place.file_name() else {
+            let problem = "it names no file";
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, problem)));
+        };
+        let mut start = name.to_owned();
+        start.push(PARTIAL);
+        sweep(folder_of(place), &start.to_string_lossy());
+        loop {
+            let mut name = start.clone();
+            name.push(new_id().to_string());
+            let path = place.with_file_name(name);
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true);
+            // It holds hashes of passwords, and keys.
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let partial = Self {
+                lock: options.open(&path).map_err(&failed)?,
+                path,
+                place: place.to_owned(),
+                is_placed: false,
+            };
+            partial.lock.lock().map_err(&failed)?;
+            // Before it was locked, another backup may have taken it for a dead one's.
+            if partial.path.exists() {
+                return Ok(partial);
+            }
+        }
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.is_placed {
+            // What cannot be removed now is swept by the next backup to the same place.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes what backups left that were killed.
+fn sweep(folder: &Path, start: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(start) {
+            continue;
+        }
+        let is_locked = |file: File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        if File::open(entry.path()).is_ok_and(|file| !is_locked(file)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `plantlake backup`: what cannot be computed again, in one file.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgGroup, Args};
+
+use super::administration::instant;
+use super::output::{Table, Terminal, Unit, human};
+use super::{Context, Exit, RunCommand};
+use crate::app::{BackupFailure, BackupReport, back_up, check};
+use crate::backup::Part;
+
+const EXAMPLES: &str = "\
+What is in it:
+  catalog    what the assets are, the graph, views
+  jobs       jobs/*.toml
+  keys       the keys that tokens are signed with
+  runs       the log of the lake's runs
+  journal    requests that may not be in the ledger yet, of this state folder
+  database   organisations, users, hashes of passwords and keys, grants, limits, audit, ledger, closed months, jobs' history
+
+Servers and jobs go on meanwhile. Every request is in it whose client knew that the answer is whole when the backup began. An
+older backup of the same name stays until the new one is whole. Of several servers, each has a journal of its own: make the
+backup on one of them, and one with `--only journal` on each of the others.
+
+What is not in it:
+  raw files             copy them with their times of modification (rsync -a, cp -p): of two readings, the later file's wins
+  tables                `plantlake resample` makes them from the raw files again
+  search index, models  made and fetched again by themselves, or by `plantlake index` and `plantlake models fetch`
+  plantlake.toml, TLS   yours: they come from where you keep your settings and certificates
+
+The file is readable by you only: it has hashes of passwords, and keys. Encrypt it if it leaves the machine. It is a tar archive:
+`tar --zstd -tf FILE` lists it.
+
+Examples:
+  plantlake backup --to /backup/plantlake.tar.zst
+  plantlake backup --to \"/backup/plantlake-$(date +%F).tar.zst\"         # each night, by cron
+  plantlake backup --check /backup/plantlake.tar.zst                    # is it whole? What is in it?
+  plantlake restore --from /backup/plantlake.tar.zst";
+
+/// Arguments of `backup`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("what").required(true))]
+pub struct BackupArgs {
+    /// Write a backup to this file
+    #[arg(long, value_name = "FILE", group = "what")]
+    to: Option<PathBuf>,
+    /// Read this backup as a whole, and say what is in it
+    #[arg(long, value_name = "FILE", group = "what", conflicts_with = "only")]
+    check: Option<PathBuf>,
+    #[command(flatten)]
+    only: OnlyArgs,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which parts.
+#[derive(Debug, Args)]
+pub(super) struct OnlyArgs {
+    /// Only these parts, with commas between them
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = part())]
+    pub(super) only: Vec<Part>,
+}
+
+fn part() -> impl TypedValueParser<Value = Part> {
+    PossibleValuesParser::new(Part::ALL.map(Part::name)).try_map(|name| name.parse::<Part>())
+}
+
+impl RunCommand for BackupArgs {
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let terminal = &context.terminal;
+        let report = match (&self.check, &self.to) {
+            (Some(file), _) => check(file)?,
+            (None, Some(file)) => {
+                let parts = match self.only.only.is_empty() {
+                    true => Part::ALL.into_iter().collect(),
+                    false => self.only.only.into_iter().collect(),
+                };
+                write(&context, file, &parts).await?
+            }
+            (None, None) => return Ok(Exit::Usage),
+        };
+        if self.json {
+            terminal.line(&serde_json::to_string(&report)?)?;
+            return Ok(Exit::Success);
+        }
+        print(terminal, &report)?;
+        if self.check.is_some() {
+            terminal.line("It is whole: everything in it is as it was written.")?;
+        }
+        Ok(Exit::Success)
+    }
+}
+
+async fn write(
+    context: &Context,
+    file: &Path,
+    parts: &BTreeSet<Part>,
+) -> anyhow::Result<BackupReport> {
+    let settings = &context.settings;
+    let progress = context.terminal.progress("backup", Unit::Bytes, None);
+    let told = |bytes| progress.add(bytes);
+    let written = back_up(settings, file, parts, &told).await;
+    drop(progress);
+    let report = written.map_err(coded)?;
+    for (part, folder) in [
+        (Part::Catalog, &settings.catalog),
+        (Part::Keys, &settings.auth.keys_dir),
+    ] {
+        let is_empty =
+            |contents: &crate::app::PartReport| contents.part == part && contents.files == 0;
+        if report.contents.iter().any(is_empty) {
+            let folder = folder.display();
+            context
+                .terminal
+                .warn(&format!("the backup has no {part}: nothing is in {folder}"));
+        }
+    }
+    Ok(report)
+}
+
+/// With the code that it ends with.
+pub(super) fn coded(failure: BackupFailure) -> anyhow::Error {
+    match failure {
+        failure @ (BackupFailure::Serving(_) | BackupFailure::Restoring(_)) => {
+            Exit::Refused.because(failure)
+        }
+        failure @ (BackupFailure::NoPart { .. } | BackupFailure::NoDatabase(_)) => {
+            Exit::Usage.because(failure)
+        }
+        failure => failure.into(),
+    }
+}
+
+fn print(terminal: &Terminal, report: &BackupReport) -> anyhow::Result<()> {
+    let head = &report.head;
+    terminal.line(&format!(
+        "{}, {}: backup of {} on {}, {}, by plantlake {}",
+        report.file.display(),
+        human::bytes(report.bytes),
+        head.lake,
+        head.host,
+        instant(head.made_at),
+        head.program,
+    ))?;
+    let mut table = Table::new(["part", "files", "bytes", "rows"]).numbers(1..4);
+    for contents in &report.contents {
+        let rows = match contents.part {
+            Part::Database => human::count(report.rows.values().sum()),
+            _ => String::new(),
+        };
+        table.row([
+            contents.part.to_string(),
+            human::count(contents.files as u64),
+            human::bytes(contents.bytes),
+            rows,
+        ]);
+    }
+    terminal.table(&table)?;
+    Ok(())
+}

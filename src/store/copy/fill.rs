@@ -1,0 +1,136 @@
+//! A copy becomes a database again, all of it or nothing.
+
+use serde_json::{Map, Value as Json};
+
+use super::super::StoreError;
+use super::super::database::{Change, Executor, Value, values};
+use super::table::{Column, Table, quoted};
+use super::{CopyPart, OF_ONE_ROW, rows};
+
+/// Rows that Postgres is given at once.
+const TOGETHER: usize = 500;
+
+/// A database that is being filled. Dropped without a commit, it stays as it was.
+pub struct Restoring {
+    change: Change,
+    tables: Vec<Table>,
+}
+
+impl std::fmt::Debug for Restoring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Restoring").finish_non_exhaustive()
+    }
+}
+
+impl Restoring {
+    pub(super) async fn begin(mut change: Change) -> Result<Self, StoreError> {
+        let tables = Table::all(&mut change).await?;
+        Ok(Self { change, tables })
+    }
+
+    /// Adds a part of the copy of a table; parts come in the order in which they were copied.
+    pub async fn add(&mut self, table: &str, text: &[u8]) -> Result<(), StoreError> {
+        let wrong = |problem: String| StoreError::Copy {
+            table: table.to_owned(),
+            problem,
+        };
+        let known = self.tables.iter().find(|known| known.name == table);
+        let known = known.ok_or_else(|| wrong("there is no such table".to_owned()))?;
+        let mut lines = text.split(|&byte| byte == b'\n');
+        let head: Vec<String> = serde_json::from_slice(lines.next().unwrap_or_default())
+            .map_err(|error| wrong(error.to_string()))?;
+        let columns = head.iter().map(|name| {
+            let column = known.columns.iter().find(|column| column.name == *name);
+            column.ok_or_else(|| wrong(format!("there is no column {name:?}")))
+        });
+        let columns: Vec<&Column> = columns.collect::<Result<_, _>>()?;
+        let insert = Insert::new(table, &head);
+        let mut batch = Vec::new();
+        for line in lines.filter(|line| !line.is_empty()) {
+            let cells: Vec<Json> =
+                serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
+            if cells.len() != columns.len() {
+                return Err(wrong(format!("a row has {} columns", cells.len())));
+            }
+            let unfit = |column: &Column| wrong(format!("a value is not fit for {}", column.name));
+            if let Change::Sqlite(_) = self.change {
+                let values = columns.iter().zip(&cells).map(|(column, cell)| {
+                    rows::parameter(cell, column.kind).ok_or_else(|| unfit(column))
+                });
+                let values: Vec<Value> = values.collect::<Result<_, _>>()?;
+                self.change.execute_made(&insert.one, &values).await?;
+                continue;
+            }
+            let cells = columns.iter().zip(cells).map(|(column, cell)| {
+                let cell = rows::in_json(cell, column.kind).ok_or_else(|| unfit(column))?;
+                Ok((column.name.clone(), cell))
+            });
+            batch.push(Json::Object(
+                cells.collect::<Result<Map<_, _>, StoreError>>()?,
+            ));
+            if batch.len() == TOGETHER {
+                insert.many(&mut self.change, &mut batch).await?;
+            }
+        }
+        insert.many(&mut self.change, &mut batch).await
+    }
+
+    /// Copies what is there now, to compare it.
+    pub async fn copy<E: From<StoreError>>(
+        &mut self,
+        take: impl FnMut(CopyPart<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        super::copy(&mut self.change, take).await
+    }
+
+    /// Makes it so.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        if let Change::Postgres(_) = self.change {
+            let after = include_str!("../sql/copy_sequence.postgres.sql");
+            self.change.execute(after, values![]).await?;
+        }
+        self.change.commit().await
+    }
+}
+
+/// The statements that add rows to a table.
+struct Insert {
+    /// A row whose cells are parameters, for SQLite.
+    one: String,
+    /// Rows that are objects of a JSON array, for Postgres.
+    many: String,
+}
+
+impl Insert {
+    fn new(table: &str, columns: &[String]) -> Self {
+        let names: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
+        let (table, columns) = (quoted(table), names.join(", "));
+        let places: Vec<String> = (1..=names.len()).map(|place| format!("${place}")).collect();
+        // The one row that is there from the beginning becomes the one that was copied.
+        let instead = match OF_ONE_ROW.iter().any(|name| quoted(name) == table) {
+            true => " ON CONFLICT (only_row) DO UPDATE SET revision = excluded.revision",
+            false => "",
+        };
+        Self {
+            one: format!(
+                "INSERT INTO {table} ({columns}) VALUES ({}){instead}",
+                places.join(", ")
+            ),
+            many: format!(
+                "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE \
+                 SELECT {columns} FROM json_populate_recordset(NULL::{table}, CAST($1 AS json)){instead}"
+            ),
+        }
+    }
+
+    /// Adds a batch, and empties it.
+    async fn many(&self, change: &mut Change, batch: &mut Vec<Json>) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let rows = Json::Array(std::mem::take(batch)).to_string();
+        change
+            .execute_made(&self.many, &[Value::Text(Some(rows))])
+            .await
+    }
+}

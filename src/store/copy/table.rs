@@ -1,0 +1,119 @@
+//! What the database says of its own tables: so that no column can be forgotten in a copy.
+
+use super::super::StoreError;
+use super::super::database::{Change, Executor, values};
+use super::TABLES;
+
+/// A table of the schema.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub name: &'static str,
+    /// In their order in the table.
+    pub columns: Vec<Column>,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone)]
+pub(super) struct Column {
+    pub name: String,
+    pub kind: Kind,
+    /// Its place in the primary key, from 1; 0 for those that are not in it.
+    key_place: i64,
+}
+
+/// What values of a column are. SQLite has ids and times as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Id,
+    Time,
+    Integer,
+    Fraction,
+    Boolean,
+    Bytes,
+}
+
+impl Kind {
+    fn of(column_type: &str) -> Option<Self> {
+        Some(match column_type {
+            "text" => Self::Text,
+            "uuid" => Self::Id,
+            "timestamptz" => Self::Time,
+            "integer" | "int4" | "int8" => Self::Integer,
+            "real" | "float8" => Self::Fraction,
+            "boolean" | "bool" => Self::Boolean,
+            "blob" | "bytea" => Self::Bytes,
+            _ => return None,
+        })
+    }
+}
+
+impl Table {
+    /// The tables that there are, in the order of [`TABLES`]. Others in the same database are not ours.
+    pub async fn all(change: &mut Change) -> Result<Vec<Self>, StoreError> {
+        let sql = match change {
+            Change::Sqlite(_) => include_str!("../sql/copy_columns.sqlite.sql"),
+            Change::Postgres(_) => include_str!("../sql/copy_columns.postgres.sql"),
+        };
+        let mut tables: Vec<Self> = TABLES
+            .map(|name| Self {
+                name,
+                columns: Vec::new(),
+            })
+            .into();
+        for row in change.rows(sql, values![]).await? {
+            let name: String = row.get("table_name")?;
+            let Some(table) = tables.iter_mut().find(|table| table.name == name) else {
+                continue;
+            };
+            let column_type: String = row.get("column_type")?;
+            table.columns.push(Column {
+                name: row.get("column_name")?,
+                kind: Kind::of(&column_type)
+                    .ok_or_else(|| StoreError::damaged(&name, &column_type))?,
+                key_place: row.get("key_place")?,
+            });
+        }
+        // Of an older schema, some are not there yet.
+        tables.retain(|table| !table.columns.is_empty());
+        Ok(tables)
+    }
+
+    /// The statement for all rows, in the order of their keys, byte by byte.
+    pub fn select(&self, in_postgres: bool) -> String {
+        let column = |column: &Column| match column.kind {
+            Kind::Integer if in_postgres => {
+                format!("CAST({0} AS bigint) AS {0}", quoted(&column.name))
+            }
+            _ => quoted(&column.name),
+        };
+        let columns: Vec<_> = self.columns.iter().map(column).collect();
+        let mut key: Vec<&Column> = self
+            .columns
+            .iter()
+            .filter(|column| column.key_place > 0)
+            .collect();
+        key.sort_by_key(|column| column.key_place);
+        let ordered = |column: &&Column| match column.kind {
+            Kind::Text if in_postgres => format!("t.{} COLLATE \"C\"", quoted(&column.name)),
+            _ => format!("t.{}", quoted(&column.name)),
+        };
+        let key: Vec<_> = key.iter().map(ordered).collect();
+        format!(
+            "SELECT {} FROM {} t ORDER BY {}",
+            columns.join(", "),
+            quoted(self.name),
+            key.join(", ")
+        )
+    }
+
+    /// The statement that tells whether there is a row.
+    pub fn any(&self) -> String {
+        format!("SELECT 1 FROM {} LIMIT 1", quoted(self.name))
+    }
+}
+
+/// A name as it stands in a statement.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

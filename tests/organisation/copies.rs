@@ -1,0 +1,82 @@
+//! Copies of whole databases that Python's tests cannot make: of an older schema, and into a database that others use.
+
+use plantlake::store::{OrganisationStore, SCHEMA, StoreError};
+
+use crate::databases::{Fresh, Kind, on_both, organisation};
+
+/// The parts of a copy.
+async fn copied(store: &OrganisationStore) -> Vec<(String, Vec<u8>)> {
+    let mut parts = Vec::new();
+    let take = |part: plantlake::store::CopyPart<'_>| {
+        parts.push((part.table.to_owned(), part.text.to_vec()));
+        Ok::<_, StoreError>(())
+    };
+    store.copy(take).await.unwrap();
+    parts
+}
+
+async fn fill(store: &OrganisationStore, parts: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
+    let mut restoring = store.restoring().await?;
+    for (table, text) in parts {
+        restoring.add(table, text).await?;
+    }
+    restoring.commit().await
+}
+
+fn tables(parts: &[(String, Vec<u8>)]) -> Vec<&str> {
+    parts.iter().map(|(table, _)| table.as_str()).collect()
+}
+
+on_both! {
+    async fn a_copy_of_an_older_schema_is_brought_up_to_date(fresh) {
+        let old = OrganisationStore::open_at(fresh.url(), SCHEMA - 1).await.unwrap();
+        organisation(&old, "Acme", 3).await;
+        let parts = copied(&old).await;
+        assert!(!tables(&parts).contains(&"job_runs"));
+        for kind in [Kind::Sqlite, Kind::Postgres] {
+            let other = Fresh::new(kind).await;
+            let store = OrganisationStore::open_at(other.url(), SCHEMA - 1).await.unwrap();
+            fill(&store, &parts).await.unwrap();
+            assert_eq!(copied(&store).await, parts);
+            store.close().await;
+            let (store, migrated) = OrganisationStore::open(other.url()).await.unwrap();
+            assert_eq!(migrated.made, ["3 jobs"]);
+            assert_eq!(store.organisations().await.unwrap().len(), 1);
+            assert!(tables(&copied(&store).await).contains(&"job_runs"));
+            // What has a later schema takes none of an older one.
+            let refused = OrganisationStore::open_at(other.url(), SCHEMA - 1).await;
+            assert!(matches!(refused, Err(StoreError::Newer { version: SCHEMA, .. })));
+        }
+    }
+
+    async fn only_one_fills_a_database_and_only_an_empty_one(fresh) {
+        let source = Fresh::new(Kind::Sqlite).await.store().await;
+        organisation(&source, "Acme", 3).await;
+        let parts = copied(&source).await;
+        let store = fresh.store().await;
+        let mut first = store.restoring().await.unwrap();
+        for (table, text) in &parts {
+            first.add(table, text).await.unwrap();
+        }
+        // Nothing of it is there before the commit, and nobody else begins.
+        let beside = OrganisationStore::open(fresh.url()).await.unwrap().0;
+        assert!(beside.organisations().await.unwrap().is_empty());
+        let second = tokio::spawn({
+            let (store, parts) = (beside.clone(), parts.clone());
+            async move { fill(&store, &parts).await }
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        first.commit().await.unwrap();
+        let refused = second.await.unwrap().unwrap_err();
+        assert!(matches!(refused, StoreError::Copy { .. }), "{refused}");
+        assert_eq!(copied(&beside).await, parts);
+        // One that is given up leaves nothing.
+        let other = Fresh::new(fresh.kind).await;
+        let store = other.store().await;
+        let mut given_up = store.restoring().await.unwrap();
+        given_up.add(&parts[0].0, &parts[0].1).await.unwrap();
+        drop(given_up);
+        assert!(store.filled_tables().await.unwrap().is_empty());
+        assert!(store.restoring().await.is_ok());
+    }
+}

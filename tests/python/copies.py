@@ -1,0 +1,60 @@
+"""Everything in an organisation database, as sqlite3 and psql tell it, in a form that the two have in common."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import sqlite3
+import subprocess
+
+from databases import Database, SqliteDatabase
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
+
+
+def content(database: Database) -> dict[str, list[dict]]:
+    """All rows of all tables, in an order of their own."""
+    rows = of_sqlite(database) if isinstance(database, SqliteDatabase) else of_postgres(database.url)
+    ordered = {}
+    for table, found in rows.items():
+        alike = [{column: alike_in_both(value) for column, value in row.items()} for row in found]
+        ordered[table] = sorted(alike, key=lambda row: json.dumps(row, sort_keys=True))
+    return ordered
+
+
+def alike_in_both(value: object) -> object:
+    if isinstance(value, str) and TIME.fullmatch(value):
+        return dt.datetime.fromisoformat(value.replace("Z", "+00:00")).isoformat(timespec="microseconds")
+    if isinstance(value, str) and value.startswith("\\x"):
+        return value.removeprefix("\\x")
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def of_sqlite(database: SqliteDatabase) -> dict[str, list[dict]]:
+    connection = sqlite3.connect(database.path)
+    names = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!' AND name <> '_sqlx_migrations'"
+    tables = {}
+    for (table,) in connection.execute(names).fetchall():
+        columns = connection.execute(f"SELECT name, type FROM pragma_table_info('{table}')").fetchall()
+        tables[table] = [
+            {name: bool(cell) if kind == "BOOLEAN" else cell for (name, kind), cell in zip(columns, row, strict=True)}
+            for row in connection.execute(f"SELECT * FROM {table}").fetchall()
+        ]
+    connection.close()
+    return tables
+
+
+def of_postgres(url: str) -> dict[str, list[dict]]:
+    names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_name <> '_sqlx_migrations'"
+    return {
+        table: json.loads(psql(url, f"SELECT coalesce(json_agg(t), '[]') FROM {table} t") or "[]")
+        for table in psql(url, names).split()
+    }
+
+
+def psql(url: str, sql: str) -> str:
+    command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", "SET TIME ZONE 'UTC'", "-c", sql]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"psql: {done.stderr}"
+    return done.stdout.strip()

@@ -1,0 +1,562 @@
+"""Backups are put back into empty folders, and what is there then is compared row by row, by other programs than plantlake."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import io
+import json
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.flight as flight
+import pytest
+
+import harness
+import ledger
+from copies import content
+from databases import Postgres, PostgresDatabase, SqliteDatabase
+from harness import FAILURE, KILLED, LEFT_OUT, OK, REFUSED, USAGE, Finished, small_disk
+from office import PASSWORD, Office, postgres  # noqa: F401 (a fixture)
+from server import Plant
+from test_metering import MINUTES, POINT, Counting, database_of
+from test_metering import ledger as recorded
+
+pytestmark = pytest.mark.local_only
+
+MONTHS = ["2023-12", "2024-01", "2024-02"]
+PARTS = ["catalog", "jobs", "keys", "runs", "journal", "database"]
+BACKUP = "backup.tar.zst"
+BACKUP_POINTS = [
+    "backup-begun", "backup-after-part", "backup-after-part:4", "backup-in-database", "backup-in-database:9",
+    "backup-before-place", "backup-after-place",
+]  # fmt: skip
+RESTORE_POINTS = [
+    "restore-staged-file", "restore-staged-file:3", "restore-in-database", "restore-in-database:10", "restore-before-commit",
+    "restore-after-commit", "restore-after-file", "restore-after-file:3", "restore-done",
+]  # fmt: skip
+
+
+# ---- an office where everything that a database can have is there
+
+
+def fill(office: Office) -> dict[str, str]:
+    """Rows in every table; a key and a token that let somebody in."""
+    made = {}
+    ids, users = {}, []
+    for number, name in enumerate(["Acme, Chemicals", "bolt 'n' ünit"]):
+        ids[name] = office.json("org", "create", name, "--user-limit", "5")["id"]
+        office.json("org", "grant", name, "--location", "Works / Unit 1", "--type", "temperature sensor")
+        user = office.json("user", "create", f"Ada@{number}.example", "--org", name, "--role", "admin", stdin=f"{PASSWORD}\n")
+        users.append(user["id"])
+    office.json("org", "limit", "bolt 'n' ünit", "--requests-per-second", "0.1", "--monthly-bytes-sent", "10GB")
+    key = office.json("key", "create", "--user", "ada@0.example", "--name", "line 3", "--expires", "3650d")
+    revoked = office.json("key", "create", "--user", "ada@0.example", "--name", "old")
+    office.json("key", "revoke", revoked["id"])
+    made["key"] = key["key"]
+    made["token"] = office.json("token", "create", "ada@1.example", stdin=PASSWORD)["token"]
+    office.json("user", "create", "gone@1.example", "--org", "bolt 'n' ünit", "--role", "service")
+    office.json("user", "remove", "gone@1.example")
+    value, insert = office.database.value, office.database.insert
+    value("UPDATE organizations SET created_at = '2023-11-30T00:00:00.000000Z'")
+    rows = ledger.records(1, ids["Acme, Chemicals"], users[:1], MONTHS) + ledger.records(2, ids["bolt 'n' ünit"], users[1:], MONTHS)
+    # Longer than a part of a copy, so that there are several.
+    rows += ledger.records(3, ids["Acme, Chemicals"], users[:1], ["2024-03"], count=40)
+    for row in rows[-40:]:
+        row["sql_text"] = "SELECT 'ä😀' " + "-" * 150_000
+    ledger.fill(office.database, rows)
+    for month in MONTHS[:2]:
+        office.json("usage", "close", month)
+    now = ledger.instant(dt.datetime(2024, 3, 1, 2, 3, 4, 5))
+    server = str(uuid.UUID(int=9))
+    insert("unknown_callers", [{"minute": now, "client_address": "10.0.0.9", "server_id": server, "calls": 3}])
+    insert("usage_demand", [{"server_id": server, "organization_id": ids["bolt 'n' ünit"], "seen_at": now,
+                             "requests_per_second": 0.1 + 0.2, "running": 2}])  # fmt: skip
+    insert("job_schedules", [{"job": "resample", "schedule": "*/5 * * * * UTC", "since": now}])
+    run = {
+        "job": "resample", "by_hand": False, "attempt": 1, "failures": 0, "holder": server, "beats": 7, "host": "plant7", "pid": 42,
+        "started_at": now, "renewed_at": now, "rows": 12, "summary": '{"run": 1}', "error": None,
+    }  # fmt: skip
+    insert("job_runs", [
+        run | {"id": str(uuid.UUID(int=1)), "scheduled_for": now, "status": "ok", "ended_at": now},
+        run | {"id": str(uuid.UUID(int=2)), "scheduled_for": now.replace("03:04", "03:05"), "status": "running", "ended_at": None},
+    ])  # fmt: skip
+    there = content(office.database)
+    assert len(there) == 16 and all(there.values()), {table: len(rows) for table, rows in there.items()}
+    views = office.folder / "catalog" / "views"
+    views.mkdir()
+    (views / "hot.sql").write_text("SELECT * FROM data_h WHERE value > 100")
+    (office.folder / "jobs").mkdir()
+    (office.folder / "jobs" / "nightly.toml").write_text('kind = "resample"\nschedule = "0 2 * * *"\n')
+    return made
+
+
+def database(kind: str, folder: Path, server: Postgres) -> SqliteDatabase | PostgresDatabase:
+    return SqliteDatabase(f"sqlite:{folder / 'organisation.db'}") if kind == "sqlite" else PostgresDatabase(server.new_database())
+
+
+def fresh(folder: Path, kind: str = "sqlite", server: Postgres | None = None) -> Office:
+    """Settings, and nothing else."""
+    office = Office(folder, database(kind, folder, server))
+    shutil.rmtree(folder / "catalog")
+    return office
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Office, dict[str, str]]:
+    """On SQLite; nobody changes it."""
+    folder = tmp_path_factory.mktemp("filled")
+    office = Office(folder, SqliteDatabase(f"sqlite:{folder / 'organisation.db'}"))
+    return office, fill(office)
+
+
+@pytest.fixture(scope="module")
+def backup(filled: tuple[Office, dict[str, str]]) -> Path:
+    office, _ = filled
+    office.json("backup", "--to", BACKUP)
+    return office.folder / BACKUP
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What is in a folder, but for databases, which are compared by their rows."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "organisation.db" not in path.name and BACKUP not in path.name
+    }
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+# ---- what was there is there again
+
+
+@pytest.mark.parametrize("source", ["sqlite", "postgres"])
+@pytest.mark.parametrize("target", ["sqlite", "postgres"])
+def test_all_rows_files_and_credentials_are_there_again(tmp_path: Path, postgres: Postgres, source: str, target: str) -> None:  # noqa: F811
+    old = Office(tmp_path / "old", database(source, tmp_path / "old", postgres))
+    credentials = fill(old)
+    before = content(old.database)
+    made = old.json("backup", "--to", BACKUP)
+    assert made["parts"] == PARTS and made["database"] == {"kind": source, "schema": 3}
+    assert made["rows"] == {table: len(rows) for table, rows in before.items()}
+    assert content(old.database) == before
+    new = fresh(tmp_path / "new", target, postgres)
+    (tmp_path / "new").chmod(0o755)
+    restored = new.json("restore", "--from", str(old.folder / BACKUP))["restored"]
+    assert restored == dict.fromkeys(PARTS, "restored") | {"runs": "nothing", "journal": "nothing"}
+    assert content(new.database) == before
+    assert files(new.folder) == files(old.folder)
+    for path in new.keys_dir().iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    # Who could get in can, and sees what they saw.
+    for secret in credentials.values():
+        who = old.json("token", "check", stdin=secret)
+        assert new.json("token", "check", stdin=secret) | {"last_used_at": 0} == who | {"last_used_at": 0}
+    # Months are what they were, and add up.
+    for command in (["usage", "verify", "--month", "2024-01"], ["usage", "report", "--month", "2024-01"], ["usage", "invoice", "2024-01", "--org", "Acme, Chemicals"]):
+        assert new.json(*command) == old.json(*command)
+    # What comes next comes after what was there.
+    last = max(row["id"] for row in before["audit_trail"])
+    new.json("org", "create", "Later")
+    assert int(new.database.value("SELECT max(id) FROM audit_trail")) > last
+    assert new.json("usage", "close", "2024-02")
+
+
+def test_the_file_is_the_owners_and_other_programs_read_it(filled: tuple[Office, dict[str, str]], backup: Path) -> None:
+    office, credentials = filled
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    assert listing(backup.parent).count(BACKUP) == 1 and not list(backup.parent.glob("*.partial-*"))
+    with pa.input_stream(str(backup), compression="zstd") as stream:
+        archive = tarfile.open(fileobj=io.BytesIO(stream.read()))
+    members = {member.name: archive.extractfile(member).read() for member in archive.getmembers()}
+    digests = json.loads(members.pop("digests.json"))
+    assert digests == {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in members.items()
+    }
+    assert json.loads(members["plantlake-backup.json"])["format"] == 1
+    assert members["catalog/views/hot.sql"] == (office.folder / "catalog/views/hot.sql").read_bytes()
+    parts = [name for name in members if name.startswith("database/api_usage_logs/")]
+    assert len(parts) > 1, parts
+    # Secrets that are nowhere are not in here either.
+    everything = b"".join(members.values())
+    for secret in credentials.values():
+        assert secret.encode() not in everything and PASSWORD.encode() not in everything
+    checked = office.json("backup", "--check", BACKUP)
+    assert checked["rows"] == {table: len(rows) for table, rows in content(office.database).items()}
+    assert "It is whole" in office.ok("backup", "--check", BACKUP)
+
+
+def test_parts_can_be_named(tmp_path: Path, filled: tuple[Office, dict[str, str]], backup: Path) -> None:
+    office, _ = filled
+    new = fresh(tmp_path)
+    assert new.json("restore", "--from", str(backup), "--only", "catalog,keys")["restored"] == {"catalog": "restored", "keys": "restored"}
+    assert not SqliteDatabase(new.database.url).path.exists() and not (tmp_path / "jobs").exists()
+    # What is there is the same, and the rest follows.
+    rest = new.json("restore", "--from", str(backup))["restored"]
+    assert (rest["catalog"], rest["keys"], rest["jobs"], rest["database"]) == ("was_there", "was_there", "restored", "restored")
+    office.json("backup", "--to", str(tmp_path / "keys.tar.zst"), "--only", "keys")
+    new.fails("restore", "--from", "keys.tar.zst", "--only", "catalog", code=USAGE, says="the backup has no part catalog; it has keys")
+    new.fails("backup", "--check", "keys.tar.zst", "--only", "keys", code=USAGE)
+    new.fails("backup", "--to", "x", "--only", "everything", code=USAGE, says="journal")
+
+
+def test_a_backup_needs_a_database_to_be_there(tmp_path: Path) -> None:
+    empty = fresh(tmp_path)
+    empty.fails("backup", "--to", BACKUP, code=USAGE, says="there is no organisation database at")
+    assert listing(tmp_path) == []
+    empty.run("backup", "--to", BACKUP, "--only", "catalog,keys").expect(OK)
+
+
+# ---- while a server answers
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    plant = Plant(tmp_path / "plant").build()
+    yield plant
+    if plant.process is not None:
+        plant.process.kill()
+
+
+def moved(plant: Plant, folder: Path, backup: Path) -> Plant:
+    """A plant of which there is nothing but the raw files and a backup."""
+    new = Plant(folder)
+    shutil.copytree(plant.lake.raw, new.lake.raw, dirs_exist_ok=True, copy_function=shutil.copy2)
+    new.run("restore", "--from", str(backup)).expect(OK)
+    new.tenants = plant.tenants
+    return new
+
+
+def test_a_plant_is_there_again_with_every_request_that_was_answered(plant: Plant, tmp_path: Path) -> None:
+    assets, key = sorted(plant.tenants["Everything"].assets), plant.tenants["Everything"].key
+    plant.serve()
+    stop, clients = threading.Event(), []
+
+    def keep_asking(number: int) -> None:
+        client = Counting(plant.uri, key)
+        clients.append(client)
+        try:
+            while not stop.is_set():
+                client.ask(POINT.format(assets[number]) if number % 4 else MINUTES.format(50_000))
+        except flight.FlightError:
+            assert stop.is_set()
+
+    threads = [threading.Thread(target=keep_asking, args=(number,), daemon=True) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for number in range(4):
+        time.sleep(1.5)
+        # An answer is known to its client a moment after it is recorded.
+        before = {each.request_id for client in clients for each in list(client.seen) if each.ended}
+        backup = tmp_path / f"{number}.tar.zst"
+        made = plant.run("backup", "--to", str(backup), "--json").expect(OK).json
+        assert len(before) > 20
+    stop.set()
+    plant.process.kill()
+    plant.process.wait()
+    plant.process = None
+    for thread in threads:
+        thread.join(60)
+    answers = plant.run("query", "SELECT * FROM data_d ORDER BY asset_id, timestamp", "--format", "csv").expect(OK).text
+    runs = plant.run("status", "--json").expect(OK).json["runs"]
+    journal = [contents for contents in made["contents"] if contents["part"] == "journal"]
+    assert journal[0]["files"] > 1, "a server has a journal"
+
+    new = moved(plant, tmp_path / "new", backup)
+    # The log of runs is there, and what they published is not.
+    assert [run["run"] for run in new.run("status", "--json").expect(OK).json["runs"]] == [run["run"] for run in runs]
+    assert new.run("query", "SELECT count(*) AS n FROM data_d", "--format", "csv").expect(OK).text.split() == ["n", "0"]
+    resampled = new.lake.resample().expect(OK, LEFT_OUT).json
+    assert resampled["run"] == runs[0]["run"] + 1
+    assert new.run("query", "SELECT * FROM data_d ORDER BY asset_id, timestamp", "--format", "csv").expect(OK).text == answers
+    # As the journal is taken into the ledger, nothing is lost and nothing is there twice.
+    new.serve()
+    mine = new.ask(POINT.format(assets[1]), "Everything")
+    assert len(mine) > 0
+    ours = database_of(new)
+    until = time.monotonic() + 30
+    while missing := before - recorded(ours).keys():
+        assert time.monotonic() < until, f"{len(missing)} of {len(before)} requests were lost"
+        time.sleep(0.2)
+    assert new.stop() == OK
+    assert not list((new.lake.state / "journal").glob("*/*.log"))
+    rows = recorded(ours)
+    for client in clients:
+        for each in client.seen:
+            if each.request_id in before:
+                assert (rows[each.request_id]["status"], int(rows[each.request_id]["rows"])) == ("OK", each.rows)
+    sums = "SUM(rows), SUM(bytes_sent), SUM(bytes_scanned)"
+    assert ours.value(f"SELECT SUM(requests), {sums} FROM usage_totals") == ours.value(
+        f"SELECT COUNT(*), {sums} FROM api_usage_logs WHERE billable"
+    )
+
+
+def test_what_a_dead_server_left_in_its_journal_is_in_the_backup(plant: Plant, tmp_path: Path) -> None:
+    asset = min(plant.tenants["Everything"].assets)
+    plant.serve()
+    client = Counting(plant.uri, plant.tenants["Everything"].key)
+    for _ in range(40):
+        client.ask(POINT.format(asset))
+    plant.process.kill()
+    plant.process.wait()
+    plant.process = None
+    waiting = {each.request_id for each in client.seen} - recorded(database_of(plant)).keys()
+    assert waiting, "all of it was in the ledger already"
+    plant.run("backup", "--to", str(tmp_path / BACKUP)).expect(OK)
+    # Without room, nothing of the journal and of the lake's history is left either.
+    cramped = Plant(tmp_path / "cramped")
+    before = listing(tmp_path / "cramped")
+    full = cramped.lake.run("restore", "--from", str(tmp_path / BACKUP), **small_disk(100_000)).expect(FAILURE)
+    assert listing(tmp_path / "cramped") == before, full
+    new = moved(plant, tmp_path / "new", tmp_path / BACKUP)
+    for each in (plant, new):
+        each.lake.resample().expect(OK, LEFT_OUT)
+        each.serve()
+        time.sleep(2)
+        assert each.stop() == OK
+    # The journal became the same rows there as here.
+    where = "endpoint = 'DoGet/StatementQuery'"
+    assert recorded(database_of(new), where) == recorded(database_of(plant), where)
+    assert waiting <= recorded(database_of(new)).keys()
+
+
+def test_nothing_is_put_under_a_running_server(plant: Plant, tmp_path: Path) -> None:
+    plant.run("token", "keys", "list").expect(OK)  # which makes the first
+    plant.run("backup", "--to", str(tmp_path / BACKUP)).expect(OK)
+    plant.serve()
+    refused = plant.run("restore", "--from", str(tmp_path / BACKUP)).expect(REFUSED)
+    assert "a server is running on the state folder" in refused.err
+    assert plant.stop() == OK
+    # What is there is what was backed up, but for what the server did since.
+    again = plant.run("restore", "--from", str(tmp_path / BACKUP), "--only", "catalog,keys,runs", "--json").expect(OK).json
+    assert again["restored"] == {"catalog": "was_there", "keys": "was_there", "runs": "left_alone"}
+
+
+# ---- nothing is overwritten
+
+
+def test_what_is_in_the_way_is_named_and_stays(tmp_path: Path, filled: tuple[Office, dict[str, str]], backup: Path) -> None:
+    new = fresh(tmp_path)
+    new.json("org", "create", "Somebody else")
+    (tmp_path / "catalog").mkdir()
+    (tmp_path / "catalog" / "assets.json").write_text("[]")
+    (tmp_path / "catalog" / "graph.json").write_text("{}")
+    before, there = content(new.database), files(tmp_path)
+    said = new.fails("restore", "--from", str(backup), says="nothing is ever overwritten")
+    for name in ("assets.json", "graph.json", "organisation.db", "--only jobs,keys,runs,journal"):
+        assert name in said
+    assert (content(new.database), files(tmp_path)) == (before, there)
+    new.json("restore", "--from", str(backup), "--only", "jobs,keys")
+    shutil.rmtree(tmp_path / "catalog")
+    new.json("restore", "--from", str(backup), "--only", "catalog")
+    new.fails("restore", "--from", str(backup), says="rows in the organisation database")
+    assert content(new.database) == before
+
+
+# ---- kills
+
+
+@pytest.mark.parametrize("point", BACKUP_POINTS)
+def test_a_backup_that_is_killed_leaves_the_old_one_or_the_new(tmp_path: Path, filled: tuple[Office, dict[str, str]], point: str) -> None:
+    office, _ = filled
+    target = tmp_path / BACKUP
+    office.json("backup", "--to", str(target), "--only", "catalog")
+    old = target.read_bytes()
+    office.run("backup", "--to", str(target), PLANTLAKE_FAILPOINT=point).expect(KILLED)
+    found = office.json("backup", "--check", str(target))
+    if point == "backup-after-place":
+        assert found["parts"] == PARTS and listing(tmp_path) == [BACKUP]
+    else:
+        assert target.read_bytes() == old and len(listing(tmp_path)) == 2
+    # The next one does not stumble over what is left, and takes it away.
+    office.json("backup", "--to", str(target))
+    assert office.json("backup", "--check", str(target))["parts"] == PARTS
+    assert listing(tmp_path) == [BACKUP]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("point", RESTORE_POINTS)
+def test_a_restore_that_is_killed_is_finished_by_the_next(
+    tmp_path: Path, postgres: Postgres, filled: tuple[Office, dict[str, str]], backup: Path, point: str, kind: str  # noqa: F811
+) -> None:
+    office, _ = filled
+    new = fresh(tmp_path, kind, postgres)
+    new.run("restore", "--from", str(backup), PLANTLAKE_FAILPOINT=point).expect(KILLED)
+    shown = new.json("org", "list")
+    is_committed = RESTORE_POINTS.index(point) >= RESTORE_POINTS.index("restore-after-commit")
+    assert len(shown) == (2 if is_committed else 0)
+    restored = new.json("restore", "--from", str(backup))["restored"]
+    assert restored["database"] == ("was_there" if is_committed else "restored")
+    assert content(new.database) == content(office.database)
+    assert files(tmp_path) == files(office.folder)
+    assert not [path for path in listing(tmp_path) if ".restore-" in path]
+
+
+# ---- damage, and places that cannot be used
+
+
+def changed(backup: Path, target: Path, change) -> Path:  # noqa: ANN001
+    """A copy of a backup whose members were changed by somebody who made the digests right again."""
+    with pa.input_stream(str(backup), compression="zstd") as stream:
+        archive = tarfile.open(fileobj=io.BytesIO(stream.read()))
+    members = [(member.name, archive.extractfile(member).read()) for member in archive.getmembers()][:-1]
+    members = change(members)
+    digests = {name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in members}
+    members.append(("digests.json", json.dumps(digests).encode()))
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    with pa.output_stream(str(target), compression="zstd") as stream:
+        stream.write(packed.getvalue())
+    return target
+
+
+def fails_and_leaves_nothing(new: Office, backup: Path, says: str) -> None:
+    before = listing(new.folder)
+    for command in (["backup", "--check", str(backup)], ["restore", "--from", str(backup)]):
+        new.fails(*command, says=says)
+        assert listing(new.folder) == before
+
+
+def test_a_damaged_backup_is_refused_as_a_whole(tmp_path: Path, backup: Path) -> None:
+    new, whole = fresh(tmp_path / "new"), backup.read_bytes()
+    bad = tmp_path / "bad"
+    for at in (0, 3, 4, 100, len(whole) // 2, len(whole) - 1):
+        bad.write_bytes(whole[:at])
+        fails_and_leaves_nothing(new, bad, "is not a backup" if at < 4 else "damaged or was cut short")
+    for at in (len(whole) // 3, len(whole) // 2, len(whole) - 2):
+        bad.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        fails_and_leaves_nothing(new, bad, "damaged or was cut short")
+    bad.write_text("not a backup")
+    fails_and_leaves_nothing(new, bad, "is not a backup that `plantlake backup` made")
+    fails_and_leaves_nothing(new, tmp_path / "nothing", "cannot be read")
+    fails_and_leaves_nothing(new, tmp_path, "cannot be read")
+
+
+def test_a_backup_that_somebody_else_made_is_refused(tmp_path: Path, backup: Path) -> None:
+    new, bad = fresh(tmp_path / "new"), tmp_path / "bad"
+
+    def later(members: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        head = json.loads(members[0][1]) | {"format": 2, "program": "7.0.0"}
+        return [(members[0][0], json.dumps(head).encode()), *members[1:]]
+
+    fails_and_leaves_nothing(new, changed(backup, bad, later), "was made by plantlake 7.0.0, in a form (2)")
+    for name in ("catalog/../../../escaped", "/tmp/escaped", "keys/.hidden/x"):
+        fails_and_leaves_nothing(new, changed(backup, bad, lambda members, name=name: [*members, (name, b"x")]), "the name")
+    fails_and_leaves_nothing(new, changed(backup, bad, lambda members: [*members, ("elsewhere/x", b"x")]), "of no part")
+    assert not list(tmp_path.rglob("escaped"))
+
+
+def restore_fails(new: Office, backup: Path, says: str) -> None:
+    before = listing(new.folder)
+    new.fails("restore", "--from", str(backup), says=says)
+    assert listing(new.folder) == before
+
+
+def test_rows_that_do_not_fit_are_refused_with_the_rest(tmp_path: Path, backup: Path) -> None:
+    new, bad = fresh(tmp_path / "new"), tmp_path / "bad"
+
+    def replace(table: str, old: bytes, with_: bytes):  # noqa: ANN202
+        member = f"database/{table}/000001.jsonl"
+        return lambda members: [(name, data.replace(old, with_, 1) if name == member else data) for name, data in members]
+
+    def schema(members: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        head = json.loads(members[0][1]) | {"database": {"kind": "sqlite", "schema": 99}}
+        return [(members[0][0], json.dumps(head).encode()), *members[1:]]
+
+    for change, says in [
+        (replace("users", b'"email_key"', b'"e_mail_key"'), 'there is no column "e_mail_key"'),
+        (replace("users", b'"admin"', b'"emperor"'), "did not do what it was asked"),
+        (replace("users", b'"admin",', b'"admin","admin",'), "a row has"),
+        (replace("organizations", b'"Acme, Chemicals"', b"7"), "a value is not fit for name"),
+        (replace("usage_totals", b"\n", b"\n\n"), "did not keep what it was given"),
+        (lambda members: [pair for pair in members if "/users/" not in pair[0]], "did not do what it was asked"),
+        (lambda members: [*members, ("database/nonsense/000001.jsonl", b"[]\n")], "there is no such table"),
+        (schema, "is of a later version of plantlake"),
+    ]:
+        restore_fails(new, changed(backup, bad, change), says)
+
+
+def limited(office: Office, *args: str, **more) -> Finished:
+    """Runs plantlake as the office does, in a process that may do less."""
+    return harness.run(list(args), office.settings, office.folder, **more)
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, filled: tuple[Office, dict[str, str]], backup: Path) -> None:
+    office, _ = filled
+    target = tmp_path / BACKUP
+    full = limited(office, "backup", "--to", str(target), **small_disk(SHORT)).expect(FAILURE)
+    assert f"{target} cannot be written" in full.err and "File too large" in full.err
+    assert listing(tmp_path) == []
+    office.json("backup", "--to", str(target), "--only", "catalog")
+    old = target.read_bytes()
+    limited(office, "backup", "--to", str(target), **small_disk(SHORT)).expect(FAILURE)
+    assert target.read_bytes() == old and listing(tmp_path) == [BACKUP]
+    new = fresh(tmp_path / "new")
+    for most in (100, 100_000, 1_000_000):
+        limited(new, "restore", "--from", str(backup), **small_disk(most)).expect(FAILURE)
+        assert listing(new.folder) == []
+    new.json("restore", "--from", str(backup))
+    assert content(new.database) == content(office.database)
+
+
+# Less than a backup, and more than what SQLite needs to read.
+SHORT = 40_000
+
+
+def somebody_else() -> dict:
+    """Of a process that may not do what root may."""
+    return {"user": 65_534, "group": 65_534, "extra_groups": []} if os.getuid() == 0 else {}
+
+
+def test_a_place_that_may_not_be_written_is_named(tmp_path: Path, filled: tuple[Office, dict[str, str]], backup: Path) -> None:
+    office, _ = filled
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o555)
+    new = fresh(locked)
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    readable = tmp_path / BACKUP
+    shutil.copy(backup, readable)
+    readable.chmod(0o644)
+    program = tmp_path / "plantlake"
+    shutil.copy(harness.binary(), program)
+    refused = limited(new, "restore", "--from", str(readable), program=program, **somebody_else()).expect(FAILURE)
+    assert "ermission denied" in refused.err and "cannot be" in refused.err
+    refused = limited(
+        new, "backup", "--to", str(locked / "x"), "--only", "catalog", program=program, **somebody_else()
+    ).expect(FAILURE)
+    assert f"{locked / 'x'} cannot be written" in refused.err and "ermission denied" in refused.err
+    locked.chmod(0o755)
+    assert listing(locked) == []
+    # Folders that are not there, and what is no folder.
+    office.fails("backup", "--to", str(tmp_path / "no/where"), says="cannot be written")
+    office.fails("backup", "--to", str(tmp_path), says="cannot be")
+    (tmp_path / "accounts.xls").write_text("precious")
+    office.fails("backup", "--to", str(tmp_path / "accounts.xls"), says="is no backup that can be read")
+    assert (tmp_path / "accounts.xls").read_text() == "precious"
+
+
+def test_it_can_be_listed_by_tar(backup: Path) -> None:
+    if shutil.which("zstd") is None:
+        pytest.skip("no zstd program")
+    done = subprocess.run(["tar", "--zstd", "-tf", str(backup)], capture_output=True, text=True, timeout=60)
+    names = done.stdout.split()
+    assert (done.returncode, names[0], names[-1]) == (0, "plantlake-backup.json", "digests.json"), done.stderr
