@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Row};
 
 use super::error::StoreError;
-use super::migrate::newest_step;
+use super::migrate::SCHEMA;
 use super::postgres::connect_options;
 use crate::config::{DatabaseKind, DatabaseUrl};
 
@@ -93,7 +93,7 @@ pub async fn examine(url: &DatabaseUrl) -> Result<Examination, StoreError> {
     Ok(Examination {
         server,
         schema,
-        newest: newest_step(),
+        newest: SCHEMA,
     })
 }
 

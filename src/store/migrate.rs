@@ -109,11 +109,6 @@ pub(super) async fn migrate_to(
     })
 }
 
-/// The last step that this program knows.
-pub(super) fn newest_step() -> i64 {
-    STEPS.last().map_or(0, |step| step.version)
-}
-
 /// The last step that was made, if any was.
 async fn applied(database: &Database) -> Option<i64> {
     async fn last<C: Migrate>(connection: &mut C) -> Option<i64> {
