@@ -59,7 +59,6 @@ impl Archive {
             return Err(not_one());
         }
         let head = head(path, &first.bytes()?.0)?;
-        drop(members);
         Ok(Self {
             path: path.to_owned(),
             file,
