@@ -142,8 +142,10 @@ impl Job for MaintainJob {
         let job = resample_job(settings, Arc::clone(progress)).map_err(JobFailure::because)?;
         let report = job.maintain(&MaintainOptions::default()).await;
         let report = report.map_err(failure)?;
+        let compacted = report.compacted.iter().map(|table| table.rows);
+        let expired = report.expired.iter().map(|expired| expired.rows);
         Ok(JobOutcome {
-            rows: Some(report.compacted.iter().map(|table| table.rows).sum()),
+            rows: Some(compacted.chain(expired).sum()),
             left_out: false,
             summary: Some(json!(report)),
         })

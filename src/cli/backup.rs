@@ -27,7 +27,8 @@ backup on one of them, and one with `--only journal` on each of the others.
 
 What is not in it:
   raw files             copy them with their times of modification (rsync -a, cp -p): of two readings, the later file's wins
-  tables                `plantlake resample` makes them from the raw files again
+  tables                `plantlake resample` makes them from the raw files again, as long as these are all there
+  archive               what has expired (`plantlake archive list`): from then on copy the lake's folder as a whole, too
   search index, models  made and fetched again by themselves, or by `plantlake index` and `plantlake models fetch`
   plantlake.toml, TLS   yours: they come from where you keep your settings and certificates
 

@@ -7,9 +7,12 @@ use super::resample::{bar, job_failed, no_job};
 use super::{Context, Exit, RunCommand};
 use crate::app::resample_job;
 use crate::config::Settings;
-use crate::jobs::{MaintainOptions, MaintainOutcome, MaintainReport};
+use crate::jobs::{Fate, MaintainOptions, MaintainOutcome, MaintainReport};
 
 const EXAMPLES: &str = "\
+What is older than `retention.<raw|minute|hour|day>.keep` goes: to the archive, or for good, as `.then` says. By default all is
+kept. Raw files go as a whole, and only when all that they have is in the averages; averages do not go with them.
+
 Small files of a partition become one sorted file, up to `maintain.target_file_size`. Files that no published version has had
 for longer than `maintain.grace` are deleted, and so are those that killed runs left behind. Readers are not disturbed, and no
 number changes. One run of this command or of `plantlake resample` is at work at a time.
@@ -90,6 +93,26 @@ fn print(terminal: &Terminal, report: &MaintainReport) -> anyhow::Result<()> {
         }
         (MaintainOutcome::Maintained, None) => terminal.line(&format!("Done in {took}."))?,
     }
+    if !report.expired.is_empty() {
+        let head = ["expired", "dates", "files", "rows", "bytes", "are"];
+        let mut table = Table::new(head).numbers(2..5);
+        for expired in &report.expired {
+            let (first, last) = (&expired.dates.first, &expired.dates.last);
+            let text = |date: &Option<String>| date.clone().unwrap_or_default();
+            table.row([
+                expired.what.clone(),
+                format!("{} to {}", text(first), text(last)),
+                human::count(expired.files as u64),
+                human::count(expired.rows),
+                human::bytes(expired.bytes),
+                match expired.fate {
+                    Fate::Archived => "archived".to_owned(),
+                    Fate::Deleted => "deleted".to_owned(),
+                },
+            ]);
+        }
+        terminal.table(&table)?;
+    }
     if !report.compacted.is_empty() {
         let head = [
             "small files of",
@@ -114,8 +137,9 @@ fn print(terminal: &Terminal, report: &MaintainReport) -> anyhow::Result<()> {
     }
     let swept = &report.swept;
     terminal.line(&format!(
-        "{} that nobody needs, with {}; {} of logs",
+        "Deleted, because nobody needs them: {}, {}, with {}; {} of logs",
         human::counted(swept.data_files as u64, "data file"),
+        human::counted(swept.raw_files as u64, "raw file"),
         human::bytes(swept.bytes),
         human::counted(swept.log_files as u64, "file"),
     ))?;

@@ -4,6 +4,7 @@
 //! takes three lines here: `mod`, a variant of `Command` and an arm in [`run`].
 
 mod administration;
+mod archive;
 mod audit;
 mod backup;
 mod catalog;
@@ -85,6 +86,8 @@ enum Command {
     Resample(resample::ResampleArgs),
     /// Keep the files of the tables in order: few large ones, and none that nobody needs
     Maintain(maintain::MaintainArgs),
+    /// What expired and was archived, and bringing it back
+    Archive(archive::ArchiveArgs),
     /// Make the mirror in Postgres equal to the tables, inside its windows
     Mirror(mirror::MirrorArgs),
     /// Show raw files, tables, last runs and the mirror
@@ -145,6 +148,7 @@ pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
         Command::Simulate(args) => dispatch(args, global).await,
         Command::Resample(args) => dispatch(args, global).await,
         Command::Maintain(args) => dispatch(args, global).await,
+        Command::Archive(args) => dispatch(args, global).await,
         Command::Mirror(args) => dispatch(args, global).await,
         Command::Status(args) => dispatch(args, global).await,
         Command::Query(args) => dispatch(args, global).await,

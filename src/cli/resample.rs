@@ -12,7 +12,7 @@ use crate::app::{NoJob, resample_job};
 use crate::config::{Override, Settings};
 use crate::jobs::{JobError, Options, Outcome, Progress, Report};
 use crate::lake::lease::LeaseError;
-use crate::model::day_from_date;
+use crate::model::{Day, day_from_date};
 use crate::resample::LeftOut;
 
 const EXAMPLES: &str = "\
@@ -95,23 +95,30 @@ impl RunCommand for ResampleArgs {
 
 impl ResampleArgs {
     fn options(&self) -> anyhow::Result<Options> {
-        if let (Some(from), Some(to)) = (self.from, self.to)
-            && from > to
-        {
-            return Err(Exit::Usage.because(DatesBackwards { from, to }));
-        }
-        let dates = (self.from.is_some() || self.to.is_some()).then(|| {
-            (
-                self.from.map_or(i32::MIN, day_from_date),
-                self.to.map_or(i32::MAX - 1, day_from_date),
-            )
-        });
         Ok(Options {
             full: self.full,
-            dates,
+            dates: dates_between(self.from, self.to)?,
             dry_run: self.dry_run,
         })
     }
+}
+
+/// The first and the last date that are meant; none if neither is said.
+pub(super) fn dates_between(
+    from: Option<NaiveDate>,
+    to: Option<NaiveDate>,
+) -> anyhow::Result<Option<(Day, Day)>> {
+    if let (Some(from), Some(to)) = (from, to)
+        && from > to
+    {
+        return Err(Exit::Usage.because(DatesBackwards { from, to }));
+    }
+    Ok((from.is_some() || to.is_some()).then(|| {
+        (
+            from.map_or(i32::MIN, day_from_date),
+            to.map_or(i32::MAX - 1, day_from_date),
+        )
+    }))
 }
 
 /// Runs the job with a progress bar.

@@ -30,12 +30,13 @@ pub use report::InForce;
 pub use secret::Secret;
 pub use settings::{
     AuthSettings, LogSettings, MaintainSettings, MetricsSettings, MirrorSettings, QdrantSettings,
-    ResampleSettings, ScheduleSettings, SearchSettings, ServeSettings, Settings, TICKET_LIFE,
+    ResampleSettings, Retention, RetentionSettings, ScheduleSettings, SearchSettings,
+    ServeSettings, Settings, TICKET_LIFE,
 };
 pub use storage::StorageSettings;
 pub use table::{About, DefaultValue, SETTINGS, Type};
 pub use value::{
-    JournalFull, LONGEST_TOKEN, LogFormat, TimeBound, WebhookUrl, duration as parse_duration,
+    JournalFull, LONGEST_TOKEN, LogFormat, Then, TimeBound, WebhookUrl, duration as parse_duration,
     size as parse_size, timezone as parse_timezone,
 };
 

@@ -15,7 +15,7 @@ use super::raw::RawSettings;
 use super::secret::Secret;
 use super::storage::StorageSettings;
 use super::table;
-use super::value::{JournalFull, LogFormat, TimeBound, WebhookUrl};
+use super::value::{JournalFull, LogFormat, Then, TimeBound, WebhookUrl};
 use crate::model::{Price, PriceList, Resolution};
 
 /// All settings.
@@ -43,6 +43,8 @@ pub struct Settings {
     pub jobs: PathBuf,
     /// How resampling works.
     pub resample: ResampleSettings,
+    /// How long what is kept.
+    pub retention: RetentionSettings,
     /// How files are kept in order.
     pub maintain: MaintainSettings,
     /// How the server listens.
@@ -108,6 +110,39 @@ impl ResampleSettings {
     /// The plausible times in microseconds since the epoch, both ends included, when it is `now`.
     pub fn plausible(&self, now: DateTime<Utc>) -> RangeInclusive<i64> {
         self.earliest.micros(now)..=self.latest.micros(now)
+    }
+}
+
+/// How long what is kept.
+#[derive(Debug, Clone)]
+pub struct RetentionSettings {
+    /// Raw files.
+    pub raw: Retention,
+    /// Minutes.
+    pub minute: Retention,
+    /// Hours.
+    pub hour: Retention,
+    /// Days.
+    pub day: Retention,
+}
+
+/// How long something is kept, and what becomes of it then.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// None: for ever.
+    pub keep: Option<TimeDelta>,
+    /// What is done with it then.
+    pub then: Then,
+}
+
+impl RetentionSettings {
+    /// How long the rows of a table are kept.
+    pub const fn of(&self, resolution: Resolution) -> Retention {
+        match resolution {
+            Resolution::Minute => self.minute,
+            Resolution::Hour => self.hour,
+            Resolution::Day => self.day,
+        }
     }
 }
 
@@ -284,6 +319,24 @@ impl Settings {
                 timezone: raw.get(&table::RESAMPLE_TIMEZONE)?,
                 earliest: raw.get(&table::RESAMPLE_EARLIEST)?,
                 latest: raw.get(&table::RESAMPLE_LATEST)?,
+            },
+            retention: RetentionSettings {
+                raw: Retention {
+                    keep: raw.get(&table::RETENTION_RAW_KEEP)?,
+                    then: raw.get(&table::RETENTION_RAW_THEN)?,
+                },
+                minute: Retention {
+                    keep: raw.get(&table::RETENTION_MINUTE_KEEP)?,
+                    then: raw.get(&table::RETENTION_MINUTE_THEN)?,
+                },
+                hour: Retention {
+                    keep: raw.get(&table::RETENTION_HOUR_KEEP)?,
+                    then: raw.get(&table::RETENTION_HOUR_THEN)?,
+                },
+                day: Retention {
+                    keep: raw.get(&table::RETENTION_DAY_KEEP)?,
+                    then: raw.get(&table::RETENTION_DAY_THEN)?,
+                },
             },
             maintain: MaintainSettings {
                 target_file_size: raw.get(&table::MAINTAIN_TARGET_FILE_SIZE)?,

@@ -12,7 +12,7 @@ use super::database_url::DatabaseUrl;
 use super::money;
 use super::raw::RawSettings;
 use super::secret::Secret;
-use super::value::{self, JournalFull, LogFormat, TimeBound, WebhookUrl};
+use super::value::{self, JournalFull, LogFormat, Then, TimeBound, WebhookUrl};
 use crate::model::Currency;
 
 /// What the environment's names begin with.
@@ -105,6 +105,7 @@ const PRICE: &str =
     "a number from 0 to 1000000 with at most 6 decimals, in quotes where it has any: \"0.40\"";
 const MODEL: &str = "a model's name on the hub: organisation/name";
 const WINDOW: &str = "a duration from 1h to 36500d, such as 36h or 90d";
+const KEEP: &str = "`forever`, or a duration from 1d to 36500d, such as 90d or 3652d";
 const TIME_BOUND: &str = "a date (2024-12-31), a time with its zone (2024-12-31T08:00:00Z), \
                           or a distance from now in days or hours (+1d, -12h)";
 
@@ -269,6 +270,46 @@ settings! {
         default: DefaultValue::Fixed("+1d"), example: "\"+1h\"", flag: None,
         doc: "The last plausible time: readings after it are left out and counted. \
               A date means its last instant, UTC.",
+    }
+    RETENTION_RAW_KEEP: Option<TimeDelta>, value::keep {
+        key: "retention.raw.keep", types: &[Type::Text], expected: KEEP,
+        default: DefaultValue::Fixed("forever"), example: "\"400d\"", flag: None,
+        doc: "How long raw files stay where `plantlake resample` reads them, counted back from now in whole UTC dates. A file goes as a whole, when all its dates have expired and are in the averages.",
+    }
+    RETENTION_RAW_THEN: Then, value::then {
+        key: "retention.raw.then", types: &[Type::Text], expected: "`archive` or `delete`",
+        default: DefaultValue::Fixed("archive"), example: "\"delete\"", flag: None,
+        doc: "What `plantlake maintain` does with raw files that have expired: move them to `<lake>/archive/raw`, from where averages of late readings are still computed; or delete them, which seals their dates: readings that come later are quarantined.",
+    }
+    RETENTION_MINUTE_KEEP: Option<TimeDelta>, value::keep {
+        key: "retention.minute.keep", types: &[Type::Text], expected: KEEP,
+        default: DefaultValue::Fixed("forever"), example: "\"90d\"", flag: None,
+        doc: "How long minutes stay in `data_min`, counted back from now in whole UTC dates. Hours and days do not depend on it.",
+    }
+    RETENTION_MINUTE_THEN: Then, value::then {
+        key: "retention.minute.then", types: &[Type::Text], expected: "`archive` or `delete`",
+        default: DefaultValue::Fixed("archive"), example: "\"delete\"", flag: None,
+        doc: "What `plantlake maintain` does with minutes that have expired: move them to the table `archive.data_min`, or delete them. What is in the archive already stays there.",
+    }
+    RETENTION_HOUR_KEEP: Option<TimeDelta>, value::keep {
+        key: "retention.hour.keep", types: &[Type::Text], expected: KEEP,
+        default: DefaultValue::Fixed("forever"), example: "\"1826d\"", flag: None,
+        doc: "How long hours stay in `data_h`, counted back from now in whole UTC dates. A month goes as a whole, when its last date has expired.",
+    }
+    RETENTION_HOUR_THEN: Then, value::then {
+        key: "retention.hour.then", types: &[Type::Text], expected: "`archive` or `delete`",
+        default: DefaultValue::Fixed("archive"), example: "\"delete\"", flag: None,
+        doc: "What `plantlake maintain` does with hours that have expired: move them to the table `archive.data_h`, or delete them.",
+    }
+    RETENTION_DAY_KEEP: Option<TimeDelta>, value::keep {
+        key: "retention.day.keep", types: &[Type::Text], expected: KEEP,
+        default: DefaultValue::Fixed("forever"), example: "\"7305d\"", flag: None,
+        doc: "How long days stay in `data_d`, counted back from now in whole UTC dates. A year goes as a whole, when its last date has expired.",
+    }
+    RETENTION_DAY_THEN: Then, value::then {
+        key: "retention.day.then", types: &[Type::Text], expected: "`archive` or `delete`",
+        default: DefaultValue::Fixed("archive"), example: "\"delete\"", flag: None,
+        doc: "What `plantlake maintain` does with days that have expired: move them to the table `archive.data_d`, or delete them.",
     }
     MAINTAIN_TARGET_FILE_SIZE: u64, value::file_size {
         key: "maintain.target_file_size", types: &[Type::Text, Type::Integer],

@@ -38,6 +38,15 @@ pub enum JournalFull {
     GoOn,
 }
 
+/// What is done with what has expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// It is moved to the archive.
+    Archive,
+    /// It is deleted.
+    Delete,
+}
+
 /// An end of the plausible range of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeBound {
@@ -290,6 +299,22 @@ pub(super) fn patience(text: &str) -> Result<TimeDelta, String> {
 /// Reads how far back a window goes: `36h`, `90d`.
 pub(super) fn window(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::hours(1)..=TimeDelta::days(36_500))
+}
+
+/// Reads how long something is kept; none: for ever.
+pub(super) fn keep(text: &str) -> Result<Option<TimeDelta>, String> {
+    match text.trim() {
+        "forever" => Ok(None),
+        text => duration(text, TimeDelta::days(1)..=TimeDelta::days(36_500)).map(Some),
+    }
+}
+
+pub(super) fn then(text: &str) -> Result<Then, String> {
+    match text.trim() {
+        "archive" => Ok(Then::Archive),
+        "delete" => Ok(Then::Delete),
+        _ => Err("is neither".to_owned()),
+    }
 }
 
 /// The Delta log forgets after a week which files went.

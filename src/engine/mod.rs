@@ -4,6 +4,7 @@
 //! round that.
 
 mod account_tables;
+mod archive_schema;
 mod batch;
 mod budget;
 mod catalog_tables;
@@ -49,6 +50,8 @@ pub use published::PublishedTables;
 pub use query_engine::{Limits, QueryEngine, Scope};
 pub use query_error::QueryError;
 pub use raw_readings::RawFiles;
-pub use raw_scan::RawScanExec;
-pub use session::{ACCOUNT, CATALOG, INFORMATION_SCHEMA, PUBLIC, QuerySession, ReadyQuery};
+pub use raw_scan::{RawScanExec, ScanFile};
+pub use session::{
+    ACCOUNT, ARCHIVE, CATALOG, INFORMATION_SCHEMA, PUBLIC, QuerySession, ReadyQuery,
+};
 pub use sql::{Explain, LONGEST_SQL, MOST_OPERATORS, MOST_STACK, Query, SessionOption, Statement};

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::OnceCell;
+
 use super::QueryError;
 use crate::lake::Store;
-use crate::lake::runs::{Publication, Runs};
-use crate::lake::table::{DataFile, Table};
+use crate::lake::runs::{Publication, Runs, Versions};
+use crate::lake::table::{DataFile, Table, TableError};
 use crate::metrics::METRICS;
 use crate::model::{AssetId, Resolution};
 
@@ -19,6 +21,28 @@ const OPEN: usize = 8;
 pub struct PublishedTables {
     run: u64,
     tables: [Option<PublishedTable>; 3],
+    archive: Arc<Archive>,
+}
+
+/// The archive's tables as they were published. Each is opened when somebody asks for it: most queries do not, and need not
+/// wait for it, or fail because it cannot be read.
+#[derive(Debug, Default)]
+struct Archive {
+    /// The folder and the versions; none before the first was archived.
+    at: Option<(Store, Versions)>,
+    tables: [OnceCell<PublishedTable>; 3],
+}
+
+impl Archive {
+    async fn table(&self, resolution: Resolution) -> Result<Option<&PublishedTable>, TableError> {
+        let Some((folder, versions)) = &self.at else {
+            return Ok(None);
+        };
+        let table = self.tables[resolution as usize]
+            .get_or_try_init(|| open_table(folder, resolution, versions))
+            .await?;
+        Ok(Some(table))
+    }
 }
 
 /// The files of one table.
@@ -48,24 +72,37 @@ impl PublishedTables {
     /// What is published now. Before the first run the tables are empty.
     pub async fn latest(lake: &Store) -> Result<Self, QueryError> {
         match Runs::open(lake).latest_publication().await? {
-            Some(publication) => Self::open(lake, &publication).await,
+            Some(publication) => Self::open(lake, &publication, &[]).await,
             None => Ok(Self::default()),
         }
     }
 
-    async fn open(lake: &Store, publication: &Publication) -> Result<Self, QueryError> {
+    /// Opens what was published; what is the same in one of the `known` is taken from there.
+    async fn open(
+        lake: &Store,
+        publication: &Publication,
+        known: &[Arc<Self>],
+    ) -> Result<Self, QueryError> {
         let mut tables = [None, None, None];
         for (slot, resolution) in tables.iter_mut().zip(Resolution::ALL) {
-            let version = publication.versions.of(resolution);
-            let table = Table::open_at(lake, resolution, version).await?;
-            *slot = Some(PublishedTable {
-                store: table.store().clone(),
-                files: table.files().into_iter().map(PublishedFile::new).collect(),
-            });
+            *slot = Some(open_table(lake, resolution, &publication.versions).await?);
         }
+        let versions = publication.archive;
+        let has_it = |known: &&Arc<Self>| {
+            let at = known.archive.at.as_ref();
+            at.map(|(_, versions)| *versions) == versions
+        };
+        let archive = match known.iter().find(has_it) {
+            Some(known) => Arc::clone(&known.archive),
+            None => Arc::new(Archive {
+                at: versions.map(|versions| (lake.child("archive"), versions)),
+                tables: Default::default(),
+            }),
+        };
         Ok(Self {
             run: publication.run,
             tables,
+            archive,
         })
     }
 
@@ -90,14 +127,34 @@ impl PublishedTables {
     }
 
     pub(super) fn of(&self, resolution: Resolution) -> Option<&PublishedTable> {
-        let [minute, hour, day] = &self.tables;
-        match resolution {
-            Resolution::Minute => minute,
-            Resolution::Hour => hour,
-            Resolution::Day => day,
-        }
-        .as_ref()
+        self.tables[resolution as usize].as_ref()
     }
+
+    /// Whether there is an archive.
+    pub(super) fn has_archive(&self) -> bool {
+        self.archive.at.is_some()
+    }
+
+    /// What expired of a table and is in the archive; none before the first was archived.
+    pub(super) async fn archived(
+        &self,
+        resolution: Resolution,
+    ) -> Result<Option<&PublishedTable>, TableError> {
+        self.archive.table(resolution).await
+    }
+}
+
+/// The table in a folder, at its version.
+async fn open_table(
+    folder: &Store,
+    resolution: Resolution,
+    versions: &Versions,
+) -> Result<PublishedTable, TableError> {
+    let table = Table::open_at(folder, resolution, versions.of(resolution)).await?;
+    Ok(PublishedTable {
+        store: table.store().clone(),
+        files: table.files().into_iter().map(PublishedFile::new).collect(),
+    })
 }
 
 /// The publications of a lake that are in use, the newest last.
@@ -142,9 +199,14 @@ impl Publications {
         let Some(publication) = Runs::open(&self.lake).publication(run).await? else {
             return Ok(None);
         };
-        let tables = Arc::new(PublishedTables::open(&self.lake, &publication).await?);
+        let tables = Arc::new(self.open_beside(&publication).await?);
         self.keep(Arc::clone(&tables));
         Ok(Some(tables))
+    }
+
+    async fn open_beside(&self, publication: &Publication) -> Result<PublishedTables, QueryError> {
+        let known: Vec<_> = self.locked().iter().cloned().collect();
+        PublishedTables::open(&self.lake, publication, &known).await
     }
 
     /// Takes up what was published since.
@@ -153,7 +215,7 @@ impl Publications {
         if let Some(publication) = latest
             && publication.run > self.newest().run
         {
-            let tables = PublishedTables::open(&self.lake, &publication).await?;
+            let tables = self.open_beside(&publication).await?;
             tracing::info!(run = tables.run, "the tables of a new run are in force");
             tables.tell();
             self.newest_run.store(tables.run, Ordering::Relaxed);

@@ -19,7 +19,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use futures::{StreamExt, stream};
 
 use super::ingest::{Ingest, IngestError};
-use super::raw_scan::RawScanExec;
+use super::raw_scan::{RawScanExec, ScanFile};
 use super::visible_filter::visible_filter;
 use super::wanted::Wanted;
 use crate::catalog::Visible;
@@ -175,7 +175,11 @@ impl TableProvider for RawReadings {
         let files = self.files.surveyed().await?.into_iter();
         let files = files.filter(|(_, survey)| wanted.may_be_in(survey, &self.visible));
         let files: Vec<_> = files
-            .map(|(file, survey)| (file, wanted.untimed && survey.irregular))
+            .map(|(file, survey)| ScanFile {
+                folder: self.files.raw.clone(),
+                file,
+                untimed: wanted.untimed && survey.irregular,
+            })
             .collect();
         let all: Vec<usize> = (0..READINGS.fields().len()).collect();
         let columns = projection.unwrap_or(&all);
@@ -193,7 +197,6 @@ impl TableProvider for RawReadings {
             }
         }
         let mut plan: Arc<dyn ExecutionPlan> = Arc::new(RawScanExec::grouped(
-            self.files.raw.clone(),
             Arc::clone(&self.files.format),
             partitions,
             wanted.window,

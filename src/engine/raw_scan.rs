@@ -19,13 +19,23 @@ use crate::lake::raw::{RawFile, RawFormat, Want, read};
 use crate::model::Window;
 use crate::resample::schema::READINGS;
 
+/// A file to read.
+#[derive(Debug, Clone)]
+pub struct ScanFile {
+    /// The folder that it is in.
+    pub folder: Store,
+    /// The file.
+    pub file: RawFile,
+    /// Whether readings without a plausible time are wanted of it too.
+    pub untimed: bool,
+}
+
 /// Reads raw files. A file at fault fails its own partition, with the [`FileFault`](crate::lake::raw::FileFault)
 /// as the external error.
 pub struct RawScanExec {
-    raw: Store,
     format: Arc<RawFormat>,
-    /// The files of each partition, and whether readings without a plausible time are wanted of each too.
-    partitions: Vec<Vec<(RawFile, bool)>>,
+    /// The files of each partition.
+    partitions: Vec<Vec<ScanFile>>,
     window: Window,
     properties: Arc<PlanProperties>,
 }
@@ -35,23 +45,13 @@ const BATCH_ROWS: usize = 16_384;
 
 impl RawScanExec {
     /// Reads what `files` have inside `window`, or more: each file is a partition.
-    pub fn new(
-        raw: Store,
-        format: Arc<RawFormat>,
-        files: Vec<(RawFile, bool)>,
-        window: Window,
-    ) -> Self {
+    pub fn new(format: Arc<RawFormat>, files: Vec<ScanFile>, window: Window) -> Self {
         let partitions = files.into_iter().map(|file| vec![file]).collect();
-        Self::grouped(raw, format, partitions, window)
+        Self::grouped(format, partitions, window)
     }
 
     /// Reads what the files have inside `window`, or more; those of a partition one after another.
-    pub fn grouped(
-        raw: Store,
-        format: Arc<RawFormat>,
-        partitions: Vec<Vec<(RawFile, bool)>>,
-        window: Window,
-    ) -> Self {
+    pub fn grouped(format: Arc<RawFormat>, partitions: Vec<Vec<ScanFile>>, window: Window) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&READINGS)),
             Partitioning::UnknownPartitioning(partitions.len().max(1)),
@@ -59,7 +59,6 @@ impl RawScanExec {
             Boundedness::Bounded,
         );
         Self {
-            raw,
             format,
             partitions,
             window,
@@ -119,16 +118,16 @@ impl ExecutionPlan for RawScanExec {
 
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let files = self.partitions.get(partition).cloned().unwrap_or_default();
-        let (raw, format, window) = (self.raw.clone(), Arc::clone(&self.format), self.window);
-        let batches = stream::iter(files).then(move |(file, untimed)| {
-            let (raw, format) = (raw.clone(), Arc::clone(&format));
+        let (format, window) = (Arc::clone(&self.format), self.window);
+        let batches = stream::iter(files).then(move |scanned| {
+            let format = Arc::clone(&format);
             let want = Want {
                 window,
-                untimed,
+                untimed: scanned.untimed,
                 batch_rows: BATCH_ROWS,
             };
             async move {
-                let batches = read(&raw, &file, &format, &want)
+                let batches = read(&scanned.folder, &scanned.file, &format, &want)
                     .await
                     .map_err(|fault| DataFusionError::External(Box::new(fault)))?;
                 Ok::<_, DataFusionError>(

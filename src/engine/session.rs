@@ -23,6 +23,7 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as Parsed;
 
 use super::account_tables::{Account, AccountSchema};
+use super::archive_schema::ArchiveSchema;
 use super::budget::Budget;
 use super::catalog_tables::CatalogSource;
 use super::counted_scan::counted;
@@ -48,6 +49,8 @@ pub const CATALOG: &str = "plantlake";
 pub const PUBLIC: &str = "public";
 /// The schema of what an organisation may know of itself.
 pub const ACCOUNT: &str = "account";
+/// The schema of what expired.
+pub const ARCHIVE: &str = "archive";
 /// The schema that describes the others.
 pub const INFORMATION_SCHEMA: &str = "information_schema";
 
@@ -221,7 +224,7 @@ impl QuerySession {
     /// The table, or the table function, whose name is most like `name`.
     fn nearest(&self, name: &str) -> Option<String> {
         let catalog = self.parallel.catalog_list().catalog(CATALOG)?;
-        let schemas = [PUBLIC, ACCOUNT].into_iter();
+        let schemas = [ARCHIVE, PUBLIC, ACCOUNT].into_iter();
         let names = schemas.flat_map(|schema| {
             let tables = catalog.schema(schema).map(|tables| tables.table_names());
             let names = tables.unwrap_or_default().into_iter();
@@ -397,11 +400,16 @@ pub(super) fn bare_state(
     Ok(state)
 }
 
-/// `bare` with the schema `public` and what goes along its catalog, and no other.
+/// `bare` with the schema `public`, what goes along its catalog, and what expired of its tables.
 pub(super) fn with_public(bare: &SessionState, public: Arc<PublicSchema>) -> Result<SessionState> {
     let catalog = MemoryCatalogProvider::new();
     let (source, visible) = (Arc::clone(&public.catalog), Arc::clone(&public.visible));
     let search = public.search.clone();
+    let archive = ArchiveSchema {
+        published: Arc::clone(&public.published),
+        visible: Arc::clone(&visible),
+    };
+    catalog.register_schema(ARCHIVE, Arc::new(archive))?;
     catalog.register_schema(PUBLIC, public)?;
     let catalogs = MemoryCatalogProviderList::new();
     catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));

@@ -16,7 +16,7 @@ use super::session_options::Sessions;
 use super::tenants::Tenants;
 use crate::auth::Authenticator;
 use crate::engine::{
-    ACCOUNT, Fingerprints, INFORMATION_SCHEMA, PUBLIC, QueryEngine, SessionOption,
+    ACCOUNT, ARCHIVE, Fingerprints, INFORMATION_SCHEMA, PUBLIC, QueryEngine, SessionOption,
 };
 use crate::metering::{Meter, Work};
 use crate::store::OrganisationStore;
@@ -104,10 +104,10 @@ impl Server {
     pub(super) fn check_option(&self, option: &SessionOption) -> Result<(), Status> {
         match option {
             SessionOption::Schema(schema)
-                if ![PUBLIC, ACCOUNT, INFORMATION_SCHEMA].contains(&schema.as_str()) =>
+                if ![PUBLIC, ACCOUNT, ARCHIVE, INFORMATION_SCHEMA].contains(&schema.as_str()) =>
             {
                 Err(Status::invalid_argument(format!(
-                    "there is no schema {schema:?}; there are {PUBLIC}, {ACCOUNT} and {INFORMATION_SCHEMA}"
+                    "there is no schema {schema:?}; there are {PUBLIC}, {ACCOUNT}, {ARCHIVE} and {INFORMATION_SCHEMA}"
                 )))
             }
             SessionOption::TimeZone(zone) if !is_zone(zone) => {

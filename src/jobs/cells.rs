@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::plan::KnownFile;
+use super::ledger::KnownFile;
 use crate::model::{AssetId, DateSet, Day};
 use crate::resample::Cell;
 

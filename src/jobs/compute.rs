@@ -11,11 +11,13 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::cells::{Cells, ROWS_PER_FILE};
-use super::plan::{KnownFile, Ledger, Plan};
+use super::inputs::Input;
+use super::ledger::{KnownFile, Ledger};
+use super::plan::Plan;
 use super::report::{LeftOutOfFile, ReadingCounts, Report};
 use super::resample::{Attempt, JobError};
 use super::rollup_files::RollupFiles;
-use crate::engine::{RawScanExec, batch_context};
+use crate::engine::{RawScanExec, ScanFile, batch_context};
 use crate::lake::failpoint;
 use crate::lake::raw::FileFault;
 use crate::model::{DateSet, Resolution};
@@ -42,11 +44,9 @@ impl Attempt<'_> {
     ) -> Result<bool, JobError> {
         let budget = failpoint::memory().unwrap_or(self.job.settings.resample.memory / 2);
         let rows = (budget as usize / size_of::<MinuteRow>() * 9 / 10).max(1);
-        let usable = plan
-            .ledger
-            .files
-            .values()
-            .filter(|file| file.quarantined.is_none());
+        let usable = plan.ledger.all_files();
+        let usable = usable.filter(|file| file.quarantined.is_none());
+        let readable = self.inputs(&plan.ledger);
         // Tests that make memory scarce have small files.
         let rows_per_file = failpoint::memory().map_or(ROWS_PER_FILE, |_| 1);
         let mut cells = Cells::new(&plan.dirty, usable, rows, rows_per_file);
@@ -60,7 +60,7 @@ impl Attempt<'_> {
         // Readings without a plausible time are on no date: they are counted along with the first cell.
         let mut untimed = true;
         let mut next = cells.next();
-        if next.is_none() && plan.ledger.files.values().any(|file| file.untimed) {
+        if next.is_none() && plan.ledger.all_files().any(|file| file.untimed) {
             // No date to compute, but files to count: an empty cell reads them.
             next = Some(Cell::days(0, -1));
         }
@@ -78,6 +78,7 @@ impl Attempt<'_> {
                 match self
                     .compute_cell(
                         plan,
+                        &readable,
                         cell,
                         untimed,
                         files,
@@ -133,6 +134,7 @@ impl Attempt<'_> {
     async fn compute_cell(
         &self,
         plan: &mut Plan,
+        readable: &[Input],
         cell: Cell,
         untimed: bool,
         files: &Arc<RollupFiles>,
@@ -143,13 +145,9 @@ impl Attempt<'_> {
     ) -> Result<CellDone, JobError> {
         let dates = DateSet::range(cell.first, cell.last);
         let mut inputs = Vec::new();
-        for file in &self.listed {
-            let Some(known) = plan
-                .ledger
-                .files
-                .get(&file.path)
-                .filter(|known| known.quarantined.is_none())
-            else {
+        for input in readable {
+            let known = plan.ledger.file(&input.key);
+            let Some(known) = known.filter(|known| known.quarantined.is_none()) else {
                 continue;
             };
             let count_untimed = untimed && known.untimed;
@@ -158,11 +156,11 @@ impl Attempt<'_> {
             if count_untimed || inside {
                 let count_dates = plan
                     .first_time
-                    .get(&file.path)
+                    .get(&input.key)
                     .map(|first| first.intersection(&dates))
                     .unwrap_or_default();
                 inputs.push((
-                    file.clone(),
+                    input,
                     FileTask {
                         count_dates,
                         count_untimed,
@@ -175,11 +173,14 @@ impl Attempt<'_> {
         let at_once = self.job.settings.resample.threads.max(1) + 1;
         let progress = Arc::clone(&self.job.progress);
         let scan = RawScanExec::new(
-            self.job.raw.clone(),
             Arc::clone(&self.format),
             inputs
                 .iter()
-                .map(|(file, task)| (file.clone(), task.count_untimed))
+                .map(|(input, task)| ScanFile {
+                    folder: input.folder.clone(),
+                    file: input.file.clone(),
+                    untimed: task.count_untimed,
+                })
                 .collect(),
             cell.window(),
         );
@@ -217,12 +218,20 @@ impl Attempt<'_> {
         debug!(first = cell.first, last = cell.last, "a cell is written");
         let outcome = exec.take_outcome();
         let mut again = false;
-        for ((file, _), outcome) in inputs.iter().zip(&outcome.files) {
+        for ((input, _), outcome) in inputs.iter().zip(&outcome.files) {
             let Some(fault) = &outcome.fault else {
                 continue;
             };
+            let (key, file) = (&input.key, &input.file);
+            let is_archived = Ledger::archive_name(key).is_some();
             match file_fault(fault) {
-                Some(FileFault::Changed { .. }) => again = true,
+                Some(FileFault::Changed { .. }) if !is_archived => again = true,
+                // That can pass, and what follows from a damaged file of the archive does not.
+                Some(FileFault::Refused { .. }) if is_archived => {
+                    return Err(JobError::Compute(DataFusionError::Execution(
+                        fault.to_string(),
+                    )));
+                }
                 Some(FileFault::Store { .. }) | None => {
                     return Err(JobError::Compute(DataFusionError::Execution(
                         fault.to_string(),
@@ -231,12 +240,12 @@ impl Attempt<'_> {
                 Some(fault) => {
                     let reason = fault.to_string();
                     // Other results were made with it, or will be by dates that this run does not compute.
-                    let known_before = gathered.read.contains(&file.path)
-                        || plan.is_used_elsewhere(&file.path)
+                    let known_before = gathered.read.contains(key)
+                        || plan.is_used_elsewhere(key)
                         || written.is_err();
-                    again |= known_before;
-                    damaged.insert((file.path.clone(), file.etag.clone()), reason.clone());
-                    if let Some(known) = plan.ledger.files.get_mut(&file.path) {
+                    again |= known_before || is_archived;
+                    damaged.insert((key.clone(), file.etag.clone()), reason.clone());
+                    if let Some(known) = plan.ledger.files.get_mut(key) {
                         *known = KnownFile {
                             etag: file.etag.clone(),
                             modified: file.modified,
@@ -261,16 +270,16 @@ impl Attempt<'_> {
             Err(error) => return Err(error),
         }
         gathered.used += outcome.used;
-        for ((file, _), outcome) in inputs.iter().zip(&outcome.files) {
+        for ((input, _), outcome) in inputs.iter().zip(&outcome.files) {
             gathered.valid += outcome.valid;
             if outcome.left_out.total() > 0 {
                 gathered
                     .left_out
-                    .entry(file.path.clone())
+                    .entry(input.key.clone())
                     .or_default()
                     .merge(&outcome.left_out);
             }
-            gathered.read.insert(file.path.clone());
+            gathered.read.insert(input.key.clone());
         }
         Ok(CellDone::Computed(outcome.minutes))
     }
@@ -278,16 +287,16 @@ impl Attempt<'_> {
     /// Enters what was counted into the ledger and the report.
     pub(super) fn account(&self, plan: &mut Plan, report: &mut Report, gathered: Gathered) {
         let mut total = LeftOut::default();
-        for file in plan.ledger.files.values_mut() {
+        for (_, file) in plan.ledger.all_files_mut() {
             file.untimed = false;
         }
         for (path, left_out) in gathered.left_out {
             total.merge(&left_out);
-            if let Some(file) = plan.ledger.files.get_mut(&path) {
+            if let Some(file) = plan.ledger.file_mut(&path) {
                 file.left_out.merge(&left_out);
             }
             report.left_out.push(LeftOutOfFile {
-                path,
+                path: Ledger::told(&path),
                 reasons: left_out,
             });
         }
@@ -324,8 +333,7 @@ pub(super) fn estimate(ledger: &Ledger, dates: &DateSet) -> u64 {
             / file.dates.len().max(1) as f64
     };
     ledger
-        .files
-        .values()
+        .all_files()
         .filter(|file| file.quarantined.is_none())
         .map(share)
         .sum::<f64>() as u64

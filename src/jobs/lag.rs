@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use super::plan::{Ledger, compare};
+use super::ledger::Ledger;
+use super::plan::compare;
 use super::resample::JobError;
 use crate::clock;
 use crate::lake::Store;

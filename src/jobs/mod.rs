@@ -2,7 +2,9 @@
 
 mod cells;
 mod compute;
+mod inputs;
 mod lag;
+mod ledger;
 mod maintain;
 pub mod plan;
 mod report;
@@ -10,9 +12,14 @@ mod resample;
 mod rollup_files;
 pub mod spec;
 mod status;
+mod survey;
 
 pub use lag::LagWatch;
-pub use maintain::{Compacted, MaintainOptions, MaintainOutcome, MaintainReport, Swept};
+pub use maintain::{
+    ArchiveContents, Compacted, Expired, Fate, HeldDates, InArchive, Left, LeftInArchive,
+    MaintainOptions, MaintainOutcome, MaintainReport, Restore, RestoreOutcome, RestoreReport,
+    Swept,
+};
 pub use report::{
     DateSpan, FileCounts, LeftOutOfFile, Outcome, Quarantined, ReadingCounts, Report,
 };

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lake::raw::RawFile;
 use crate::model::DateSet;
 use crate::resample::LeftOut;
 
-use super::plan::Ledger;
+use super::inputs::Input;
+use super::ledger::{KnownFile, Ledger};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,21 +126,34 @@ pub struct Report {
 }
 
 impl Report {
-    /// The files in quarantine, as a ledger has them.
+    /// The files in quarantine, as a ledger has them; and those of which some dates are, because they were sealed before.
     pub fn quarantine_of(ledger: &Ledger) -> Vec<Quarantined> {
         let files = ledger.files.iter();
-        files
-            .filter_map(|(path, file)| {
-                Some(Quarantined {
-                    path: path.clone(),
-                    reason: file.quarantined.clone()?,
-                })
-            })
-            .collect()
+        let partly = |path: &str, file: &KnownFile| {
+            let late = (!file.late.is_empty()).then_some(&file.late)?;
+            Some(format!(
+                "{path}: what it has of {late} is left out, because these dates are sealed: their raw files have expired and \
+                 were deleted"
+            ))
+        };
+        let raw = files.map(|(path, file)| {
+            let reason = file.quarantined.clone().or_else(|| partly(path, file));
+            (path.clone(), reason)
+        });
+        let archived = ledger.archived.iter().map(|(name, archived)| {
+            let path = format!("archive/raw/{name}");
+            (path, archived.file.quarantined.clone())
+        });
+        let quarantined = raw.chain(archived).filter_map(|(path, reason)| {
+            let reason = reason?;
+            Some(Quarantined { path, reason })
+        });
+        quarantined.collect()
     }
 
     /// What a dry run says about the files that it would take up.
-    pub fn would_read(fresh: &[RawFile]) -> Vec<String> {
-        fresh.iter().map(|file| file.path.clone()).collect()
+    pub(super) fn would_read(fresh: &[Input]) -> Vec<String> {
+        let keys = fresh.iter().map(|input| Ledger::told(&input.key));
+        keys.collect()
     }
 }

@@ -13,31 +13,31 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::common::DataFusionError;
-use futures::{StreamExt, TryStreamExt, stream};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::compute::{Gathered, estimate};
-use super::plan::{Changes, KnownFile, Ledger, Plan, Scope, compare, plan};
+use super::inputs::archive_of_raw;
+use super::ledger::Ledger;
+use super::plan::{Plan, Scope, compare, plan};
 use super::report::{DateSpan, FileCounts, Outcome, ReadingCounts, Report};
 use super::rollup_files::{FilesError, RollupFiles};
 use super::spec::ResampleSpec;
 use crate::clock::{self, Stopwatch};
 use crate::config::Settings;
 use crate::lake::lease::{Holder, Lease, LeaseError};
-use crate::lake::raw::{ColumnNames, FileFault, RawError, RawFile, RawFormat, list, survey};
+use crate::lake::raw::shelf::{CopyError, has_any};
+use crate::lake::raw::{ColumnNames, FileFault, RawError, RawFile, RawFormat, list};
 use crate::lake::runs::{Intent, Publication, Runs, RunsError};
 use crate::lake::table::{Change, Table, TableError};
 use crate::lake::{Store, failpoint};
 use crate::model::{DateSet, Day, Resolution, Window, day_of};
 
-/// Footers that are read at once.
-const SURVEYS_AT_ONCE: usize = 16;
 /// How many published runs are kept, for readers that still use them.
 pub(super) const RUNS_KEPT: usize = 100;
 /// How often a run starts over because raw files changed under it, or turned out to be damaged.
 const ATTEMPTS: usize = 20;
 /// The last instant that a minute number can name in 32 bits is in the year 6053.
-const LAST_TIME: i64 = 127_174_492_800_000_000;
+pub(super) const LAST_TIME: i64 = 127_174_492_800_000_000;
 
 /// Why a run failed. Everything that it had written is either unseen or will be replaced by the next run.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,40 @@ pub enum JobError {
     /// The store of raw files fails.
     #[error("raw files cannot be read")]
     RawStore(#[source] FileFault),
+    /// A raw file cannot be taken into the archive, or be brought back.
+    #[error("raw files and their archive cannot be used")]
+    Archive(#[from] CopyError),
+    /// There is an archive that no run is known to have made.
+    #[error(
+        "{folder} has tables with rows that the record of runs does not know of: the record was lost, or they are another \
+         lake's. Nothing was done to them. Move them elsewhere, where any reader of Delta tables can read them, and run again"
+    )]
+    UnknownArchive {
+        /// Where it is.
+        folder: String,
+    },
+    /// A raw file is not deleted, because it is not in the archive.
+    #[error(
+        "the raw file {path} has expired and is not deleted, because {file} is missing, to which it was copied. Bring that back; \
+         or touch the raw file, and the next `plantlake resample` takes it for one that came back"
+    )]
+    NotInArchive {
+        /// Where it should be.
+        file: String,
+        /// The raw file.
+        path: String,
+    },
+    /// Raw files were archived, and the archive has none.
+    #[error(
+        "{folder} is empty, where {files} raw files were archived that late readings are to be averaged with: is it mounted? \
+         Bring it back, and run again"
+    )]
+    ArchiveGone {
+        /// Where they were.
+        folder: String,
+        /// How many.
+        files: usize,
+    },
     /// The run records cannot be read or written.
     #[error("the record of runs cannot be used")]
     Runs(#[from] RunsError),
@@ -132,6 +166,26 @@ pub(super) fn table_failed(resolution: Resolution) -> impl Fn(TableError) -> Job
     }
 }
 
+/// Where a file of the archive cannot be read any more, its dates are sealed: averages are not lost for want of it.
+fn seal_damaged(ledger: &mut Ledger, damaged: &BTreeMap<(String, String), String>) {
+    for ((key, _), reason) in damaged {
+        let name = Ledger::archive_name(key);
+        let archived = name.and_then(|name| ledger.archived.get_mut(name));
+        if let Some(archived) = archived {
+            ledger.sealed.extend(&archived.file.dates);
+            archived.file.quarantined = Some(format!(
+                "the archived file is damaged, so its dates are sealed ({}); the next `plantlake maintain` forgets it: {reason}",
+                archived.file.dates
+            ));
+        }
+    }
+    // What waited for these dates comes too late now, and is told of as such.
+    let sealed = ledger.sealed.clone();
+    for file in ledger.files.values_mut() {
+        file.late.extend(&file.due.intersection(&sealed));
+    }
+}
+
 impl Job {
     /// Runs the job once.
     pub async fn run(&self, options: &Options) -> Result<Report, JobError> {
@@ -172,15 +226,18 @@ impl Job {
     ) -> Result<Attempted, JobError> {
         let runs = Runs::open(&self.lake);
         let published = runs.latest_publication().await?;
-        let ledger: Ledger = match &published {
+        let mut ledger: Ledger = match &published {
             Some(publication) => runs.read_ledger(publication.run).await?,
             None => Ledger::default(),
         };
-        let plausible = self.settings.resample.plausible(clock::now());
-        let plausible = Window {
-            start: *plausible.start(),
-            end: plausible.end().saturating_add(1).min(LAST_TIME),
-        };
+        if damaged
+            .keys()
+            .any(|(key, _)| Ledger::archive_name(key).is_some())
+        {
+            self.must_have_archive(&ledger).await?;
+        }
+        seal_damaged(&mut ledger, damaged);
+        let plausible = self.plausible();
         let settings = self.fingerprint();
         let full = options.full || (published.is_some() && ledger.settings != settings);
         let attempt = Attempt {
@@ -202,7 +259,7 @@ impl Job {
             .cloned()
             .collect();
         changes.fresh.extend(found);
-        let surveyed = attempt.survey(&changes, damaged).await?;
+        let surveyed = attempt.survey(&ledger, &changes, full, damaged).await?;
         let unfinished = attempt
             .runs
             .unfinished_intents(published.as_ref().map_or(0, |publication| publication.run))
@@ -267,7 +324,10 @@ impl Job {
             report.outcome = Outcome::DryRun;
             report.would_read = Report::would_read(&attempt.inputs_of(&plan.ledger, &plan.dirty));
             report.estimated_readings = Some(estimate(&plan.ledger, &plan.dirty));
-        } else if !plan.dirty.is_empty() || published.is_none() || plan.ledger != ledger {
+        } else if !plan.dirty.is_empty()
+            || published.is_none()
+            || plan.ledger != ledger.left(&changes.left)
+        {
             let number = attempt.runs.next_run_number().await?;
             match attempt
                 .publish(number, published, &mut plan, &mut report, damaged, watch)
@@ -284,7 +344,27 @@ impl Job {
         Ok(Attempted::Done(Box::new(report)))
     }
 
-    fn format(&self, plausible: Window) -> RawFormat {
+    /// A file that the archive does not have any more seals its dates; that all of them seem to be gone does not.
+    async fn must_have_archive(&self, ledger: &Ledger) -> Result<(), JobError> {
+        let archive = archive_of_raw(&self.lake);
+        match has_any(&archive).await? {
+            true => Ok(()),
+            false => Err(JobError::ArchiveGone {
+                folder: archive.to_string(),
+                files: ledger.archived.len(),
+            }),
+        }
+    }
+
+    pub(super) fn plausible(&self) -> Window {
+        let plausible = self.settings.resample.plausible(clock::now());
+        Window {
+            start: *plausible.start(),
+            end: plausible.end().saturating_add(1).min(LAST_TIME),
+        }
+    }
+
+    pub(super) fn format(&self, plausible: Window) -> RawFormat {
         let columns = &self.spec.columns;
         RawFormat {
             columns: ColumnNames {
@@ -299,7 +379,7 @@ impl Job {
 
     /// The settings that decide the results. The plausible range counts as it is written: `+1d` moves with
     /// the clock, and what it uncovers stays due (see `plan`).
-    fn fingerprint(&self) -> String {
+    pub(super) fn fingerprint(&self) -> String {
         let resample = &self.settings.resample;
         let columns = &self.spec.columns;
         format!(
@@ -316,81 +396,6 @@ impl Job {
 }
 
 impl Attempt<'_> {
-    /// Looks into new and changed files. A file at fault is quarantined; a store that fails, fails the run.
-    async fn survey(
-        &self,
-        changes: &Changes,
-        damaged: &BTreeMap<(String, String), String>,
-    ) -> Result<BTreeMap<String, KnownFile>, JobError> {
-        // Times ahead of the clock belong to dates too: those stay due until their time comes.
-        let ahead = Arc::new(RawFormat {
-            plausible: Window {
-                end: LAST_TIME,
-                ..self.plausible
-            },
-            ..(*self.format).clone()
-        });
-        stream::iter(changes.fresh.iter().cloned())
-            .map(|file| {
-                let ahead = Arc::clone(&ahead);
-                let known_damage = damaged
-                    .get(&(file.path.clone(), file.etag.clone()))
-                    .cloned();
-                async move {
-                    let mut known = KnownFile {
-                        etag: file.etag.clone(),
-                        modified: file.modified,
-                        size: file.size,
-                        ..KnownFile::default()
-                    };
-                    let quarantined = match known_damage {
-                        Some(reason) => Some(reason),
-                        None => match survey(&self.job.raw, &file, &ahead).await {
-                            Ok(survey) => {
-                                let later = survey
-                                    .dates
-                                    .last()
-                                    .is_some_and(|last| last >= day_of(self.plausible.end - 1));
-                                known.rows = survey.rows;
-                                known.minutes = survey.minutes;
-                                known.asset = survey.asset;
-                                known.untimed = survey.irregular || later;
-                                known.due = survey.dates.clone();
-                                known.dates = survey.dates;
-                                None
-                            }
-                            Err(fault @ FileFault::Store { .. }) => {
-                                return Err(JobError::RawStore(fault));
-                            }
-                            Err(fault) => {
-                                if matches!(fault, FileFault::Refused { .. }) {
-                                    // No version of it is known: the next run tries again.
-                                    known.etag.clear();
-                                }
-                                Some(fault.to_string())
-                            }
-                        },
-                    };
-                    known.quarantined = quarantined;
-                    Ok((file.path, known))
-                }
-            })
-            .buffer_unordered(SURVEYS_AT_ONCE)
-            .try_collect()
-            .await
-    }
-
-    /// The listed files that have something to do with `dates`, in the order in which later ones win.
-    fn inputs_of(&self, ledger: &Ledger, dates: &DateSet) -> Vec<RawFile> {
-        let known = |file: &&RawFile| {
-            ledger
-                .files
-                .get(&file.path)
-                .is_some_and(|known| known.quarantined.is_none() && known.dates.intersects(dates))
-        };
-        self.listed.iter().filter(known).cloned().collect()
-    }
-
     /// Steps 2 to 5. None: start over.
     async fn publish(
         &self,
@@ -404,7 +409,7 @@ impl Attempt<'_> {
         let mut tables = Vec::new();
         for resolution in Resolution::ALL {
             let before = published.as_ref();
-            let before = before.map(|it| (it.run, it.versions.of(resolution)));
+            let before = before.map(|it| it.versions.of(resolution));
             let table = Table::open_for_change(&self.job.lake, resolution, before).await;
             tables.push(table.map_err(table_failed(resolution))?);
         }
@@ -419,7 +424,7 @@ impl Attempt<'_> {
             files: self
                 .inputs_of(&plan.ledger, &plan.dirty)
                 .into_iter()
-                .map(|file| (file.path, file.etag))
+                .map(|input| (input.key, input.file.etag))
                 .collect(),
         };
         self.runs.write_intent(&intent).await?;
@@ -470,8 +475,11 @@ impl Attempt<'_> {
             lease.check()?;
         }
         failpoint::reach("before-publish");
-        let publication =
+        let mut publication =
             Publication::new(run, [versions[0], versions[1], versions[2]], clock::now());
+        if let Some(before) = &published {
+            publication.follow(before);
+        }
         self.runs.publish(&publication).await?;
         failpoint::reach("after-publish");
         info!(

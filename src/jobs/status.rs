@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::plan::{Ledger, compare};
+use super::ledger::Ledger;
+use super::plan::compare;
 use super::report::{Quarantined, Report};
 use super::resample::JobError;
 use crate::lake::Store;

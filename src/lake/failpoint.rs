@@ -1,12 +1,16 @@
 //! Places in a run where a test can kill the process. Release builds have none.
 
 /// The steps of runs that change the lake, in order, those of a mirror run, and those of a backup and of a restore; `<name>` is what `PLANTLAKE_FAILPOINT` takes.
-pub const POINTS: [&str; 42] = [
+pub const POINTS: [&str; 48] = [
     "lease-taken",
     "before-intent",
     "after-intent",
+    "archive-founded",
     "before-data-file",
     "after-data-file",
+    "after-raw-copy",
+    "before-commit-archive",
+    "after-commit-archive",
     "before-commit-data_min",
     "after-commit-data_min",
     "before-commit-data_h",
@@ -17,6 +21,8 @@ pub const POINTS: [&str; 42] = [
     "after-ledger",
     "before-publish",
     "after-publish",
+    "after-swept-raw",
+    "after-swept-archive",
     "after-swept-file",
     "after-checkpoint",
     "after-cleanup",

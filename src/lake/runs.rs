@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use super::store::delete_if_there;
-use crate::model::{DateSet, Resolution};
+use crate::model::{DateSet, Day, Resolution};
 
 /// Why a record cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,12 @@ pub struct Publication {
     pub versions: Versions,
     /// When.
     pub published_at: DateTime<Utc>,
+    /// The versions of the archive's tables; none before the first was archived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Versions>,
+    /// Minutes of dates before this one may have expired: that a date has none does not say that it has no hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minutes_from: Option<Day>,
 }
 
 impl Publication {
@@ -102,6 +108,25 @@ impl Publication {
                 data_d,
             },
             published_at,
+            archive: None,
+            minutes_from: None,
+        }
+    }
+
+    /// Takes over what the one before says of what expired.
+    pub fn follow(&mut self, before: &Self) {
+        self.archive = before.archive;
+        self.minutes_from = before.minutes_from;
+    }
+}
+
+impl From<[u64; 3]> for Versions {
+    /// Of minutes, hours and days.
+    fn from([data_min, data_h, data_d]: [u64; 3]) -> Self {
+        Self {
+            data_min,
+            data_h,
+            data_d,
         }
     }
 }
@@ -241,7 +266,7 @@ impl Runs {
         .await
     }
 
-    /// Writes what a run of the upkeep did.
+    /// Writes what a run of the upkeep did: for people, and apart from what runs of the job did.
     pub async fn write_maintenance<T: Serialize + Sync>(
         &self,
         run: u64,

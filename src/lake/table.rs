@@ -25,8 +25,9 @@ use crate::model::{Day, Resolution, day_from_date, day_to_date};
 pub(super) const APPLICATION: &str = "resample";
 
 /// How tables that are of no use are made anew.
-const ANEW: &str = "Raw files have all that it takes to make the tables anew: stop the servers of the lake, remove its folders \
-    data_min, data_h, data_d, published and runs, and run `plantlake resample`";
+const ANEW: &str = "As long as no raw file has expired (`plantlake archive list` shows nothing), they have all that it takes to make the \
+    tables anew: stop the servers of the lake, remove its folders data_min, data_h, data_d, published and runs, and run \
+    `plantlake resample`. Else bring the lake's folder back from a copy";
 
 /// Why a table cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -188,19 +189,28 @@ impl Table {
         Self::checked(lake, resolution, delta).await
     }
 
-    /// Opens the table for a change; makes it if it is not there. Where a run after the `published` one (its number, and
-    /// the version that it published; none before the first) committed and was never published, the files are those that
-    /// were published: what it did is undone by the next commit.
+    /// Opens the table for a change; makes it if it is not there. Where a run committed after the `published` version (none
+    /// before the first) and was never published, the files are those that were published: what it did is undone by the
+    /// next commit. What another program did since stays.
     pub async fn open_for_change(
         lake: &Store,
         resolution: Resolution,
-        published: Option<(u64, u64)>,
+        published: Option<u64>,
     ) -> Result<Self, TableError> {
         let mut table = Self::open_or_create(lake, resolution).await?;
         // A table's first version has no files.
-        let (run, version) = published.unwrap_or((0, 0));
-        if table.applied.is_some_and(|applied| applied > run) {
-            table.base = Some(Self::open_at(lake, resolution, version).await?.delta);
+        let version = published.unwrap_or(0);
+        if table.version() == version || table.applied.is_none() {
+            return Ok(table);
+        }
+        let before = match Self::open_at(lake, resolution, version).await {
+            Ok(before) => before,
+            // Whoever lost the record of runs may have a table whose log is shorter than that.
+            Err(_) if published.is_none() => return Ok(table),
+            Err(error) => return Err(error),
+        };
+        if table.applied > before.applied {
+            table.base = Some(before.delta);
         }
         Ok(table)
     }

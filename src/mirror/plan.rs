@@ -119,17 +119,19 @@ fn dates_of(file: &DataFile, (first, last): (Day, Day)) -> DateSet {
 }
 
 /// What to do to the table of `resolution`, whose files these are, so that it becomes the lake's from `first` on.
-/// `recorded` is what its dates came from when it was last mirrored. With `full`, nothing that is written down counts,
+/// Minutes of dates before `minutes_from` may have expired, even if some are there. `recorded` is what the table's dates came
+/// from when it was last mirrored. With `full`, nothing that is written down counts,
 /// and what lies between the lake's dates is emptied.
 pub(super) fn plan(
     resolution: Resolution,
     first: Day,
     files: &[DataFile],
     minutes: &Parts,
+    minutes_from: Option<Day>,
     recorded: &Parts,
     full: bool,
 ) -> Result<TablePlan, MirrorError> {
-    let oldest_minutes = minutes.keys().next();
+    let expired_before = minutes.keys().next().copied().max(minutes_from);
     let mut wanted = Parts::new();
     let mut units = Vec::new();
     for (days, files) in partitions(resolution, files)? {
@@ -144,7 +146,7 @@ pub(super) fn plan(
         for day in inside.iter() {
             let source = match minutes.get(&day) {
                 Some(source) => *source,
-                None if oldest_minutes.is_none_or(|oldest| day < *oldest) => own,
+                None if expired_before.is_none_or(|first| day < first) => own,
                 None => continue,
             };
             wanted.insert(day, source);
@@ -247,27 +249,72 @@ mod tests {
     fn only_dates_that_came_from_other_files_are_mirrored_again() {
         let files = minutes(&[(1, "a"), (2, "b"), (3, "c"), (5, "e")]);
         let parts = minute_parts(&files).unwrap();
-        let first = plan(Resolution::Minute, 2, &files, &parts, &Parts::new(), false).unwrap();
+        let first = plan(
+            Resolution::Minute,
+            2,
+            &files,
+            &parts,
+            None,
+            &Parts::new(),
+            false,
+        )
+        .unwrap();
         assert_eq!(dirty(&first).ranges(), [(2, 3), (5, 5)]);
         assert_eq!((first.dates(), first.rows()), (3, 30));
         let recorded = after(&Parts::new(), &first);
 
         let files = minutes(&[(1, "a2"), (2, "b"), (3, "c2"), (4, "d")]);
         let parts = minute_parts(&files).unwrap();
-        let next = plan(Resolution::Minute, 2, &files, &parts, &recorded, false).unwrap();
+        let next = plan(
+            Resolution::Minute,
+            2,
+            &files,
+            &parts,
+            None,
+            &recorded,
+            false,
+        )
+        .unwrap();
         assert_eq!(dirty(&next).ranges(), [(3, 4)]);
         assert_eq!(next.vanished.ranges(), [(5, 5)]);
         let recorded = after(&recorded, &next);
-        let again = plan(Resolution::Minute, 2, &files, &parts, &recorded, false).unwrap();
+        let again = plan(
+            Resolution::Minute,
+            2,
+            &files,
+            &parts,
+            None,
+            &recorded,
+            false,
+        )
+        .unwrap();
         assert!(again.units.is_empty() && again.vanished.is_empty() && again.changed.is_empty());
 
         // Time goes on: what left the window is forgotten, and is pruned elsewhere.
-        let later = plan(Resolution::Minute, 4, &files, &parts, &recorded, false).unwrap();
+        let later = plan(
+            Resolution::Minute,
+            4,
+            &files,
+            &parts,
+            None,
+            &recorded,
+            false,
+        )
+        .unwrap();
         assert!(later.units.is_empty() && later.vanished.is_empty());
         assert_eq!(later.forgotten, [2, 3]);
         // And back, as when the setting is changed.
         let recorded = after(&recorded, &later);
-        let wider = plan(Resolution::Minute, 1, &files, &parts, &recorded, false).unwrap();
+        let wider = plan(
+            Resolution::Minute,
+            1,
+            &files,
+            &parts,
+            None,
+            &recorded,
+            false,
+        )
+        .unwrap();
         assert_eq!(dirty(&wider).ranges(), [(1, 3)]);
     }
 
@@ -275,20 +322,44 @@ mod tests {
     fn hours_of_a_month_are_told_apart_by_their_minutes() {
         let parts = minute_parts(&minutes(&[(0, "a"), (9, "b")])).unwrap();
         let month = [file(Resolution::Hour, "month", 0, 9)];
-        let first = plan(Resolution::Hour, 0, &month, &parts, &Parts::new(), false).unwrap();
+        let first = plan(
+            Resolution::Hour,
+            0,
+            &month,
+            &parts,
+            None,
+            &Parts::new(),
+            false,
+        )
+        .unwrap();
         assert_eq!(dirty(&first).ranges(), [(0, 0), (9, 9)]);
         let recorded = after(&Parts::new(), &first);
         // The ninth changes, and with it the file of the month.
         let parts = minute_parts(&minutes(&[(0, "a"), (9, "b2")])).unwrap();
         let month = [file(Resolution::Hour, "month2", 0, 9)];
-        let next = plan(Resolution::Hour, 0, &month, &parts, &recorded, false).unwrap();
+        let next = plan(Resolution::Hour, 0, &month, &parts, None, &recorded, false).unwrap();
         assert_eq!(dirty(&next).ranges(), [(9, 9)]);
         assert!(next.vanished.is_empty());
         let recorded = after(&recorded, &next);
         // Minutes expire: the hours stay, and are told by their own files from then on.
         let parts = minute_parts(&minutes(&[(9, "b2")])).unwrap();
-        let next = plan(Resolution::Hour, 0, &month, &parts, &recorded, false).unwrap();
+        let next = plan(Resolution::Hour, 0, &month, &parts, None, &recorded, false).unwrap();
         assert_eq!(dirty(&next).ranges(), [(0, 8)]);
+        assert!(next.vanished.is_empty() && next.forgotten.is_empty());
+        let recorded = after(&recorded, &next);
+        // Some come back, computed again or from the archive: dates between that have none have hours all the same.
+        let parts = minute_parts(&minutes(&[(0, "a3"), (9, "b2")])).unwrap();
+        let next = plan(
+            Resolution::Hour,
+            0,
+            &month,
+            &parts,
+            Some(9),
+            &recorded,
+            false,
+        )
+        .unwrap();
+        assert_eq!(dirty(&next).ranges(), [(0, 0)]);
         assert!(next.vanished.is_empty() && next.forgotten.is_empty());
     }
 
@@ -296,9 +367,18 @@ mod tests {
     fn a_full_run_compares_and_empties_the_whole_window() {
         let files = minutes(&[(2, "b"), (4, "d")]);
         let parts = minute_parts(&files).unwrap();
-        let first = plan(Resolution::Minute, 1, &files, &parts, &Parts::new(), false).unwrap();
+        let first = plan(
+            Resolution::Minute,
+            1,
+            &files,
+            &parts,
+            None,
+            &Parts::new(),
+            false,
+        )
+        .unwrap();
         let recorded = after(&Parts::new(), &first);
-        let full = plan(Resolution::Minute, 1, &files, &parts, &recorded, true).unwrap();
+        let full = plan(Resolution::Minute, 1, &files, &parts, None, &recorded, true).unwrap();
         assert_eq!(dirty(&full).ranges(), [(2, 2), (4, 4)]);
         assert_eq!(full.vanished.ranges(), [(1, 1), (3, 3), (5, LAST_DAY)]);
     }
@@ -311,7 +391,7 @@ mod tests {
             file(Resolution::Hour, "end", 9, 9),
         ];
         let recorded = minute_parts(&minutes(&[(0, "a"), (9, "b")])).unwrap();
-        let next = plan(Resolution::Hour, 0, &month, &parts, &recorded, false).unwrap();
+        let next = plan(Resolution::Hour, 0, &month, &parts, None, &recorded, false).unwrap();
         assert_eq!(next.units.len(), 1);
         assert_eq!(next.units[0].files[0].path, "end");
     }
@@ -333,9 +413,9 @@ mod tests {
             };
             let (before, now) = (files(&before), files(&now));
             let (old, new) = (minute_parts(&before).unwrap(), minute_parts(&now).unwrap());
-            let first = plan(Resolution::Minute, starts.0, &before, &old, &Parts::new(), false).unwrap();
+            let first = plan(Resolution::Minute, starts.0, &before, &old, None, &Parts::new(), false).unwrap();
             let recorded = after(&Parts::new(), &first);
-            let next = plan(Resolution::Minute, starts.1, &now, &new, &recorded, full).unwrap();
+            let next = plan(Resolution::Minute, starts.1, &now, &new, None, &recorded, full).unwrap();
             let mut due = new.clone();
             due.retain(|day, _| *day >= starts.1);
             prop_assert_eq!(after(&recorded, &next), due.clone());

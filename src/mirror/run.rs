@@ -265,7 +265,8 @@ impl Mirror {
                 .get(&resolution)
                 .map_or(&nothing, |state| &state.dates);
             let first = first_date(now, self.settings.window(resolution));
-            let plan = plan::plan(resolution, first, &files, &minutes, recorded, full)?;
+            let from = publication.minutes_from;
+            let plan = plan::plan(resolution, first, &files, &minutes, from, recorded, full)?;
             tables.push((Arc::new(table), plan));
         }
         Ok(Some(Due {

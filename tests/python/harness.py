@@ -240,10 +240,10 @@ class Lake(ABC):
         """A table by the deltalake package, in the reference's form; checks the form of its columns."""
         table = self.delta(name, version)
         if table is None:
-            return _frame(pa.table({column: [] for column in COLUMNS}))
+            return frame_of(pa.table({column: [] for column in COLUMNS}))
         arrow = pa.table(table.to_pyarrow_table())
         assert arrow.column_names == [*COLUMNS, PARTITION[name]], f"columns of {name}: {arrow.column_names}"
-        frame = _frame(arrow)
+        frame = frame_of(arrow)
         stated = [str(value) for value in arrow[PARTITION[name]].to_pylist()]
         due = partition_values(name, frame["timestamp"])
         wrong = [row for row, (one, two) in enumerate(zip(stated, due)) if one != two]
@@ -258,7 +258,7 @@ class Lake(ABC):
         versions = (self.published() or {"versions": {}})["versions"]
         empty = pa.table({column: [] for column in COLUMNS})
         return {
-            name: self.table(name, versions[name]) if versions.get(name) is not None else _frame(empty)
+            name: self.table(name, versions[name]) if versions.get(name) is not None else frame_of(empty)
             for name in RESOLUTIONS
         }
 
@@ -267,7 +267,7 @@ class Lake(ABC):
         for name in RESOLUTIONS:
             for file in self.data_files(name):
                 table = pq.read_table(io.BytesIO(self.read(f"{name}/{file.path}")), partitioning=None)
-                frame = _frame(table)
+                frame = frame_of(table)
                 keys = list(zip(frame["asset_id"], frame["timestamp"]))
                 assert len(keys) == file.rows, f"{name}/{file.path}: {len(keys)} rows, its log says {file.rows}"
                 unsorted = [row for row in range(1, len(keys)) if keys[row - 1] >= keys[row]]
@@ -286,7 +286,8 @@ class Lake(ABC):
         return [RawFile(path, mtimes[path], table) for path, table in tables.items()]
 
 
-def _frame(table: pa.Table) -> pd.DataFrame:
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """Rows of a table in the reference's form."""
     micros = table["timestamp"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
     frame = pd.DataFrame({"asset_id": table["asset_id"].cast(pa.string()).to_pylist(), "timestamp": micros.to_numpy()})
     for column in COLUMNS[2:]:

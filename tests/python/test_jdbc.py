@@ -197,7 +197,7 @@ def test_a_query_is_cancelled(plant: Plant, north: Jdbc, sql: str) -> None:
 def test_the_tree_of_a_browser(plant: Plant, north: Jdbc) -> None:
     assert north("meta", "getCatalogs").column("TABLE_CAT") == ["plantlake"]
     schemas = north("meta", "getSchemas")
-    assert schemas.column("TABLE_SCHEM") == ["account", "information_schema", "public"] and set(schemas.column("TABLE_CATALOG")) == {"plantlake"}
+    assert schemas.column("TABLE_SCHEM") == ["account", "archive", "information_schema", "public"] and set(schemas.column("TABLE_CATALOG")) == {"plantlake"}
     assert north("meta", "getSchemas", "plantlake", "pub%").column("TABLE_SCHEM") == ["public"]
     assert north("meta", "getTableTypes").column("TABLE_TYPE") == ["TABLE", "VIEW"]
     ours = ["asset_edges", "assets", "data_d", "data_h", "data_min", "raw_readings"]

@@ -312,7 +312,7 @@ def test_tables_are_described(plant: Plant) -> None:
         [catalog] = objects
         assert catalog["catalog_name"] == "plantlake"
         schemas = {schema["db_schema_name"]: schema["db_schema_tables"] for schema in catalog["catalog_db_schemas"]}
-        assert {"account", "information_schema", "public"} == set(schemas)
+        assert {"account", "archive", "information_schema", "public"} == set(schemas)
         assert sorted(table["table_name"] for table in schemas["public"]) == TABLES
         columns = {table["table_name"]: [column["column_name"] for column in table["table_columns"]] for table in schemas["public"]}
         assert columns["assets"] == ["id", "name", "type", "location", "specifications"]

@@ -97,7 +97,10 @@ async fn describes(client: &mut Client) {
     let schemas = CommandGetDbSchemas::default();
     let schemas = client.get_db_schemas(schemas).await.unwrap();
     let schemas = texts(&fetch(client, schemas).await.unwrap(), 1);
-    assert_eq!(schemas, ["account", "information_schema", "public"]);
+    assert_eq!(
+        schemas,
+        ["account", "archive", "information_schema", "public"]
+    );
     let tables = CommandGetTables {
         table_name_filter_pattern: Some("data\\_%".to_owned()),
         ..CommandGetTables::default()

@@ -18,7 +18,9 @@ use futures::{StreamExt, TryStreamExt};
 use super::super::resample::{JobError, table_failed};
 use crate::engine::batch_context;
 use crate::lake::failpoint;
-use crate::lake::table::{DataFile, FileWriter, Table, WrittenFile, written_schema};
+use crate::lake::table::{
+    DataFile, FileWriter, Partition, Table, TableError, WrittenFile, written_schema,
+};
 use crate::model::{DateSet, day_of};
 
 /// Rows that all sources together have in memory decoded, about; each has a row group of its file encoded, besides.
@@ -34,12 +36,23 @@ pub(super) struct Source<'a> {
     pub without: DateSet,
 }
 
-/// Writes the rows of all sources, in order; none if there are none.
+/// What is written, and as what.
+pub(super) struct Target<'a> {
+    /// The table that the rows go to.
+    pub table: &'a Table,
+    pub partition: Partition,
+    /// Bytes of a file, about: beyond them the next one is begun.
+    pub file_size: u64,
+    /// Is told of rows that were written.
+    pub on_rows: &'a (dyn Fn(u64) + Send + Sync),
+}
+
+/// Writes the rows of all sources, in order, and enters the files into `written`, so that they are known even if it fails.
 pub(super) async fn merge(
     sources: &[Source<'_>],
-    mut writer: FileWriter,
-    on_rows: &(dyn Fn(u64) + Sync),
-) -> Result<Option<WrittenFile>, JobError> {
+    target: &Target<'_>,
+    written: &mut Vec<WrittenFile>,
+) -> Result<(), JobError> {
     let rows = (DECODED_ROWS / sources.len().max(1)).clamp(1_024, 65_536);
     let mut streams = Vec::new();
     for source in sources {
@@ -48,20 +61,55 @@ pub(super) async fn merge(
     let mut merged = match streams.len() {
         0 | 1 => match streams.pop() {
             Some(only) => only,
-            None => return Ok(None),
+            None => return Ok(()),
         },
         _ => in_order(streams)?,
     };
-    let table = sources.first().map(|source| source.table.resolution());
-    let failed = table_failed(table.unwrap_or(crate::model::Resolution::Minute));
+    let failed = table_failed(target.table.resolution());
+    let most_rows = rows_of(target.file_size, sources);
+    let (mut writer, mut rows) = (None, 0);
     while let Some(batch) = merged.try_next().await? {
-        writer.write(&batch).await.map_err(&failed)?;
-        on_rows(batch.num_rows() as u64);
+        let file = match &mut writer {
+            Some(file) => file,
+            none => none.insert(target.table.writer(target.partition.clone())),
+        };
+        file.write(&batch).await.map_err(&failed)?;
+        rows += batch.num_rows() as u64;
+        (target.on_rows)(batch.num_rows() as u64);
+        if rows >= most_rows
+            && let Some(full) = writer.take()
+        {
+            written.extend(finish(full, &failed).await?);
+            rows = 0;
+        }
     }
+    if let Some(last) = writer {
+        written.extend(finish(last, &failed).await?);
+    }
+    Ok(())
+}
+
+async fn finish(
+    writer: FileWriter,
+    failed: impl Fn(TableError) -> JobError,
+) -> Result<Option<WrittenFile>, JobError> {
     failpoint::reach("before-data-file");
-    let written = writer.finish().await.map_err(&failed)?;
+    let written = writer.finish().await.map_err(failed)?;
     failpoint::reach("after-data-file");
     Ok(written)
+}
+
+/// About how many rows of these sources come to so many bytes.
+fn rows_of(bytes: u64, sources: &[Source<'_>]) -> u64 {
+    let files = || sources.iter().map(|source| &source.file);
+    let rows: u64 = files().map(|file| file.rows.unwrap_or(0)).sum();
+    let size: u64 = files().map(|file| file.size).sum();
+    let share = bytes as f64 / size.max(1) as f64;
+    match share >= 1.0 {
+        // What was measured to fit is one file, whatever becomes of it.
+        true => u64::MAX,
+        false => ((rows as f64 * share) as u64).max(BATCH_ROWS as u64),
+    }
 }
 
 async fn open(source: &Source<'_>, rows: usize) -> Result<SendableRecordBatchStream, JobError> {

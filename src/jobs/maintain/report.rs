@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::report::DateSpan;
+
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -14,6 +16,33 @@ pub enum MaintainOutcome {
     NothingPublished,
     /// Only said what it would do.
     DryRun,
+}
+
+/// What becomes of something that has expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It goes to the archive.
+    Archived,
+    /// It goes for good.
+    Deleted,
+}
+
+/// What has expired of a table or of the raw files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expired {
+    /// The table, or `raw`.
+    pub what: String,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// The dates of the partitions, or of the raw files.
+    pub dates: DateSpan,
+    /// Files.
+    pub files: usize,
+    /// Rows or readings in them.
+    pub rows: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
 }
 
 /// Small files of a table that became fewer.
@@ -41,7 +70,9 @@ pub struct Compacted {
 pub struct Swept {
     /// Data files that no version in use names.
     pub data_files: usize,
-    /// Their bytes.
+    /// Raw files that expired longer ago than the grace, and copies of such that came back.
+    pub raw_files: usize,
+    /// The bytes of both.
     pub bytes: u64,
     /// Files of Delta logs.
     pub log_files: usize,
@@ -58,12 +89,13 @@ pub struct MaintainReport {
     pub outcome: MaintainOutcome,
     /// When it began, RFC 3339.
     pub started_at: String,
+    /// What has expired.
+    pub expired: Vec<Expired>,
     /// Small files that became fewer.
     pub compacted: Vec<Compacted>,
     /// What was deleted because nobody needs it.
     pub swept: Swept,
     /// What somebody should know.
-    #[serde(default)]
     pub notes: Vec<String>,
     /// How long it took.
     pub seconds: f64,
@@ -72,6 +104,8 @@ pub struct MaintainReport {
 impl MaintainReport {
     /// Whether anything was done, or would be.
     pub fn has_work(&self) -> bool {
-        !self.compacted.is_empty() || self.swept != Swept::default()
+        !self.expired.is_empty()
+            || !self.compacted.is_empty()
+            || self.swept != Swept::default()
     }
 }

@@ -1,14 +1,19 @@
 //! Deletes what nobody needs any more: data files of versions that left publication longer ago than the grace, files of
-//! runs that died, old log files, records of old runs. And writes checkpoints.
+//! runs that died, raw files that expired, old log files, records of old runs. And writes checkpoints.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::super::resample::{JobError, RUNS_KEPT, table_failed};
+use super::super::inputs::archive_of_raw;
+use super::super::ledger::Ledger;
+use super::super::plan::names_by_path;
+use super::super::resample::{Job, JobError, RUNS_KEPT, table_failed};
 use super::report::Swept;
-use crate::lake::Store;
-use crate::lake::failpoint;
-use crate::lake::runs::Runs;
+use super::round::archive_of_tables;
+use crate::lake::lease::{Lease, LeaseError};
+use crate::lake::raw::shelf::{delete, look};
+use crate::lake::runs::{Publication, Runs};
 use crate::lake::table::Table;
+use crate::lake::{Store, failpoint};
 use crate::model::Resolution;
 
 /// How long the log tells of each version, as is usual for Delta tables.
@@ -16,8 +21,11 @@ const LOG_KEPT: TimeDelta = TimeDelta::days(30);
 
 /// What is to be swept.
 pub(super) struct Sweep<'a> {
-    pub lake: &'a Store,
+    pub job: &'a Job,
+    pub lease: Option<&'a Lease>,
     pub runs: &'a Runs,
+    /// As it is published.
+    pub ledger: &'a Ledger,
     pub now: DateTime<Utc>,
     /// Who began to read later than this is not disturbed.
     pub since: DateTime<Utc>,
@@ -30,19 +38,77 @@ impl Sweep<'_> {
     pub async fn run(&self) -> Result<Swept, JobError> {
         let mut swept = Swept::default();
         let in_use = self.runs.in_use(self.since).await?;
-        let Some(oldest) = in_use.first() else {
+        let (Some(oldest), Some(latest)) = (in_use.first(), in_use.last()) else {
             return Ok(swept);
         };
+        let lake = &self.job.lake;
+        let archive = archive_of_tables(lake);
         for resolution in Resolution::ALL {
-            let oldest = oldest.versions.of(resolution);
-            self.table(self.lake, resolution, oldest, &mut swept)
-                .await?;
+            let version = oldest.versions.of(resolution);
+            self.table(lake, resolution, version, &mut swept).await?;
+            if latest.archive.is_some() {
+                let version = archived_version(oldest, resolution);
+                self.table(&archive, resolution, version, &mut swept)
+                    .await?;
+            }
         }
         if !self.dry_run {
             self.runs.clean_up(RUNS_KEPT, self.since).await?;
             failpoint::reach("after-cleanup");
         }
+        // Last, for it may fail where this program may not delete.
+        self.raw(&mut swept).await?;
         Ok(swept)
+    }
+
+    /// Raw files that expired, when nobody reads them any more; and what came back from the archive, there.
+    async fn raw(&self, swept: &mut Swept) -> Result<(), JobError> {
+        let (raw, archive) = (&self.job.raw, archive_of_raw(&self.job.lake));
+        let archived = names_by_path(self.ledger);
+        for (path, leaving) in &self.ledger.leaving {
+            if leaving.since > self.since {
+                continue;
+            }
+            // Another version of it is another file.
+            let there = look(raw, path).await?;
+            let Some(file) = there.filter(|file| leaving.is_version(file)) else {
+                continue;
+            };
+            // What is in the archive must be there, or this may be the last copy.
+            for name in archived.get(path).into_iter().flatten() {
+                look(&archive, name)
+                    .await?
+                    .ok_or_else(|| JobError::NotInArchive {
+                        file: format!("{archive}/{name}"),
+                        path: path.clone(),
+                    })?;
+            }
+            swept.raw_files += 1;
+            swept.bytes += file.size;
+            if !self.dry_run {
+                self.must_have_lease()?;
+                delete(raw, path).await?;
+                failpoint::reach("after-swept-raw");
+            }
+        }
+        for name in &self.ledger.unarchived {
+            let Some(file) = look(&archive, name).await? else {
+                continue;
+            };
+            swept.raw_files += 1;
+            swept.bytes += file.size;
+            if !self.dry_run {
+                self.must_have_lease()?;
+                delete(&archive, name).await?;
+                failpoint::reach("after-swept-archive");
+            }
+        }
+        Ok(())
+    }
+
+    /// Without it, another run may just have found a use for what is about to go.
+    fn must_have_lease(&self) -> Result<(), LeaseError> {
+        self.lease.map_or(Ok(()), Lease::check)
     }
 
     async fn table(
@@ -64,6 +130,7 @@ impl Sweep<'_> {
             swept.data_files += 1;
             swept.bytes += file.size;
             if !self.dry_run {
+                self.must_have_lease()?;
                 table.delete_stored(&file).await.map_err(&failed)?;
                 failpoint::reach("after-swept-file");
             }
@@ -80,4 +147,10 @@ impl Sweep<'_> {
         swept.log_files += table.shorten_log(oldest, before).await.map_err(&failed)?;
         Ok(())
     }
+}
+
+/// Before anything was archived, the archive was as it is made: empty.
+fn archived_version(publication: &Publication, resolution: Resolution) -> u64 {
+    let archive = publication.archive;
+    archive.map_or(0, |versions| versions.of(resolution))
 }

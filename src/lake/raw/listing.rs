@@ -1,6 +1,7 @@
 //! Which raw files there are.
 
 use futures::TryStreamExt;
+use object_store::ObjectMeta;
 
 use crate::lake::Store;
 
@@ -15,6 +16,34 @@ pub struct RawFile {
     pub size: u64,
     /// When it was last modified, nanoseconds since the epoch.
     pub modified: i64,
+}
+
+impl RawFile {
+    /// A file that never changes, so that no version of it has to be told from others.
+    pub fn fixed(path: &str, size: u64) -> Self {
+        Self {
+            path: path.to_owned(),
+            etag: format!("0-{size}"),
+            size,
+            modified: 0,
+        }
+    }
+
+    /// A file as its store tells of it.
+    pub(super) fn listed(object: ObjectMeta) -> Self {
+        let modified = object
+            .last_modified
+            .timestamp_nanos_opt()
+            .unwrap_or(i64::MAX);
+        Self {
+            etag: object
+                .e_tag
+                .unwrap_or_else(|| format!("{modified}-{}", object.size)),
+            path: object.location.into(),
+            size: object.size,
+            modified,
+        }
+    }
 }
 
 /// The raw files cannot be listed.
@@ -40,20 +69,7 @@ pub async fn list(raw: &Store) -> Result<Vec<RawFile>, RawError> {
                 .location
                 .extension()
                 .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
-            Ok((parquet && !hidden).then(|| {
-                let modified = object
-                    .last_modified
-                    .timestamp_nanos_opt()
-                    .unwrap_or(i64::MAX);
-                RawFile {
-                    etag: object
-                        .e_tag
-                        .unwrap_or_else(|| format!("{modified}-{}", object.size)),
-                    path: object.location.into(),
-                    size: object.size,
-                    modified,
-                }
-            }))
+            Ok((parquet && !hidden).then(|| RawFile::listed(object)))
         })
         .try_collect()
         .await

@@ -4,6 +4,7 @@ mod canonical;
 mod incoming;
 mod listing;
 mod read;
+pub mod shelf;
 mod statistics;
 mod survey;
 #[cfg(test)]

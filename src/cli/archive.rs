@@ -1,0 +1,254 @@
+//! `plantlake archive`: what expired and was archived, and bringing it back.
+
+use std::time::Duration;
+
+use chrono::{NaiveDate, TimeDelta};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+
+use super::output::{Table, Terminal, human};
+use super::resample::{bar, dates_between, job_failed, no_job};
+use super::{Context, Exit, RunCommand};
+use crate::app::resample_job;
+use crate::config::parse_duration;
+use crate::jobs::{ArchiveContents, DateSpan, Left, Restore, RestoreOutcome, RestoreReport};
+use crate::model::{DateSet, Resolution};
+
+const EXAMPLES: &str = "\
+`plantlake maintain` moves to the archive what is older than `retention.<raw|minute|hour|day>.keep`, if `.then` is \"archive\".
+Averages can be asked for there as well: SELECT * FROM archive.data_h.
+
+Examples:
+  What there is, and what was brought back and is left where it is:
+      plantlake archive list
+
+  The hours of 2024 are wanted in data_h again, for two months; whole months come back:
+      plantlake archive restore data_h --from 2024-01-01 --to 2024-12-31 --hold 60d
+
+  The raw files with readings of a week in May, whole:
+      plantlake archive restore raw --from 2024-05-06 --to 2024-05-12 --dry-run
+
+What came back is there until the first `plantlake maintain` after the hold, which is 30 days unless you say otherwise; it then goes
+the way of what has expired, if it still has. With `--hold 0s` that is the next one.";
+
+/// Arguments of `archive`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ArchiveArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Show what is archived
+    List(ListArgs),
+    /// Bring back what is archived of some dates
+    Restore(RestoreArgs),
+}
+
+/// Arguments of `archive list`.
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    dates: Dates,
+    /// Print the result as JSON, with each raw file
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `archive restore`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("range").args(["from", "to"]).required(true).multiple(true))]
+struct RestoreArgs {
+    /// The table, or the raw files
+    what: Archived,
+    #[command(flatten)]
+    dates: Dates,
+    /// How long it is left where it was brought to, such as 12h or 90d
+    #[arg(long, default_value = "30d", value_parser = hold)]
+    hold: TimeDelta,
+    /// Only say what would come back
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Dates {
+    /// The first UTC date
+    #[arg(long, value_name = "DATE")]
+    from: Option<NaiveDate>,
+    /// The last UTC date, inclusive
+    #[arg(long, value_name = "DATE")]
+    to: Option<NaiveDate>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Archived {
+    #[value(name = "raw")]
+    Raw,
+    #[value(name = "data_min")]
+    Minutes,
+    #[value(name = "data_h")]
+    Hours,
+    #[value(name = "data_d")]
+    Days,
+}
+
+fn hold(text: &str) -> Result<TimeDelta, String> {
+    parse_duration(text, TimeDelta::zero()..=TimeDelta::days(36_500))
+        .map_err(|problem| format!("{problem}; write a duration such as 12h or 90d"))
+}
+
+impl Dates {
+    fn set(&self) -> anyhow::Result<DateSet> {
+        let (first, last) = dates_between(self.from, self.to)?.unwrap_or((i32::MIN, i32::MAX - 1));
+        Ok(DateSet::range(first, last))
+    }
+}
+
+impl RunCommand for ArchiveArgs {
+    fn json(&self) -> bool {
+        match &self.what {
+            What::List(args) => args.json,
+            What::Restore(args) => args.json,
+        }
+    }
+
+    async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        match self.what {
+            What::List(args) => list(args, &context).await,
+            What::Restore(args) => restore(args, &context).await,
+        }
+    }
+}
+
+async fn list(args: ListArgs, context: &Context) -> anyhow::Result<Exit> {
+    let terminal = &context.terminal;
+    let dates = args.dates.set()?;
+    let job = resample_job(&context.settings, bar(terminal, "archive", "files")).map_err(no_job)?;
+    let contents = job.archive_contents(&dates).await;
+    terminal.end_progress();
+    let contents = contents.map_err(job_failed)?;
+    if args.json {
+        terminal.line(&serde_json::to_string(&contents)?)?;
+    } else {
+        print_contents(terminal, &contents)?;
+    }
+    Ok(Exit::Success)
+}
+
+async fn restore(args: RestoreArgs, context: &Context) -> anyhow::Result<Exit> {
+    let terminal = &context.terminal;
+    let restore = Restore {
+        table: match args.what {
+            Archived::Raw => None,
+            Archived::Minutes => Some(Resolution::Minute),
+            Archived::Hours => Some(Resolution::Hour),
+            Archived::Days => Some(Resolution::Day),
+        },
+        dates: args.dates.set()?,
+        hold: args.hold,
+        dry_run: args.dry_run,
+    };
+    let job = resample_job(&context.settings, bar(terminal, "restore", "rows")).map_err(no_job)?;
+    let report = job.restore(&restore).await;
+    terminal.end_progress();
+    let report = report.map_err(job_failed)?;
+    if args.json {
+        terminal.line(&serde_json::to_string(&report)?)?;
+    } else {
+        print_restored(terminal, &report)?;
+    }
+    Ok(match report.left_in_archive.is_empty() {
+        true => Exit::Success,
+        false => Exit::LeftOut,
+    })
+}
+
+fn span(dates: &DateSpan) -> String {
+    match (&dates.first, &dates.last) {
+        (Some(first), Some(last)) if first == last => first.clone(),
+        (Some(first), Some(last)) => format!("{first} to {last}"),
+        _ => "none".to_owned(),
+    }
+}
+
+fn print_contents(terminal: &Terminal, contents: &ArchiveContents) -> anyhow::Result<()> {
+    if contents.archived.is_empty() {
+        terminal.line("Nothing is archived.")?;
+    } else {
+        let head = ["archived", "dates", "files", "rows", "size"];
+        let mut table = Table::new(head).numbers(2..5);
+        for it in &contents.archived {
+            table.row([
+                it.what.clone(),
+                span(&it.dates),
+                human::count(it.files as u64),
+                human::count(it.rows),
+                human::bytes(it.bytes),
+            ]);
+        }
+        terminal.table(&table)?;
+    }
+    for held in &contents.held {
+        terminal.line(&format!(
+            "{} of {} was brought back, and is left until {}",
+            held.what, held.dates, held.until
+        ))?;
+    }
+    if contents.sealed.count > 0 {
+        terminal.line(&format!(
+            "{} sealed ({}): the raw files were deleted",
+            human::counted(contents.sealed.count as u64, "date"),
+            span(&contents.sealed)
+        ))?;
+    }
+    Ok(())
+}
+
+fn print_restored(terminal: &Terminal, report: &RestoreReport) -> anyhow::Result<()> {
+    let what = format!(
+        "{} of {} ({}): {} rows in {}, {}",
+        human::counted(report.dates.count as u64, "date"),
+        report.what,
+        span(&report.dates),
+        human::count(report.rows),
+        human::counted(report.files as u64, "file"),
+        human::bytes(report.bytes)
+    );
+    match report.outcome {
+        RestoreOutcome::NothingArchived if report.left_in_archive.is_empty() => {
+            terminal.line(&format!(
+                "Nothing of {} is archived of these dates; `plantlake archive list` shows what is.",
+                report.what
+            ))?
+        }
+        RestoreOutcome::NothingArchived => terminal.line("Nothing was brought back.")?,
+        RestoreOutcome::DryRun => terminal.line(&format!("Would bring back {what}."))?,
+        RestoreOutcome::Restored => {
+            let took = human::duration(Duration::from_secs_f64(report.seconds));
+            terminal.line(&format!(
+                "Run {} brought back {what}, in {took}.",
+                report.run.unwrap_or(0)
+            ))?;
+            if let Some(until) = &report.held_until {
+                terminal.line(&format!("It is left there until {until}."))?;
+            }
+        }
+    }
+    for left in &report.left_in_archive {
+        let because = match left.reason {
+            Left::PathTaken => {
+                "another raw file of that path is there, or comes back. Move that away, and restore again"
+            }
+            Left::Damaged => {
+                "what the archive has of it is gone, or is not what was archived. Bring it back from a copy of yours"
+            }
+        };
+        terminal.warn(&format!("{} stays in the archive: {because}", left.path));
+    }
+    Ok(())
+}

@@ -1,0 +1,381 @@
+//! Brings rows and raw files back from the archive, to where they were.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use tracing::{Instrument, info_span};
+
+use super::super::inputs::archive_of_raw;
+use super::super::ledger::{ArchivedFile, Hold, KnownFile};
+use super::super::report::DateSpan;
+use super::super::resample::{Job, JobError};
+use super::merge::{Source, Target, merge};
+use super::retention::{Shelved, by_partition};
+use super::round::{Changes, Round};
+use super::tables::days_of;
+use crate::clock::Stopwatch;
+use crate::config::Then;
+use crate::lake::failpoint;
+use crate::lake::lease::{Holder, Lease};
+use crate::lake::raw::shelf::{CopyError, copy, look, sha256};
+use crate::lake::table::Partition;
+use crate::model::{DateSet, Resolution};
+
+/// What is to come back.
+#[derive(Debug, Clone)]
+pub struct Restore {
+    /// The table; none for raw files.
+    pub table: Option<Resolution>,
+    /// The dates.
+    pub dates: DateSet,
+    /// How long it stays.
+    pub hold: TimeDelta,
+    /// Only say what would come back.
+    pub dry_run: bool,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreOutcome {
+    /// It is back.
+    Restored,
+    /// The archive has nothing of these dates.
+    NothingArchived,
+    /// Only said what would come back.
+    DryRun,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RestoreReport {
+    /// The run that published it.
+    pub run: Option<u64>,
+    /// How it ended.
+    pub outcome: RestoreOutcome,
+    /// The table, or `raw`.
+    pub what: String,
+    /// The dates: those of whole partitions, or of whole raw files.
+    pub dates: DateSpan,
+    /// Files.
+    pub files: usize,
+    /// Rows or readings in them.
+    pub rows: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Until when the upkeep leaves it where it is, RFC 3339.
+    pub held_until: Option<String>,
+    /// Raw files that did not come back.
+    pub left_in_archive: Vec<LeftInArchive>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A raw file that did not come back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftInArchive {
+    /// Where it was.
+    pub path: String,
+    /// Why.
+    pub reason: Left,
+}
+
+/// Why a raw file did not come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Left {
+    /// Another raw file has its path, or comes back to it.
+    PathTaken,
+    /// What the archive has is not there any more, or not what was archived.
+    Damaged,
+}
+
+impl RestoreReport {
+    /// Enters a file that was counted and stays in the archive.
+    fn leave(&mut self, archived: &ArchivedFile, reason: Left) {
+        self.files -= 1;
+        self.rows -= archived.file.rows;
+        self.bytes -= archived.file.size;
+        self.left_in_archive.push(LeftInArchive {
+            path: archived.path.clone(),
+            reason,
+        });
+    }
+}
+
+impl Job {
+    /// Brings back what the archive has of some dates.
+    pub async fn restore(&self, restore: &Restore) -> Result<RestoreReport, JobError> {
+        let watch = Stopwatch::start();
+        let what = restore.table.map_or("raw", Resolution::table);
+        let mut report = RestoreReport {
+            run: None,
+            outcome: RestoreOutcome::NothingArchived,
+            what: what.to_owned(),
+            dates: DateSpan::default(),
+            files: 0,
+            rows: 0,
+            bytes: 0,
+            held_until: None,
+            left_in_archive: Vec::new(),
+            seconds: 0.0,
+        };
+        let lease = match restore.dry_run {
+            true => None,
+            false => Some(Lease::take(&self.lake, Holder::of_process("archive restore")).await?),
+        };
+        failpoint::reach("lease-taken");
+        let done = self
+            .restore_under(lease.as_ref(), restore, &watch, &mut report)
+            .await;
+        if let Some(lease) = lease {
+            lease.release().await;
+        }
+        done?;
+        report.seconds = watch.seconds();
+        Ok(report)
+    }
+
+    async fn restore_under(
+        &self,
+        lease: Option<&Lease>,
+        restore: &Restore,
+        watch: &Stopwatch,
+        report: &mut RestoreReport,
+    ) -> Result<(), JobError> {
+        let now = super::now();
+        let Some(mut round) = Round::begin(self, lease, now).await? else {
+            return Ok(());
+        };
+        match restore.table {
+            Some(resolution) => {
+                let found = round.archived_partitions(resolution, &restore.dates);
+                round.count_tables(&found, report);
+                if !found.is_empty() && !restore.dry_run {
+                    let run = round.runs.next_run_number().await?;
+                    round
+                        .restore_table(run, resolution, found, restore.hold, watch, report)
+                        .instrument(info_span!("restore", run))
+                        .await?;
+                }
+            }
+            None => {
+                let found = round.archived_raw(&restore.dates, report).await?;
+                if !found.is_empty() && !restore.dry_run {
+                    let run = round.runs.next_run_number().await?;
+                    round
+                        .restore_raw(run, found, restore.hold, watch, report)
+                        .instrument(info_span!("restore", run))
+                        .await?;
+                }
+            }
+        }
+        if restore.dry_run && report.files > 0 {
+            report.outcome = RestoreOutcome::DryRun;
+        }
+        Ok(())
+    }
+}
+
+impl Round<'_> {
+    /// The archive's partitions that have one of these dates, with what the table has of them.
+    fn archived_partitions(&self, resolution: Resolution, dates: &DateSet) -> Vec<Shelved> {
+        let live = self.tables[resolution as usize].files();
+        let partitions = by_partition(live, self.archived(resolution)).into_iter();
+        let is_wanted = |partition: &Partition| {
+            let days = partition.days();
+            days.is_some_and(|(first, last)| DateSet::range(first, last).intersects(dates))
+        };
+        partitions
+            .filter(|(partition, (_, archived))| !archived.is_empty() && is_wanted(partition))
+            .map(|(partition, (live, archived))| Shelved {
+                partition,
+                live,
+                archived,
+                then: Then::Archive,
+            })
+            .collect()
+    }
+
+    fn count_tables(&self, found: &[Shelved], report: &mut RestoreReport) {
+        let files = || found.iter().flat_map(|it| &it.archived);
+        report.files = files().count();
+        report.rows = files().filter_map(|file| file.rows).sum();
+        report.bytes = files().map(|file| file.size).sum();
+        report.dates = DateSpan::from(&days_of(found.iter().map(|it| &it.partition)));
+    }
+
+    async fn restore_table(
+        &mut self,
+        run: u64,
+        resolution: Resolution,
+        found: Vec<Shelved>,
+        hold: TimeDelta,
+        watch: &Stopwatch,
+        report: &mut RestoreReport,
+    ) -> Result<(), JobError> {
+        self.write_intent(run).await?;
+        self.job.progress.expect(report.rows);
+        let at = resolution as usize;
+        let mut changes = Changes::default();
+        for it in &found {
+            let written = self.unshelve(at, it, &mut changes).await;
+            if let Err(error) = written {
+                self.discard(&changes).await;
+                return Err(error);
+            }
+        }
+        let days = days_of(found.iter().map(|it| &it.partition));
+        let until = self.hold(resolution.table(), days, hold);
+        settle(report, run, until, watch);
+        let record = || report.clone();
+        self.publish(run, changes, None, record).await
+    }
+
+    /// Writes the rows of a partition back into the table, beside those that it has got since.
+    async fn unshelve(
+        &self,
+        at: usize,
+        it: &Shelved,
+        changes: &mut Changes,
+    ) -> Result<(), JobError> {
+        let (table, archive) = (&self.tables[at], &self.archive[at]);
+        let progress = &self.job.progress;
+        let live = it.live.iter().cloned();
+        let mut sources: Vec<_> = live.map(|file| Source::whole(table, file)).collect();
+        let without = self.stale(it);
+        sources.extend(it.archived.iter().map(|file| Source {
+            table: archive,
+            file: file.clone(),
+            without: without.clone(),
+        }));
+        let target = Target {
+            table,
+            partition: it.partition.clone(),
+            file_size: self.job.settings.maintain.target_file_size,
+            on_rows: &|rows| progress.read(rows),
+        };
+        let change = &mut changes.tables[at];
+        merge(&sources, &target, &mut change.add).await?;
+        change.remove.extend(it.live.iter().cloned());
+        let archived = &mut changes.archive[at].remove;
+        archived.extend(it.archived.iter().cloned());
+        Ok(())
+    }
+
+    /// The names in the archive of raw files that have one of these dates and can come back; enters them into the report.
+    async fn archived_raw(
+        &self,
+        dates: &DateSet,
+        report: &mut RestoreReport,
+    ) -> Result<Vec<String>, JobError> {
+        let mut names = Vec::new();
+        let mut paths = BTreeSet::new();
+        let mut all = DateSet::default();
+        for (name, archived) in &self.ledger.archived {
+            if !archived.file.dates.intersects(dates) || archived.file.quarantined.is_some() {
+                continue;
+            }
+            report.files += 1;
+            report.rows += archived.file.rows;
+            report.bytes += archived.file.size;
+            // Of two that were there one after the other, only one can.
+            if paths.contains(&archived.path) || !self.is_free_for(archived).await? {
+                report.leave(archived, Left::PathTaken);
+                continue;
+            }
+            paths.insert(archived.path.clone());
+            all.extend(&archived.file.dates);
+            names.push(name.clone());
+        }
+        report.dates = DateSpan::from(&all);
+        Ok(names)
+    }
+
+    /// Whether nothing is where a raw file was but itself: it has not left yet, or a restore that died brought it back.
+    async fn is_free_for(&self, archived: &ArchivedFile) -> Result<bool, JobError> {
+        let Some(there) = look(&self.job.raw, &archived.path).await? else {
+            return Ok(true);
+        };
+        let leaving = self.ledger.leaving.get(&archived.path);
+        Ok(leaving.is_some_and(|leaving| leaving.is_version(&there))
+            || (there.size == archived.file.size
+                && sha256(&self.job.raw, &there).await? == archived.sha256))
+    }
+
+    async fn restore_raw(
+        &mut self,
+        run: u64,
+        names: Vec<String>,
+        hold: TimeDelta,
+        watch: &Stopwatch,
+        report: &mut RestoreReport,
+    ) -> Result<(), JobError> {
+        self.write_intent(run).await?;
+        self.job.progress.expect(names.len() as u64);
+        let archive = archive_of_raw(&self.job.lake);
+        let mut days = DateSet::default();
+        for name in names {
+            let Some(archived) = self.ledger.archived.get(&name) else {
+                continue;
+            };
+            // Once more: the others may have taken a while.
+            if !self.is_free_for(archived).await? {
+                report.leave(archived, Left::PathTaken);
+                continue;
+            }
+            let (stored, path) = (archived.stored(&name), &archived.path);
+            let sha256 = Some(archived.sha256.as_str());
+            let back = match copy(&archive, &stored, &self.job.raw, path, sha256).await {
+                Ok((back, _)) => back,
+                Err(CopyError::Changed { .. }) => {
+                    report.leave(archived, Left::Damaged);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            failpoint::reach("after-raw-copy");
+            self.job.progress.read(1);
+            let Some(archived) = self.ledger.archived.remove(&name) else {
+                continue;
+            };
+            days.extend(&archived.file.dates);
+            self.ledger.leaving.remove(&archived.path);
+            self.ledger.unarchived.insert(name);
+            let known = KnownFile {
+                ranks_as: Some(archived.file.rank()),
+                etag: back.etag,
+                modified: back.modified,
+                ..archived.file
+            };
+            self.ledger.files.insert(archived.path, known);
+        }
+        report.dates = DateSpan::from(&days);
+        if report.files == 0 {
+            return Ok(());
+        }
+        let until = self.hold("raw", days, hold);
+        settle(report, run, until, watch);
+        let record = || report.clone();
+        self.publish(run, Changes::default(), None, record).await
+    }
+
+    fn hold(&mut self, what: &str, dates: DateSet, hold: TimeDelta) -> DateTime<Utc> {
+        let until = self.now.checked_add_signed(hold);
+        let until = until.unwrap_or(DateTime::<Utc>::MAX_UTC);
+        self.ledger.holds.push(Hold {
+            what: what.to_owned(),
+            dates,
+            until,
+        });
+        until
+    }
+}
+
+fn settle(report: &mut RestoreReport, run: u64, until: DateTime<Utc>, watch: &Stopwatch) {
+    report.run = Some(run);
+    report.outcome = RestoreOutcome::Restored;
+    report.held_until = Some(until.to_rfc3339_opts(SecondsFormat::Secs, true));
+    report.seconds = watch.seconds();
+}

@@ -1,0 +1,257 @@
+//! What has expired, and where it goes. Pure: no I/O.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::super::ledger::Ledger;
+use crate::config::{Retention, Then};
+use crate::lake::raw::RawFile;
+use crate::lake::table::{DataFile, Partition};
+use crate::model::{DateSet, Day, day_of};
+
+/// The first date that is kept; what lies before has expired.
+pub(super) fn first_kept(now: DateTime<Utc>, keep: TimeDelta) -> Day {
+    let start = now.checked_sub_signed(keep);
+    start.map_or(Day::MIN, |start| day_of(start.timestamp_micros()))
+}
+
+/// A partition whose rows leave their table, or change in the archive.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Shelved {
+    pub partition: Partition,
+    /// Its files in the table: they go.
+    pub live: Vec<DataFile>,
+    /// Its files in the archive: what they have of dates that were not computed since stays.
+    pub archived: Vec<DataFile>,
+    /// Whether the rows go to the archive.
+    pub then: Then,
+}
+
+/// The files of a partition in the table, and in the archive.
+pub(super) type Whereabouts = (Vec<DataFile>, Vec<DataFile>);
+
+/// The files of a table and of its archive by partition.
+pub(super) fn by_partition(
+    files: Vec<DataFile>,
+    archived: Vec<DataFile>,
+) -> BTreeMap<Partition, Whereabouts> {
+    let mut partitions: BTreeMap<Partition, Whereabouts> = BTreeMap::new();
+    for file in files {
+        let partition = partitions.entry(file.partition.clone()).or_default();
+        partition.0.push(file);
+    }
+    for file in archived {
+        let partition = partitions.entry(file.partition.clone()).or_default();
+        partition.1.push(file);
+    }
+    partitions
+}
+
+/// The partitions of a table to do something about.
+pub(super) fn shelved(
+    files: Vec<DataFile>,
+    archived: Vec<DataFile>,
+    rule: Retention,
+    held: &DateSet,
+    recomputed: &DateSet,
+    now: DateTime<Utc>,
+) -> Vec<Shelved> {
+    let first_kept = rule.keep.map(|keep| first_kept(now, keep));
+    let mut found = Vec::new();
+    for (partition, (live, archived)) in by_partition(files, archived) {
+        // Another program's; it is not for us to judge its age.
+        let Some((first, last)) = partition.days() else {
+            continue;
+        };
+        let days = DateSet::range(first, last);
+        let is_expired =
+            first_kept.is_some_and(|first_kept| last < first_kept) && !held.intersects(&days);
+        if is_expired && !live.is_empty() {
+            found.push(Shelved {
+                // What is in the archive stays there, and is brought up to date.
+                then: match archived.is_empty() {
+                    true => rule.then,
+                    false => Then::Archive,
+                },
+                partition,
+                live,
+                archived,
+            });
+        } else if !archived.is_empty() && days.intersects(recomputed) {
+            // The table has what came of it, if anything did, and keeps it.
+            found.push(Shelved {
+                partition,
+                live: Vec::new(),
+                archived,
+                then: Then::Archive,
+            });
+        }
+    }
+    found
+}
+
+/// The raw files that have expired: all their dates have, nothing is due of them or of their dates, and they are what was
+/// published. In `untouchable` are dates that no file may be taken from.
+pub(super) fn expired_raw(
+    listed: &[RawFile],
+    ledger: &Ledger,
+    keep: TimeDelta,
+    untouchable: &DateSet,
+    now: DateTime<Utc>,
+) -> Vec<RawFile> {
+    let first_kept = first_kept(now, keep);
+    let is_expired = |file: &&RawFile| {
+        let known = ledger.files.get(&file.path);
+        known.is_some_and(|known| {
+            let last = known.dates.last();
+            let last = last.unwrap_or_else(|| day_of(file.modified / 1_000));
+            known.is_version(file)
+                && known.quarantined.is_none()
+                && known.due.is_empty()
+                && !known.untimed
+                && last < first_kept
+                && !known.dates.intersects(untouchable)
+        })
+    };
+    listed.iter().filter(is_expired).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::ledger::KnownFile;
+    use super::*;
+    use crate::model::{MICROS_PER_DAY, Resolution};
+
+    fn at(day: Day) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(i64::from(day) * MICROS_PER_DAY + 3_600_000_000).unwrap()
+    }
+
+    fn file(resolution: Resolution, name: &str, day: Day) -> DataFile {
+        DataFile {
+            path: name.to_owned(),
+            size: 1,
+            rows: Some(1),
+            partition: Partition::of(resolution, day),
+            min_time: None,
+            max_time: None,
+            min_asset: None,
+            max_asset: None,
+        }
+    }
+
+    fn rule(days: i64, then: Then) -> Retention {
+        Retention {
+            keep: Some(TimeDelta::days(days)),
+            then,
+        }
+    }
+
+    fn names(found: &[Shelved]) -> Vec<(String, Then)> {
+        let name = |it: &Shelved| (it.partition.text().to_owned(), it.then);
+        found.iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_partition_expires_as_a_whole_with_its_last_date() {
+        let none = DateSet::default();
+        let minutes = vec![
+            file(Resolution::Minute, "a", 10),
+            file(Resolution::Minute, "b", 11),
+        ];
+        let minutes = shelved(minutes, vec![], rule(2, Then::Delete), &none, &none, at(13));
+        assert_eq!(names(&minutes), [("1970-01-11".to_owned(), Then::Delete)]);
+        let hours = vec![file(Resolution::Hour, "a", 10)];
+        let of = |day| {
+            shelved(
+                hours.clone(),
+                vec![],
+                rule(2, Then::Archive),
+                &none,
+                &none,
+                at(day),
+            )
+        };
+        assert_eq!(of(32), []);
+        assert_eq!(names(&of(33)), [("1970-01".to_owned(), Then::Archive)]);
+        let held = DateSet::range(5, 5);
+        assert_eq!(
+            shelved(hours, vec![], rule(2, Then::Archive), &held, &none, at(99)),
+            []
+        );
+    }
+
+    #[test]
+    fn what_is_in_the_archive_is_brought_up_to_date_there() {
+        let none = DateSet::default();
+        let live = vec![file(Resolution::Hour, "a", 10)];
+        let archived = vec![
+            file(Resolution::Hour, "z", 10),
+            file(Resolution::Hour, "y", 40),
+        ];
+        let merged = shelved(
+            live,
+            archived.clone(),
+            rule(2, Then::Delete),
+            &none,
+            &none,
+            at(99),
+        );
+        assert_eq!(names(&merged), [("1970-01".to_owned(), Then::Archive)]);
+        // A date was computed again: nothing came of it, or what came does not expire any more.
+        let recomputed = DateSet::range(41, 41);
+        let kept = Retention {
+            keep: None,
+            then: Then::Archive,
+        };
+        let gone = shelved(vec![], archived, kept, &none, &recomputed, at(99));
+        assert_eq!(names(&gone), [("1970-02".to_owned(), Then::Archive)]);
+        let live = vec![file(Resolution::Hour, "b", 41)];
+        let archived = vec![file(Resolution::Hour, "y", 40)];
+        let stays = shelved(live, archived, kept, &none, &recomputed, at(99));
+        assert_eq!(names(&stays), [("1970-02".to_owned(), Then::Archive)]);
+        assert_eq!(stays[0].live, []);
+    }
+
+    #[test]
+    fn a_raw_file_expires_with_its_last_date_when_nothing_is_due() {
+        let listed = |path: &str| RawFile {
+            path: path.to_owned(),
+            etag: "1".to_owned(),
+            size: 1,
+            modified: 1,
+        };
+        let known = |first, last| KnownFile {
+            etag: "1".to_owned(),
+            modified: 1,
+            size: 1,
+            dates: DateSet::range(first, last),
+            ..KnownFile::default()
+        };
+        let mut ledger = Ledger::default();
+        ledger.files.insert("old".to_owned(), known(1, 4));
+        ledger.files.insert("spans".to_owned(), known(1, 5));
+        let changed = KnownFile {
+            etag: "2".to_owned(),
+            ..known(1, 1)
+        };
+        ledger.files.insert("changed".to_owned(), changed);
+        let due = KnownFile {
+            due: DateSet::range(1, 1),
+            ..known(1, 1)
+        };
+        ledger.files.insert("due".to_owned(), due);
+        let broken = KnownFile {
+            quarantined: Some("?".to_owned()),
+            ..known(1, 1)
+        };
+        ledger.files.insert("broken".to_owned(), broken);
+        let files = ["old", "spans", "changed", "due", "broken", "new"].map(listed);
+        let expired = |untouchable: &DateSet| {
+            let found = expired_raw(&files, &ledger, TimeDelta::days(2), untouchable, at(7));
+            found.into_iter().map(|file| file.path).collect::<Vec<_>>()
+        };
+        assert_eq!(expired(&DateSet::default()), ["old"]);
+        assert_eq!(expired(&DateSet::range(3, 3)), Vec::<String>::new());
+    }
+}

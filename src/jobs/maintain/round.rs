@@ -1,0 +1,247 @@
+//! One round of the upkeep: what is published, opened for a change, and the way from changes to a publication.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tracing::info;
+
+use super::super::ledger::Ledger;
+use super::super::resample::{Job, JobError, table_failed};
+use crate::clock;
+use crate::lake::lease::Lease;
+use crate::lake::runs::{Intent, Publication, Runs, Versions};
+use crate::lake::table::{Change, DataFile, Table};
+use crate::lake::{Store, failpoint};
+use crate::model::{DateSet, Day, Resolution};
+
+/// Where tables are whose rows expired, below a lake.
+pub(super) fn archive_of_tables(lake: &Store) -> Store {
+    lake.child("archive")
+}
+
+/// A published lake that is to be put in order.
+pub(super) struct Round<'a> {
+    pub job: &'a Job,
+    pub lease: Option<&'a Lease>,
+    pub runs: Runs,
+    pub published: Publication,
+    /// What will be known when this round is published.
+    pub ledger: Ledger,
+    /// Finest first.
+    pub tables: Vec<Table>,
+    /// The archive's; none before the first was archived.
+    pub archive: Vec<Table>,
+    /// Dates of runs that died: nothing is settled about them.
+    pub unfinished: DateSet,
+    pub now: DateTime<Utc>,
+}
+
+/// What is to be done to the tables, finest first, and to the archive's.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub tables: [Change; 3],
+    pub archive: [Change; 3],
+}
+
+impl<'a> Round<'a> {
+    /// Opens what is published; none if nothing ever was.
+    pub async fn begin(
+        job: &'a Job,
+        lease: Option<&'a Lease>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Self>, JobError> {
+        let runs = Runs::open(&job.lake);
+        let Some(published) = runs.latest_publication().await? else {
+            return Ok(None);
+        };
+        let mut ledger: Ledger = runs.read_ledger(published.run).await?;
+        ledger.holds.retain(|hold| hold.until > now);
+        let mut unfinished = DateSet::default();
+        for intent in runs.unfinished_intents(published.run).await? {
+            unfinished.extend(&intent.dates);
+        }
+        // This run's number is greater than theirs: what they left undone is not to be forgotten.
+        ledger.due.extend(&unfinished.difference(&ledger.sealed));
+        let mut tables = Vec::new();
+        for resolution in Resolution::ALL {
+            let before = published.versions.of(resolution);
+            let table = Table::open_for_change(&job.lake, resolution, Some(before)).await;
+            tables.push(table.map_err(table_failed(resolution))?);
+        }
+        let mut round = Self {
+            job,
+            lease,
+            runs,
+            published,
+            ledger,
+            tables,
+            archive: Vec::new(),
+            unfinished,
+            now,
+        };
+        if let Some(versions) = round.published.archive {
+            round.open_archive(versions).await?;
+        }
+        Ok(Some(round))
+    }
+
+    /// Opens the tables of the archive, as they are published.
+    async fn open_archive(&mut self, versions: Versions) -> Result<(), JobError> {
+        let lake = archive_of_tables(&self.job.lake);
+        for resolution in Resolution::ALL {
+            let before = Some(versions.of(resolution));
+            let table = Table::open_for_change(&lake, resolution, before).await;
+            self.archive.push(table.map_err(table_failed(resolution))?);
+        }
+        Ok(())
+    }
+
+    /// Makes the archive, if it is not there, and publishes that it is: nothing is in it before the record of runs knows
+    /// of it. So rows in an archive that is not on record are those of a lost record, and nothing that a dead run left.
+    pub async fn found_archive(&mut self) -> Result<(), JobError> {
+        if self.published.archive.is_some() {
+            return Ok(());
+        }
+        let lake = archive_of_tables(&self.job.lake);
+        for resolution in Resolution::ALL {
+            let table = Table::open_or_create(&lake, resolution).await;
+            let table = table.map_err(table_failed(resolution))?;
+            if table.version() > 0 {
+                return Err(JobError::UnknownArchive {
+                    folder: lake.to_string(),
+                });
+            }
+        }
+        let run = self.runs.next_run_number().await?;
+        self.write_intent(run).await?;
+        self.runs.write_ledger(run, &self.ledger).await?;
+        let versions = Versions::from([0; 3]);
+        let publication = Publication {
+            run,
+            published_at: super::now(),
+            archive: Some(versions),
+            ..self.published.clone()
+        };
+        if let Some(lease) = self.lease {
+            lease.check()?;
+        }
+        self.runs.publish(&publication).await?;
+        failpoint::reach("archive-founded");
+        self.published = publication;
+        self.open_archive(versions).await
+    }
+
+    /// The files that the archive has of a table.
+    pub fn archived(&self, resolution: Resolution) -> Vec<DataFile> {
+        let table = self.archive.get(resolution as usize);
+        table.map(Table::files).unwrap_or_default()
+    }
+
+    /// Writes down that a run has begun. No row is computed, so no date is named.
+    pub async fn write_intent(&self, run: u64) -> Result<(), JobError> {
+        failpoint::reach("before-intent");
+        let intent = Intent {
+            run,
+            started_at: clock::now(),
+            dates: DateSet::default(),
+            files: Vec::new(),
+        };
+        self.runs.write_intent(&intent).await?;
+        failpoint::reach("after-intent");
+        Ok(())
+    }
+
+    /// Deletes what was written, for a round that is given up.
+    pub async fn discard(&self, changes: &Changes) {
+        let live = self.tables.iter().zip(&changes.tables);
+        for (table, change) in live.chain(self.archive.iter().zip(&changes.archive)) {
+            table.delete_uncommitted(&change.add).await;
+            table.delete_uncommitted(&change.merged_into).await;
+        }
+    }
+
+    /// Commits, the archive first: what leaves a table is there before it goes. Then writes the ledger and what `record`
+    /// says, and publishes.
+    pub async fn publish<R: Serialize + Sync>(
+        &mut self,
+        run: u64,
+        changes: Changes,
+        minutes_from: Option<Day>,
+        record: impl FnOnce() -> R,
+    ) -> Result<(), JobError> {
+        self.forget_recomputed(&changes);
+        let Changes { tables, archive } = changes;
+        // Until now readers saw what is about to go, however long it took to write what takes its place.
+        let now = super::now();
+        let retired = self.ledger.leaving.values_mut();
+        retired
+            .filter(|leaving| leaving.since == self.now)
+            .for_each(|leaving| leaving.since = now);
+        let mut publication = Publication::new(run, [0; 3], now);
+        publication.follow(&self.published);
+        publication.minutes_from = publication.minutes_from.max(minutes_from);
+        if !self.archive.is_empty() {
+            let mut versions = [0; 3];
+            for (at, change) in archive.into_iter().enumerate() {
+                failpoint::reach("before-commit-archive");
+                versions[at] = commit(self.lease, &mut self.archive[at], run, change).await?;
+                failpoint::reach("after-commit-archive");
+            }
+            publication.archive = Some(Versions::from(versions));
+        }
+        let mut versions = [0; 3];
+        for (at, change) in tables.into_iter().enumerate() {
+            let table = &mut self.tables[at];
+            let name = table.resolution().table();
+            failpoint::reach(&format!("before-commit-{name}"));
+            versions[at] = commit(self.lease, table, run, change).await?;
+            failpoint::reach(&format!("after-commit-{name}"));
+        }
+        publication.versions = Versions::from(versions);
+        failpoint::reach("before-ledger");
+        self.runs.write_ledger(run, &self.ledger).await?;
+        failpoint::reach("after-ledger");
+        self.runs.write_maintenance(run, &record()).await?;
+        if let Some(lease) = self.lease {
+            lease.check()?;
+        }
+        failpoint::reach("before-publish");
+        self.runs.publish(&publication).await?;
+        failpoint::reach("after-publish");
+        info!(previous = self.published.run, "published");
+        self.published = publication;
+        Ok(())
+    }
+
+    /// Dates that were computed again are remembered only as long as the archive has them as they were.
+    fn forget_recomputed(&mut self, changes: &Changes) {
+        let mut stale = DateSet::default();
+        for (table, change) in self.archive.iter().zip(&changes.archive) {
+            let gone = change.remove.iter().map(|file| file.path.as_str());
+            let gone: BTreeSet<&str> = gone.collect();
+            for file in table.files() {
+                if !gone.contains(file.path.as_str())
+                    && let Some((first, last)) = file.partition.days()
+                {
+                    stale.insert_range(first, last);
+                }
+            }
+        }
+        self.ledger.recomputed = self.ledger.recomputed.intersection(&stale);
+    }
+}
+
+async fn commit(
+    lease: Option<&Lease>,
+    table: &mut Table,
+    run: u64,
+    change: Change,
+) -> Result<u64, JobError> {
+    if let Some(lease) = lease {
+        lease.check()?;
+    }
+    let resolution = table.resolution();
+    let committed = table.commit(run, change).await;
+    committed.map_err(table_failed(resolution))
+}

@@ -1,0 +1,257 @@
+//! What is done to the rows of tables: small files become larger ones, and what has expired goes.
+
+use std::collections::BTreeSet;
+
+use super::super::report::DateSpan;
+use super::super::resample::JobError;
+use super::compact::{self, Group};
+use super::merge::{Source, Target, merge};
+use super::report::{Compacted, Expired, Fate, MaintainReport};
+use super::retention::{Shelved, first_kept, shelved};
+use super::round::{Changes, Round};
+use crate::config::Then;
+use crate::lake::table::{Change, DataFile, Partition, Table};
+use crate::model::{DateSet, Day, Resolution};
+
+/// What is to be done to one table.
+#[derive(Debug, Default)]
+pub(super) struct TablePlan {
+    /// Small files that become one.
+    groups: Vec<Group>,
+    /// Small files of the archive that do.
+    archived_groups: Vec<Group>,
+    /// Partitions whose rows go.
+    shelved: Vec<Shelved>,
+}
+
+impl TablePlan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.archived_groups.is_empty() && self.shelved.is_empty()
+    }
+
+    /// Whether rows of it go to the archive.
+    pub fn needs_archive(&self) -> bool {
+        self.shelved.iter().any(|it| it.then == Then::Archive)
+    }
+}
+
+/// The dates of partitions.
+pub(super) fn days_of<'a>(partitions: impl Iterator<Item = &'a Partition>) -> DateSet {
+    let mut days = DateSet::default();
+    for (first, last) in partitions.filter_map(Partition::days) {
+        days.insert_range(first, last);
+    }
+    days
+}
+
+fn rows_of<'a>(files: impl Iterator<Item = &'a DataFile>) -> u64 {
+    files.filter_map(|file| file.rows).sum()
+}
+
+impl Round<'_> {
+    /// What is to be done to the tables, finest first; enters it into the report.
+    pub fn plan_tables(&self, report: &mut MaintainReport) -> Vec<TablePlan> {
+        let mut plans = Vec::new();
+        for table in &self.tables {
+            let resolution = table.resolution();
+            let archived = self.archived(resolution);
+            let shelved = shelved(
+                table.files(),
+                archived.clone(),
+                self.job.settings.retention.of(resolution),
+                &self.ledger.held(resolution.table(), self.now),
+                &self.ledger.recomputed,
+                self.now,
+            );
+            report.expired.extend(expired(resolution, &shelved));
+            let going: BTreeSet<Partition> =
+                shelved.iter().map(|it| it.partition.clone()).collect();
+            let target = self.job.settings.maintain.target_file_size;
+            let groups = compact::groups(table.files(), target, &going);
+            report
+                .compacted
+                .extend(compacted(resolution.table(), &groups));
+            let archived_groups = compact::groups(archived, target, &going);
+            let name = format!("archive.{}", resolution.table());
+            report.compacted.extend(compacted(&name, &archived_groups));
+            plans.push(TablePlan {
+                groups,
+                archived_groups,
+                shelved,
+            });
+        }
+        plans
+    }
+
+    /// The first date whose minutes did not expire, if any expire now.
+    pub fn minutes_from(&self, plans: &[TablePlan]) -> Option<Day> {
+        let expire = plans.first().is_some_and(|minutes| {
+            let live = minutes.shelved.iter().filter(|it| !it.live.is_empty());
+            live.count() > 0
+        });
+        let keep = self.job.settings.retention.minute.keep;
+        keep.filter(|_| expire)
+            .map(|keep| first_kept(self.now, keep))
+    }
+
+    /// Writes the new files. What was written is in `changes` even if it fails.
+    pub async fn write_tables(
+        &mut self,
+        plans: Vec<TablePlan>,
+        changes: &mut Changes,
+        report: &mut MaintainReport,
+    ) -> Result<(), JobError> {
+        let rows = plans.iter().map(|plan| {
+            let groups = plan.groups.iter().chain(&plan.archived_groups).flatten();
+            let shelved = plan.shelved.iter().filter(|it| it.then == Then::Archive);
+            rows_of(groups) + rows_of(shelved.flat_map(|it| it.live.iter().chain(&it.archived)))
+        });
+        self.job.progress.expect(rows.sum());
+        for (at, plan) in plans.into_iter().enumerate() {
+            let change = &mut changes.tables[at];
+            let table = &self.tables[at];
+            self.compact(table, plan.groups, change).await?;
+            measure(report, table.resolution().table(), change);
+            for shelved in plan.shelved {
+                if shelved.then == Then::Archive {
+                    self.shelve(at, &shelved, &mut changes.archive[at]).await?;
+                }
+                changes.tables[at].remove.extend(shelved.live);
+            }
+            if let Some(archive) = self.archive.get(at) {
+                let change = &mut changes.archive[at];
+                self.compact(archive, plan.archived_groups, change).await?;
+                measure(
+                    report,
+                    &format!("archive.{}", archive.resolution().table()),
+                    change,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn compact(
+        &self,
+        table: &Table,
+        groups: Vec<Group>,
+        change: &mut Change,
+    ) -> Result<(), JobError> {
+        let progress = &self.job.progress;
+        for group in groups {
+            let Some(partition) = group.first().map(|file| file.partition.clone()) else {
+                continue;
+            };
+            let target = Target {
+                table,
+                partition,
+                file_size: u64::MAX,
+                on_rows: &|rows| progress.read(rows),
+            };
+            let sources: Vec<_> = group
+                .into_iter()
+                .map(|file| Source::whole(table, file))
+                .collect();
+            merge(&sources, &target, &mut change.merged_into).await?;
+            let merged = sources.into_iter().map(|source| source.file);
+            change.merged.extend(merged);
+        }
+        Ok(())
+    }
+
+    /// Writes the rows of a partition into the archive: those of the table, and those that the archive has of dates that
+    /// were not computed since.
+    async fn shelve(&self, at: usize, it: &Shelved, change: &mut Change) -> Result<(), JobError> {
+        let (table, archive) = (&self.tables[at], &self.archive[at]);
+        let progress = &self.job.progress;
+        let target = Target {
+            table: archive,
+            partition: it.partition.clone(),
+            file_size: self.job.settings.maintain.target_file_size,
+            on_rows: &|rows| progress.read(rows),
+        };
+        let live = it.live.iter().cloned();
+        let mut sources: Vec<_> = live.map(|file| Source::whole(table, file)).collect();
+        let without = self.stale(it);
+        sources.extend(it.archived.iter().map(|file| Source {
+            table: archive,
+            file: file.clone(),
+            without: without.clone(),
+        }));
+        merge(&sources, &target, &mut change.add).await?;
+        change.remove.extend(it.archived.iter().cloned());
+        Ok(())
+    }
+
+    /// The dates of a partition that the archive has as they were, and the table as they are.
+    pub fn stale(&self, it: &Shelved) -> DateSet {
+        match it.partition.days() {
+            // Its only date is in the table.
+            Some((first, last)) if first == last && !it.live.is_empty() => {
+                DateSet::range(first, last)
+            }
+            _ => self.ledger.recomputed.clone(),
+        }
+    }
+}
+
+impl<'a> Source<'a> {
+    /// All rows of a file.
+    pub fn whole(table: &'a Table, file: DataFile) -> Self {
+        Self {
+            table,
+            file,
+            without: DateSet::default(),
+        }
+    }
+}
+
+fn expired(resolution: Resolution, shelved: &[Shelved]) -> Vec<Expired> {
+    let fates = [
+        (Then::Archive, Fate::Archived),
+        (Then::Delete, Fate::Deleted),
+    ];
+    let of = |(then, fate)| {
+        let of_fate = || {
+            shelved
+                .iter()
+                .filter(move |it| it.then == then && !it.live.is_empty())
+        };
+        let files = || of_fate().flat_map(|it| &it.live);
+        Expired {
+            what: resolution.table().to_owned(),
+            fate,
+            dates: DateSpan::from(&days_of(of_fate().map(|it| &it.partition))),
+            files: files().count(),
+            rows: rows_of(files()),
+            bytes: files().map(|file| file.size).sum(),
+        }
+    };
+    let mut found: Vec<Expired> = fates.into_iter().map(of).collect();
+    found.retain(|expired| expired.files > 0);
+    found
+}
+
+fn compacted(table: &str, groups: &[Group]) -> Option<Compacted> {
+    let files = || groups.iter().flatten();
+    let partitions: BTreeSet<_> = files().map(|file| &file.partition).collect();
+    (!groups.is_empty()).then(|| Compacted {
+        table: table.to_owned(),
+        partitions: partitions.len(),
+        files_before: files().count(),
+        files_after: groups.len(),
+        rows: rows_of(files()),
+        bytes_before: files().map(|file| file.size).sum(),
+        bytes_after: None,
+    })
+}
+
+/// Enters how large the files became.
+fn measure(report: &mut MaintainReport, table: &str, change: &Change) {
+    let found = report.compacted.iter_mut().find(|it| it.table == table);
+    if let Some(compacted) = found {
+        let sizes = change.merged_into.iter().map(|file| file.size);
+        compacted.bytes_after = Some(sizes.sum());
+    }
+}

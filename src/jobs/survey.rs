@@ -1,0 +1,159 @@
+//! Looks into new and changed files: which dates they touch, whether they can be read, and whether they are known from the
+//! archive.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::inputs::{Input, archive_of_raw};
+use super::ledger::{KnownFile, Ledger};
+use super::plan::{Changes, Surveyed, names_by_path};
+use super::resample::{Attempt, Job, JobError, LAST_TIME};
+use crate::lake::raw::shelf::{CopyError, sha256};
+use crate::lake::raw::{FileFault, RawFormat, survey};
+use crate::model::{Window, day_of};
+
+/// Footers that are read at once.
+const SURVEYS_AT_ONCE: usize = 16;
+
+impl Job {
+    /// The format for looking into files: times ahead of the clock belong to dates, too, which stay due until their time
+    /// comes.
+    pub(super) fn format_ahead(&self, plausible: Window) -> RawFormat {
+        self.format(Window {
+            end: LAST_TIME,
+            ..plausible
+        })
+    }
+}
+
+impl Attempt<'_> {
+    /// Looks into new and changed files; for a full run into those of the archive, too. A file at fault is quarantined; a
+    /// store that fails, fails the run.
+    pub(super) async fn survey(
+        &self,
+        ledger: &Ledger,
+        changes: &Changes,
+        full: bool,
+        damaged: &BTreeMap<(String, String), String>,
+    ) -> Result<Surveyed, JobError> {
+        let ahead = Arc::new(self.job.format_ahead(self.plausible));
+        let mut inputs: Vec<Input> = Vec::new();
+        for file in &changes.fresh {
+            inputs.push(Input {
+                key: file.path.clone(),
+                folder: self.job.raw.clone(),
+                file: file.clone(),
+            });
+        }
+        let archived = ledger.archived.iter();
+        for (name, archived) in
+            archived.filter(|(_, archived)| full && archived.file.quarantined.is_none())
+        {
+            inputs.push(Input {
+                key: Ledger::archive_key(name),
+                folder: archive_of_raw(&self.job.lake),
+                file: archived.stored(name),
+            });
+        }
+        let files: BTreeMap<String, KnownFile> = stream::iter(inputs)
+            .map(|input| {
+                let ahead = Arc::clone(&ahead);
+                let damage = (input.key.clone(), input.file.etag.clone());
+                let damage = damaged.get(&damage).cloned();
+                async move { self.survey_one(input, &ahead, damage).await }
+            })
+            .buffer_unordered(SURVEYS_AT_ONCE)
+            .try_filter_map(async |found| Ok(found))
+            .try_collect()
+            .await?;
+        let came_back = self.came_back(ledger, changes, &files).await?;
+        Ok(Surveyed { files, came_back })
+    }
+
+    /// What is known of a file; none for one of the archive that cannot be read now, which stays known as it was.
+    async fn survey_one(
+        &self,
+        input: Input,
+        ahead: &RawFormat,
+        damage: Option<String>,
+    ) -> Result<Option<(String, KnownFile)>, JobError> {
+        let file = &input.file;
+        let mut known = KnownFile {
+            etag: file.etag.clone(),
+            modified: file.modified,
+            size: file.size,
+            quarantined: damage,
+            ..KnownFile::default()
+        };
+        if known.quarantined.is_some() {
+            return Ok(Some((input.key, known)));
+        }
+        match survey(&input.folder, file, ahead).await {
+            Ok(survey) => {
+                let later = survey
+                    .dates
+                    .last()
+                    .is_some_and(|last| last >= day_of(self.plausible.end - 1));
+                known.rows = survey.rows;
+                known.minutes = survey.minutes;
+                known.asset = survey.asset;
+                known.untimed = survey.irregular || later;
+                known.due = survey.dates.clone();
+                known.dates = survey.dates;
+            }
+            Err(fault @ FileFault::Store { .. }) => return Err(JobError::RawStore(fault)),
+            // Its dates are computed in any case: then it is found to be at fault.
+            Err(_) if Ledger::archive_name(&input.key).is_some() => return Ok(None),
+            Err(fault) => {
+                if matches!(fault, FileFault::Refused { .. }) {
+                    // No version of it is known: the next run tries again.
+                    known.etag.clear();
+                }
+                known.quarantined = Some(fault.to_string());
+            }
+        }
+        Ok(Some((input.key, known)))
+    }
+
+    /// Which fresh files are those that were archived from there, byte for byte, by their names in the archive.
+    async fn came_back(
+        &self,
+        ledger: &Ledger,
+        changes: &Changes,
+        surveyed: &BTreeMap<String, KnownFile>,
+    ) -> Result<BTreeMap<String, String>, JobError> {
+        let mut found = BTreeMap::new();
+        let names = names_by_path(ledger);
+        for file in &changes.fresh {
+            let is_new = || {
+                // A full run looks into all files.
+                let known = ledger.files.get(&file.path);
+                known.is_none_or(|known| !known.is_version(file))
+            };
+            let is_good = || {
+                let known = surveyed.get(&file.path);
+                known.is_some_and(|known| known.quarantined.is_none())
+            };
+            let alike: Vec<_> = names.get(&file.path).into_iter().flatten().collect();
+            if alike.is_empty() || !is_new() || !is_good() {
+                continue;
+            }
+            let hash = match sha256(&self.job.raw, file).await {
+                Ok(hash) => hash,
+                // The run will see, and start over.
+                Err(CopyError::Changed { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let same = alike.into_iter().find(|name| {
+                let archived = ledger.archived.get(*name);
+                archived.is_some_and(|it| it.sha256 == hash && it.file.quarantined.is_none())
+            });
+            if let Some(name) = same {
+                found.insert(file.path.clone(), name.clone());
+            }
+        }
+        Ok(found)
+    }
+}

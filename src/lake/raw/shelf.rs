@@ -1,0 +1,221 @@
+//! Whole raw files, copied from one folder to another byte by byte, and what names their contents.
+
+use aws_lc_rs::digest::{Context, Digest, SHA256};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, WriteMultipart};
+
+use super::RawFile;
+use crate::lake::Store;
+use crate::lake::store::delete_if_there;
+use crate::model::hex;
+
+/// Bytes of a request.
+const PART: usize = 8 << 20;
+
+/// Why a file cannot be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A store fails.
+    #[error("the raw file {path} in {folder} cannot be {action}")]
+    Store {
+        /// The file.
+        path: String,
+        /// The folder that it is in.
+        folder: String,
+        /// What was tried.
+        action: &'static str,
+        /// What the store says.
+        source: object_store::Error,
+    },
+    /// It is not the file that was listed.
+    #[error("{path} changed, or went, while it was copied; run again")]
+    Changed {
+        /// The file.
+        path: String,
+    },
+}
+
+fn located(path: &str) -> Path {
+    // As it was listed: `Path::from` would escape once more what is escaped in it.
+    Path::parse(path).unwrap_or_else(|_| Path::from(path))
+}
+
+/// That version of a file or none.
+fn pinned(file: &RawFile) -> GetOptions {
+    let made_up = file.etag == format!("{}-{}", file.modified, file.size);
+    GetOptions {
+        if_match: (!made_up).then(|| file.etag.clone()),
+        ..GetOptions::default()
+    }
+}
+
+fn failure<'a>(
+    folder: &'a Store,
+    path: &'a str,
+    action: &'static str,
+) -> impl Fn(object_store::Error) -> CopyError + Copy + 'a {
+    move |source| match source {
+        object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. } => {
+            CopyError::Changed {
+                path: path.to_owned(),
+            }
+        }
+        source => CopyError::Store {
+            path: path.to_owned(),
+            folder: folder.to_string(),
+            action,
+            source,
+        },
+    }
+}
+
+/// Copies `file` of `from` to `name` in `to`, whatever is there, if it is the file that was listed, with the SHA-256
+/// `expected` if that is known; gives the copy, as it is listed there, and its SHA-256. When this returns, the copy is on
+/// the disk. A copy that fails is not there.
+pub async fn copy(
+    from: &Store,
+    file: &RawFile,
+    to: &Store,
+    name: &str,
+    expected: Option<&str>,
+) -> Result<(RawFile, String), CopyError> {
+    let failed = failure(from, &file.path, "copied");
+    let target = located(name);
+    let objects = from.objects();
+    let got = objects.get_opts(&located(&file.path), pinned(file)).await;
+    let mut bytes = got.map_err(failed)?.into_stream();
+    let upload = to.objects().put_multipart(&target).await.map_err(failed)?;
+    let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
+    let (mut hash, mut size) = (Context::new(&SHA256), 0);
+    let copied: Result<(), object_store::Error> = async {
+        while let Some(part) = bytes.try_next().await? {
+            hash.update(&part);
+            size += part.len() as u64;
+            upload.wait_for_capacity(2).await?;
+            upload.put(part);
+        }
+        Ok(())
+    }
+    .await;
+    let sha256 = text(hash.finish());
+    let is_it = size == file.size && expected.is_none_or(|expected| sha256 == expected);
+    if copied.is_err() || !is_it {
+        // The first failure is what is told.
+        let _ = upload.abort().await;
+        copied.map_err(failed)?;
+        return Err(CopyError::Changed {
+            path: file.path.clone(),
+        });
+    }
+    upload.finish().await.map_err(failed)?;
+    to.sync(&target).await.map_err(failed)?;
+    let stored = look(to, name).await?;
+    let stored = stored.ok_or_else(|| CopyError::Changed {
+        path: name.to_owned(),
+    })?;
+    Ok((stored, sha256))
+}
+
+/// The SHA-256 of a file's bytes.
+pub async fn sha256(folder: &Store, file: &RawFile) -> Result<String, CopyError> {
+    let failed = failure(folder, &file.path, "read");
+    let objects = folder.objects();
+    let got = objects.get_opts(&located(&file.path), pinned(file)).await;
+    let mut bytes = got.map_err(failed)?.into_stream();
+    let mut hash = Context::new(&SHA256);
+    while let Some(part) = bytes.try_next().await.map_err(failed)? {
+        hash.update(&part);
+    }
+    Ok(text(hash.finish()))
+}
+
+/// Whether there is any file below a folder.
+pub async fn has_any(folder: &Store) -> Result<bool, CopyError> {
+    let listed = folder.objects().list(None).try_next().await;
+    let first = listed.map_err(|source| CopyError::Store {
+        path: "/".to_owned(),
+        folder: folder.to_string(),
+        action: "listed",
+        source,
+    })?;
+    Ok(first.is_some())
+}
+
+/// Looks at a file; none if it is not there.
+pub async fn look(folder: &Store, path: &str) -> Result<Option<RawFile>, CopyError> {
+    match folder.objects().head(&located(path)).await {
+        // The store tells where it is from its own root.
+        Ok(found) => Ok(Some(RawFile {
+            path: path.to_owned(),
+            ..RawFile::listed(found)
+        })),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(source) => Err(CopyError::Store {
+            path: path.to_owned(),
+            folder: folder.to_string(),
+            action: "read",
+            source,
+        }),
+    }
+}
+
+/// Deletes a file. That it is gone already is as good.
+pub async fn delete(folder: &Store, path: &str) -> Result<(), CopyError> {
+    let deleted = delete_if_there(&*folder.objects(), &located(path)).await;
+    deleted.map_err(failure(folder, path, "deleted"))
+}
+
+fn text(digest: Digest) -> String {
+    hex(digest.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+    use crate::lake::StoreOptions;
+
+    fn folder(name: &str) -> Store {
+        Store::open(&format!("memory://shelf-test/{name}"), &StoreOptions::new()).unwrap()
+    }
+
+    async fn put(folder: &Store, name: &str, bytes: &'static [u8]) -> RawFile {
+        let path = located(name);
+        folder.objects().put(&path, bytes.into()).await.unwrap();
+        look(folder, name).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_the_version_that_was_asked_for_or_is_not_there() {
+        let (from, to) = (folder("from"), folder("to"));
+        assert!(!has_any(&to).await.unwrap());
+        let first = put(&from, "a/b c.parquet", b"first").await;
+        let (copied, hash) = copy(&from, &first, &to, "x/1", None).await.unwrap();
+        assert_eq!((copied.path.as_str(), copied.size), ("x/1", 5));
+        assert_eq!(sha256(&to, &copied).await.unwrap(), hash);
+        // With what is known of it,
+        let again = copy(&from, &first, &to, "x/2", Some(&hash)).await;
+        assert_eq!(again.unwrap().1, hash);
+        let other = copy(&from, &first, &to, "x/3", Some("00")).await;
+        assert!(matches!(other, Err(CopyError::Changed { .. })));
+        // as the version that it was,
+        let second = put(&from, "a/b c.parquet", b"other").await;
+        let changed = copy(&from, &first, &to, "x/4", None).await;
+        assert!(matches!(changed, Err(CopyError::Changed { .. })));
+        // of the size that it had,
+        let fixed = RawFile::fixed("a/b c.parquet", 4);
+        let shorter = copy(&from, &fixed, &to, "x/5", None).await;
+        assert!(matches!(shorter, Err(CopyError::Changed { .. })));
+        // as long as it is there.
+        delete(&from, &second.path).await.unwrap();
+        delete(&from, &second.path).await.unwrap();
+        let gone = copy(&from, &second, &to, "x/6", None).await;
+        assert!(matches!(gone, Err(CopyError::Changed { .. })));
+        for name in ["x/3", "x/4", "x/5", "x/6"] {
+            assert_eq!(look(&to, name).await.unwrap(), None, "{name}");
+        }
+        assert!(has_any(&to).await.unwrap());
+    }
+}
