@@ -50,7 +50,8 @@ on_both! {
     }
 
     async fn only_one_fills_a_database_and_only_an_empty_one(fresh) {
-        let source = Fresh::new(Kind::Sqlite).await.store().await;
+        let from = Fresh::new(Kind::Sqlite).await;
+        let source = from.store().await;
         organisation(&source, "Acme", 3).await;
         let parts = copied(&source).await;
         let store = fresh.store().await;
