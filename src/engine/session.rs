@@ -184,7 +184,8 @@ impl QuerySession {
 
     async fn planned(&self, parsed: Parsed) -> Result<LogicalPlan, QueryError> {
         self.check_tables(&parsed)?;
-        let plan = self.parallel.statement_to_plan(parsed).await?;
+        // Arguments of table functions may be made of the time, and are worked out now.
+        let plan = self.now().statement_to_plan(parsed).await?;
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)

@@ -104,8 +104,6 @@ pub struct MaintainReport {
 impl MaintainReport {
     /// Whether anything was done, or would be.
     pub fn has_work(&self) -> bool {
-        !self.expired.is_empty()
-            || !self.compacted.is_empty()
-            || self.swept != Swept::default()
+        !self.expired.is_empty() || !self.compacted.is_empty() || self.swept != Swept::default()
     }
 }
