@@ -10,7 +10,7 @@ use super::super::inputs::archive_of_raw;
 use super::super::ledger::{ArchivedFile, Hold, KnownFile};
 use super::super::report::DateSpan;
 use super::super::resample::{Job, JobError};
-use super::merge::{Source, Target, merge};
+use super::merge::{Target, merge};
 use super::retention::{Shelved, by_partition};
 use super::round::{Changes, Round};
 use super::tables::days_of;
@@ -240,24 +240,15 @@ impl Round<'_> {
         it: &Shelved,
         changes: &mut Changes,
     ) -> Result<(), JobError> {
-        let (table, archive) = (&self.tables[at], &self.archive[at]);
         let progress = &self.job.progress;
-        let live = it.live.iter().cloned();
-        let mut sources: Vec<_> = live.map(|file| Source::whole(table, file)).collect();
-        let without = self.stale(it);
-        sources.extend(it.archived.iter().map(|file| Source {
-            table: archive,
-            file: file.clone(),
-            without: without.clone(),
-        }));
         let target = Target {
-            table,
+            table: &self.tables[at],
             partition: it.partition.clone(),
             file_size: self.job.settings.maintain.target_file_size,
             on_rows: &|rows| progress.read(rows),
         };
         let change = &mut changes.tables[at];
-        merge(&sources, &target, &mut change.add).await?;
+        merge(&self.sources(at, it), &target, &mut change.add).await?;
         change.remove.extend(it.live.iter().cloned());
         let archived = &mut changes.archive[at].remove;
         archived.extend(it.archived.iter().cloned());

@@ -163,14 +163,21 @@ impl Round<'_> {
     /// Writes the rows of a partition into the archive: those of the table, and those that the archive has of dates that
     /// were not computed since.
     async fn shelve(&self, at: usize, it: &Shelved, change: &mut Change) -> Result<(), JobError> {
-        let (table, archive) = (&self.tables[at], &self.archive[at]);
         let progress = &self.job.progress;
         let target = Target {
-            table: archive,
+            table: &self.archive[at],
             partition: it.partition.clone(),
             file_size: self.job.settings.maintain.target_file_size,
             on_rows: &|rows| progress.read(rows),
         };
+        merge(&self.sources(at, it), &target, &mut change.add).await?;
+        change.remove.extend(it.archived.iter().cloned());
+        Ok(())
+    }
+
+    /// All rows of a partition: those of the table, and those that the archive has of dates that were not computed since.
+    pub fn sources(&self, at: usize, it: &Shelved) -> Vec<Source<'_>> {
+        let (table, archive) = (&self.tables[at], &self.archive[at]);
         let live = it.live.iter().cloned();
         let mut sources: Vec<_> = live.map(|file| Source::whole(table, file)).collect();
         let without = self.stale(it);
@@ -179,9 +186,7 @@ impl Round<'_> {
             file: file.clone(),
             without: without.clone(),
         }));
-        merge(&sources, &target, &mut change.add).await?;
-        change.remove.extend(it.archived.iter().cloned());
-        Ok(())
+        sources
     }
 
     /// The dates of a partition that the archive has as they were, and the table as they are.
