@@ -36,7 +36,9 @@ pub(super) fn read(
         };
         match parse_line(line) {
             Ok(None) => {}
-            Ok(Some((name, value))) if original::is_known(name) => parts.put(name, value, origin),
+            Ok(Some((name, value))) if original::is_known(name) => {
+                parts.put(name, value, origin)?
+            }
             Ok(Some((name, value))) => environment::put(name, value, origin, raw)?,
             Err(message) => {
                 return Err(ConfigError::Syntax {

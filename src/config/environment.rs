@@ -1,21 +1,17 @@
 //! The environment: `PLANTLAKE_RESAMPLE_MEMORY` is `resample.memory`, and `PLANTLAKE_QDRANT_API_KEY_FILE` is the file that
 //! has `qdrant_api_key`.
 
-use std::path::PathBuf;
-
 use super::Inputs;
 use super::error::{ConfigError, Origin};
 use super::original::{self, Parts};
 use super::raw::{self, RawSettings, known};
-use super::secret;
+use super::secret::{self, FILE};
 use super::table::{ENVIRONMENT_PREFIX, SETTINGS};
 
 /// Debug builds read these to fail on purpose; they are no settings.
 const FAILPOINTS: &str = "PLANTLAKE_FAILPOINT";
 /// What the variables of `storage.*` begin with.
 const STORAGE: &str = "PLANTLAKE_STORAGE_";
-/// What is at the end of a variable that names the file with a secret, as container engines hand them out.
-const FILE: &str = "_FILE";
 
 /// Reads the process's variables.
 pub(super) fn read(
@@ -38,7 +34,7 @@ pub(super) fn read(
             return Err(ConfigError::Syntax { origin, message });
         };
         if original::is_known(&name) {
-            parts.put(&name, value.to_owned(), origin);
+            parts.put(&name, value.to_owned(), origin)?;
         } else {
             put(&name, value.to_owned(), origin, raw)?;
         }
@@ -61,7 +57,7 @@ pub(super) fn put(
     }
     let in_file = name.strip_suffix(FILE).and_then(key_of);
     match in_file.filter(|key| secret::may_be_secret(key)) {
-        Some(key) => raw.put(&key, read_secret(&value, &origin)?, origin),
+        Some(key) => raw.put(&key, secret::read_file(&value, &origin)?, origin),
         None => Err(ConfigError::Unknown {
             origin,
             name: name.to_owned(),
@@ -80,15 +76,4 @@ fn key_of(name: &str) -> Option<String> {
     }
     let key = format!("storage.{}", name.strip_prefix(STORAGE)?.to_lowercase());
     known(&key).is_some().then_some(key)
-}
-
-/// What is in the file of a secret, without the line's end that editors add.
-fn read_secret(path: &str, origin: &Origin) -> Result<String, ConfigError> {
-    let read = std::fs::read_to_string(path);
-    let text = read.map_err(|source| ConfigError::SecretFile {
-        origin: origin.clone(),
-        path: PathBuf::from(path),
-        source,
-    })?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

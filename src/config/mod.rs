@@ -5,6 +5,7 @@
 //! and `docs/settings.md` all follow from it: a setting that is not documented cannot be read.
 
 mod database_url;
+mod derived;
 mod docs;
 mod dotenv;
 mod environment;

@@ -1,5 +1,6 @@
 //! The original system's variables, as another spelling of two URLs: `DB_HOST` and its kin for the mirror, `auth_host`
 //! and its kin for the organisation database. The host is what counts: without it the others mean nothing here.
+//! `DB_PASSWORD_FILE` and `auth_password_FILE` name a file that has the password, which the original system did not know.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +8,7 @@ use url::Url;
 
 use super::error::{ConfigError, Origin};
 use super::raw::RawSettings;
+use super::secret::{self, FILE};
 
 /// The variables that spell one URL. What is not set is as it was in the original.
 struct Spelling {
@@ -55,23 +57,65 @@ impl Spelling {
     }
 }
 
-/// Whether the original system has a variable of this name.
+/// Whether the original system has a variable of this name, or has the password that is in the file which it names.
 pub(super) fn is_known(name: &str) -> bool {
+    let is_spelt = |spelling: &Spelling| spelling.names().contains(&name);
+    SPELLINGS.iter().any(is_spelt) || password_of_file(name).is_some()
+}
+
+/// The password's variable, if `name` is that of the file which has it: `DB_PASSWORD` of `DB_PASSWORD_FILE`.
+fn password_of_file(name: &str) -> Option<&'static str> {
+    let password = name.strip_suffix(FILE)?;
     SPELLINGS
         .iter()
-        .any(|spelling| spelling.names().contains(&name))
+        .map(|spelling| spelling.password)
+        .find(|known| *known == password)
 }
 
 /// The variables that were found, the strongest of each name.
 #[derive(Default)]
 pub(super) struct Parts {
-    found: BTreeMap<String, (String, Origin)>,
+    found: BTreeMap<String, Part>,
+}
+
+struct Part {
+    value: String,
+    /// It was in the file that the variable names.
+    is_from_file: bool,
+    origin: Origin,
 }
 
 impl Parts {
-    /// Takes over a variable; it replaces that of a weaker source.
-    pub(super) fn put(&mut self, name: &str, value: String, origin: Origin) {
-        self.found.insert(name.to_owned(), (value, origin));
+    /// Takes over a variable, or what is in the file that it names; it replaces that of a weaker source.
+    pub(super) fn put(
+        &mut self,
+        name: &str,
+        value: String,
+        origin: Origin,
+    ) -> Result<(), ConfigError> {
+        let password = password_of_file(name);
+        let name = password.unwrap_or(name);
+        let part = Part {
+            value: match password {
+                Some(_) => secret::read_file(&value, &origin)?,
+                None => value,
+            },
+            is_from_file: password.is_some(),
+            origin,
+        };
+        // Both spellings in one place: nobody can tell which is meant.
+        if let Some(first) = self.found.get(name)
+            && first.is_from_file != part.is_from_file
+            && first.origin.same_source(&part.origin)
+        {
+            return Err(ConfigError::Twice {
+                origin: part.origin,
+                name: name.to_owned(),
+                first: first.origin.clone(),
+            });
+        }
+        self.found.insert(name.to_owned(), part);
+        Ok(())
     }
 
     /// Puts together the URLs that have a part from the source that was just read.
@@ -84,13 +128,13 @@ impl Parts {
             let found = spelling.names().into_iter();
             let of_source = found
                 .filter_map(|name| self.found.get(name))
-                .find(|(_, origin)| is_of_source(origin));
+                .find(|part| is_of_source(&part.origin));
             let set_by_its_own_name = raw.origin(spelling.key).is_some_and(is_of_source);
-            if let Some((_, origin)) = of_source
+            if let Some(part) = of_source
                 && !set_by_its_own_name
                 && let Some(url) = self.url(spelling)?
             {
-                raw.put(spelling.key, url, origin.clone())?;
+                raw.put(spelling.key, url, part.origin.clone())?;
             }
         }
         Ok(())
@@ -98,8 +142,8 @@ impl Parts {
 
     /// What a variable says; an empty one says nothing.
     fn get(&self, name: &str) -> Option<&str> {
-        let (value, _) = self.found.get(name)?;
-        Some(value.as_str()).filter(|value| !value.is_empty())
+        let part = self.found.get(name)?;
+        Some(part.value.as_str()).filter(|value| !value.is_empty())
     }
 
     fn url(&self, spelling: &Spelling) -> Result<Option<String>, ConfigError> {
@@ -108,7 +152,7 @@ impl Parts {
         };
         let wrong = |name: &str, problem: &str| ConfigError::Syntax {
             origin: match self.found.get(name) {
-                Some((_, origin)) => origin.clone(),
+                Some(part) => part.origin.clone(),
                 None => Origin::Default,
             },
             message: format!("`{name}` is not {problem}"),

@@ -1,9 +1,14 @@
-//! A value that is never shown, and which settings have one.
+//! A value that is never shown, which settings have one, and the files that have them.
 
 use std::fmt;
+use std::path::PathBuf;
 
+use super::error::{ConfigError, Origin};
 use super::report;
 use super::storage;
+
+/// What is at the end of a variable that names the file with a secret, as container engines hand them out.
+pub(super) const FILE: &str = "_FILE";
 
 /// A secret. `Debug` masks it, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,4 +43,15 @@ pub(super) fn is_secret(key: &str) -> bool {
         // Who knows where failures are told can write there.
         None => key.ends_with("_api_key") || key == "schedule.webhook_url",
     }
+}
+
+/// What is in the file of a secret, which the variable `origin` names, without the line's end that editors add.
+pub(super) fn read_file(path: &str, origin: &Origin) -> Result<String, ConfigError> {
+    let read = std::fs::read_to_string(path);
+    let text = read.map_err(|source| ConfigError::SecretFile {
+        origin: origin.clone(),
+        path: PathBuf::from(path),
+        source,
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

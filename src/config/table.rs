@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use url::Url;
 
 use super::database_url::DatabaseUrl;
+use super::derived;
 use super::money;
 use super::raw::RawSettings;
 use super::secret::Secret;
@@ -119,7 +120,7 @@ settings! {
         key: "state", types: &[Type::Text], expected: "a folder on this machine",
         default: DefaultValue::Derived {
             words: "`<lake>/.state` for a lake on the local disk, else `state`",
-            rule: value::default_state,
+            rule: derived::state,
         },
         example: "\"/var/lib/plantlake\"", flag: Some("--state"),
         doc: "What belongs to this machine: embedded databases, keys, journal, vectors.",
@@ -133,19 +134,19 @@ settings! {
         key: "organisation_url", types: &[Type::Text], expected: DATABASE,
         default: DefaultValue::Derived {
             words: "`sqlite:<state>/organisation.db`",
-            rule: value::default_organisation_url,
+            rule: derived::organisation_url,
         },
         example: "\"postgres://plantlake@db.example/organisation?sslmode=verify-full\"", flag: None,
         doc: "The database of organisations, users, keys and the audit trail. To a Postgres that is not on \
               this machine the connection is encrypted, unless the URL says `sslmode=disable`. The variables \
-              `auth_host`, `auth_port`, `auth_db`, `auth_user` and `auth_password` are another spelling of it.",
+              `auth_host`, `auth_port`, `auth_db`, `auth_user` and `auth_password` (or `auth_password_FILE`, which names a file that has it) are another spelling of it.",
     }
     MIRROR_URL: Option<DatabaseUrl>, DatabaseUrl::parse_mirror {
         key: "mirror_url", types: &[Type::Text], expected: "a URL such as postgres://user@host/chemical",
-        default: DefaultValue::Derived { words: "none", rule: value::none },
+        default: DefaultValue::Derived { words: "none", rule: derived::none },
         example: "\"postgres://plantlake@db.example/chemical\"", flag: None,
         doc: "The Postgres database that recent averages are mirrored to. The variables `DB_HOST`, `DB_PORT`, \
-              `DB_NAME`, `DB_USER` and `DB_PASSWORD` are another spelling of it. As with `organisation_url`, the \
+              `DB_NAME`, `DB_USER` and `DB_PASSWORD` (or `DB_PASSWORD_FILE`) are another spelling of it. As with `organisation_url`, the \
               connection is encrypted unless the server is on this machine or the URL says `sslmode=disable`.",
     }
     MIRROR_WINDOW_MIN: TimeDelta, value::window {
@@ -180,7 +181,7 @@ settings! {
     QDRANT_URL: Option<Url>, value::qdrant_url {
         key: "qdrant_url", types: &[Type::Text],
         expected: "a URL such as https://qdrant.example:6334: that of gRPC, not of REST",
-        default: DefaultValue::Derived { words: "none", rule: value::none },
+        default: DefaultValue::Derived { words: "none", rule: derived::none },
         example: "\"https://qdrant.example:6334\"", flag: None,
         doc: "The Qdrant server (1.19 or newer) that keeps the search index. Without one it is kept in `<state>/search`, \
               which one process at a time can use. Certificates are checked against those of this machine; \
@@ -188,7 +189,7 @@ settings! {
     }
     QDRANT_API_KEY: Option<Secret>, value::api_key {
         key: "qdrant_api_key", types: &[Type::Text], expected: "visible ASCII signs without blanks",
-        default: DefaultValue::Derived { words: "none", rule: value::none },
+        default: DefaultValue::Derived { words: "none", rule: derived::none },
         example: "\"k3y\"", flag: None,
         doc: "The API key of the Qdrant server. It is masked wherever settings are shown, and sent to a server beyond \
               this machine only by `https`.",
@@ -207,7 +208,7 @@ settings! {
     }
     KEYS_DIR: PathBuf, value::folder {
         key: "keys_dir", types: &[Type::Text], expected: "a folder on this machine",
-        default: DefaultValue::Derived { words: "`<state>/keys`", rule: value::default_keys_dir },
+        default: DefaultValue::Derived { words: "`<state>/keys`", rule: derived::keys_dir },
         example: "\"/etc/plantlake/keys\"", flag: None,
         doc: "The keys that access tokens are signed with; readable by their owner only. Several servers that \
               stand for each other share one folder.",
@@ -235,7 +236,7 @@ settings! {
     }
     RAW: String, value::place {
         key: "raw", types: &[Type::Text], expected: PLACE,
-        default: DefaultValue::Derived { words: "`<lake>/raw`", rule: value::default_raw },
+        default: DefaultValue::Derived { words: "`<lake>/raw`", rule: derived::raw },
         example: "\"s3://plant/raw\"", flag: Some("--raw (of `plantlake resample`)"),
         doc: "Where the raw Parquet files are that `plantlake resample` reads, subfolders too.",
     }
@@ -248,7 +249,7 @@ settings! {
     RESAMPLE_THREADS: usize, value::threads {
         key: "resample.threads", types: &[Type::Integer],
         expected: "a whole number from 1 to 1024",
-        default: DefaultValue::Derived { words: "the number of cores", rule: value::default_threads },
+        default: DefaultValue::Derived { words: "the number of cores", rule: derived::threads },
         example: "4", flag: None,
         doc: "How many threads `plantlake resample` computes on.",
     }
@@ -335,14 +336,14 @@ settings! {
     }
     SERVE_TLS_CERT: Option<PathBuf>, value::optional_file {
         key: "serve.tls_cert", types: &[Type::Text], expected: "a file on this machine",
-        default: DefaultValue::Derived { words: "none", rule: value::none },
+        default: DefaultValue::Derived { words: "none", rule: derived::none },
         example: "\"/etc/plantlake/server.pem\"", flag: Some("--tls-cert (of `plantlake serve`)"),
         doc: "The server's certificate and those between it and the root, PEM. A changed file is taken up \
               without a restart.",
     }
     SERVE_TLS_KEY: Option<PathBuf>, value::optional_file {
         key: "serve.tls_key", types: &[Type::Text], expected: "a file on this machine",
-        default: DefaultValue::Derived { words: "none", rule: value::none },
+        default: DefaultValue::Derived { words: "none", rule: derived::none },
         example: "\"/etc/plantlake/server.key\"", flag: Some("--tls-key (of `plantlake serve`)"),
         doc: "The private key of the certificate, PEM.",
     }
@@ -356,7 +357,7 @@ settings! {
     SERVE_QUERIES: usize, value::threads {
         key: "serve.queries", types: &[Type::Integer],
         expected: "a whole number from 1 to 1024",
-        default: DefaultValue::Derived { words: "one more than the number of cores", rule: value::default_queries },
+        default: DefaultValue::Derived { words: "one more than the number of cores", rule: derived::queries },
         example: "8", flag: None,
         doc: "How many long queries `plantlake serve` works on at once. Others wait, the organisations by turns; \
               a query that is done within a moment does not. Each uses all cores, so that more of them take more \
@@ -438,7 +439,7 @@ settings! {
     }
     SEARCH_MODELS: PathBuf, value::folder {
         key: "search.models", types: &[Type::Text], expected: "a folder on this machine",
-        default: DefaultValue::Derived { words: "`<state>/models`", rule: value::default_models },
+        default: DefaultValue::Derived { words: "`<state>/models`", rule: derived::models },
         example: "\"/var/lib/plantlake/models\"", flag: None,
         doc: "Where the models of search are, each in a folder of its own; `plantlake models fetch` gets them.",
     }
@@ -464,7 +465,7 @@ settings! {
     SCHEDULE_WEBHOOK_URL: Option<WebhookUrl>, WebhookUrl::parse {
         key: "schedule.webhook_url", types: &[Type::Text],
         expected: "a URL that begins with https:// or http://",
-        default: DefaultValue::Derived { words: "none", rule: value::none },
+        default: DefaultValue::Derived { words: "none", rule: derived::none },
         example: "\"https://alerts.example/hooks/plantlake\"", flag: None,
         doc: "Where failed jobs are told: by a POST of JSON with `job`, `kind`, `status`, `error`, `attempts`, `host`, \
               `pid`, `run`, `scheduled_for`, `started_at` and `ended_at`. Who knows the URL can write there, so it is \

@@ -308,6 +308,31 @@ fn a_secret_may_be_in_a_file_of_its_own() {
         ],
         "is already set by",
     );
+    // The original system's passwords, too.
+    let password = file("password", "p@ss\n");
+    let host = OsString::from("db.example");
+    let loaded = given(&[("auth_host", &host), ("auth_password_FILE", &password)]).unwrap();
+    assert_eq!(
+        loaded.settings.organisation_url.with_password(),
+        "postgres://postgres:p%40ss@db.example/organisation"
+    );
+    assert!(!format!("{loaded:?}").contains("p@ss") && !format!("{loaded:?}").contains("p%40"));
+    fails(
+        &[("DB_HOST", &host), ("DB_PASSWORD_FILE", &nowhere)],
+        "environment DB_PASSWORD_FILE: the file",
+    );
+    fails(
+        &[
+            ("DB_HOST", &host),
+            ("DB_PASSWORD", &password),
+            ("DB_PASSWORD_FILE", &password),
+        ],
+        "environment DB_PASSWORD_FILE: `DB_PASSWORD` is already set by environment DB_PASSWORD",
+    );
+    fails(
+        &[("DB_HOST_FILE", &password), ("PLANTLAKE_LAKE_FILE", &key)],
+        "unknown setting `PLANTLAKE_LAKE_FILE`",
+    );
     // What is no secret is written where all settings are.
     fails(
         &[("PLANTLAKE_LAKE_FILE", &key)],

@@ -1,22 +1,22 @@
-//! The types of settings: how each is read from text, and the defaults that follow from other settings.
+//! The types of settings: how each is read from text.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::raw::{self, RawSettings};
+use super::raw;
 use super::secret::Secret;
-use super::table;
 use crate::model::{MICROS_PER_DAY, day_from_date};
 
 /// The least memory that resampling can work in.
 const LEAST_MEMORY: u64 = 64 << 20;
-const MOST_THREADS: usize = 1024;
+/// Nobody means more.
+pub(super) const MOST_THREADS: usize = 1024;
 /// No token is good for longer.
 pub const LONGEST_TOKEN: TimeDelta = TimeDelta::days(30);
 
@@ -437,72 +437,6 @@ pub(super) fn journal_full(text: &str) -> Result<JournalFull, String> {
         "go-on" => Ok(JournalFull::GoOn),
         _ => Err("is neither".to_owned()),
     }
-}
-
-/// The folder of a lake on the local disk.
-fn local_lake(settings: &RawSettings) -> Option<PathBuf> {
-    let lake = settings.in_force(&table::LAKE.about).text;
-    if !lake.contains("://") {
-        return Some(PathBuf::from(lake));
-    }
-    Url::parse(&lake)
-        .ok()
-        .filter(|url| url.scheme() == "file")?
-        .to_file_path()
-        .ok()
-}
-
-pub(super) fn default_organisation_url(settings: &RawSettings) -> String {
-    let state = settings.in_force(&table::STATE.about).text;
-    format!(
-        "sqlite:{}",
-        Path::new(&state).join("organisation.db").display()
-    )
-}
-
-pub(super) fn default_keys_dir(settings: &RawSettings) -> String {
-    let state = settings.in_force(&table::STATE.about).text;
-    Path::new(&state).join("keys").display().to_string()
-}
-
-pub(super) fn default_models(settings: &RawSettings) -> String {
-    let state = settings.in_force(&table::STATE.about).text;
-    Path::new(&state).join("models").display().to_string()
-}
-
-pub(super) fn none(_: &RawSettings) -> String {
-    String::new()
-}
-
-pub(super) fn default_state(settings: &RawSettings) -> String {
-    match local_lake(settings) {
-        Some(lake) => lake.join(".state").display().to_string(),
-        None => "state".to_owned(),
-    }
-}
-
-pub(super) fn default_raw(settings: &RawSettings) -> String {
-    let lake = settings.in_force(&table::LAKE.about).text;
-    match lake.strip_suffix('/') {
-        Some(rest) if !rest.is_empty() && !rest.ends_with('/') => format!("{rest}/raw"),
-        // The root folder, or a URL that ends in its slashes: memory:// has nothing else.
-        Some(_) => format!("{lake}raw"),
-        None => format!("{lake}/raw"),
-    }
-}
-
-pub(super) fn default_threads(_: &RawSettings) -> String {
-    std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(MOST_THREADS)
-        .to_string()
-}
-
-pub(super) fn default_queries(_: &RawSettings) -> String {
-    std::thread::available_parallelism()
-        .map_or(2, |cores| 1 + cores.get())
-        .min(MOST_THREADS)
-        .to_string()
 }
 
 #[cfg(test)]
