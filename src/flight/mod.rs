@@ -38,8 +38,10 @@ mod status;
 mod tenants;
 mod ticket;
 mod tls;
+mod validity;
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +53,7 @@ pub use ingest::IngestLimits;
 pub use remote::{Credential, RemoteError, RemoteServer};
 pub use server::{Server, ServerLimits};
 pub use tls::{TlsError, TlsSource};
+pub use validity::Validity;
 
 use service::Service;
 use tls::Tls;
@@ -66,9 +69,9 @@ const ASKED: Duration = Duration::from_secs(30);
 /// and has so long to answer.
 const ANSWERED: Duration = Duration::from_secs(20);
 
-/// Whether a certificate and its key can be read, and used together.
-pub fn check_tls(source: TlsSource) -> Result<(), TlsError> {
-    Tls::open(source).map(drop)
+/// Whether a certificate and its key can be read, and used together; and when the certificate is good, if it says so.
+pub fn check_tls(certificate: &Path, key: &Path) -> Result<Option<Validity>, TlsError> {
+    tls::read(certificate, key).map(|(_, validity)| validity)
 }
 
 /// Why the server ended.

@@ -11,6 +11,10 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use super::validity::Validity;
+use crate::clock;
+use crate::metrics::METRICS;
+
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -60,7 +64,11 @@ impl Tls {
     /// Reads or makes the certificate. One that was made comes back as PEM too, for clients to trust.
     pub fn open(source: TlsSource) -> Result<(Self, Option<String>), TlsError> {
         let (config, made) = match &source {
-            TlsSource::Files { certificate, key } => (read(certificate, key)?, None),
+            TlsSource::Files { certificate, key } => {
+                let (config, validity) = read(certificate, key)?;
+                announce(validity);
+                (config, None)
+            }
             TlsSource::SelfSigned(names) => {
                 let made = rcgen::generate_simple_self_signed(names.clone())?;
                 let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -95,7 +103,8 @@ impl Tls {
             }
             known = now;
             match read(certificate, key) {
-                Ok(config) => {
+                Ok((config, validity)) => {
+                    announce(validity);
                     let mut current = self.config.write().unwrap_or_else(PoisonError::into_inner);
                     *current = Arc::new(config);
                     tracing::info!("a changed certificate is in force");
@@ -117,7 +126,22 @@ fn stamp(path: &Path) -> Option<(u64, SystemTime)> {
     Some((file.len(), file.modified().ok()?))
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+/// Lets those who watch know when the certificate ends.
+fn announce(validity: Option<Validity>) {
+    let until = validity.map(|validity| validity.until);
+    METRICS
+        .certificate_expiry
+        .from(move || Some(until?.timestamp() as f64));
+    if let Some(until) = until.filter(|until| *until <= clock::now()) {
+        tracing::warn!("the certificate ended on {until}: clients will refuse it");
+    }
+}
+
+/// What is in the files, and when the certificate itself is good.
+pub(super) fn read(
+    certificate: &Path,
+    key: &Path,
+) -> Result<(ServerConfig, Option<Validity>), TlsError> {
     let failed = |what, path: &Path, source| TlsError::Read {
         what,
         path: path.to_owned(),
@@ -126,13 +150,14 @@ fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(|chain| chain.collect::<Result<Vec<_>, _>>())
         .map_err(|error| failed("certificate", certificate, error.into()))?;
-    if chain.is_empty() {
+    let Some(own) = chain.first() else {
         let empty = io::Error::new(io::ErrorKind::InvalidData, "there is no certificate in it");
         return Err(failed("certificate", certificate, empty.into()));
-    }
+    };
+    let validity = Validity::of(own);
     let secret = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| failed("private key", key, error.into()))?;
-    server_config(chain, secret)
+    Ok((server_config(chain, secret)?, validity))
 }
 
 fn server_config(

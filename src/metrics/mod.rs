@@ -60,6 +60,8 @@ pub struct Metrics {
     pub tables: TableMetrics,
     /// Whether this process is fit for work.
     pub health: Health,
+    /// When the server's certificate ends, in seconds since the epoch.
+    pub certificate_expiry: Pulled,
     registry: Mutex<Registry>,
 }
 
@@ -95,6 +97,12 @@ impl Metrics {
             "Always 1; its labels say what this program is",
             build,
         );
+        let certificate_expiry = Pulled::default();
+        own.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the server's certificate ends",
+            certificate_expiry.clone(),
+        );
         Self {
             requests: RequestMetrics::register(own),
             journal: JournalMetrics::register(own),
@@ -102,6 +110,7 @@ impl Metrics {
             jobs: JobMetrics::register(own),
             tables: TableMetrics::register(own),
             health: Health::register(own),
+            certificate_expiry,
             registry: Mutex::new(registry),
         }
     }

@@ -91,6 +91,14 @@ def test_all_is_right(healthy: LocalLake) -> None:
     assert "All is as it should be." in healthy.run("doctor").expect(OK).text
 
 
+def test_a_certificate_that_is_good_for_long_enough(healthy: LocalLake) -> None:
+    certificate(healthy, 0o600, days=15)
+    ends = dt.datetime.now(dt.UTC) + dt.timedelta(days=15)
+    found = examine(healthy)["TLS"]
+    assert found["standing"] == "right"
+    assert found["found"].endswith(f"server.pem with its key, good until {ends:%Y-%m-%d %H}" + found["found"][-7:])
+
+
 def test_a_machine_where_nothing_is_yet(tmp_path: Path) -> None:
     finished = harness.run(["doctor", "--json"], PORTS, tmp_path).expect(FAILURE)
     wrong = {one["what"]: one["todo"] for one in finished.json["findings"] if one["standing"] == "wrong"}
@@ -149,9 +157,9 @@ def with_secret(lake: LocalLake) -> None:
     lake.folder.joinpath("plantlake.toml").chmod(0o644)
 
 
-def certificate(lake: LocalLake) -> None:
-    self_signed(lake.folder, "server")
-    lake.folder.joinpath("server.key").chmod(0o644)
+def certificate(lake: LocalLake, mode: int = 0o644, **dates: float) -> None:
+    self_signed(lake.folder, "server", **dates)
+    lake.folder.joinpath("server.key").chmod(mode)
     lake.settings |= {"PLANTLAKE_SERVE_TLS_CERT": str(lake.folder / "server.pem"), "PLANTLAKE_SERVE_TLS_KEY": str(lake.folder / "server.key")}
 
 
@@ -198,6 +206,9 @@ BROKEN = {
     "TLS elsewhere": (setting(SERVE_LISTEN="0.0.0.0:0", SERVE_ALLOW_PLAINTEXT="true"), "TLS", "note", "allow_plaintext", "proxy"),
     "half of TLS": (setting(SERVE_TLS_CERT="server.pem"), "TLS", "wrong", "only one of", "set the other"),
     "key for all": (certificate, "TLS", "note", "server.key can be read by every user", "chmod o-rwx"),
+    "certificate that ends soon": (lambda lake: certificate(lake, 0o600, days=13), "TLS", "note", "good until 20", "renewed"),
+    "certificate that has ended": (lambda lake: certificate(lake, 0o600, since=9, days=-1), "TLS", "wrong", "server.pem ended on 20", "renewed"),
+    "certificate of later": (lambda lake: certificate(lake, 0o600, since=-2), "TLS", "wrong", "server.pem is good from 20", "clock"),
     "another's key": (other_key, "TLS", "wrong", "cannot be used together", "its own key"),
     "another's address": (setting(SERVE_LISTEN="192.0.2.1:50051", SERVE_ALLOW_PLAINTEXT="true"), "server port", "wrong", "192.0.2.1:50051 cannot", "serve.listen"),
     "damaged model": (damaged_model, "cross-encoder", "wrong", "model.safetensors", "plantlake models fetch"),

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import json
 import re
+import shutil
 import socket
 import sqlite3
 import threading
@@ -25,10 +26,12 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 import yaml
+from cryptography.x509 import load_pem_x509_certificate
 
 from harness import OK, REPOSITORY
 from server import BEARER, Plant, any_of, connect, eventually, text_field
 from test_schedule import declare, parquet
+from test_server import self_signed
 
 pytestmark = pytest.mark.local_only
 MONITORING = REPOSITORY / "docs" / "monitoring"
@@ -40,6 +43,8 @@ LARGE = (
     "SELECT a.asset_id, a.timestamp, a.value + b.value AS v FROM data_min a CROSS JOIN "
     "(SELECT value FROM data_min LIMIT 25) b ORDER BY v, a.timestamp, a.asset_id"
 )
+# A test of its own moves it.
+CERTIFICATE = "plantlake_certificate_expiry_timestamp_seconds"
 # What only settings change.
 CONSTANTS = {
     "plantlake_query_places",
@@ -196,7 +201,7 @@ def test_every_metric_of_the_dashboard_and_the_alerts_is_there_and_moves(tmp_pat
             ending(plant, watch)
     finally:
         plant.stop()
-    wanted = {name for expression in expressions() for name in NAME.findall(expression)}
+    wanted = {name for expression in expressions() for name in NAME.findall(expression)} - {CERTIFICATE}
     assert wanted - watch.names() == set(), "they do not exist"
     assert wanted - watch.moved() == CONSTANTS & wanted, "they do not move"
     # What settings say is other where they say something else.
@@ -360,6 +365,34 @@ def ending(plant: Plant, watch: Watch) -> None:
     assert watch.value("plantlake_ready") == 0
     watch.look()
     reader.cancel()
+
+
+def test_the_certificate_says_when_it_ends(tmp_path: Path) -> None:
+    """An alert names it; a server without TLS has none."""
+    assert any(CERTIFICATE in expression for expression in expressions())
+
+    def ends(name: str) -> float:
+        return load_pem_x509_certificate((tmp_path / f"{name}.pem").read_bytes()).not_valid_after_utc.timestamp()
+
+    plant = Plant(tmp_path, {"PLANTLAKE_METRICS_LISTEN": "127.0.0.1:0"}).build()
+    live = self_signed(tmp_path, "live", days=3)
+    plant.serve("--tls-cert", str(live[0]), "--tls-key", str(live[1]))
+    try:
+        watch = Watch(plant.said["metrics"])
+        first = ends("live")
+        assert watch.value(CERTIFICATE) == first
+        # The key first: with the former certificate it changes nothing.
+        other = self_signed(tmp_path, "other", days=90)
+        shutil.copy(other[1], live[1])
+        shutil.copy(other[0], live[0])
+        eventually(lambda: watch.value(CERTIFICATE) == ends("other") > first, 10)
+    finally:
+        assert plant.stop() == OK
+    plant.serve()
+    try:
+        assert CERTIFICATE not in {name for name, _ in series(get(plant.said["metrics"])[1])}
+    finally:
+        assert plant.stop() == OK
 
 
 def test_what_clients_send_is_no_label(tmp_path: Path) -> None:

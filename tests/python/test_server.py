@@ -736,8 +736,8 @@ def test_tls_and_its_renewal(plant: Plant, tmp_path: Path) -> None:
         second.stop()
 
 
-def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate of the `cryptography` package."""
+def self_signed(folder: Path, name: str, days: float = 60, since: float = 1) -> tuple[Path, Path]:
+    """A certificate of the `cryptography` package, good since some days ago and for some days more."""
     import ipaddress
 
     from cryptography import x509
@@ -750,8 +750,8 @@ def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
     now = dt.datetime.now(dt.timezone.utc)
     certificate = (
         x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(days=since))
+        .not_valid_after(now + dt.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -5,12 +5,14 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::net::TcpListener;
 
 use super::Finding;
 use super::folders::others_may;
+use crate::clock;
 use crate::config::{InForce, Origin, Settings};
-use crate::flight::{TlsSource, check_tls};
+use crate::flight::{Validity, check_tls};
 use crate::jobs::spec::{ResampleSpec, read_jobs};
 use crate::metrics::ask;
 use crate::model::{JobKind, this_host};
@@ -19,6 +21,8 @@ use crate::model::{JobKind, this_host};
 const MASK: &str = "******";
 /// Only others than the owner and the owner's group are strangers: a service may have a group of its own.
 const STRANGERS: u32 = 0o007;
+/// A certificate that ends before this should have been renewed.
+const SOON: TimeDelta = TimeDelta::days(14);
 
 pub(super) async fn look(settings: &Settings, in_force: &[InForce]) -> Vec<Finding> {
     let mut findings = vec![origins(in_force)];
@@ -168,16 +172,11 @@ fn tls(settings: &Settings) -> Finding {
     let is_local = serve.listen.ip().is_loopback();
     match (&serve.tls_cert, &serve.tls_key) {
         (Some(certificate), Some(key)) => {
-            let source = TlsSource::Files {
-                certificate: certificate.clone(),
-                key: key.clone(),
-            };
-            let shown = format!("{} with its key", certificate.display());
-            match (check_tls(source), others_may(key, STRANGERS)) {
+            match (check_tls(certificate, key), others_may(key, STRANGERS)) {
                 (Err(error), _) => {
                     Finding::failed(what, &error, "name a certificate and its own key, PEM both")
                 }
-                (Ok(()), Some(mode)) => Finding::note(
+                (Ok(_), Some(mode)) => Finding::note(
                     what,
                     format!(
                         "{} can be read by every user of this machine (mode {mode:03o})",
@@ -188,7 +187,7 @@ fn tls(settings: &Settings) -> Finding {
                         key.display()
                     ),
                 ),
-                (Ok(()), None) => Finding::right(what, shown),
+                (Ok(validity), None) => good_for(certificate, validity),
             }
         }
         (None, None) if is_local => Finding::right(
@@ -216,5 +215,30 @@ fn tls(settings: &Settings) -> Finding {
             "only one of `serve.tls_cert` and `serve.tls_key` is set",
             "set the other, too",
         ),
+    }
+}
+
+/// How long a certificate is good that can be used with its key.
+fn good_for(certificate: &Path, validity: Option<Validity>) -> Finding {
+    const RENEW: &str = "have it renewed: a server takes up the changed files by itself";
+    let what = "TLS";
+    let shown = certificate.display();
+    let Some(Validity { from, until }) = validity else {
+        return Finding::right(what, format!("{shown} with its key"));
+    };
+    let now = clock::now();
+    let day = |instant: DateTime<Utc>| instant.format("%Y-%m-%d %H:%M UTC");
+    if until <= now {
+        return Finding::wrong(what, format!("{shown} ended on {}", day(until)), RENEW);
+    }
+    if now < from {
+        let found = format!("{shown} is good from {} only", day(from));
+        let todo = "look at this machine's clock, or take the former certificate until then";
+        return Finding::wrong(what, found, todo);
+    }
+    let found = format!("{shown} with its key, good until {}", day(until));
+    match until - now < SOON {
+        true => Finding::note(what, found, RENEW),
+        false => Finding::right(what, found),
     }
 }
