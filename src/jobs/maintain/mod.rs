@@ -64,20 +64,32 @@ impl Job {
             notes: Vec::new(),
             seconds: 0.0,
         };
-        let lease = match options.dry_run {
+        self.under_lease("maintain", options.dry_run, async |lease| {
+            self.maintain_under(lease, options, &watch, &mut report)
+                .await
+        })
+        .await?;
+        report.seconds = watch.seconds();
+        Ok(report)
+    }
+
+    /// Does `work` under the lake's lease, as the holder `name`; a dry run changes nothing, and takes none.
+    async fn under_lease(
+        &self,
+        name: &str,
+        dry_run: bool,
+        work: impl AsyncFnOnce(Option<&Lease>) -> Result<(), JobError>,
+    ) -> Result<(), JobError> {
+        let lease = match dry_run {
             true => None,
-            false => Some(Lease::take(&self.lake, Holder::of_process("maintain")).await?),
+            false => Some(Lease::take(&self.lake, Holder::of_process(name)).await?),
         };
         failpoint::reach("lease-taken");
-        let done = self
-            .maintain_under(lease.as_ref(), options, &watch, &mut report)
-            .await;
+        let done = work(lease.as_ref()).await;
         if let Some(lease) = lease {
             lease.release().await;
         }
-        done?;
-        report.seconds = watch.seconds();
-        Ok(report)
+        done
     }
 
     async fn maintain_under(

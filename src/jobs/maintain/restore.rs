@@ -17,7 +17,7 @@ use super::tables::days_of;
 use crate::clock::Stopwatch;
 use crate::config::Then;
 use crate::lake::failpoint;
-use crate::lake::lease::{Holder, Lease};
+use crate::lake::lease::Lease;
 use crate::lake::raw::shelf::{CopyError, copy, look, sha256};
 use crate::lake::table::Partition;
 use crate::model::{DateSet, Resolution};
@@ -121,18 +121,11 @@ impl Job {
             left_in_archive: Vec::new(),
             seconds: 0.0,
         };
-        let lease = match restore.dry_run {
-            true => None,
-            false => Some(Lease::take(&self.lake, Holder::of_process("archive restore")).await?),
-        };
-        failpoint::reach("lease-taken");
-        let done = self
-            .restore_under(lease.as_ref(), restore, &watch, &mut report)
-            .await;
-        if let Some(lease) = lease {
-            lease.release().await;
-        }
-        done?;
+        self.under_lease("archive restore", restore.dry_run, async |lease| {
+            self.restore_under(lease, restore, &watch, &mut report)
+                .await
+        })
+        .await?;
         report.seconds = watch.seconds();
         Ok(report)
     }
