@@ -27,6 +27,7 @@ mod models;
 mod office;
 mod org;
 pub mod output;
+mod program;
 mod query;
 mod resample;
 mod restore;
@@ -52,6 +53,7 @@ use crate::config::{InForce, Inputs, Override, Settings, load};
 pub use exit::{Exit, WithExit, report};
 pub use interrupt::Interrupt;
 use output::{OutputError, Terminal};
+pub use program::main;
 
 const ABOUT: &str = "A process historian on a lakehouse: raw sensor Parquet to Delta tables of minute, hour and day averages";
 
@@ -141,7 +143,7 @@ enum Command {
 }
 
 /// Runs what the command line asks for.
-pub async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
+async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
     let global = invocation.global;
     match invocation.command {
         Command::Demo(args) => dispatch(args, global).await,
