@@ -30,10 +30,10 @@ const SELDOM: Duration = Duration::from_secs(5);
 const DEAD_EVERY: Duration = Duration::from_secs(30);
 /// Bytes of the journal that are taken at once.
 const BYTES: u64 = 1 << 20;
-/// Records that are added in one transaction, if somebody waits for them,
-const RECORDS: usize = 1_000;
+/// Records that are added in one transaction (whole statements of the store), if somebody waits for them,
+const RECORDS: usize = 960;
 /// and if nobody does: others that write to the database must not wait long for one that others go before.
-const FEW: usize = 200;
+const FEW: usize = 192;
 /// Once this part of the journal's size is to be added, it is done as if somebody waited,
 const MUCH: u64 = 8;
 /// which this much always is.
@@ -185,8 +185,9 @@ impl Ledger {
                 let (part, upto) = next
                     .map_err(std::io::Error::other)
                     .map_err(JournalError::file(&folder))??;
-                let added = adding.add_part(&part).await?;
-                Ok::<_, LedgerError>((added, part.damaged, upto))
+                let damaged = part.damaged;
+                let added = adding.add_part(part).await?;
+                Ok::<_, LedgerError>((added, damaged, upto))
             };
             let (added, damaged, upto) = match at_once {
                 true => taking(self.at_once.clone()).await?,
@@ -229,9 +230,9 @@ struct Adding {
 
 impl Adding {
     /// Adds the requests in `part` that ended, and says which these were.
-    async fn add_part(&self, part: &Part) -> Result<Vec<UsageRecord>, LedgerError> {
+    async fn add_part(&self, part: Part) -> Result<Vec<UsageRecord>, LedgerError> {
         tell_damaged(&self.folder, part.damaged);
-        let records: Vec<UsageRecord> = part.ended().cloned().collect();
+        let records: Vec<UsageRecord> = part.ended().collect();
         self.add(&records).await?;
         Ok(records)
     }

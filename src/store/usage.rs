@@ -11,6 +11,9 @@ use super::database::{Change, Executor, Row, Value, values};
 use super::{OrganisationStore, StoreError};
 use crate::model::{Month, OrganisationId, UsageRecord};
 
+/// Columns of the ledger.
+const COLUMNS: usize = 22;
+
 /// A record in the month that it is billed in.
 struct Billed<'a> {
     record: &'a UsageRecord,
@@ -19,7 +22,7 @@ struct Billed<'a> {
 
 impl Billed<'_> {
     /// As the parameters of a statement, in the order of the table's columns.
-    fn values(&self) -> [Value; 22] {
+    fn values(&self) -> [Value; COLUMNS] {
         let UsageRecord {
             request_id,
             organisation_id,
@@ -70,38 +73,61 @@ impl Billed<'_> {
     }
 }
 
-/// Records that one statement adds: to take a statement to the database takes longer than to add a record.
-const TOGETHER: usize = 32;
+/// How many records a statement adds: to take a statement to the database takes longer than to add a record.
+const TOGETHER: [usize; 3] = [64, 8, 1];
 
-/// The statement that adds one record, and the one that adds [`TOGETHER`].
-static ADD: LazyLock<(String, String)> = LazyLock::new(|| {
-    let one = include_str!("sql/usage_add.sql");
-    let (open, close) = (one.find("($1"), one.find("$22)"));
-    let (Some(open), Some(close)) = (open, close) else {
-        return (one.to_owned(), one.to_owned());
-    };
-    let rows: Vec<String> = (0..TOGETHER)
-        .map(|row| {
-            let numbers: Vec<String> = (1..=22).map(|at| format!("${}", row * 22 + at)).collect();
-            format!("({})", numbers.join(", "))
-        })
-        .collect();
-    let mut many = one.to_owned();
-    many.replace_range(open..close + "$22)".len(), &rows.join(",\n    "));
-    (one.to_owned(), many)
-});
+/// A statement that adds some records.
+struct Add {
+    records: usize,
+    /// Its parameters are `$1`, `$2`, …
+    numbered: String,
+    /// Its parameters are `?`, one after the other. SQLite takes the number for a name, and finds a parameter's name by
+    /// going through all before it: with some hundreds, that takes as long as to add the records.
+    in_order: String,
+}
+
+impl Add {
+    fn new(records: usize) -> Self {
+        let one = include_str!("sql/usage_add.sql");
+        let with = |parameter: &dyn Fn(usize) -> String| {
+            let row = |row: usize| {
+                let parameters: Vec<String> = (1..=COLUMNS)
+                    .map(|column| parameter(row * COLUMNS + column))
+                    .collect();
+                format!("({})", parameters.join(", "))
+            };
+            let rows: Vec<String> = (0..records).map(row).collect();
+            let mut sql = one.to_owned();
+            // The test below sees to it that they are there.
+            if let (Some(open), Some(close)) = (one.find("($1"), one.find("$22)")) {
+                sql.replace_range(open..close + "$22)".len(), &rows.join(",\n    "));
+            }
+            sql
+        };
+        Self {
+            records,
+            numbered: with(&|number| format!("${number}")),
+            in_order: with(&|_| "?".to_owned()),
+        }
+    }
+}
+
+static ADD: LazyLock<[Add; 3]> = LazyLock::new(|| TOGETHER.map(Add::new));
 
 /// Adds those that are not there yet; how many these were.
 async fn add(change: &mut Change, records: &[Billed<'_>]) -> Result<u64, StoreError> {
-    let (one, many) = &*ADD;
     let mut added = 0;
-    let (chunks, rest) = records.as_chunks::<TOGETHER>();
-    for chunk in chunks {
-        let values: Vec<Value> = chunk.iter().flat_map(Billed::values).collect();
-        added += change.execute(many, &values).await?;
-    }
-    for record in rest {
-        added += change.execute(one, &record.values()).await?;
+    let mut rest = records;
+    for statement in &*ADD {
+        let sql = match change {
+            Change::Sqlite(_) => &statement.in_order,
+            Change::Postgres(_) => &statement.numbered,
+        };
+        while let Some((chunk, others)) = rest.split_at_checked(statement.records) {
+            let values: Vec<Value> = chunk.iter().flat_map(Billed::values).collect();
+            added += change.execute(sql, &values).await?;
+            rest = others;
+        }
     }
     Ok(added)
 }
@@ -354,5 +380,23 @@ impl OrganisationStore {
             Ok((OrganisationId(row.id("organization_id")?), demand))
         });
         rows.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_have_a_parameter_for_each_column_of_each_record() {
+        for statement in &*ADD {
+            let wanted = statement.records * COLUMNS;
+            let last = format!("${wanted})");
+            assert_eq!(statement.numbered.matches('$').count(), wanted);
+            assert!(statement.numbered.contains(&last), "{last}");
+            assert_eq!(statement.in_order.matches('?').count(), wanted);
+            assert!(!statement.in_order.contains('$'));
+        }
+        assert_eq!(TOGETHER[2], 1, "whatever is left can be added");
     }
 }

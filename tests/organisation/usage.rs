@@ -116,6 +116,33 @@ on_both! {
         assert_eq!(days, [("2024-01-01", 1), ("2024-01-31", 2)]);
     }
 
+    async fn as_many_as_come_are_added_at_once_each_with_its_own_figures(fresh) {
+        // One statement adds 64 of them, another 8, another one.
+        let (store, [(acme, ada), (bolt, _)]) = two(&fresh).await;
+        let mut next = 1;
+        for many in [1, 7, 8, 9, 63, 64, 65, 157, 200] {
+            let records: Vec<_> = (next..next + many).map(|number| {
+                let organisation = if number % 3 == 0 { bolt } else { acme };
+                UsageRecord {
+                    rows: u64::try_from(number).unwrap(),
+                    ..record(organisation, ada, number, "2024-01-05T00:00:00Z")
+                }
+            }).collect();
+            assert_eq!(store.add_usage(&records).await.unwrap(), records.len());
+            next += many;
+        }
+        let expected = |is_wanted: fn(u128) -> bool| {
+            let rows = (1..next).filter(|number| is_wanted(*number)).map(|number| u64::try_from(number).unwrap());
+            (rows.clone().count() as u64, rows.sum::<u64>())
+        };
+        let lines = store.usage_report(&all(month("2024-01")..=month("2024-01"))).await.unwrap();
+        let found: Vec<_> = lines.iter().map(|line| (line.sums.requests, line.sums.rows)).collect();
+        assert_eq!(found, [expected(|number| number % 3 != 0), expected(|number| number % 3 == 0)]);
+        // All but the newest are there already.
+        let records: Vec<_> = (1..=next).map(|number| record(acme, ada, number, "2024-01-05T00:00:00Z")).collect();
+        assert_eq!(store.add_usage(&records).await.unwrap(), 1);
+    }
+
     async fn what_the_database_refuses_does_not_hold_up_what_it_takes(fresh) {
         let (store, [(acme, ada), _]) = two(&fresh).await;
         let folder = tempfile::tempdir().unwrap();

@@ -19,8 +19,8 @@ pub(in crate::metering) struct Part {
 
 impl Part {
     /// The requests that ended.
-    pub fn ended(&self) -> impl Iterator<Item = &UsageRecord> {
-        self.entries.iter().filter_map(|entry| match entry {
+    pub fn ended(self) -> impl Iterator<Item = UsageRecord> {
+        self.entries.into_iter().filter_map(|entry| match entry {
             Entry::Ended(record) => Some(record),
             Entry::Begun(_) => None,
         })
