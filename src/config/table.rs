@@ -139,15 +139,16 @@ settings! {
         example: "\"postgres://plantlake@db.example/organisation?sslmode=verify-full\"", flag: None,
         doc: "The database of organisations, users, keys and the audit trail. To a Postgres that is not on \
               this machine the connection is encrypted, unless the URL says `sslmode=disable`. The variables \
-              `auth_host`, `auth_port`, `auth_db`, `auth_user` and `auth_password` (or `auth_password_FILE`, which names a file that has it) are another spelling of it.",
+              `auth_host`, `auth_port`, `auth_db`, `auth_user` and `auth_password` (or `auth_password_FILE`, \
+              which names a file that has it) are another spelling of it.",
     }
     MIRROR_URL: Option<DatabaseUrl>, DatabaseUrl::parse_mirror {
         key: "mirror_url", types: &[Type::Text], expected: "a URL such as postgres://user@host/chemical",
         default: DefaultValue::Derived { words: "none", rule: derived::none },
         example: "\"postgres://plantlake@db.example/chemical\"", flag: None,
         doc: "The Postgres database that recent averages are mirrored to. The variables `DB_HOST`, `DB_PORT`, \
-              `DB_NAME`, `DB_USER` and `DB_PASSWORD` (or `DB_PASSWORD_FILE`) are another spelling of it. As with `organisation_url`, the \
-              connection is encrypted unless the server is on this machine or the URL says `sslmode=disable`.",
+              `DB_NAME`, `DB_USER` and `DB_PASSWORD` (or `DB_PASSWORD_FILE`) are another spelling of it. As with \
+              `organisation_url`, the connection is encrypted unless the server is on this machine or the URL says `sslmode=disable`.",
     }
     MIRROR_WINDOW_MIN: TimeDelta, value::window {
         key: "mirror.window_min", types: &[Type::Text], expected: WINDOW,
