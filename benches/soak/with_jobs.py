@@ -57,7 +57,10 @@ class Soak:
         self.run("org", "grant", "Soak", "--all")
         self.run("user", "create", "ana@soak.example", "--org", "Soak", "--role", "analyst", stdin="correct horse battery staple\n")
         self.key = json.loads(self.run("key", "create", "--user", "ana@soak.example", "--name", "soak", "--json"))["key"]
-        self.ids = [asset["id"] for asset in json.loads((self.folder / "catalog" / "assets.json").read_text())]
+        # Only what has readings: equipment has none.
+        rows = self.run("query", "SELECT DISTINCT asset_id FROM data_d ORDER BY asset_id", "--format", "json").splitlines()
+        self.ids = [json.loads(row)["asset_id"] for row in rows if row]
+        assert len(self.ids) == self.assets, rows[:3]
 
     def serve(self) -> subprocess.Popen:
         process = subprocess.Popen(
@@ -111,6 +114,9 @@ class Soak:
                                 return
             except Exception as error:  # noqa: BLE001
                 self.failures.append(f"{time.strftime('%H:%M:%S')} {error}")
+                if len(self.failures) <= 5:
+                    print(self.failures[-1][:500], flush=True)
+                self.stop.wait(0.2)
 
     def watch(self, minutes: float) -> None:
         began = time.monotonic()
