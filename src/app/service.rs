@@ -51,7 +51,9 @@ fn taken(listen: SocketAddr, source: &std::io::Error) -> String {
         }
         _ => "the system refuses. Name another",
     };
-    format!("{listen} cannot be listened on: {why} (`serve.listen`; port 0 takes any that is free)")
+    format!(
+        "{listen} cannot be listened on: {why} (`serve.listen`, of a demo `--port`; port 0 takes any that is free)"
+    )
 }
 
 /// The ports of a server, which are its own from now on.

@@ -53,7 +53,8 @@ pub(super) async fn read_secret(
             let secret = line.trim_end_matches(['\r', '\n']).to_owned();
             if secret.is_empty() {
                 return Err(Exit::Usage.because(anyhow::anyhow!(
-                    "standard input has no {what}; write it there, or run this in a terminal to be asked"
+                    "standard input has no {}; write it there, or run this in a terminal to be asked",
+                    what.trim_start_matches("your ")
                 )));
             }
             Ok(secret)

@@ -13,7 +13,8 @@ use crate::model::Grant;
 use crate::store::{NewOrganisation, Organisation, OrganisationStore, Profile};
 
 const EXAMPLES: &str = "\
-An organisation sees no asset until it is granted some. A grant holds for assets added later, too.
+An organisation sees no asset until it is granted some. Grants add up: it sees what one of them fits, in this command or
+another. They hold for assets added later, too.
 
 Examples:
   plantlake org create \"Northfield Chemicals\" --user-limit 20 --billing-email invoices@northfield.example
@@ -102,7 +103,7 @@ struct GrantArgs {
     /// The organisation, by name or id
     organisation: String,
     /// Every asset, even those that the catalog does not know
-    #[arg(long, required_unless_present_any = ["location", "type", "asset"])]
+    #[arg(long)]
     all: bool,
     /// A place with what is inside it; with a star at its end, any text that begins so
     #[arg(long, value_name = "PLACE")]
@@ -117,6 +118,12 @@ struct GrantArgs {
 
 impl GrantArgs {
     fn grants(&self) -> anyhow::Result<Vec<Grant>> {
+        let is_any = [&self.location, &self.r#type, &self.asset].map(|values| !values.is_empty());
+        if !self.all && !is_any.contains(&true) {
+            return Err(Exit::Usage.because(anyhow::anyhow!(
+                "no asset is named: add --location, --type or --asset (any of them, as often as you like), or --all"
+            )));
+        }
         let all = self.all.then_some(("all", ""));
         let each = |kind, values: &'_ [String]| -> Vec<(&'static str, String)> {
             values.iter().map(|value| (kind, value.clone())).collect()

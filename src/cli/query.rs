@@ -1,7 +1,7 @@
 //! `plantlake query`: read-only SQL on the published tables.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
@@ -17,6 +17,7 @@ use super::{Context, Exit, RunCommand};
 use crate::app;
 use crate::engine::{QueryError, QuerySession};
 use crate::lake::Store;
+use crate::lake::runs::Runs;
 
 /// Rows that a table shows; more are for a file.
 const SHOWN: usize = 1_000;
@@ -111,6 +112,11 @@ impl RunCommand for QueryArgs {
                     source,
                 },
             )?)),
+            None if self.format == Format::Parquet && std::io::stdout().is_terminal() => {
+                return Err(Exit::Usage.because(anyhow::anyhow!(
+                    "a Parquet file is nothing to read on a terminal: name one with --output, or pipe it on"
+                )));
+            }
             None => Box::new(context.terminal.writer()),
         };
         match self.format {
@@ -134,6 +140,12 @@ pub(super) async fn answer(
 ) -> anyhow::Result<SendableRecordBatchStream> {
     let settings = &context.settings;
     let lake = Store::open(&settings.lake, settings.storage.options())?;
+    if Runs::open(&lake).latest_publication().await?.is_none() {
+        context.terminal.note(&format!(
+            "nothing is published in {} yet, so its tables are empty: `plantlake resample` fills them, or `--lake` names another",
+            settings.lake
+        ));
+    }
     let search = app::search(settings, true)?;
     let session = QuerySession::open(&lake, &settings.catalog, Some(search)).await?;
     let frame = session.sql(sql).await.map_err(|error| match error {

@@ -191,7 +191,10 @@ impl Usage {
             let of = human::counted(new.len() as u64, "organisation");
             self.say(&format!("closed {} of {of}", args.month))?;
         } else if already.is_empty() {
-            self.say("there is no organisation to close it of: `plantlake org list`")?;
+            self.say(&format!(
+                "no organisation was there in {}: there is nothing to close",
+                args.month
+            ))?;
         }
         self.show(closings.iter().map(|closing| &closing.statement), &late)
     }

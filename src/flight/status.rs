@@ -147,6 +147,13 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
     // Which step of planning came upon it means nothing to those who ask.
     let root = error.find_root();
     let text = || for_clients(&root.strip_backtrace());
+    if matches!(
+        root,
+        DataFusionError::ArrowError(..) | DataFusionError::ParquetError(_)
+    ) && let Some(text) = of_condition(&root.to_string())
+    {
+        return Ok((Code::InvalidArgument, text));
+    }
     match root {
         DataFusionError::SQL(parser, _) => {
             let text = parser.to_string();
@@ -178,6 +185,32 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
             "the query failed on the server's side",
         )),
     }
+}
+
+/// What DataFusion says of a condition that it works out while it reads files, and after that `Debug` of the error.
+const CONDITION: &str = "Error evaluating filter predicate: ArrowError(";
+
+/// What is wrong with such a condition, if that is it. The value is not told: it may be of an asset that the caller must
+/// not see, as the conditions of a query have no order.
+fn of_condition(error: &str) -> Option<String> {
+    let (_, inside) = error.split_once(CONDITION)?;
+    let (kind, of) = inside.split_once(['(', ','])?;
+    let cast = of
+        .split_once("' to value of ")
+        .and_then(|(_, rest)| rest.split_once(" type"));
+    Some(match (kind, cast) {
+        ("CastError", Some((into, _))) => format!(
+            "a condition takes a value for {into} that is none: write both of its sides in one type, such as asset_id = '5', or cast one with TRY_CAST"
+        ),
+        ("DivideByZero", _) => {
+            "a condition divides by zero: keep that from it with NULLIF(…, 0)".to_owned()
+        }
+        ("ArithmeticOverflow" | "ComputeError" | "CastError" | "ParseError" | "InvalidArgumentError", _) => {
+            "a condition cannot be worked out for all rows: a number is out of range, or a text is not what it is taken for".to_owned()
+        }
+        // Of files.
+        _ => return None,
+    })
 }
 
 /// What is wrong with a value.
@@ -217,5 +250,39 @@ fn shortened(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_that_cannot_be_worked_out_is_the_callers_mistake_and_tells_no_value() {
+        let failed = |inside: &str| {
+            let text = format!("Error evaluating filter predicate: {inside}");
+            let inside = ArrowError::ComputeError(text);
+            let inside = parquet::errors::ParquetError::External(Box::new(inside));
+            of_execution(
+                &DataFusionError::ParquetError(Box::new(inside)),
+                Uuid::nil(),
+            )
+        };
+        let cast =
+            ArrowError::CastError("Cannot cast string 'hush' to value of Int64 type".to_owned());
+        let cast = failed(&format!("{:?}", DataFusionError::from(cast)));
+        assert_eq!(cast.code(), Code::InvalidArgument);
+        assert!(cast.message().contains("Int64"), "{cast}");
+        assert!(!cast.message().contains("hush"), "{cast}");
+        let zero = failed(&format!(
+            "{:?}",
+            DataFusionError::from(ArrowError::DivideByZero)
+        ));
+        assert_eq!(zero.code(), Code::InvalidArgument);
+        assert!(zero.message().contains("NULLIF"), "{zero}");
+        let file = ArrowError::IoError("/secret/path".to_owned(), std::io::Error::other("gone"));
+        let file = failed(&format!("{:?}", DataFusionError::from(file)));
+        assert_eq!(file.code(), Code::Unavailable);
+        assert!(!file.message().contains("secret"), "{file}");
     }
 }

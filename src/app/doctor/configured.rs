@@ -149,7 +149,9 @@ async fn port(
     match error.kind() {
         ErrorKind::AddrInUse if running => Finding::right(
             what,
-            format!("{listen} is in use, and a plantlake runs here"),
+            format!(
+                "{listen} is in use, and a plantlake runs here (if for another lake, set another port)"
+            ),
         ),
         ErrorKind::AddrInUse => Finding::note(
             what,
