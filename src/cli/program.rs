@@ -12,8 +12,6 @@ use crate::memory;
 /// Does what the command line asks for.
 pub fn main() -> ExitCode {
     memory::keep_freed_pages();
-    // Of the two that libraries bring, so that none has to guess. It is the first: nothing else can have been installed.
-    let _ = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default();
     // The main thread's stack is of the size that the shell gives it.
     let started = std::thread::Builder::new()
         .stack_size(MOST_STACK)
