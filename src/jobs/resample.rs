@@ -486,6 +486,14 @@ impl Attempt<'_> {
             previous = published.map(|publication| publication.run),
             "published"
         );
+        for resolution in Resolution::ALL {
+            let version = publication.versions.of(resolution);
+            let lake = &self.job.lake;
+            if let Err(error) = Table::checkpoint_if_due(lake, resolution, version).await {
+                // Nothing depends on it; a later run writes the next.
+                warn!(%error, "the log of {} could not be summed up", resolution.table());
+            }
+        }
         let since = clock::now() - self.job.settings.maintain.grace;
         if let Err(error) = self.runs.clean_up(RUNS_KEPT, since).await {
             // Nothing depends on it; the next run tries again.

@@ -11,8 +11,12 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::store::delete_if_there;
+use super::store::{Store, delete_if_there};
 use super::table::{Table, TableError, failure};
+use crate::model::Resolution;
+
+/// How many versions have a checkpoint: each tenth, as the Delta protocol has it by default (delta-rs: each hundredth).
+const CHECKPOINT_EVERY: u64 = 10;
 
 /// A file in a table's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +93,20 @@ impl Table {
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(source) => Err(TableError::Store { path, source }),
         }
+    }
+
+    /// Writes a checkpoint of `version`, if it is one of those that get one by themselves. Whoever opens a table reads all
+    /// that came after the last: with a commit a minute and none, opening takes longer and more memory with each.
+    pub async fn checkpoint_if_due(
+        lake: &Store,
+        resolution: Resolution,
+        version: u64,
+    ) -> Result<(), TableError> {
+        if version == 0 || !version.is_multiple_of(CHECKPOINT_EVERY) {
+            return Ok(());
+        }
+        let table = Self::open_at(lake, resolution, version).await?;
+        table.checkpoint().await
     }
 
     /// Writes a checkpoint of this version, so that it is opened without reading all the log.
