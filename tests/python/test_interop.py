@@ -138,6 +138,24 @@ def test_other_writers_can_maintain_the_tables(filled: tuple[Lake, Expected]) ->
     compare.all_same_as_reference(lake.tables(), expected)
 
 
+def test_each_tenth_version_has_a_checkpoint(lake: Lake) -> None:
+    """With a run a minute and no upkeep, others need not read a long log; they find the same with it and without."""
+    life = Life(lake)
+    for number in range(22):
+        life.live(Put(0, FileSpec(seed=number, rows=20, days=1, assets=(0, 1)), number))
+        life.run(Run())
+    for name in RESOLUTIONS:
+        newest = lake.delta(name).version()
+        assert newest > 20, "each run changes each table"
+        found = sorted(file for file in lake.listing(f"{name}/_delta_log") if file.endswith(".checkpoint.parquet"))
+        assert found == [f"{version:020}.checkpoint.parquet" for version in range(10, newest + 1, 10)], name
+        assert "_last_checkpoint" in lake.listing(f"{name}/_delta_log")
+        # A version before a checkpoint, and those after it.
+        for version in (9, 10, 11, newest):
+            assert len(lake.table(name, version)) > 0
+    compare.all_same_as_reference(lake.tables(), life.reference())
+
+
 def test_the_layout_makes_small_reads_small(lake: Lake) -> None:
     """Row groups are bounded, pages indexed, and the sort order is stated."""
     life = Life(lake)
