@@ -2,6 +2,7 @@
 
 use datafusion::common::DataFusionError;
 
+use super::ACCOUNT;
 use super::named_tables::MOST_TABLES;
 use super::sql::{LONGEST_SQL, MOST_OPERATORS};
 use crate::catalog::CatalogError;
@@ -69,7 +70,7 @@ pub enum QueryError {
     #[error("the statement has parameters of both forms, ? and $1; use one of them")]
     MixedParameters,
     /// There is no such table.
-    #[error("there is no table {name}{}", near(.nearest))]
+    #[error("there is no table {name}{}", instead(.name, .nearest.as_deref()))]
     UnknownTable {
         /// As it was written.
         name: String,
@@ -95,10 +96,16 @@ pub enum QueryError {
     Sql(#[source] Box<DataFusionError>),
 }
 
-fn near(nearest: &Option<String>) -> String {
-    match nearest {
-        Some(nearest) => format!("; did you mean {nearest}?"),
-        None => "; SHOW TABLES lists all".to_owned(),
+/// What to write instead of `name`.
+fn instead(name: &str, nearest: Option<&str>) -> String {
+    match name.split_once('.') {
+        Some((schema, _)) if schema.eq_ignore_ascii_case(ACCOUNT) => {
+            " for you here: what is in `account` is on a server, and there most of it is for an organisation's admins".to_owned()
+        }
+        _ => match nearest {
+            Some(nearest) => format!("; did you mean {nearest}?"),
+            None => "; SHOW TABLES lists all".to_owned(),
+        },
     }
 }
 
