@@ -1,7 +1,7 @@
 //! The command line: flags, dispatch to one file per command, and the exit codes.
 //!
 //! A command is a file `src/cli/<command>.rs` with a clap `Args` struct that implements [`RunCommand`]. To add one
-//! takes three lines here: `mod`, a variant of `Command` and an arm in [`run`].
+//! takes three lines here: `mod`, a variant of `Command` and an arm in `run`.
 
 mod administration;
 mod archive;
