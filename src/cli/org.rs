@@ -118,17 +118,12 @@ struct GrantArgs {
 
 impl GrantArgs {
     fn grants(&self) -> anyhow::Result<Vec<Grant>> {
-        let is_any = [&self.location, &self.r#type, &self.asset].map(|values| !values.is_empty());
-        if !self.all && !is_any.contains(&true) {
-            return Err(Exit::Usage.because(anyhow::anyhow!(
-                "no asset is named: add --location, --type or --asset (any of them, as often as you like), or --all"
-            )));
-        }
         let all = self.all.then_some(("all", ""));
         let each = |kind, values: &'_ [String]| -> Vec<(&'static str, String)> {
             values.iter().map(|value| (kind, value.clone())).collect()
         };
-        all.map(|(kind, value)| (kind, value.to_owned()))
+        let grants: Vec<Grant> = all
+            .map(|(kind, value)| (kind, value.to_owned()))
             .into_iter()
             .chain(each("location", &self.location))
             .chain(each("type", &self.r#type))
@@ -136,7 +131,13 @@ impl GrantArgs {
             .map(|(kind, value)| {
                 Grant::of(kind, &value).map_err(|error| Exit::Usage.because(error))
             })
-            .collect()
+            .collect::<anyhow::Result<_>>()?;
+        if grants.is_empty() {
+            return Err(Exit::Usage.because(anyhow::anyhow!(
+                "no asset is named: add --location, --type or --asset (any of them, as often as you like), or --all"
+            )));
+        }
+        Ok(grants)
     }
 }
 

@@ -17,7 +17,6 @@ use super::{Context, Exit, RunCommand};
 use crate::app;
 use crate::engine::{QueryError, QuerySession};
 use crate::lake::Store;
-use crate::lake::runs::Runs;
 
 /// Rows that a table shows; more are for a file.
 const SHOWN: usize = 1_000;
@@ -140,14 +139,14 @@ pub(super) async fn answer(
 ) -> anyhow::Result<SendableRecordBatchStream> {
     let settings = &context.settings;
     let lake = Store::open(&settings.lake, settings.storage.options())?;
-    if Runs::open(&lake).latest_publication().await?.is_none() {
+    let search = app::search(settings, true)?;
+    let session = QuerySession::open(&lake, &settings.catalog, Some(search)).await?;
+    if session.run() == 0 {
         context.terminal.note(&format!(
             "nothing is published in {} yet, so its tables are empty: `plantlake resample` fills them, or `--lake` names another",
             settings.lake
         ));
     }
-    let search = app::search(settings, true)?;
-    let session = QuerySession::open(&lake, &settings.catalog, Some(search)).await?;
     let frame = session.sql(sql).await.map_err(|error| match error {
         error @ QueryError::NotReadOnly { .. } => Exit::Usage.because(error),
         error => error.into(),

@@ -63,6 +63,7 @@ pub struct QuerySession {
     serial: Arc<SessionState>,
     /// None where queries take what they need.
     budget: Option<Arc<Budget>>,
+    run: u64,
 }
 
 /// A query that is ready to be run.
@@ -112,6 +113,7 @@ impl QuerySession {
         options: &[SessionOption],
         budget: Option<Arc<Budget>>,
     ) -> Result<Self, QueryError> {
+        let run = public.published.run();
         let mut state = with_public(bare, Arc::new(public))?;
         if let Some(account) = account
             && let Some(catalog) = state.catalog_list().catalog(CATALOG)
@@ -144,7 +146,13 @@ impl QuerySession {
             parallel: Arc::new(state),
             serial: Arc::new(serial),
             budget,
+            run,
         })
+    }
+
+    /// The run that published the tables; 0 before the first, when they are empty.
+    pub fn run(&self) -> u64 {
+        self.run
     }
 
     /// What a query is planned with whose `now()` is now.

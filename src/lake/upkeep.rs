@@ -86,7 +86,7 @@ impl Table {
     }
 
     /// Whether there is a checkpoint of this version.
-    pub async fn has_checkpoint(&self) -> Result<bool, TableError> {
+    async fn has_checkpoint(&self) -> Result<bool, TableError> {
         let path = format!("_delta_log/{:020}.checkpoint.parquet", self.version());
         match self.store.objects().head(&Path::from(path.as_str())).await {
             Ok(_) => Ok(true),
@@ -106,14 +106,19 @@ impl Table {
             return Ok(());
         }
         let table = Self::open_at(lake, resolution, version).await?;
-        table.checkpoint().await
+        table.ensure_checkpoint().await?;
+        Ok(())
     }
 
-    /// Writes a checkpoint of this version, so that it is opened without reading all the log.
-    pub async fn checkpoint(&self) -> Result<(), TableError> {
+    /// Writes a checkpoint of this version, so that it is opened without reading all the log; whether there was none yet.
+    pub async fn ensure_checkpoint(&self) -> Result<bool, TableError> {
+        if self.has_checkpoint().await? {
+            return Ok(false);
+        }
         create_checkpoint(&self.delta, None)
             .await
-            .map_err(failure(self.resolution, "written a checkpoint of"))
+            .map_err(failure(self.resolution, "written a checkpoint of"))?;
+        Ok(true)
     }
 
     /// Removes files of the log from before `before`, as far as no version from `oldest` on needs them; gives how many.

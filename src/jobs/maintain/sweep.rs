@@ -138,8 +138,7 @@ impl Sweep<'_> {
         if self.dry_run {
             return Ok(());
         }
-        if !table.has_checkpoint().await.map_err(&failed)? {
-            table.checkpoint().await.map_err(&failed)?;
+        if table.ensure_checkpoint().await.map_err(&failed)? {
             swept.checkpoints += 1;
             failpoint::reach("after-checkpoint");
         }
