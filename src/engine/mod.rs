@@ -12,6 +12,7 @@ mod counted_scan;
 mod fingerprint;
 mod graph_tables;
 mod growth;
+mod guarded_scan;
 mod ingest;
 mod lanes;
 mod named_tables;

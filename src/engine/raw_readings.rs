@@ -14,7 +14,6 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::projection::ProjectionExec;
 use futures::{StreamExt, stream};
 
@@ -196,14 +195,10 @@ impl TableProvider for RawReadings {
                 partition.push(file);
             }
         }
-        let mut plan: Arc<dyn ExecutionPlan> = Arc::new(RawScanExec::grouped(
-            Arc::clone(&self.files.format),
-            partitions,
-            wanted.window,
-        ));
-        if let Some(filter) = visible_filter(&self.visible, "id", 0, &READINGS)? {
-            plan = Arc::new(FilterExecBuilder::new(filter, plan).build()?);
-        }
+        let format = Arc::clone(&self.files.format);
+        let scan = RawScanExec::grouped(format, partitions, wanted.window);
+        let visible = visible_filter(&self.visible, "id", 0, &READINGS)?;
+        let mut plan: Arc<dyn ExecutionPlan> = Arc::new(scan.showing(visible));
         if projection.is_some() {
             let columns = columns.iter().map(|&index| {
                 let name = READINGS.field(index).name();

@@ -8,6 +8,7 @@ use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::filter::batch_filter;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
@@ -37,6 +38,8 @@ pub struct RawScanExec {
     /// The files of each partition.
     partitions: Vec<Vec<ScanFile>>,
     window: Window,
+    /// Which readings may be seen; all, if none. It is here so that nothing is worked out for others.
+    visible: Option<Arc<dyn PhysicalExpr>>,
     properties: Arc<PlanProperties>,
 }
 
@@ -62,8 +65,14 @@ impl RawScanExec {
             format,
             partitions,
             window,
+            visible: None,
             properties: Arc::new(properties),
         }
+    }
+
+    /// Gives away only those readings for which `visible` is true.
+    pub fn showing(self, visible: Option<Arc<dyn PhysicalExpr>>) -> Self {
+        Self { visible, ..self }
     }
 }
 
@@ -77,11 +86,12 @@ impl fmt::Debug for RawScanExec {
 
 impl DisplayAs for RawScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "RawScanExec: files={}",
-            self.partitions.iter().map(Vec::len).sum::<usize>()
-        )
+        let files: usize = self.partitions.iter().map(Vec::len).sum();
+        write!(f, "RawScanExec: files={files}")?;
+        match &self.visible {
+            Some(visible) => write!(f, ", predicate={visible}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -137,9 +147,14 @@ impl ExecutionPlan for RawScanExec {
                 )
             }
         });
+        let visible = self.visible.clone();
+        let batches = batches.try_flatten().map(move |batch| match &visible {
+            Some(visible) => batch_filter(&batch?, visible),
+            None => batch,
+        });
         Ok(Box::pin(RecordBatchStreamAdapter::new(
             Arc::clone(&READINGS),
-            batches.try_flatten(),
+            batches,
         )))
     }
 }

@@ -22,7 +22,6 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::physical_plan::filter::FilterExecBuilder;
 use object_store::path::Path;
 
 use super::page_cache::Readers;
@@ -35,7 +34,9 @@ use crate::lake::table::{DataFile, Partition, ROWS_PER_PAGE};
 use crate::model::{Resolution, day_to_date};
 
 /// The column that says whose rows these are; the first.
-const ASSET: &str = "asset_id";
+pub(super) const ASSET: &str = "asset_id";
+/// The column that says when they were; the second.
+pub(super) const TIME: &str = "timestamp";
 /// Bytes at the end of a file that are fetched at once; holds the footers of most files.
 const FOOTER_HINT: usize = 64 << 10;
 
@@ -68,7 +69,7 @@ impl RollupTable {
         let mut fields = vec![
             Field::new(ASSET, DataType::Utf8View, false),
             Field::new(
-                "timestamp",
+                TIME,
                 DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
                 false,
             ),
@@ -198,13 +199,6 @@ impl TableProvider for RollupTable {
         if files.is_empty() {
             return Ok(Arc::new(EmptyExec::new(wanted)));
         }
-        let scanned = self.with_asset(projection);
-        let filter = visible_filter(
-            &self.visible,
-            ASSET,
-            scanned.iter().position(|&column| column == 0).unwrap_or(0),
-            &self.schema().project(&scanned)?,
-        )?;
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
         let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
         let readers = CachedParquetFileReaderFactory::new(source.store.root(), footers);
@@ -212,33 +206,25 @@ impl TableProvider for RollupTable {
             readers,
             source.store.local_path().map(|_| PathBuf::from("/")),
         );
-        let parquet = ParquetSource::new(self.schema.clone())
+        // What may be seen is looked at first, and not reordered: see `guarded_scan`.
+        let filter = visible_filter(&self.visible, ASSET, 0, &self.schema())?;
+        let mut parquet = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(state.table_options().parquet.clone())
             .with_parquet_file_reader_factory(Arc::new(readers))
             .with_metadata_size_hint(FOOTER_HINT)
             .with_pushdown_filters(true)
-            .with_reorder_filters(true);
-        let columns = match &filter {
-            Some(_) => Some(scanned),
-            None => projection.cloned(),
-        };
+            .with_reorder_filters(filter.is_none());
+        // Rows that may not be seen must not use up the limit.
+        let limit = limit.filter(|_| filter.is_none());
+        if let Some(filter) = filter {
+            parquet = parquet.with_predicate(filter);
+        }
         let config = FileScanConfigBuilder::new(store_url(&source.store)?, Arc::new(parquet))
             .with_file_groups(groups)
-            .with_projection_indices(columns)?
-            // Rows that may not be seen must not use up the limit.
-            .with_limit(limit.filter(|_| filter.is_none()))
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
             .build();
-        let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
-        let Some(filter) = filter else {
-            return Ok(scan);
-        };
-        // The optimiser moves the filter into the scan, and leaves it here if that cannot be.
-        let kept = (0..wanted.fields().len()).collect();
-        Ok(Arc::new(
-            FilterExecBuilder::new(filter, scan)
-                .apply_projection(Some(kept))?
-                .build()?,
-        ))
+        Ok(DataSourceExec::from_data_source(config))
     }
 }
 
@@ -291,18 +277,6 @@ impl RollupTable {
             all.min(assets.saturating_mul(ROWS_PER_PAGE))
         });
         rows.fold(0, u64::saturating_add)
-    }
-
-    /// The columns to read: those that are wanted, and at the end the asset's if it is not among them.
-    fn with_asset(&self, projection: Option<&Vec<usize>>) -> Vec<usize> {
-        let mut columns = match projection {
-            Some(columns) => columns.clone(),
-            None => (0..self.schema().fields().len()).collect(),
-        };
-        if !columns.contains(&0) {
-            columns.push(0);
-        }
-        columns
     }
 }
 

@@ -27,6 +27,7 @@ use super::archive_schema::ArchiveSchema;
 use super::budget::Budget;
 use super::catalog_tables::CatalogSource;
 use super::counted_scan::counted;
+use super::guarded_scan::guarded;
 use super::optimised::OptimisedQuery;
 use super::plan_limits;
 use super::public_schema::PublicSchema;
@@ -310,7 +311,7 @@ impl QuerySession {
             None => {
                 let planner = Arc::clone(state.query_planner());
                 let steps = planner.create_physical_plan(&query.plan, &**state).await?;
-                let steps = counted(steps)?;
+                let steps = counted(guarded(steps)?)?;
                 query.keep_steps(&steps);
                 steps
             }

@@ -57,7 +57,7 @@ pub(super) fn visible_filter(
 
 /// Whether the asset of a row may be seen. Ids that are null or malformed are nobody's.
 #[derive(Debug)]
-struct IsVisible {
+pub(super) struct IsVisible {
     asset: Arc<dyn PhysicalExpr>,
     visible: Arc<Visible>,
 }

@@ -129,6 +129,16 @@ SQL = {
     "division": "SELECT 1 / CAST(CASE WHEN value > 900000 THEN 0 ELSE 1 END AS INT) FROM data_d",
     "cast": "SELECT CAST(CASE WHEN value > 900000 THEN asset_id ELSE '1' END AS INT) FROM data_min",
     "cast in the filter": "SELECT count(*) FROM data_d WHERE CAST(CASE WHEN value > 900000 THEN asset_id ELSE '1' END AS INT) = 1",
+    # Whether a condition fails must not tell of rows that it is not for.
+    "division in the filter": "SELECT count(*) FROM data_min WHERE 1 / CAST(CASE WHEN value > 900000 THEN 0 ELSE 1 END AS INT) = 1",
+    "division by time": "SELECT count(*) FROM data_h WHERE 1 / CAST(CASE WHEN timestamp > '2030-01-01' THEN 0 ELSE 1 END AS INT) = 1",
+    "division by id": "SELECT count(*) FROM data_d WHERE 1 / CAST(CASE WHEN asset_id = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
+    "division of few": "SELECT max(value) FROM data_d WHERE year > 2000 AND 1 / CAST(CASE WHEN last > 900000 THEN 0 ELSE 1 END AS INT) = 1 LIMIT 3",
+    "division in a join": "SELECT count(*) FROM data_d d JOIN assets a ON a.id = d.asset_id AND 1 / CAST(CASE WHEN d.value > 900000 THEN 0 ELSE 1 END AS INT) = 1",
+    "raw division in the filter": "SELECT count(*) FROM raw_readings WHERE 1 / CAST(CASE WHEN value = 987654.25 THEN 0 ELSE 1 END AS INT) = 1",
+    "raw division by id": "SELECT max(timestamp) FROM raw_readings WHERE 1 / CAST(CASE WHEN id = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
+    "asset division": "SELECT count(*) FROM assets WHERE 1 / CAST(CASE WHEN id = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
+    "edge division": "SELECT count(*) FROM asset_edges WHERE 1 / CAST(CASE WHEN source = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
     "raw division": "SELECT 1 / CAST(CASE WHEN value > 900000 THEN 0 ELSE 1 END AS INT) FROM raw_readings WHERE NOT isnan(value)",
 }
 
