@@ -48,6 +48,7 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 pub use ingest::IngestLimits;
 pub use remote::{Credential, RemoteError, RemoteServer};
@@ -142,20 +143,27 @@ impl Serving {
             }
             tokio::time::sleep(patience).await;
         };
-        let watch = async {
-            match &self.tls {
-                Some(tls) => tokio::join!(self.server.keep_watch(), tls.keep_watch()).0,
-                None => self.server.keep_watch().await,
+        // Of its own: what watches wakes up often, and would have all that is done here looked at each time.
+        let mut watching = JoinSet::new();
+        let (server, tls) = (Arc::clone(&self.server), self.tls.clone());
+        watching.spawn(async move {
+            match &tls {
+                Some(tls) => tokio::join!(server.keep_watch(), tls.keep_watch()).0,
+                None => server.keep_watch().await,
             }
-        };
+        });
         let outcome = tokio::select! {
             outcome = serve => outcome,
-            () = watch => Ok(()),
+            Some(Err(error)) = watching.join_next() => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Ok(()),
+            },
             () = too_late => {
                 tracing::warn!("answers that were still being sent were cut off");
                 Ok(())
             }
         };
+        watching.shutdown().await;
         self.server.settle().await;
         Ok(outcome?)
     }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::journal::dead::Dead;
-use super::journal::reader::{Part, Reader};
-use super::journal::{Journal, JournalError};
+use super::journal::reader::Reader;
+use super::journal::{Journal, JournalError, Next, Place};
 use super::quotas::Quotas;
 use crate::clock::Stopwatch;
 use crate::metrics::METRICS;
@@ -31,9 +31,9 @@ const DEAD_EVERY: Duration = Duration::from_secs(30);
 /// Bytes of the journal that are taken at once.
 const BYTES: u64 = 1 << 20;
 /// Records that are added in one transaction (whole statements of the store), if somebody waits for them,
-const RECORDS: usize = 960;
+const RECORDS: usize = 1_024;
 /// and if nobody does: others that write to the database must not wait long for one that others go before.
-const FEW: usize = 192;
+const FEW: usize = 384;
 /// Once this part of the journal's size is to be added, it is done as if somebody waited,
 const MUCH: u64 = 8;
 /// which this much always is.
@@ -167,8 +167,7 @@ impl Ledger {
     async fn take(&self, waiting: bool) -> Result<(), LedgerError> {
         let mut reader = self.reader.lock().await;
         loop {
-            let end = self.journal.end();
-            if reader.at() >= end {
+            if reader.at() >= self.journal.end() {
                 *self
                     .caught_up
                     .lock()
@@ -177,22 +176,12 @@ impl Ledger {
             }
             let much = MUCH_BYTES.min(self.journal.limit() / MUCH);
             let at_once = waiting || self.journal.behind(reader.at()) > much;
+            let next = self.journal.next(reader.at(), BYTES);
             let from = reader.clone();
-            let taking = async move |adding: Adding| {
-                // A megabyte is read and understood in some milliseconds, which others would wait for.
-                let folder = adding.folder.clone();
-                let next = tokio::task::spawn_blocking(move || from.next(end, BYTES)).await;
-                let (part, upto) = next
-                    .map_err(std::io::Error::other)
-                    .map_err(JournalError::file(&folder))??;
-                let damaged = part.damaged;
-                let added = adding.add_part(part).await?;
-                Ok::<_, LedgerError>((added, damaged, upto))
-            };
             let (added, damaged, upto) = match at_once {
-                true => taking(self.at_once.clone()).await?,
+                true => self.at_once.clone().take(next, from).await?,
                 false => {
-                    let taking = taking(self.at_leisure.clone());
+                    let taking = self.at_leisure.clone().take(next, from);
                     self.leisure.run(taking).await.ok_or(LedgerError::Lost)??
                 }
             };
@@ -229,12 +218,27 @@ struct Adding {
 }
 
 impl Adding {
-    /// Adds the requests in `part` that ended, and says which these were.
-    async fn add_part(&self, part: Part) -> Result<Vec<UsageRecord>, LedgerError> {
-        tell_damaged(&self.folder, part.damaged);
-        let records: Vec<UsageRecord> = part.ended().collect();
+    /// Adds the requests of `next` that ended; which these were, how many lines could not be read, and how far that goes.
+    /// What is in the files comes `from` there on.
+    async fn take(
+        self,
+        next: Next,
+        from: Reader,
+    ) -> Result<(Vec<UsageRecord>, u64, Place), LedgerError> {
+        let (records, damaged, upto) = match next {
+            Next::Kept(records, upto) => (records, 0, upto),
+            Next::InFiles(end) => {
+                // A megabyte is read and understood in some milliseconds, which others would wait for.
+                let reading = tokio::task::spawn_blocking(move || from.next(end, BYTES)).await;
+                let read = reading.map_err(std::io::Error::other);
+                let (part, upto) = read.map_err(JournalError::file(&self.folder))??;
+                tell_damaged(&self.folder, part.damaged);
+                let damaged = part.damaged;
+                (part.ended().collect(), damaged, upto)
+            }
+        };
         self.add(&records).await?;
-        Ok(records)
+        Ok((records, damaged, upto))
     }
 
     /// Adds what a dead server left.

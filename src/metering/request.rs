@@ -157,12 +157,12 @@ impl OpenRequest {
         let warning = begun.inspect_err(OverLimit::count)?;
         self.runs = true;
         record.billable = true;
-        let mut if_lost = (**record).clone();
+        let mut if_lost = record.clone();
         if_lost.status = ABORTED.to_owned();
         if_lost.cancelled = false;
         if_lost.billable = false;
         let journal = &self.meter.shared.journal;
-        match journal.has_room().and_then(|()| journal.begun(if_lost)) {
+        match journal.has_room().and_then(|()| journal.begun(&if_lost)) {
             Err(error) if self.meter.shared.settings.when_full == JournalFull::Refuse => {
                 record.billable = false;
                 Err(error.into())
@@ -235,9 +235,9 @@ impl OpenRequest {
             JournalFull::GoOn => shared
                 .journal
                 .has_room()
-                .and_then(|()| shared.journal.ended(*record)),
+                .and_then(|()| shared.journal.ended(record)),
             // It was let in when there was room for its end.
-            JournalFull::Refuse => shared.journal.ended(*record),
+            JournalFull::Refuse => shared.journal.ended(record),
         };
         match written {
             Ok(_) if shared.settings.sync && is_waited_for => {

@@ -3,6 +3,8 @@
 //! Each statement is one text for both, with parameters `$1`, `$2`, …. SQLite has no types for ids and times: there
 //! they are text, ids in lower case, times in UTC with six decimals, which orders as time does.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
@@ -38,7 +40,7 @@ pub(super) enum Database {
 /// A parameter of a statement; `None` is null.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
-    Text(Option<String>),
+    Text(Option<Arc<str>>),
     Integer(Option<i64>),
     Number(Option<f64>),
     Boolean(bool),
@@ -213,6 +215,12 @@ type SqliteQuery = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
 type PostgresQuery = sqlx::query::Query<'static, Postgres, PgArguments>;
 
 fn sqlite(sql: impl SqlSafeStr, values: &[Value]) -> SqliteQuery {
+    // Statements with many rows repeat few ids, whose texts another thread has to free.
+    let mut texts: HashMap<Uuid, Arc<str>> = HashMap::new();
+    let mut text_of = |id: Uuid| {
+        let text = texts.entry(id).or_insert_with(|| id.to_string().into());
+        Arc::clone(text)
+    };
     values
         .iter()
         .fold(sqlx::query(sql), |query, value| match value {
@@ -220,7 +228,7 @@ fn sqlite(sql: impl SqlSafeStr, values: &[Value]) -> SqliteQuery {
             Value::Integer(number) => query.bind(*number),
             Value::Number(number) => query.bind(*number),
             Value::Boolean(boolean) => query.bind(*boolean),
-            Value::Id(id) => query.bind(id.map(|id| id.to_string())),
+            Value::Id(id) => query.bind(id.map(&mut text_of)),
             Value::Time(time) => query.bind(time.map(time_text)),
             Value::Bytes(bytes) => query.bind(bytes.clone()),
         })
@@ -388,19 +396,21 @@ macro_rules! value_from {
 }
 
 /// Postgres has no text with a null character in it; SQLite does, and must not differ.
-fn without_null(text: String) -> String {
+fn without_null(text: Arc<str>) -> Arc<str> {
     if text.contains('\0') {
-        text.replace('\0', "\u{fffd}")
+        text.replace('\0', "\u{fffd}").into()
     } else {
         text
     }
 }
 
 value_from! {
-    &str => |text| Self::Text(Some(without_null(text.to_owned())));
-    String => |text| Self::Text(Some(without_null(text)));
-    &String => |text| Self::Text(Some(without_null(text.clone())));
-    Option<String> => |text| Self::Text(text.map(without_null));
+    Arc<str> => |text| Self::Text(Some(without_null(text)));
+    Option<Arc<str>> => |text| Self::Text(text.map(without_null));
+    &str => |text| Self::from(Arc::from(text));
+    String => |text| Self::from(Arc::from(text));
+    &String => |text| Self::from(text.as_str());
+    Option<String> => |text| Self::from(text.map(Arc::from));
     i64 => |number| Self::Integer(Some(number));
     Option<i64> => |number| Self::Integer(number);
     u64 => |count| Self::Integer(Some(i64::try_from(count).unwrap_or(i64::MAX)));

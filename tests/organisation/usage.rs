@@ -117,10 +117,10 @@ on_both! {
     }
 
     async fn as_many_as_come_are_added_at_once_each_with_its_own_figures(fresh) {
-        // One statement adds 64 of them, another 8, another one.
+        // One statement adds 128 of them, another 16, another one.
         let (store, [(acme, ada), (bolt, _)]) = two(&fresh).await;
         let mut next = 1;
-        for many in [1, 7, 8, 9, 63, 64, 65, 157, 200] {
+        for many in [1, 15, 16, 17, 127, 128, 129, 287, 400] {
             let records: Vec<_> = (next..next + many).map(|number| {
                 let organisation = if number % 3 == 0 { bolt } else { acme };
                 UsageRecord {

@@ -1,6 +1,8 @@
 //! A line of the journal: a checksum, and what it is over as JSON. A line that does not match its checksum was not
 //! written to its end, or was damaged since.
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
@@ -8,28 +10,33 @@ use crate::model::UsageRecord;
 
 /// Hexadecimal digits of the checksum, and the space after them.
 const BEFORE_JSON: usize = 17;
+/// Bytes of most lines, or a little more.
+const MOSTLY: usize = 1 << 10;
 
-/// What happened to a request.
+/// What happened to a request, and its record or a reference to that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(in crate::metering) enum Entry {
+pub(in crate::metering) enum Entry<R = UsageRecord> {
     /// It is being answered. What the record says is what is to be said of it if its end never comes.
-    Begun(UsageRecord),
+    Begun(R),
     /// It has ended.
-    Ended(UsageRecord),
+    Ended(R),
 }
 
-impl Entry {
+impl<R: Serialize> Entry<R> {
     /// The line, with its end.
     pub fn line(&self) -> serde_json::Result<Vec<u8>> {
-        let mut line = vec![b' '; BEFORE_JSON];
+        let mut line = Vec::with_capacity(MOSTLY);
+        line.resize(BEFORE_JSON, b' ');
         serde_json::to_writer(&mut line, self)?;
-        let sum = format!("{:016x}", sum(line.get(BEFORE_JSON..).unwrap_or_default()));
-        line.splice(..BEFORE_JSON - 1, sum.into_bytes());
+        let (before, json) = line.split_at_mut(BEFORE_JSON);
+        write!(&mut *before, "{:016x}", sum(json)).map_err(serde_json::Error::io)?;
         line.push(b'\n');
         Ok(line)
     }
+}
 
+impl Entry {
     /// What a line says, if it is whole; without its end.
     pub fn read(line: &[u8]) -> Option<Self> {
         let (before, json) = line.split_at_checked(BEFORE_JSON)?;

@@ -9,6 +9,7 @@ pub mod copies;
 pub(super) mod dead;
 pub(super) mod entry;
 pub(super) mod reader;
+mod recent;
 mod sync;
 
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 use self::entry::Entry;
+pub(super) use self::recent::Next;
+use self::recent::Recent;
 use self::sync::Syncing;
 use crate::model::UsageRecord;
 use crate::store::for_owner_only;
@@ -96,6 +99,18 @@ struct State {
     ended: u64,
     /// Requests that are being answered: what was said of them, and in which file.
     open: HashMap<Uuid, (Arc<[u8]>, u64)>,
+    /// Requests that have ended and were not taken.
+    recent: Recent,
+}
+
+impl State {
+    /// How far the journal goes.
+    fn end(&self) -> Place {
+        Place {
+            number: self.number,
+            size: self.size,
+        }
+    }
 }
 
 /// How far the journal goes.
@@ -139,6 +154,7 @@ impl Journal {
                     older: 0,
                     ended: 0,
                     open: HashMap::new(),
+                    recent: Recent::new(),
                 }),
                 syncing: Syncing::default(),
                 folder,
@@ -154,11 +170,14 @@ impl Journal {
 
     /// How far it goes.
     pub fn end(&self) -> Place {
-        let state = self.locked();
-        Place {
-            number: state.number,
-            size: state.size,
-        }
+        self.locked().end()
+    }
+
+    /// What comes after `at`, up to which all was taken: about `most` bytes of it, or where in the files it is.
+    pub fn next(&self, at: Place, most: u64) -> Next {
+        let mut state = self.locked();
+        let end = state.end();
+        state.recent.next(at, end, most)
     }
 
     /// Bytes that all files may have.
@@ -198,7 +217,7 @@ impl Journal {
     }
 
     /// Says that a request is being answered: `if_lost` is its record if the server dies.
-    pub fn begun(&self, if_lost: UsageRecord) -> Result<(), JournalError> {
+    pub fn begun(&self, if_lost: &UsageRecord) -> Result<(), JournalError> {
         let id = if_lost.request_id;
         let line: Arc<[u8]> = Entry::Begun(if_lost).line()?.into();
         let mut state = self.locked();
@@ -210,13 +229,14 @@ impl Journal {
 
     /// Says that a request has ended. When this returns, the record outlives the process, and when it is
     /// [synced](Self::synced), the machine's power.
-    pub fn ended(&self, record: UsageRecord) -> Result<(), JournalError> {
-        let id = record.request_id;
-        let line = Entry::Ended(record).line()?;
+    pub fn ended(&self, record: Box<UsageRecord>) -> Result<(), JournalError> {
+        let line = Entry::Ended(&*record).line()?;
         let mut state = self.locked();
         self.append(&mut state, &line)?;
         state.ended += 1;
-        state.open.remove(&id);
+        state.open.remove(&record.request_id);
+        let end = state.end();
+        state.recent.keep(record, line.len() as u64, end);
         Ok(())
     }
 
@@ -355,7 +375,7 @@ mod tests {
         }
     }
 
-    fn journal(limit: u64) -> (tempfile::TempDir, Journal) {
+    pub(super) fn journal(limit: u64) -> (tempfile::TempDir, Journal) {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::begin(folder.path(), Uuid::from_bytes([9; 16]), limit).unwrap();
         (folder, journal)
@@ -365,10 +385,10 @@ mod tests {
     fn what_a_dead_server_had_begun_and_ended_is_found() {
         let (folder, journal) = journal(1 << 20);
         for seed in 0..3 {
-            journal.begun(record(seed)).unwrap();
+            journal.begun(&record(seed)).unwrap();
         }
-        journal.ended(record(1)).unwrap();
-        journal.ended(record(7)).unwrap();
+        journal.ended(record(1).into()).unwrap();
+        journal.ended(record(7).into()).unwrap();
         assert!(Dead::find(folder.path()).unwrap().is_empty(), "it lives");
         // The last line was not written to its end.
         let path = path_of(journal.folder(), 1);
@@ -402,13 +422,13 @@ mod tests {
     fn files_go_when_they_were_taken_over_and_open_requests_stay() {
         let (folder, journal) = journal(1 << 30);
         let open = record(200);
-        journal.begun(open.clone()).unwrap();
+        journal.begun(&open).unwrap();
         let long = UsageRecord {
             sql_text: Some("x".repeat(1 << 20)),
             ..record(1)
         };
         for _ in 0..10 {
-            journal.ended(long.clone()).unwrap();
+            journal.ended(long.clone().into()).unwrap();
         }
         let end = journal.end();
         assert!(end.number >= 3, "{end:?}");
@@ -437,18 +457,18 @@ mod tests {
         let (_folder, journal) = journal(20 << 10);
         let mut begun = 0;
         while journal.has_room().is_ok() {
-            journal.begun(record(begun)).unwrap();
+            journal.begun(&record(begun)).unwrap();
             begun += 1;
         }
         assert!((4..20).contains(&begun), "{begun}");
         for seed in 0..begun {
-            journal.ended(record(seed)).unwrap();
+            journal.ended(record(seed).into()).unwrap();
         }
         assert!(journal.size() <= 20 << 10);
         // What had begun and ended needs no room any more.
         assert!(journal.has_room().is_ok());
         while journal.has_room().is_ok() {
-            journal.ended(record(0)).unwrap();
+            journal.ended(record(0).into()).unwrap();
         }
         assert!(journal.size() <= 20 << 10);
     }

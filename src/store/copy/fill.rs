@@ -130,7 +130,7 @@ impl Insert {
         }
         let rows = Json::Array(std::mem::take(batch)).to_string();
         change
-            .execute_made(&self.many, &[Value::Text(Some(rows))])
+            .execute_made(&self.many, &[Value::Text(Some(rows.into()))])
             .await
     }
 }

@@ -50,7 +50,9 @@ fn cell(row: &Row, column: &Column) -> Result<Json, StoreError> {
 pub(super) fn parameter(cell: &Json, kind: Kind) -> Option<Value> {
     Some(match (kind, cell) {
         (_, Json::Null) => Value::Text(None),
-        (Kind::Text | Kind::Id | Kind::Time, Json::String(text)) => Value::Text(Some(text.clone())),
+        (Kind::Text | Kind::Id | Kind::Time, Json::String(text)) => {
+            Value::Text(Some(text.as_str().into()))
+        }
         (Kind::Integer, Json::Number(number)) => Value::Integer(Some(number.as_i64()?)),
         (Kind::Fraction, Json::String(text)) => Value::Number(Some(text.parse().ok()?)),
         (Kind::Boolean, Json::Bool(boolean)) => Value::Boolean(*boolean),
