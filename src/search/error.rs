@@ -1,5 +1,6 @@
 //! What can go wrong with a search, and with keeping the index.
 
+use super::handover::HandoverFailed;
 use super::index::IndexError;
 use super::models::ModelError;
 
@@ -28,6 +29,9 @@ pub enum SearchError {
     /// A model cannot do it.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The process that has the index cannot do it.
+    #[error(transparent)]
+    Handover(#[from] HandoverFailed),
     /// There is nothing to search in yet.
     #[error("there is no search index yet: {0}")]
     NotReady(String),

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::describe::describe;
 use super::error::SearchError;
 use super::fusion::fuse;
-use super::handover::take_requests;
+use super::handover::{Outcome, Request, hand_over, take_requests};
 use super::index::{Hits, IndexError, Lookup, Sparse, VectorIndex};
 use super::indexing::{IndexProgress, IndexReport, Model, Pass};
 use super::models::{BiEncoder, CrossEncoder, ModelError, Models};
@@ -379,7 +379,13 @@ impl Search {
         if matches!(&*ask.granted, Visible::Only(ids) if ids.is_empty()) {
             return Ok(Vec::new());
         }
-        let ready = self.ready(snapshot).await?;
+        let ready = match self.ready(snapshot).await {
+            // A query on this machine, beside a server.
+            Err(SearchError::Index(error @ IndexError::InUse { .. })) => {
+                return self.find_beside(ask, snapshot, error).await;
+            }
+            ready => ready?,
+        };
         match self.find_in(&ready, ask, snapshot).await {
             // Another server that shares the index has put another collection in force.
             Err(SearchError::Index(IndexError::Missing { .. })) => {
@@ -388,6 +394,31 @@ impl Search {
                 self.find_in(&ready, ask, snapshot).await
             }
             found => found,
+        }
+    }
+
+    /// Has the process search that has the index, if it takes requests. It searches in all assets.
+    async fn find_beside(
+        &self,
+        ask: &Ask,
+        snapshot: &Snapshot,
+        in_use: IndexError,
+    ) -> Result<Vec<Found>, SearchError> {
+        let (IndexError::InUse { folder, .. }, Visible::All) = (&in_use, &*ask.granted) else {
+            return Err(in_use.into());
+        };
+        let request = Request::Search {
+            text: ask.text.clone(),
+            limit: ask.limit,
+            by: ask.by,
+        };
+        match hand_over(Path::new(folder), &request, &|_| ()).await {
+            Some(Ok(Outcome::Found { mut found, .. })) => {
+                found.retain(|found| snapshot.asset(found.id).is_some());
+                Ok(found)
+            }
+            Some(Err(failed)) => Err(failed.into()),
+            Some(Ok(Outcome::Indexed(_))) | None => Err(in_use.into()),
         }
     }
 

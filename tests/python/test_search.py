@@ -136,6 +136,9 @@ def test_the_command_line_beside_a_server_has_its_requests_done_by_it(plant: Pla
     rows = json.loads(here.text)
     assert [row["asset_id"] for row in rows] == list(there["asset_id"])
     assert list(rows[0]) == COLUMNS or set(rows[0]) == set(COLUMNS)
+    sql = "SELECT asset_id FROM search('vibration of the pump', 5) ORDER BY rank"
+    queried = plant.run("query", sql, "--format", "json").expect(OK).text.splitlines()
+    assert [json.loads(line)["asset_id"] for line in queried] == list(there["asset_id"])
     done = plant.run("index", "--json").expect(OK).json
     assert done["indexed"] == 0 and done["assets"] == len(plant.assets()) and done["has_meanings"]
     assert plant.run("index", "--full", "--json").expect(OK).json["indexed"] == len(plant.assets())
