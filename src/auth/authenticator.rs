@@ -92,7 +92,10 @@ impl Authenticator {
             .and_then(|credential| credential.password_hash.as_deref());
         let is_right = self.passwords.verify(password, hash).await?;
         let (Some(credential), true) = (&credential, is_right) else {
-            return Err(AuthError::WrongPassword);
+            return Err(match Presented::looks_like_one(password) {
+                true => AuthError::BrokenKey,
+                false => AuthError::WrongPassword,
+            });
         };
         attempt.succeeded();
         let user = &credential.user;

@@ -12,6 +12,9 @@ pub enum AuthError {
     /// There is no such user, or the password is another.
     #[error("wrong e-mail address or password")]
     WrongPassword,
+    /// It is not the password, and looks like an API key without being one: somebody copied a part of it.
+    #[error("wrong e-mail address or password; if it was meant to be an API key, it is not whole")]
+    BrokenKey,
     /// The password is right, but access was taken away.
     #[error("this user has no access: {0}")]
     NoAccess(&'static str),

@@ -88,6 +88,8 @@ on_both! {
             let outcome = authenticator.sign_in(email, password, None).await;
             assert!(matches!(outcome, Err(AuthError::WrongPassword)), "{email} {outcome:?}");
         }
+        let part_of_a_key = authenticator.sign_in("ada@x.y", "pl_0123456789abcdef_0123", None).await;
+        assert!(matches!(part_of_a_key, Err(AuthError::BrokenKey)), "{part_of_a_key:?}");
         // The right password of one without access says so; a wrong one never does.
         store.set_user_active(&actor(), ada.id, false).await.unwrap();
         let outcome = authenticator.sign_in("ada@x.y", PASSWORD, None).await;
