@@ -14,6 +14,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod health;
+mod help;
 mod index;
 mod interrupt;
 mod jobs;
@@ -306,7 +307,8 @@ pub fn parse() -> Parsed {
 }
 
 fn clap_command() -> clap::Command {
-    Invocation::command().after_help(format!("{EXAMPLES}\n{}", Exit::table()))
+    let command = Invocation::command().after_help(format!("{EXAMPLES}\n{}", Exit::table()));
+    help::flowing(command)
 }
 
 impl Invocation {

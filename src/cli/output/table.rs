@@ -1,4 +1,5 @@
-//! Aligned tables that fit the terminal.
+//! Aligned tables that fit the terminal. Where even cut texts do not, each row becomes a block of lines, as psql does it: a
+//! number, an id or a time that is not whole is of no use.
 
 use std::iter::repeat_n;
 
@@ -12,7 +13,7 @@ const NARROWEST: usize = 6;
 /// How a column stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// Text: may be cut with … to make the table fit.
+    /// Text: may be cut with … to make the table fit, unless it is ids or times.
     Left,
     /// Numbers: never cut.
     Right,
@@ -61,9 +62,11 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The table as lines of text, at most `width` columns wide if the numbers allow it.
+    /// The table as lines of text, at most `width` columns wide as far as that is possible.
     pub fn render(&self, width: Option<usize>) -> String {
-        let widths = self.widths(width);
+        let Some(widths) = self.widths(width) else {
+            return self.blocks();
+        };
         let rule: Vec<String> = widths.iter().map(|&width| "─".repeat(width)).collect();
         let mut out = String::new();
         for cells in [&self.head, &rule].into_iter().chain(&self.rows) {
@@ -82,32 +85,72 @@ impl Table {
         out
     }
 
-    /// The width of each column: as wide as its widest cell, unless all together are too wide.
-    fn widths(&self, limit: Option<usize>) -> Vec<usize> {
+    /// The width of each column: as wide as its widest cell, unless all together are too wide. None if nothing helps.
+    fn widths(&self, limit: Option<usize>) -> Option<Vec<usize>> {
         let mut widths: Vec<usize> = self.head.iter().map(|title| title.width()).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.width());
             }
         }
-        let Some(limit) = limit else { return widths };
+        let Some(limit) = limit else {
+            return Some(widths);
+        };
+        let may_be_cut: Vec<bool> = (0..widths.len()).map(|at| self.may_be_cut(at)).collect();
         let gaps = GAP.len() * widths.len().saturating_sub(1);
         let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(limit);
         while excess > 0 {
             // The widest text column gives way, so that short ones stay whole.
-            let text = widths
-                .iter_mut()
-                .zip(&self.align)
-                .filter(|(_, align)| **align == Align::Left);
+            let text = widths.iter_mut().zip(&may_be_cut).filter(|(_, cut)| **cut);
             match text.map(|(width, _)| width).max() {
                 Some(width) if *width > NARROWEST => *width -= 1,
-                _ => break,
+                _ if self.rows.is_empty() => break,
+                _ => return None,
             }
             excess -= 1;
         }
-        widths
+        Some(widths)
+    }
+
+    /// Whether the texts of a column mean something when they are cut.
+    fn may_be_cut(&self, column: usize) -> bool {
+        let mut cells = self.rows.iter().filter_map(|row| row.get(column));
+        self.align.get(column) == Some(&Align::Left) && !cells.any(|cell| is_whole(cell))
+    }
+
+    /// Each row as lines of a title and a cell.
+    fn blocks(&self) -> String {
+        let titles = self.head.iter().map(|title| title.width());
+        let width = titles.max().unwrap_or(0);
+        let mut out = String::new();
+        for (number, row) in self.rows.iter().enumerate() {
+            let head = format!("── {} ", number + 1);
+            out.push_str(&head);
+            out.push_str(&"─".repeat((width + GAP.len()).saturating_sub(head.width()).max(2)));
+            out.push('\n');
+            for (title, cell) in self.head.iter().zip(row) {
+                let blank = " ".repeat(width.saturating_sub(title.width()));
+                let line = [title.as_str(), &blank, GAP, cell].concat();
+                out.push_str(line.trim_end());
+                out.push('\n');
+            }
+        }
+        out
     }
 }
+
+/// Whether a text is an id or a time: UUIDs, ids of keys and hashes, dates and what begins with one.
+fn is_whole(cell: &str) -> bool {
+    let is_id = cell.len() >= SHORTEST_ID
+        && (cell.chars()).all(|c| c.is_ascii_hexdigit() || matches!(c, '-'));
+    let is_date = |date: &str| date.parse::<chrono::NaiveDate>().is_ok();
+    is_id || cell.get(..DATE).is_some_and(is_date)
+}
+
+/// Characters of a date,
+const DATE: usize = 10;
+/// and of the shortest id.
+const SHORTEST_ID: usize = 16;
 
 /// One line without control characters: data must not be able to drive the terminal.
 fn clean(text: &str) -> String {
@@ -170,6 +213,34 @@ bé    a very long note with 温度 in it          5
         assert!(rendered.contains("a very long …  "), "{rendered}");
         assert!(rendered.contains("1,234,567"));
         assert!(sample().render(Some(1)).contains("1,234,567"));
+    }
+
+    #[test]
+    fn ids_and_times_are_whole_and_rows_that_do_not_fit_become_blocks() {
+        let (id, time) = (
+            "a1b2c3d4-e5f6-7890-abcd-ef1234567890",
+            "2026-01-31T12:00:00Z",
+        );
+        let mut table = Table::new(["asset", "what", "at"]);
+        table.row([id, "inlet temperature of the first reactor", time]);
+        table.row(["", "", ""]);
+        let fits = table.render(Some(72));
+        assert!(fits.lines().all(|line| line.width() <= 72), "{fits}");
+        assert!(
+            fits.contains(id) && fits.contains(time) && fits.contains('…'),
+            "{fits}"
+        );
+        let expected = "
+── 1 ──
+asset  a1b2c3d4-e5f6-7890-abcd-ef1234567890
+what   inlet temperature of the first reactor
+at     2026-01-31T12:00:00Z
+── 2 ──
+asset
+what
+at
+";
+        assert_eq!(table.render(Some(50)), expected.trim_start());
     }
 
     #[test]
