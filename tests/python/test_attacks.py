@@ -134,6 +134,8 @@ SQL = {
     "division by time": "SELECT count(*) FROM data_h WHERE 1 / CAST(CASE WHEN timestamp > '2030-01-01' THEN 0 ELSE 1 END AS INT) = 1",
     "division by id": "SELECT count(*) FROM data_d WHERE 1 / CAST(CASE WHEN asset_id = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
     "division of few": "SELECT max(value) FROM data_d WHERE year > 2000 AND 1 / CAST(CASE WHEN last > 900000 THEN 0 ELSE 1 END AS INT) = 1 LIMIT 3",
+    "narrow type": "SELECT count(*) FROM data_d WHERE CAST(value AS SMALLINT) = 5",
+    "narrow type of files": "SELECT count(*) FROM data_min WHERE CAST(last AS SMALLINT) > 5 AND timestamp > '2030-01-01'",
     "division in a join": "SELECT count(*) FROM data_d d JOIN assets a ON a.id = d.asset_id AND 1 / CAST(CASE WHEN d.value > 900000 THEN 0 ELSE 1 END AS INT) = 1",
     "raw division in the filter": "SELECT count(*) FROM raw_readings WHERE 1 / CAST(CASE WHEN value = 987654.25 THEN 0 ELSE 1 END AS INT) = 1",
     "raw division by id": "SELECT max(timestamp) FROM raw_readings WHERE 1 / CAST(CASE WHEN id = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
