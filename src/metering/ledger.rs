@@ -1,8 +1,8 @@
 //! The way of records from journals into the organisation database: in batches, as often as it takes, and once.
 //!
-//! A query leaves four records or more, and adding them takes a good part of the time that answering it did. So it is done
-//! when the machine has nothing better to do, by threads that others go before; but not for ever: once there is much to
-//! add, it is done as if somebody waited for it.
+//! A query leaves four records or more. They are added every half second by a thread of its own, which does not hold up
+//! those that answer, with a connection of its own and a little at a time; once there is much to add, or somebody waits
+//! for it, much at a time.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::clock::Stopwatch;
 use crate::metrics::METRICS;
 use crate::model::UsageRecord;
 use crate::store::{OrganisationStore, StoreError, for_owner_only};
-use crate::workers::Workers;
+use crate::workers::{Turn, Workers};
 
 /// How often it is looked for new records,
 const EVERY: Duration = Duration::from_millis(500);
@@ -32,13 +32,13 @@ const DEAD_EVERY: Duration = Duration::from_secs(30);
 const BYTES: u64 = 1 << 20;
 /// Records that are added in one transaction (whole statements of the store), if somebody waits for them,
 const RECORDS: usize = 1_024;
-/// and if nobody does: others that write to the database must not wait long for one that others go before.
+/// and if nobody does: others that write to the database must not wait long.
 const FEW: usize = 384;
 /// Once this part of the journal's size is to be added, it is done as if somebody waited,
 const MUCH: u64 = 8;
 /// which this much always is.
 const MUCH_BYTES: u64 = 64 << 20;
-/// The stack of the thread that adds when others have nothing to do.
+/// The stack of the thread that adds when nobody waits.
 const STACK: usize = 2 << 20;
 /// Where records go that the database will never take.
 const REJECTED: &str = "rejected.jsonl";
@@ -59,7 +59,7 @@ pub(super) struct Ledger {
     is_there: AtomicBool,
     /// Adds at once,
     at_once: Adding,
-    /// and when there is nothing better to do.
+    /// and when nobody waits for it.
     at_leisure: Adding,
     leisure: Workers,
 }
@@ -98,7 +98,8 @@ impl Ledger {
             is_there: AtomicBool::new(true),
             at_leisure: adding(store.beside(), FEW),
             at_once: adding(store, RECORDS),
-            leisure: Workers::start("ledger", 1, STACK).map_err(JournalError::file(folder))?,
+            leisure: Workers::start("ledger", 1, STACK, Turn::Equal)
+                .map_err(JournalError::file(folder))?,
         })
     }
 
