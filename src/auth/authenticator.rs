@@ -92,7 +92,9 @@ impl Authenticator {
             .and_then(|credential| credential.password_hash.as_deref());
         let is_right = self.passwords.verify(password, hash).await?;
         let (Some(credential), true) = (&credential, is_right) else {
-            return Err(match Presented::looks_like_one(password) {
+            let is_part_of_key =
+                Presented::looks_like_one(password) && Presented::parse(password).is_none();
+            return Err(match is_part_of_key {
                 true => AuthError::BrokenKey,
                 false => AuthError::WrongPassword,
             });

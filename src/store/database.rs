@@ -114,8 +114,8 @@ impl Database {
         connected.map_err(|source| StoreError::unreachable(url, source))
     }
 
-    /// One more connection to the same database, made when it is first used, by whoever uses it: SQLite works on a thread
-    /// that begins with the priority of the one that connects.
+    /// One more connection to the same database, made when it is first used: for one that does not hold up those that share
+    /// the others.
     pub fn beside(&self) -> Self {
         match self {
             Self::Sqlite(pool) => {

@@ -90,6 +90,9 @@ on_both! {
         }
         let part_of_a_key = authenticator.sign_in("ada@x.y", "pl_0123456789abcdef_0123", None).await;
         assert!(matches!(part_of_a_key, Err(AuthError::BrokenKey)), "{part_of_a_key:?}");
+        let whole_key = format!("pl_{}_{}", "0".repeat(16), "0".repeat(64));
+        let outcome = authenticator.sign_in("ada@x.y", &whole_key, None).await;
+        assert!(matches!(outcome, Err(AuthError::WrongPassword)), "{outcome:?}");
         // The right password of one without access says so; a wrong one never does.
         store.set_user_active(&actor(), ada.id, false).await.unwrap();
         let outcome = authenticator.sign_in("ada@x.y", PASSWORD, None).await;

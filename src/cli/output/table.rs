@@ -9,6 +9,10 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 const GAP: &str = "  ";
 /// No column is made narrower than this.
 const NARROWEST: usize = 6;
+/// Characters of a date,
+const DATE: usize = 10;
+/// and of the shortest id.
+const SHORTEST_ID: usize = 16;
 
 /// How a column stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,16 +145,11 @@ impl Table {
 
 /// Whether a text is an id or a time: UUIDs, ids of keys and hashes, dates and what begins with one.
 fn is_whole(cell: &str) -> bool {
-    let is_id = cell.len() >= SHORTEST_ID
-        && (cell.chars()).all(|c| c.is_ascii_hexdigit() || matches!(c, '-'));
+    let is_id =
+        cell.len() >= SHORTEST_ID && cell.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
     let is_date = |date: &str| date.parse::<chrono::NaiveDate>().is_ok();
     is_id || cell.get(..DATE).is_some_and(is_date)
 }
-
-/// Characters of a date,
-const DATE: usize = 10;
-/// and of the shortest id.
-const SHORTEST_ID: usize = 16;
 
 /// One line without control characters: data must not be able to drive the terminal.
 fn clean(text: &str) -> String {
