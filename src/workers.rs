@@ -1,5 +1,5 @@
-//! Threads of their own for what is not answered at once: long queries, jobs, records on their way into the ledger. Where
-//! there may be much to do, they are the system's second choice: what answers at once goes first.
+//! Threads for what can wait: long queries, jobs. They are the system's second choice: what answers at once goes first,
+//! however much there is for them to do.
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -8,17 +8,7 @@ use tokio::task::JoinHandle;
 /// How much the system prefers other threads, from 0 to 19: at 10, these have a tenth of a core that others want.
 const NICE: i32 = 10;
 
-/// Whether threads let others go before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// They are as good as those that answer: for little at a time. To be put off and taken up again, some thousand times
-    /// a second, costs more than it saves.
-    Equal,
-    /// They are the system's second choice, and what they start, such as a database's threads, is, too.
-    Last,
-}
-
-/// A runtime of its own.
+/// A runtime of its own. What its threads start, such as a database's, is the system's second choice, too.
 #[derive(Debug)]
 pub struct Workers {
     /// None only while it is dropped.
@@ -27,16 +17,12 @@ pub struct Workers {
 
 impl Workers {
     /// So many threads of this name, each with a stack of so many bytes.
-    pub fn start(name: &str, threads: usize, stack: usize, turn: Turn) -> std::io::Result<Self> {
+    pub fn start(name: &str, threads: usize, stack: usize) -> std::io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_stack_size(stack)
             .thread_name(name)
-            .on_thread_start(move || {
-                if turn == Turn::Last {
-                    step_back();
-                }
-            })
+            .on_thread_start(step_back)
             .on_thread_park(crate::memory::give_back_freed)
             .enable_all()
             .build()?;

@@ -14,7 +14,7 @@ use crate::lake::lease::LeaseError;
 use crate::lake::{Store, StoreError};
 use crate::model::{JobKind, day_from_date};
 use crate::schedule::{Job, JobContext, JobFailure, JobOutcome, Jobs};
-use crate::workers::{Turn, Workers};
+use crate::workers::Workers;
 
 /// Every kind of job that this program can run. With `workers`, their work is done by those threads.
 pub fn jobs(
@@ -48,7 +48,7 @@ pub fn jobs(
 /// The threads that jobs are worked on by in a server: those that answer go before them.
 pub(super) fn workers() -> std::io::Result<Arc<Workers>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    Workers::start("jobs", threads, MOST_STACK, Turn::Last).map(Arc::new)
+    Workers::start("jobs", threads, MOST_STACK).map(Arc::new)
 }
 
 /// Tells nobody.

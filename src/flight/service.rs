@@ -32,7 +32,7 @@ use super::status;
 use crate::auth::Access;
 use crate::clock::{self, Stopwatch};
 use crate::engine::Statement;
-use crate::metering::{IS_OFF, Work};
+use crate::metering::Work;
 
 /// The header that says that a quota is nearly used up.
 const WARNING: &str = "plantlake-warning";
@@ -109,10 +109,7 @@ impl Service {
         let request = begun.call.meter.into_request();
         let answer = match answer {
             Ok(messages) => {
-                let messages = match IS_OFF {
-                    true => messages,
-                    false => MeteredStream::new(messages, request, id).boxed(),
-                };
+                let messages = MeteredStream::new(messages, request, id).boxed();
                 let mut response = Response::new(messages);
                 // Where it is no text for a header, the log has it.
                 if let Some(warning) = warning.and_then(|warning| warning.parse().ok()) {

@@ -1,8 +1,8 @@
 //! The way of records from journals into the organisation database: in batches, as often as it takes, and once.
 //!
-//! A query leaves four records or more. They are added every half second by a thread of its own, which does not hold up
-//! those that answer, with a connection of its own and a little at a time; once there is much to add, or somebody waits
-//! for it, much at a time.
+//! A query leaves four records or more. They are added every second, all at once, with a connection of its own: the fewer
+//! the transactions, the less of the disk and the less changing of threads. A record takes some microseconds, so whoever
+//! answers, or writes to the database, does not wait for long.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -14,32 +14,23 @@ use tokio::sync::Mutex;
 
 use super::journal::dead::Dead;
 use super::journal::reader::Reader;
-use super::journal::{Journal, JournalError, Next, Place};
+use super::journal::{Journal, JournalError, Next};
 use super::quotas::Quotas;
 use crate::clock::Stopwatch;
 use crate::metrics::METRICS;
 use crate::model::UsageRecord;
 use crate::store::{OrganisationStore, StoreError, for_owner_only};
-use crate::workers::{Turn, Workers};
 
 /// How often it is looked for new records,
-const EVERY: Duration = Duration::from_millis(500);
+const EVERY: Duration = Duration::from_secs(1);
 /// and how long at most, while the database is away.
 const SELDOM: Duration = Duration::from_secs(5);
 /// How often it is looked for journals of servers that died.
 const DEAD_EVERY: Duration = Duration::from_secs(30);
-/// Bytes of the journal that are taken at once.
+/// Bytes of the journal that are taken at once: with most records, as many as one transaction has.
 const BYTES: u64 = 1 << 20;
-/// Records that are added in one transaction (whole statements of the store), if somebody waits for them,
-const RECORDS: usize = 1_024;
-/// and if nobody does: others that write to the database must not wait long.
-const FEW: usize = 384;
-/// Once this part of the journal's size is to be added, it is done as if somebody waited,
-const MUCH: u64 = 8;
-/// which this much always is.
-const MUCH_BYTES: u64 = 64 << 20;
-/// The stack of the thread that adds when nobody waits.
-const STACK: usize = 2 << 20;
+/// Records that are added in one transaction (whole statements of the store). With SQLite, nobody else writes meanwhile.
+const RECORDS: usize = 1_536;
 /// Where records go that the database will never take.
 const REJECTED: &str = "rejected.jsonl";
 
@@ -57,11 +48,7 @@ pub(super) struct Ledger {
     caught_up: std::sync::Mutex<Stopwatch>,
     /// Whether the database was reached the last time.
     is_there: AtomicBool,
-    /// Adds at once,
-    at_once: Adding,
-    /// and when nobody waits for it.
-    at_leisure: Adding,
-    leisure: Workers,
+    store: OrganisationStore,
 }
 
 /// Why records stay where they are.
@@ -71,8 +58,6 @@ enum LedgerError {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the thread that adds to the ledger has ended")]
-    Lost,
 }
 
 impl Ledger {
@@ -82,13 +67,8 @@ impl Ledger {
         journal: Journal,
         store: OrganisationStore,
         quotas: Arc<Quotas>,
-    ) -> Result<Self, JournalError> {
-        let adding = |store, records| Adding {
-            store,
-            records,
-            folder: folder.to_owned(),
-        };
-        Ok(Self {
+    ) -> Self {
+        Self {
             folder: folder.to_owned(),
             reader: Mutex::new(Reader::new(journal.folder())),
             journal,
@@ -96,11 +76,8 @@ impl Ledger {
             taken: AtomicU64::new(0),
             caught_up: std::sync::Mutex::new(Stopwatch::start()),
             is_there: AtomicBool::new(true),
-            at_leisure: adding(store.beside(), FEW),
-            at_once: adding(store, RECORDS),
-            leisure: Workers::start("ledger", 1, STACK, Turn::Equal)
-                .map_err(JournalError::file(folder))?,
-        })
+            store: store.beside(),
+        }
     }
 
     /// Records of requests that ended and are not in the ledger.
@@ -126,7 +103,7 @@ impl Ledger {
         let mut looked: Option<Stopwatch> = None;
         let mut pause = EVERY;
         loop {
-            let mut outcome = self.take(false).await;
+            let mut outcome = self.take().await;
             if outcome.is_ok() && looked.is_none_or(|looked| looked.elapsed() >= DEAD_EVERY) {
                 outcome = self.take_over().await;
                 looked = outcome.is_ok().then(Stopwatch::start);
@@ -142,7 +119,7 @@ impl Ledger {
 
     /// Takes what is left, and removes the journal if nothing is and nothing more can come: if it `is_over`.
     pub async fn settle(&self, is_over: bool) {
-        let outcome = self.take(true).await;
+        let outcome = self.take().await;
         self.tell(&outcome);
         if outcome.is_ok() && is_over {
             let taken = self.reader.lock().await.at();
@@ -164,8 +141,8 @@ impl Ledger {
         }
     }
 
-    /// Takes all that is in the journal; somebody may be `waiting` for it.
-    async fn take(&self, waiting: bool) -> Result<(), LedgerError> {
+    /// Takes all that is in the journal.
+    async fn take(&self) -> Result<(), LedgerError> {
         let mut reader = self.reader.lock().await;
         loop {
             if reader.at() >= self.journal.end() {
@@ -175,17 +152,17 @@ impl Ledger {
                     .unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
                 return Ok(());
             }
-            let much = MUCH_BYTES.min(self.journal.limit() / MUCH);
-            let at_once = waiting || self.journal.behind(reader.at()) > much;
-            let next = self.journal.next(reader.at(), BYTES);
-            let from = reader.clone();
-            let (added, damaged, upto) = match at_once {
-                true => self.at_once.clone().take(next, from).await?,
-                false => {
-                    let taking = self.at_leisure.clone().take(next, from);
-                    self.leisure.run(taking).await.ok_or(LedgerError::Lost)??
+            let (added, damaged, upto) = match self.journal.next(reader.at(), BYTES) {
+                Next::Kept(records, upto) => (records, 0, upto),
+                Next::InFiles(end) => {
+                    let from = reader.clone();
+                    let (part, upto) = self.apart(move || from.next(end, BYTES)).await?;
+                    tell_damaged(&self.folder, part.damaged);
+                    let damaged = part.damaged;
+                    (part.ended().collect(), damaged, upto)
                 }
             };
+            self.add(&added).await?;
             if upto == reader.at() {
                 return Ok(());
             }
@@ -200,53 +177,22 @@ impl Ledger {
     /// Takes over from servers that died.
     async fn take_over(&self) -> Result<(), LedgerError> {
         for dead in Dead::find(&self.folder)? {
-            let adding = self.at_leisure.clone();
-            let taking = self.leisure.run(adding.take_over(dead));
-            taking.await.ok_or(LedgerError::Lost)??;
+            self.take_over_from(dead).await?;
         }
         Ok(())
     }
-}
 
-/// Adds records.
-#[derive(Debug, Clone)]
-struct Adding {
-    store: OrganisationStore,
-    /// How many in one transaction.
-    records: usize,
-    /// Where journals are.
-    folder: PathBuf,
-}
-
-impl Adding {
-    /// Adds the requests of `next` that ended; which these were, how many lines could not be read, and how far that goes.
-    /// What is in the files comes `from` there on.
-    async fn take(
-        self,
-        next: Next,
-        from: Reader,
-    ) -> Result<(Vec<UsageRecord>, u64, Place), LedgerError> {
-        let (records, damaged, upto) = match next {
-            Next::Kept(records, upto) => (records, 0, upto),
-            Next::InFiles(end) => {
-                // A megabyte is read and understood in some milliseconds, which others would wait for.
-                let reading = tokio::task::spawn_blocking(move || from.next(end, BYTES)).await;
-                let read = reading.map_err(std::io::Error::other);
-                let (part, upto) = read.map_err(JournalError::file(&self.folder))??;
-                tell_damaged(&self.folder, part.damaged);
-                let damaged = part.damaged;
-                (part.ended().collect(), damaged, upto)
-            }
-        };
-        self.add(&records).await?;
-        Ok((records, damaged, upto))
-    }
-
-    /// Adds what a dead server left.
-    async fn take_over(self, dead: Dead) -> Result<(), LedgerError> {
+    async fn take_over_from(&self, dead: Dead) -> Result<(), LedgerError> {
         let mut reading = dead.reading()?;
         let mut ended = 0;
-        while let Some(left) = reading.next(BYTES)? {
+        loop {
+            let (next, went_on) = self
+                .apart(move || Ok((reading.next(BYTES)?, reading)))
+                .await?;
+            reading = went_on;
+            let Some(left) = next else {
+                break;
+            };
             tell_damaged(dead.folder(), left.damaged);
             self.add(&left.ended).await?;
             ended += left.ended.len();
@@ -261,8 +207,18 @@ impl Adding {
         Ok(dead.remove()?)
     }
 
+    /// Reads files where nobody waits for it: a megabyte is read and understood in some milliseconds.
+    async fn apart<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let reading = tokio::task::spawn_blocking(read).await;
+        let read = reading.map_err(std::io::Error::other);
+        read.map_err(JournalError::file(&self.folder))?
+    }
+
     async fn add(&self, records: &[UsageRecord]) -> Result<(), LedgerError> {
-        for batch in records.chunks(self.records) {
+        for batch in records.chunks(RECORDS) {
             match self.store.add_usage(batch).await {
                 Ok(added) => METRICS.journal.added(added as u64),
                 Err(error) if !error.is_refusal() => return Err(error.into()),

@@ -74,7 +74,7 @@ impl Meter {
         let journal = Journal::begin(&settings.folder, server, settings.limit)?;
         let quotas = Arc::new(Quotas::new(server, store.clone()));
         let counted = Arc::clone(&quotas);
-        let ledger = Ledger::new(&settings.folder, journal.clone(), store.clone(), counted)?;
+        let ledger = Ledger::new(&settings.folder, journal.clone(), store.clone(), counted);
         let meter = Self {
             shared: Arc::new(Shared {
                 server,

@@ -1,6 +1,6 @@
 //! What organisations may use, held against what they use: requests in a second, queries at once, and amounts in a month.
 //!
-//! Servers that share a database share the limits. Amounts of the month are the ledger's sums, read every second or two,
+//! Servers that share a database share the limits. Amounts of the month are the ledger's sums, some two seconds old,
 //! and what ended here since; so servers together may pass them by what the others answered within that time, and each by
 //! what it is answering. Rates and queries at once are divided by demand: every second each server writes down its own,
 //! and takes the part of the limit that its demand is of all. For as long as the demand shifts, or the database is

@@ -18,7 +18,7 @@ use self::turns::Turns;
 use crate::clock::Stopwatch;
 use crate::metrics::{Cut, Lane, METRICS, Running};
 use crate::model::OrganisationId;
-use crate::workers::{Turn, Workers, Working};
+use crate::workers::{Workers, Working};
 
 /// A query that was thought to be done within a moment is moved to the others after so much work.
 const MOMENT: Duration = Duration::from_millis(30);
@@ -97,7 +97,7 @@ impl Lanes {
         let places = limits.places as f64;
         METRICS.engine.places.from(move || Some(places));
         Ok(Arc::new(Self {
-            workers: Workers::start("query", limits.threads, limits.stack, Turn::Last)?,
+            workers: Workers::start("query", limits.threads, limits.stack)?,
             turns: Turns::new(limits.places),
             limits,
         }))

@@ -185,16 +185,6 @@ impl Journal {
         self.shared.limit
     }
 
-    /// Bytes that come after `place`, or a little more.
-    pub fn behind(&self, place: Place) -> u64 {
-        let state = self.locked();
-        match place.number == state.number {
-            true => state.size.saturating_sub(place.size),
-            // Files that were taken over are gone.
-            false => (state.older + state.size).saturating_sub(place.size),
-        }
-    }
-
     /// Records of requests that ended, so far.
     pub fn ended_so_far(&self) -> u64 {
         self.locked().ended
@@ -433,8 +423,6 @@ mod tests {
         let end = journal.end();
         assert!(end.number >= 3, "{end:?}");
         let before = journal.size();
-        assert_eq!(journal.behind(Place::START), before);
-        assert_eq!(journal.behind(end), 0);
         journal.forget_before(end.number).unwrap();
         assert!(
             journal.size() < before - (4 << 20),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,10 @@ const SOON: Duration = Duration::from_millis(80);
 #[derive(Debug)]
 pub(super) struct Syncing {
     /// How often something was written.
-    written: watch::Sender<u64>,
+    written: AtomicU64,
+    /// Whether nothing has been written for a while, and whoever writes first wakes the one that syncs.
+    is_idle: AtomicBool,
+    awakened: Notify,
     /// How often something had been written when the disk was last told to keep it, and what it said.
     synced: watch::Sender<(u64, Result<(), io::ErrorKind>)>,
     /// Somebody waits.
@@ -26,7 +30,9 @@ pub(super) struct Syncing {
 impl Default for Syncing {
     fn default() -> Self {
         Self {
-            written: watch::Sender::new(0),
+            written: AtomicU64::new(0),
+            is_idle: AtomicBool::new(false),
+            awakened: Notify::new(),
             synced: watch::Sender::new((0, Ok(()))),
             wanted: Notify::new(),
             left: Mutex::default(),
@@ -37,7 +43,11 @@ impl Default for Syncing {
 impl Syncing {
     /// Something was written.
     pub fn written(&self) {
-        self.written.send_modify(|count| *count += 1);
+        // Either it is seen here that the other is idle, or there that something was written: both look after they told.
+        self.written.fetch_add(1, Ordering::SeqCst);
+        if self.is_idle.load(Ordering::SeqCst) && self.is_idle.swap(false, Ordering::SeqCst) {
+            self.awakened.notify_one();
+        }
     }
 
     /// This file is not written to any more, and may not be on the disk.
@@ -50,7 +60,7 @@ impl Syncing {
 
     /// Waits until all that was written so far is on the disk.
     pub async fn wait(&self) -> io::Result<()> {
-        let upto = *self.written.borrow();
+        let upto = self.written.load(Ordering::SeqCst);
         let mut synced = self.synced.subscribe();
         self.wanted.notify_one();
         let found = synced.wait_for(|(count, _)| *count >= upto).await;
@@ -62,16 +72,14 @@ impl Syncing {
 
     /// Syncs, for as long as the future is polled; `file` is the newest.
     pub async fn keep_on(&self, file: impl Fn() -> Arc<File>) {
-        let mut written = self.written.subscribe();
+        let mut done = 0;
         loop {
-            if written.changed().await.is_err() {
-                return;
-            }
+            self.something_after(done).await;
             tokio::select! {
                 () = tokio::time::sleep(SOON) => {}
                 () = self.wanted.notified() => {}
             }
-            let upto = *written.borrow_and_update();
+            let upto = self.written.load(Ordering::SeqCst);
             let mut files =
                 std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
             files.push(file());
@@ -84,6 +92,17 @@ impl Syncing {
             let _before = self
                 .synced
                 .send_replace((upto, outcome.map_err(|error| error.kind())));
+            done = upto;
+        }
+    }
+
+    /// Waits until something was written more often than `done` times.
+    async fn something_after(&self, done: u64) {
+        while self.written.load(Ordering::SeqCst) == done {
+            self.is_idle.store(true, Ordering::SeqCst);
+            if self.written.load(Ordering::SeqCst) == done {
+                self.awakened.notified().await;
+            }
         }
     }
 }
