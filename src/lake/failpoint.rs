@@ -66,6 +66,8 @@ pub fn reach(name: &str) {
     );
     if is_reached("PLANTLAKE_FAILPOINT_STOP", name, &STOPS) {
         send("-STOP");
+        // It is on its way to another thread, perhaps: this one must not go on before it stands.
+        std::thread::sleep(std::time::Duration::from_millis(200));
     }
     if is_reached("PLANTLAKE_FAILPOINT", name, &KILLS) {
         send("-9");

@@ -27,5 +27,6 @@ pub use job::{Argument, ArgumentType, JobKind, JobSpec, Missed};
 pub use resolution::Resolution;
 pub use schedule::{MalformedSchedule, Schedule};
 pub use unit::{OtherQuantity, Quantity, Unit, is_difference, key_in_words, split_key};
+pub(crate) use usage::micros;
 pub use usage::{ABORTED, MalformedMonth, Month, UsageLimits, UsageRecord};
 pub use window::Window;

@@ -63,7 +63,7 @@ pub struct UsageRecord {
 pub const ABORTED: &str = "ABORTED";
 
 /// Instants as the databases have them: microseconds, in UTC.
-mod micros {
+pub(crate) mod micros {
     use chrono::{DateTime, SecondsFormat, Utc};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 

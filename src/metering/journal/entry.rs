@@ -1,12 +1,17 @@
 //! A line of the journal: a checksum, and what it is over as JSON. A line that does not match its checksum was not
 //! written to its end, or was damaged since.
+//!
+//! A record is the list of its values, in the order of [`UsageRecord`]: with their names, which older journals have and
+//! which are understood, too, a line would be twice as long. What a later version adds comes last, and has a default.
 
 use std::io::Write;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
+use uuid::Uuid;
 
-use crate::model::UsageRecord;
+use crate::model::{OrganisationId, SessionId, UsageRecord, UserId, micros};
 
 /// Hexadecimal digits of the checksum, and the space after them.
 const BEFORE_JSON: usize = 17;
@@ -23,12 +28,16 @@ pub(in crate::metering) enum Entry<R = UsageRecord> {
     Ended(R),
 }
 
-impl<R: Serialize> Entry<R> {
+impl Entry<&UsageRecord> {
     /// The line, with its end.
     pub fn line(&self) -> serde_json::Result<Vec<u8>> {
+        let values = match self {
+            Self::Begun(record) => Entry::Begun(Values::of(record)),
+            Self::Ended(record) => Entry::Ended(Values::of(record)),
+        };
         let mut line = Vec::with_capacity(MOSTLY);
         line.resize(BEFORE_JSON, b' ');
-        serde_json::to_writer(&mut line, self)?;
+        serde_json::to_writer(&mut line, &values)?;
         let (before, json) = line.split_at_mut(BEFORE_JSON);
         write!(&mut *before, "{:016x}", sum(json)).map_err(serde_json::Error::io)?;
         line.push(b'\n');
@@ -46,6 +55,84 @@ impl Entry {
     }
 }
 
+/// What a record says, without names.
+#[derive(Serialize)]
+struct Values<'a>(
+    Uuid,
+    OrganisationId,
+    UserId,
+    Option<&'a str>,
+    Option<SessionId>,
+    Uuid,
+    &'a str,
+    Option<&'a str>,
+    Option<&'a str>,
+    #[serde(serialize_with = "micros::serialize")] DateTime<Utc>,
+    #[serde(serialize_with = "micros::serialize")] DateTime<Utc>,
+    Option<u64>,
+    u64,
+    u64,
+    u64,
+    u64,
+    &'a str,
+    bool,
+    &'a str,
+    &'a str,
+    bool,
+);
+
+impl<'a> Values<'a> {
+    fn of(record: &'a UsageRecord) -> Self {
+        // Whoever adds to it is led here.
+        let UsageRecord {
+            request_id,
+            organisation_id,
+            user_id,
+            api_key_id,
+            session_id,
+            server_id,
+            endpoint,
+            sql_fingerprint,
+            sql_text,
+            started_at,
+            ended_at,
+            first_byte_microseconds,
+            duration_microseconds,
+            rows,
+            bytes_sent,
+            bytes_scanned,
+            status,
+            cancelled,
+            client_address,
+            client_agent,
+            billable,
+        } = record;
+        Self(
+            *request_id,
+            *organisation_id,
+            *user_id,
+            api_key_id.as_deref(),
+            *session_id,
+            *server_id,
+            endpoint,
+            sql_fingerprint.as_deref(),
+            sql_text.as_deref(),
+            *started_at,
+            *ended_at,
+            *first_byte_microseconds,
+            *duration_microseconds,
+            *rows,
+            *bytes_sent,
+            *bytes_scanned,
+            status,
+            *cancelled,
+            client_address,
+            client_agent,
+            *billable,
+        )
+    }
+}
+
 fn sum(json: &[u8]) -> u64 {
     XxHash64::oneshot(0, json)
 }
@@ -54,11 +141,12 @@ fn sum(json: &[u8]) -> u64 {
 mod tests {
     use super::super::tests::record;
     use super::*;
+    use crate::model::ABORTED;
 
     #[test]
     fn a_line_is_read_as_it_was_written_and_never_otherwise() {
         let entry = Entry::Begun(record(7));
-        let line = entry.line().unwrap();
+        let line = Entry::Begun(&record(7)).line().unwrap();
         let (end, whole) = line.split_last().unwrap();
         assert_eq!((*end, Entry::read(whole).as_ref()), (b'\n', Some(&entry)));
         assert!(!whole.contains(&b'\n'));
@@ -68,5 +156,38 @@ mod tests {
             damaged[at] ^= 1;
             assert_eq!(Entry::read(&damaged), None, "byte {at}");
         }
+    }
+
+    #[test]
+    fn each_value_comes_back_as_itself() {
+        // No two are alike, so that none can be taken for another.
+        let session = SessionId(Uuid::from_u128(4));
+        let all = UsageRecord {
+            session_id: Some(session),
+            sql_fingerprint: Some("a print".to_owned()),
+            ended_at: record(9).ended_at,
+            first_byte_microseconds: Some(1),
+            duration_microseconds: 2,
+            rows: 3,
+            bytes_sent: 4,
+            bytes_scanned: 5,
+            status: ABORTED.to_owned(),
+            cancelled: true,
+            billable: false,
+            ..record(7)
+        };
+        for record in [all, record(8)] {
+            let line = Entry::Ended(&record).line().unwrap();
+            let read = Entry::read(&line[..line.len() - 1]);
+            assert_eq!(read, Some(Entry::Ended(record)));
+        }
+    }
+
+    #[test]
+    fn lines_of_older_journals_with_names_are_understood() {
+        let json = serde_json::to_vec(&Entry::Ended(record(7))).unwrap();
+        let line = [format!("{:016x} ", sum(&json)).as_bytes(), &json].concat();
+        assert!(json.starts_with(br#"{"ended":{"request_id":"#));
+        assert_eq!(Entry::read(&line), Some(Entry::Ended(record(7))));
     }
 }

@@ -384,7 +384,7 @@ mod tests {
         let path = path_of(journal.folder(), 1);
         drop(journal);
         let mut file = OpenOptions::new().append(true).open(path).unwrap();
-        file.write_all(&Entry::Ended(record(2)).line().unwrap()[..50])
+        file.write_all(&Entry::Ended(&record(2)).line().unwrap()[..50])
             .unwrap();
         let [dead] = Dead::find(folder.path()).unwrap().try_into().unwrap();
         // However little is read at once.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 /// How long what was written may wait: it is to be on the disk within a tenth of a second.
-const SOON: Duration = Duration::from_millis(80);
+const SOON: Duration = Duration::from_millis(90);
 
 /// What was written, and what of it is on the disk.
 #[derive(Debug)]
