@@ -34,6 +34,15 @@ def with_binary(path: Path, data: Data) -> Server:
             os.environ["PLANTLAKE_BIN"] = before
 
 
+def turn(server: Server, questions: list, run: int, options: argparse.Namespace, data: Data) -> dict[str, float]:
+    """Milliseconds of one client's points, and how many of them eight have answered in a second."""
+    speed = quantiles(in_process(clients.ask_points, server.access, questions, options.warm, False)["ms"])
+    many = Clients(server.access, data, 8, {"point": 1}, options.level_seconds, f"metering {run}").go().results()
+    if many["errors"]:
+        raise SystemExit(f"{server.process.args[0]}: {many['errors'][0]}")
+    return {"p50": speed["p50"], "p99": speed["p99"], "queries_s": len(many["ms"]["point"]) / many["seconds"]}
+
+
 def cost(options: argparse.Namespace, data: Data) -> dict:
     """Point questions of one client and of eight, by turns of a server that meters and one that does not."""
     if not UNMETERED.is_file():
@@ -49,17 +58,10 @@ def cost(options: argparse.Namespace, data: Data) -> dict:
             servers = {"metered": metered, "unmetered": unmetered}
             for run in range(first, min(first + RUNS_OF_A_PROCESS, options.runs)):
                 for name in list(servers) if run % 2 == 0 else list(servers)[::-1]:
-                    each = found.setdefault(name, {"p50": [], "p99": [], "queries_s": []})
-                    result = in_process(clients.ask_points, servers[name].access, questions, options.warm, False)
-                    speed = quantiles(result["ms"])
-                    asking = Clients(servers[name].access, data, 8, {"point": 1}, options.level_seconds, f"metering {run}")
-                    many = asking.go().results()
-                    if many["errors"]:
-                        raise SystemExit(f"{name}: {many['errors'][0]}")
-                    each["p50"].append(speed["p50"])
-                    each["p99"].append(speed["p99"])
-                    each["queries_s"].append(len(many["ms"]["point"]) / many["seconds"])
-                    note(f"  run {run + 1}: {name:10} p50 {each['p50'][-1]:.3f} ms, {each['queries_s'][-1]:.0f} queries/s")
+                    figures = turn(servers[name], questions, run, options, data)
+                    for figure, value in figures.items():
+                        found.setdefault(name, {}).setdefault(figure, []).append(value)
+                    note(f"  run {run + 1}: {name:10} p50 {figures['p50']:.3f} ms, {figures['queries_s']:.0f} queries/s")
     medians = {name: {figure: statistics.median(values) for figure, values in each.items()} for name, each in found.items()}
     throughput = [one / other for one, other in zip(found["metered"]["queries_s"], found["unmetered"]["queries_s"], strict=True)]
     latency = [one - other for one, other in zip(found["metered"]["p50"], found["unmetered"]["p50"], strict=True)]

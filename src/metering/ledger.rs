@@ -27,7 +27,7 @@ const EVERY: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(5);
 /// How often it is looked for journals of servers that died.
 const DEAD_EVERY: Duration = Duration::from_secs(30);
-/// Bytes of the journal that are taken at once: with most records, as many as one transaction has.
+/// Bytes of the journal that are taken at once.
 const BYTES: u64 = 1 << 20;
 /// Records that are added in one transaction (whole statements of the store). With SQLite, nobody else writes meanwhile.
 const RECORDS: usize = 1_536;

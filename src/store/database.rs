@@ -3,6 +3,7 @@
 //! Each statement is one text for both, with parameters `$1`, `$2`, …. SQLite has no types for ids and times: there
 //! they are text, ids in lower case, times in UTC with six decimals, which orders as time does.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,7 +215,12 @@ type SqliteQuery = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
 type PostgresQuery = sqlx::query::Query<'static, Postgres, PgArguments>;
 
 fn sqlite(sql: impl SqlSafeStr, values: &[Value]) -> SqliteQuery {
-    let mut texts = IdTexts::default();
+    // Statements with many rows repeat few ids, whose texts another thread has to free.
+    let mut texts: HashMap<Uuid, Arc<str>> = HashMap::new();
+    let mut text_of = |id: Uuid| {
+        let text = texts.entry(id).or_insert_with(|| id.to_string().into());
+        Arc::clone(text)
+    };
     values
         .iter()
         .fold(sqlx::query(sql), |query, value| match value {
@@ -222,29 +228,10 @@ fn sqlite(sql: impl SqlSafeStr, values: &[Value]) -> SqliteQuery {
             Value::Integer(number) => query.bind(*number),
             Value::Number(number) => query.bind(*number),
             Value::Boolean(boolean) => query.bind(*boolean),
-            Value::Id(id) => query.bind(id.map(|id| texts.of(id))),
+            Value::Id(id) => query.bind(id.map(&mut text_of)),
             Value::Time(time) => query.bind(time.map(time_text)),
             Value::Bytes(bytes) => query.bind(bytes.clone()),
         })
-}
-
-/// Texts of the ids that were written last. Statements with many rows repeat few of them, whose texts another thread has to
-/// free: each is made once, or seldom again.
-#[derive(Default)]
-struct IdTexts([Option<(Uuid, Arc<str>)>; 16]);
-
-impl IdTexts {
-    fn of(&mut self, id: Uuid) -> Arc<str> {
-        // The last bits of an id are random, whatever its version.
-        let place = &mut self.0[usize::from(id.as_bytes()[15] & 15)];
-        match place {
-            Some((known, text)) if *known == id => Arc::clone(text),
-            _ => {
-                let text = Arc::from(&*id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
-                Arc::clone(&place.insert((id, text)).1)
-            }
-        }
-    }
 }
 
 fn postgres(sql: impl SqlSafeStr, values: &[Value]) -> PostgresQuery {

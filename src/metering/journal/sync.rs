@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,9 +16,8 @@ const SOON: Duration = Duration::from_millis(90);
 pub(super) struct Syncing {
     /// How often something was written.
     written: AtomicU64,
-    /// Whether nothing has been written for a while, and whoever writes first wakes the one that syncs.
-    is_idle: AtomicBool,
-    awakened: Notify,
+    /// Something was written since it was last waited for.
+    news: Notify,
     /// How often something had been written when the disk was last told to keep it, and what it said.
     synced: watch::Sender<(u64, Result<(), io::ErrorKind>)>,
     /// Somebody waits.
@@ -31,8 +30,7 @@ impl Default for Syncing {
     fn default() -> Self {
         Self {
             written: AtomicU64::new(0),
-            is_idle: AtomicBool::new(false),
-            awakened: Notify::new(),
+            news: Notify::new(),
             synced: watch::Sender::new((0, Ok(()))),
             wanted: Notify::new(),
             left: Mutex::default(),
@@ -43,11 +41,8 @@ impl Default for Syncing {
 impl Syncing {
     /// Something was written.
     pub fn written(&self) {
-        // Either it is seen here that the other is idle, or there that something was written: both look after they told.
         self.written.fetch_add(1, Ordering::SeqCst);
-        if self.is_idle.load(Ordering::SeqCst) && self.is_idle.swap(false, Ordering::SeqCst) {
-            self.awakened.notify_one();
-        }
+        self.news.notify_one();
     }
 
     /// This file is not written to any more, and may not be on the disk.
@@ -74,7 +69,10 @@ impl Syncing {
     pub async fn keep_on(&self, file: impl Fn() -> Arc<File>) {
         let mut done = 0;
         loop {
-            self.something_after(done).await;
+            // There may be old news: of what was written while the disk was told.
+            while self.written.load(Ordering::SeqCst) == done {
+                self.news.notified().await;
+            }
             tokio::select! {
                 () = tokio::time::sleep(SOON) => {}
                 () = self.wanted.notified() => {}
@@ -93,16 +91,6 @@ impl Syncing {
                 .synced
                 .send_replace((upto, outcome.map_err(|error| error.kind())));
             done = upto;
-        }
-    }
-
-    /// Waits until something was written more often than `done` times.
-    async fn something_after(&self, done: u64) {
-        while self.written.load(Ordering::SeqCst) == done {
-            self.is_idle.store(true, Ordering::SeqCst);
-            if self.written.load(Ordering::SeqCst) == done {
-                self.awakened.notified().await;
-            }
         }
     }
 }
