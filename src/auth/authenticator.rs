@@ -237,7 +237,7 @@ impl Authenticator {
             }
             return self
                 .principal(Proof::Key {
-                    id: key.id,
+                    id: key.id.into(),
                     expires_at: key.expires_at,
                 })
                 .await;
@@ -318,11 +318,14 @@ impl Authenticator {
         };
         let now = clock::now();
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        if noted.get(id).is_some_and(|last| now - *last < NOTE_EVERY) {
+        if noted
+            .get(id.as_str())
+            .is_some_and(|last| now - *last < NOTE_EVERY)
+        {
             return;
         }
         noted.retain(|_, last| now - *last < NOTE_EVERY);
-        noted.insert(id.clone(), now);
+        noted.insert(id.to_string(), now);
         let (store, id) = (self.store.clone(), id.clone());
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         while notes.try_join_next().is_some() {}

@@ -1,6 +1,7 @@
 //! The one who asks: user, organisation, role, and how that was proved.
 
 use chrono::{DateTime, Utc};
+use ecow::EcoString;
 use serde::Serialize;
 
 use crate::model::{Grant, OrganisationId, Role, SessionId, UserId};
@@ -42,7 +43,7 @@ pub enum Proof {
     /// By an API key.
     Key {
         /// The key's public part.
-        id: String,
+        id: EcoString,
         /// When the key ends by itself.
         expires_at: Option<DateTime<Utc>>,
     },

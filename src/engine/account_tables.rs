@@ -167,7 +167,7 @@ impl AccountTable {
     }
 }
 
-pub(super) fn text(values: impl Iterator<Item = String>) -> ArrayRef {
+pub(super) fn text(values: impl Iterator<Item = impl AsRef<str>>) -> ArrayRef {
     Arc::new(values.map(Some).collect::<StringArray>())
 }
 

@@ -1,11 +1,13 @@
 //! What statements have in common that differ in their literals only.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
+use ecow::EcoString;
+use foldhash::fast::RandomState;
 
 use super::sql::LONGEST_SQL;
 use crate::model::hex;
@@ -23,32 +25,34 @@ fn fingerprint(sql: &str) -> String {
 const MOST: usize = 1_024;
 const LONGEST: usize = 4 << 10;
 
-/// Fingerprints of statements that were seen lately.
+/// Fingerprints of statements that were seen lately. Each is asked for with every call that is about it.
 #[derive(Debug, Default)]
 pub struct Fingerprints {
-    known: Mutex<HashMap<String, Arc<str>>>,
+    known: Mutex<Known>,
 }
+
+type Known = HashMap<String, EcoString, RandomState>;
 
 impl Fingerprints {
     /// SHA-256, in hexadecimal, of a statement without its literals, comments and the way that it is laid out: names in lower
     /// case where they are not quoted, a `?` for each literal and parameter, and for a list of them. Of a text that is no
     /// SQL, or too long to be planned, it is that of the text.
-    pub fn of(&self, sql: &str) -> Arc<str> {
+    pub fn of(&self, sql: &str) -> EcoString {
         if let Some(known) = self.locked().get(sql) {
-            return Arc::clone(known);
+            return known.clone();
         }
-        let found: Arc<str> = fingerprint(sql).into();
+        let found: EcoString = fingerprint(sql).into();
         if sql.len() <= LONGEST {
             let mut known = self.locked();
             if known.len() >= MOST {
                 known.clear();
             }
-            known.insert(sql.to_owned(), Arc::clone(&found));
+            known.insert(sql.to_owned(), found.clone());
         }
         found
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<String, Arc<str>>> {
+    fn locked(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -39,7 +39,7 @@ pub(super) static REPORT: Form = Form {
     example: "usage_report('2026-11')",
 };
 
-fn optional_text(values: impl Iterator<Item = Option<String>>) -> ArrayRef {
+fn optional_text(values: impl Iterator<Item = Option<impl AsRef<str>>>) -> ArrayRef {
     Arc::new(values.collect::<StringArray>())
 }
 
@@ -118,20 +118,20 @@ impl UsageTable {
             times(records().map(|record| Some(record.started_at))),
             times(records().map(|record| Some(record.ended_at))),
             text(entries().map(|entry| entry.user.clone())),
-            optional_text(records().map(|record| record.api_key_id.clone())),
+            optional_text(records().map(|record| record.api_key_id.as_ref())),
             optional_text(records().map(|record| record.session_id.map(|id| id.to_string()))),
-            text(records().map(|record| record.endpoint.clone())),
-            optional_text(records().map(|record| record.sql_fingerprint.clone())),
-            optional_text(records().map(|record| record.sql_text.clone())),
+            text(records().map(|record| record.endpoint.as_str())),
+            optional_text(records().map(|record| record.sql_fingerprint.as_ref())),
+            optional_text(records().map(|record| record.sql_text.as_ref())),
             counts(records().map(|record| record.first_byte_microseconds)),
             counts(records().map(|record| Some(record.duration_microseconds))),
             counts(records().map(|record| Some(record.rows))),
             counts(records().map(|record| Some(record.bytes_sent))),
             counts(records().map(|record| Some(record.bytes_scanned))),
-            text(records().map(|record| record.status.clone())),
+            text(records().map(|record| record.status.as_str())),
             flags(records().map(|record| record.cancelled)),
-            text(records().map(|record| record.client_address.clone())),
-            text(records().map(|record| record.client_agent.clone())),
+            text(records().map(|record| record.client_address.as_str())),
+            text(records().map(|record| record.client_agent.as_str())),
             flags(records().map(|record| record.billable)),
         ];
         Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)

@@ -53,6 +53,7 @@ impl Server {
             ));
         }
         call.meter.bills(call.id)?;
+        call.meter.keep(call.id)?;
         let place = Arc::clone(&self.ingests).try_acquire_owned();
         let place = place.map_err(|_| {
             Status::unavailable("too many clients send readings now; try again in a moment")

@@ -1,15 +1,18 @@
 //! The meter in front of the service: what is known of a call goes into its record, and an answer ends for the client
 //! only when the record is written.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use arrow::ipc::root_as_message;
 use arrow_flight::{
     ActionType, FlightData, FlightInfo, HandshakeResponse, PollInfo, PutResult, SchemaResult,
 };
+use ecow::{EcoString, eco_format};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
@@ -24,6 +27,9 @@ use crate::auth::{Principal, Proof};
 use crate::engine::Fingerprints;
 use crate::lake::scanned::Scanned;
 use crate::metering::{Caller, End, Ended, IS_OFF, NotBegun, OpenRequest, OverLimit};
+
+/// Longest name of a client that is kept, in characters.
+const LONGEST_AGENT: usize = 200;
 
 /// A message of an answer.
 pub(super) trait Metered: Message {
@@ -55,7 +61,7 @@ pub(super) fn caller_of<T>(principal: &Principal, request: &Request<T>) -> Calle
         Proof::Key { id, .. } => (Some(id.clone()), None),
         Proof::Session { id, .. } => (None, Some(*id)),
     };
-    let address = address_of(request).map(|address| address.ip().to_string());
+    let address = address_of(request).map(|address| eco_format!("{}", address.ip()));
     Caller {
         organisation_id: principal.organisation_id,
         user_id: principal.user_id,
@@ -66,12 +72,12 @@ pub(super) fn caller_of<T>(principal: &Principal, request: &Request<T>) -> Calle
     }
 }
 
-fn agent_of(headers: &MetadataMap) -> String {
+fn agent_of(headers: &MetadataMap) -> EcoString {
     let agent = headers.get("user-agent");
-    agent
-        .and_then(|agent| agent.to_str().ok())
-        .unwrap_or_default()
-        .to_owned()
+    let agent = agent.and_then(|agent| agent.to_str().ok());
+    let agent = agent.unwrap_or_default();
+    // What can be read of a header is ASCII.
+    agent.get(..LONGEST_AGENT).unwrap_or(agent).into()
 }
 
 /// The record of a call, as those see it who work on the call.
@@ -84,7 +90,7 @@ pub(super) struct Meter {
 impl Meter {
     /// For a call of the RPC `name`.
     pub fn new(mut request: OpenRequest, name: &str) -> Self {
-        request.asks(name.to_owned());
+        request.asks(name.into());
         Self {
             request: Mutex::new(request),
             warning: Mutex::default(),
@@ -93,18 +99,19 @@ impl Meter {
 
     /// Says which command the call has.
     pub fn asks(&self, rpc: &str, command: &str) {
-        self.locked().asks(format!("{rpc}/{command}"));
+        self.locked().asks(eco_format!("{rpc}/{command}"));
     }
 
     /// Says which statement the call is about.
     pub fn is_about(&self, sql: &str, known: &Fingerprints) {
         if !IS_OFF {
             let fingerprint = known.of(sql);
-            self.locked().is_about(sql, &fingerprint);
+            self.locked().is_about(sql, fingerprint);
         }
     }
 
-    /// Says that a statement will be run, which is paid for.
+    /// Says that a statement will be run, which is paid for. Before the client knows anything of it, it is to be
+    /// [kept](Self::keep), or answered by a [`MeteredStream`].
     pub fn bills(&self, request: Uuid) -> Result<(), Status> {
         let begun = self.locked().bills();
         let warning = begun.map_err(|error| match error {
@@ -115,6 +122,12 @@ impl Meter {
             *self.warning.lock().unwrap_or_else(PoisonError::into_inner) = Some(warning);
         }
         Ok(())
+    }
+
+    /// Writes down that the statement is being run.
+    pub fn keep(&self, request: Uuid) -> Result<(), Status> {
+        let kept = self.locked().keep();
+        kept.map_err(|error| unrecorded(&error, request))
     }
 
     /// What the client is to be warned of.
@@ -198,84 +211,125 @@ fn of_code(code: Code) -> End {
     }
 }
 
+/// An answer is waited for so long before the client is told that it begins,
+const HELD: Duration = Duration::from_millis(100);
+/// if it is no longer than this: messages, and bytes.
+const MOST_HELD: usize = 4;
+const MOST_BYTES: usize = 64 << 10;
+
 /// An answer whose messages are counted, and which ends when its record is written. Dropped before, it was cancelled.
 pub(super) struct MeteredStream<T> {
-    /// None when it has ended.
-    answer: Option<BoxStream<'static, Result<T, Status>>>,
     request: OpenRequest,
     id: Uuid,
-    /// What is to be told when the record is on the disk.
-    syncing: Option<(BoxFuture<'static, io::Result<()>>, Option<Status>)>,
+    /// Messages that were held, and counted.
+    held: VecDeque<T>,
+    rest: Rest<T>,
 }
 
-impl<T> MeteredStream<T> {
-    /// Of the call `id`.
-    pub fn new(
-        answer: BoxStream<'static, Result<T, Status>>,
+/// What comes after the messages that are held.
+enum Rest<T> {
+    /// More of them, perhaps.
+    Coming(BoxStream<'static, Result<T, Status>>),
+    /// The end, or an error, when the record is on the disk.
+    Syncing(BoxFuture<'static, io::Result<()>>, Option<Status>),
+    /// The end, or an error.
+    Ended(Option<Status>),
+}
+
+impl<T: Metered + Unpin> MeteredStream<T> {
+    /// Of the call `id`. A short answer is waited for: it is in the journal once, as ended, and goes to the client in one
+    /// piece. Any other is in the journal as begun when this returns.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be recorded.
+    pub async fn begin(
+        mut answer: BoxStream<'static, Result<T, Status>>,
         request: OpenRequest,
         id: Uuid,
-    ) -> Self {
-        Self {
-            answer: Some(answer),
+    ) -> Result<Self, Status> {
+        let mut held = VecDeque::new();
+        let hold = async {
+            let mut bytes = 0;
+            while held.len() < MOST_HELD && bytes < MOST_BYTES {
+                match answer.next().await {
+                    Some(Ok(message)) => {
+                        bytes += message.encoded_len();
+                        held.push_back(message);
+                    }
+                    Some(Err(error)) => return Some(Some(error)),
+                    None => return Some(None),
+                }
+            }
+            None
+        };
+        let end = tokio::time::timeout(HELD, hold).await.unwrap_or(None);
+        let mut begun = Self {
             request,
             id,
-            syncing: None,
+            held,
+            rest: Rest::Coming(answer),
+        };
+        if end.is_none() {
+            let kept = begun.request.keep();
+            kept.map_err(|error| unrecorded(&error, id))?;
         }
+        for message in &begun.held {
+            count(&mut begun.request, message);
+        }
+        if let Some(end) = end {
+            begun.end(end);
+        }
+        Ok(begun)
     }
 
     /// Ends the answer, perhaps by an error.
-    fn end(
-        &mut self,
-        error: Option<Status>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<T, Status>>> {
-        self.answer = None;
+    fn end(&mut self, error: Option<Status>) {
+        // Who works on it may still count until it is dropped.
+        self.rest = Rest::Ended(None);
         let code = error.as_ref().map_or(Code::Ok, Status::code);
-        match self.request.end(of_code(code)) {
-            Ok(Ended::Recorded) => Poll::Ready(error.map(Err)),
-            Ok(Ended::Syncing(syncing)) => {
-                self.syncing = Some((syncing, error));
-                self.poll_synced(context)
-            }
-            Err(failed) => Poll::Ready(Some(Err(super::call::stamped(
-                unrecorded(&failed, self.id),
-                self.id,
-            )))),
-        }
+        self.rest = match self.request.end(of_code(code)) {
+            Ok(Ended::Recorded) => Rest::Ended(error),
+            Ok(Ended::Syncing(syncing)) => Rest::Syncing(syncing, error),
+            Err(failed) => Rest::Ended(Some(self.unrecorded(&failed))),
+        };
     }
 
-    fn poll_synced(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
-        let Some((syncing, error)) = &mut self.syncing else {
-            return Poll::Ready(None);
-        };
-        let synced = std::task::ready!(syncing.poll_unpin(context));
-        let error = error.take();
-        self.syncing = None;
-        Poll::Ready(match synced {
-            Ok(()) => error.map(Err),
-            Err(failed) => Some(Err(super::call::stamped(
-                unrecorded(&failed, self.id),
-                self.id,
-            ))),
-        })
+    fn unrecorded(&self, error: &dyn std::error::Error) -> Status {
+        super::call::stamped(unrecorded(error, self.id), self.id)
     }
+}
+
+fn count<T: Metered>(request: &mut OpenRequest, message: &T) {
+    request.sent(message.rows(), message.encoded_len() as u64);
 }
 
 impl<T: Metered + Unpin> Stream for MeteredStream<T> {
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(answer) = &mut self.answer else {
-            return self.poll_synced(context);
-        };
-        match std::task::ready!(answer.poll_next_unpin(context)) {
-            Some(Ok(message)) => {
-                self.request
-                    .sent(message.rows(), message.encoded_len() as u64);
-                Poll::Ready(Some(Ok(message)))
+        if let Some(message) = self.held.pop_front() {
+            return Poll::Ready(Some(Ok(message)));
+        }
+        loop {
+            match &mut self.rest {
+                Rest::Coming(answer) => match ready!(answer.poll_next_unpin(context)) {
+                    Some(Ok(message)) => {
+                        count(&mut self.request, &message);
+                        return Poll::Ready(Some(Ok(message)));
+                    }
+                    end => self.end(end.and_then(Result::err)),
+                },
+                Rest::Syncing(syncing, error) => {
+                    let synced = ready!(syncing.poll_unpin(context));
+                    let error = error.take();
+                    self.rest = Rest::Ended(match synced {
+                        Ok(()) => error,
+                        Err(failed) => Some(self.unrecorded(&failed)),
+                    });
+                }
+                Rest::Ended(error) => return Poll::Ready(error.take().map(Err)),
             }
-            Some(Err(error)) => self.end(Some(error), context),
-            None => self.end(None, context),
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::journal::dead::Dead;
 use super::journal::reader::Reader;
-use super::journal::{Journal, JournalError, Next};
+use super::journal::{Journal, JournalError, Next, PLACES};
 use super::quotas::Quotas;
 use crate::clock::Stopwatch;
 use crate::metrics::METRICS;
@@ -40,8 +40,7 @@ pub(super) struct Ledger {
     folder: PathBuf,
     journal: Journal,
     quotas: Arc<Quotas>,
-    /// How far the journal was taken.
-    reader: Mutex<Reader>,
+    taking: Mutex<Taking>,
     /// Records of requests that ended, of those that were taken; those that could not be read included.
     taken: AtomicU64,
     /// When all had been taken the last time.
@@ -49,6 +48,15 @@ pub(super) struct Ledger {
     /// Whether the database was reached the last time.
     is_there: AtomicBool,
     store: OrganisationStore,
+}
+
+/// How records are taken.
+#[derive(Debug)]
+struct Taking {
+    /// How far the journal was.
+    reader: Reader,
+    /// Room for those that are just being added.
+    records: Vec<UsageRecord>,
 }
 
 /// Why records stay where they are.
@@ -70,7 +78,10 @@ impl Ledger {
     ) -> Self {
         Self {
             folder: folder.to_owned(),
-            reader: Mutex::new(Reader::new(journal.folder())),
+            taking: Mutex::new(Taking {
+                reader: Reader::new(journal.folder()),
+                records: Vec::new(),
+            }),
             journal,
             quotas,
             taken: AtomicU64::new(0),
@@ -122,7 +133,7 @@ impl Ledger {
         let outcome = self.take().await;
         self.tell(&outcome);
         if outcome.is_ok() && is_over {
-            let taken = self.reader.lock().await.at();
+            let taken = self.taking.lock().await.reader.at();
             if let Err(error) = self.journal.remove(taken) {
                 tracing::warn!("{error}");
             }
@@ -143,7 +154,8 @@ impl Ledger {
 
     /// Takes all that is in the journal.
     async fn take(&self) -> Result<(), LedgerError> {
-        let mut reader = self.reader.lock().await;
+        let mut taking = self.taking.lock().await;
+        let Taking { reader, records } = &mut *taking;
         loop {
             if reader.at() >= self.journal.end() {
                 *self
@@ -152,23 +164,27 @@ impl Ledger {
                     .unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
                 return Ok(());
             }
-            let (added, damaged, upto) = match self.journal.next(reader.at(), BYTES) {
-                Next::Kept(records, upto) => (records, 0, upto),
+            records.clear();
+            let (damaged, upto) = match self.journal.next(reader.at(), BYTES, records) {
+                Next::Kept(upto) => (0, upto),
                 Next::InFiles(end) => {
                     let from = reader.clone();
                     let (part, upto) = self.apart(move || from.next(end, BYTES)).await?;
                     tell_damaged(&self.folder, part.damaged);
                     let damaged = part.damaged;
-                    (part.ended().collect(), damaged, upto)
+                    records.extend(part.ended());
+                    (damaged, upto)
                 }
             };
-            self.add(&added).await?;
+            self.add(records).await?;
             if upto == reader.at() {
                 return Ok(());
             }
-            self.quotas.added(&added);
+            self.quotas.added(records);
             self.taken
-                .fetch_add(added.len() as u64 + damaged, Ordering::Relaxed);
+                .fetch_add(records.len() as u64 + damaged, Ordering::Relaxed);
+            records.clear();
+            records.shrink_to(PLACES);
             reader.move_to(upto);
             self.journal.forget_before(upto.number)?;
         }

@@ -5,10 +5,11 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ecow::EcoString;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-use super::{IS_OFF, JournalError, Meter, OverLimit};
+use super::{IS_OFF, JournalError, Meter, OverLimit, Shared};
 use crate::clock::{self, Stopwatch};
 use crate::config::JournalFull;
 use crate::lake::scanned::Scanned;
@@ -19,8 +20,6 @@ use crate::model::{ABORTED, OrganisationId, SessionId, UsageRecord, UserId};
 const CANCELLED: &str = "CANCELLED";
 /// Longest statement that is kept, in characters: none that is answered is longer.
 const LONGEST_SQL: usize = crate::engine::LONGEST_SQL;
-/// Longest name of a client that is kept, in characters.
-const LONGEST_AGENT: usize = 200;
 
 /// Who asks, and where from.
 #[derive(Debug, Clone)]
@@ -30,13 +29,13 @@ pub struct Caller {
     /// Who asks.
     pub user_id: UserId,
     /// The key that they ask with.
-    pub api_key_id: Option<String>,
+    pub api_key_id: Option<EcoString>,
     /// The session that they ask in.
     pub session_id: Option<SessionId>,
     /// Where they are.
-    pub address: String,
+    pub address: EcoString,
     /// What their program calls itself.
-    pub agent: String,
+    pub agent: EcoString,
 }
 
 /// How an answer ended.
@@ -91,7 +90,7 @@ impl OpenRequest {
             api_key_id: caller.api_key_id,
             session_id: caller.session_id,
             server_id: meter.shared.server,
-            endpoint: String::new(),
+            endpoint: EcoString::new(),
             sql_fingerprint: None,
             sql_text: None,
             started_at: now,
@@ -101,10 +100,10 @@ impl OpenRequest {
             rows: 0,
             bytes_sent: 0,
             bytes_scanned: 0,
-            status: CANCELLED.to_owned(),
+            status: CANCELLED.into(),
             cancelled: true,
             client_address: caller.address,
-            client_agent: caller.agent.chars().take(LONGEST_AGENT).collect(),
+            client_agent: caller.agent,
             billable: false,
         };
         meter.shared.open.fetch_add(1, Ordering::Relaxed);
@@ -124,23 +123,23 @@ impl OpenRequest {
     }
 
     /// Says what is asked: the RPC and the command in it.
-    pub fn asks(&mut self, endpoint: String) {
+    pub fn asks(&mut self, endpoint: EcoString) {
         if let Some(record) = &mut self.record {
             record.endpoint = endpoint;
         }
     }
 
     /// Says which statement it is about; `fingerprint` is what all have in common that differ in literals only.
-    pub fn is_about(&mut self, sql: &str, fingerprint: &str) {
+    pub fn is_about(&mut self, sql: &str, fingerprint: EcoString) {
         let keeps = self.meter.shared.settings.sql;
         if let Some(record) = &mut self.record {
-            record.sql_fingerprint = Some(fingerprint.to_owned());
+            record.sql_fingerprint = Some(fingerprint);
             record.sql_text = keeps.then(|| sql.chars().take(LONGEST_SQL).collect());
         }
     }
 
-    /// Says that it runs a statement, which is paid for. From now on it is in the journal, to be found as aborted if the
-    /// server dies. Returns what its organisation is to be warned of.
+    /// Says that it runs a statement, which is paid for. Returns what its organisation is to be warned of. Before the client
+    /// has anything of the answer, it is to be [kept](Self::keep), or to have ended.
     ///
     /// # Errors
     ///
@@ -157,18 +156,40 @@ impl OpenRequest {
         let warning = begun.inspect_err(OverLimit::count)?;
         self.runs = true;
         record.billable = true;
-        let mut if_lost = record.clone();
-        if_lost.status = ABORTED.to_owned();
-        if_lost.cancelled = false;
-        if_lost.billable = false;
-        let journal = &self.meter.shared.journal;
-        match journal.has_room().and_then(|()| journal.begun(&if_lost)) {
-            Err(error) if self.meter.shared.settings.when_full == JournalFull::Refuse => {
+        match self.meter.shared.journal.has_room() {
+            Err(full) if self.meter.shared.settings.when_full == JournalFull::Refuse => {
                 record.billable = false;
-                Err(error.into())
+                Err(full.into())
+            }
+            _ => Ok(warning),
+        }
+    }
+
+    /// Writes down that it runs a statement, if it does: from now on it is found as aborted if the server dies.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written, and such requests are to be refused.
+    pub fn keep(&mut self) -> Result<(), JournalError> {
+        let Some(record) = self.record.as_mut().filter(|_| self.runs) else {
+            return Ok(());
+        };
+        let if_lost = UsageRecord {
+            status: ABORTED.into(),
+            cancelled: false,
+            billable: false,
+            ..UsageRecord::clone(record)
+        };
+        let Shared {
+            journal, settings, ..
+        } = &*self.meter.shared;
+        match journal.begun(&if_lost) {
+            Err(error) if settings.when_full == JournalFull::Refuse => {
+                record.billable = false;
+                Err(error)
             }
             // It is tried again when it ends.
-            _ => Ok(warning),
+            _ => Ok(()),
         }
     }
 
@@ -198,7 +219,7 @@ impl OpenRequest {
     pub fn end(&mut self, end: End) -> Result<Ended, JournalError> {
         if let Some(record) = &mut self.record {
             self.status = end.status;
-            record.status = end.status.to_owned();
+            record.status = end.status.into();
             record.cancelled = end.status == CANCELLED;
             record.billable &= !end.is_ours;
         }
@@ -236,9 +257,9 @@ impl OpenRequest {
             JournalFull::GoOn => shared
                 .journal
                 .has_room()
-                .and_then(|()| shared.journal.ended(record)),
+                .and_then(|()| shared.journal.ended(*record)),
             // It was let in when there was room for its end.
-            JournalFull::Refuse => shared.journal.ended(record),
+            JournalFull::Refuse => shared.journal.ended(*record),
         };
         match written {
             Ok(_) if shared.settings.sync && is_waited_for => {

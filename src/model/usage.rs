@@ -4,12 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use ecow::EcoString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::{OrganisationId, SessionId, UserId};
 
-/// A request that has ended, as the ledger has it: the names are its columns.
+/// A request that has ended, as the ledger has it: the names are its columns. Thousands are held until they are there, so
+/// texts that they have in common are shared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageRecord {
     /// Names the request; the client was told.
@@ -20,15 +22,15 @@ pub struct UsageRecord {
     /// Who asked.
     pub user_id: UserId,
     /// The key that the user asked with, if it was one.
-    pub api_key_id: Option<String>,
+    pub api_key_id: Option<EcoString>,
     /// The session that the user asked in, if it was not a key.
     pub session_id: Option<SessionId>,
     /// The run of a server that answered.
     pub server_id: Uuid,
     /// The RPC and the command in it, such as `DoGet/StatementQuery`.
-    pub endpoint: String,
+    pub endpoint: EcoString,
     /// SHA-256 of the statement without its literals, in hexadecimal.
-    pub sql_fingerprint: Option<String>,
+    pub sql_fingerprint: Option<EcoString>,
     /// The statement, where it is to be kept.
     pub sql_text: Option<String>,
     /// When the request came.
@@ -48,13 +50,13 @@ pub struct UsageRecord {
     /// Of the lake's files.
     pub bytes_scanned: u64,
     /// As gRPC names it: `OK`, `INVALID_ARGUMENT`, …
-    pub status: String,
+    pub status: EcoString,
     /// Whether the client went away or cancelled before the answer was whole.
     pub cancelled: bool,
     /// Where the client is.
-    pub client_address: String,
+    pub client_address: EcoString,
     /// What the client calls itself.
-    pub client_agent: String,
+    pub client_agent: EcoString,
     /// Whether it is paid for.
     pub billable: bool,
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
+use ecow::EcoString;
 use futures::TryStreamExt;
 use sqlx::postgres::{PgArguments, PgPool, PgPoolOptions, PgRow};
 use sqlx::sqlite::{
@@ -94,10 +95,7 @@ impl Database {
                     .synchronous(SqliteSynchronous::Full)
                     .foreign_keys(true)
                     .busy_timeout(PATIENCE);
-                let pool = SqlitePoolOptions::new()
-                    .max_connections(CONNECTIONS)
-                    .acquire_timeout(PATIENCE)
-                    .connect_with(without_alarm(options));
+                let pool = sqlite_pool(CONNECTIONS).connect_with(without_alarm(options));
                 pool.await.map(Self::Sqlite)
             }
             DatabaseKind::Postgres => {
@@ -120,9 +118,7 @@ impl Database {
         match self {
             Self::Sqlite(pool) => {
                 let options = (*pool.connect_options()).clone();
-                let one = SqlitePoolOptions::new().max_connections(1);
-                let one = one.acquire_timeout(PATIENCE);
-                Self::Sqlite(one.connect_lazy_with(options))
+                Self::Sqlite(sqlite_pool(1).connect_lazy_with(options))
             }
             Self::Postgres(pool) => {
                 let options = (*pool.connect_options()).clone();
@@ -158,6 +154,14 @@ impl Database {
             Self::Postgres(pool) => Change::Postgres(pool.begin().await?),
         })
     }
+}
+
+fn sqlite_pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE)
+        // A file does not hang up: asking takes as long as a small statement.
+        .test_before_acquire(false)
 }
 
 impl Change {
@@ -320,6 +324,22 @@ impl Row {
         Ok(match self {
             Self::Sqlite(row) => row.try_get(column)?,
             Self::Postgres(row) => row.try_get(column)?,
+        })
+    }
+
+    /// The text in a column, for those who keep many.
+    pub fn text(&self, column: &str) -> Result<EcoString, StoreError> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get::<&str, _>(column)?.into(),
+            Self::Postgres(row) => row.try_get::<&str, _>(column)?.into(),
+        })
+    }
+
+    /// The text in a column that may be null.
+    pub fn optional_text(&self, column: &str) -> Result<Option<EcoString>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get::<Option<&str>, _>(column)?.map(EcoString::from),
+            Self::Postgres(row) => row.try_get::<Option<&str>, _>(column)?.map(EcoString::from),
         })
     }
 

@@ -94,7 +94,7 @@ impl<'a> Billed<'a> {
 }
 
 /// How many records a statement adds: to take a statement to the database takes longer than to add a record.
-const TOGETHER: [usize; 3] = [128, 16, 1];
+const TOGETHER: [usize; 4] = [128, 16, 4, 1];
 
 /// A statement that adds some records.
 struct Add {
@@ -132,12 +132,13 @@ impl Add {
     }
 }
 
-static ADD: LazyLock<[Add; 3]> = LazyLock::new(|| TOGETHER.map(Add::new));
+static ADD: LazyLock<[Add; 4]> = LazyLock::new(|| TOGETHER.map(Add::new));
 
 /// Adds those that are not there yet; how many these were.
 async fn add(change: &mut Change, records: &[Billed<'_>]) -> Result<u64, StoreError> {
     let mut added = 0;
     let mut rest = records;
+    let mut values = Vec::new();
     let mut texts = Texts::default();
     for statement in &*ADD {
         let sql = match change {
@@ -145,7 +146,7 @@ async fn add(change: &mut Change, records: &[Billed<'_>]) -> Result<u64, StoreEr
             Change::Postgres(_) => &statement.numbered,
         };
         while let Some((chunk, others)) = rest.split_at_checked(statement.records) {
-            let mut values = Vec::with_capacity(chunk.len() * COLUMNS);
+            values.clear();
             for record in chunk {
                 values.extend(record.values(&mut texts));
             }

@@ -30,7 +30,7 @@ fn record(organisation: OrganisationId, user: UserId, number: u128, ended: &str)
         api_key_id: None,
         session_id: None,
         server_id: Uuid::from_u128(1),
-        endpoint: "DoGet/StatementQuery".to_owned(),
+        endpoint: "DoGet/StatementQuery".into(),
         sql_fingerprint: None,
         sql_text: Some("SELECT 'ä' \n \u{1f600}".to_owned()),
         started_at: at(ended) - TimeDelta::seconds(1),
@@ -40,10 +40,10 @@ fn record(organisation: OrganisationId, user: UserId, number: u128, ended: &str)
         rows: 1,
         bytes_sent: 3,
         bytes_scanned: 5,
-        status: "OK".to_owned(),
+        status: "OK".into(),
         cancelled: false,
-        client_address: "10.0.0.7".to_owned(),
-        client_agent: "test".to_owned(),
+        client_address: "10.0.0.7".into(),
+        client_agent: "test".into(),
         billable: true,
     }
 }
@@ -162,8 +162,8 @@ on_both! {
                 user_id: ada,
                 api_key_id: None,
                 session_id: None,
-                address: "10.0.0.7".to_owned(),
-                agent: "test".to_owned(),
+                address: "10.0.0.7".into(),
+                agent: "test".into(),
             };
             let mut request = meter.open(id, caller).unwrap();
             request.sent(1, 2);
@@ -195,9 +195,9 @@ on_both! {
         store.add_usage(&[
             record(acme, ada, 1, end),
             changed(record(acme, ada, 2, end), |record| record.billable = false),
-            changed(record(acme, zoe, 3, end), |record| record.status = "INVALID_ARGUMENT".to_owned()),
-            changed(record(acme, zoe, 4, end), |record| { record.status = "CANCELLED".to_owned(); record.cancelled = true; }),
-            changed(record(acme, zoe, 5, end), |record| { record.status = "ABORTED".to_owned(); record.endpoint = "DoPut".to_owned(); }),
+            changed(record(acme, zoe, 3, end), |record| record.status = "INVALID_ARGUMENT".into()),
+            changed(record(acme, zoe, 4, end), |record| { record.status = "CANCELLED".into(); record.cancelled = true; }),
+            changed(record(acme, zoe, 5, end), |record| { record.status = "ABORTED".into(); record.endpoint = "DoPut".into(); }),
             record(bolt, bob, 6, end),
         ]).await.unwrap();
         let january = month("2024-01")..=month("2024-01");

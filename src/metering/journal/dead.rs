@@ -153,7 +153,7 @@ impl Reading {
         let mut aborted: Vec<_> = self.open.into_values().collect();
         aborted.sort_by_key(|record| record.request_id);
         for record in &mut aborted {
-            record.status = ABORTED.to_owned();
+            record.status = ABORTED.into();
             if let Some(heard) = self.heard {
                 record.ended_at = heard;
             }

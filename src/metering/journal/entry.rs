@@ -141,14 +141,14 @@ mod tests {
         let session = SessionId(Uuid::from_u128(4));
         let all = UsageRecord {
             session_id: Some(session),
-            sql_fingerprint: Some("a print".to_owned()),
+            sql_fingerprint: Some("a print".into()),
             ended_at: record(9).ended_at,
             first_byte_microseconds: Some(1),
             duration_microseconds: 2,
             rows: 3,
             bytes_sent: 4,
             bytes_scanned: 5,
-            status: ABORTED.to_owned(),
+            status: ABORTED.into(),
             cancelled: true,
             billable: false,
             ..record(7)

@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 use self::entry::Entry;
-pub(super) use self::recent::Next;
 use self::recent::Recent;
+pub(super) use self::recent::{Next, PLACES};
 use self::sync::Syncing;
 use crate::model::UsageRecord;
 use crate::store::for_owner_only;
@@ -174,10 +174,10 @@ impl Journal {
     }
 
     /// What comes after `at`, up to which all was taken: about `most` bytes of it, or where in the files it is.
-    pub fn next(&self, at: Place, most: u64) -> Next {
+    pub fn next(&self, at: Place, most: u64, records: &mut Vec<UsageRecord>) -> Next {
         let mut state = self.locked();
         let end = state.end();
-        state.recent.next(at, end, most)
+        state.recent.next(at, end, most, records)
     }
 
     /// Bytes that all files may have.
@@ -219,8 +219,8 @@ impl Journal {
 
     /// Says that a request has ended. When this returns, the record outlives the process, and when it is
     /// [synced](Self::synced), the machine's power.
-    pub fn ended(&self, record: Box<UsageRecord>) -> Result<(), JournalError> {
-        let line = Entry::Ended(&*record).line()?;
+    pub fn ended(&self, record: UsageRecord) -> Result<(), JournalError> {
+        let line = Entry::Ended(&record).line()?;
         let mut state = self.locked();
         self.append(&mut state, &line)?;
         state.ended += 1;
@@ -344,10 +344,10 @@ mod tests {
             request_id: Uuid::from_bytes([seed; 16]),
             organisation_id: OrganisationId(Uuid::from_bytes([1; 16])),
             user_id: UserId(Uuid::from_bytes([2; 16])),
-            api_key_id: Some("key".to_owned()),
+            api_key_id: Some("key".into()),
             session_id: None,
             server_id: Uuid::from_bytes([3; 16]),
-            endpoint: "DoGet/StatementQuery".to_owned(),
+            endpoint: "DoGet/StatementQuery".into(),
             sql_fingerprint: None,
             sql_text: Some("SELECT 'ü\n'".to_owned()),
             started_at: at,
@@ -357,10 +357,10 @@ mod tests {
             rows: 0,
             bytes_sent: 0,
             bytes_scanned: 0,
-            status: "OK".to_owned(),
+            status: "OK".into(),
             cancelled: false,
-            client_address: "127.0.0.1".to_owned(),
-            client_agent: "tests".to_owned(),
+            client_address: "127.0.0.1".into(),
+            client_agent: "tests".into(),
             billable: true,
         }
     }
@@ -377,8 +377,8 @@ mod tests {
         for seed in 0..3 {
             journal.begun(&record(seed)).unwrap();
         }
-        journal.ended(record(1).into()).unwrap();
-        journal.ended(record(7).into()).unwrap();
+        journal.ended(record(1)).unwrap();
+        journal.ended(record(7)).unwrap();
         assert!(Dead::find(folder.path()).unwrap().is_empty(), "it lives");
         // The last line was not written to its end.
         let path = path_of(journal.folder(), 1);
@@ -418,7 +418,7 @@ mod tests {
             ..record(1)
         };
         for _ in 0..10 {
-            journal.ended(long.clone().into()).unwrap();
+            journal.ended(long.clone()).unwrap();
         }
         let end = journal.end();
         assert!(end.number >= 3, "{end:?}");
@@ -450,13 +450,13 @@ mod tests {
         }
         assert!((4..20).contains(&begun), "{begun}");
         for seed in 0..begun {
-            journal.ended(record(seed).into()).unwrap();
+            journal.ended(record(seed)).unwrap();
         }
         assert!(journal.size() <= 20 << 10);
         // What had begun and ended needs no room any more.
         assert!(journal.has_room().is_ok());
         while journal.has_room().is_ok() {
-            journal.ended(record(0).into()).unwrap();
+            journal.ended(record(0)).unwrap();
         }
         assert!(journal.size() <= 20 << 10);
     }

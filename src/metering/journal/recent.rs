@@ -21,7 +21,7 @@ pub(super) struct Recent {
 
 #[derive(Debug)]
 struct Kept {
-    record: Box<UsageRecord>,
+    record: UsageRecord,
     /// Bytes of its line, and where that ends.
     bytes: u64,
     end: Place,
@@ -30,8 +30,8 @@ struct Kept {
 /// What the ledger takes next.
 #[derive(Debug)]
 pub(in crate::metering) enum Next {
-    /// These, after which it has all up to there.
-    Kept(Vec<UsageRecord>, Place),
+    /// What it was handed over, after which it has all up to there.
+    Kept(Place),
     /// What the files say up to there.
     InFiles(Place),
 }
@@ -47,7 +47,7 @@ impl Recent {
     }
 
     /// Keeps a record whose line has so many bytes and ends there.
-    pub fn keep(&mut self, record: Box<UsageRecord>, bytes: u64, end: Place) {
+    pub fn keep(&mut self, mut record: UsageRecord, bytes: u64, end: Place) {
         self.bytes += bytes;
         if self.bytes > MOST {
             // The ledger does not keep up, and reads the files when it can.
@@ -57,51 +57,66 @@ impl Recent {
             };
             return;
         }
+        // Most come from the same few programs.
+        if let Some(last) = self.kept.back()
+            && last.record.client_agent == record.client_agent
+        {
+            record.client_agent = last.record.client_agent.clone();
+        }
         self.kept.push_back(Kept { record, bytes, end });
     }
 
-    /// Lets go of records of about `most` bytes to the ledger, which has all up to `at`; the journal goes to `end`. If it
+    /// Hands over records of about `most` bytes to the ledger, which has all up to `at`; the journal goes to `end`. If it
     /// fails to add them, they are still in the files.
-    pub fn next(&mut self, at: Place, end: Place, most: u64) -> Next {
+    pub fn next(
+        &mut self,
+        at: Place,
+        end: Place,
+        most: u64,
+        records: &mut Vec<UsageRecord>,
+    ) -> Next {
         if at < self.from {
             return Next::InFiles(self.from);
         }
-        let mut records = Vec::new();
         let mut bytes = 0;
         while bytes < most
             && let Some(kept) = self.kept.pop_front()
         {
             bytes += kept.bytes;
             self.from = kept.end;
-            records.push(*kept.record);
+            records.push(kept.record);
         }
         self.bytes -= bytes;
         if self.kept.is_empty() {
             // After the last of them requests have begun at most.
             self.from = end;
-            self.kept.shrink_to(SMALL);
+            self.kept.shrink_to(PLACES);
         }
-        Next::Kept(records, self.from)
+        Next::Kept(self.from)
     }
 }
 
-/// Places for records that stay reserved when there are none.
-const SMALL: usize = 1 << 10;
+/// Places for records that stay reserved when there are none: of a second or two of a busy server. To get pages from the
+/// system for them every second takes longer than to write the records.
+pub(in crate::metering) const PLACES: usize = 4 << 10;
 
 #[cfg(test)]
 mod tests {
+    use super::super::Journal;
     use super::super::reader::Reader;
     use super::super::tests::{journal, record};
     use super::*;
 
-    /// Ids of what the ledger is given, from the memory or from the files, and whether it was from there.
-    fn take(reader: &mut Reader, next: Next) -> (Vec<u8>, bool) {
-        let (records, upto, from_files) = match next {
-            Next::Kept(records, upto) => (records, upto, false),
+    /// Ids of what the ledger is given, about `most` bytes, and whether it was from the files.
+    fn take(journal: &Journal, reader: &mut Reader, most: u64) -> (Vec<u8>, bool) {
+        let mut records = Vec::new();
+        let (upto, from_files) = match journal.next(reader.at(), most, &mut records) {
+            Next::Kept(upto) => (upto, false),
             Next::InFiles(end) => {
                 let (part, upto) = reader.next(end, u64::MAX).unwrap();
                 assert_eq!((part.damaged, upto), (0, end));
-                (part.ended().collect(), upto, true)
+                records.extend(part.ended());
+                (upto, true)
             }
         };
         reader.move_to(upto);
@@ -115,27 +130,23 @@ mod tests {
         let mut reader = Reader::new(journal.folder());
         journal.begun(&record(0)).unwrap();
         for seed in 0..3 {
-            journal.ended(record(seed).into()).unwrap();
+            journal.ended(record(seed)).unwrap();
         }
-        let next = journal.next(reader.at(), 1);
-        assert_eq!(take(&mut reader, next), (vec![0], false));
+        assert_eq!(take(&journal, &mut reader, 1), (vec![0], false));
         // The ledger fails to add this.
-        drop(journal.next(reader.at(), 1));
-        journal.ended(record(3).into()).unwrap();
-        let next = journal.next(reader.at(), u64::MAX);
-        assert_eq!(take(&mut reader, next), (vec![1], true));
+        journal.next(reader.at(), 1, &mut Vec::new());
+        journal.ended(record(3)).unwrap();
+        assert_eq!(take(&journal, &mut reader, u64::MAX), (vec![1], true));
         journal.begun(&record(4)).unwrap();
-        let next = journal.next(reader.at(), u64::MAX);
-        assert_eq!(take(&mut reader, next), (vec![2, 3], false));
+        assert_eq!(take(&journal, &mut reader, u64::MAX), (vec![2, 3], false));
         assert_eq!(
             reader.at(),
             journal.end(),
             "what has begun is no more to take"
         );
         // And on from there.
-        journal.ended(record(4).into()).unwrap();
-        let next = journal.next(reader.at(), u64::MAX);
-        assert_eq!(take(&mut reader, next), (vec![4], false));
+        journal.ended(record(4)).unwrap();
+        assert_eq!(take(&journal, &mut reader, u64::MAX), (vec![4], false));
     }
 
     #[test]
@@ -144,18 +155,17 @@ mod tests {
         let mut reader = Reader::new(journal.folder());
         let long = |seed| {
             let sql_text = Some("x".repeat(MOST as usize / 4));
-            Box::new(UsageRecord {
+            UsageRecord {
                 sql_text,
                 ..record(seed)
-            })
+            }
         };
         for seed in 0..10 {
             journal.ended(long(seed)).unwrap();
         }
         let (mut taken, mut times_from_files) = (Vec::new(), 0);
         while reader.at() < journal.end() {
-            let next = journal.next(reader.at(), MOST / 4);
-            let (ids, from_files) = take(&mut reader, next);
+            let (ids, from_files) = take(&journal, &mut reader, MOST / 4);
             assert!(from_files || ids.len() <= 1, "{ids:?}");
             taken.extend(ids);
             times_from_files += usize::from(from_files);
