@@ -21,13 +21,12 @@ from pathlib import Path
 import clients
 import hostile
 import metering
-from clients import BULK, Clients, Questions, in_process
+from clients import BULK, MIX, Clients, Questions, in_process
 from contestants import HOW, REPOSITORY, SPEAK_SQL, TABLES, Data, Server, make_data, present, warm_files
 from measure import MIB, Sampler, machine, medians, note, quantiles, show
 
 DEFAULT_DATA = REPOSITORY / "target" / "bench-serving"
 LEVELS = [1, 2, 4, 8, 16, 64]
-MIX = {"point": 90, "day": 9, "week": 1}
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import multiprocessing
 import random
+import sys
 import threading
 import time
 import traceback
@@ -20,6 +21,8 @@ from measure import memory_of
 PROCESSES = multiprocessing.get_context("spawn")
 RPC_SECONDS = 600
 CONNECTIONS_OF_A_PROCESS = 16
+# How often which question is asked where many kinds are.
+MIX = {"point": 90, "day": 9, "week": 1}
 BULK = "SELECT * FROM data_min"
 
 # ------------------------------------------------------------------ questions
@@ -266,9 +269,10 @@ class Clients:
                 raise SystemExit("a process of clients died") from None
         return found
 
-    def go(self) -> "Clients":
+    def go(self, each: int | None = None) -> "Clients":
+        """Until the time is over, or each has asked so many, whatever the answers."""
         for pipe in self.pipes:
-            pipe.send("go")
+            pipe.send({"each": each})
         return self
 
     def stop(self) -> "Clients":
@@ -276,10 +280,20 @@ class Clients:
         return self
 
     def results(self) -> dict:
-        """When the time is over, or they were stopped: milliseconds by kind, errors, and how long they ran."""
-        found = self._receive(self.seconds + RPC_SECONDS)
+        """When that is so, or they were stopped: milliseconds by kind, errors, and how long they ran. They are gone then."""
+        results = self.results_so_far()
+        self.end()
+        return results
+
+    def end(self) -> None:
+        for pipe in self.pipes:
+            pipe.send(None)
         for process in self.processes:
             process.join(5)
+
+    def results_so_far(self) -> dict:
+        """The same, and they can go on."""
+        found = self._receive(self.seconds + RPC_SECONDS)
         return {
             "ms": {kind: [ms for part in found for ms in part["ms"][kind]] for kind in found[0]["ms"]},
             "errors": [error for part in found for error in part["errors"]],
@@ -294,14 +308,20 @@ def _ask_on(
     for client in clients:
         client.answer(Questions(data, seed).of("point"))
     pipe.send("ready")
-    pipe.recv()
+    sources = [Questions(data, f"{seed} {number}") for number in numbers]
+    while order := pipe.recv():
+        pipe.send(_ask_for(seconds, order["each"] or sys.maxsize, stopped, mix, list(zip(clients, sources))))
+
+
+def _ask_for(seconds: float, each: int, stopped, mix: dict[str, int], pairs: list[tuple[Flight, Questions]]) -> dict:
     found: dict = {"ms": {kind: [] for kind in mix}, "errors": []}
     began = time.monotonic()
 
-    def ask(client: Flight, number: int) -> None:
-        questions = Questions(data, f"{seed} {number}")
+    def ask(client: Flight, questions: Questions) -> None:
         kinds, weights = list(mix), list(mix.values())
-        while time.monotonic() - began < seconds and not stopped.is_set():
+        for _ in range(each):
+            if time.monotonic() - began >= seconds or stopped.is_set():
+                break
             kind = questions.random.choices(kinds, weights)[0]
             question = questions.of(kind)
             asked = time.perf_counter()
@@ -314,10 +334,10 @@ def _ask_on(
                 found["errors"].append(one_line(error))
                 time.sleep(0.1)
 
-    threads = [threading.Thread(target=ask, args=pair) for pair in zip(clients, numbers)]
+    threads = [threading.Thread(target=ask, args=pair) for pair in pairs]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     found["seconds"] = time.monotonic() - began
-    pipe.send(found)
+    return found

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import operator
 import os
 import statistics
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import clients
-from clients import Clients, Questions, in_process, one_line
+from clients import MIX, Clients, Questions, in_process, one_line
 from contestants import PASSWORD, REPOSITORY, Access, Data, Server, environment, plantlake_binary
 from measure import note, quantiles, show
 
 UNMETERED = REPOSITORY / "target" / "plantlake-unmetered"
 # Of two processes of one program, one may be some percent faster for as long as it lives.
-RUNS_OF_A_PROCESS = 2
+RUNS_OF_A_PROCESS = 4
+MIXED_OF_A_CLIENT = 50
 RATE = 20  # requests per second that the noisy organisation may make
 OVER = 10  # times as many as it may
 
@@ -34,17 +38,35 @@ def with_binary(path: Path, data: Data) -> Server:
             os.environ["PLANTLAKE_BIN"] = before
 
 
-def turn(server: Server, questions: list, run: int, options: argparse.Namespace, data: Data) -> dict[str, float]:
-    """Milliseconds of one client's points, and how many of them eight have answered in a second."""
-    speed = quantiles(in_process(clients.ask_points, server.access, questions, options.warm, False)["ms"])
-    many = Clients(server.access, data, 8, {"point": 1}, options.level_seconds, f"metering {run}").go().results()
-    if many["errors"]:
-        raise SystemExit(f"{server.process.args[0]}: {many['errors'][0]}")
-    return {"p50": speed["p50"], "p99": speed["p99"], "queries_s": len(many["ms"]["point"]) / many["seconds"]}
+class Asking:
+    """Who asks a server, for as long as it lives."""
+
+    def __init__(self, server: Server, data: Data, seconds: float, seed: str) -> None:
+        self.server = server
+        self.points = Clients(server.access, data, 8, {"point": 1}, seconds, seed)
+        self.mixed = Clients(server.access, data, 8, MIX, 600, seed)
+
+    def turn(self, questions: list, warm: int) -> dict[str, float]:
+        """Milliseconds of one client's points; points that eight have answered in a second, and questions of all kinds."""
+        speed = quantiles(in_process(clients.ask_points, self.server.access, questions, warm, False)["ms"])
+        points = self._ask(self.points)
+        # As many for each server, whatever they take.
+        mixed = self._ask(self.mixed, MIXED_OF_A_CLIENT)
+        return {"p50": speed["p50"], "p99": speed["p99"], "points_s": points, "mixed_s": mixed}
+
+    def _ask(self, many: Clients, each: int | None = None) -> float:
+        results = many.go(each).results_so_far()
+        if results["errors"]:
+            raise SystemExit(f"{self.server.process.args[0]}: {results['errors'][0]}")
+        return sum(map(len, results["ms"].values())) / results["seconds"]
+
+    def end(self) -> None:
+        self.points.end()
+        self.mixed.end()
 
 
 def cost(options: argparse.Namespace, data: Data) -> dict:
-    """Point questions of one client and of eight, by turns of a server that meters and one that does not."""
+    """Questions of one client and of eight, by turns of a server that meters and one that does not."""
     if not UNMETERED.is_file():
         raise SystemExit(
             f"there is no {UNMETERED}: cargo build --release --bins --examples --features unmetered, and copy target/release/plantlake there"
@@ -56,25 +78,35 @@ def cost(options: argparse.Namespace, data: Data) -> dict:
     for first in range(0, options.runs, RUNS_OF_A_PROCESS):
         with with_binary(programs["metered"], data) as metered, with_binary(programs["unmetered"], data) as unmetered:
             servers = {"metered": metered, "unmetered": unmetered}
+            asking = {name: Asking(server, data, options.level_seconds, f"metering {first}") for name, server in servers.items()}
             for run in range(first, min(first + RUNS_OF_A_PROCESS, options.runs)):
                 for name in list(servers) if run % 2 == 0 else list(servers)[::-1]:
-                    figures = turn(servers[name], questions, run, options, data)
+                    figures = asking[name].turn(questions, options.warm)
                     for figure, value in figures.items():
                         found.setdefault(name, {}).setdefault(figure, []).append(value)
-                    note(f"  run {run + 1}: {name:10} p50 {figures['p50']:.3f} ms, {figures['queries_s']:.0f} queries/s")
+                    told = f"p50 {figures['p50']:.3f} ms, {figures['points_s']:.0f} points/s, {figures['mixed_s']:.0f} mixed/s"
+                    note(f"  run {run + 1}: {name:10} {told}")
+            for each in asking.values():
+                each.end()
     medians = {name: {figure: statistics.median(values) for figure, values in each.items()} for name, each in found.items()}
-    throughput = [one / other for one, other in zip(found["metered"]["queries_s"], found["unmetered"]["queries_s"], strict=True)]
-    latency = [one - other for one, other in zip(found["metered"]["p50"], found["unmetered"]["p50"], strict=True)]
+
+    def pairs(figure: str, compare: Callable[[float, float], float]) -> dict[str, float]:
+        values = [compare(*pair) for pair in zip(found["metered"][figure], found["unmetered"][figure], strict=True)]
+        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan
+        return {"median": statistics.median(values), "mean": statistics.mean(values), "standard_error": error}
+
     outcome = {
         "runs": options.runs,
         "medians": medians,
-        "throughput_kept": statistics.median(throughput),
-        "latency_added_ms": statistics.median(latency),
+        "points_kept": pairs("points_s", operator.truediv),
+        "mixed_kept": pairs("mixed_s", operator.truediv),
+        "p50_added_ms": pairs("p50", operator.sub),
     }
     if not options.json:
-        rows = [[name, *(each[figure] for figure in ("p50", "p99", "queries_s"))] for name, each in medians.items()]
-        show(f"metering, the medians of {options.runs} runs by turns", ["", "p50 ms", "p99", "queries/s of 8"], rows)
-        print(f"pair by pair: {outcome['throughput_kept']:.3f} of the throughput kept, {outcome['latency_added_ms']:+.3f} ms of p50")
+        rows = [[name, *each.values()] for name, each in medians.items()]
+        show(f"metering, the medians of {options.runs} runs by turns", ["", "p50 ms", "p99", "points/s of 8", "mixed/s of 8"], rows)
+        rows = [[name, *(f"{value:.3f}" for value in outcome[name].values())] for name in ("points_kept", "mixed_kept", "p50_added_ms")]
+        show("pair by pair", ["", "median", "mean", "+-"], rows)
     return outcome
 
 

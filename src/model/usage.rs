@@ -66,11 +66,38 @@ pub const ABORTED: &str = "ABORTED";
 
 /// Instants as the databases have them: microseconds, in UTC.
 pub(crate) mod micros {
-    use chrono::{DateTime, SecondsFormat, Utc};
+    use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
+    /// As RFC 3339, such as `2026-11-29T18:36:39.000001Z`. There are four to each request that is recorded: in
+    /// chrono's way, which knows all formats, they were a thirtieth of what metering costs.
+    pub fn text(at: &DateTime<Utc>) -> String {
+        let is_usual = (0..=9_999).contains(&at.year()) && at.nanosecond() < 1_000_000_000;
+        if !is_usual {
+            return at.to_rfc3339_opts(SecondsFormat::Micros, true);
+        }
+        let mut text = String::with_capacity(27);
+        let parts = [
+            (at.year().unsigned_abs(), 4, '-'),
+            (at.month(), 2, '-'),
+            (at.day(), 2, 'T'),
+            (at.hour(), 2, ':'),
+            (at.minute(), 2, ':'),
+            (at.second(), 2, '.'),
+            (at.nanosecond() / 1_000, 6, 'Z'),
+        ];
+        for (number, digits, after) in parts {
+            for place in (0..digits).rev() {
+                let digit = number / 10_u32.pow(place) % 10;
+                text.push(char::from_digit(digit, 10).unwrap_or('0'));
+            }
+            text.push(after);
+        }
+        text
+    }
+
     pub fn serialize<S: Serializer>(at: &DateTime<Utc>, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
+        to.serialize_str(&text(at))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>, D::Error> {
@@ -194,6 +221,26 @@ impl<'de> Deserialize<'de> for Month {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instant_is_written_as_chrono_writes_it() {
+        let usual = (0..1_000_u32).map(|number| {
+            let second = i64::from(number) * 97_777_777 - 62_000_000_000;
+            DateTime::from_timestamp(second, number.wrapping_mul(2_654_435_761) % 1_000_000_000)
+        });
+        let edges = ["0000-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z"];
+        let unusual = [
+            "+10000-01-01T00:00:00Z",
+            "-0001-12-31T23:59:59.5Z",
+            "2016-12-31T23:59:60.25Z",
+        ];
+        let others = edges.into_iter().chain(unusual);
+        let others = others.map(|text| text.parse::<DateTime<Utc>>().ok());
+        for at in usual.chain(others).map(Option::unwrap) {
+            let expected = at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+            assert_eq!(micros::text(&at), expected);
+        }
+    }
 
     #[test]
     fn a_month_is_written_one_way_and_ends_where_the_next_begins() {

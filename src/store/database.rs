@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use ecow::EcoString;
+use foldhash::fast::RandomState;
 use futures::TryStreamExt;
 use sqlx::postgres::{PgArguments, PgPool, PgPoolOptions, PgRow};
 use sqlx::sqlite::{
@@ -22,7 +23,7 @@ use super::error::StoreError;
 use super::postgres::{connect_options, without_alarm};
 use super::sqlite_file::MigrationLock;
 use crate::config::{DatabaseKind, DatabaseUrl};
-use crate::model::Month;
+use crate::model::{Month, micros};
 
 /// How long a statement waits for the database, or for another process that writes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -220,7 +221,7 @@ type PostgresQuery = sqlx::query::Query<'static, Postgres, PgArguments>;
 
 fn sqlite(sql: impl SqlSafeStr, values: &[Value]) -> SqliteQuery {
     // Statements with many rows repeat few ids, whose texts another thread has to free.
-    let mut texts: HashMap<Uuid, Arc<str>> = HashMap::new();
+    let mut texts: HashMap<Uuid, Arc<str>, RandomState> = HashMap::default();
     let mut text_of = |id: Uuid| {
         let text = texts.entry(id).or_insert_with(|| id.to_string().into());
         Arc::clone(text)
@@ -254,7 +255,7 @@ fn postgres(sql: impl SqlSafeStr, values: &[Value]) -> PostgresQuery {
 }
 
 pub(super) fn time_text(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+    micros::text(&time)
 }
 
 impl Executor for &Database {

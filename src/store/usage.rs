@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use foldhash::fast::RandomState;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ struct Billed<'a> {
 /// Texts that records have in common, each once.
 #[derive(Default)]
 struct Texts<'a> {
-    texts: HashMap<&'a str, Arc<str>>,
+    texts: HashMap<&'a str, Arc<str>, RandomState>,
     months: BTreeMap<Month, Arc<str>>,
 }
 

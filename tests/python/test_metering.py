@@ -455,6 +455,51 @@ def test_a_full_disk_refuses_queries_and_loses_none(built: Plant) -> None:
         assert plant.stop() == OK
 
 
+def test_what_takes_long_is_in_the_journal_before_its_client_hears_of_it_and_what_is_short_once(built: Plant) -> None:
+    plant = built.serve()
+    database = database_of(plant)
+    client = Counting(plant.uri, plant.tenants["Everything"].key)
+    client.ask("SELECT 1")
+    before = ledger(database, "status = 'ABORTED'").keys()
+    # The ledger waits, and the journal keeps all.
+    away = sqlite3.connect(database.path, isolation_level=None)
+    away.execute("BEGIN IMMEDIATE")
+    short, large = client.ask("SELECT 1"), client.ask(MINUTES.format(20_000))
+
+    def told() -> list[bytes]:
+        return b"".join(path.read_bytes() for path in journals(plant)).splitlines()
+
+    def of(seen: Seen) -> list[bool]:
+        return [b'"begun"' in line for line in told() if seen.request_id.encode() in line]
+
+    assert (of(short), of(large)) == ([False], [True, False])
+    # It works for minutes, and has no row.
+    slow = "SELECT count(*) FROM data_min a CROSS JOIN data_min b CROSS JOIN data_min c WHERE a.value + b.value + c.value < 0"
+
+    def ask_slow() -> None:
+        with pytest.raises(flight.FlightError):
+            client.ask(slow)
+
+    asking = threading.Thread(target=ask_slow)
+    asking.start()
+    assert eventually(lambda: sum(b'"begun"' in line for line in told()) == 2) < 5
+    plant.process.kill()
+    plant.process.wait()
+    plant.process = None
+    asking.join()
+    away.rollback()
+    away.close()
+    plant.serve()
+    try:
+        eventually(lambda: large.request_id in ledger(database), EVENTUALLY)
+        rows = ledger(database)
+        aborted = [rows[request] for request in ledger(database, "status = 'ABORTED'").keys() - before]
+        assert [row["endpoint"] for row in aborted] == ["DoGet/StatementQuery"]
+        assert {rows[each.request_id]["status"] for each in (short, large)} == {"OK"}
+    finally:
+        assert plant.stop() == OK
+
+
 def test_a_damaged_journal_costs_what_is_damaged_and_is_told(built: Plant) -> None:
     plant = built.serve()
     database = database_of(plant)

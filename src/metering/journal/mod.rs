@@ -8,19 +8,21 @@
 pub mod copies;
 pub(super) mod dead;
 pub(super) mod entry;
+mod pages;
 pub(super) mod reader;
 mod recent;
 mod sync;
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
 use self::entry::Entry;
+use self::pages::Pages;
 use self::recent::Recent;
 pub(super) use self::recent::{Next, PLACES};
 use self::sync::Syncing;
@@ -88,11 +90,10 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    file: Arc<File>,
     /// The newest file.
+    file: Pages,
+    /// Which one it is.
     number: u64,
-    /// Its bytes.
-    size: u64,
     /// Bytes of the older files.
     older: u64,
     /// Records of requests that ended, so far.
@@ -108,7 +109,7 @@ impl State {
     fn end(&self) -> Place {
         Place {
             number: self.number,
-            size: self.size,
+            size: self.file.size(),
         }
     }
 }
@@ -143,14 +144,13 @@ impl Journal {
                 break lock;
             }
         };
-        let file = Arc::new(create(&path_of(&folder, Place::START.number))?);
+        let file = create(&folder, Place::START.number, limit)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 limit,
                 state: Mutex::new(State {
                     file,
                     number: Place::START.number,
-                    size: 0,
                     older: 0,
                     ended: 0,
                     open: HashMap::new(),
@@ -193,13 +193,14 @@ impl Journal {
     /// Bytes of all files.
     pub fn size(&self) -> u64 {
         let state = self.locked();
-        state.older + state.size
+        state.older + state.file.size()
     }
 
     /// Whether there is room for another request, and for the ends of those that are being answered.
     pub fn has_room(&self) -> Result<(), JournalError> {
         let state = self.locked();
-        let taken = state.older + state.size + (state.open.len() as u64 + 1) * END;
+        let more = (state.open.len() as u64 + 1) * END;
+        let taken = state.older + state.file.size_with(more);
         let limit = self.shared.limit;
         (taken <= limit)
             .then_some(())
@@ -231,21 +232,20 @@ impl Journal {
     }
 
     fn append(&self, state: &mut State, line: &[u8]) -> Result<(), JournalError> {
-        if state.size >= FILE.min(self.shared.limit / PARTS) {
+        let Shared { folder, limit, .. } = &*self.shared;
+        if state.file.size() >= bytes_of_a_file(*limit) {
+            state
+                .file
+                .finish()
+                .map_err(failed_at(folder, state.number))?;
             let number = state.number + 1;
-            let file = create(&path_of(&self.shared.folder, number))?;
-            self.shared.syncing.leave(Arc::clone(&state.file));
-            state.older += state.size;
-            (state.file, state.number, state.size) = (Arc::new(file), number, 0);
+            let file = create(folder, number, *limit)?;
+            self.shared.syncing.leave(state.file.file());
+            state.older += state.file.size();
+            (state.file, state.number) = (file, number);
         }
-        let written = (&*state.file).write_all(line);
-        if let Err(source) = written {
-            // What follows must not be taken for the rest of this line. If even that fails, its checksum tells.
-            let _ = state.file.set_len(state.size);
-            let path = path_of(&self.shared.folder, state.number);
-            return Err(JournalError::File { path, source });
-        }
-        state.size += line.len() as u64;
+        let added = state.file.add(line);
+        added.map_err(|source| failed_at(folder, state.number)(source))?;
         self.shared.syncing.written();
         Ok(())
     }
@@ -283,7 +283,7 @@ impl Journal {
     pub async fn keep_syncing(&self) {
         self.shared
             .syncing
-            .keep_on(|| Arc::clone(&self.locked().file))
+            .keep_on(|| self.locked().file.file())
             .await;
     }
 
@@ -295,7 +295,7 @@ impl Journal {
     /// Removes the journal, if nothing in it is wanted any more: all up to `taken` was taken over.
     pub fn remove(&self, taken: Place) -> Result<(), JournalError> {
         let state = self.locked();
-        let at_end = taken.number == state.number && taken.size == state.size;
+        let at_end = taken == state.end();
         if at_end && state.open.is_empty() {
             let folder = &self.shared.folder;
             std::fs::remove_dir_all(folder).map_err(JournalError::file(folder))?;
@@ -315,9 +315,17 @@ fn path_of(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:08}.log"))
 }
 
-fn create(path: &Path) -> Result<File, JournalError> {
-    let file = for_owner_only(OpenOptions::new().create_new(true).append(true)).open(path);
-    file.map_err(JournalError::file(path))
+fn create(folder: &Path, number: u64, limit: u64) -> Result<Pages, JournalError> {
+    let pages = Pages::create(&path_of(folder, number), bytes_of_a_file(limit));
+    pages.map_err(failed_at(folder, number))
+}
+
+fn bytes_of_a_file(limit: u64) -> u64 {
+    FILE.min(limit / PARTS)
+}
+
+fn failed_at(folder: &Path, number: u64) -> impl Fn(io::Error) -> JournalError + use<> {
+    JournalError::file(&path_of(folder, number))
 }
 
 /// Who asked what is nobody else's business.
@@ -331,6 +339,8 @@ fn for_owner_only_folder() -> DirBuilder {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use chrono::{DateTime, Utc};
 
     use super::dead::Dead;
