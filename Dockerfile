@@ -9,7 +9,7 @@
 # Rust is all that the build takes, with the C compiler that this image has.
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
-# What .dockerignore lets through: the manifest, the sources, and the migrations that are compiled in.
+# What .dockerignore lets through: the manifest, how dependencies are built, the sources, and the migrations that are compiled in.
 COPY . .
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 # Crates and what was compiled of them stay between builds.

@@ -238,16 +238,12 @@ enum Rest<T> {
 
 impl<T: Metered + Unpin> MeteredStream<T> {
     /// Of the call `id`. A short answer is waited for: it is in the journal once, as ended, and goes to the client in one
-    /// piece. Any other is in the journal as begun when this returns.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be recorded.
+    /// piece. Any other is in the journal as begun when this returns; if it cannot be, an error is all that the client gets.
     pub async fn begin(
         mut answer: BoxStream<'static, Result<T, Status>>,
         request: OpenRequest,
         id: Uuid,
-    ) -> Result<Self, Status> {
+    ) -> Self {
         let mut held = VecDeque::new();
         let hold = async {
             let mut bytes = 0;
@@ -263,16 +259,18 @@ impl<T: Metered + Unpin> MeteredStream<T> {
             }
             None
         };
-        let end = tokio::time::timeout(HELD, hold).await.unwrap_or(None);
+        let mut end = tokio::time::timeout(HELD, hold).await.unwrap_or(None);
         let mut begun = Self {
             request,
             id,
             held,
             rest: Rest::Coming(answer),
         };
-        if end.is_none() {
-            let kept = begun.request.keep();
-            kept.map_err(|error| unrecorded(&error, id))?;
+        if end.is_none()
+            && let Err(error) = begun.request.keep()
+        {
+            begun.held.clear();
+            end = Some(Some(begun.unrecorded(&error)));
         }
         for message in &begun.held {
             count(&mut begun.request, message);
@@ -280,7 +278,7 @@ impl<T: Metered + Unpin> MeteredStream<T> {
         if let Some(end) = end {
             begun.end(end);
         }
-        Ok(begun)
+        begun
     }
 
     /// Ends the answer, perhaps by an error.

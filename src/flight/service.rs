@@ -110,14 +110,12 @@ impl Service {
         let answer = match answer {
             Ok(messages) => {
                 let messages = MeteredStream::begin(messages, request, id).await;
-                messages.map(|messages| {
-                    let mut response = Response::new(messages.boxed());
-                    // Where it is no text for a header, the log has it.
-                    if let Some(warning) = warning.and_then(|warning| warning.parse().ok()) {
-                        response.metadata_mut().insert(WARNING, warning);
-                    }
-                    response
-                })
+                let mut response = Response::new(messages.boxed());
+                // Where it is no text for a header, the log has it.
+                if let Some(warning) = warning.and_then(|warning| warning.parse().ok()) {
+                    response.metadata_mut().insert(WARNING, warning);
+                }
+                Ok(response)
             }
             Err(status) => {
                 let recorded = end_one::<FlightInfo>(request, Err(&status), id).await;
@@ -393,7 +391,6 @@ impl FlightService for Service {
         };
         let messages = stream::iter([Ok(message)]).boxed();
         let messages = MeteredStream::begin(messages, call.meter.into_request(), id).await;
-        let messages = messages.map_err(|status| stamped(status, id))?;
         let mut response = Response::new(messages.boxed());
         response.metadata_mut().insert("authorization", header);
         stamp(Ok(response), id)
