@@ -66,7 +66,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rpassword", &["cli"]),
     ("candle*", &["search"]),
     ("tokenizers", &["search"]),
-    ("memmap2", &["search"]),
+    ("memmap2", &["search", "metering"]),
     ("rayon", &["search"]),
     ("reqwest", &["search", "schedule"]),
     ("qdrant*", &["search"]),
