@@ -190,7 +190,7 @@ pub(super) async fn end_one<T: Metered>(
     id: Uuid,
 ) -> Result<(), Status> {
     if let Ok(message) = answer {
-        request.sent(message.rows(), message.encoded_len() as u64);
+        count(&mut request, message);
     }
     let code = answer.map_or_else(Status::code, |_| Code::Ok);
     match request.end(of_code(code)) {

@@ -234,7 +234,7 @@ fn sqlite(sql: impl SqlSafeStr, values: &[Value]) -> SqliteQuery {
             Value::Number(number) => query.bind(*number),
             Value::Boolean(boolean) => query.bind(*boolean),
             Value::Id(id) => query.bind(id.map(&mut text_of)),
-            Value::Time(time) => query.bind(time.map(time_text)),
+            Value::Time(time) => query.bind(time.as_ref().map(micros::text)),
             Value::Bytes(bytes) => query.bind(bytes.clone()),
         })
 }
@@ -252,10 +252,6 @@ fn postgres(sql: impl SqlSafeStr, values: &[Value]) -> PostgresQuery {
             Value::Time(time) => query.bind(time.map(|time| time.trunc_subsecs(6))),
             Value::Bytes(bytes) => query.bind(bytes.clone()),
         })
-}
-
-pub(super) fn time_text(time: DateTime<Utc>) -> String {
-    micros::text(&time)
 }
 
 impl Executor for &Database {

@@ -6,12 +6,11 @@
 //! billing month. Ids are in lower case with hyphens, times are in UTC with six decimals and a Z.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::database::Executor;
 use super::usage_records::page;
 use super::{LedgerEntry, RecordFilter, StoreError, UsageTotals};
-use crate::model::{Month, OrganisationId, hex};
+use crate::model::{Month, OrganisationId, hex, micros};
 
 /// Records that are held at once.
 const PAGE: u32 = 2_000;
@@ -78,8 +77,8 @@ fn canonical(entry: &LedgerEntry) -> Result<Vec<u8>, StoreError> {
         &record.endpoint,
         &record.sql_fingerprint,
         &record.sql_text,
-        instant(record.started_at),
-        instant(record.ended_at),
+        micros::text(&record.started_at),
+        micros::text(&record.ended_at),
     );
     let second = (
         record.first_byte_microseconds,
@@ -99,10 +98,6 @@ fn canonical(entry: &LedgerEntry) -> Result<Vec<u8>, StoreError> {
     text.push(b',');
     text.extend(second.iter().skip(1));
     Ok(text)
-}
-
-fn instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 fn line(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {

@@ -3,7 +3,7 @@
 //! the map is the system's, as what was written by a call is. Elsewhere each line is a call.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,8 +20,6 @@ pub(super) struct Pages {
     file: Arc<File>,
     /// Bytes of its lines.
     size: u64,
-    /// Bytes that it has; as many as its lines where it is written to by calls.
-    room: u64,
     step: u64,
     by: By,
 }
@@ -30,8 +28,15 @@ pub(super) struct Pages {
 #[derive(Debug)]
 enum By {
     Calls,
-    /// The bytes from a place on, as far as there is room; none before the first line.
-    Map(Option<(u64, MmapMut)>),
+    /// It has so many bytes, and those from a place on are in the map; none of them before the first line.
+    Map {
+        room: u64,
+        map: Option<(u64, MmapMut)>,
+    },
+}
+
+impl By {
+    const MAP: Self = Self::Map { room: 0, map: None };
 }
 
 impl Pages {
@@ -40,13 +45,12 @@ impl Pages {
         let mut options = OpenOptions::new();
         let file = for_owner_only(options.create_new(true).read(true).append(true)).open(path)?;
         let by = match keeps_pages(&file) {
-            true => By::Map(None),
+            true => By::MAP,
             false => By::Calls,
         };
         Ok(Self {
             file: Arc::new(file),
             size: 0,
-            room: 0,
             step: STEP.min(bytes / 4).max(1),
             by,
         })
@@ -67,7 +71,7 @@ impl Pages {
         let size = self.size + more;
         match self.by {
             By::Calls => size,
-            By::Map(_) => size.next_multiple_of(self.step).max(self.room),
+            By::Map { room, .. } => size.next_multiple_of(self.step).max(room),
         }
     }
 
@@ -81,17 +85,16 @@ impl Pages {
                     let _ = self.file.set_len(self.size);
                     return Err(error);
                 }
-                self.room = end;
             }
-            By::Map(map) => {
-                if end > self.room {
-                    let room = end.next_multiple_of(self.step);
+            By::Map { room, map } => {
+                if end > *room {
+                    let more = end.next_multiple_of(self.step);
                     *map = None;
-                    make_room(&self.file, self.room, room)?;
-                    self.room = room;
+                    make_room(&self.file, *room, more)?;
+                    *room = more;
                 }
                 if map.is_none() {
-                    *map = Some((self.size, map_of(&self.file, self.size, self.room)?));
+                    *map = Some((self.size, map_of(&self.file, self.size, *room)?));
                 }
                 let place = map.as_mut().and_then(|(from, bytes)| {
                     let at = usize::try_from(self.size - *from).ok()?;
@@ -109,10 +112,10 @@ impl Pages {
 
     /// Leaves it as it is read: with its lines and nothing behind them.
     pub fn finish(&mut self) -> io::Result<()> {
-        if let By::Map(map) = &mut self.by {
+        if let By::Map { room, map } = &mut self.by {
             *map = None;
             self.file.set_len(self.size)?;
-            self.room = self.size;
+            *room = self.size;
         }
         Ok(())
     }
@@ -120,20 +123,11 @@ impl Pages {
 
 /// Writes zeros up to `room`: that the disk is full is an error now. To touch a page of a map that has no place on the disk
 /// would end the process.
-fn make_room(file: &File, from: u64, room: u64) -> io::Result<()> {
-    const ZEROS: [u8; 4 << 10] = [0; 4 << 10];
-    let mut missing = room - from;
-    while missing > 0 {
-        let count = missing.min(ZEROS.len() as u64);
-        let written = usize::try_from(count).map_or(Ok(()), |count| {
-            let mut file = file;
-            file.write_all(&ZEROS[..count])
-        });
-        if let Err(error) = written {
-            let _ = file.set_len(from);
-            return Err(error);
-        }
-        missing -= count;
+fn make_room(mut file: &File, from: u64, room: u64) -> io::Result<()> {
+    let mut zeros = io::repeat(0).take(room - from);
+    if let Err(error) = io::copy(&mut zeros, &mut file) {
+        let _ = file.set_len(from);
+        return Err(error);
     }
     Ok(())
 }
@@ -198,7 +192,7 @@ mod tests {
             ..pages
         };
         let by_map = |pages: Pages| Pages {
-            by: By::Map(None),
+            by: By::MAP,
             ..pages
         };
         for (folder, mut pages) in [pages(by_calls), pages(by_map)] {

@@ -3,9 +3,9 @@
 use serde_json::Value as Json;
 
 use super::super::StoreError;
-use super::super::database::{Row, Value, time_text};
+use super::super::database::{Row, Value};
 use super::table::{Column, Kind};
-use crate::model::hex;
+use crate::model::{hex, micros};
 
 /// The line that names the columns.
 pub(super) fn head(columns: &[Column]) -> Result<Vec<u8>, StoreError> {
@@ -33,7 +33,9 @@ fn cell(row: &Row, column: &Column) -> Result<Json, StoreError> {
     let found = match column.kind {
         Kind::Text => row.get::<Option<String>>(name)?.map(Json::from),
         Kind::Id => row.optional_id(name)?.map(|id| id.to_string().into()),
-        Kind::Time => row.optional_time(name)?.map(|time| time_text(time).into()),
+        Kind::Time => row
+            .optional_time(name)?
+            .map(|time| micros::text(&time).into()),
         Kind::Integer => row.get::<Option<i64>>(name)?.map(Json::from),
         Kind::Fraction => row
             .get::<Option<f64>>(name)?
