@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("memory", 0),
     ("metrics", 0),
     ("workers", 0),
+    ("descriptors", 0),
     ("config", 0),
     ("backup", 1),
     ("catalog", 1),
@@ -74,7 +75,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("croner", &["model"]),
     ("prometheus_client", &["metrics"]),
     ("tar", &["backup"]),
-    ("hyper*", &["metrics"]),
+    ("hyper*", &["metrics", "flight"]),
     ("http_body_util", &["metrics"]),
 ];
 

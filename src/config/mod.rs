@@ -12,6 +12,7 @@ mod environment;
 mod error;
 mod file;
 mod money;
+mod networks;
 mod original;
 mod raw;
 mod report;
@@ -27,12 +28,13 @@ use std::path::PathBuf;
 pub use database_url::{DatabaseKind, DatabaseUrl};
 pub use docs::markdown;
 pub use error::{ConfigError, Origin, WrongValue};
+pub use networks::Networks;
 pub use report::InForce;
 pub use secret::Secret;
 pub use settings::{
-    AuthSettings, LogSettings, MaintainSettings, MetricsSettings, MirrorSettings, QdrantSettings,
-    ResampleSettings, Retention, RetentionSettings, ScheduleSettings, SearchSettings,
-    ServeSettings, Settings, TICKET_LIFE,
+    AuthSettings, ConnectionSettings, LogSettings, MaintainSettings, MetricsSettings,
+    MirrorSettings, QdrantSettings, ResampleSettings, Retention, RetentionSettings,
+    ScheduleSettings, SearchSettings, ServeSettings, Settings, TICKET_LIFE,
 };
 pub use storage::StorageSettings;
 pub use table::{About, DefaultValue, SETTINGS, Type};

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::database_url::DatabaseUrl;
 use super::error::{ConfigError, WrongValue};
+use super::networks::Networks;
 use super::raw::RawSettings;
 use super::secret::Secret;
 use super::storage::StorageSettings;
@@ -210,6 +211,29 @@ pub struct ServeSettings {
     pub shutdown_timeout: TimeDelta,
     /// The most bytes of readings that are taken at once.
     pub largest_ingest: u64,
+    /// What connections may take.
+    pub connections: ConnectionSettings,
+}
+
+/// Limits on connections and on the requests that come by them.
+#[derive(Debug, Clone)]
+pub struct ConnectionSettings {
+    /// The maximum number of connections.
+    pub total: usize,
+    /// The maximum number of connections from one address.
+    pub per_address: usize,
+    /// How long a client may take for the TLS handshake, and again for the headers of its first request.
+    pub handshake_timeout: TimeDelta,
+    /// How long a connection may go without a valid credential.
+    pub unauthenticated_timeout: TimeDelta,
+    /// How long one message of a request may take to arrive.
+    pub message_timeout: TimeDelta,
+    /// The maximum memory for messages that have begun to arrive, in bytes.
+    pub message_memory: u64,
+    /// Proxies whose word for a client's address is taken.
+    pub trusted_proxies: Networks,
+    /// Whether these proxies begin each connection with a PROXY protocol header.
+    pub proxy_protocol: bool,
 }
 
 /// How requests are metered.
@@ -276,6 +300,19 @@ pub const TICKET_LIFE: TimeDelta = TimeDelta::hours(1);
 fn longest_answer(raw: &RawSettings) -> Result<TimeDelta, ConfigError> {
     let waits = raw.get(&table::SERVE_QUEUE_TIMEOUT)?;
     Ok(TICKET_LIFE + waits + raw.get(&table::SERVE_QUERY_TIMEOUT)?)
+}
+
+fn connection_settings(raw: &RawSettings) -> Result<ConnectionSettings, ConfigError> {
+    Ok(ConnectionSettings {
+        total: raw.get(&table::SERVE_CONNECTIONS)?,
+        per_address: raw.get(&table::SERVE_CONNECTIONS_PER_ADDRESS)?,
+        handshake_timeout: raw.get(&table::SERVE_HANDSHAKE_TIMEOUT)?,
+        unauthenticated_timeout: raw.get(&table::SERVE_UNAUTHENTICATED_TIMEOUT)?,
+        message_timeout: raw.get(&table::SERVE_MESSAGE_TIMEOUT)?,
+        message_memory: raw.get(&table::SERVE_MESSAGE_MEMORY)?,
+        trusted_proxies: raw.get(&table::SERVE_TRUSTED_PROXIES)?,
+        proxy_protocol: raw.get(&table::SERVE_PROXY_PROTOCOL)?,
+    })
 }
 
 /// So many requests in thousands, which are what is priced.
@@ -356,6 +393,7 @@ impl Settings {
                 unread_timeout: raw.get(&table::SERVE_UNREAD_TIMEOUT)?,
                 shutdown_timeout: raw.get(&table::SERVE_SHUTDOWN_TIMEOUT)?,
                 largest_ingest: raw.get(&table::SERVE_LARGEST_INGEST)?,
+                connections: connection_settings(raw)?,
             },
             metering: MeteringSettings {
                 sql: raw.get(&table::METERING_SQL)?,

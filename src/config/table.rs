@@ -11,6 +11,7 @@ use url::Url;
 use super::database_url::DatabaseUrl;
 use super::derived;
 use super::money;
+use super::networks::Networks;
 use super::raw::RawSettings;
 use super::secret::Secret;
 use super::value::{self, JournalFull, LogFormat, Then, TimeBound, WebhookUrl};
@@ -107,6 +108,8 @@ const PRICE: &str =
 const MODEL: &str = "a model's name on the hub: organisation/name";
 const WINDOW: &str = "a duration from 1h to 36500d, such as 36h or 90d";
 const KEEP: &str = "`forever`, or a duration from 1d to 36500d, such as 90d or 3652d";
+const CONNECTIONS: &str = "a whole number from 8 to 1000000";
+const TIMEOUT: &str = "a duration from 1s to 1d, such as 30s, 10min or 2h";
 const TIME_BOUND: &str = "a date (2024-12-31), a time with its zone (2024-12-31T08:00:00Z), \
                           or a distance from now in days or hours (+1d, -12h)";
 
@@ -413,6 +416,60 @@ settings! {
         expected: "a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
         default: DefaultValue::Fixed("1GiB"), example: "\"4GiB\"", flag: None,
         doc: "The most that one ingest of readings may send, in bytes of Arrow data.",
+    }
+    SERVE_CONNECTIONS: usize, value::connections {
+        key: "serve.connections", types: &[Type::Integer], expected: CONNECTIONS,
+        default: DefaultValue::Fixed("4096"), example: "20000", flag: None,
+        doc: "The maximum number of connections at once; fewer, where the limit of open files does not leave as many beside what the \
+              server itself opens (half of the limit, at most 1024). When they are all taken, the oldest connection without a \
+              valid credential is closed for a new one.",
+    }
+    SERVE_CONNECTIONS_PER_ADDRESS: usize, value::connections {
+        key: "serve.connections_per_address", types: &[Type::Integer], expected: CONNECTIONS,
+        default: DefaultValue::Fixed("1024"), example: "200", flag: None,
+        doc: "The maximum number of connections at once from one address (IPv6: from one /64). Trusted proxies are exempt.",
+    }
+    SERVE_HANDSHAKE_TIMEOUT: TimeDelta, value::timeout {
+        key: "serve.handshake_timeout", types: &[Type::Text],
+        expected: TIMEOUT,
+        default: DefaultValue::Fixed("10s"), example: "\"5s\"", flag: None,
+        doc: "How long a client may take for the TLS handshake, and again for the headers of its first request, before its connection \
+              is closed.",
+    }
+    SERVE_UNAUTHENTICATED_TIMEOUT: TimeDelta, value::timeout {
+        key: "serve.unauthenticated_timeout", types: &[Type::Text],
+        expected: TIMEOUT,
+        default: DefaultValue::Fixed("30s"), example: "\"10s\"", flag: None,
+        doc: "How long a connection stays open without a valid credential. Each request of gRPC's health service extends it.",
+    }
+    SERVE_MESSAGE_TIMEOUT: TimeDelta, value::timeout {
+        key: "serve.message_timeout", types: &[Type::Text],
+        expected: TIMEOUT,
+        default: DefaultValue::Fixed("1min"), example: "\"5min\"", flag: None,
+        doc: "How long one message of a request may take to arrive, before the call ends with an error. A message of an ingest has \
+              up to 64 MiB.",
+    }
+    SERVE_MESSAGE_MEMORY: u64, value::memory {
+        key: "serve.message_memory", types: &[Type::Text, Type::Integer],
+        expected: "at least 64MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
+        default: DefaultValue::Fixed("256MiB"), example: "\"1GiB\"", flag: None,
+        doc: "The maximum memory for the messages of requests that arrive at once. One organisation gets a quarter of it, \
+              but at least 64 MiB; its further messages wait.",
+    }
+    SERVE_TRUSTED_PROXIES: Networks, Networks::parse {
+        key: "serve.trusted_proxies", types: &[Type::Text],
+        expected: "addresses and networks in CIDR notation, separated by commas",
+        default: DefaultValue::Derived { words: "none", rule: derived::none },
+        example: "\"10.0.0.0/8, 192.0.2.7\"", flag: None,
+        doc: "Proxies and load balancers whose word for a client's address is taken: the header `x-forwarded-for`, and the PROXY \
+              protocol if `serve.proxy_protocol` is set. From anybody else both are ignored. The client's address is what \
+              sign-ins are slowed down by, and what is recorded and logged.",
+    }
+    SERVE_PROXY_PROTOCOL: bool, value::yes_or_no {
+        key: "serve.proxy_protocol", types: &[Type::Boolean], expected: "`true` or `false`",
+        default: DefaultValue::Fixed("false"), example: "true", flag: None,
+        doc: "Whether each connection from `serve.trusted_proxies` begins with a PROXY protocol header (version 1 or 2), before TLS. \
+              A connection from them without one is closed.",
     }
     METERING_SQL: bool, value::yes_or_no {
         key: "metering.sql", types: &[Type::Boolean], expected: "`true` or `false`",

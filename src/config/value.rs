@@ -222,6 +222,18 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The maximum number of connections that can be set.
+const MAX_CONNECTIONS: usize = 1_000_000;
+/// The minimum number: fewer would not serve one pool of a client.
+const MIN_CONNECTIONS: usize = 8;
+
+pub(super) fn connections(text: &str) -> Result<usize, String> {
+    let number = text.trim().parse().ok();
+    number
+        .filter(|number| (MIN_CONNECTIONS..=MAX_CONNECTIONS).contains(number))
+        .ok_or_else(|| "is out of range".to_owned())
+}
+
 /// Reads the IANA name of a time zone, or says what is wrong with it.
 pub fn timezone(text: &str) -> Result<Tz, String> {
     not_empty(text)?;
