@@ -1,14 +1,13 @@
 //! The metrics of a process that stays: where they are answered, and what is looked at for them.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
-
-use tokio::net::TcpListener;
 
 use crate::config::Settings;
 use crate::jobs::LagWatch;
 use crate::lake::{Store, StoreError};
-use crate::metrics::{METRICS, http};
+use crate::metrics::METRICS;
+use crate::metrics::http::HttpServer;
 
 /// How often raw files on this machine are listed,
 const EVERY: Duration = Duration::from_secs(5);
@@ -59,7 +58,7 @@ impl Monitoring {
             REMOTE_EVERY
         };
         Ok(Self {
-            listener: listen(settings).await?,
+            listener: listen(settings)?,
             lag: LagWatch::new(lake, raw),
             every,
         })
@@ -71,7 +70,7 @@ impl Monitoring {
         Some(format!("http://{address}/metrics"))
     }
 
-    /// Answers for as long as the future is polled.
+    /// Answers, on a thread of their own, for as long as the future is polled.
     pub async fn run(self) {
         let Self {
             listener,
@@ -92,9 +91,11 @@ impl Monitoring {
                 tokio::time::sleep(every).await;
             }
         };
-        match listener {
-            Some(listener) => {
-                tokio::join!(http::answer(listener), watch);
+        match listener.map(HttpServer::start) {
+            Some(Ok(_server)) => watch.await,
+            Some(Err(error)) => {
+                tracing::error!("cannot answer requests for metrics: {error}");
+                std::future::pending().await
             }
             // Nobody can ask.
             None => std::future::pending().await,
@@ -112,7 +113,7 @@ impl Monitoring {
     }
 }
 
-async fn listen(settings: &Settings) -> Result<Option<TcpListener>, MonitoringError> {
+fn listen(settings: &Settings) -> Result<Option<TcpListener>, MonitoringError> {
     let metrics = &settings.metrics;
     let Some(listen) = metrics.listen else {
         return Ok(None);
@@ -120,7 +121,7 @@ async fn listen(settings: &Settings) -> Result<Option<TcpListener>, MonitoringEr
     if !listen.ip().is_loopback() && !metrics.allow_remote {
         return Err(MonitoringError::RemoteRefused { listen });
     }
-    match TcpListener::bind(listen).await {
+    match TcpListener::bind(listen) {
         Ok(listener) => Ok(Some(listener)),
         Err(source) if metrics.is_chosen => Err(MonitoringError::CannotListen { listen, source }),
         // Two servers on one machine, and nobody has said which has the metrics.

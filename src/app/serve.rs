@@ -8,11 +8,12 @@ use chrono::TimeDelta;
 use super::search::{index_folder, search};
 use crate::auth::{AuthError, Authenticator};
 use crate::catalog::{CatalogError, LiveCatalog};
-use crate::config::Settings;
+use crate::config::{ConnectionSettings, Settings};
+use crate::descriptors;
 use crate::engine::{
     LaneLimits, Limits, MOST_STACK, MemoryLimits, QueryEngine, QueryError, RawFiles,
 };
-use crate::flight::{IngestLimits, Server, ServerLimits};
+use crate::flight::{ConnectionLimits, IngestLimits, Server, ServerLimits};
 use crate::jobs::spec::{ResampleSpec, SpecError};
 use crate::lake::raw::{ColumnNames, RawFormat};
 use crate::lake::{Store, StoreError as LakeError};
@@ -79,6 +80,7 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
     let engine = QueryEngine::open(&lake, raw, catalog, search, requests, &views, &limits).await?;
     let serve = &settings.serve;
     let limits = ServerLimits {
+        connections: connection_limits(&serve.connections),
         ingest: IngestLimits {
             bytes: serve.largest_ingest,
             unsent: time(serve.unread_timeout),
@@ -94,6 +96,26 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
         settings.log.sql,
         meter,
     ))
+}
+
+fn connection_limits(settings: &ConnectionSettings) -> ConnectionLimits {
+    let total = descriptors::available_for_connections(settings.total);
+    if total < settings.total {
+        tracing::warn!(
+            "at most {total} connections instead of {} (serve.connections): the limit of open files leaves no more; raise it (ulimit -n, LimitNOFILE=)",
+            settings.total
+        );
+    }
+    ConnectionLimits {
+        total,
+        per_address: settings.per_address,
+        handshake_timeout: time(settings.handshake_timeout),
+        unauthenticated_timeout: time(settings.unauthenticated_timeout),
+        message_timeout: time(settings.message_timeout),
+        message_memory: settings.message_memory,
+        trusted_proxies: settings.trusted_proxies.clone(),
+        proxy_protocol: settings.proxy_protocol,
+    }
 }
 
 /// Where the journals of this machine's servers are.

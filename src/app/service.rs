@@ -129,20 +129,26 @@ impl Service {
         self.serving.made_certificate.as_deref()
     }
 
-    /// Answers, and runs jobs, until `stop`; then until the answers and jobs that have begun have ended.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServiceError> {
+    /// Answers, and runs jobs, until `stop`; then until the answers and jobs that have begun have ended, and answers at the
+    /// latest until `too_late`.
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        too_late: impl Future<Output = ()>,
+    ) -> Result<(), ServiceError> {
         let stopper = Stopper::default();
         let stop_jobs = stopper.stop_of();
         Monitoring::started();
         let scheduled = self
             .scheduling
             .map(|scheduling| tokio::spawn(scheduling.run(stop_jobs)));
-        let serve = self.serving.run(self.ports.listener, async move {
+        let stop = async move {
             stop.await;
             Monitoring::stopping();
             // Both come to an end at the same time.
             stopper.stop();
-        });
+        };
+        let serve = self.serving.run(self.ports.listener, stop, too_late);
         let work = async {
             serve.await?;
             if let Some(scheduled) = scheduled {

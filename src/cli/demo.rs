@@ -214,10 +214,11 @@ async fn serve(shown: &Shown<'_>, ports: Ports, made: &Made) -> anyhow::Result<E
     step.end()?;
     let uri = service.uri();
     let (done, is_done) = oneshot::channel::<()>();
-    let serving = service.run(async {
+    let stop = async {
         // That nobody asks any more is the end, too.
         let _ = is_done.await;
-    });
+    };
+    let serving = service.run(stop, interrupt.wait_until_overdue());
     let asking = async {
         let asked = tokio::select! {
             asked = shown.ask(&uri, made) => asked.map(|()| Exit::Success),

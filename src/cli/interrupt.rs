@@ -1,50 +1,108 @@
-//! Ctrl-C and SIGTERM: the first asks the command to end, the second ends the process.
+//! Ctrl-C and SIGTERM: the first asks the command to end, the second ends the process. A thread of its own takes them, so
+//! that they count whatever the others do.
 
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Exit;
 
+/// How long the command may take for what is still to be written, after its time to end is over.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How far the end of the command is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Running,
+    /// It was asked to end.
+    Requested,
+    /// It should have ended by now.
+    Overdue,
+}
+
+/// When the command is to have ended, counted from the request, and the exit code then.
+type Limit = Option<(Duration, Exit)>;
+
 /// Tells whether the user or the system asked to stop. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Interrupt {
-    requested: watch::Receiver<bool>,
+    stage: watch::Receiver<Stage>,
+    limit: Arc<Mutex<Limit>>,
 }
 
 impl Interrupt {
     /// Takes the signals over from the operating system.
     pub(super) fn listen() -> io::Result<Self> {
-        let (sender, requested) = watch::channel(false);
-        let mut signals = Signals::new()?;
-        tokio::spawn(async move {
-            signals.next().await;
-            sender.send_replace(true);
-            // A command that computes without a pause, or hangs, does not keep the user waiting.
-            signals.next().await;
-            std::process::exit(i32::from(Exit::Interrupted as u8));
-        });
-        Ok(Self { requested })
+        let (sender, stage) = watch::channel(Stage::Running);
+        let limit = Arc::new(Mutex::new(None));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let signals = {
+            let _entered = runtime.enter();
+            Signals::new()?
+        };
+        let thread = std::thread::Builder::new().name("signals".to_owned());
+        let of_thread = Arc::clone(&limit);
+        thread.spawn(move || runtime.block_on(watch_signals(signals, &sender, &of_thread)))?;
+        Ok(Self { stage, limit })
+    }
+
+    /// Ends the process with this code if the command is still there so long after it was asked to end, and after a
+    /// moment for what is still to be written.
+    pub fn exit_after(&self, limit: Duration, exit: Exit) {
+        *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some((limit, exit));
     }
 
     /// Whether to stop; for loops that compute.
     pub fn is_requested(&self) -> bool {
-        *self.requested.borrow()
+        *self.stage.borrow() >= Stage::Requested
     }
 
     /// Ends when the command is to stop; never, if that is not asked.
     pub async fn wait(&self) {
-        if self
-            .requested
-            .clone()
-            .wait_for(|&requested| requested)
-            .await
-            .is_err()
-        {
-            // The listener is gone, and with it the runtime: there is nothing to wait for.
+        self.wait_for(Stage::Requested).await;
+    }
+
+    /// Ends when the time to stop is over.
+    pub async fn wait_until_overdue(&self) {
+        self.wait_for(Stage::Overdue).await;
+    }
+
+    async fn wait_for(&self, stage: Stage) {
+        let mut current = self.stage.clone();
+        if current.wait_for(|&current| current >= stage).await.is_err() {
+            // The listener is gone, and with it the process: there is nothing to wait for.
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Follows the signals to the end of the process.
+async fn watch_signals(mut signals: Signals, stage: &watch::Sender<Stage>, limit: &Mutex<Limit>) {
+    signals.next().await;
+    stage.send_replace(Stage::Requested);
+    let limit = *limit.lock().unwrap_or_else(PoisonError::into_inner);
+    let overdue = async {
+        match limit {
+            Some((limit, exit)) => {
+                tokio::time::sleep(limit).await;
+                stage.send_replace(Stage::Overdue);
+                tokio::time::sleep(SETTLE_TIMEOUT).await;
+                tracing::warn!("work that was still going on was cut off");
+                exit
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let exit = tokio::select! {
+        exit = overdue => exit,
+        // A command that computes without a pause, or hangs, does not keep the user waiting.
+        () = signals.next() => Exit::Interrupted,
+    };
+    std::process::exit(i32::from(exit as u8));
 }
 
 #[cfg(unix)]

@@ -6,12 +6,14 @@
 use std::process::ExitCode;
 
 use super::{Exit, Parsed, parse, report, run};
+use crate::descriptors;
 use crate::engine::MOST_STACK;
 use crate::memory;
 
 /// Does what the command line asks for.
 pub fn main() -> ExitCode {
     memory::keep_freed_pages();
+    descriptors::raise_limit();
     // The main thread's stack is of the size that the shell gives it.
     let started = std::thread::Builder::new()
         .stack_size(MOST_STACK)

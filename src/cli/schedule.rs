@@ -40,6 +40,8 @@ impl RunCommand for ScheduleArgs {
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let settings = &context.settings;
+        let to_end = settings.schedule.shutdown_timeout.to_std()?;
+        context.interrupt.exit_after(to_end, Exit::Success);
         let monitoring = Monitoring::open(settings).await.map_err(wrong_address)?;
         let scheduling = Scheduling::open(settings, false)
             .await

@@ -9,6 +9,7 @@ use super::{Context, Exit, RunCommand};
 use crate::app::{AppError, MonitoringError, Ports, ScheduleError, Service, ServiceError};
 use crate::config::Override;
 use crate::flight::TlsSource;
+use crate::lake::failpoint;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -88,6 +89,14 @@ impl RunCommand for ServeArgs {
         crate::memory::stay_small();
         let settings = &context.settings;
         let serve = &settings.serve;
+        let to_end = match self.with_jobs {
+            true => serve
+                .shutdown_timeout
+                .max(settings.schedule.shutdown_timeout),
+            false => serve.shutdown_timeout,
+        };
+        let to_end = to_end.to_std()?;
+        context.interrupt.exit_after(to_end, Exit::Success);
         let tls = self.tls_source(&serve.tls_cert, &serve.tls_key, serve.listen.ip())?;
         if tls.is_none() && !serve.listen.ip().is_loopback() && !serve.allow_plaintext {
             let listen = serve.listen;
@@ -133,7 +142,9 @@ impl RunCommand for ServeArgs {
             }
         }
         let interrupt = context.interrupt.clone();
-        let ended = service.run(interrupt.wait()).await;
+        failpoint::block_threads();
+        let ended = service.run(interrupt.wait(), interrupt.wait_until_overdue());
+        let ended = ended.await;
         ended.map_err(wrong_service)?;
         Ok(Exit::Success)
     }

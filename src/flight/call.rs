@@ -1,6 +1,6 @@
 //! One call of a client: its id, where it comes from, and who makes it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
@@ -10,10 +10,10 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::credentials::Credentials;
-use super::listen::Peer;
 use super::metered::Meter;
 use super::status::{self, REQUEST_ID};
 use crate::auth::{Access, Authenticator, Principal};
+use crate::clock::Stopwatch;
 
 /// A call that was let in.
 #[derive(Debug)]
@@ -62,9 +62,24 @@ impl Call {
 #[error("panicked: {0}")]
 struct BrokeOff(String);
 
+/// A call whose caller was let in by its headers, as the gate hands it to the service.
+#[derive(Clone)]
+pub(super) struct Entry {
+    /// Names the call.
+    pub id: Uuid,
+    /// Since its headers are there.
+    pub since: Stopwatch,
+    /// The one who makes it.
+    pub access: Access,
+    /// The credential that a handshake answers with.
+    pub credential: Option<String>,
+    /// Where the call comes from.
+    pub address: Option<IpAddr>,
+}
+
 /// Where a call comes from.
-pub(super) fn address_of<T>(request: &Request<T>) -> Option<SocketAddr> {
-    request.extensions().get::<Peer>().map(|peer| peer.0)
+pub(super) fn address_of<T>(request: &Request<T>) -> Option<IpAddr> {
+    request.extensions().get::<Entry>()?.address
 }
 
 /// Lets in who sent these headers, or says why not.

@@ -61,7 +61,7 @@ pub(super) fn caller_of<T>(principal: &Principal, request: &Request<T>) -> Calle
         Proof::Key { id, .. } => (Some(id.clone()), None),
         Proof::Session { id, .. } => (None, Some(*id)),
     };
-    let address = address_of(request).map(|address| eco_format!("{}", address.ip()));
+    let address = address_of(request).map(|address| eco_format!("{address}"));
     Caller {
         organisation_id: principal.organisation_id,
         user_id: principal.user_id,

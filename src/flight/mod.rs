@@ -2,8 +2,9 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `listen`, `tls` | connections |
-//! | `service` | the calls of gRPC: lets callers in (`call`, `credentials`) and hands on |
+//! | `listen`, `tls`, `proxies`, `connections` | connections: how they begin, where from, how many |
+//! | `gate` | lets callers in by the headers of their calls (`call`, `credentials`), before a body is read (`request_body`) |
+//! | `service` | the calls of gRPC: hands them on |
 //! | `statements` | SQL: what an answer will look like, and the answer (`plans`, `ticket`, `edge`, `running`) |
 //! | `ingest` | readings that are sent here |
 //! | `received` | batches of clients, of parameters and of readings |
@@ -16,17 +17,21 @@
 
 mod actions;
 mod call;
+mod connections;
 mod credentials;
 mod edge;
+mod gate;
 mod ingest;
 mod like;
 mod listen;
 mod metadata;
 mod metered;
 mod plans;
+mod proxies;
 mod received;
 mod redeemed;
 mod remote;
+mod request_body;
 mod running;
 mod server;
 mod service;
@@ -52,19 +57,34 @@ use tokio::task::JoinSet;
 
 pub use ingest::IngestLimits;
 pub use remote::{Credential, RemoteError, RemoteServer};
-pub use server::{Server, ServerLimits};
+pub use server::{ConnectionLimits, Server, ServerLimits};
 pub use tls::{TlsError, TlsSource};
 pub use validity::Validity;
 
+use connections::{Registry, RegistryLimits};
+use gate::Gate;
+use listen::Listening;
 use service::Service;
 use tls::Tls;
 
-/// Largest message that is sent, in bytes: what ADBC takes.
-const LARGEST_SENT: usize = 16 << 20;
-/// Largest message that is taken, in bytes: a million readings, which some clients send in one piece.
-const LARGEST_TAKEN: usize = 64 << 20;
+/// The maximum size of a message that is sent, in bytes: what ADBC takes.
+const MAX_SENT_MESSAGE_BYTES: usize = 16 << 20;
+/// The maximum size of a message of a DoPut, in bytes: a million readings, which some clients send in one piece.
+const MAX_PUT_MESSAGE_BYTES: usize = 64 << 20;
+/// The maximum size of any other message that is taken, in bytes: twice the longest statement handle.
+const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// Calls at once on one connection.
 const STREAMS: u32 = 256;
+/// What a client may send before the server has read it, in bytes: on one call, and on one connection. While messages wait
+/// for memory, others on the same connection must go on. Before there is a credential, `connections` allows far less.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// The maximum size of the headers of a call, in bytes, as HTTP/2 counts it. A credential has up to 8 KiB.
+const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
+/// Calls that were cancelled before the server has seen them, after which a connection is closed.
+const MAX_RESET_UNSEEN: usize = 20;
+/// Calls with malformed frames, after which a connection is closed.
+const MAX_RESET_MALFORMED: usize = 256;
 /// A connection is asked so often whether there is still someone,
 const ASKED: Duration = Duration::from_secs(30);
 /// and has so long to answer.
@@ -108,40 +128,63 @@ impl Serving {
         })
     }
 
-    /// Answers until `stop`, and then until the answers that have begun have ended.
+    /// Answers until `stop`, and then until the answers that have begun have ended; but not after `too_late`, which comes
+    /// from a thread of its own and ends the answers even if no timer of this runtime goes off any more.
     pub async fn run(
         self,
         listener: TcpListener,
         stop: impl Future<Output = ()>,
+        too_late: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
-        let service = FlightServiceServer::new(Service(Arc::clone(&self.server)))
-            .max_decoding_message_size(LARGEST_TAKEN)
-            .max_encoding_message_size(LARGEST_SENT);
+        let limits = self.server.limits.clone();
+        let registry = Registry::new(RegistryLimits {
+            total: limits.connections.total,
+            per_address: limits.connections.per_address,
+            first_call: limits.connections.handshake_timeout,
+            unauthenticated: limits.connections.unauthenticated_timeout,
+        });
+        let listening = Listening {
+            tls: self.tls.clone(),
+            registry: registry.clone(),
+            handshake_timeout: limits.connections.handshake_timeout,
+            trusted_proxies: limits.connections.trusted_proxies.clone(),
+            proxy_protocol: limits.connections.proxy_protocol,
+        };
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<FlightServiceServer<Service>>().await;
-        let connections = listen::connections(listener, self.tls.clone());
+        let gate = Gate::new(Arc::clone(&self.server), health);
+        let connections = listen::connections(listener, listening);
         let (stopping, mut stopped) = watch::channel(false);
-        let patience = self.server.limits.shutdown;
         let serve = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(ASKED))
             .http2_keepalive_timeout(Some(ANSWERED))
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(Some(STREAMS))
-            .add_service(health)
-            .add_service(service)
-            .serve_with_incoming_shutdown(connections, async move {
+            .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+            .http2_max_pending_accept_reset_streams(Some(MAX_RESET_UNSEEN))
+            .http2_max_local_error_reset_streams(Some(MAX_RESET_MALFORMED))
+            .serve_with_incoming_shutdown(gate, connections, async move {
                 stop.await;
                 // Load balancers look elsewhere from now on.
                 reporter
                     .set_not_serving::<FlightServiceServer<Service>>()
                     .await;
+                registry.close_pending();
                 stopping.send_replace(true);
             });
         let too_late = async {
-            if stopped.wait_for(|stopped| *stopped).await.is_err() {
-                // All answers were sent, and what is above has ended.
-                std::future::pending::<()>().await;
+            let asked = async {
+                if stopped.wait_for(|stopped| *stopped).await.is_err() {
+                    // All answers were sent, and what is above has ended.
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(limits.shutdown).await;
+            };
+            tokio::select! {
+                () = asked => {}
+                () = too_late => {}
             }
-            tokio::time::sleep(patience).await;
         };
         // Of its own: what watches wakes up often, and would have all that is done here looked at each time.
         let mut watching = JoinSet::new();
@@ -163,7 +206,8 @@ impl Serving {
                 Ok(())
             }
         };
-        watching.shutdown().await;
+        // Not waited for: where a thread is blocked, it would not end.
+        watching.abort_all();
         self.server.settle().await;
         Ok(outcome?)
     }

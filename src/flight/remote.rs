@@ -17,7 +17,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
-use super::LARGEST_SENT;
+use super::MAX_SENT_MESSAGE_BYTES;
 use super::actions::ADMINISTER;
 use crate::auth::{Order, Outcome};
 
@@ -120,7 +120,8 @@ impl RemoteServer {
             .connect()
             .await
             .map_err(|source| unreachable(url, source))?;
-        let client = FlightServiceClient::new(channel).max_decoding_message_size(LARGEST_SENT);
+        let client =
+            FlightServiceClient::new(channel).max_decoding_message_size(MAX_SENT_MESSAGE_BYTES);
         let authorization = match credential {
             Credential::Bearer(text) => header(&format!("Bearer {text}"))?,
             Credential::Password { email, password } => {

@@ -15,6 +15,7 @@ use super::running::Running;
 use super::session_options::Sessions;
 use super::tenants::Tenants;
 use crate::auth::Authenticator;
+use crate::config::Networks;
 use crate::engine::{
     ACCOUNT, ARCHIVE, Fingerprints, INFORMATION_SCHEMA, PUBLIC, QueryEngine, SessionOption,
 };
@@ -40,12 +41,35 @@ pub struct Server {
 }
 
 /// What calls may take, beside what queries may.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ServerLimits {
+    /// Of connections, and of what comes by them.
+    pub connections: ConnectionLimits,
     /// Of readings that are sent here.
     pub ingest: IngestLimits,
     /// How long answers that have begun may go on when the server is to end.
     pub shutdown: Duration,
+}
+
+/// Limits on connections, and on the requests that come by them.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimits {
+    /// The maximum number of connections.
+    pub total: usize,
+    /// The maximum number of connections from one address.
+    pub per_address: usize,
+    /// How long a handshake may take, and again the headers of the first call.
+    pub handshake_timeout: Duration,
+    /// How long a connection may go without a valid credential.
+    pub unauthenticated_timeout: Duration,
+    /// How long a message may take to arrive.
+    pub message_timeout: Duration,
+    /// The maximum memory for messages that arrive, in bytes.
+    pub message_memory: u64,
+    /// Proxies whose word for a client's address is taken.
+    pub trusted_proxies: Networks,
+    /// Whether they begin connections with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 /// Clients that may send readings at once: each takes the memory of a file in the making.

@@ -1,4 +1,4 @@
-//! The service that gRPC calls: lets callers in, hands each call to its trade, and names it in the answer.
+//! The service that gRPC calls behind the gate: hands each call to its trade, and names it in the answer.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use super::actions::{self, command_of, no_substrait, no_transactions, schema_bytes};
-use super::call::{Call, address_of, authorise, shake_hands, stamp, stamped};
+use super::call::{Call, Entry, stamp, stamped};
 use super::metered::{Meter, Metered, MeteredStream, caller_of, end_one, unrecorded};
 use super::received::next_batch;
 use super::server::Server;
 use super::statements::Asked;
 use super::status;
 use crate::auth::Access;
-use crate::clock::{self, Stopwatch};
+use crate::clock::Stopwatch;
 use crate::engine::Statement;
 use crate::metering::Work;
 
@@ -53,22 +53,13 @@ struct Begun {
 }
 
 impl Service {
-    /// Lets the caller in.
-    async fn begin<T>(&self, name: &'static str, request: &Request<T>) -> Result<Begun, Status> {
-        let (id, since) = (clock::new_id(), Stopwatch::start());
-        match authorise(&self.0.auth, request.metadata(), id).await {
-            Ok(access) => {
-                let call = self.call(name, id, access, request);
-                let call = call.map_err(|status| stamped(status, id))?;
-                Ok(Begun { call, since })
-            }
-            Err(status) => {
-                let address = address_of(request).map(|address| address.ip());
-                self.0.meter.count_unknown(address);
-                tracing::info!(request = %id, call = name, ?address, "refused: {}", status.message());
-                Err(stamped(status, id))
-            }
-        }
+    /// Begins a call that the gate has let in.
+    fn begin<T>(&self, name: &'static str, request: &Request<T>) -> Result<Begun, Status> {
+        let entry = request.extensions().get::<Entry>().ok_or_else(not_let_in)?;
+        let (id, since) = (entry.id, entry.since);
+        let call = self.call(name, id, entry.access.clone(), request);
+        let call = call.map_err(|status| stamped(status, id))?;
+        Ok(Begun { call, since })
     }
 
     fn call<T>(
@@ -350,6 +341,11 @@ fn encoded(rows: RecordBatch) -> Sent<FlightData> {
         .boxed()
 }
 
+/// A call that did not come through the gate; there is no other way in.
+fn not_let_in() -> Status {
+    Status::unauthenticated("no credential was looked at")
+}
+
 fn unknown() -> Status {
     Status::unimplemented("this command of Flight SQL is not offered here")
 }
@@ -368,19 +364,10 @@ impl FlightService for Service {
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Answer<Self::HandshakeStream> {
-        let id = clock::new_id();
-        let address = address_of(&request).map(|address| address.ip());
-        // Go sends no message at all: the headers say everything.
-        let outcome = shake_hands(&self.0.auth, request.metadata(), address, id).await;
-        let code = outcome.as_ref().map_or_else(Status::code, |_| Code::Ok);
-        tracing::info!(request = %id, call = "Handshake", ?address, ?code, "answered");
-        let (credential, access) = match outcome {
-            Ok(found) => found,
-            Err(status) => {
-                self.0.meter.count_unknown(address);
-                return Err(stamped(status, id));
-            }
-        };
+        let entry = request.extensions().get::<Entry>().cloned();
+        let entry = entry.ok_or_else(not_let_in)?;
+        let (id, access) = (entry.id, entry.access);
+        let credential = entry.credential.ok_or_else(not_let_in)?;
         let call = self.call("Handshake", id, access, &request);
         let call = call.map_err(|status| stamped(status, id))?;
         let header = format!("Bearer {credential}").parse();
@@ -397,14 +384,14 @@ impl FlightService for Service {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        let begun = self.begin("GetFlightInfo", &request).await?;
+        let begun = self.begin("GetFlightInfo", &request)?;
         let work = self.info(&begun.call, request.into_inner());
         let answer = begun.call.work(work).await;
         Self::end(begun, answer).await
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
-        let begun = self.begin("PollFlightInfo", &request).await?;
+        let begun = self.begin("PollFlightInfo", &request)?;
         let work = self.info(&begun.call, request.into_inner());
         let answer = begun.call.work(work).await;
         let answer = answer.map(|info| PollInfo {
@@ -417,21 +404,21 @@ impl FlightService for Service {
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
-        let begun = self.begin("GetSchema", &request).await?;
+        let begun = self.begin("GetSchema", &request)?;
         let work = self.schema(&begun.call, request.get_ref());
         let answer = begun.call.work(work).await;
         Self::end(begun, answer).await
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        let begun = self.begin("DoGet", &request).await?;
+        let begun = self.begin("DoGet", &request)?;
         let work = self.get(&begun.call, request.get_ref());
         let answer = begun.call.work(work).await;
         Self::end_stream(begun, answer).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        let begun = self.begin("DoPut", &request).await?;
+        let begun = self.begin("DoPut", &request)?;
         let work = self.put(&begun.call, request.into_inner());
         let answer = begun.call.work(work).await;
         let answer = answer.map(|result| stream::iter([Ok(result)]).boxed());
@@ -439,7 +426,7 @@ impl FlightService for Service {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
-        let begun = self.begin("DoAction", &request).await?;
+        let begun = self.begin("DoAction", &request)?;
         let work = self.0.act(&begun.call, request.get_ref());
         let answer = begun.call.work(work).await;
         let answer = answer.map(|bodies| {
@@ -453,13 +440,13 @@ impl FlightService for Service {
     }
 
     async fn list_actions(&self, request: Request<Empty>) -> Answer<Self::ListActionsStream> {
-        let begun = self.begin("ListActions", &request).await?;
+        let begun = self.begin("ListActions", &request)?;
         let actions = actions::list().into_iter().map(Ok);
         Self::end_stream(begun, Ok(stream::iter(actions).boxed())).await
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
-        let begun = self.begin("ListFlights", &request).await?;
+        let begun = self.begin("ListFlights", &request)?;
         let answer = Status::unimplemented("flights are not listed; ask by Flight SQL");
         Self::end_stream(begun, Err(answer)).await
     }
@@ -468,7 +455,7 @@ impl FlightService for Service {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Answer<Self::DoExchangeStream> {
-        let begun = self.begin("DoExchange", &request).await?;
+        let begun = self.begin("DoExchange", &request)?;
         let answer = Status::unimplemented("DoExchange is not offered; ask by Flight SQL");
         Self::end_stream(begun, Err(answer)).await
     }

@@ -30,7 +30,7 @@ use crate::metrics::{Cache, METRICS};
 /// Bytes of a message of an answer; a little over it is usual, and clients take no more than 4 MiB.
 const MESSAGE: usize = 1 << 20;
 /// Bytes of a row that can be sent, with some to spare for what is around it.
-const LARGEST_ROW: usize = super::LARGEST_SENT - (64 << 10);
+const LARGEST_ROW: usize = super::MAX_SENT_MESSAGE_BYTES - (64 << 10);
 /// Rows of parameters that one call may bind.
 const MOST_ROWS: usize = 1_000;
 

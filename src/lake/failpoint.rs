@@ -121,3 +121,20 @@ pub fn now() -> Option<chrono::DateTime<chrono::Utc>> {
     #[cfg(not(debug_assertions))]
     None
 }
+
+/// Blocks the threads of the current runtime for good, in a debug build with `PLANTLAKE_FAILPOINT_BLOCK` in the
+/// environment, as many milliseconds later as it says: as a library would that computes without a pause.
+pub fn block_threads() {
+    #[cfg(debug_assertions)]
+    if let Ok(Ok(delay)) = std::env::var("PLANTLAKE_FAILPOINT_BLOCK").map(|delay| delay.parse()) {
+        let threads = tokio::runtime::Handle::current().metrics().num_workers();
+        for _ in 0..threads {
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
+                loop {
+                    std::thread::park();
+                }
+            });
+        }
+    }
+}

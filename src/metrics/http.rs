@@ -1,7 +1,10 @@
-//! Answers `/metrics`, `/healthz` and `/readyz` by HTTP. For this machine, or a network that may know it all.
+//! Answers `/metrics`, `/healthz` and `/readyz` by HTTP, on a thread of its own: whatever the others do, it is told whether the
+//! process lives. For this machine, or a network that may know it all.
 
 use std::convert::Infallible;
+use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -12,54 +15,118 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::prometheus_text;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::AbortHandle;
 
 use super::METRICS;
 
-/// Connections at once: a few Prometheus servers, load balancers, people.
-const CONNECTIONS: usize = 32;
+/// Connections at once: a few Prometheus servers, load balancers, people. The oldest idle one gives way to a new one.
+const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take to ask.
-const ASKED_WITHIN: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one connection lasts: one that its client forgot must not keep others out.
-const LONGEST: Duration = Duration::from_secs(600);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
+/// The maximum size of a request's headers, in bytes.
+const MAX_HEADER_BYTES: usize = 16 << 10;
 /// How long it waits when the system has no connection to give.
 const PAUSE: Duration = Duration::from_millis(100);
+/// All metrics are gathered so often at once. It looks into what others may have locked, so it is done on another thread.
+const MAX_GATHERING: usize = 2;
+/// How long gathering may take.
+const GATHER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Answers for as long as the future is polled.
-pub async fn answer(listener: TcpListener) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+/// The thread that answers; dropped, it ends.
+#[derive(Debug)]
+pub struct HttpServer {
+    _stop: oneshot::Sender<()>,
+}
+
+impl HttpServer {
+    /// Answers on `listener`.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread to give, or the listener cannot be used.
+    pub fn start(listener: TcpListener) -> std::io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(MAX_GATHERING)
+            .build()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("metrics".to_owned());
+        thread.spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = answer(listener) => {}
+                    // The other half is dropped, never used.
+                    _ = stopped => {}
+                }
+            });
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { _stop: stop })
+    }
+}
+
+/// An open connection, as those see it who look for one to close.
+struct Connection {
+    task: AbortHandle,
+    is_busy: Arc<AtomicBool>,
+}
+
+async fn answer(listener: TcpListener) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!("cannot answer requests for metrics: {error}");
             return;
-        };
+        }
+    };
+    let gathering = Arc::new(Semaphore::new(MAX_GATHERING));
+    let mut connections: Vec<Connection> = Vec::new();
+    loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!("a connection to the metrics cannot be taken: {error}");
+                tracing::warn!("cannot accept a connection to the metrics: {error}");
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
-        connections.spawn(async move {
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(ASKED_WITHIN)
-                .serve_connection(
-                    TokioIo::new(stream),
-                    service_fn(async |request| Ok::<_, Infallible>(respond(&request))),
-                );
-            // Whoever went away needs no answer.
-            let _ = tokio::time::timeout(LONGEST, connection).await;
-            drop(place);
+        connections.retain(|connection| !connection.task.is_finished());
+        if connections.len() >= MAX_CONNECTIONS {
+            let mut all = connections.iter();
+            let idle = all.position(|connection| !connection.is_busy.load(Ordering::Relaxed));
+            connections.remove(idle.unwrap_or(0)).task.abort();
+        }
+        let is_busy = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(serve(stream, Arc::clone(&is_busy), Arc::clone(&gathering)));
+        connections.push(Connection {
+            task: task.abort_handle(),
+            is_busy,
         });
     }
 }
 
-fn respond(request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn serve(stream: TcpStream, is_busy: Arc<AtomicBool>, gathering: Arc<Semaphore>) {
+    let service = service_fn(async |request| {
+        is_busy.store(true, Ordering::Relaxed);
+        let response = respond(&request, &gathering).await;
+        is_busy.store(false, Ordering::Relaxed);
+        Ok::<_, Infallible>(response)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    // Whoever went away needs no answer.
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+}
+
+async fn respond(request: &Request<Incoming>, gathering: &Arc<Semaphore>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
         refused
@@ -68,12 +135,18 @@ fn respond(request: &Request<Incoming>) -> Response<Full<Bytes>> {
         return refused;
     }
     match request.uri().path() {
-        "/metrics" => {
-            let mut metrics = text(StatusCode::OK, METRICS.text());
-            let kind = HeaderValue::from_static(prometheus_text::CONTENT_TYPE);
-            metrics.headers_mut().insert(CONTENT_TYPE, kind);
-            metrics
-        }
+        "/metrics" => match tokio::time::timeout(GATHER_TIMEOUT, gather(gathering)).await {
+            Ok(Some(gathered)) => {
+                let mut metrics = text(StatusCode::OK, gathered);
+                let kind = HeaderValue::from_static(prometheus_text::CONTENT_TYPE);
+                metrics.headers_mut().insert(CONTENT_TYPE, kind);
+                metrics
+            }
+            Ok(None) | Err(_) => {
+                let why = "the metrics cannot be gathered now\n";
+                text(StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
+            }
+        },
         "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
         "/readyz" => match METRICS.health.check() {
             Ok(()) => text(StatusCode::OK, "ready\n".to_owned()),
@@ -84,6 +157,16 @@ fn respond(request: &Request<Incoming>) -> Response<Full<Bytes>> {
             "there are /metrics, /healthz and /readyz\n".to_owned(),
         ),
     }
+}
+
+/// All metrics as text; none if that failed.
+async fn gather(gathering: &Arc<Semaphore>) -> Option<String> {
+    let permit = Arc::clone(gathering).acquire_owned().await.ok()?;
+    let gathered = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        METRICS.text()
+    });
+    gathered.await.ok()
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

@@ -7,6 +7,7 @@
 //! names of jobs; never what a client sends.
 
 pub mod ask;
+mod connections;
 mod engine;
 mod health;
 pub mod http;
@@ -25,6 +26,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+pub use connections::{CloseReason, ConnectionMetrics};
 pub use engine::{Cache, Cut, EngineMetrics, Lane};
 pub use health::Health;
 pub use jobs::JobMetrics;
@@ -48,6 +50,8 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 /// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Connections of clients.
+    pub connections: ConnectionMetrics,
     /// Calls of clients.
     pub requests: RequestMetrics,
     /// The journal of requests.
@@ -104,6 +108,7 @@ impl Metrics {
             certificate_expiry.clone(),
         );
         Self {
+            connections: ConnectionMetrics::register(own),
             requests: RequestMetrics::register(own),
             journal: JournalMetrics::register(own),
             engine: EngineMetrics::register(own),

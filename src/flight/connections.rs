@@ -1,0 +1,468 @@
+//! Which connections are open, and which of them are closed so that others find a place.
+//!
+//! A connection is *pending* until a call on it shows a valid credential. Pending connections cost their clients nothing,
+//! so they are few, short-lived, may send little, and the oldest gives way to a new one: a client that wants something has
+//! its credential looked at within moments, one that holds a place does not.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::task::AtomicWaker;
+
+use crate::clock::Stopwatch;
+use crate::metrics::{CloseReason, METRICS};
+
+/// The maximum number of pending connections, and of those from one address.
+const MAX_PENDING: usize = 1024;
+const MAX_PENDING_PER_ADDRESS: usize = 256;
+/// Connections above the maximum that may be on their way out.
+const MAX_LEAVING: usize = 32;
+/// What a pending connection may send before the credential of its first call is looked at, in bytes: more than the
+/// headers of a call may have. Each refused call allows as much again.
+const CALL_ALLOWANCE_BYTES: u64 = 64 << 10;
+/// What a pending connection may send for each health check that it asks for.
+const HEALTH_ALLOWANCE_BYTES: u64 = 4 << 10;
+/// Calls without a valid credential after which a pending connection is closed.
+const MAX_REFUSED: u32 = 32;
+/// Calls that a client may cancel before they are answered: in [`CANCEL_WINDOW`], on one connection.
+const MAX_CANCELLED: u32 = 1_000;
+const MAX_CANCELLED_PENDING: u32 = 64;
+const CANCEL_WINDOW: Duration = Duration::from_secs(10);
+
+const PENDING: u8 = 0;
+const AUTHENTICATED: u8 = 1;
+const CLOSED: u8 = 2;
+
+/// How many connections there may be, and for how long without a credential.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RegistryLimits {
+    /// Of all addresses.
+    pub total: usize,
+    /// Of one address.
+    pub per_address: usize,
+    /// Until the headers of the first call are there.
+    pub first_call: Duration,
+    /// Until a call shows a valid credential.
+    pub unauthenticated: Duration,
+}
+
+impl RegistryLimits {
+    fn max_pending(&self) -> usize {
+        MAX_PENDING.min(self.total / 2).max(1)
+    }
+
+    fn max_pending_per_address(&self) -> usize {
+        MAX_PENDING_PER_ADDRESS.min(self.max_pending() / 2).max(1)
+    }
+}
+
+/// The open connections. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Registry {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    limits: RegistryLimits,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    next_id: u64,
+    count: usize,
+    /// By age, the oldest first.
+    pending: BTreeMap<u64, Arc<ConnectionState>>,
+    addresses: HashMap<IpAddr, OpenOfAddress>,
+}
+
+#[derive(Default)]
+struct OpenOfAddress {
+    count: usize,
+    pending: BTreeSet<u64>,
+}
+
+/// There is no place for another connection, and none that would be closed for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoPlace;
+
+/// An open connection; dropped, its place is free.
+pub(super) struct Place {
+    state: Arc<ConnectionState>,
+}
+
+/// What is known of a connection by those who read from it and those who answer its calls.
+pub(super) struct ConnectionState {
+    id: u64,
+    /// None: exempt from limits on addresses.
+    network: Option<IpAddr>,
+    phase: AtomicU8,
+    has_call: AtomicBool,
+    allowance_bytes: AtomicU64,
+    refused: AtomicU32,
+    cancelled: Mutex<(Stopwatch, u32)>,
+    /// Since it was opened, or last asked for the server's health.
+    since: Mutex<Stopwatch>,
+    /// Of the task that reads from it.
+    reader: AtomicWaker,
+    shared: Arc<Shared>,
+}
+
+impl Registry {
+    pub fn new(limits: RegistryLimits) -> Self {
+        let shared = Arc::new(Shared {
+            limits,
+            open: Mutex::default(),
+        });
+        let weak = Arc::downgrade(&shared);
+        METRICS
+            .connections
+            .open
+            .from(move || Some(weak.upgrade()?.lock().count as f64));
+        Self { shared }
+    }
+
+    /// Gives a new connection from `address` a place; of a trusted proxy, the address is none.
+    ///
+    /// # Errors
+    ///
+    /// All places are taken by connections that have shown a credential.
+    pub fn open(&self, address: Option<IpAddr>) -> Result<Place, NoPlace> {
+        let network = address.map(network_of);
+        let limits = &self.shared.limits;
+        let mut open = self.shared.lock();
+        if let Some(network) = network
+            && let Some(own) = open.addresses.get(&network)
+        {
+            let is_full = own.count >= limits.per_address;
+            if is_full || own.pending.len() >= limits.max_pending_per_address() {
+                let oldest = own.pending.first().copied();
+                open.evict(oldest, is_full)?;
+            }
+        }
+        let is_full = open.count >= limits.total;
+        if is_full || open.pending.len() >= limits.max_pending() {
+            let oldest = open.pending.keys().next().copied();
+            open.evict(oldest, is_full)?;
+        }
+        if open.count >= limits.total + MAX_LEAVING {
+            return Err(NoPlace);
+        }
+        let id = open.next_id;
+        open.next_id += 1;
+        open.count += 1;
+        let state = Arc::new(ConnectionState {
+            id,
+            network,
+            phase: AtomicU8::new(PENDING),
+            has_call: AtomicBool::new(false),
+            allowance_bytes: AtomicU64::new(CALL_ALLOWANCE_BYTES),
+            refused: AtomicU32::new(0),
+            cancelled: Mutex::new((Stopwatch::start(), 0)),
+            since: Mutex::new(Stopwatch::start()),
+            reader: AtomicWaker::new(),
+            shared: Arc::clone(&self.shared),
+        });
+        open.pending.insert(id, Arc::clone(&state));
+        if let Some(network) = network {
+            let own = open.addresses.entry(network).or_default();
+            own.count += 1;
+            own.pending.insert(id);
+        }
+        Ok(Place { state })
+    }
+
+    /// Closes all connections that have not shown a credential: the server ends.
+    pub fn close_pending(&self) {
+        let mut open = self.shared.lock();
+        while let Some((_, state)) = open.pending.pop_first() {
+            state.close();
+        }
+        open.addresses
+            .values_mut()
+            .for_each(|own| own.pending.clear());
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// Closes a pending connection for another; that there is none matters only if a place `is_needed`.
+    fn evict(&mut self, oldest: Option<u64>, is_needed: bool) -> Result<(), NoPlace> {
+        let state = oldest.and_then(|id| self.pending.get(&id).cloned());
+        let Some(state) = state else {
+            return if is_needed { Err(NoPlace) } else { Ok(()) };
+        };
+        self.no_longer_pending(&state);
+        METRICS.connections.count_closed(CloseReason::Full);
+        state.close();
+        Ok(())
+    }
+
+    fn no_longer_pending(&mut self, state: &ConnectionState) {
+        self.pending.remove(&state.id);
+        if let Some(network) = state.network
+            && let Some(own) = self.addresses.get_mut(&network)
+        {
+            own.pending.remove(&state.id);
+        }
+    }
+}
+
+impl Place {
+    /// What is known of the connection.
+    pub fn state(&self) -> &Arc<ConnectionState> {
+        &self.state
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.state.shared.lock();
+        open.no_longer_pending(&self.state);
+        open.count = open.count.saturating_sub(1);
+        if let Some(network) = self.state.network
+            && let Some(own) = open.addresses.get_mut(&network)
+        {
+            own.count = own.count.saturating_sub(1);
+            if own.count == 0 {
+                open.addresses.remove(&network);
+            }
+        }
+    }
+}
+
+impl ConnectionState {
+    /// Notes that the headers of a call are there.
+    pub fn begin_call(&self) {
+        if !self.has_call.load(Ordering::Relaxed) {
+            self.has_call.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that a call showed a valid credential: the connection is no longer pending.
+    pub fn authenticate(&self) {
+        let changed = self.phase.load(Ordering::Acquire) == PENDING
+            && self
+                .phase
+                .compare_exchange(PENDING, AUTHENTICATED, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok();
+        if changed {
+            self.shared.lock().no_longer_pending(self);
+            self.reader.wake();
+        }
+    }
+
+    /// Notes that a call showed no valid credential.
+    pub fn refuse(&self) {
+        if self.phase.load(Ordering::Acquire) != PENDING {
+            return;
+        }
+        self.allow(CALL_ALLOWANCE_BYTES);
+        if self.refused.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REFUSED {
+            self.close_for(CloseReason::Misuse);
+        }
+    }
+
+    /// Notes that it asks for the server's health, which takes no credential: its time without one begins anew.
+    pub fn check_health(&self) {
+        if self.phase.load(Ordering::Acquire) == PENDING {
+            *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
+            self.allow(HEALTH_ALLOWANCE_BYTES);
+        }
+    }
+
+    /// Notes that the client cancelled a call before it was answered. Too many such calls close the connection: each costs
+    /// the server work, and the client next to nothing.
+    pub fn cancel(&self) {
+        let mut cancelled = self
+            .cancelled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if cancelled.0.elapsed() > CANCEL_WINDOW {
+            *cancelled = (Stopwatch::start(), 0);
+        }
+        cancelled.1 += 1;
+        let max = match self.phase.load(Ordering::Acquire) {
+            AUTHENTICATED => MAX_CANCELLED,
+            _ => MAX_CANCELLED_PENDING,
+        };
+        let is_too_many = cancelled.1 == max;
+        drop(cancelled);
+        if is_too_many {
+            self.close_for(CloseReason::Misuse);
+        }
+    }
+
+    fn allow(&self, bytes: u64) {
+        self.allowance_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.reader.wake();
+    }
+
+    fn close_for(&self, reason: CloseReason) {
+        METRICS.connections.count_closed(reason);
+        tracing::debug!(address = ?self.network, ?reason, "a connection is closed");
+        self.close();
+    }
+
+    fn close(&self) {
+        self.phase.store(CLOSED, Ordering::Release);
+        self.reader.wake();
+    }
+
+    /// Whether a call on it has shown a valid credential, and it is not to be closed.
+    pub fn is_authenticated(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == AUTHENTICATED
+    }
+
+    /// Waits until it is to be closed.
+    pub fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.reader.register(context.waker());
+        match self.phase.load(Ordering::Acquire) {
+            CLOSED => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// How long it may stay pending from now on.
+    ///
+    /// # Errors
+    ///
+    /// It is to be closed, or has been pending for too long.
+    pub fn remaining(&self) -> io::Result<Duration> {
+        if self.phase.load(Ordering::Acquire) == CLOSED {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let limits = &self.shared.limits;
+        let limit = match self.has_call.load(Ordering::Relaxed) {
+            true => limits.unauthenticated,
+            false => limits.first_call,
+        };
+        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        match limit.checked_sub(since.elapsed()) {
+            Some(remaining) if !remaining.is_zero() => Ok(remaining),
+            _ => {
+                self.close_for(CloseReason::Timeout);
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
+    }
+
+    /// Whether it may send more, after so many bytes.
+    pub fn may_send(&self, sent_bytes: u64) -> bool {
+        sent_bytes < self.allowance_bytes.load(Ordering::Acquire)
+    }
+
+    /// The time for its first call begins now: before, there was a handshake with a limit of its own.
+    pub fn end_handshake(&self) {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
+    }
+}
+
+/// The addresses that limits take for one: who has an IPv6 address has its whole /64.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(total: usize, per_address: usize) -> Registry {
+        Registry::new(RegistryLimits {
+            total,
+            per_address,
+            first_call: Duration::from_secs(10),
+            unauthenticated: Duration::from_secs(30),
+        })
+    }
+
+    fn address(last: u8) -> Option<IpAddr> {
+        Some([192, 0, 2, last].into())
+    }
+
+    fn is_closed(place: &Place) -> bool {
+        place.state.remaining().is_err()
+    }
+
+    #[test]
+    fn open_when_full_closes_the_oldest_pending() {
+        let registry = registry(8, 8);
+        let first = registry.open(address(1)).unwrap();
+        first.state.authenticate();
+        let pending: Vec<_> = (2..6).map(|i| registry.open(address(i)).unwrap()).collect();
+        assert!(pending.iter().all(|place| !is_closed(place)));
+        let next = registry.open(address(9)).unwrap();
+        assert!(is_closed(&pending[0]) && !is_closed(&pending[1]) && !is_closed(&next));
+        assert!(first.state.is_authenticated());
+    }
+
+    #[test]
+    fn open_of_one_address_closes_its_own_and_not_others() {
+        let registry = registry(100, 8);
+        let other = registry.open(address(1)).unwrap();
+        let mut own: Vec<_> = (0..8).map(|_| registry.open(address(2)).unwrap()).collect();
+        let next = registry.open(address(2)).unwrap();
+        assert!(is_closed(&own[0]) && !is_closed(&own[1]) && !is_closed(&other));
+        own[1..].iter().for_each(|place| place.state.authenticate());
+        next.state.authenticate();
+        drop(own.remove(0));
+        assert!(registry.open(address(2)).is_err(), "all are in use");
+        assert!(registry.open(address(3)).is_ok());
+        assert!(registry.open(None).is_ok(), "a proxy is exempt");
+    }
+
+    #[test]
+    fn open_without_pending_ones_to_close_is_refused_until_one_leaves() {
+        let registry = registry(8, 100);
+        let mut all: Vec<_> = (0..8).map(|i| registry.open(address(i)).unwrap()).collect();
+        all.iter().for_each(|place| place.state.authenticate());
+        assert!(registry.open(address(9)).is_err());
+        all.pop();
+        assert!(registry.open(address(9)).is_ok());
+        drop(all);
+        let open = registry.shared.lock();
+        assert_eq!((open.count, open.addresses.len()), (0, 0));
+    }
+
+    #[test]
+    fn pending_connection_that_misbehaves_is_closed() {
+        let registry = registry(100, 100);
+        let place = registry.open(address(1)).unwrap();
+        assert!(!place.state.may_send(CALL_ALLOWANCE_BYTES));
+        place.state.refuse();
+        assert!(place.state.may_send(CALL_ALLOWANCE_BYTES));
+        (1..MAX_REFUSED).for_each(|_| place.state.refuse());
+        assert!(is_closed(&place));
+        let place = registry.open(address(1)).unwrap();
+        (0..MAX_CANCELLED_PENDING).for_each(|_| place.state.cancel());
+        assert!(is_closed(&place));
+        let place = registry.open(address(1)).unwrap();
+        place.state.authenticate();
+        (0..MAX_REFUSED).for_each(|_| place.state.refuse());
+        (0..MAX_CANCELLED - 1).for_each(|_| place.state.cancel());
+        assert!(place.state.is_authenticated());
+        place.state.cancel();
+        assert!(!place.state.is_authenticated());
+    }
+
+    #[test]
+    fn ipv6_addresses_of_one_64_count_as_one() {
+        let of = |text: &str| network_of(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    }
+}

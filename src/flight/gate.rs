@@ -1,0 +1,261 @@
+//! The gate in front of the service: looks at the headers of a call, and lets its body be read only if they have a valid
+//! credential.
+//!
+//! tonic reads and decodes the message of a call before it calls the service. Here a call without a valid credential is
+//! answered while its body is still with the client.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tonic::codegen::{BoxFuture, Service as TowerService};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use super::call::{Entry, authorise, shake_hands, stamped};
+use super::connections::ConnectionState;
+use super::listen::Peer;
+use super::proxies::client_of;
+use super::request_body::{BodyLimits, MessageMemory, RequestBody};
+use super::server::Server;
+use super::service::Service;
+use super::status::REQUEST_ID;
+use super::{MAX_MESSAGE_BYTES, MAX_PUT_MESSAGE_BYTES, MAX_SENT_MESSAGE_BYTES};
+use crate::auth::Access;
+use crate::clock::{self, Stopwatch};
+
+const FLIGHT_PREFIX: &str = "/arrow.flight.protocol.FlightService/";
+const HEALTH_PREFIX: &str = "/grpc.health.v1.Health/";
+/// The maximum size of a request of the health service, in bytes: it has the name of a service.
+const MAX_HEALTH_MESSAGE_BYTES: usize = 4 << 10;
+/// Added to the time that a client may take between messages, so that who reads them says first that it is over.
+const IDLE_MARGIN: Duration = Duration::from_secs(5);
+
+/// The methods of the service, as they are logged and recorded.
+const METHODS: [&str; 10] = [
+    "Handshake",
+    "ListFlights",
+    "GetFlightInfo",
+    "PollFlightInfo",
+    "GetSchema",
+    "DoGet",
+    "DoPut",
+    "DoExchange",
+    "DoAction",
+    "ListActions",
+];
+
+/// All services of the server, behind the gate. Cheap to clone; `H` is gRPC's health service, which takes no credential.
+#[derive(Clone)]
+pub(super) struct Gate<H> {
+    server: Arc<Server>,
+    /// For messages of ordinary size, and for those of DoPut.
+    small: FlightServiceServer<Service>,
+    large: FlightServiceServer<Service>,
+    health: H,
+    memory: MessageMemory,
+}
+
+impl<H> Gate<H> {
+    pub fn new(server: Arc<Server>, health: H) -> Self {
+        let service = Arc::new(Service(Arc::clone(&server)));
+        let with_limit = |limit| {
+            FlightServiceServer::from_arc(Arc::clone(&service))
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(MAX_SENT_MESSAGE_BYTES)
+        };
+        let memory = server.limits.connections.message_memory;
+        Self {
+            small: with_limit(MAX_MESSAGE_BYTES),
+            large: with_limit(MAX_PUT_MESSAGE_BYTES),
+            health,
+            memory: MessageMemory::new(memory, MAX_PUT_MESSAGE_BYTES),
+            server,
+        }
+    }
+
+    /// Answers a call of the Flight service.
+    async fn answer(
+        self,
+        method: &'static str,
+        request: Request<Body>,
+        peer: Option<Peer>,
+    ) -> Response<Body> {
+        let (id, since) = (clock::new_id(), Stopwatch::start());
+        let (mut parts, body) = request.into_parts();
+        // The bodies of these two are not needed: the headers of one say everything, the other is not offered.
+        let body = match method {
+            "Handshake" | "DoExchange" => Body::empty(),
+            _ => body,
+        };
+        let trusted = &self.server.limits.connections.trusted_proxies;
+        let address = peer
+            .as_ref()
+            .map(|peer| client_of(peer.address, &parts.headers, trusted));
+        let headers = MetadataMap::from_headers(parts.headers);
+        let admitted = self.admit(method, &headers, address, id).await;
+        parts.headers = headers.into_headers();
+        let state = peer.as_ref().map(|peer| &peer.state);
+        let (access, credential) = match admitted {
+            Ok(admitted) => admitted,
+            Err(status) => {
+                if let Some(state) = state {
+                    state.refuse();
+                }
+                return stamped(status, id).into_http();
+            }
+        };
+        if let Some(state) = state {
+            state.authenticate();
+        }
+        let account = self.memory.open(access.principal().organisation_id);
+        parts.extensions.insert(Entry {
+            id,
+            since,
+            access,
+            credential,
+            address,
+        });
+        let body = RequestBody::new(body, self.limits_of(method), Some(Arc::clone(&account)));
+        let request = Request::from_parts(parts, body);
+        let Ok(mut response) = match method {
+            "DoPut" => self.large.clone().call(request).await,
+            _ => self.small.clone().call(request).await,
+        };
+        // The memory of its message, which may be large, was in use until here.
+        drop(account);
+        if let Some(status) = response.extensions().get::<Status>()
+            && !response.headers().contains_key(REQUEST_ID)
+        {
+            // It ended before its message was there.
+            tracing::info!(request = %id, call = method, ?address, "refused: {}", status.message());
+            if let Ok(id) = id.to_string().parse() {
+                response.headers_mut().insert(REQUEST_ID, id);
+            }
+        }
+        response
+    }
+
+    /// Lets the caller in by what the headers say; with the credential that a handshake answers with.
+    async fn admit(
+        &self,
+        method: &'static str,
+        headers: &MetadataMap,
+        address: Option<IpAddr>,
+        id: Uuid,
+    ) -> Result<(Access, Option<String>), Status> {
+        let auth = &self.server.auth;
+        let outcome = if method == "Handshake" {
+            let outcome = shake_hands(auth, headers, address, id).await;
+            let code = outcome.as_ref().map_or_else(Status::code, |_| Code::Ok);
+            tracing::info!(request = %id, call = method, ?address, ?code, "answered");
+            outcome.map(|(credential, access)| (access, Some(credential)))
+        } else {
+            let outcome = authorise(auth, headers, id).await;
+            outcome.map(|access| (access, None)).inspect_err(|status| {
+                tracing::info!(request = %id, call = method, ?address, "refused: {}", status.message());
+            })
+        };
+        outcome.inspect_err(|_| self.server.meter.count_unknown(address))
+    }
+
+    fn limits_of(&self, method: &str) -> BodyLimits {
+        let limits = &self.server.limits;
+        let message_timeout = limits.connections.message_timeout;
+        match method {
+            "DoPut" => BodyLimits {
+                max_message_bytes: MAX_PUT_MESSAGE_BYTES,
+                message_timeout,
+                idle_timeout: Some(limits.ingest.unsent + IDLE_MARGIN),
+            },
+            _ => BodyLimits {
+                max_message_bytes: MAX_MESSAGE_BYTES,
+                message_timeout,
+                idle_timeout: None,
+            },
+        }
+    }
+}
+
+impl<H> TowerService<Request<Body>> for Gate<H>
+where
+    H: TowerService<Request<RequestBody<Body>>, Response = Response<Body>, Error = Infallible>,
+    H: Clone + Send + Sync + 'static,
+    H::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let in_flight = InFlight::begin(peer.as_ref());
+        let path = request.uri().path();
+        let method = path.strip_prefix(FLIGHT_PREFIX);
+        let method = method.and_then(|method| METHODS.iter().copied().find(|it| *it == method));
+        if let Some(method) = method {
+            let gate = self.clone();
+            return Box::pin(async move {
+                let response = gate.answer(method, request, peer).await;
+                in_flight.end();
+                Ok(response)
+            });
+        }
+        if path.starts_with(HEALTH_PREFIX) {
+            if let Some(peer) = &peer {
+                peer.state.check_health();
+            }
+            let limits = BodyLimits {
+                max_message_bytes: MAX_HEALTH_MESSAGE_BYTES,
+                message_timeout: self.server.limits.connections.handshake_timeout,
+                idle_timeout: None,
+            };
+            let mut health = self.health.clone();
+            return Box::pin(async move {
+                let request = request.map(|body| RequestBody::new(body, limits, None));
+                let response = health.call(request).await;
+                in_flight.end();
+                response
+            });
+        }
+        in_flight.end();
+        let unknown =
+            Status::unimplemented("there is no such method; Flight SQL is what is offered");
+        Box::pin(std::future::ready(Ok(unknown.into_http())))
+    }
+}
+
+/// A call that is being answered; dropped before [`InFlight::end`], its client has cancelled it.
+struct InFlight(Option<Arc<ConnectionState>>);
+
+impl InFlight {
+    fn begin(peer: Option<&Peer>) -> Self {
+        let state = peer.map(|peer| Arc::clone(&peer.state));
+        if let Some(state) = &state {
+            state.begin_call();
+        }
+        Self(state)
+    }
+
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let Some(state) = &self.0 {
+            state.cancel();
+        }
+    }
+}

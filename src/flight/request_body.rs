@@ -1,0 +1,470 @@
+//! The bodies of requests: how large a message may be, how long it may take to arrive, and how much memory all that arrive
+//! may take together.
+//!
+//! A gRPC message begins with its length, and tonic allocates that much at once. So the length is looked at here, and
+//! memory is reserved for it, before tonic sees it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
+use tonic::Status;
+
+use crate::model::OrganisationId;
+
+/// A flag of one byte, and the length of the message in four.
+const HEADER_BYTES: usize = 5;
+/// Memory is reserved in units of so many bytes.
+const UNIT_BYTES: usize = 1024;
+/// One organisation's share of the memory is this part of it.
+const SHARE_DIVISOR: u64 = 4;
+/// The maximum number of an organisation's messages that wait for memory. Of each, the client may have sent as much as the
+/// window of a call allows; together they must not fill the window of a connection, or those that have memory stand still.
+const MAX_WAITING: usize = 8;
+
+/// The memory for messages that arrive. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct MessageMemory {
+    all: Arc<Semaphore>,
+    share_units: usize,
+    shares: Arc<Mutex<HashMap<OrganisationId, Share>>>,
+}
+
+/// What one organisation may take of the memory.
+#[derive(Clone)]
+struct Share {
+    memory: Arc<Semaphore>,
+    /// Places to wait for it.
+    waiting: Arc<Semaphore>,
+}
+
+impl MessageMemory {
+    /// So many bytes in all, of which one organisation gets a part, but always enough for a message of `max_message_bytes`.
+    pub fn new(bytes: u64, max_message_bytes: usize) -> Self {
+        let share_bytes = (bytes / SHARE_DIVISOR).max(max_message_bytes as u64);
+        let units = |bytes: u64| {
+            let units = usize::try_from(bytes).unwrap_or(usize::MAX) / UNIT_BYTES + 1;
+            units.min(Semaphore::MAX_PERMITS)
+        };
+        Self {
+            all: Arc::new(Semaphore::new(units(bytes.max(share_bytes)))),
+            share_units: units(share_bytes),
+            shares: Arc::default(),
+        }
+    }
+
+    /// An account for the messages of one call of an organisation.
+    pub fn open(&self, organisation: OrganisationId) -> Arc<Account> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = shares.entry(organisation).or_insert_with(|| Share {
+            memory: Arc::new(Semaphore::new(self.share_units)),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+        });
+        Arc::new(Account {
+            share: share.clone(),
+            all: Arc::clone(&self.all),
+            reserved: Mutex::default(),
+        })
+    }
+}
+
+/// Memory that is reserved for the latest message of a call: until the next one begins, or all who hold the account have
+/// dropped it.
+pub(super) struct Account {
+    share: Share,
+    all: Arc<Semaphore>,
+    reserved: Mutex<Option<Reserved>>,
+}
+
+/// Of the organisation's share, and of all.
+type Reserved = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+impl Account {
+    fn keep(&self, reserved: Option<Reserved>) {
+        *self.reserved.lock().unwrap_or_else(PoisonError::into_inner) = reserved;
+    }
+
+    fn try_reserve(&self, units: u32) -> Option<Reserved> {
+        let share = Arc::clone(&self.share.memory);
+        let share = share.try_acquire_many_owned(units).ok()?;
+        let all = Arc::clone(&self.all).try_acquire_many_owned(units).ok()?;
+        Some((share, all))
+    }
+
+    /// The same, in turn: first among the organisation's own messages, then among all. None if too many wait.
+    fn reserve(&self, units: u32) -> Option<BoxFuture<'static, Option<Reserved>>> {
+        let waiting = Arc::clone(&self.share.waiting).try_acquire_owned().ok()?;
+        let (share, all) = (Arc::clone(&self.share.memory), Arc::clone(&self.all));
+        let reserve = async move {
+            let _waiting = waiting;
+            let share = share.acquire_many_owned(units).await.ok()?;
+            Some((share, all.acquire_many_owned(units).await.ok()?))
+        };
+        Some(reserve.boxed())
+    }
+}
+
+/// What the body of a call may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyLimits {
+    /// The maximum size of a message; tonic refuses what is larger.
+    pub max_message_bytes: usize,
+    /// How long a message may take to arrive. Where there is only one, the time counts from the beginning of the call to
+    /// the end of the body.
+    pub message_timeout: Duration,
+    /// How long the next message may take to begin; none if there is only one.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// Where in a message the body is.
+#[derive(Debug, Default)]
+struct Framing {
+    header: [u8; HEADER_BYTES],
+    header_bytes: usize,
+    /// What is left of the message after its header.
+    left_bytes: usize,
+}
+
+impl Framing {
+    /// Follows the messages in `data`; returns the length of the last one that begins in it, if one does.
+    fn follow(&mut self, mut data: &[u8]) -> Option<usize> {
+        let mut begun = None;
+        while !data.is_empty() {
+            if self.left_bytes > 0 {
+                let taken = self.left_bytes.min(data.len());
+                self.left_bytes -= taken;
+                data = data.get(taken..).unwrap_or_default();
+                continue;
+            }
+            let taken = (HEADER_BYTES - self.header_bytes).min(data.len());
+            let (part, rest) = data.split_at(taken);
+            for byte in part {
+                if let Some(place) = self.header.get_mut(self.header_bytes) {
+                    *place = *byte;
+                }
+                self.header_bytes += 1;
+            }
+            data = rest;
+            if self.header_bytes == HEADER_BYTES {
+                let [_, a, b, c, d] = self.header;
+                let length = u32::from_be_bytes([a, b, c, d]) as usize;
+                self.header_bytes = 0;
+                self.left_bytes = length;
+                begun = Some(length);
+            }
+        }
+        begun
+    }
+
+    /// Whether a message has begun and is not there yet.
+    fn is_within_message(&self) -> bool {
+        self.left_bytes > 0 || self.header_bytes > 0
+    }
+}
+
+/// A body that keeps to its limits.
+pub(super) struct RequestBody<B> {
+    inner: B,
+    limits: BodyLimits,
+    /// None: its messages are too small to be counted.
+    account: Option<Arc<Account>>,
+    framing: Framing,
+    /// Data that waits for memory.
+    waiting: Option<(Bytes, BoxFuture<'static, Option<Reserved>>)>,
+    /// Set while something is waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// What the timer is for.
+    is_idle: bool,
+}
+
+impl<B> RequestBody<B> {
+    pub fn new(inner: B, limits: BodyLimits, account: Option<Arc<Account>>) -> Self {
+        Self {
+            inner,
+            limits,
+            account,
+            framing: Framing::default(),
+            waiting: None,
+            timer: None,
+            is_idle: false,
+        }
+    }
+
+    /// Takes data in: it may be handed on when there is memory for the message that begins in it; until then, none.
+    fn take(&mut self, data: Bytes) -> Result<Option<Bytes>, Status> {
+        let begun = self.framing.follow(&data);
+        let (Some(length), Some(account)) = (begun, &self.account) else {
+            return Ok(Some(data));
+        };
+        // The one before was decoded, or will be in a moment.
+        account.keep(None);
+        if length > self.limits.max_message_bytes {
+            // Nothing is allocated for it.
+            return Ok(Some(data));
+        }
+        let units = u32::try_from(length / UNIT_BYTES + 1).unwrap_or(u32::MAX);
+        match account.try_reserve(units) {
+            Some(reserved) => {
+                account.keep(Some(reserved));
+                Ok(Some(data))
+            }
+            None => {
+                let reserve = account.reserve(units).ok_or_else(no_memory)?;
+                self.waiting = Some((data, reserve));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Ends the call if what is waited for takes too long.
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        let is_idle = !self.framing.is_within_message() && self.limits.idle_timeout.is_some();
+        if self.is_idle != is_idle {
+            self.is_idle = is_idle;
+            self.timer = None;
+        }
+        let limit = match self.limits.idle_timeout {
+            Some(idle) if is_idle => idle,
+            _ => self.limits.message_timeout,
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(timer.as_mut().poll(context));
+        let seconds = limit.as_secs();
+        Poll::Ready(if self.waiting.is_some() {
+            no_memory()
+        } else {
+            Status::deadline_exceeded(format!(
+                "the message did not arrive within {seconds} s (serve.message_timeout); send it again, in smaller parts over a slow network"
+            ))
+        })
+    }
+}
+
+fn no_memory() -> Status {
+    Status::unavailable(
+        "too many messages arrive at once, so there is no memory for this one (serve.message_memory); try again in a moment",
+    )
+}
+
+impl<B> Body for RequestBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if let Some((data, reserving)) = &mut this.waiting {
+            if let Poll::Ready(reserved) = reserving.poll_unpin(context) {
+                let data = std::mem::take(data);
+                this.waiting = None;
+                if let Some(account) = &this.account {
+                    account.keep(reserved);
+                }
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            return this.poll_timer(context).map(|status| Some(Err(status)));
+        }
+        match Pin::new(&mut this.inner).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let data = match frame.into_data() {
+                    Ok(data) => data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                };
+                let handed_on = match this.take(data) {
+                    Ok(handed_on) => handed_on,
+                    Err(status) => return Poll::Ready(Some(Err(status))),
+                };
+                if this.limits.idle_timeout.is_some() && !this.framing.is_within_message() {
+                    // The next message has time of its own.
+                    this.timer = None;
+                }
+                if let Some(data) = handed_on {
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                // Registers with what is waited for.
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(Some(Err(error))) => {
+                Poll::Ready(Some(Err(Status::from_error(error.into()))))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => this.poll_timer(context).map(|status| Some(Err(status))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.waiting.is_none() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::Stopwatch;
+
+    /// A body of these pieces, and then nothing more, or its end.
+    struct Pieces(VecDeque<Bytes>, bool);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            match self.0.pop_front() {
+                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+                None if self.1 => Poll::Ready(None),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    fn message(length: usize) -> Vec<u8> {
+        let header = u32::try_from(length).unwrap().to_be_bytes();
+        [&[0][..], &header, &vec![7; length]].concat()
+    }
+
+    fn limits(idle: Option<u64>) -> BodyLimits {
+        BodyLimits {
+            max_message_bytes: 1 << 20,
+            message_timeout: Duration::from_millis(100),
+            idle_timeout: idle.map(Duration::from_millis),
+        }
+    }
+
+    async fn next(body: &mut RequestBody<Pieces>) -> Option<Result<Bytes, Status>> {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await;
+        frame.map(|frame| frame.map(|frame| frame.into_data().unwrap()))
+    }
+
+    fn pieces(parts: &[&[u8]], ends: bool) -> Pieces {
+        let parts = parts.iter().map(|part| Bytes::copy_from_slice(part));
+        Pieces(parts.collect(), ends)
+    }
+
+    proptest! {
+        #[test]
+        fn framing_finds_messages_however_they_are_cut(
+            lengths in prop::collection::vec(0..300_usize, 1..8),
+            piece in 1..200_usize,
+        ) {
+            let bytes: Vec<u8> = lengths.iter().flat_map(|length| message(*length)).collect();
+            let mut framing = Framing::default();
+            let mut last = None;
+            for part in bytes.chunks(piece) {
+                last = framing.follow(part).or(last);
+            }
+            prop_assert_eq!(last, lengths.last().copied());
+            prop_assert!(!framing.is_within_message());
+        }
+    }
+
+    #[tokio::test]
+    async fn body_that_stands_still_within_a_message_ends_with_an_error() {
+        let unfinished = message(100);
+        let mut body = RequestBody::new(
+            pieces(&[&unfinished[..50]], false),
+            limits(Some(60_000)),
+            None,
+        );
+        assert!(next(&mut body).await.unwrap().is_ok());
+        let began = Stopwatch::start();
+        let status = next(&mut body).await.unwrap().unwrap_err();
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+        assert!(began.elapsed() < Duration::from_millis(600));
+        // Between messages there is more time; where there is only one, there is no between.
+        for (idle, is_long) in [(Some(600), true), (None, false)] {
+            let mut body = RequestBody::new(pieces(&[&message(100)], false), limits(idle), None);
+            assert!(next(&mut body).await.unwrap().is_ok());
+            let began = Stopwatch::start();
+            assert!(next(&mut body).await.unwrap().is_err());
+            assert_eq!(began.elapsed() >= Duration::from_millis(600), is_long);
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_wait_for_memory_that_others_of_the_organisation_have() {
+        let memory = MessageMemory::new(4 << 20, 1 << 20);
+        let north = OrganisationId(uuid::Uuid::from_u128(1));
+        let south = OrganisationId(uuid::Uuid::from_u128(2));
+        let large = message(1 << 20);
+        let begun = |organisation| {
+            let account = Some(memory.open(organisation));
+            RequestBody::new(
+                pieces(&[&large[..9], &large[9..]], true),
+                limits(Some(60_000)),
+                account,
+            )
+        };
+        let mut first = begun(north);
+        assert_eq!(next(&mut first).await.unwrap().unwrap().len(), 9);
+        let mut second = begun(north);
+        let refused = next(&mut second).await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
+        let mut other = begun(south);
+        assert!(
+            next(&mut other).await.unwrap().is_ok(),
+            "has a share of its own"
+        );
+        let mut third = begun(north);
+        let waits = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            drop(first);
+        };
+        let (got, ()) = tokio::join!(next(&mut third), waits);
+        assert_eq!(got.unwrap().unwrap().len(), 9);
+        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| begun(north)).collect();
+        for body in &mut waiting {
+            assert!(next(body).now_or_never().is_none(), "waits");
+        }
+        let refused = next(&mut begun(north)).now_or_never();
+        assert!(refused.is_some_and(|refused| refused.unwrap().is_err()));
+    }
+
+    #[tokio::test]
+    async fn memory_is_given_back_when_the_next_message_begins_and_at_the_end() {
+        let memory = MessageMemory::new(4 << 20, 1 << 20);
+        let before = memory.all.available_permits();
+        let north = OrganisationId(uuid::Uuid::from_u128(1));
+        let account = memory.open(north);
+        let (large, small) = (message(1 << 20), message(10));
+        let body = pieces(&[&large, &small, &message(2 << 20)], true);
+        let mut body = RequestBody::new(body, limits(Some(60_000)), Some(account));
+        assert!(next(&mut body).await.unwrap().is_ok());
+        assert_eq!(before - memory.all.available_permits(), 1025);
+        assert!(next(&mut body).await.unwrap().is_ok());
+        assert_eq!(before - memory.all.available_permits(), 1);
+        assert!(
+            next(&mut body).await.unwrap().is_ok(),
+            "tonic refuses what is too large"
+        );
+        assert_eq!(memory.all.available_permits(), before);
+        assert!(next(&mut body).await.is_none());
+    }
+}

@@ -1,0 +1,78 @@
+//! Connections of clients: how many are open, and how many were closed or refused to protect others.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use super::Pulled;
+
+/// Why the server closed a connection, or did not accept it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// All places were taken; it was the oldest without a valid credential, or none of these was left to close.
+    Full,
+    /// It did not finish the TLS handshake, or showed no valid credential, in time.
+    Timeout,
+    /// It cancelled too many calls, or presented too many wrong credentials.
+    Misuse,
+}
+
+impl CloseReason {
+    const ALL: [Self; 3] = [Self::Full, Self::Timeout, Self::Misuse];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Timeout => "timeout",
+            Self::Misuse => "misuse",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// Connections of clients.
+#[derive(Debug)]
+pub struct ConnectionMetrics {
+    /// Connections that are open.
+    pub open: Pulled,
+    closed: [Counter; 3],
+}
+
+impl ConnectionMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let open = Pulled::default();
+        registry.register(
+            "open_connections",
+            "Connections of clients that are open",
+            open.clone(),
+        );
+        let family: Family<ReasonLabel, Counter> = Family::default();
+        registry.register(
+            "closed_connections",
+            "Connections that the server closed or refused to protect others",
+            family.clone(),
+        );
+        let closed = CloseReason::ALL.map(|reason| {
+            family.get_or_create_owned(&ReasonLabel {
+                reason: reason.name(),
+            })
+        });
+        Self { open, closed }
+    }
+
+    /// Counts a connection that the server closed or refused.
+    pub fn count_closed(&self, reason: CloseReason) {
+        let [full, timeout, misuse] = &self.closed;
+        match reason {
+            CloseReason::Full => full,
+            CloseReason::Timeout => timeout,
+            CloseReason::Misuse => misuse,
+        }
+        .inc();
+    }
+}
