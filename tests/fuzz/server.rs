@@ -40,6 +40,7 @@ pub async fn serve(folder: &Path) -> SocketAddr {
     let serving = Serving::new(server, None).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serving.run(listener, std::future::pending()));
+    let never = std::future::pending;
+    tokio::spawn(serving.run(listener, never(), never()));
     address
 }

@@ -1,0 +1,478 @@
+"""Attacks before the credential: bodies, handshakes, silence and floods by which strangers, or one organisation, would take
+the server from all others. During each, others are answered, and memory and descriptors stay bounded."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import resource
+import signal
+import socket
+import ssl
+import struct
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import wire
+from conftest import LONG
+from harness import OK
+from server import Plant, any_of, eventually, text_field
+from wire import (
+    DEADLINE_EXCEEDED, FLIGHT, HEALTH, MIB, OUT_OF_RANGE, UNAUTHENTICATED, Peak, Wire, descriptors, flood, frame, is_closed, message, silent,
+)
+
+pytestmark = pytest.mark.local_only
+# Short, so that the tests are.
+TIMEOUTS = {
+    "PLANTLAKE_SERVE_HANDSHAKE_TIMEOUT": "1s",
+    "PLANTLAKE_SERVE_UNAUTHENTICATED_TIMEOUT": "2s",
+    "PLANTLAKE_SERVE_MESSAGE_TIMEOUT": "1s",
+    "PLANTLAKE_SERVE_MESSAGE_MEMORY": "64MiB",
+    "PLANTLAKE_SERVE_SHUTDOWN_TIMEOUT": "2s",
+    "PLANTLAKE_METRICS_LISTEN": "127.0.0.1:0",
+}
+SILENT = 1_500
+# A neighbour's point query takes at most so long, in a debug build on a machine that is shared.
+NEIGHBOUR_SECONDS = 2.0
+SELECT_1 = any_of("CommandStatementQuery", text_field(1, "SELECT 1 AS x"))
+
+
+def whole(payload: bytes) -> bytes:
+    return message(len(payload), payload)
+
+
+# A FlightDescriptor with a command.
+POINT = whole(bytes([8, 2]) + text_field(2, SELECT_1))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Plant:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8_192), hard))
+    return Plant(tmp_path_factory.mktemp("connections"), dict(TIMEOUTS)).build()
+
+
+@pytest.fixture(scope="module")
+def plant(built: Plant) -> Iterator[Plant]:
+    """A server without TLS that trusts no proxy."""
+    built.serve()
+    yield built
+    assert built.stop() == OK
+
+
+@contextlib.contextmanager
+def serving(built: Plant, *flags: str, settings: dict[str, str] | None = None, **more) -> Iterator[Plant]:
+    """Another server on the same lake."""
+    other = Plant.__new__(Plant)
+    other.__dict__ |= built.__dict__ | {"process": None}
+    other.serve(*flags, settings=settings, **more)
+    try:
+        yield other
+    finally:
+        if other.process is not None:
+            assert other.stop() == OK
+
+
+def key(plant: Plant, tenant: str = "North") -> str:
+    return plant.tenants[tenant].key
+
+
+def ask_point(plant: Plant, tenant: str = "South", **options) -> float:
+    """A neighbour's query over a connection of its own; how long it took."""
+    began = time.monotonic()
+    with Wire(plant.uri, **options) as neighbour:
+        answer = neighbour.call(FLIGHT + "GetFlightInfo", key(plant, tenant), POINT)
+    assert answer.status == "0", answer.headers
+    return time.monotonic() - began
+
+
+def get(plant: Plant, path: str, timeout: float = 10) -> tuple[int, float]:
+    """Status and seconds of an answer of the metrics' port."""
+    url = plant.said["metrics"].replace("/metrics", path)
+    began = time.monotonic()
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as response:
+            response.read()
+            return response.status, time.monotonic() - began
+    except urllib.error.HTTPError as error:
+        return error.code, time.monotonic() - began
+
+
+# ---- bodies
+
+STREAMS = 40
+BODY = 60 * MIB
+
+
+def send_bodies(plant: Plant, method: str, credential: str | None) -> SimpleNamespace:
+    """40 calls on four connections, each with as much of a body of 60 MiB as the server takes in a second, and a point
+    query of a neighbour beside them."""
+    connections = [Wire(plant.uri) for _ in range(4)]
+    left: dict[tuple[int, int], int] = {}
+    neighbours = []
+    with Peak(plant) as peak:
+        for number, connection in enumerate(connections):
+            for _ in range(STREAMS // len(connections)):
+                stream = connection.open(FLIGHT + method, credential)
+                connection.data(stream, message(BODY))
+                left[number, stream] = BODY - 1
+        end = time.monotonic() + 1.2
+        while time.monotonic() < end:
+            for (number, stream), size in left.items():
+                connection = connections[number]
+                left[number, stream] = connection.fill(stream, size)
+            for connection in connections:
+                connection.receive()
+            if not neighbours or time.monotonic() > end - 0.5 and len(neighbours) < 2:
+                neighbours.append(ask_point(plant))
+    answers = [answer for connection in connections for answer in connection.answers.values()]
+    sent = sum(BODY - 1 - size for size in left.values()) / MIB
+    for connection in connections:
+        connection.close()
+    return SimpleNamespace(growth=peak.growth, answers=answers, sent=sent, neighbours=neighbours)
+
+
+@pytest.mark.parametrize(("method", "credential"), [("DoPut", None), ("DoGet", "pl_0123456789abcdef_wrong"), ("Handshake", None)])
+def test_bodies_without_a_valid_credential_are_not_read(plant: Plant, method: str, credential: str | None) -> None:
+    seen = send_bodies(plant, method, credential)
+    assert seen.growth < 40, f"{seen.growth:.0f} MiB more"
+    refused = [answer for answer in seen.answers if answer.status == UNAUTHENTICATED]
+    assert len(refused) >= STREAMS / 2, [answer.headers for answer in seen.answers]
+    assert all("plantlake-request-id" in answer.headers for answer in refused)
+    assert max(seen.neighbours) < NEIGHBOUR_SECONDS
+
+
+def test_bodies_of_one_organisation_share_its_memory(plant: Plant) -> None:
+    seen = send_bodies(plant, "DoPut", key(plant))
+    assert seen.sent > 50, "one of them is taken in"
+    assert seen.growth < 64 + 40, f"{seen.growth:.0f} MiB more, {seen.sent:.0f} MiB sent"
+    assert max(seen.neighbours) < NEIGHBOUR_SECONDS
+
+
+@pytest.mark.parametrize("method", ["DoGet", "GetFlightInfo", "DoAction", "GetSchema", "ListActions"])
+def test_large_messages_are_for_do_put_only(plant: Plant, method: str) -> None:
+    with Wire(plant.uri) as connection:
+        stream = connection.open(FLIGHT + method, key(plant))
+        connection.data(stream, message(5 * MIB))
+        answer = connection.wait(stream, 2)
+    assert answer.status == OUT_OF_RANGE, answer.headers
+    assert "plantlake-request-id" in answer.headers
+
+
+@pytest.mark.parametrize("method", ["DoPut", "GetFlightInfo"])
+@pytest.mark.parametrize("drips", [False, True])
+def test_message_that_does_not_arrive_ends_the_call(plant: Plant, method: str, drips: bool) -> None:
+    with Wire(plant.uri) as connection:
+        began = time.monotonic()
+        stream = connection.open(FLIGHT + method, key(plant))
+        connection.data(stream, message(1_000) + b"x")
+        while not connection.answers[stream].is_over and time.monotonic() - began < 4:
+            if drips:
+                connection.data(stream, b"x")
+            connection.receive(0.2)
+        answer = connection.answers[stream]
+        assert answer.status == DEADLINE_EXCEEDED, answer.headers
+        assert 0.9 < time.monotonic() - began < 3
+        assert connection.call(FLIGHT + "GetFlightInfo", key(plant), POINT).status == "0"
+
+
+# ---- silence
+
+
+@pytest.fixture(scope="module")
+def proxied(built: Plant, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    """A server with TLS behind a proxy on this machine."""
+    settings = {"PLANTLAKE_SERVE_TRUSTED_PROXIES": "127.0.0.2, 127.0.0.3", "PLANTLAKE_SERVE_PROXY_PROTOCOL": "true"}
+    with serving(built, "--dev-tls", settings=settings) as plant:
+        yield plant
+
+
+def context(plant: Plant) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=plant.said["certificate"])
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def test_silent_tls_connections_do_not_delay_others(proxied: Plant) -> None:
+    """50 a second that never say anything, for longer than a handshake may take."""
+    quiet = [ask_point(proxied, tls=context(proxied)) for _ in range(5)]
+    is_over = threading.Event()
+    held: list[socket.socket] = []
+
+    def attack() -> None:
+        while not is_over.wait(0.02):
+            held.append(silent(proxied))
+
+    attacker = threading.Thread(target=attack)
+    attacker.start()
+    times = []
+    end = time.monotonic() + (30 if LONG else 3)
+    while time.monotonic() < end:
+        times.append(ask_point(proxied, tls=context(proxied)))
+        time.sleep(0.2)
+    is_over.set()
+    attacker.join()
+    assert len(held) > 100
+    assert max(times) < max(NEIGHBOUR_SECONDS, 5 * max(quiet)), (quiet, times)
+    eventually(lambda: all(is_closed(connection) for connection in held))
+
+
+@pytest.mark.parametrize("first", [b"", wire.PREFACE + frame(wire.SETTINGS, 0, 0)], ids=["nothing", "preface"])
+def test_silent_connections_are_closed_and_keep_no_descriptors(plant: Plant, first: bytes) -> None:
+    before = descriptors(plant)
+    with Peak(plant) as peak:
+        held = [silent(plant, first) for _ in range(SILENT if not first or LONG else SILENT // 5)]
+        assert ask_point(plant) < NEIGHBOUR_SECONDS
+        eventually(lambda: descriptors(plant) < before + 300, 3)
+        assert ask_point(plant) < NEIGHBOUR_SECONDS
+        eventually(lambda: descriptors(plant) < before + 20, 6)
+    assert all(is_closed(connection) for connection in held)
+    assert peak.growth < 100, f"{peak.growth:.0f} MiB more"
+
+
+def test_connection_that_is_authenticated_stays(plant: Plant) -> None:
+    with Wire(plant.uri) as connection, Wire(plant.uri) as stranger:
+        assert connection.call(FLIGHT + "GetFlightInfo", key(plant), POINT).status == "0"
+        assert stranger.call(FLIGHT + "GetFlightInfo", None, POINT).status == UNAUTHENTICATED
+        assert 1 < stranger.wait_closed(4) < 3
+        # A flood of others closes those without a credential.
+        held = [silent(plant) for _ in range(400)]
+        assert connection.call(FLIGHT + "GetFlightInfo", key(plant), POINT).status == "0"
+        del held
+
+
+def test_health_takes_no_credential_and_keeps_its_connection(plant: Plant) -> None:
+    with Wire(plant.uri) as connection:
+        for _ in range(4):
+            answer = connection.call(HEALTH, None, whole(b""))
+            # SERVING
+            assert (answer.status, answer.body) == ("0", whole(bytes([8, 1])))
+            time.sleep(0.8)
+        assert 0.5 < connection.wait_closed(4)
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /healthz HTTP/1.1\r\nHost: "])
+def test_silent_connections_do_not_delay_health(plant: Plant, first: bytes) -> None:
+    host, port = plant.said["metrics"].split("/")[2].rsplit(":", 1)
+    held = []
+    for number in range(40 if not LONG else 2_000):
+        held.append(socket.create_connection((host, int(port))))
+        held[-1].sendall(first)
+        if number % 10 == 9:
+            status, seconds = get(plant, "/healthz")
+            assert status == 200 and seconds < 0.5, seconds
+    for path in ["/readyz", "/metrics"]:
+        status, seconds = get(plant, path)
+        assert status == 200 and seconds < 2
+    # More than there are places for.
+    held += [socket.create_connection((host, int(port))) for _ in range(100)]
+    status, seconds = get(plant, "/healthz")
+    assert status == 200 and seconds < 0.5
+    for connection in held:
+        connection.close()
+
+
+def limited(soft: int, hard: int) -> dict:
+    return {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))}
+
+
+def test_open_files_do_not_run_out(built: Plant) -> None:
+    with serving(built, **limited(64, 200)) as plant:
+        limits = Path(f"/proc/{plant.process.pid}/limits").read_text()
+        assert re.search(r"Max open files\s+200\s+200", limits), "raised to the hard limit"
+        held = [silent(plant) for _ in range(300)]
+        used = []
+        for _ in range(130):
+            connection = Wire(plant.uri)
+            used.append((connection, connection.call(FLIGHT + "GetFlightInfo", key(plant), POINT, seconds=3).status))
+        statuses = [status for _, status in used]
+        for connection, _ in used[60:]:
+            connection.close()
+        # What is inside still opens files.
+        eventually(lambda: plant.ask("SELECT count(*) AS n FROM data_min", "Everything")["n"].item() > 0)
+        for connection in [connection for connection, _ in used] + held:
+            connection.close()
+        assert statuses[:90] == ["0"] * 90, statuses
+        assert None in statuses, "at some point there is no place left"
+        assert not any("Too many open files" in line for line in plant.log), plant.log[-5:]
+
+
+# ---- floods
+
+
+def test_headers_that_come_by_bytes_are_cut_off(plant: Plant) -> None:
+    with Wire(plant.uri) as connection:
+        block = frame(wire.HEADERS, wire.END_HEADERS, 1, connection.block(FLIGHT + "DoGet", key(plant)))
+        began = time.monotonic()
+        for byte in block:
+            connection.send(bytes([byte]))
+            connection.receive(0.2)
+            if connection.is_closed:
+                break
+        assert connection.is_closed and time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("kind", ["continuation", "ping", "settings", "priority", "empty data", "window"])
+def test_floods_before_the_credential_are_cut_off(plant: Plant, kind: str) -> None:
+    pieces = {
+        "continuation": frame(wire.CONTINUATION, 0, 1, b"\0\x01a\x01b" * 10) * 100,
+        "ping": frame(wire.PING, 0, 0, b"12345678") * 500,
+        "settings": frame(wire.SETTINGS, 0, 0, struct.pack(">HI", 4, 65_535)) * 500,
+        "priority": frame(2, 0, 1, b"\0\0\0\0\x10") * 500,
+        "empty data": frame(wire.DATA, 0, 1) * 500,
+        "window": frame(wire.WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)) * 500,
+    }
+    with Wire(plant.uri) as connection, Peak(plant) as peak:
+        if kind == "continuation":
+            connection.send(frame(wire.HEADERS, 0, 1, connection.block(FLIGHT + "DoGet")))
+        elif kind == "empty data":
+            connection.open(FLIGHT + "DoGet")
+        sent = flood(connection, lambda: pieces[kind], 64 * MIB)
+        seconds = ask_point(plant)
+    assert sent < 16 * MIB, f"{sent} bytes were taken"
+    assert peak.growth < 30, f"{peak.growth:.0f} MiB more"
+    assert seconds < NEIGHBOUR_SECONDS
+
+
+@pytest.mark.parametrize("tenant", [None, "North"])
+def test_rapid_reset_closes_the_connection(plant: Plant, tenant: str | None) -> None:
+    credential = key(plant, tenant) if tenant else None
+    with Wire(plant.uri) as connection, Peak(plant) as peak:
+        if credential:
+            connection.call(FLIGHT + "GetFlightInfo", credential, POINT)
+
+        def piece() -> bytes:
+            stream, connection.next_stream = connection.next_stream, connection.next_stream + 2
+            headers = frame(wire.HEADERS, wire.END_HEADERS, stream, connection.block(FLIGHT + "DoPut", credential))
+            return headers + frame(wire.RST_STREAM, 0, stream, struct.pack(">I", 8))
+
+        def pieces() -> bytes:
+            return b"".join(piece() for _ in range(100))
+
+        flood(connection, pieces, 64 * MIB, 10)
+        seconds = ask_point(plant)
+        assert connection.wait_closed(3) is not None
+        assert connection.next_stream < 2 * 100_000, "calls that were cancelled"
+    assert peak.growth < 50, f"{peak.growth:.0f} MiB more"
+    assert seconds < NEIGHBOUR_SECONDS
+
+
+def test_large_headers_are_refused(plant: Plant) -> None:
+    with Wire(plant.uri) as connection, Peak(plant) as peak:
+        for number in range(20):
+            stream = connection.open(FLIGHT + "GetFlightInfo", key(plant), ends=True, x_large="x" * 15_000 + str(number))
+            assert connection.wait(stream, 2).status != "0"
+            if connection.is_closed:
+                break
+        assert ask_point(plant) < NEIGHBOUR_SECONDS
+    assert peak.growth < 30
+
+
+# ---- the end
+
+
+def test_blocked_threads_hold_neither_health_nor_the_end(built: Plant) -> None:
+    """All threads that answer are blocked for good, as a library would that computes without a pause."""
+    settings = {"PLANTLAKE_FAILPOINT_BLOCK": "700", "PLANTLAKE_SERVE_SHUTDOWN_TIMEOUT": "1s"}
+    with serving(built, settings=settings) as plant:
+        with Wire(plant.uri) as connection, Wire(plant.uri) as held:
+            # An answer that has begun, which the end waits for.
+            held.data(held.open(FLIGHT + "DoPut", key(plant)), message(100))
+            time.sleep(1.2)
+            stream = connection.open(FLIGHT + "GetFlightInfo", key(plant))
+            connection.data(stream, POINT, ends=True)
+            assert connection.wait(stream, 0.5).status is None, "they are blocked"
+            for path in ["/healthz", "/readyz", "/metrics"]:
+                status, seconds = get(plant, path)
+                assert status == 200 and seconds < 0.5, path
+            began = time.monotonic()
+            plant.process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            assert get(plant, "/readyz")[0] == 503, "it says that it is about to end"
+            assert plant.process.wait(timeout=10) == OK
+            assert time.monotonic() - began < 1 + 3 + 1
+        plant.process = None
+    with serving(built) as plant:
+        assert ask_point(plant) < NEIGHBOUR_SECONDS, "the journal is taken over"
+
+
+# ---- addresses
+
+
+def addresses(plant: Plant, since: int) -> list[str]:
+    """Where the calls that were refused since then came from, as the log says."""
+    lines = [line for line in plant.log[since:] if "refused" in line or "Handshake" in line]
+    return [match[1] for line in lines if (match := re.search(r"address=(?:Some\()?([0-9a-f.:]+)\)?", re.sub(r"\x1b\[[0-9;]*m", "", line)))]
+
+
+def told_address(plant: Plant, **options) -> str:
+    """What the server takes for the address of a stranger."""
+    since = len(plant.log)
+    forwarded = {"x_forwarded_for": options.pop("forwarded")} if "forwarded" in options else {}
+    with Wire(plant.uri, **options) as connection:
+        answer = connection.call(FLIGHT + "GetFlightInfo", "pl_wrong", POINT, seconds=3, **forwarded)
+        assert answer.status == UNAUTHENTICATED, answer.headers
+    eventually(lambda: bool(addresses(plant, since)))
+    return addresses(plant, since)[-1]
+
+
+def test_forwarded_addresses_are_not_believed_by_default(plant: Plant) -> None:
+    assert told_address(plant) == "127.0.0.1"
+    assert told_address(plant, forwarded="203.0.113.9") == "127.0.0.1"
+    with Wire(plant.uri, before=b"PROXY TCP4 203.0.113.9 127.0.0.1 5 6\r\n") as connection:
+        assert connection.wait_closed(5) < 5
+
+
+def test_forwarded_addresses_are_believed_from_trusted_proxies(built: Plant) -> None:
+    with serving(built, settings={"PLANTLAKE_SERVE_TRUSTED_PROXIES": "127.0.0.1,10.0.0.0/8"}) as plant:
+        assert told_address(plant) == "127.0.0.1"
+        assert told_address(plant, forwarded="203.0.113.9") == "203.0.113.9"
+        assert told_address(plant, forwarded="192.0.2.1, 203.0.113.9, 10.1.1.1") == "203.0.113.9"
+        assert told_address(plant, forwarded="2001:db8::7") == "2001:db8::7"
+        assert told_address(plant, forwarded="nobody") == "127.0.0.1"
+        # Wrong passwords of one client do not slow down those of another behind the same proxy.
+        email = plant.tenants["North"].email("ana")
+        wrong = "Basic " + base64.b64encode(f"{email}x:wrong".encode()).decode()
+        with Wire(plant.uri) as connection:
+            answer = connection.call(FLIGHT + "Handshake", wrong, b"", x_forwarded_for="203.0.113.10")
+            assert answer.status == UNAUTHENTICATED
+        assert any("203.0.113.10" in line for line in plant.log)
+
+
+def proxy(plant: Plant, header: bytes) -> str:
+    """What the server takes for the address of a stranger behind a trusted proxy."""
+    host, port = plant.uri.split("://")[1].rsplit(":", 1)
+    since = len(plant.log)
+    original = socket.create_connection
+    try:
+        socket.create_connection = lambda address, timeout=None: original(address, timeout, ("127.0.0.2", 0))
+        connection = Wire(plant.uri, tls=context(plant), before=header)
+    finally:
+        socket.create_connection = original
+    with connection:
+        answer = connection.call(FLIGHT + "GetFlightInfo", "pl_wrong", POINT, seconds=3)
+        assert answer.status == UNAUTHENTICATED, answer.headers
+    eventually(lambda: bool(addresses(plant, since)))
+    return addresses(plant, since)[-1]
+
+
+def test_proxy_protocol_is_taken_from_trusted_proxies(proxied: Plant) -> None:
+    assert told_address(proxied, tls=context(proxied)) == "127.0.0.1"
+    assert proxy(proxied, b"PROXY TCP4 203.0.113.9 127.0.0.1 5 6\r\n") == "203.0.113.9"
+    assert proxy(proxied, b"PROXY UNKNOWN\r\n") == "127.0.0.2"
+    v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack(">H", 12) + bytes([203, 0, 113, 7, 127, 0, 0, 1, 0, 5, 0, 6])
+    assert proxy(proxied, v2) == "203.0.113.7"
+    for wrong in [b"PROXY TCP4 203.0.113.9\r\n", b"PROXY " + b"x" * 200, b""]:
+        with pytest.raises((OSError, ssl.SSLError)):
+            proxy(proxied, wrong)
+    with pytest.raises((OSError, ssl.SSLError)):
+        # From anybody else it is no TLS.
+        Wire(proxied.uri, tls=context(proxied), before=b"PROXY TCP4 203.0.113.9 127.0.0.1 5 6\r\n")
