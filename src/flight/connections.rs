@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use futures::task::AtomicWaker;
 
 use crate::clock::Stopwatch;
 use crate::metrics::{CloseReason, METRICS};
+use crate::model::OrganisationId;
 
 /// The maximum number of pending connections, and of those from one address.
 const MAX_PENDING: usize = 1024;
@@ -56,6 +57,11 @@ impl RegistryLimits {
         MAX_PENDING.min(self.total / 2).max(1)
     }
 
+    /// One organisation must not take the places of all, nor those of one address, from which others may come too.
+    fn max_per_organisation(&self) -> usize {
+        (self.total / 2).min(self.per_address * 3 / 4).max(1)
+    }
+
     fn max_pending_per_address(&self) -> usize {
         MAX_PENDING_PER_ADDRESS.min(self.max_pending() / 2).max(1)
     }
@@ -79,6 +85,8 @@ struct Open {
     /// By age, the oldest first.
     pending: BTreeMap<u64, Arc<ConnectionState>>,
     addresses: HashMap<IpAddr, OpenOfAddress>,
+    /// How many have shown a credential of each organisation.
+    organisations: HashMap<OrganisationId, usize>,
 }
 
 #[derive(Default)]
@@ -102,6 +110,8 @@ pub(super) struct ConnectionState {
     /// None: exempt from limits on addresses.
     network: Option<IpAddr>,
     phase: AtomicU8,
+    /// Whose credential it showed first.
+    organisation: OnceLock<OrganisationId>,
     has_call: AtomicBool,
     allowance_bytes: AtomicU64,
     refused: AtomicU32,
@@ -160,6 +170,7 @@ impl Registry {
             id,
             network,
             phase: AtomicU8::new(PENDING),
+            organisation: OnceLock::new(),
             has_call: AtomicBool::new(false),
             allowance_bytes: AtomicU64::new(CALL_ALLOWANCE_BYTES),
             refused: AtomicU32::new(0),
@@ -229,6 +240,14 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.state.shared.lock();
         open.no_longer_pending(&self.state);
+        if let Some(organisation) = self.state.organisation.get()
+            && let Some(count) = open.organisations.get_mut(organisation)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                open.organisations.remove(organisation);
+            }
+        }
         open.count = open.count.saturating_sub(1);
         if let Some(network) = self.state.network
             && let Some(own) = open.addresses.get_mut(&network)
@@ -249,17 +268,37 @@ impl ConnectionState {
         }
     }
 
-    /// Notes that a call showed a valid credential: the connection is no longer pending.
-    pub fn authenticate(&self) {
-        let changed = self.phase.load(Ordering::Acquire) == PENDING
-            && self
-                .phase
-                .compare_exchange(PENDING, AUTHENTICATED, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok();
+    /// Notes that a call showed a valid credential of `organisation`: the connection is no longer pending.
+    ///
+    /// # Errors
+    ///
+    /// The organisation has as many connections as it may have; this one stays pending.
+    pub fn authenticate(&self, organisation: OrganisationId) -> Result<(), NoPlace> {
+        if self.phase.load(Ordering::Acquire) != PENDING {
+            return Ok(());
+        }
+        let mut open = self.shared.lock();
+        let count = open.organisations.get(&organisation).copied();
+        let count = count.unwrap_or_default();
+        // Connections of proxies are everybody's.
+        let is_counted = self.network.is_some() && self.organisation.get().is_none();
+        if is_counted && count >= self.shared.limits.max_per_organisation() {
+            METRICS.connections.count_closed(CloseReason::Full);
+            return Err(NoPlace);
+        }
+        let changed = self
+            .phase
+            .compare_exchange(PENDING, AUTHENTICATED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
         if changed {
-            self.shared.lock().no_longer_pending(self);
+            if is_counted && self.organisation.set(organisation).is_ok() {
+                open.organisations.insert(organisation, count + 1);
+            }
+            open.no_longer_pending(self);
+            drop(open);
             self.reader.wake();
         }
+        Ok(())
     }
 
     /// Notes that a call showed no valid credential.
@@ -377,92 +416,4 @@ fn network_of(address: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn registry(total: usize, per_address: usize) -> Registry {
-        Registry::new(RegistryLimits {
-            total,
-            per_address,
-            first_call: Duration::from_secs(10),
-            unauthenticated: Duration::from_secs(30),
-        })
-    }
-
-    fn address(last: u8) -> Option<IpAddr> {
-        Some([192, 0, 2, last].into())
-    }
-
-    fn is_closed(place: &Place) -> bool {
-        place.state.remaining().is_err()
-    }
-
-    #[test]
-    fn open_when_full_closes_the_oldest_pending() {
-        let registry = registry(8, 8);
-        let first = registry.open(address(1)).unwrap();
-        first.state.authenticate();
-        let pending: Vec<_> = (2..6).map(|i| registry.open(address(i)).unwrap()).collect();
-        assert!(pending.iter().all(|place| !is_closed(place)));
-        let next = registry.open(address(9)).unwrap();
-        assert!(is_closed(&pending[0]) && !is_closed(&pending[1]) && !is_closed(&next));
-        assert!(first.state.is_authenticated());
-    }
-
-    #[test]
-    fn open_of_one_address_closes_its_own_and_not_others() {
-        let registry = registry(100, 8);
-        let other = registry.open(address(1)).unwrap();
-        let mut own: Vec<_> = (0..8).map(|_| registry.open(address(2)).unwrap()).collect();
-        let next = registry.open(address(2)).unwrap();
-        assert!(is_closed(&own[0]) && !is_closed(&own[1]) && !is_closed(&other));
-        own[1..].iter().for_each(|place| place.state.authenticate());
-        next.state.authenticate();
-        drop(own.remove(0));
-        assert!(registry.open(address(2)).is_err(), "all are in use");
-        assert!(registry.open(address(3)).is_ok());
-        assert!(registry.open(None).is_ok(), "a proxy is exempt");
-    }
-
-    #[test]
-    fn open_without_pending_ones_to_close_is_refused_until_one_leaves() {
-        let registry = registry(8, 100);
-        let mut all: Vec<_> = (0..8).map(|i| registry.open(address(i)).unwrap()).collect();
-        all.iter().for_each(|place| place.state.authenticate());
-        assert!(registry.open(address(9)).is_err());
-        all.pop();
-        assert!(registry.open(address(9)).is_ok());
-        drop(all);
-        let open = registry.shared.lock();
-        assert_eq!((open.count, open.addresses.len()), (0, 0));
-    }
-
-    #[test]
-    fn pending_connection_that_misbehaves_is_closed() {
-        let registry = registry(100, 100);
-        let place = registry.open(address(1)).unwrap();
-        assert!(!place.state.may_send(CALL_ALLOWANCE_BYTES));
-        place.state.refuse();
-        assert!(place.state.may_send(CALL_ALLOWANCE_BYTES));
-        (1..MAX_REFUSED).for_each(|_| place.state.refuse());
-        assert!(is_closed(&place));
-        let place = registry.open(address(1)).unwrap();
-        (0..MAX_CANCELLED_PENDING).for_each(|_| place.state.cancel());
-        assert!(is_closed(&place));
-        let place = registry.open(address(1)).unwrap();
-        place.state.authenticate();
-        (0..MAX_REFUSED).for_each(|_| place.state.refuse());
-        (0..MAX_CANCELLED - 1).for_each(|_| place.state.cancel());
-        assert!(place.state.is_authenticated());
-        place.state.cancel();
-        assert!(!place.state.is_authenticated());
-    }
-
-    #[test]
-    fn ipv6_addresses_of_one_64_count_as_one() {
-        let of = |text: &str| network_of(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
-    }
-}
+mod tests;

@@ -111,10 +111,14 @@ impl<H> Gate<H> {
                 return stamped(status, id).into_http();
             }
         };
-        if let Some(state) = state {
-            state.authenticate();
+        let organisation = access.principal().organisation_id;
+        if let Some(state) = state
+            && state.authenticate(organisation).is_err()
+        {
+            tracing::info!(request = %id, call = method, %organisation, ?address, "refused: too many connections");
+            return stamped(too_many_connections(), id).into_http();
         }
-        let account = self.memory.open(access.principal().organisation_id);
+        let account = self.memory.open(organisation);
         parts.extensions.insert(Entry {
             id,
             since,
@@ -233,6 +237,12 @@ where
             Status::unimplemented("there is no such method; Flight SQL is what is offered");
         Box::pin(std::future::ready(Ok(unknown.into_http())))
     }
+}
+
+fn too_many_connections() -> Status {
+    Status::unavailable(
+        "your organisation has too many connections to this server; close some, or send more calls over each",
+    )
 }
 
 /// A call that is being answered; dropped before [`InFlight::end`], its client has cancelled it.

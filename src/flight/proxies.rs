@@ -187,11 +187,8 @@ mod tests {
         for wrong in ["", "unknown", "_hidden", "192.0.2", "192.0.2.1, x"] {
             assert_eq!(client("127.0.0.1", &[wrong]), "127.0.0.1", "{wrong}");
         }
-        let many = "10.0.0.1,".repeat(1_000);
-        assert_eq!(
-            client("127.0.0.1", &[&format!("192.0.2.1,{many}10.0.0.1")]),
-            "10.0.0.1"
-        );
+        let many = format!("192.0.2.1,{}10.0.0.1", "10.0.0.1,".repeat(1_000));
+        assert_eq!(client("127.0.0.1", &[many.as_str()]), "10.0.0.1");
     }
 
     async fn read(bytes: &[u8]) -> io::Result<Option<SocketAddr>> {

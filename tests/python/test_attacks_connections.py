@@ -26,7 +26,7 @@ from conftest import LONG
 from harness import OK
 from server import Plant, any_of, eventually, text_field
 from wire import (
-    DEADLINE_EXCEEDED, FLIGHT, HEALTH, MIB, OUT_OF_RANGE, UNAUTHENTICATED, Peak, Wire, descriptors, flood, frame, is_closed, message, silent,
+    DEADLINE_EXCEEDED, FLIGHT, HEALTH, MIB, OUT_OF_RANGE, UNAUTHENTICATED, UNAVAILABLE, Peak, Wire, descriptors, flood, frame, is_closed, message, silent,
 )
 
 pytestmark = pytest.mark.local_only
@@ -290,9 +290,10 @@ def test_open_files_do_not_run_out(built: Plant) -> None:
         assert re.search(r"Max open files\s+200\s+200", limits), "raised to the hard limit"
         held = [silent(plant) for _ in range(300)]
         used = []
-        for _ in range(130):
+        for number in range(130):
+            tenant = ["North", "South", "Everything"][number % 3]
             connection = Wire(plant.uri)
-            used.append((connection, connection.call(FLIGHT + "GetFlightInfo", key(plant), POINT, seconds=3).status))
+            used.append((connection, connection.call(FLIGHT + "GetFlightInfo", key(plant, tenant), POINT, seconds=3).status))
         statuses = [status for _, status in used]
         for connection, _ in used[60:]:
             connection.close()
@@ -303,6 +304,17 @@ def test_open_files_do_not_run_out(built: Plant) -> None:
         assert statuses[:90] == ["0"] * 90, statuses
         assert None in statuses, "at some point there is no place left"
         assert not any("Too many open files" in line for line in plant.log), plant.log[-5:]
+
+
+def test_one_organisation_leaves_places_to_others(built: Plant) -> None:
+    with serving(built, settings={"PLANTLAKE_SERVE_CONNECTIONS": "40"}) as plant:
+        used = [Wire(plant.uri) for _ in range(30)]
+        statuses = [connection.call(FLIGHT + "GetFlightInfo", key(plant), POINT).status for connection in used]
+        assert statuses == ["0"] * 20 + [UNAVAILABLE] * 10, statuses
+        assert ask_point(plant) < NEIGHBOUR_SECONDS
+        for connection in used:
+            connection.close()
+        eventually(lambda: ask_point(plant, "North") < NEIGHBOUR_SECONDS)
 
 
 # ---- floods
