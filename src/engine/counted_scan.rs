@@ -1,5 +1,5 @@
 //! A scan whose bytes are counted for the query that it is run for: each run of a plan counts for itself, though plans
-//! are run more than once.
+//! are run more than once. It ends when the query is cancelled, and gives the thread back when its time slice is over.
 
 use std::fmt;
 use std::pin::Pin;
@@ -16,10 +16,20 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{Stream, StreamExt};
 
+use super::cancellation::{CancelToken, is_slice_over};
 use super::raw_scan::RawScanExec;
 use crate::lake::scanned::Scanned;
 
-/// Counts for the [`Scanned`] that is an extension of the session's configuration.
+/// What the operators of one run of a plan share; an extension of the session's configuration.
+#[derive(Debug)]
+pub(super) struct RunContext {
+    /// What the bytes that are read count for.
+    pub scanned: Scanned,
+    /// Whether the run is to end.
+    pub token: CancelToken,
+}
+
+/// Counts for the [`RunContext`].
 #[derive(Debug)]
 pub(super) struct CountedScan {
     scan: Arc<dyn ExecutionPlan>,
@@ -82,10 +92,10 @@ impl ExecutionPlan for CountedScan {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let scanned = context.session_config().get_extension::<Scanned>();
+        let run = context.session_config().get_extension::<RunContext>();
         let batches = self.scan.execute(partition, context)?;
-        Ok(match scanned {
-            Some(scanned) => Box::pin(Counted { scanned, batches }),
+        Ok(match run {
+            Some(run) => Box::pin(Counted { run, batches }),
             None => batches,
         })
     }
@@ -93,7 +103,7 @@ impl ExecutionPlan for CountedScan {
 
 /// Says for whom it reads, whenever it is polled.
 struct Counted {
-    scanned: Arc<Scanned>,
+    run: Arc<RunContext>,
     batches: SendableRecordBatchStream,
 }
 
@@ -101,8 +111,16 @@ impl Stream for Counted {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { scanned, batches } = &mut *self;
-        scanned.during(|| batches.poll_next_unpin(context))
+        let Self { run, batches } = &mut *self;
+        if let Err(cancelled) = run.token.check() {
+            return Poll::Ready(Some(Err(cancelled)));
+        }
+        if is_slice_over() {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let poll = || batches.poll_next_unpin(context);
+        run.scanned.during(|| run.token.scope(poll))
     }
 }
 

@@ -23,7 +23,7 @@ const MOST_USES: usize = 4;
 pub struct OptimisedQuery {
     pub(super) plan: LogicalPlan,
     /// Whether it is probably done within a moment.
-    pub(super) is_short: bool,
+    pub is_short: bool,
     /// Whether it reads `information_schema`, where settings and functions are.
     pub(super) shows_settings: bool,
     /// The plan of steps, and how often it was used.

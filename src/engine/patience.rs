@@ -30,6 +30,13 @@ impl Patience {
         }
     }
 
+    /// The same without more to spare than what can be read needs.
+    pub fn little_with(tokens: usize) -> Self {
+        Self {
+            left: Cell::new(TRIES * tokens + 1),
+        }
+    }
+
     /// Whether it has ended.
     pub fn is_over(&self) -> bool {
         self.left.get() == 0

@@ -3,6 +3,7 @@
 use datafusion::common::DataFusionError;
 
 use super::ACCOUNT;
+use super::grouping_limits::MAX_GROUPING_SETS;
 use super::named_tables::MOST_TABLES;
 use super::sql::{LONGEST_SQL, MOST_OPERATORS};
 use crate::catalog::CatalogError;
@@ -60,6 +61,14 @@ pub enum QueryError {
     TooManyTables {
         /// How many.
         count: usize,
+    },
+    /// `CUBE` and the like of too many columns.
+    #[error(
+        "the statement groups by {sets} grouping sets, more than {MAX_GROUPING_SETS}; name those that are wanted by GROUPING SETS"
+    )]
+    TooManyGroupingSets {
+        /// How many.
+        sets: usize,
     },
     /// The parser finds no end of ways to read it.
     #[error(

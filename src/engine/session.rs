@@ -25,8 +25,11 @@ use datafusion::sql::parser::Statement as Parsed;
 use super::account_tables::{Account, AccountSchema};
 use super::archive_schema::ArchiveSchema;
 use super::budget::Budget;
+use super::cancellation::CancelToken;
 use super::catalog_tables::CatalogSource;
-use super::counted_scan::counted;
+use super::checked_aggregate::checked_aggregates;
+use super::checked_plan::checked;
+use super::counted_scan::{RunContext, counted};
 use super::guarded_scan::guarded;
 use super::optimised::OptimisedQuery;
 use super::plan_limits;
@@ -71,8 +74,6 @@ pub struct QuerySession {
 pub struct ReadyQuery {
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
-    /// Whether it is probably done within a moment.
-    pub is_short: bool,
 }
 
 impl ReadyQuery {
@@ -295,11 +296,12 @@ impl QuerySession {
         Ok(plan.get_parameter_types()?)
     }
 
-    /// Makes a query ready to be run; the bytes that it reads of the lake's files count for `scanned`.
+    /// Makes a query ready to be run; the bytes that it reads of the lake's files count for `scanned`, and `token` ends it.
     pub async fn ready(
         &self,
         query: &OptimisedQuery,
         scanned: Scanned,
+        token: CancelToken,
     ) -> Result<ReadyQuery, QueryError> {
         let is_short = query.is_short;
         let state = match is_short {
@@ -310,10 +312,19 @@ impl QuerySession {
             Some(steps) => steps,
             None => {
                 let planner = Arc::clone(state.query_planner());
-                let steps = planner.create_physical_plan(&query.plan, &**state).await?;
+                let steps = match is_short {
+                    true => planner.create_physical_plan(&query.plan, &**state).await?,
+                    false => {
+                        let plan = checked_aggregates(&query.plan)?;
+                        planner.create_physical_plan(&plan, &**state).await?
+                    }
+                };
                 let steps = counted(guarded(steps)?)?;
                 query.keep_steps(&steps);
-                steps
+                match is_short {
+                    true => steps,
+                    false => checked(steps)?,
+                }
             }
         };
         let runtime = match &self.budget {
@@ -326,7 +337,10 @@ impl QuerySession {
         let context = TaskContext::new(
             None,
             state.session_id().to_owned(),
-            state.config().clone().with_extension(Arc::new(scanned)),
+            state
+                .config()
+                .clone()
+                .with_extension(Arc::new(RunContext { scanned, token })),
             listed(lists, state.scalar_functions()),
             listed(lists, state.higher_order_functions()),
             listed(lists, state.aggregate_functions()),
@@ -336,7 +350,6 @@ impl QuerySession {
         Ok(ReadyQuery {
             plan,
             context: Arc::new(context),
-            is_short,
         })
     }
 

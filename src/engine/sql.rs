@@ -11,9 +11,10 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
+use super::grouping_limits::check_grouping_sets;
 use super::named_tables::check_tables;
 use super::patience::Patience;
-use super::{QueryError, table_arguments};
+use super::{QueryError, simple_statement, table_arguments};
 
 /// Longest SQL text, in bytes; more is a program's mistake or an attack.
 pub const LONGEST_SQL: usize = 1 << 20;
@@ -84,13 +85,31 @@ impl Statement {
         if sql.len() > LONGEST_SQL {
             return Err(QueryError::TooLong { bytes: sql.len() });
         }
+        Self::parse_within(sql, Patience::with)
+    }
+
+    /// Parses a statement that is certain to be parsed and planned within a moment; none if it is not, or has a mistake.
+    pub fn parse_simple(sql: &str) -> Option<Self> {
+        if sql.len() > simple_statement::MAX_BYTES {
+            return None;
+        }
+        let statement = Self::parse_within(sql, Patience::little_with).ok()?;
+        let is_simple = match &statement {
+            Self::Query(query) => simple_statement::is_simple(&query.parsed),
+            Self::Explain(_) => false,
+            Self::Set(_) => true,
+        };
+        is_simple.then_some(statement)
+    }
+
+    fn parse_within(sql: &str, patience: fn(usize) -> Patience) -> Result<Self, QueryError> {
         let tokens = tokens(sql)?;
         let operators = tokens.iter().filter(|token| may_nest(token)).count();
         if operators > MOST_OPERATORS {
             return Err(QueryError::TooComplex { operators });
         }
         let text = numbered(sql, &tokens)?;
-        let patience = Patience::with(tokens.len());
+        let patience = patience(tokens.len());
         let parsed = DFParserBuilder::new(text.as_str())
             .with_dialect(&patience)
             .with_recursion_limit(DEEPEST)
@@ -107,6 +126,7 @@ impl Statement {
             (Some(_), more) => return refused(format!("{} statements", more + 1)),
         };
         check_tables(&statement)?;
+        check_grouping_sets(&statement)?;
         let query = |parsed| Query {
             text: text.clone(),
             parsed,

@@ -5,7 +5,7 @@
 //! | `listen`, `tls`, `proxies`, `connections` | connections: how they begin, where from, how many |
 //! | `gate` | lets callers in by the headers of their calls (`call`, `credentials`), before a body is read (`request_body`) |
 //! | `service` | the calls of gRPC: hands them on |
-//! | `statements` | SQL: what an answer will look like, and the answer (`plans`, `ticket`, `edge`, `running`) |
+//! | `statements` | SQL: what an answer will look like, and the answer (`planning`, `plans`, `ticket`, `edge`, `running`) |
 //! | `ingest` | readings that are sent here |
 //! | `received` | batches of clients, of parameters and of readings |
 //! | `metadata`, `sql_info` | what there is (`like`) |
@@ -26,6 +26,7 @@ mod like;
 mod listen;
 mod metadata;
 mod metered;
+mod planning;
 mod plans;
 mod proxies;
 mod received;

@@ -3,27 +3,29 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use arrow::ipc::reader::StreamReader;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
 use arrow_flight::FlightData;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
-use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::common::DataFusionError;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
 use tonic::Status;
 use uuid::Uuid;
 
 use super::call::Call;
-use super::edge::{answer_schema, to_answer};
+use super::edge::to_answer;
+use super::planning::{Made, Planning, Unplanned};
 use super::plans::{PlanKey, Planned};
 use super::server::Server;
 use super::session_options::Options;
 use super::status;
 use super::ticket::{Held, Kind};
 use crate::catalog::Visible;
-use crate::engine::{Account, CutShort, PublishedTables, Query, QuerySession, Scope, Statement};
+use crate::engine::{
+    Account, CutShort, PublishedTables, QuerySession, QueryTimer, ReadyQuery, Scope, SessionOption,
+};
 use crate::metering::Work;
 use crate::metrics::{Cache, METRICS};
 
@@ -103,15 +105,16 @@ impl Server {
         let planned = match known {
             Some(planned) => planned,
             None => {
-                let failed = |error| status::of_query(&error, &held.sql, call.id);
-                let statement = Statement::parse(&held.sql).map_err(failed)?;
-                if let Statement::Set(option) = statement {
-                    self.check_option(&option)?;
-                    self.sessions
-                        .set(call.principal(), |options| options.set(option));
-                    return Ok(Asked::Done);
+                let timer = self.engine.lanes().timer();
+                match self.planned(call, &held, published, &timer).await? {
+                    Ok(planned) => planned,
+                    Err(option) => {
+                        self.check_option(&option)?;
+                        self.sessions
+                            .set(call.principal(), |options| options.set(option));
+                        return Ok(Asked::Done);
+                    }
                 }
-                self.planned(call, &held, statement, published).await?
             }
         };
         let schema = Arc::clone(&planned.schema);
@@ -145,57 +148,80 @@ impl Server {
             .find(&self.key_of(call, held), &self.visible(call))
     }
 
-    /// Plans `statement` with the parameters that are bound, and keeps the plan for the next call.
-    async fn planned(
+    fn unplanned(
         &self,
         call: &Call,
         held: &Held,
-        statement: Statement,
         published: Arc<PublishedTables>,
-    ) -> Result<Planned, Status> {
-        let (query, explains) = match statement {
-            Statement::Query(query) => (query, false),
-            Statement::Explain(explain) if explain.is_plain => (explain.query, true),
-            Statement::Explain(_) => {
-                let error = crate::engine::QueryError::ExplainsTooMuch;
-                return Err(status::of_query(&error, &held.sql, call.id));
-            }
-            Statement::Set(_) => return Err(Status::invalid_argument("SET has no answer")),
-        };
+    ) -> Result<Unplanned, Status> {
         let options = Options {
             time_zone: held.time_zone.clone(),
             schema: held.schema.clone(),
         };
-        let key = self.key_of(call, held);
+        Ok(Unplanned {
+            session: self.session(call, &options, Some(published))?,
+            sql: held.sql.clone(),
+            parameters: held.parameters.clone(),
+            request: call.id,
+        })
+    }
+
+    /// Does `work` on the threads for planning, on the caller's turn and time.
+    pub(super) async fn on_planning_lane<T: Send + 'static>(
+        &self,
+        call: &Call,
+        timer: &QueryTimer,
+        work: impl Future<Output = Result<T, Status>> + Send + 'static,
+    ) -> Result<T, Status> {
+        let of = call.principal().organisation_id;
+        let done = self.engine.lanes().plan(of, timer, work).await;
+        done.map_err(|cut| status::of_cut(&cut, call.id))?
+    }
+
+    /// Plans a statement with the parameters that are bound, and keeps the plan for the next call; or says what it sets.
+    async fn planned(
+        &self,
+        call: &Call,
+        held: &Held,
+        published: Arc<PublishedTables>,
+        timer: &QueryTimer,
+    ) -> Result<Result<Planned, SessionOption>, Status> {
         let visible = self.visible(call);
-        let session = self.session(call, &options, Some(published))?;
-        let rows = bound_rows(&held.parameters)?;
-        let values = rows.first().cloned().unwrap_or_default();
-        check_count(&query, &values)?;
-        if rows.len() > 1 {
-            return Err(Status::invalid_argument(format!(
-                "{} rows of parameters were bound to a query, which takes one; run it once for each",
-                rows.len()
-            )));
-        }
-        let failed = |error| status::of_query(&error, &held.sql, call.id);
-        let plan = session.plan(&query, &values).await.map_err(failed)?;
-        let is_repeatable = !query.has_computed_arguments() && QuerySession::is_repeatable(&plan);
-        let optimised = session.optimise(&plan).map_err(failed)?;
-        let schema = match explains {
-            true => answer_schema(&QuerySession::explain_schema())?,
-            false => answer_schema(optimised.schema())?,
+        let unplanned = self.unplanned(call, held, published)?;
+        let session = unplanned.session.clone();
+        let planning = match unplanned.simple() {
+            Some(statement) => unplanned.plan(Some(statement)).await?,
+            None => {
+                self.on_planning_lane(call, timer, unplanned.plan(None))
+                    .await?
+            }
         };
+        match planning {
+            Planning::Made(made) => Ok(Ok(self.kept(call, held, session, made, visible))),
+            Planning::Set(option) => Ok(Err(option)),
+            Planning::Described { .. } => Err(Status::internal("the statement was not planned")),
+        }
+    }
+
+    /// Keeps a plan for the next call.
+    fn kept(
+        &self,
+        call: &Call,
+        held: &Held,
+        session: QuerySession,
+        made: Made,
+        visible: Arc<Visible>,
+    ) -> Planned {
         let planned = Planned {
             session,
-            query: Arc::new(optimised),
-            explains,
-            is_repeatable,
-            schema,
+            query: made.query,
+            explains: made.explains,
+            is_repeatable: made.is_repeatable,
+            schema: made.schema,
             visible,
         };
-        self.plans.keep(key, &planned);
-        Ok(planned)
+        self.plans.keep(self.key_of(call, held), &planned);
+        planned
     }
 
     /// The answer for a ticket.
@@ -209,26 +235,26 @@ impl Server {
         if !self.redeemed.is_first(held.query()) {
             self.admit(call, Work::Ask)?;
         }
+        let timer = self.engine.lanes().timer();
         let planned = match self.known_plan(call, &held) {
             Some(planned) => planned,
-            None => self.planned_again(call, &held).await?,
+            None => self.planned_again(call, &held, &timer).await?,
         };
         let request = call.id;
-        let failed = |error| status::of_query(&error, &held.sql, request);
         let schema = Arc::clone(&planned.schema);
         let answer = if planned.explains {
-            let rows = QuerySession::explain(&planned.query).map_err(failed)?;
+            let query = Arc::clone(&planned.query);
+            let explain = async move {
+                let rows = QuerySession::explain(&query);
+                rows.map_err(|error| status::of_query(&error, "", request))
+            };
+            let rows = self.on_planning_lane(call, &timer, explain).await?;
             call.meter.bills(request)?;
             encoded(stream::iter([Ok(rows)]), schema, request)
         } else {
-            let ready = planned
-                .session
-                .ready(&planned.query, call.meter.scanned())
-                .await
-                .map_err(failed)?;
+            let ready = self.ready(call, &held, &planned, &timer).await?;
             call.meter.bills(request)?;
             let (lanes, of) = (self.engine.lanes(), call.principal().organisation_id);
-            let is_short = ready.is_short;
             let run = move || match ready.run() {
                 Ok(batches) => encoded(batches, schema, request),
                 Err(error) => {
@@ -236,9 +262,9 @@ impl Server {
                     stream::iter([Err(super::call::stamped(status, request))]).boxed()
                 }
             };
-            let answer = match is_short {
-                true => lanes.short(of, run()),
-                false => lanes.long(of, run),
+            let answer = match planned.query.is_short {
+                true => lanes.short(of, timer, run()),
+                false => lanes.long(of, timer, run),
             };
             let cut = move |cut: CutShort| Err(status::of_cut(&cut, request));
             answer.map(move |item| item.unwrap_or_else(cut)).boxed()
@@ -249,7 +275,34 @@ impl Server {
         Ok(guarded.boxed())
     }
 
-    async fn planned_again(&self, call: &Call, held: &Held) -> Result<Planned, Status> {
+    /// The plan's steps; what may take long is planned where it may.
+    async fn ready(
+        &self,
+        call: &Call,
+        held: &Held,
+        planned: &Planned,
+        timer: &QueryTimer,
+    ) -> Result<ReadyQuery, Status> {
+        let (session, query) = (planned.session.clone(), Arc::clone(&planned.query));
+        let (scanned, token) = (call.meter.scanned(), timer.token().clone());
+        if query.is_short {
+            let ready = session.ready(&query, scanned, token).await;
+            return ready.map_err(|error| status::of_query(&error, &held.sql, call.id));
+        }
+        let (sql, request) = (held.sql.clone(), call.id);
+        let ready = async move {
+            let ready = session.ready(&query, scanned, token).await;
+            ready.map_err(|error| status::of_query(&error, &sql, request))
+        };
+        self.on_planning_lane(call, timer, ready).await
+    }
+
+    async fn planned_again(
+        &self,
+        call: &Call,
+        held: &Held,
+        timer: &QueryTimer,
+    ) -> Result<Planned, Status> {
         let failed = |error| status::of_query(&error, &held.sql, call.id);
         let published = match held.run {
             Some(run) => self.engine.published(run).await.map_err(failed)?,
@@ -260,8 +313,8 @@ impl Server {
                 "the tables that the ticket is for were replaced long ago; run the query again",
             )
         })?;
-        let statement = Statement::parse(&held.sql).map_err(failed)?;
-        self.planned(call, held, statement, published).await
+        let planned = self.planned(call, held, published, timer).await?;
+        planned.map_err(|_| Status::invalid_argument("SET has no answer"))
     }
 
     /// Prepares a statement: what its answer will look like, and which parameters it has.
@@ -269,8 +322,8 @@ impl Server {
         self.note(call, &sql);
         let options = self.sessions.options(call.principal());
         let mut held = Held::new(call.principal(), call.id, sql);
-        held.time_zone = options.time_zone.clone();
-        held.schema = options.schema.clone();
+        held.time_zone = options.time_zone;
+        held.schema = options.schema;
         let handle = held.seal(Kind::Statement, self.auth.keys())?;
         let published = self.engine.newest();
         held.run = Some(published.run());
@@ -278,7 +331,7 @@ impl Server {
         METRICS.engine.looked_up(Cache::Plans, known.is_some());
         let (schema, parameters) = match known {
             Some(planned) => (planned.schema, Schema::empty()),
-            None => self.described(call, &options, &held, published).await?,
+            None => self.described(call, &held, published).await?,
         };
         Ok(Prepared {
             handle,
@@ -291,46 +344,31 @@ impl Server {
     async fn described(
         &self,
         call: &Call,
-        options: &Options,
         held: &Held,
         published: Arc<PublishedTables>,
     ) -> Result<(SchemaRef, Schema), Status> {
-        let failed = |error| status::of_query(&error, &held.sql, call.id);
-        let statement = Statement::parse(&held.sql).map_err(failed)?;
-        let (query, explains) = match &statement {
-            Statement::Set(option) => {
-                self.check_option(option)?;
-                return Ok((Arc::new(Schema::empty()), Schema::empty()));
-            }
-            Statement::Query(query) => (query, false),
-            Statement::Explain(explain) if explain.is_plain => (&explain.query, true),
-            Statement::Explain(_) => {
-                return Err(failed(crate::engine::QueryError::ExplainsTooMuch));
+        let visible = self.visible(call);
+        let unplanned = self.unplanned(call, held, published)?;
+        let session = unplanned.session.clone();
+        let planning = match unplanned.simple() {
+            Some(statement) => unplanned.describe(Some(statement)).await?,
+            None => {
+                let timer = self.engine.lanes().timer();
+                self.on_planning_lane(call, &timer, unplanned.describe(None))
+                    .await?
             }
         };
-        if query.parameters() == 0 {
-            // What is wrong is said now.
-            let planned = self.planned(call, held, statement, published).await?;
-            return Ok((planned.schema, Schema::empty()));
+        match planning {
+            Planning::Made(made) => {
+                let planned = self.kept(call, held, session, made, visible);
+                Ok((planned.schema, Schema::empty()))
+            }
+            Planning::Described { schema, parameters } => Ok((schema, parameters)),
+            Planning::Set(option) => {
+                self.check_option(&option)?;
+                Ok((Arc::new(Schema::empty()), Schema::empty()))
+            }
         }
-        let session = self.session(call, options, Some(published))?;
-        let plan = session.plan(query, &[]).await.map_err(failed)?;
-        let types = QuerySession::parameter_types(&plan).map_err(failed)?;
-        let told = query.told_types();
-        let parameters = (1..=query.parameters()).map(|number| {
-            let name = format!("${number}");
-            let known = types.get(&name).cloned().flatten();
-            // Where SQL does not say what is wanted, text will do.
-            let kind = known.or_else(|| told.get(&number).cloned());
-            let kind = kind.unwrap_or(DataType::Utf8);
-            Field::new(name, as_described(kind), true)
-        });
-        let parameters = Schema::new(parameters.collect::<Vec<_>>());
-        let schema = match explains {
-            true => answer_schema(&QuerySession::explain_schema())?,
-            false => answer_schema(plan.schema().as_arrow())?,
-        };
-        Ok((schema, super::edge::table_schema(&parameters)))
     }
 
     /// The statement with these parameters bound, as a new handle.
@@ -368,50 +406,6 @@ impl Server {
             );
         }
     }
-}
-
-/// The type that a parameter is described as. Instants are in milliseconds: the JDBC driver, up to 18.3, sends
-/// milliseconds whatever the unit that was asked for. Other clients send instants in the unit that they have.
-fn as_described(kind: DataType) -> DataType {
-    match kind {
-        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone),
-        other => other,
-    }
-}
-
-/// The parameters, one list of values for each row.
-fn bound_rows(ipc: &[u8]) -> Result<Vec<Vec<ScalarValue>>, Status> {
-    if ipc.is_empty() {
-        return Ok(Vec::new());
-    }
-    let wrong = |error: &dyn std::fmt::Display| {
-        Status::invalid_argument(format!("the parameters cannot be read: {error}"))
-    };
-    let mut rows = Vec::new();
-    for batch in StreamReader::try_new(ipc, None).map_err(|error| wrong(&error))? {
-        let batch = batch.map_err(|error| wrong(&error))?;
-        for row in 0..batch.num_rows() {
-            let values = batch.columns().iter();
-            let values = values.map(|column| ScalarValue::try_from_array(column, row));
-            rows.push(
-                values
-                    .collect::<Result<_, _>>()
-                    .map_err(|error| wrong(&error))?,
-            );
-        }
-    }
-    Ok(rows)
-}
-
-fn check_count(query: &Query, values: &[ScalarValue]) -> Result<(), Status> {
-    let wanted = query.parameters();
-    if wanted == values.len() {
-        return Ok(());
-    }
-    Err(Status::invalid_argument(format!(
-        "the statement has {wanted} parameters, and {} values are bound to them",
-        values.len()
-    )))
 }
 
 fn to_ipc(schema: &Schema, rows: &[RecordBatch]) -> Result<Vec<u8>, Status> {

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::auth::AuthError;
-use crate::engine::{CutShort, QueryError};
+use crate::engine::{Cancelled, CutShort, QueryError};
 use crate::store::StoreError;
 
 /// The header and trailer that names a call.
@@ -117,7 +117,7 @@ pub(super) fn of_cut(cut: &CutShort, request: Uuid) -> Status {
     tracing::info!(%request, "cut short: {cut}");
     let text = cut.to_string();
     let status = match cut {
-        CutShort::Worked(_) => Status::deadline_exceeded(text),
+        CutShort::Worked(_) | CutShort::Planned(_) => Status::deadline_exceeded(text),
         CutShort::Waited(_) | CutShort::Lost => Status::unavailable(text),
         CutShort::Unread(_) => Status::cancelled(text),
     };
@@ -146,6 +146,11 @@ fn for_clients(text: &str) -> String {
 fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String), Status> {
     // Which step of planning came upon it means nothing to those who ask.
     let root = error.find_root();
+    if let DataFusionError::External(cause) = root
+        && cause.is::<Cancelled>()
+    {
+        return Err(Status::cancelled("the query was cancelled"));
+    }
     let text = || for_clients(&root.strip_backtrace());
     if matches!(
         root,

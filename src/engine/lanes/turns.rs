@@ -12,6 +12,7 @@ use crate::model::OrganisationId;
 /// Places to work in, and who waits for one. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Turns {
+    lane: Option<Lane>,
     state: Arc<Mutex<State>>,
 }
 
@@ -19,7 +20,7 @@ pub(super) struct Turns {
 struct State {
     places: usize,
     free: usize,
-    /// Places by who has them; none that has none.
+    /// Places by who has them, with those that were abandoned; none that has none.
     held: HashMap<OrganisationId, usize>,
     /// Who waits, the one that was served last at the end.
     waiting: VecDeque<(OrganisationId, VecDeque<Waiter>)>,
@@ -37,14 +38,16 @@ pub(super) struct Turn {
     turns: Turns,
     /// None once it was given back.
     organisation: Option<OrganisationId>,
-    _running: Running,
+    is_abandoned: bool,
+    _running: Option<Running>,
 }
 
 impl Turns {
-    /// So many at once.
-    pub fn new(places: usize) -> Self {
+    /// So many at once; those who have one count as running in `lane`.
+    pub fn new(places: usize, lane: Option<Lane>) -> Self {
         let places = places.max(1);
         Self {
+            lane,
             state: Arc::new(Mutex::new(State {
                 places,
                 free: places,
@@ -76,11 +79,16 @@ impl Turns {
         match receiver.await {
             Ok(turn) => turn,
             // Senders go only when they have sent; a turn of nobody's is the least that can be given.
-            Err(_) => Turn {
-                turns: self.clone(),
-                organisation: None,
-                _running: METRICS.engine.running(Lane::Long),
-            },
+            Err(_) => self.turn(None),
+        }
+    }
+
+    fn turn(&self, organisation: Option<OrganisationId>) -> Turn {
+        Turn {
+            turns: self.clone(),
+            organisation,
+            is_abandoned: false,
+            _running: self.lane.map(|lane| METRICS.engine.running(lane)),
         }
     }
 
@@ -96,15 +104,10 @@ impl Turns {
     fn serve(&self, mut state: std::sync::MutexGuard<'_, State>) {
         while let Some((organisation, waiter)) = state.next() {
             state.take(organisation);
-            let turn = Turn {
-                turns: self.clone(),
-                organisation: Some(organisation),
-                _running: METRICS.engine.running(Lane::Long),
-            };
-            if let Err(mut turn) = waiter.place.send(turn) {
+            if let Err(mut turn) = waiter.place.send(self.turn(Some(organisation))) {
                 // The query was cancelled. To drop the turn would lock again.
                 turn.organisation = None;
-                state.give_back(organisation);
+                state.give_back(organisation, false);
             }
         }
     }
@@ -129,12 +132,14 @@ impl State {
         Some((organisation, waiter))
     }
 
-    /// The last place is kept for an organisation that has none: one that works for hours does not shut out another.
+    /// The last place is kept for an organisation that has none: one that works for hours does not shut out another. An
+    /// organisation's own share counts what it abandoned, though others have those places again.
     fn may_have(&self, organisation: OrganisationId) -> bool {
+        let held = self.held_by(organisation);
         match self.free {
             0 => false,
-            1 => self.places == 1 || self.held_by(organisation) == 0,
-            _ => true,
+            1 => held == 0,
+            _ => held < self.places - 1,
         }
     }
 
@@ -147,8 +152,9 @@ impl State {
         *self.held.entry(organisation).or_default() += 1;
     }
 
-    fn give_back(&mut self, organisation: OrganisationId) {
-        self.free += 1;
+    fn give_back(&mut self, organisation: OrganisationId, was_abandoned: bool) {
+        // The place of one that was abandoned is free already.
+        self.free += usize::from(!was_abandoned);
         if let Some(held) = self.held.get_mut(&organisation) {
             *held -= 1;
             if *held == 0 {
@@ -158,11 +164,24 @@ impl State {
     }
 }
 
+impl Turn {
+    /// Frees the place for others, though the work goes on and cannot be ended. It stays in the organisation's share, which
+    /// bounds how much such work there is, until the turn is dropped.
+    pub fn abandon(&mut self) {
+        if self.organisation.is_some() && !self.is_abandoned {
+            self.is_abandoned = true;
+            let mut state = self.turns.locked();
+            state.free += 1;
+            self.turns.serve(state);
+        }
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(organisation) = self.organisation.take() {
             let mut state = self.turns.locked();
-            state.give_back(organisation);
+            state.give_back(organisation, self.is_abandoned);
             self.turns.serve(state);
         }
     }
@@ -178,6 +197,10 @@ mod tests {
 
     fn organisation(number: u8) -> OrganisationId {
         OrganisationId(uuid::Uuid::from_bytes([number; 16]))
+    }
+
+    fn turns_of(places: usize) -> Turns {
+        Turns::new(places, None)
     }
 
     /// Asks for a turn, and looks once whether it came.
@@ -212,7 +235,7 @@ mod tests {
 
     #[test]
     fn one_that_has_many_does_not_shut_out_another() {
-        let turns = Turns::new(4);
+        let turns = turns_of(4);
         let first: Vec<_> = (0..3).map(|_| served(&turns, 1)).collect();
         let mut many: Vec<_> = (0..100).map(|_| queued(&turns, 1)).collect();
         // At once, though a hundred came before.
@@ -235,7 +258,7 @@ mod tests {
 
     #[test]
     fn organisations_take_turns() {
-        let turns = Turns::new(2);
+        let turns = turns_of(2);
         let (one, two) = (served(&turns, 1), served(&turns, 2));
         let [mut first, mut second, mut other] = [1, 1, 3].map(|number| queued(&turns, number));
         drop(one);
@@ -252,7 +275,7 @@ mod tests {
 
     #[test]
     fn what_has_begun_goes_before_what_has_not() {
-        let turns = Turns::new(1);
+        let turns = turns_of(1);
         let one = served(&turns, 1);
         let mut last = queued(&turns, 1);
         let mut begun = [(); 2].map(|()| ask_for(&turns, 1, true).expect_err("no place is free"));
@@ -265,8 +288,28 @@ mod tests {
     }
 
     #[test]
+    fn turn_abandoned_is_free_for_others_and_not_for_its_organisation() {
+        let turns = turns_of(3);
+        let mut stuck = [served(&turns, 1), served(&turns, 1)];
+        for turn in &mut stuck {
+            turn.abandon();
+            turn.abandon();
+        }
+        assert_eq!(turns.counts(), (0, 0), "all places are free");
+        let mut more = queued(&turns, 1);
+        let others = [served(&turns, 2), served(&turns, 3), served(&turns, 4)];
+        assert!((&mut more).now_or_never().is_none());
+        drop(others);
+        assert!((&mut more).now_or_never().is_none(), "its share is used up");
+        drop(stuck);
+        assert!((&mut more).now_or_never().is_some());
+        drop(more);
+        assert_eq!(turns.counts(), (0, 0));
+    }
+
+    #[test]
     fn a_single_place_is_for_everyone() {
-        let turns = Turns::new(1);
+        let turns = turns_of(1);
         let one = served(&turns, 1);
         let next = queued(&turns, 1);
         drop(one);
@@ -277,10 +320,11 @@ mod tests {
         #[test]
         fn places_are_neither_lost_nor_made(
             places in 1..6_usize,
-            steps in prop::collection::vec((0..3_u8, 0..4_u8, any::<prop::sample::Index>()), 0..200),
+            steps in prop::collection::vec((0..4_u8, 0..4_u8, any::<prop::sample::Index>()), 0..200),
         ) {
-            let turns = Turns::new(places);
+            let turns = turns_of(places);
             let (mut held, mut waiting): (Vec<Turn>, Vec<BoxFuture<'static, Turn>>) = Default::default();
+            let mut abandoned: Vec<Turn> = Vec::new();
             for (what, number, index) in steps {
                 match what {
                     0 => match ask(&turns, number) {
@@ -288,6 +332,11 @@ mod tests {
                         Err(future) => waiting.push(future),
                     },
                     1 if !held.is_empty() => drop(held.swap_remove(index.index(held.len()))),
+                    3 if !held.is_empty() => {
+                        let mut turn = held.swap_remove(index.index(held.len()));
+                        turn.abandon();
+                        abandoned.push(turn);
+                    }
                     // Cancelled, perhaps after it was served.
                     2 if !waiting.is_empty() => drop(waiting.swap_remove(index.index(waiting.len()))),
                     _ => {}
@@ -302,6 +351,7 @@ mod tests {
                 prop_assert!(held.len() <= turns.counts().0);
             }
             drop(held);
+            drop(abandoned);
             while let Some(future) = waiting.pop() {
                 drop(future);
             }

@@ -1,0 +1,121 @@
+//! Cancellation of a statement, from outside, while code that cannot be interrupted plans or runs it.
+//!
+//! A [`CancelToken`] is cancelled when the statement's time is up or its client has left. Whoever polls a scan or an
+//! operator makes the token the thread's current one ([`CancelToken::scope`]), so that code deep inside libraries can
+//! [`check`] it between two steps of a long loop.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use datafusion::common::{DataFusionError, Result};
+
+use crate::clock::Stopwatch;
+
+thread_local! {
+    /// The token of the statement that this thread works on.
+    static CURRENT: RefCell<Option<CancelToken>> = const { RefCell::new(None) };
+    /// The time slice of the poll that this thread is in.
+    static SLICE: Cell<Option<(Stopwatch, Duration)>> = const { Cell::new(None) };
+}
+
+/// The error of work that found its statement cancelled. Clients see the reason instead, which whoever cancels reports.
+#[derive(Debug, thiserror::Error)]
+#[error("the statement was cancelled")]
+pub struct Cancelled;
+
+/// Whether a statement is to end. Cheap to clone; clones are one token.
+#[derive(Debug, Clone, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// Asks all work on the statement to end.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the statement is to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Fails if the statement is to end.
+    ///
+    /// # Errors
+    /// [`Cancelled`], as an external error.
+    pub fn check(&self) -> Result<()> {
+        match self.is_cancelled() {
+            true => Err(DataFusionError::External(Box::new(Cancelled))),
+            false => Ok(()),
+        }
+    }
+
+    /// Does `work` with this as the thread's current token.
+    pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        /// Puts the token before back, also when `work` panics.
+        struct Before(Option<CancelToken>);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                CURRENT.set(self.0.take());
+            }
+        }
+        let _before = Before(CURRENT.replace(Some(self.clone())));
+        work()
+    }
+}
+
+/// Fails if the statement that this thread works on is to end. For the start of every function call and for long loops.
+///
+/// # Errors
+/// [`Cancelled`], as an external error.
+pub fn check() -> Result<()> {
+    CURRENT.with_borrow(|current| current.as_ref().map_or(Ok(()), CancelToken::check))
+}
+
+/// Does `work`, a poll that is to return to its caller after `limit`; see [`is_slice_over`].
+pub fn with_time_slice<T>(limit: Duration, work: impl FnOnce() -> T) -> T {
+    struct Before(Option<(Stopwatch, Duration)>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            SLICE.set(self.0);
+        }
+    }
+    let _before = Before(SLICE.replace(Some((Stopwatch::start(), limit))));
+    work()
+}
+
+/// Whether the poll that this thread is in has used up its time slice, so that a stream should return `Pending` and be
+/// woken again.
+pub fn is_slice_over() -> bool {
+    SLICE
+        .get()
+        .is_some_and(|(since, limit)| since.elapsed() >= limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scope_nested_and_unwound_restores_the_token_before() {
+        let (outer, inner) = (CancelToken::default(), CancelToken::default());
+        outer.cancel();
+        assert!(check().is_ok(), "no statement");
+        outer.scope(|| {
+            assert!(check().is_err());
+            inner.scope(|| assert!(check().is_ok()));
+            let unwound = std::panic::catch_unwind(|| inner.scope(|| panic!("as a library might")));
+            assert!(unwound.is_err());
+            assert!(check().is_err());
+        });
+        assert!(check().is_ok());
+    }
+
+    #[test]
+    fn time_slice_ends_and_does_not_outlive_its_poll() {
+        with_time_slice(Duration::ZERO, || assert!(is_slice_over()));
+        with_time_slice(Duration::from_secs(60), || assert!(!is_slice_over()));
+        assert!(!is_slice_over());
+    }
+}

@@ -1,0 +1,271 @@
+//! A plan of a long query whose operators look often whether the query was cancelled.
+//!
+//! DataFusion's operators loop for as long as their input has rows, and joins and windows for longer: what they do with one
+//! batch may take hours. So every operator's output is checked at each batch ([`CheckedExec`]), and what loops within a batch
+//! is given an expression, or a function, that checks at each step.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{JoinType, Result, internal_err};
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::lit;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
+use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::{
+    HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder,
+};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::{Stream, StreamExt};
+
+use super::cancellation::{self, CancelToken};
+use super::checked_window::checked_window;
+use super::counted_scan::{CountedScan, RunContext};
+
+/// Rows that the other side of a `NOT IN` is given at once: such a join takes no expression that could check.
+const MAX_NOT_IN_ROWS: usize = 64;
+
+/// The plan with checks in it. For plans that are run once.
+pub(super) fn checked(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let checked = plan.transform_up(|step| {
+        if step.is::<CountedScan>() {
+            return Ok(Transformed::no(step));
+        }
+        let step = match checked_join(&step)? {
+            Some(join) => join,
+            None => checked_window(&step)?.unwrap_or(step),
+        };
+        Ok(Transformed::yes(CheckedExec::of(step, None)))
+    });
+    checked.data()
+}
+
+/// A join that checks at each piece of work, which is a batch of pairs of rows.
+fn checked_join(step: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    if let Some(join) = step.downcast_ref::<NestedLoopJoinExec>() {
+        let filter = checked_filter(join.filter());
+        let join = NestedLoopJoinExecBuilder::from(join).with_filter(Some(filter));
+        return Ok(Some(Arc::new(join.build()?)));
+    }
+    let Some(join) = step.downcast_ref::<HashJoinExec>() else {
+        return Ok(None);
+    };
+    if join.null_aware {
+        let right = CheckedExec::of(Arc::clone(join.right()), Some(MAX_NOT_IN_ROWS));
+        let children = vec![Arc::clone(join.left()), right];
+        return replace_children_if_necessary(Arc::clone(step), children).map(Some);
+    }
+    // Others hand on what they find, batch by batch; these find the same rows again and again, and hand on nothing.
+    let is_silent = matches!(
+        join.join_type(),
+        JoinType::LeftSemi
+            | JoinType::RightSemi
+            | JoinType::LeftAnti
+            | JoinType::RightAnti
+            | JoinType::LeftMark
+            | JoinType::RightMark
+    );
+    if join.filter().is_none() && !is_silent {
+        return Ok(None);
+    }
+    let filter = checked_filter(join.filter());
+    let join = join.builder().with_filter(Some(filter));
+    join.build_exec().map(Some)
+}
+
+/// The filter, or one that everything passes.
+fn checked_filter(filter: Option<&JoinFilter>) -> JoinFilter {
+    match filter {
+        Some(filter) => JoinFilter::new(
+            Arc::new(CheckedExpr(Arc::clone(filter.expression()))),
+            filter.column_indices().to_vec(),
+            Arc::clone(filter.schema()),
+        ),
+        None => JoinFilter::new(
+            Arc::new(CheckedExpr(lit(true))),
+            Vec::new(),
+            Arc::new(Schema::empty()),
+        ),
+    }
+}
+
+/// An operator whose output fails at the next batch when the query is cancelled.
+#[derive(Debug)]
+struct CheckedExec {
+    inner: Arc<dyn ExecutionPlan>,
+    /// The most rows of a batch that is handed on.
+    max_rows: Option<usize>,
+}
+
+impl CheckedExec {
+    fn of(inner: Arc<dyn ExecutionPlan>, max_rows: Option<usize>) -> Arc<dyn ExecutionPlan> {
+        Arc::new(Self { inner, max_rows })
+    }
+}
+
+impl DisplayAs for CheckedExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CheckedExec")
+    }
+}
+
+impl ExecutionPlan for CheckedExec {
+    fn name(&self) -> &'static str {
+        "CheckedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.inner.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.inner]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(inner), true) => Ok(Self::of(inner, self.max_rows)),
+            _ => internal_err!("a checked operator is of one operator"),
+        }
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let run = context.session_config().get_extension::<RunContext>();
+        let batches = self.inner.execute(partition, context)?;
+        Ok(match run {
+            Some(run) => Box::pin(Checked {
+                token: run.token.clone(),
+                batches,
+                max_rows: self.max_rows.unwrap_or(usize::MAX),
+                rest: None,
+            }),
+            None => batches,
+        })
+    }
+}
+
+/// Looks at its token whenever it is polled, and makes it the thread's.
+struct Checked {
+    token: CancelToken,
+    batches: SendableRecordBatchStream,
+    max_rows: usize,
+    /// What was not handed on of the last batch.
+    rest: Option<RecordBatch>,
+}
+
+impl Stream for Checked {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let checked = &mut *self;
+        if let Err(cancelled) = checked.token.check() {
+            return Poll::Ready(Some(Err(cancelled)));
+        }
+        let next = match checked.rest.take() {
+            Some(rest) => Poll::Ready(Some(Ok(rest))),
+            None => {
+                let batches = &mut checked.batches;
+                checked.token.scope(|| batches.poll_next_unpin(context))
+            }
+        };
+        match next {
+            Poll::Ready(Some(Ok(batch))) if batch.num_rows() > checked.max_rows => {
+                let rows = checked.max_rows;
+                checked.rest = Some(batch.slice(rows, batch.num_rows() - rows));
+                Poll::Ready(Some(Ok(batch.slice(0, rows))))
+            }
+            next => next,
+        }
+    }
+}
+
+impl RecordBatchStream for Checked {
+    fn schema(&self) -> SchemaRef {
+        self.batches.schema()
+    }
+}
+
+/// An expression that fails when the query that the thread works on is cancelled.
+#[derive(Debug, Eq)]
+struct CheckedExpr(Arc<dyn PhysicalExpr>);
+
+impl PartialEq for CheckedExpr {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq(&other.0)
+    }
+}
+
+impl Hash for CheckedExpr {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl fmt::Display for CheckedExpr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl PhysicalExpr for CheckedExpr {
+    fn data_type(&self, schema: &Schema) -> Result<DataType> {
+        self.0.data_type(schema)
+    }
+
+    fn nullable(&self, schema: &Schema) -> Result<bool> {
+        self.0.nullable(schema)
+    }
+
+    fn return_field(&self, schema: &Schema) -> Result<FieldRef> {
+        self.0.return_field(schema)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        cancellation::check()?;
+        self.0.evaluate(batch)
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.0]
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(inner), true) => Ok(Arc::new(Self(inner))),
+            _ => internal_err!("a checked expression is of one expression"),
+        }
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt_sql(f)
+    }
+}

@@ -1,0 +1,101 @@
+//! How many sets of columns a statement groups by, before it is planned: `CUBE` of twenty columns makes a million.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, GroupByExpr, GroupByWithModifier, Visit, Visitor,
+};
+
+use super::QueryError;
+
+/// The most grouping sets of one `GROUP BY`. Each reading is counted once for each of them.
+pub const MAX_GROUPING_SETS: usize = 512;
+
+/// Refuses a statement that groups by too many sets.
+pub(super) fn check_grouping_sets(statement: &Parsed) -> Result<(), QueryError> {
+    let mut found = GroupingSets::default();
+    let _: ControlFlow<()> = match statement {
+        Parsed::Statement(statement) => Visit::visit(&**statement, &mut found),
+        Parsed::Explain(explain) => return check_grouping_sets(&explain.statement),
+        _ => return Ok(()),
+    };
+    match found.0 {
+        sets if sets > MAX_GROUPING_SETS => Err(QueryError::TooManyGroupingSets { sets }),
+        _ => Ok(()),
+    }
+}
+
+/// The most of any `GROUP BY`.
+#[derive(Default)]
+struct GroupingSets(usize);
+
+impl Visitor for GroupingSets {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &ast::Select) -> ControlFlow<()> {
+        let (expressions, modifiers) = match &select.group_by {
+            GroupByExpr::Expressions(expressions, modifiers) => (expressions.as_slice(), modifiers),
+            GroupByExpr::All(modifiers) => (&[] as &[Expr], modifiers),
+        };
+        let sets = product(expressions.iter().map(sets_of));
+        let modified = product(modifiers.iter().map(|modifier| match modifier {
+            GroupByWithModifier::Cube => subsets(expressions.len()),
+            GroupByWithModifier::GroupingSets(sets) => sets_of(sets),
+            _ => expressions.len() + 1,
+        }));
+        self.0 = self.0.max(sets.saturating_mul(modified));
+        ControlFlow::Continue(())
+    }
+}
+
+/// As many as a part of `GROUP BY` stands for.
+fn sets_of(expression: &Expr) -> usize {
+    match expression {
+        Expr::Nested(inside) => sets_of(inside),
+        Expr::Cube(columns) => subsets(columns.len()),
+        Expr::Rollup(columns) => columns.len() + 1,
+        Expr::GroupingSets(sets) => {
+            let within = sets.iter().map(|set| product(set.iter().map(sets_of)));
+            within.fold(0, usize::saturating_add)
+        }
+        _ => 1,
+    }
+}
+
+fn subsets(columns: usize) -> usize {
+    let columns = u32::try_from(columns).unwrap_or(u32::MAX);
+    1_usize.checked_shl(columns).unwrap_or(usize::MAX)
+}
+
+fn product(counts: impl Iterator<Item = usize>) -> usize {
+    counts.fold(1, usize::saturating_mul)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Statement;
+
+    #[test]
+    fn statement_of_too_many_grouping_sets_is_refused() {
+        let columns = |count: usize| vec!["x"; count].join(", ");
+        for group_by in [
+            format!("CUBE ({})", columns(20)),
+            format!("CUBE ({}), CUBE ({})", columns(5), columns(5)),
+            format!("GROUPING SETS (CUBE ({}), (x))", columns(10)),
+            format!("ROLLUP ({}), ROLLUP ({})", columns(30), columns(30)),
+            format!("CUBE ({})", columns(200)),
+        ] {
+            let sql = format!("SELECT count(*) FROM (SELECT * FROM data_d GROUP BY {group_by})");
+            let refused = Statement::parse(&sql).unwrap_err().to_string();
+            assert!(refused.contains("grouping sets"), "{sql}: {refused}");
+        }
+        for group_by in [
+            "CUBE (a, b), c",
+            "ROLLUP (a, b)",
+            "GROUPING SETS ((a), (b), ())",
+        ] {
+            Statement::parse(&format!("SELECT 1 FROM data_d GROUP BY {group_by}")).unwrap();
+        }
+    }
+}

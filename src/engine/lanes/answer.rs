@@ -1,0 +1,171 @@
+//! What comes of a query, wherever it is worked on.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::cancellation::with_time_slice;
+use super::long::{AHEAD, Long, Sent};
+use super::timer::QueryTimer;
+use super::{CutShort, Lanes, MOMENT};
+use crate::clock::Stopwatch;
+use crate::metrics::{Lane, METRICS, Running};
+use crate::model::OrganisationId;
+
+/// A scan gives the thread that answers back after so much work, so that others are answered between.
+const TIME_SLICE: Duration = Duration::from_millis(5);
+
+/// What comes of a query. Dropped, it ends the work on it.
+pub struct Answer<T> {
+    lanes: Arc<Lanes>,
+    organisation: OrganisationId,
+    timer: QueryTimer,
+    at: At<T>,
+}
+
+/// Where it is worked on.
+enum At<T> {
+    /// By whoever reads it.
+    Here {
+        stream: BoxStream<'static, T>,
+        worked: Duration,
+        _running: Running,
+    },
+    Workers {
+        items: mpsc::Receiver<Sent<T>>,
+        /// Why it ended before it was whole. Dropped, it ends the work.
+        ended: oneshot::Receiver<CutShort>,
+        /// Whether `ended` was closed, with no reason.
+        is_over: bool,
+    },
+    Nowhere,
+}
+
+impl<T: Send + 'static> Answer<T> {
+    /// Works on what is probably done within a moment.
+    pub(super) fn here(
+        lanes: Arc<Lanes>,
+        organisation: OrganisationId,
+        timer: QueryTimer,
+        stream: BoxStream<'static, T>,
+    ) -> Self {
+        let at = At::Here {
+            stream,
+            worked: Duration::ZERO,
+            _running: METRICS.engine.running(Lane::Short),
+        };
+        Self {
+            lanes,
+            organisation,
+            timer,
+            at,
+        }
+    }
+
+    /// Works on what may take long.
+    pub(super) fn elsewhere(
+        lanes: Arc<Lanes>,
+        organisation: OrganisationId,
+        timer: QueryTimer,
+        start: impl FnOnce() -> BoxStream<'static, T> + Send + 'static,
+    ) -> Self {
+        let mut answer = Self {
+            lanes,
+            organisation,
+            timer,
+            at: At::Nowhere,
+        };
+        answer.hand_over(false, start);
+        answer
+    }
+
+    fn hand_over(
+        &mut self,
+        has_begun: bool,
+        start: impl FnOnce() -> BoxStream<'static, T> + Send + 'static,
+    ) {
+        let (items, receiver) = mpsc::channel(AHEAD);
+        let (ender, ended) = oneshot::channel();
+        let long = Long {
+            lanes: Arc::clone(&self.lanes),
+            organisation: self.organisation,
+            timer: self.timer.clone(),
+            items,
+        };
+        drop(
+            self.lanes
+                .answering
+                .spawn(long.watch(has_begun, start, ender)),
+        );
+        self.at = At::Workers {
+            items: receiver,
+            ended,
+            is_over: false,
+        };
+    }
+}
+
+impl<T> Drop for Answer<T> {
+    fn drop(&mut self) {
+        self.timer.token().cancel();
+    }
+}
+
+impl<T: Send + 'static> Stream for Answer<T> {
+    type Item = Result<T, CutShort>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let answer = &mut *self;
+        match &mut answer.at {
+            At::Here { stream, worked, .. } => {
+                let since = Stopwatch::start();
+                let next = AssertUnwindSafe(|| {
+                    with_time_slice(TIME_SLICE, || stream.poll_next_unpin(context))
+                });
+                let Ok(next) = std::panic::catch_unwind(next) else {
+                    answer.at = At::Nowhere;
+                    return Poll::Ready(Some(Err(CutShort::Lost.counted())));
+                };
+                *worked += since.elapsed();
+                if *worked < MOMENT || matches!(next, Poll::Ready(None)) {
+                    return next.map(|item| item.map(Ok));
+                }
+                let stream = std::mem::replace(stream, futures::stream::empty().boxed());
+                answer.hand_over(true, || stream);
+                match next {
+                    Poll::Ready(item) => Poll::Ready(item.map(Ok)),
+                    Poll::Pending => self.poll_next(context),
+                }
+            }
+            At::Workers {
+                items,
+                ended,
+                is_over,
+            } => {
+                // First: once a query was ended, what it still sends is only that it was.
+                if !*is_over && let Poll::Ready(reason) = ended.poll_unpin(context) {
+                    if let Ok(cut) = reason {
+                        answer.at = At::Nowhere;
+                        return Poll::Ready(Some(Err(cut)));
+                    }
+                    *is_over = true;
+                }
+                match items.poll_recv(context) {
+                    Poll::Ready(Some(sent)) => Poll::Ready(sent),
+                    // The reason is on its way.
+                    Poll::Ready(None) if !*is_over => Poll::Pending,
+                    // Without its end, an answer is not whole, however many items came.
+                    Poll::Ready(None) => Poll::Ready(Some(Err(CutShort::Lost.counted()))),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+            At::Nowhere => Poll::Ready(None),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+use futures::{FutureExt, Stream, StreamExt, stream};
+
+use super::super::cancellation;
+use super::*;
+use crate::clock::Stopwatch;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn lanes_with(places: usize, work: Duration) -> Arc<Lanes> {
+    Lanes::start(LaneLimits {
+        places,
+        threads: 1,
+        stack: 1 << 20,
+        work,
+        wait: SECOND,
+        unread: SECOND,
+    })
+    .unwrap()
+}
+
+fn lanes() -> Arc<Lanes> {
+    lanes_with(1, SECOND)
+}
+
+fn organisation(number: u8) -> OrganisationId {
+    OrganisationId(uuid::Uuid::from_bytes([number; 16]))
+}
+
+/// A call that takes so long and that nothing interrupts.
+fn stuck(time: Duration) -> impl Stream<Item = i32> + Send {
+    stream::iter(0..2).inspect(move |_| std::thread::sleep(time))
+}
+
+#[tokio::test]
+async fn an_answer_whose_work_breaks_off_does_not_pass_for_whole() {
+    let lanes = lanes();
+    let whole = lanes.long(organisation(1), lanes.timer(), || {
+        stream::iter(0..100).boxed()
+    });
+    let whole: Vec<_> = whole.collect().await;
+    assert_eq!(whole, (0..100).map(Ok).collect::<Vec<_>>());
+    let breaking = || {
+        let items = stream::iter(0..100);
+        items
+            .inspect(|item| assert!(*item < 3, "as if by a mistake in an operator"))
+            .boxed()
+    };
+    let long = lanes.long(organisation(1), lanes.timer(), breaking);
+    for mut broken in [
+        long,
+        lanes.short(organisation(1), lanes.timer(), breaking()),
+    ] {
+        for item in 0..3 {
+            assert_eq!(broken.next().await, Some(Ok(item)));
+        }
+        assert_eq!(broken.next().await, Some(Err(CutShort::Lost)));
+    }
+}
+
+#[tokio::test]
+async fn what_takes_longer_than_a_moment_is_moved_and_comes_whole() {
+    let items = stream::iter(0..20).inspect(|_| std::thread::sleep(MOMENT / 5));
+    let lanes = lanes();
+    let moved = lanes.short(organisation(1), lanes.timer(), items.boxed());
+    let moved: Vec<_> = moved.collect().await;
+    assert_eq!(moved, (0..20).map(Ok).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn query_that_cannot_be_interrupted_is_answered_at_its_limit_and_holds_up_no_other() {
+    let limit = Duration::from_millis(300);
+    let lanes = lanes_with(2, limit);
+    let since = Stopwatch::start();
+    let mut late = lanes.long(organisation(1), lanes.timer(), || stuck(4 * SECOND).boxed());
+    assert_eq!(late.next().await, Some(Err(CutShort::Worked(limit))));
+    assert!(since.elapsed() < SECOND, "{:?}", since.elapsed());
+    // Its turn is its own still; others have theirs, at once.
+    let mut own = lanes.long(organisation(1), lanes.timer(), || stream::iter([7]).boxed());
+    let others = [2, 3].map(|number| {
+        lanes.long(organisation(number), lanes.timer(), || {
+            stream::iter([7]).boxed()
+        })
+    });
+    for mut other in others {
+        assert_eq!(other.next().await, Some(Ok(7)));
+    }
+    assert!(since.elapsed() < 2 * SECOND, "{:?}", since.elapsed());
+    assert_eq!(own.next().await, Some(Err(CutShort::Waited(SECOND))));
+}
+
+#[tokio::test]
+async fn loop_that_checks_its_token_ends_when_the_client_leaves() {
+    let lanes = lanes_with(2, 60 * SECOND);
+    let (began, has_begun) = std::sync::mpsc::channel();
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let looping = move || {
+        let mut end = Some(end);
+        let polls = stream::poll_fn(move |_| {
+            began.send(()).unwrap();
+            while cancellation::check().is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let _ = end.take().map(|end| end.send(()));
+            std::task::Poll::Ready(None::<i32>)
+        });
+        polls.boxed()
+    };
+    let timer = lanes.timer();
+    let token = timer.token().clone();
+    // As scans and operators do.
+    let scoped = move || {
+        let mut inner = looping();
+        stream::poll_fn(move |context| token.scope(|| inner.poll_next_unpin(context))).boxed()
+    };
+    let answer = lanes.long(organisation(1), timer, scoped);
+    let begun = tokio::task::spawn_blocking(move || has_begun.recv());
+    begun.await.unwrap().unwrap();
+    drop(answer);
+    tokio::time::timeout(SECOND, ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn planning_that_does_not_end_is_answered_at_its_limit_and_holds_up_no_other() {
+    let limit = Duration::from_millis(300);
+    let lanes = lanes_with(2, limit);
+    let plan = |number: u8, time: Duration| {
+        let lanes = Arc::clone(&lanes);
+        async move {
+            let work = async move {
+                std::thread::sleep(time);
+                number
+            };
+            lanes.plan(organisation(number), &lanes.timer(), work).await
+        }
+    };
+    assert_eq!(plan(1, Duration::ZERO).await, Ok(1));
+    let since = Stopwatch::start();
+    assert_eq!(plan(1, 4 * SECOND).await, Err(CutShort::Planned(limit)));
+    assert!(since.elapsed() < SECOND, "{:?}", since.elapsed());
+    for number in 2..6 {
+        // A new thread stands in for the one that is stuck.
+        assert_eq!(plan(number, Duration::ZERO).await, Ok(number));
+    }
+    assert!(since.elapsed() < SECOND, "{:?}", since.elapsed());
+    assert_eq!(plan(1, Duration::ZERO).await, Err(CutShort::Waited(SECOND)));
+}
+
+#[tokio::test]
+async fn planning_that_panics_is_lost_and_its_lane_goes_on() {
+    let lanes = lanes();
+    let timer = lanes.timer();
+    let broken = lanes.plan(organisation(1), &timer, async {
+        panic!("as a library might")
+    });
+    let broken: Result<(), _> = broken.await;
+    assert_eq!(broken, Err(CutShort::Lost));
+    let token = timer.token().clone();
+    let whole = lanes.plan(organisation(1), &timer, async { 7 }).await;
+    assert_eq!(whole, Ok(7));
+    assert!(!token.is_cancelled(), "what ended is not cancelled");
+}
+
+#[tokio::test]
+async fn planning_whose_client_leaves_is_cancelled() {
+    let lanes = lanes();
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let timer = lanes.timer();
+    let work = async move {
+        while cancellation::check().is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = end.send(());
+    };
+    let planning = lanes.plan(organisation(1), &timer, work);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), planning)
+            .await
+            .is_err()
+    );
+    tokio::time::timeout(SECOND, ended.map(Result::unwrap))
+        .await
+        .unwrap();
+}
