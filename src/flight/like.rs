@@ -8,6 +8,9 @@ pub(super) fn is_like(name: &str, pattern: Option<&str>) -> bool {
     let Some(pattern) = pattern else {
         return true;
     };
+    if takes_more_than(pattern, name) {
+        return false;
+    }
     let name: Vec<char> = name.chars().collect();
     let pattern = tokens(pattern);
     let (mut at, mut part) = (0, 0);
@@ -35,6 +38,14 @@ pub(super) fn is_like(name: &str, pattern: Option<&str>) -> bool {
     }
     let rest = pattern.get(part..).unwrap_or_default();
     rest.iter().all(|token| *token == Token::AnyText)
+}
+
+/// Whether a pattern has more characters than the name, so that nothing need be made of it: clients send megabytes.
+fn takes_more_than(pattern: &str, name: &str) -> bool {
+    let others = pattern.chars().filter(|character| *character != '%');
+    // Each that is taken as it is may have a `\\` before it.
+    let enough = 2 * name.chars().count() + 2;
+    others.take(enough).count() == enough
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

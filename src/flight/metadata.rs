@@ -11,6 +11,7 @@ use arrow_flight::sql::{
 };
 use datafusion::logical_expr::TableType;
 use tonic::Status;
+use uuid::Uuid;
 
 use super::call::Call;
 use super::edge::table_schema;
@@ -18,7 +19,7 @@ use super::like::is_like;
 use super::server::Server;
 use super::sql_info::{SQL_INFO, TYPES};
 use super::status;
-use crate::engine::{CATALOG, INFORMATION_SCHEMA, PUBLIC, QueryError};
+use crate::engine::{CATALOG, INFORMATION_SCHEMA, PUBLIC, QueryError, QuerySession};
 use datafusion::common::Constraint;
 
 /// What tables are called.
@@ -96,52 +97,12 @@ impl Server {
     }
 
     async fn tables(&self, call: &Call, command: CommandGetTables) -> Result<RecordBatch, Status> {
-        let failed = |error: FlightError| {
-            status::hidden(&error, call.id, "the description could not be made")
-        };
-        let mut found = CommandGetTables {
-            include_schema: command.include_schema,
-            ..CommandGetTables::default()
-        }
-        .into_builder();
-        let wants = |kind: &str| {
-            let types = &command.table_types;
-            types.is_empty()
-                || types
-                    .iter()
-                    .any(|wanted| wanted == kind || kind == TABLE && wanted == BASE_TABLE)
-        };
-        if !is_ours(command.catalog.as_deref()) {
-            return found.build().map_err(failed);
-        }
         let options = self.sessions.options(call.principal());
         let session = self.session(call, &options, None)?;
-        for (schema_name, schema) in session.schemas() {
-            if !is_like(&schema_name, command.db_schema_filter_pattern.as_deref()) {
-                continue;
-            }
-            for name in schema.table_names() {
-                if !is_like(&name, command.table_name_filter_pattern.as_deref()) {
-                    continue;
-                }
-                let of_query = |error| status::of_query(&QueryError::from(error), "", call.id);
-                let Some(table) = schema.table(&name).await.map_err(of_query)? else {
-                    continue;
-                };
-                // What a tool of the trade calls a table is the type that it asks for.
-                let kind = match table.table_type() {
-                    TableType::View => VIEW,
-                    _ => TABLE,
-                };
-                if wants(kind) {
-                    let described = table_schema(&table.schema());
-                    found
-                        .append(CATALOG, &schema_name, &name, kind, &described)
-                        .map_err(failed)?;
-                }
-            }
-        }
-        found.build().map_err(failed)
+        // To say what columns a view has, it is planned.
+        let timer = self.engine.lanes().timer();
+        let tables = described_tables(session, command, call.id);
+        self.on_planning_lane(call, &timer, tables).await
     }
 
     async fn primary_keys(
@@ -192,6 +153,57 @@ impl Server {
         );
         rows.map_err(|error| status::hidden(&error, call.id, "the description could not be made"))
     }
+}
+
+/// The tables that the session has and the command asks for.
+async fn described_tables(
+    session: QuerySession,
+    command: CommandGetTables,
+    request: Uuid,
+) -> Result<RecordBatch, Status> {
+    let failed =
+        |error: FlightError| status::hidden(&error, request, "the description could not be made");
+    let mut found = CommandGetTables {
+        include_schema: command.include_schema,
+        ..CommandGetTables::default()
+    }
+    .into_builder();
+    let wants = |kind: &str| {
+        let types = &command.table_types;
+        types.is_empty()
+            || types
+                .iter()
+                .any(|wanted| wanted == kind || kind == TABLE && wanted == BASE_TABLE)
+    };
+    if !is_ours(command.catalog.as_deref()) {
+        return found.build().map_err(failed);
+    }
+    for (schema_name, schema) in session.schemas() {
+        if !is_like(&schema_name, command.db_schema_filter_pattern.as_deref()) {
+            continue;
+        }
+        for name in schema.table_names() {
+            if !is_like(&name, command.table_name_filter_pattern.as_deref()) {
+                continue;
+            }
+            let of_query = |error| status::of_query(&QueryError::from(error), "", request);
+            let Some(table) = schema.table(&name).await.map_err(of_query)? else {
+                continue;
+            };
+            // What a tool of the trade calls a table is the type that it asks for.
+            let kind = match table.table_type() {
+                TableType::View => VIEW,
+                _ => TABLE,
+            };
+            if wants(kind) {
+                let described = table_schema(&table.schema());
+                found
+                    .append(CATALOG, &schema_name, &name, kind, &described)
+                    .map_err(failed)?;
+            }
+        }
+    }
+    found.build().map_err(failed)
 }
 
 /// Whether a filter for catalogs lets ours through.
