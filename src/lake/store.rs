@@ -5,11 +5,13 @@ use std::path::{Path as FsPath, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::client::SpawnedReqwestConnector;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::runtime::Handle;
 use url::Url;
 
 /// Why a location cannot be used.
@@ -120,6 +122,10 @@ impl Store {
                     .with_url(location)
                     // Commits are only safe where "create, or fail if it is there" is one step.
                     .with_conditional_put(S3ConditionalPut::ETagMatch);
+                // Connections outlive the threads of the query that first needed one, and those of another cannot hold them up.
+                if let Ok(runtime) = Handle::try_current() {
+                    builder = builder.with_http_connector(SpawnedReqwestConnector::new(runtime));
+                }
                 for (key, value) in options {
                     let key: AmazonS3ConfigKey =
                         key.parse().map_err(|source| StoreError::Settings {
