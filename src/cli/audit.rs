@@ -1,33 +1,52 @@
-//! `plantlake audit`: who changed what, and when.
+//! `plantlake audit`: who changed what, and when, and whether all of it is still there.
 
-use clap::Args;
+use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::administration::{instant, open};
+use super::chains::{self, HeadArgs};
 use super::org::named;
-use super::output::Table;
+use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
-use crate::store::AuditFilter;
+use crate::model::OrganisationId;
+use crate::store::{AuditFilter, ChainKind, OrganisationStore};
 
 const EXAMPLES: &str = "\
-The trail is append-only: the database itself refuses to change or delete an entry.
+The trail is append-only: the database itself refuses to change or delete an entry. Each entry has a hash over itself and the
+hash of the entry before it, and so has each record of the ledger of requests: what was changed, inserted or removed all the
+same is found. Keep what `head` prints where those who can write to the database cannot: it is what a tail that was cut off, or
+a chain that was made anew, is found by.
 
 Examples:
   plantlake audit
-  plantlake audit --org \"Northfield Chemicals\" --last 1000 --json";
+  plantlake audit --org \"Northfield Chemicals\" --last 1000 --json
+  plantlake audit head --json > head-2026-11-30.json
+  plantlake audit verify --head head-2026-11-30.json
+      Exit code 5 if something does not fit.";
 
 /// Arguments of `audit`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AuditArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Of this organisation only
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     org: Option<String>,
     /// How many of the last changes
     #[arg(long, value_name = "N", default_value_t = 50)]
     last: u32,
     /// Print as JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show where the hash chains of the audit trail and the ledger end now
+    Head,
+    /// Compute these chains again, and say what was changed, inserted or removed
+    Verify(HeadArgs),
 }
 
 impl RunCommand for AuditArgs {
@@ -38,8 +57,16 @@ impl RunCommand for AuditArgs {
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let store = open(&context).await?;
         let organisation = named(&store, self.org.as_deref()).await?;
+        let id = organisation.as_ref().map(|organisation| organisation.id);
+        match &self.action {
+            Some(Action::Head) => return head(&context, &store, id, self.json).await,
+            Some(Action::Verify(args)) => {
+                return verify(&context, &store, id, args, self.json).await;
+            }
+            None => {}
+        }
         let filter = AuditFilter {
-            organisation: organisation.map(|organisation| organisation.id),
+            organisation: id,
             last: self.last.into(),
         };
         let entries = store.audit(&filter).await?;
@@ -61,4 +88,62 @@ impl RunCommand for AuditArgs {
         context.terminal.table(&table)?;
         Ok(Exit::Success)
     }
+}
+
+async fn head(
+    context: &Context,
+    store: &OrganisationStore,
+    organisation: Option<OrganisationId>,
+    json: bool,
+) -> anyhow::Result<Exit> {
+    let heads = store.chain_heads(organisation).await?;
+    if json {
+        context.terminal.line(&serde_json::to_string(&heads)?)?;
+        return Ok(Exit::Success);
+    }
+    let mut table = Table::new(["organisation", "chain", "records", "hash"]).numbers([2]);
+    for head in heads.heads {
+        let name = head
+            .organisation
+            .unwrap_or_else(|| "(no organisation)".to_owned());
+        for (chain, end) in [
+            (ChainKind::Audit, head.audit),
+            (ChainKind::Ledger, head.ledger),
+        ] {
+            let records = human::count(end.length);
+            table.row([name.clone(), chain.to_string(), records, end.hash]);
+        }
+    }
+    context.terminal.table(&table)?;
+    Ok(Exit::Success)
+}
+
+async fn verify(
+    context: &Context,
+    store: &OrganisationStore,
+    organisation: Option<OrganisationId>,
+    args: &HeadArgs,
+    json: bool,
+) -> anyhow::Result<Exit> {
+    let head = args.read()?;
+    let mut found = Vec::new();
+    for kind in [ChainKind::Audit, ChainKind::Ledger] {
+        found.extend(
+            store
+                .verify_chains(kind, organisation, head.as_ref())
+                .await?,
+        );
+    }
+    let is_whole = chains::are_whole(&found);
+    if json {
+        let said = json!({"verified": is_whole, "chains": found});
+        context.terminal.line(&said.to_string())?;
+    } else {
+        chains::show(context, &found)?;
+    }
+    Ok(if is_whole {
+        Exit::Success
+    } else {
+        Exit::Differs
+    })
 }

@@ -8,6 +8,7 @@ mod archive;
 mod audit;
 mod backup;
 mod catalog;
+mod chains;
 mod completions;
 mod config;
 mod demo;

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::administration::{instant, open, operator};
+use super::chains::{self, HeadArgs};
 use super::org::named;
 use super::output::{Table, human};
 use super::usage_money::{self, InvoiceArgs};
@@ -15,7 +16,8 @@ use super::usage_report::{self, ReportArgs};
 use super::{Context, Exit, RunCommand};
 use crate::model::{MalformedMonth, Month};
 use crate::store::{
-    Adjustment, Closing, OrganisationStore, ReportBy, ReportFilter, UsageStatement, Verification,
+    Adjustment, ChainKind, Closing, OrganisationStore, ReportBy, ReportFilter, UsageStatement,
+    Verification,
 };
 
 const EXAMPLES: &str = "\
@@ -33,7 +35,9 @@ Examples:
   plantlake usage invoice 2026-10 --org \"Northfield Chemicals\"
       By the price list in the settings, `[billing]`. A month that is open gives a preview.
   plantlake usage verify --month 2026-10
-      Derives all of it again from the ledger; exit code 5 if something differs.";
+      Derives all of it again from the ledger; exit code 5 if something differs.
+  plantlake usage verify --head head-2026-10-31.json
+      All months, and the ledger's hash chain up to a head that `plantlake audit head --json` exported.";
 
 /// Arguments of `usage`.
 #[derive(Debug, Args)]
@@ -56,7 +60,7 @@ enum Action {
     Statement(MonthArgs),
     /// Turn a month into the lines of invoices
     Invoice(InvoiceArgs),
-    /// Derive a month again from the ledger, and compare
+    /// Derive months and the ledger's hash chain again, and compare
     Verify(VerifyArgs),
 }
 
@@ -71,12 +75,14 @@ struct MonthArgs {
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
-    /// The month, in UTC, such as 2026-10
+    /// The month, in UTC, such as 2026-10; all, if none is named
     #[arg(long)]
-    month: Month,
+    month: Option<Month>,
     /// Of this organisation only, by name or id
     #[arg(long, value_name = "NAME")]
     org: Option<String>,
+    #[command(flatten)]
+    head: HeadArgs,
 }
 
 /// How a result is written.
@@ -298,41 +304,62 @@ impl Usage {
     async fn verify(&self, args: &VerifyArgs) -> anyhow::Result<Exit> {
         let organisation = named(&self.store, args.org.as_deref()).await?;
         let organisation = organisation.map(|organisation| organisation.id);
-        let found = self.store.verify_month(args.month, organisation).await?;
+        let head = args.head.read()?;
+        let months = match args.month {
+            Some(month) => vec![month],
+            None => self.store.months_used(organisation).await?,
+        };
+        let mut found = Vec::new();
+        for month in months {
+            found.extend(self.store.verify_month(month, organisation).await?);
+        }
+        let chains = self
+            .store
+            .verify_chains(ChainKind::Ledger, organisation, head.as_ref());
+        let chains = chains.await?;
         let differs = found.iter().any(|found| !found.differences.is_empty());
+        let differs = differs || !chains::are_whole(&chains);
         let exit = if differs {
             Exit::Differs
         } else {
             Exit::Success
         };
         if self.json {
-            self.print(
-                &json!({"month": args.month, "verified": !differs, "organisations": found}),
-            )?;
+            self.print(&json!({
+                "month": args.month, "verified": !differs, "organisations": found, "chains": chains,
+            }))?;
             return Ok(exit);
         }
-        if found.is_empty() {
-            self.say(&format!("nothing was used in {}", args.month))?;
-            return Ok(exit);
+        match (found.is_empty(), args.month) {
+            (true, Some(month)) => self.say(&format!("nothing was used in {month}"))?,
+            (true, None) => self.say("nothing was used")?,
+            (false, _) => self.show_verifications(&found)?,
         }
-        self.show_verifications(&found)?;
+        if args.month.is_none() {
+            self.say("")?;
+            chains::show(&self.context, &chains)?;
+        } else {
+            chains::show_findings(&self.context, &chains)?;
+        }
         Ok(exit)
     }
 
     fn show_verifications(&self, found: &[Verification]) -> anyhow::Result<()> {
         let head = [
             "organisation",
-            "month is",
+            "month",
+            "is",
             "records",
             "requests",
             "sent",
             "scanned",
             "verified",
         ];
-        let mut table = Table::new(head).numbers([2, 3, 4, 5]);
+        let mut table = Table::new(head).numbers([3, 4, 5, 6]);
         for of in found {
             table.row([
                 of.organisation.clone(),
+                of.month.to_string(),
                 if of.closed { "closed" } else { "open" }.to_owned(),
                 human::count(of.records),
                 human::count(of.totals.requests),

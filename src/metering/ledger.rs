@@ -111,6 +111,10 @@ impl Ledger {
 
     /// Takes records for as long as the future is polled.
     pub async fn keep_up(&self) {
+        // What is not begun here is begun by the first record.
+        if let Err(error) = self.store.begin_chains().await {
+            tracing::warn!("the chains over older records are not begun yet: {error}");
+        }
         let mut looked: Option<Stopwatch> = None;
         let mut pause = EVERY;
         loop {

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
 
-use super::database::{Executor, Row, values};
+use super::chain::{AuditRow, Chain, ChainKind};
+use super::database::{Change, Executor, Row, values};
 use super::{Actor, OrganisationStore, StoreError};
 use crate::model::OrganisationId;
 
@@ -53,6 +54,67 @@ impl AuditEntry {
                 .map_err(|error| StoreError::damaged("details", &error))?,
         })
     }
+}
+
+/// An entry that is about to be added.
+pub(super) struct NewAuditEntry<'a> {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who.
+    pub actor: &'a Actor,
+    /// What.
+    pub action: &'a str,
+    /// In which organisation.
+    pub organisation: Option<OrganisationId>,
+    /// To whom or what.
+    pub subject: &'a str,
+    /// The particulars, as JSON.
+    pub details: &'a str,
+}
+
+/// Appends an entry to the audit trail and to its organisation's chain. Every entry comes this way; the caller's transaction
+/// holds the row of `access_revision`, so that no two wait for each other's chains.
+pub(super) async fn append(
+    change: &mut Change,
+    entry: &NewAuditEntry<'_>,
+) -> Result<(), StoreError> {
+    let mut chain = Chain::lock(change, ChainKind::Audit, entry.organisation).await?;
+    let (next_id, add) = match change {
+        Change::Sqlite(_) => (
+            include_str!("sql/audit_next_id.sqlite.sql"),
+            include_str!("sql/audit_add.sqlite.sql"),
+        ),
+        Change::Postgres(_) => (
+            include_str!("sql/audit_next_id.postgres.sql"),
+            include_str!("sql/audit_add.postgres.sql"),
+        ),
+    };
+    let id = change.row(next_id, values![]).await?;
+    let id: i64 = id
+        .ok_or_else(|| StoreError::damaged("id", &"no sequence"))?
+        .get("id")?;
+    let link = chain.append(&AuditRow {
+        id,
+        at: entry.at,
+        actor: &entry.actor.0,
+        action: entry.action,
+        organisation: entry.organisation.map(|organisation| organisation.0),
+        subject: entry.subject,
+        details: entry.details,
+    })?;
+    let values = values![
+        id,
+        entry.at,
+        &entry.actor.0,
+        entry.action,
+        entry.organisation,
+        entry.subject,
+        entry.details,
+        link.sequence,
+        link.hash.as_slice()
+    ];
+    change.execute(add, values).await?;
+    chain.store(change).await
 }
 
 impl OrganisationStore {

@@ -176,22 +176,23 @@ impl Change {
     }
 
     /// Hands over the rows of an answer one after another: there may be more of them than memory. The statement is made of
-    /// names that the database itself gave.
+    /// names that the database itself gave, or that are written in this program.
     pub async fn each<E: From<StoreError>>(
         &mut self,
         sql: String,
+        values: &[Value],
         mut take: impl FnMut(&Row) -> Result<(), E>,
     ) -> Result<(), E> {
         let sql = AssertSqlSafe(sql);
         match self {
             Self::Sqlite(change) => {
-                let mut rows = sqlx::query(sql).fetch(&mut **change);
+                let mut rows = sqlite(sql, values).fetch(&mut **change);
                 while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
                     take(&Row::Sqlite(row))?;
                 }
             }
             Self::Postgres(change) => {
-                let mut rows = sqlx::query(sql).fetch(&mut **change);
+                let mut rows = postgres(sql, values).fetch(&mut **change);
                 while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
                     take(&Row::Postgres(row))?;
                 }

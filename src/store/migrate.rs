@@ -33,10 +33,11 @@ const STEPS: &[Step] = &[
     step!(1, "organisations", "0001_organisations.sql"),
     step!(2, "usage", "0002_usage.sql"),
     step!(3, "jobs", "0003_jobs.sql"),
+    step!(5, "chains", "0005_chains.sql"),
 ];
 
 /// The version of the schema.
-pub const SCHEMA: i64 = 3;
+pub const SCHEMA: i64 = 5;
 
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

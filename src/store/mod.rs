@@ -6,6 +6,7 @@
 //! look again.
 
 mod audit;
+mod chain;
 mod copy;
 mod database;
 mod error;
@@ -30,6 +31,9 @@ mod users;
 use chrono::{DateTime, Utc};
 
 pub use audit::{AuditEntry, AuditFilter};
+pub use chain::{
+    ChainEnd, ChainFinding, ChainHead, ChainHeads, ChainKind, ChainVerification, FindingKind,
+};
 pub use copy::{CopyPart, Restoring};
 pub use error::{Holders, StoreError};
 pub use examine::{Examination, ServerFacts, examine, server_facts};
@@ -145,17 +149,14 @@ impl AccessChange {
         subject: &str,
         details: serde_json::Value,
     ) -> Result<(), StoreError> {
-        let values = values![
-            self.at,
-            &self.actor.0,
+        let entry = audit::NewAuditEntry {
+            at: self.at,
+            actor: &self.actor,
             action,
             organisation,
             subject,
-            details.to_string()
-        ];
-        self.change
-            .execute(include_str!("sql/audit_add.sql"), values)
-            .await?;
-        Ok(())
+            details: &details.to_string(),
+        };
+        audit::append(&mut self.change, &entry).await
     }
 }

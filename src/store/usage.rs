@@ -1,5 +1,6 @@
 //! The ledger of requests: each is added once, to the first month from its end on that is not closed.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
@@ -8,17 +9,20 @@ use foldhash::fast::RandomState;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::chain::{Chain, ChainKind, LedgerRow, Link};
 use super::database::{Change, Executor, Row, Value, values};
 use super::{OrganisationStore, StoreError};
 use crate::model::{Month, OrganisationId, UsageRecord};
 
 /// Columns of the ledger.
-const COLUMNS: usize = 22;
+const COLUMNS: usize = 24;
 
 /// A record in the month that it is billed in.
 struct Billed<'a> {
     record: &'a UsageRecord,
     billing_month: Month,
+    /// Its place in its organisation's chain.
+    link: Link,
 }
 
 /// Texts that records have in common, each once.
@@ -90,6 +94,8 @@ impl<'a> Billed<'a> {
             texts.shared(client_address).into(),
             texts.shared(client_agent).into(),
             (*billable).into(),
+            self.link.sequence.into(),
+            self.link.hash.as_slice().into(),
         ]
     }
 }
@@ -120,8 +126,8 @@ impl Add {
             let rows: Vec<String> = (0..records).map(row).collect();
             let mut sql = one.to_owned();
             // The test below sees to it that they are there.
-            if let (Some(open), Some(close)) = (one.find("($1"), one.find("$22)")) {
-                sql.replace_range(open..close + "$22)".len(), &rows.join(",\n    "));
+            if let (Some(open), Some(close)) = (one.find("($1"), one.find("$24)")) {
+                sql.replace_range(open..close + "$24)".len(), &rows.join(",\n    "));
             }
             sql
         };
@@ -213,10 +219,10 @@ impl UsageTotals {
     /// Both together.
     pub fn plus(&self, other: &Self) -> Self {
         Self {
-            requests: self.requests + other.requests,
-            rows: self.rows + other.rows,
-            bytes_sent: self.bytes_sent + other.bytes_sent,
-            bytes_scanned: self.bytes_scanned + other.bytes_scanned,
+            requests: self.requests.saturating_add(other.requests),
+            rows: self.rows.saturating_add(other.rows),
+            bytes_sent: self.bytes_sent.saturating_add(other.bytes_sent),
+            bytes_scanned: self.bytes_scanned.saturating_add(other.bytes_scanned),
         }
     }
 
@@ -240,6 +246,33 @@ pub struct UsageDemand {
     pub running: u64,
 }
 
+/// Appends records to the chains of their organisations.
+async fn extend_chains(change: &mut Change, billed: &mut [Billed<'_>]) -> Result<(), StoreError> {
+    let mut chains: HashMap<_, Chain> = HashMap::new();
+    let mut months: HashMap<Month, String> = HashMap::new();
+    for one in billed {
+        let organisation = one.record.organisation_id;
+        let chain = match chains.entry(organisation) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let chain = Chain::lock(change, ChainKind::Ledger, Some(organisation));
+                new.insert(chain.await?)
+            }
+        };
+        let month = months
+            .entry(one.billing_month)
+            .or_insert_with(|| one.billing_month.to_string());
+        one.link = chain.append(&LedgerRow {
+            record: one.record,
+            billing_month: month,
+        })?;
+    }
+    for chain in chains.values() {
+        chain.store(change).await?;
+    }
+    Ok(())
+}
+
 /// Adds `records` to the ledger and its sums; whether they were all new. If not, the change must not be committed.
 async fn add_to_ledger(change: &mut Change, records: &[&UsageRecord]) -> Result<bool, StoreError> {
     let ends = records.iter().map(|record| Month::of(record.ended_at));
@@ -251,7 +284,7 @@ async fn add_to_ledger(change: &mut Change, records: &[&UsageRecord]) -> Result<
     for row in change.rows(closed, values![first.to_string()]).await? {
         months.insert((row.id("organization_id")?, row.month("billing_month")?));
     }
-    let billed: Vec<_> = records
+    let mut billed: Vec<_> = records
         .iter()
         .map(|record| {
             let mut billing_month = Month::of(record.ended_at);
@@ -261,9 +294,11 @@ async fn add_to_ledger(change: &mut Change, records: &[&UsageRecord]) -> Result<
             Billed {
                 record,
                 billing_month,
+                link: Link::default(),
             }
         })
         .collect();
+    extend_chains(change, &mut billed).await?;
     if add(change, &billed).await? < billed.len() as u64 {
         return Ok(false);
     }

@@ -157,6 +157,11 @@ impl OrganisationStore {
             }
         }
         check_order(month, &used, &closed, &names)?;
+        // Whoever adds to the audit trail holds this.
+        change
+            .change
+            .execute(include_str!("sql/access_take.sql"), values![])
+            .await?;
         let mut before: HashSet<OrganisationId> = HashSet::new();
         for (id, name) in &names {
             let count = include_str!("sql/usage_count.sql");

@@ -1,6 +1,8 @@
 //! Whether what is billed is what the ledger has: totals and hash are derived again, and compared with all that was
 //! written down of them.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::database::{Executor, values};
@@ -54,6 +56,19 @@ struct Kept {
 }
 
 impl OrganisationStore {
+    /// The months that there are records or statements of.
+    pub async fn months_used(
+        &self,
+        organisation: Option<OrganisationId>,
+    ) -> Result<Vec<Month>, StoreError> {
+        let mut snapshot = self.database.snapshot().await?;
+        let closed = statements(&mut snapshot, organisation, Month::FIRST..=Month::LAST).await?;
+        let used = months_with_records(&mut snapshot, organisation, Month::LAST).await?;
+        let mut months: BTreeSet<Month> = used.into_iter().map(|(_, month)| month).collect();
+        months.extend(closed.iter().map(|statement| statement.month));
+        Ok(months.into_iter().collect())
+    }
+
     /// Derives a month again, of one organisation or of all that have something in it. All is read as of one instant.
     pub async fn verify_month(
         &self,

@@ -1,8 +1,8 @@
 //! Copies of whole databases that Python's tests cannot make: of an older schema, and into a database that others use.
 
-use plantlake::store::{OrganisationStore, SCHEMA, StoreError};
+use plantlake::store::{ChainKind, OrganisationStore, SCHEMA, StoreError};
 
-use crate::databases::{Fresh, Kind, on_both, organisation};
+use crate::databases::{Fresh, Kind, actor, on_both, organisation};
 
 /// The parts of a copy.
 async fn copied(store: &OrganisationStore) -> Vec<(String, Vec<u8>)> {
@@ -29,23 +29,35 @@ fn tables(parts: &[(String, Vec<u8>)]) -> Vec<&str> {
 
 on_both! {
     async fn a_copy_of_an_older_schema_is_brought_up_to_date(fresh) {
-        let old = OrganisationStore::open_at(fresh.url(), SCHEMA - 1).await.unwrap();
-        organisation(&old, "Acme", 3).await;
+        const OLD: i64 = 2;
+        let old = OrganisationStore::open_at(fresh.url(), OLD).await.unwrap();
+        let time = "'2023-01-01T00:00:00.000000Z'";
+        fresh.sql(&format!(
+            "INSERT INTO organizations VALUES ('11111111-1111-7111-8111-111111111111', 'acme', 'acme', '', '', '', 9, true, {time}, {time}); \
+             INSERT INTO audit_trail (at, actor, action, organization_id, subject, details) \
+             VALUES ({time}, 'operator', 'org.create', '11111111-1111-7111-8111-111111111111', 'acme', '{{}}')"
+        )).await.unwrap();
         let parts = copied(&old).await;
         assert!(!tables(&parts).contains(&"job_runs"));
         for kind in [Kind::Sqlite, Kind::Postgres] {
             let other = Fresh::new(kind).await;
-            let store = OrganisationStore::open_at(other.url(), SCHEMA - 1).await.unwrap();
+            let store = OrganisationStore::open_at(other.url(), OLD).await.unwrap();
             fill(&store, &parts).await.unwrap();
             assert_eq!(copied(&store).await, parts);
             store.close().await;
             let (store, migrated) = OrganisationStore::open(other.url()).await.unwrap();
-            assert_eq!(migrated.made, ["3 jobs"]);
+            assert_eq!((migrated.made[0].as_str(), migrated.version), ("3 jobs", SCHEMA));
             assert_eq!(store.organisations().await.unwrap().len(), 1);
             assert!(tables(&copied(&store).await).contains(&"job_runs"));
+            // What was there is what the chain of the audit trail begins over.
+            organisation(&store, "Bolt", 3).await;
+            store.set_user_limit(&actor(), "11111111-1111-7111-8111-111111111111".parse().unwrap(), 4).await.unwrap();
+            for chain in store.verify_chains(ChainKind::Audit, None, None).await.unwrap() {
+                assert!(chain.begun && chain.findings.is_empty(), "{chain:?}");
+            }
             // What has a later schema takes none of an older one.
-            let refused = OrganisationStore::open_at(other.url(), SCHEMA - 1).await;
-            assert!(matches!(refused, Err(StoreError::Newer { version: SCHEMA, .. })));
+            let refused = OrganisationStore::open_at(other.url(), OLD).await;
+            assert!(matches!(refused, Err(StoreError::Newer { version: 3.., .. })));
         }
     }
 

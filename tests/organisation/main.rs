@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod chains;
 mod conformance;
 mod copies;
 mod databases;

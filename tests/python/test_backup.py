@@ -92,7 +92,7 @@ def fill(office: Office) -> dict[str, str]:
         run | {"id": str(uuid.UUID(int=2)), "scheduled_for": now.replace("03:04", "03:05"), "status": "running", "ended_at": None},
     ])  # fmt: skip
     there = content(office.database)
-    assert len(there) == 16 and all(there.values()), {table: len(rows) for table, rows in there.items()}
+    assert len(there) == 17 and all(there.values()), {table: len(rows) for table, rows in there.items()}
     views = office.folder / "catalog" / "views"
     views.mkdir()
     (views / "hot.sql").write_text("SELECT * FROM data_h WHERE value > 100")
@@ -150,7 +150,7 @@ def test_all_rows_files_and_credentials_are_there_again(tmp_path: Path, postgres
     credentials = fill(old)
     before = content(old.database)
     made = old.json("backup", "--to", BACKUP)
-    assert made["parts"] == PARTS and made["database"] == {"kind": source, "schema": 3}
+    assert made["parts"] == PARTS and made["database"] == {"kind": source, "schema": 5}
     assert made["rows"] == {table: len(rows) for table, rows in before.items()}
     assert content(old.database) == before
     new = fresh(tmp_path / "new", target, postgres)

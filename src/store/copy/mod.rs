@@ -14,7 +14,7 @@ pub use fill::Restoring;
 use table::Table;
 
 /// All tables, those that others refer to first.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "organizations",
     "organization_grants",
     "organization_limits",
@@ -27,6 +27,7 @@ const TABLES: [&str; 16] = [
     "api_usage_logs",
     "usage_totals",
     "usage_statements",
+    "record_chains",
     "unknown_callers",
     "usage_demand",
     "job_schedules",
@@ -96,6 +97,7 @@ async fn copy<E: From<StoreError>>(
         snapshot
             .each(
                 table.select(matches!(snapshot, Change::Postgres(_))),
+                values![],
                 |row| {
                     if text.len() >= PART {
                         take(CopyPart {
@@ -129,7 +131,7 @@ async fn filled(change: &mut Change) -> Result<Vec<String>, StoreError> {
         if !OF_ONE_ROW.contains(&table.name) {
             let any = table.any();
             change
-                .each(any, |_| {
+                .each(any, values![], |_| {
                     has_rows = true;
                     Ok::<_, StoreError>(())
                 })

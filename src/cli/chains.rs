@@ -1,0 +1,93 @@
+//! What commands say of the hash chains over the audit trail and the ledger.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::output::{Table, human};
+use super::{Context, Exit};
+use crate::store::{ChainHeads, ChainVerification};
+
+/// A head to compare with.
+#[derive(Debug, Args)]
+pub(super) struct HeadArgs {
+    /// Compare with a head that `plantlake audit head --json` exported earlier: then a tail that was cut is found, and
+    /// a chain that was made anew
+    #[arg(long, value_name = "FILE")]
+    head: Option<PathBuf>,
+}
+
+impl HeadArgs {
+    /// Reads the file, if one was named.
+    pub fn read(&self) -> anyhow::Result<Option<ChainHeads>> {
+        self.head.as_deref().map(read).transpose()
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<ChainHeads> {
+    let read = || {
+        let text = std::fs::read_to_string(path)?;
+        ChainHeads::parse(&text).map_err(anyhow::Error::msg)
+    };
+    read()
+        .with_context(|| {
+            format!(
+                "cannot read the head {}: it must be a file that `plantlake audit head --json` wrote",
+                path.display()
+            )
+        })
+        .map_err(|error| Exit::Usage.because(error))
+}
+
+/// Whether everything fits.
+pub(super) fn are_whole(found: &[ChainVerification]) -> bool {
+    found.iter().all(|chain| chain.findings.is_empty())
+}
+
+/// Shows a line for each chain, and what does not fit.
+pub(super) fn show(context: &Context, found: &[ChainVerification]) -> anyhow::Result<()> {
+    let head = ["organisation", "chain", "records", "last hash", "whole"];
+    let mut table = Table::new(head).numbers([2]);
+    for chain in found {
+        let findings = chain.findings.len() as u64 + chain.more_findings;
+        table.row([
+            name_of(chain),
+            chain.chain.to_string(),
+            human::count(chain.records),
+            chain.end.hash.chars().take(12).collect(),
+            match (chain.begun, findings) {
+                (true, 0) => "yes".to_owned(),
+                (false, 0) => "not begun".to_owned(),
+                (_, findings) => human::counted(findings, "finding"),
+            },
+        ]);
+    }
+    context.terminal.table(&table)?;
+    show_findings(context, found)
+}
+
+/// Shows what does not fit.
+pub(super) fn show_findings(context: &Context, found: &[ChainVerification]) -> anyhow::Result<()> {
+    for chain in found {
+        let of = format!("{}, {}", name_of(chain), chain.chain);
+        for finding in &chain.findings {
+            context.terminal.line(&format!("{of}: {}", finding.text))?;
+        }
+        if chain.more_findings > 0 {
+            let more = chain.more_findings;
+            context
+                .terminal
+                .line(&format!("{of}: and {more} more findings"))?;
+        }
+    }
+    Ok(())
+}
+
+fn name_of(chain: &ChainVerification) -> String {
+    match (&chain.organisation, chain.organisation_id) {
+        (Some(name), _) => name.clone(),
+        (None, Some(id)) => id.to_string(),
+        (None, None) => "(no organisation)".to_owned(),
+    }
+}

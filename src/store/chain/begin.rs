@@ -1,0 +1,239 @@
+//! The beginning of a chain: over records that are older than it. They have no hash of their own, because records are never
+//! changed; a hash over those of each month stands for them.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use uuid::Uuid;
+
+use super::columns::Stored;
+use super::heads::{ends, names};
+use super::{Chain, ChainKind, hash_of};
+use crate::model::hex;
+use crate::store::database::{Change, Executor, Row, values};
+use crate::store::{OrganisationStore, StoreError};
+
+/// What stands for the records of a month that are older than the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Anchor {
+    pub records: u64,
+    /// SHA-256, in hexadecimal.
+    pub hash: String,
+}
+
+/// By month.
+pub(super) type Anchors = BTreeMap<String, Anchor>;
+
+/// Adds records up to anchors.
+pub(super) struct AnchorSums {
+    kind: ChainKind,
+    organisation: Uuid,
+    months: BTreeMap<String, (u64, Context)>,
+}
+
+impl AnchorSums {
+    pub fn new(kind: ChainKind, organisation: Uuid) -> Self {
+        Self {
+            kind,
+            organisation,
+            months: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a record; those of a month come in the order of the table.
+    pub fn add(&mut self, record: &Stored) -> Result<(), StoreError> {
+        let month = record.month(self.kind);
+        let (records, context) = match self.months.get_mut(&month) {
+            Some(sums) => sums,
+            None => {
+                let head = (self.kind.anchor_format(), self.organisation, &month);
+                let mut context = Context::new(&SHA256);
+                context.update(&line(&head)?);
+                self.months.entry(month).or_insert((0, context))
+            }
+        };
+        *records += 1;
+        context.update(&record.line()?);
+        Ok(())
+    }
+
+    pub fn organisation(&self) -> Uuid {
+        self.organisation
+    }
+
+    pub fn anchors(self) -> Anchors {
+        let months = self.months.into_iter();
+        let anchors = months.map(|(month, (records, context))| {
+            let hash = hex(context.finish().as_ref());
+            (month, Anchor { records, hash })
+        });
+        anchors.collect()
+    }
+}
+
+impl ChainKind {
+    /// What the hash over a month begins with.
+    fn anchor_format(self) -> &'static str {
+        match self {
+            Self::Audit => "plantlake audit anchor 1",
+            Self::Ledger => "plantlake ledger anchor 1",
+        }
+    }
+}
+
+fn line(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
+    let mut text =
+        serde_json::to_vec(value).map_err(|error| StoreError::damaged("chain_hash", &error))?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// How many records the anchors stand for, and the hash that the first record after them follows.
+pub(super) fn start_of(kind: ChainKind, anchors: &Anchors) -> Result<(u64, String), StoreError> {
+    if anchors.is_empty() {
+        return Ok((0, String::new()));
+    }
+    let parts: Vec<_> = anchors
+        .iter()
+        .map(|(month, anchor)| (month, anchor.records, &anchor.hash))
+        .collect();
+    let hash = hash_of(&(kind.format(), 0, "", parts), &mut Vec::new())?;
+    let records = anchors.values().map(|anchor| anchor.records).sum();
+    Ok((records, hex(&hash)))
+}
+
+/// The anchors of a chain that has begun.
+pub(super) async fn anchors_of(
+    database: &mut impl Executor,
+    kind: ChainKind,
+    organisation: Uuid,
+) -> Result<Anchors, StoreError> {
+    let values = values![kind.name(), organisation];
+    let parts = include_str!("../sql/chain_parts.sql");
+    let mut anchors = Anchors::new();
+    for row in database.rows(parts, values).await? {
+        let part: String = row.get("part")?;
+        if !part.is_empty() {
+            let (records, hash) = (row.count("length")?, row.get("hash")?);
+            anchors.insert(part, Anchor { records, hash });
+        }
+    }
+    Ok(anchors)
+}
+
+/// Reads the records that have no place.
+async fn derive(
+    change: &mut Change,
+    kind: ChainKind,
+    organisation: Uuid,
+) -> Result<Anchors, StoreError> {
+    let mut sums = AnchorSums::new(kind, organisation);
+    let select = kind.select(organisation.is_nil());
+    let add = |row: &_| sums.add(&Stored::read(row, kind)?);
+    change
+        .each::<StoreError>(select, values![organisation], add)
+        .await?;
+    Ok(sums.anchors())
+}
+
+/// How many records an organisation has, or nobody.
+async fn count(
+    change: &mut Change,
+    kind: ChainKind,
+    organisation: Uuid,
+) -> Result<u64, StoreError> {
+    let mut records = 0;
+    let read = |row: &Row| {
+        records = row.count("records")?;
+        Ok(())
+    };
+    let sql = kind.count(organisation.is_nil());
+    change
+        .each::<StoreError>(sql, values![organisation], read)
+        .await?;
+    Ok(records)
+}
+
+impl Chain {
+    /// Begins a chain over the records that are there, of which `ahead` is known already; none if it has begun.
+    pub(super) async fn begin(
+        change: &mut Change,
+        kind: ChainKind,
+        organisation: Uuid,
+        ahead: Option<Anchors>,
+    ) -> Result<Option<Self>, StoreError> {
+        let add = include_str!("../sql/chain_part_add.sql");
+        let end = values![kind.name(), organisation, "", 0_u64, ""];
+        if change.execute(add, end).await? == 0 {
+            return Ok(None);
+        }
+        let anchors = match ahead {
+            Some(anchors) => anchors,
+            None => derive(change, kind, organisation).await?,
+        };
+        for (month, anchor) in &anchors {
+            let values = values![
+                kind.name(),
+                organisation,
+                month,
+                anchor.records,
+                &anchor.hash
+            ];
+            change.execute(add, values).await?;
+        }
+        let (length, hash) = start_of(kind, &anchors)?;
+        let begun = Self {
+            kind,
+            organisation,
+            length,
+            hash,
+            buffer: Vec::new(),
+        };
+        begun.store(change).await?;
+        Ok(Some(begun))
+    }
+}
+
+impl OrganisationStore {
+    /// Begins the chains over records that are there and belong to none yet. Reading them may take long: nobody is kept
+    /// from adding to them meanwhile.
+    pub async fn begin_chains(&self) -> Result<(), StoreError> {
+        for kind in [ChainKind::Audit, ChainKind::Ledger] {
+            for organisation in self.without_chain(kind).await? {
+                let ahead = {
+                    let mut snapshot = self.database.snapshot().await?;
+                    derive(&mut snapshot, kind, organisation).await?
+                };
+                let mut change = self.database.begin().await?;
+                // Whoever adds records takes this first.
+                let take = match kind {
+                    ChainKind::Audit => include_str!("../sql/access_take.sql"),
+                    ChainKind::Ledger => include_str!("../sql/usage_take.sql"),
+                };
+                change.execute(take, values![]).await?;
+                let found = count(&mut change, kind, organisation).await?;
+                let read: u64 = ahead.values().map(|anchor| anchor.records).sum();
+                // Nothing is ever taken out: if there are as many, they are the same.
+                let ahead = (found == read).then_some(ahead);
+                Chain::begin(&mut change, kind, organisation, ahead).await?;
+                change.commit().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who has records and no chain; nil stands for nobody.
+    async fn without_chain(&self, kind: ChainKind) -> Result<Vec<Uuid>, StoreError> {
+        let mut snapshot = self.database.snapshot().await?;
+        let begun = ends(&mut snapshot, kind).await?;
+        let names = names(&mut snapshot).await?;
+        let mut found = Vec::new();
+        for organisation in names.into_keys().chain([Uuid::nil()]) {
+            let is_new = !begun.contains_key(&organisation);
+            if is_new && count(&mut snapshot, kind, organisation).await? > 0 {
+                found.push(organisation);
+            }
+        }
+        Ok(found)
+    }
+}

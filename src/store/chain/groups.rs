@@ -1,0 +1,372 @@
+//! Walks along a chain in the order of its places, and finds where it is not whole.
+//!
+//! A record is checked against the hash that is written at the record before it, and where that does not fit, against the one
+//! that the record before should have. So a change is found at the record that was changed, and not at all that follow.
+
+use uuid::Uuid;
+
+use super::begin::{AnchorSums, Anchors, start_of};
+use super::columns::Stored;
+use super::verify::{ChainFinding, FindingKind, Findings};
+use super::{ChainEnd, ChainKind, Hash, Line, hash_of};
+use crate::model::hex;
+use crate::store::StoreError;
+
+/// Records of one place that are looked at; there should be one.
+const MAX_MEMBERS: usize = 16;
+
+/// A record of the place that is being looked at.
+struct Member {
+    name: String,
+    /// As it is written there.
+    hash: String,
+    /// As it should be, if that is something else.
+    computed: Vec<String>,
+    /// Whether it follows one of the hashes before it.
+    is_linked: bool,
+}
+
+/// What a chain is compared with.
+pub(super) struct Expected<'a> {
+    pub anchors: Anchors,
+    /// The end that is written down in the database.
+    pub end: Option<&'a ChainEnd>,
+    /// An end that was kept elsewhere.
+    pub head: Option<&'a ChainEnd>,
+}
+
+/// A walk along one chain.
+pub(super) struct Walk<'a> {
+    kind: ChainKind,
+    expected: Expected<'a>,
+    /// Records that the anchors stand for, and the hash that the first record after them follows.
+    start: (u64, String),
+    sums: AnchorSums,
+    /// The place that is being looked at, and what is there; at first the one of the anchors.
+    place: u64,
+    members: Vec<Member>,
+    last_name: String,
+    /// Hashes that the next record may follow; none if the one before it is missing.
+    formers: Option<Vec<String>>,
+    /// Records at the place before that all fit, and of which one was inserted.
+    rivals: Vec<(String, String)>,
+    /// Whether the chain had the hash of the head where that ended.
+    fits_head: Option<bool>,
+    buffer: Vec<u8>,
+    pub records: u64,
+    pub findings: Findings,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(
+        kind: ChainKind,
+        organisation: Uuid,
+        expected: Expected<'a>,
+    ) -> Result<Self, StoreError> {
+        let start = start_of(kind, &expected.anchors)?;
+        let head = expected.head.filter(|head| head.length == start.0);
+        Ok(Self {
+            kind,
+            fits_head: head.map(|head| head.hash == start.1),
+            sums: AnchorSums::new(kind, organisation),
+            place: start.0,
+            members: Vec::new(),
+            last_name: String::new(),
+            formers: Some(vec![start.1.clone()]),
+            rivals: Vec::new(),
+            buffer: Vec::new(),
+            records: 0,
+            findings: Findings::default(),
+            expected,
+            start,
+        })
+    }
+
+    /// The last place of a record, and its hash.
+    pub fn end(&self) -> ChainEnd {
+        let hash = self.formers.as_ref().and_then(|formers| formers.first());
+        ChainEnd {
+            length: self.place,
+            hash: hash.cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Goes on to the next record.
+    pub fn add(&mut self, record: &Stored) -> Result<(), StoreError> {
+        self.records += 1;
+        let Some(place) = record.sequence else {
+            if self.expected.anchors.contains_key(&record.month(self.kind)) {
+                return self.sums.add(record);
+            }
+            if self.expected.end.is_some() {
+                self.found(FindingKind::Inserted, None, record.name(), |_, name| {
+                    format!("{name} was inserted: it has no place in the chain")
+                });
+            }
+            return Ok(());
+        };
+        let is_beyond = self.expected.end.is_some_and(|end| place > end.length);
+        if place <= self.start.0 || is_beyond {
+            self.found(
+                FindingKind::Inserted,
+                Some(place),
+                record.name(),
+                |place, name| format!("{name} was inserted: the chain has no place {place} for it"),
+            );
+            return Ok(());
+        }
+        if place != self.place || self.members.is_empty() {
+            self.leave_place();
+            if place > self.place + 1 {
+                let after = std::mem::take(&mut self.last_name);
+                self.missing(self.place + 1, place - 1, &after, &record.name());
+                self.formers = None;
+            }
+            self.place = place;
+        }
+        self.last_name = record.name();
+        self.check(place, record)
+    }
+
+    /// Compares a record with what it should follow.
+    fn check(&mut self, place: u64, record: &Stored) -> Result<(), StoreError> {
+        if self.members.len() == MAX_MEMBERS {
+            self.found(
+                FindingKind::Inserted,
+                Some(place),
+                record.name(),
+                |place, name| format!("{name} was inserted: place {place} has another record"),
+            );
+            return Ok(());
+        }
+        let written = record.hash.as_ref().map(|hash| hex(hash));
+        let mut computed = Vec::new();
+        // Where the one before it is missing, nothing can be said; without any end, it is no chain that it is of.
+        let is_unknown = self.formers.is_none() && self.expected.end.is_some();
+        let mut is_linked = is_unknown && written.is_some();
+        for former in self.formers.iter().flatten() {
+            let hash = hex(&link(self.kind, place, former, record, &mut self.buffer)?);
+            if Some(&hash) == written.as_ref() {
+                is_linked = true;
+                self.rivals.retain(|(_, rival)| rival != former);
+                if !self.rivals.is_empty() {
+                    let rivals = std::mem::take(&mut self.rivals);
+                    self.rivals_lost(rivals);
+                }
+                computed.clear();
+                break;
+            }
+            computed.push(hash);
+        }
+        self.members.push(Member {
+            name: record.name(),
+            hash: written.unwrap_or_default(),
+            computed,
+            is_linked,
+        });
+        Ok(())
+    }
+
+    /// Says what is wrong with the records of the place that is left, and what the next may follow.
+    fn leave_place(&mut self) {
+        let members = std::mem::take(&mut self.members);
+        if members.is_empty() {
+            return;
+        }
+        let place = self.place;
+        if let Some(head) = self.expected.head.filter(|head| head.length == place) {
+            self.fits_head = Some(members.iter().any(|member| member.hash == head.hash));
+        }
+        let linked = members.iter().filter(|member| member.is_linked).count();
+        let mut formers = Vec::new();
+        for member in &members {
+            if member.is_linked {
+                formers.push(member.hash.clone());
+            }
+        }
+        for member in members {
+            if member.is_linked {
+                if linked > 1 {
+                    self.rivals.push((member.name, member.hash));
+                }
+                continue;
+            }
+            match linked {
+                0 => {
+                    self.found(
+                        FindingKind::Changed,
+                        Some(place),
+                        member.name,
+                        |place, name| {
+                            format!("{name}, record {place}, was changed, or its hash was")
+                        },
+                    );
+                    formers.push(member.hash);
+                    formers.extend(member.computed);
+                }
+                _ => self.found(
+                    FindingKind::Inserted,
+                    Some(place),
+                    member.name,
+                    |place, name| format!("{name} was inserted: place {place} has another record"),
+                ),
+            }
+        }
+        formers.truncate(MAX_MEMBERS);
+        self.formers = Some(formers);
+    }
+
+    fn rivals_lost(&mut self, rivals: Vec<(String, String)>) {
+        for (name, _) in rivals {
+            self.found(FindingKind::Inserted, None, name, |_, name| {
+                format!("{name} was inserted: no later record follows it")
+            });
+        }
+    }
+
+    /// Says what is wrong with the end, and with what is older than the chain. Whether there is a chain at all.
+    pub fn finish(&mut self) -> bool {
+        self.leave_place();
+        let last = self.place;
+        let ends: Vec<String> = self.formers.clone().unwrap_or_default();
+        match self.expected.end {
+            None if last > 0 => {
+                self.findings.push(ChainFinding::of_chain(
+                    FindingKind::End,
+                    "the chain's end, in record_chains, was removed".to_owned(),
+                ));
+            }
+            None => {}
+            Some(end) if end.length > last => self.cut(last + 1, end.length),
+            Some(end) if !ends.contains(&end.hash) || end.length < last => {
+                let text = format!(
+                    "the chain's end, in record_chains, was changed: it says {} records, and {} as the last one's hash",
+                    end.length, end.hash
+                );
+                self.findings
+                    .push(ChainFinding::of_chain(FindingKind::End, text));
+            }
+            Some(end) => {
+                let mut rivals = std::mem::take(&mut self.rivals);
+                rivals.retain(|(_, hash)| *hash != end.hash);
+                self.rivals_lost(rivals);
+            }
+        }
+        let rivals = std::mem::take(&mut self.rivals);
+        self.rivals_lost(rivals);
+        self.compare_head(last);
+        self.compare_anchors();
+        self.expected.end.is_some() || last > 0
+    }
+
+    fn compare_head(&mut self, last: u64) {
+        let Some(head) = self.expected.head else {
+            return;
+        };
+        let is_told = self
+            .expected
+            .end
+            .is_some_and(|end| end.length >= head.length);
+        if head.length > last {
+            if !is_told {
+                self.cut(last + 1, head.length);
+            }
+        } else if self.fits_head == Some(false) || head.length < self.start.0 {
+            let text = format!(
+                "a record up to {} was changed, inserted or removed, and all hashes after it were made anew: record {} \
+                 has another hash than when the head was exported",
+                head.length, head.length
+            );
+            self.findings
+                .push(ChainFinding::of_chain(FindingKind::Rewritten, text));
+        }
+    }
+
+    fn compare_anchors(&mut self) {
+        let organisation = self.sums.organisation();
+        let sums = std::mem::replace(&mut self.sums, AnchorSums::new(self.kind, organisation));
+        let mut found = sums.anchors();
+        for (month, anchor) in std::mem::take(&mut self.expected.anchors) {
+            let there = found.remove(&month);
+            if there.as_ref() == Some(&anchor) {
+                continue;
+            }
+            let count = there.map_or(0, |there| there.records);
+            let what = match count == anchor.records {
+                true => "one of them was changed".to_owned(),
+                false => format!("there are {count} of them now"),
+            };
+            let text = format!(
+                "the {} records of {month} that are older than the chain are not what they were when it began: {what}",
+                anchor.records
+            );
+            self.findings
+                .push(ChainFinding::of_chain(FindingKind::Anchor, text));
+        }
+    }
+
+    fn missing(&mut self, first: u64, last: u64, after: &str, before: &str) {
+        let between = match after.is_empty() {
+            true => format!("before {before}"),
+            false => format!("between {after} and {before}"),
+        };
+        let text = match first == last {
+            true => format!("record {first} was removed, {between}"),
+            false => format!("records {first} to {last} were removed, {between}"),
+        };
+        self.findings.push(ChainFinding {
+            kind: FindingKind::Removed,
+            sequence: Some(first),
+            record: None,
+            text,
+        });
+    }
+
+    fn cut(&mut self, first: u64, last: u64) {
+        let text = match first == last {
+            true => format!("record {first}, the last, was removed"),
+            false => format!("records {first} to {last}, the last ones, were removed"),
+        };
+        self.findings.push(ChainFinding {
+            kind: FindingKind::Cut,
+            sequence: Some(first),
+            record: None,
+            text,
+        });
+    }
+
+    fn found(
+        &mut self,
+        kind: FindingKind,
+        sequence: Option<u64>,
+        name: String,
+        text: impl Fn(u64, &str) -> String,
+    ) {
+        let what = match self.kind {
+            ChainKind::Audit => "entry",
+            ChainKind::Ledger => "request",
+        };
+        self.findings.push(ChainFinding {
+            kind,
+            sequence,
+            text: text(sequence.unwrap_or_default(), &format!("{what} {name}")),
+            record: Some(name),
+        });
+    }
+}
+
+fn link(
+    kind: ChainKind,
+    sequence: u64,
+    former: &str,
+    record: &Stored,
+    buffer: &mut Vec<u8>,
+) -> Result<Hash, StoreError> {
+    let line = Line {
+        kind,
+        sequence,
+        former,
+        record,
+    };
+    hash_of(&line, buffer)
+}

@@ -1,0 +1,1 @@
+SELECT chain, organization_id, length, hash FROM record_chains WHERE part = ''
