@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
 use prost::Message;
+use tokio::time::{Interval, MissedTickBehavior};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
@@ -192,22 +193,17 @@ pub(super) async fn end_one<T: Metered>(
     if let Ok(message) = answer {
         count(&mut request, message);
     }
-    let code = answer.map_or_else(Status::code, |_| Code::Ok);
-    match request.end(of_code(code)) {
+    match request.end(end_of(answer.err())) {
         Ok(Ended::Recorded) => Ok(()),
         Ok(Ended::Syncing(syncing)) => syncing.await.map_err(|error| unrecorded(&error, id)),
         Err(error) => Err(unrecorded(&error, id)),
     }
 }
 
-fn of_code(code: Code) -> End {
+fn end_of(error: Option<&Status>) -> End {
     End {
-        status: status::name_of(code),
-        // Nobody pays for what went wrong here.
-        is_ours: matches!(
-            code,
-            Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss
-        ),
+        status: status::name_of(error.map_or(Code::Ok, Status::code)),
+        is_ours: error.is_some_and(status::is_ours),
     }
 }
 
@@ -224,6 +220,8 @@ pub(super) struct MeteredStream<T> {
     /// Messages that were held, and counted.
     held: VecDeque<T>,
     rest: Rest<T>,
+    /// When quotas are checked while nothing comes.
+    checks: Option<Interval>,
 }
 
 /// What comes after the messages that are held.
@@ -265,6 +263,7 @@ impl<T: Metered + Unpin> MeteredStream<T> {
             id,
             held,
             rest: Rest::Coming(answer),
+            checks: None,
         };
         if end.is_none()
             && let Err(error) = begun.request.keep()
@@ -275,18 +274,29 @@ impl<T: Metered + Unpin> MeteredStream<T> {
         for message in &begun.held {
             count(&mut begun.request, message);
         }
-        if let Some(end) = end {
-            begun.end(end);
+        match end {
+            Some(end) => begun.end(end),
+            None => begun.checks = begun.request.checks_every().map(every),
         }
         begun
+    }
+
+    /// Ends the answer if its organisation has used up a quota; whether it has.
+    fn is_used_up(&mut self) -> bool {
+        let Err(over) = self.request.check_quotas() else {
+            return false;
+        };
+        let text = format!("{over}; the answer ends here, and what was sent of it is billed");
+        let status = Status::failed_precondition(text);
+        self.end(Some(super::call::stamped(status, self.id)));
+        true
     }
 
     /// Ends the answer, perhaps by an error.
     fn end(&mut self, error: Option<Status>) {
         // Who works on it may still count until it is dropped.
         self.rest = Rest::Ended(None);
-        let code = error.as_ref().map_or(Code::Ok, Status::code);
-        self.rest = match self.request.end(of_code(code)) {
+        self.rest = match self.request.end(end_of(error.as_ref())) {
             Ok(Ended::Recorded) => Rest::Ended(error),
             Ok(Ended::Syncing(syncing)) => Rest::Syncing(syncing, error),
             Err(failed) => Rest::Ended(Some(self.unrecorded(&failed))),
@@ -296,6 +306,13 @@ impl<T: Metered + Unpin> MeteredStream<T> {
     fn unrecorded(&self, error: &dyn std::error::Error) -> Status {
         super::call::stamped(unrecorded(error, self.id), self.id)
     }
+}
+
+/// Ticks as long as it is polled; what was missed meanwhile is left out.
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
 }
 
 fn count<T: Metered>(request: &mut OpenRequest, message: &T) {
@@ -311,12 +328,20 @@ impl<T: Metered + Unpin> Stream for MeteredStream<T> {
         }
         loop {
             match &mut self.rest {
-                Rest::Coming(answer) => match ready!(answer.poll_next_unpin(context)) {
-                    Some(Ok(message)) => {
+                Rest::Coming(answer) => match answer.poll_next_unpin(context) {
+                    // What was used up ends before the next message, not at it: a quota may be passed by one.
+                    Poll::Ready(Some(Ok(message))) if !self.is_used_up() => {
                         count(&mut self.request, &message);
                         return Poll::Ready(Some(Ok(message)));
                     }
-                    end => self.end(end.and_then(Result::err)),
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(end) => self.end(end.and_then(Result::err)),
+                    Poll::Pending => match &mut self.checks {
+                        Some(checks) if checks.poll_tick(context).is_ready() => {
+                            let _is_over = self.is_used_up();
+                        }
+                        _ => return Poll::Pending,
+                    },
                 },
                 Rest::Syncing(syncing, error) => {
                     let synced = ready!(syncing.poll_unpin(context));

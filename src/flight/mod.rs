@@ -17,6 +17,7 @@
 
 mod actions;
 mod call;
+mod computed;
 mod connections;
 mod credentials;
 mod edge;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tonic::Status;
 use uuid::Uuid;
 
+use super::status;
 use crate::auth::{Access, Ended};
 
 /// The queries whose answers are being sent.
@@ -77,7 +78,7 @@ impl Running {
 /// What the client is told: that asking again may help, or that it may not.
 pub(super) fn refusal(ended: &Ended) -> Status {
     match ended {
-        Ended::Narrowed => Status::unavailable(ended.to_string()),
+        Ended::Narrowed => status::callers_doing(Status::unavailable(ended.to_string())),
         Ended::Over(_) => Status::unauthenticated(ended.to_string()),
     }
 }

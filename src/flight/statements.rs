@@ -15,6 +15,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::call::Call;
+use super::computed::computed;
 use super::edge::to_answer;
 use super::planning::{Made, Planning, Unplanned};
 use super::plans::{PlanKey, Planned};
@@ -256,7 +257,7 @@ impl Server {
             call.meter.bills(request)?;
             let (lanes, of) = (self.engine.lanes(), call.principal().organisation_id);
             let run = move || match ready.run() {
-                Ok(batches) => encoded(batches, schema, request),
+                Ok(batches) => encoded(computed(batches, request), schema, request),
                 Err(error) => {
                     let status = status::of_execution(&error, request);
                     stream::iter([Err(super::call::stamped(status, request))]).boxed()

@@ -1,6 +1,9 @@
 //! How errors look to clients: a code that becomes the right exception, a text that says what to do, and nothing of
 //! paths, other organisations or this program's insides. What a client may not read goes to the log, by the query's id.
 
+use std::error::Error;
+use std::sync::Arc;
+
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 use tonic::{Code, Status};
@@ -41,6 +44,30 @@ pub(super) fn name_of(code: Code) -> &'static str {
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
     }
+}
+
+/// Says of a status that asks to try again that it came about by what the caller's organisation did itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the caller's own doing")]
+struct CallersDoing;
+
+/// `status`, of which nothing is the server's fault, whatever its code is.
+pub(super) fn callers_doing(mut status: Status) -> Status {
+    status.set_source(Arc::new(CallersDoing));
+    status
+}
+
+/// Whether a call ended so because of something on the server's side.
+pub(super) fn is_ours(status: &Status) -> bool {
+    let is_marked = status
+        .source()
+        .is_some_and(|source| source.is::<CallersDoing>());
+    let code = status.code();
+    !is_marked
+        && matches!(
+            code,
+            Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss
+        )
 }
 
 /// Why someone is not let in.
@@ -174,6 +201,22 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
             "the query failed on the server's side",
         )),
         DataFusionError::ArrowError(inside, _) => Ok((Code::InvalidArgument, of_value(inside))),
+        // A function's, of its arguments: what DataFusion takes for a mistake of its own it makes again the next time.
+        DataFusionError::Internal(_) => {
+            tracing::warn!(%request, "a query cannot be computed: {error}");
+            let text = text();
+            let first = text.lines().next().unwrap_or_default();
+            let text = format!("the statement cannot be computed: {first}");
+            Ok((Code::InvalidArgument, text))
+        }
+        DataFusionError::ExecutionJoin(join) if join.is_panic() => {
+            tracing::error!(%request, "an expression panicked: {join}");
+            let text = super::computed::broke_off().strip_backtrace();
+            Ok((Code::InvalidArgument, for_clients(&text)))
+        }
+        DataFusionError::External(inside) if is_of_arguments(inside.as_ref()) => {
+            Ok((Code::InvalidArgument, inside.to_string()))
+        }
         DataFusionError::Plan(_)
         | DataFusionError::SchemaError(..)
         | DataFusionError::Configuration(_)
@@ -231,14 +274,31 @@ fn of_value(error: &ArrowError) -> String {
 
 /// Whether the error's text may name files.
 fn is_of_files(error: &ArrowError) -> bool {
-    matches!(
-        error,
-        ArrowError::IoError(..) | ArrowError::ParquetError(_) | ArrowError::ExternalError(_)
-    )
+    match error {
+        ArrowError::ExternalError(inside) => !is_of_arguments(inside.as_ref()),
+        error => matches!(error, ArrowError::IoError(..) | ArrowError::ParquetError(_)),
+    }
+}
+
+/// Whether an error that is not DataFusion's own is a function's, of its arguments. All others are of what queries read, and
+/// may name files: of what is not known here, nothing is told.
+fn is_of_arguments(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    let is_of_text = error.is::<std::num::ParseIntError>()
+        || error.is::<std::num::ParseFloatError>()
+        || error.is::<std::num::TryFromIntError>()
+        || error.is::<std::str::Utf8Error>()
+        || error.is::<std::string::FromUtf8Error>()
+        || error.is::<chrono::ParseError>();
+    // Of regular expressions, which have no type here.
+    let text = error.to_string();
+    let is_of_pattern = ["regex parse error", "Compiled regex exceeds"]
+        .iter()
+        .any(|start| text.starts_with(start));
+    is_of_text || is_of_pattern
 }
 
 /// An error whose text is for the operator only.
-pub(super) fn hidden(error: &dyn std::error::Error, request: Uuid, what: &str) -> Status {
+pub(super) fn hidden(error: &dyn Error, request: Uuid, what: &str) -> Status {
     let mut causes = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -289,5 +349,49 @@ mod tests {
         let file = failed(&format!("{:?}", DataFusionError::from(file)));
         assert_eq!(file.code(), Code::Unavailable);
         assert!(!file.message().contains("secret"), "{file}");
+    }
+
+    #[test]
+    fn a_function_that_fails_at_its_arguments_is_the_callers_mistake() {
+        let text = || "array_resize: failed to convert size".to_owned();
+        let regex: Box<dyn Error + Send + Sync> = "regex parse error: (".into();
+        let number = "x".parse::<i32>().unwrap_err();
+        for error in [
+            DataFusionError::Internal(text()),
+            DataFusionError::Execution(text()),
+            DataFusionError::External(regex),
+            DataFusionError::External(Box::new(number.clone())),
+            DataFusionError::from(ArrowError::ExternalError(Box::new(number))),
+            DataFusionError::from(ArrowError::ExternalError(Box::new(
+                DataFusionError::Internal(text()),
+            ))),
+            DataFusionError::from(ArrowError::ArithmeticOverflow(text())),
+            DataFusionError::Shared(Arc::new(DataFusionError::Internal(text()))),
+            DataFusionError::Internal(text()).context("at a step"),
+        ] {
+            let status = of_execution(&error, Uuid::nil());
+            assert_eq!(status.code(), Code::InvalidArgument, "{error:?}");
+            assert!(!status.message().contains("Internal error"), "{status}");
+            assert!(!is_ours(&status));
+        }
+        let gone = || std::io::Error::other("/secret/path");
+        for error in [
+            DataFusionError::IoError(gone()),
+            DataFusionError::External(Box::new(gone())),
+            DataFusionError::from(ArrowError::ExternalError(Box::new(gone()))),
+        ] {
+            let status = of_execution(&error, Uuid::nil());
+            assert!(is_ours(&status), "{error:?}");
+            assert!(!status.message().contains("secret"), "{status}");
+        }
+    }
+
+    #[test]
+    fn what_an_organisation_did_to_itself_is_not_the_servers_fault() {
+        let status = callers_doing(Status::unavailable("ask again"));
+        assert!(is_ours(&Status::unavailable("busy")));
+        assert!(!is_ours(&status));
+        let stamped = super::super::call::stamped(status.clone(), Uuid::nil());
+        assert!(!is_ours(&stamped));
     }
 }

@@ -1,10 +1,11 @@
 //! What organisations may use, held against what they use: requests in a second, queries at once, and amounts in a month.
 //!
-//! Servers that share a database share the limits. Amounts of the month are the ledger's sums, some two seconds old,
-//! and what ended here since; so servers together may pass them by what the others answered within that time, and each by
-//! what it is answering. Rates and queries at once are divided by demand: every second each server writes down its own,
-//! and takes the part of the limit that its demand is of all. For as long as the demand shifts, or the database is
-//! away, an organisation may have up to its limit on each server.
+//! Servers that share a database share the limits. Amounts of the month are the ledger's sums, some two seconds old, what
+//! ended here since, and what is being answered here. An answer ends when a quota is used up, at the next message: so each
+//! answer may pass it by one message, and servers together by what the others answered within those two seconds. Rates and
+//! queries at once are divided by demand: every second each server writes down its own, and takes the part of the limit
+//! that its demand is of all. For as long as the demand shifts, or the database is away, an organisation may have up to
+//! its limit on each server.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -87,6 +88,13 @@ impl OverLimit {
     }
 }
 
+/// What a request that is being answered has come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub bytes_sent: u64,
+    pub bytes_scanned: u64,
+}
+
 /// The limits of all organisations.
 #[derive(Debug)]
 pub(super) struct Quotas {
@@ -122,6 +130,8 @@ struct Used {
     here: UsageTotals,
     /// Of that, what has gone into the ledger since it was read.
     added: UsageTotals,
+    /// Of what is being answered here.
+    open: Counted,
     /// Which quotas were warned of, and in which month.
     warned: Vec<(&'static str, Month)>,
 }
@@ -158,9 +168,61 @@ impl Used {
         }
     }
 
-    /// What was used in the month, as far as is known here.
+    /// What was used in the month, as far as is known here; with what is being answered.
     fn total(&self) -> UsageTotals {
-        self.ledger.plus(&self.here)
+        let open = UsageTotals {
+            requests: self.running,
+            rows: 0,
+            bytes_sent: self.open.bytes_sent,
+            bytes_scanned: self.open.bytes_scanned,
+        };
+        self.ledger.plus(&self.here).plus(&open)
+    }
+
+    /// Notes how far a request is.
+    fn advance(&mut self, from: Counted, to: Counted) {
+        let Counted {
+            bytes_sent,
+            bytes_scanned,
+        } = &mut self.open;
+        *bytes_sent = bytes_sent
+            .saturating_sub(from.bytes_sent)
+            .saturating_add(to.bytes_sent);
+        *bytes_scanned = bytes_scanned
+            .saturating_sub(from.bytes_scanned)
+            .saturating_add(to.bytes_scanned);
+    }
+}
+
+/// The quotas of a month: their names, and what is used of each that there is.
+fn quotas(
+    total: &UsageTotals,
+    limits: &UsageLimits,
+) -> impl Iterator<Item = (&'static str, u64, u64)> {
+    let quotas = [
+        ("monthly_requests", total.requests, limits.monthly_requests),
+        (
+            "monthly_bytes_sent",
+            total.bytes_sent,
+            limits.monthly_bytes_sent,
+        ),
+        (
+            "monthly_bytes_scanned",
+            total.bytes_scanned,
+            limits.monthly_bytes_scanned,
+        ),
+    ];
+    let quotas = quotas.into_iter();
+    quotas.filter_map(|(quota, used, limit)| Some((quota, used, limit?)))
+}
+
+fn used_up(quota: &'static str, used: u64, limit: u64, month: Month) -> OverLimit {
+    OverLimit::Quota {
+        quota,
+        used,
+        limit,
+        month,
+        resets_at: month.next().start(),
     }
 }
 
@@ -210,31 +272,10 @@ impl Quotas {
         let limits = limits.get(&organisation).copied().unwrap_or_default();
         let used = used.entry(organisation).or_default();
         let total = used.total();
-        let quotas = [
-            ("monthly_requests", total.requests, limits.monthly_requests),
-            (
-                "monthly_bytes_sent",
-                total.bytes_sent,
-                limits.monthly_bytes_sent,
-            ),
-            (
-                "monthly_bytes_scanned",
-                total.bytes_scanned,
-                limits.monthly_bytes_scanned,
-            ),
-        ];
         let mut warnings = Vec::new();
-        for (quota, amount, limit) in quotas {
-            let Some(limit) = limit else { continue };
-            let resets_at = month.next().start();
+        for (quota, amount, limit) in quotas(&total, &limits) {
             if amount >= limit {
-                return Err(OverLimit::Quota {
-                    quota,
-                    used: amount,
-                    limit,
-                    month,
-                    resets_at,
-                });
+                return Err(used_up(quota, amount, limit, month));
             }
             if amount as f64 >= limit as f64 * WARNED_FROM {
                 warnings.push(format!("{quota} of {month}: {amount} of {limit} used"));
@@ -256,19 +297,51 @@ impl Quotas {
         Ok((!warnings.is_empty()).then(|| warnings.join("; ")))
     }
 
-    /// Says that a query that began has ended.
-    pub fn end(&self, organisation: OrganisationId) {
+    /// Notes how far a query is, if what was used before leaves room for more.
+    pub fn advance(
+        &self,
+        organisation: OrganisationId,
+        from: Counted,
+        to: Counted,
+    ) -> Result<(), OverLimit> {
         let mut state = self.locked();
-        if let Some(used) = state.used.get_mut(&organisation) {
-            used.running = used.running.saturating_sub(1);
+        let State { limits, used } = &mut *state;
+        let used = used.entry(organisation).or_default();
+        used.advance(from, to);
+        let Some(limits) = limits.get(&organisation) else {
+            return Ok(());
+        };
+        // A query that runs has its place among the month's requests.
+        let limits = UsageLimits {
+            monthly_requests: None,
+            ..*limits
+        };
+        let total = used.total();
+        match quotas(&total, &limits).find(|(_, used, limit)| used >= limit) {
+            Some((quota, used, limit)) => Err(used_up(quota, used, limit, Month::of(clock::now()))),
+            None => Ok(()),
         }
     }
 
-    /// Counts a request that ended here.
-    pub fn count(&self, record: &UsageRecord) {
+    /// Whether an organisation can use up its quota by reading alone.
+    pub fn limits_scanned(&self, organisation: OrganisationId) -> bool {
+        let state = self.locked();
+        let limits = state.limits.get(&organisation);
+        limits.is_some_and(|limits| limits.monthly_bytes_scanned.is_some())
+    }
+
+    /// Counts a request that ended here; `counted` is what was known of it, and `ran` whether it was a query that began.
+    pub fn end(&self, record: &UsageRecord, counted: Counted, ran: bool) {
+        if !record.billable && !ran {
+            return;
+        }
+        let mut state = self.locked();
+        let used = state.used.entry(record.organisation_id).or_default();
+        used.advance(counted, Counted::default());
+        if ran {
+            used.running = used.running.saturating_sub(1);
+        }
         if record.billable {
-            let mut state = self.locked();
-            let used = state.used.entry(record.organisation_id).or_default();
             used.here = used.here.plus(&UsageTotals::of(record));
         }
     }

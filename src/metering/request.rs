@@ -9,6 +9,7 @@ use ecow::EcoString;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
+use super::quotas::Counted;
 use super::{IS_OFF, JournalError, Meter, OverLimit, Shared};
 use crate::clock::{self, Stopwatch};
 use crate::config::JournalFull;
@@ -20,6 +21,12 @@ use crate::model::{ABORTED, OrganisationId, SessionId, UsageRecord, UserId};
 const CANCELLED: &str = "CANCELLED";
 /// Longest statement that is kept, in characters: none that is answered is longer.
 const LONGEST_SQL: usize = crate::engine::LONGEST_SQL;
+/// The journal is told of so many bytes of a long answer at a time: more of it is never lost if the server dies.
+const PROGRESS_BYTES: u64 = 16 << 20;
+/// How often quotas are checked while an answer has nothing to send: so long a query may read on.
+const CHECKED_EVERY: Duration = Duration::from_millis(100);
+/// A statement that is longer, in bytes, is not repeated with them.
+const MAX_REPEATED_SQL_BYTES: usize = 16 << 10;
 
 /// Who asks, and where from.
 #[derive(Debug, Clone)]
@@ -43,7 +50,7 @@ pub struct Caller {
 pub struct End {
     /// As gRPC names it: `OK`, `INVALID_ARGUMENT`, …
     pub status: &'static str,
-    /// Whether it ended so because of something on our side: then nobody pays.
+    /// Whether it ended so because of something on our side: then only rows that were sent until then are paid for.
     pub is_ours: bool,
 }
 
@@ -65,6 +72,10 @@ pub struct OpenRequest {
     scanned: Scanned,
     /// Whether it is one of its organisation's queries at once.
     runs: bool,
+    /// What the quotas know of it already.
+    counted: Counted,
+    /// Bytes that had been sent when the journal was last told; none if it knows nothing of it.
+    journaled: Option<u64>,
     /// How it ended.
     status: &'static str,
 }
@@ -113,6 +124,8 @@ impl OpenRequest {
             since: Stopwatch::start(),
             scanned: Scanned::default(),
             runs: false,
+            counted: Counted::default(),
+            journaled: None,
             status: CANCELLED,
         }
     }
@@ -171,20 +184,14 @@ impl OpenRequest {
     ///
     /// It cannot be written, and such requests are to be refused.
     pub fn keep(&mut self) -> Result<(), JournalError> {
-        let Some(record) = self.record.as_mut().filter(|_| self.runs) else {
+        if !self.runs {
             return Ok(());
-        };
-        let if_lost = UsageRecord {
-            status: ABORTED.into(),
-            cancelled: false,
-            billable: false,
-            ..UsageRecord::clone(record)
-        };
-        let Shared {
-            journal, settings, ..
-        } = &*self.meter.shared;
-        match journal.begun(&if_lost) {
-            Err(error) if settings.when_full == JournalFull::Refuse => {
+        }
+        let kept = self.tell_journal();
+        match (kept, &mut self.record) {
+            (Err(error), Some(record))
+                if self.meter.shared.settings.when_full == JournalFull::Refuse =>
+            {
                 record.billable = false;
                 Err(error)
             }
@@ -193,21 +200,82 @@ impl OpenRequest {
         }
     }
 
+    /// Writes down how far the answer is: what is to be paid for if the server dies.
+    fn tell_journal(&mut self) -> Result<(), JournalError> {
+        let Some(record) = &self.record else {
+            return Ok(());
+        };
+        let text = record.sql_text.as_ref();
+        let is_short = self.journaled.is_none()
+            || text.is_none_or(|text| text.len() <= MAX_REPEATED_SQL_BYTES);
+        let if_lost = UsageRecord {
+            status: ABORTED.into(),
+            cancelled: false,
+            billable: record.billable && record.rows > 0,
+            bytes_scanned: self.scanned.bytes(),
+            ended_at: clock::now().max(record.started_at),
+            sql_text: text.filter(|_| is_short).cloned(),
+            ..UsageRecord::clone(record)
+        };
+        self.meter.shared.journal.begun(&if_lost)?;
+        self.journaled = Some(record.bytes_sent);
+        Ok(())
+    }
+
+    /// Whether more of the answer may be sent, as far as the month's quotas go.
+    ///
+    /// # Errors
+    ///
+    /// The organisation has used up one of them.
+    pub fn check_quotas(&mut self) -> Result<(), OverLimit> {
+        if !self.runs || IS_OFF {
+            return Ok(());
+        }
+        let Some(record) = &self.record else {
+            return Ok(());
+        };
+        let so_far = Counted {
+            bytes_sent: record.bytes_sent,
+            bytes_scanned: self.scanned.bytes(),
+        };
+        let quotas = &self.meter.shared.quotas;
+        let checked = quotas.advance(record.organisation_id, self.counted, so_far);
+        self.counted = so_far;
+        checked.inspect_err(OverLimit::count)
+    }
+
+    /// How often the quotas are to be checked while nothing is sent; never, if none can be used up by that.
+    pub fn checks_every(&self) -> Option<Duration> {
+        let record = self.record.as_ref().filter(|_| self.runs)?;
+        let quotas = &self.meter.shared.quotas;
+        quotas
+            .limits_scanned(record.organisation_id)
+            .then_some(CHECKED_EVERY)
+    }
+
     /// Counts a message of the answer.
     pub fn sent(&mut self, rows: u64, bytes: u64) {
         let since = self.since;
         if let Some(record) = &mut self.record {
-            record.rows += rows;
-            record.bytes_sent += bytes;
+            record.rows = record.rows.saturating_add(rows);
+            record.bytes_sent = record.bytes_sent.saturating_add(bytes);
             let first = || u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
             record.first_byte_microseconds.get_or_insert_with(first);
+            let is_behind = self
+                .journaled
+                .is_some_and(|told| record.bytes_sent - told >= PROGRESS_BYTES);
+            // Room in the journal is for beginnings and ends first.
+            if is_behind && self.meter.shared.journal.has_room().is_ok() {
+                // It is tried again by the next message.
+                let _ = self.tell_journal();
+            }
         }
     }
 
     /// Counts rows that were taken in.
     pub fn took_in(&mut self, rows: u64) {
         if let Some(record) = &mut self.record {
-            record.rows += rows;
+            record.rows = record.rows.saturating_add(rows);
         }
     }
 
@@ -221,7 +289,8 @@ impl OpenRequest {
             self.status = end.status;
             record.status = end.status.into();
             record.cancelled = end.status == CANCELLED;
-            record.billable &= !end.is_ours;
+            // What went wrong here is free, but what was sent was sent.
+            record.billable &= !end.is_ours || record.rows > 0;
         }
         self.write()
     }
@@ -249,10 +318,7 @@ impl OpenRequest {
         }
         let shared = &self.meter.shared;
         record.ended_at = clock::now().max(record.started_at);
-        shared.quotas.count(&record);
-        if self.runs {
-            shared.quotas.end(record.organisation_id);
-        }
+        shared.quotas.end(&record, self.counted, self.runs);
         let written = match shared.settings.when_full {
             JournalFull::GoOn => shared
                 .journal

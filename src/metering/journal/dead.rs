@@ -132,7 +132,8 @@ impl Reading {
         for entry in part.entries {
             let heard = match entry {
                 Entry::Begun(record) => {
-                    let at = record.started_at;
+                    // It may have been said before, when less had been sent.
+                    let at = record.ended_at;
                     self.open.insert(record.request_id, record);
                     at
                 }

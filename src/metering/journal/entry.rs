@@ -22,7 +22,8 @@ const MOSTLY: usize = 1 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::metering) enum Entry<R = UsageRecord> {
-    /// It is being answered. What the record says is what is to be said of it if its end never comes.
+    /// It is being answered. What the record says is what is to be said of it if its end never comes; of a long answer it is
+    /// said again and again, with what was sent until then, and the last counts.
     Begun(R),
     /// It has ended.
     Ended(R),
