@@ -1,28 +1,37 @@
-//! Batches as they are computed. An expression that panics is the statement's error, as one that fails is, and not the
+//! Answers as they are computed. An expression that panics is the statement's error, as one that fails is, and not the
 //! server's: the same statement would break off again.
 
 use std::panic::AssertUnwindSafe;
 
-use arrow::array::RecordBatch;
 use datafusion::common::DataFusionError;
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use tonic::Status;
 use uuid::Uuid;
 
-/// The batches of the statement of a call, until one cannot be computed.
-pub(super) fn computed(
-    batches: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send + 'static,
+use super::call::stamped;
+use super::status;
+
+/// The messages of the answer to a call, until one cannot be computed.
+pub(super) fn computed<T: Send + 'static>(
+    messages: impl Stream<Item = Result<T, Status>> + Send + 'static,
     request: Uuid,
-) -> impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send + 'static {
-    let batches = AssertUnwindSafe(batches).catch_unwind();
-    batches.map(move |batch| {
-        batch.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            let text = text.unwrap_or_default();
-            tracing::error!(%request, "an expression panicked: {text}");
-            Err(broke_off())
+) -> BoxStream<'static, Result<T, Status>> {
+    let messages = AssertUnwindSafe(messages).catch_unwind();
+    messages
+        .map(move |message| {
+            message.unwrap_or_else(|panic| {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                let text = text.unwrap_or_default();
+                tracing::error!(%request, "an expression panicked: {text}");
+                Err(stamped(
+                    status::of_execution(&broke_off(), request),
+                    request,
+                ))
+            })
         })
-    })
+        .boxed()
 }
 
 /// What is said of an expression that panicked.
@@ -35,24 +44,22 @@ pub(super) fn broke_off() -> DataFusionError {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::datatypes::Schema;
     use futures::stream;
+    use tonic::Code;
 
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_an_error_after_what_was_computed_before() {
-        let empty = RecordBatch::new_empty(Arc::new(Schema::empty()));
-        let batches = stream::iter(0..5).map(move |number| {
+    async fn a_panic_is_an_error_of_the_statement_after_what_was_computed_before() {
+        let messages = stream::iter(0..5).map(|number| {
             assert!(number < 2, "as if by a function");
-            Ok(empty.clone())
+            Ok(number)
         });
-        let found: Vec<_> = computed(batches, Uuid::nil()).collect().await;
-        let [Ok(_), Ok(_), Err(error)] = &found[..] else {
+        let found: Vec<_> = computed(messages, Uuid::nil()).collect().await;
+        let [Ok(0), Ok(1), Err(status)] = &found[..] else {
             panic!("{found:?}");
         };
-        assert!(matches!(error, DataFusionError::Execution(_)), "{error}");
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(!status::is_ours(status));
     }
 }

@@ -336,12 +336,13 @@ impl<T: Metered + Unpin> Stream for MeteredStream<T> {
                     }
                     Poll::Ready(Some(Ok(_))) => {}
                     Poll::Ready(end) => self.end(end.and_then(Result::err)),
-                    Poll::Pending => match &mut self.checks {
-                        Some(checks) if checks.poll_tick(context).is_ready() => {
-                            let _is_over = self.is_used_up();
-                        }
-                        _ => return Poll::Pending,
-                    },
+                    Poll::Pending => {
+                        let Some(checks) = &mut self.checks else {
+                            return Poll::Pending;
+                        };
+                        ready!(checks.poll_tick(context));
+                        let _is_over = self.is_used_up();
+                    }
                 },
                 Rest::Syncing(syncing, error) => {
                     let synced = ready!(syncing.poll_unpin(context));

@@ -257,7 +257,7 @@ impl Server {
             call.meter.bills(request)?;
             let (lanes, of) = (self.engine.lanes(), call.principal().organisation_id);
             let run = move || match ready.run() {
-                Ok(batches) => encoded(computed(batches, request), schema, request),
+                Ok(batches) => encoded(batches, schema, request),
                 Err(error) => {
                     let status = status::of_execution(&error, request);
                     stream::iter([Err(super::call::stamped(status, request))]).boxed()
@@ -434,7 +434,7 @@ fn encoded(
             .map_err(|error| FlightError::Tonic(Box::new(status::of_execution(&error, request))))?;
         to_answer(&batch, &edge).map_err(FlightError::from)
     });
-    FlightDataEncoderBuilder::new()
+    let messages = FlightDataEncoderBuilder::new()
         .with_schema(schema)
         .with_max_flight_data_size(MESSAGE)
         .build(batches)
@@ -445,8 +445,8 @@ fn encoded(
                 bytes if bytes > LARGEST_ROW => Err(too_wide(bytes)),
                 _ => Ok(message),
             }
-        })
-        .boxed()
+        });
+    computed(messages, request)
 }
 
 fn too_wide(bytes: usize) -> Status {
@@ -459,6 +459,11 @@ fn too_wide(bytes: usize) -> Status {
 fn of_flight(error: FlightError, request: Uuid) -> Status {
     match error {
         FlightError::Tonic(status) => super::call::stamped(*status, request),
+        // Of values that were computed and cannot be told.
+        FlightError::Arrow(error) => {
+            let status = status::of_execution(&DataFusionError::from(error), request);
+            super::call::stamped(status, request)
+        }
         error => super::call::stamped(
             status::hidden(&error, request, "the answer could not be encoded"),
             request,

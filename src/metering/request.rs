@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use super::quotas::Counted;
-use super::{IS_OFF, JournalError, Meter, OverLimit, Shared};
+use super::{IS_OFF, JournalError, Meter, OverLimit};
 use crate::clock::{self, Stopwatch};
 use crate::config::JournalFull;
 use crate::lake::scanned::Scanned;
