@@ -38,13 +38,20 @@ struct LogWriter {
 
 impl io::Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.terminal.stderr(bytes);
+        let line = String::from_utf8_lossy(bytes);
+        self.terminal.stderr(one_entry(&line).as_bytes());
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// An entry of the log, whose later lines are indented: what a client sent must not look like an entry of its own.
+fn one_entry(text: &str) -> String {
+    let body = text.strip_suffix('\n').unwrap_or(text);
+    format!("{}\n", body.replace('\r', "\\r").replace('\n', "\n    "))
 }
 
 impl<'a> MakeWriter<'a> for LogWriter {

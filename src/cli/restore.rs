@@ -90,7 +90,10 @@ fn place_of(settings: &Settings, part: Part) -> String {
         Part::Catalog => settings.catalog.display().to_string(),
         Part::Jobs => settings.jobs.display().to_string(),
         Part::Keys => settings.auth.keys_dir.display().to_string(),
-        Part::Runs => format!("{}/history", settings.lake.trim_end_matches('/')),
+        Part::Runs => format!(
+            "{}/history",
+            settings.lake.to_string().trim_end_matches('/')
+        ),
         Part::Journal => settings.state.join("journal").display().to_string(),
         Part::Database => settings.organisation_url.to_string(),
     }

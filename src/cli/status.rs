@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::administration::instant;
 use super::output::{Table, Terminal, human};
 use super::{Context, Exit, RunCommand};
-use crate::config::{DatabaseKind, DatabaseUrl, Settings};
+use crate::config::{DatabaseKind, DatabaseUrl, Settings, redact};
 use crate::jobs::{Status, status};
 use crate::lake::Store;
 use crate::mirror;
@@ -73,7 +73,7 @@ impl Mirror {
                 let causes: Vec<String> = causes.chain().map(ToString::to_string).collect();
                 Self {
                     status: None,
-                    problem: Some(causes.join(": ")),
+                    problem: Some(redact(&causes.join(": ")).into_owned()),
                     published_run,
                     is_up_to_date: false,
                 }

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::{ConfigError, Origin, WrongValue};
 use super::raw::{Known, RawSettings, known};
 use super::table::Type;
-use super::{Inputs, SETTINGS_FILE, report, secret, storage};
+use super::{Inputs, SETTINGS_FILE, redact, secret, storage};
 
 const STORAGE_EXPECTED: &str = "a text, a whole number, or true or false";
 
@@ -163,9 +163,9 @@ fn wrong_type(
     };
     let found = match (value.get_ref(), text_of(value.get_ref())) {
         (DeValue::String(_), Some(text)) => {
-            format!("{:?}", report::shown(&text, secret::is_secret(key)))
+            format!("{:?}", redact::shown(&text, secret::is_secret(key)))
         }
-        (_, Some(text)) => report::shown(&text, secret::is_secret(key)),
+        (_, Some(text)) => redact::shown(&text, secret::is_secret(key)),
         (DeValue::Array(_), None) => "[…]".to_owned(),
         (_, None) => "{…}".to_owned(),
     };

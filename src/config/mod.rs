@@ -11,10 +11,12 @@ mod dotenv;
 mod environment;
 mod error;
 mod file;
+mod location;
 mod money;
 mod networks;
 mod original;
 mod raw;
+mod redact;
 mod report;
 mod secret;
 mod settings;
@@ -28,7 +30,9 @@ use std::path::PathBuf;
 pub use database_url::{DatabaseKind, DatabaseUrl};
 pub use docs::markdown;
 pub use error::{ConfigError, Origin, WrongValue};
+pub use location::Location;
 pub use networks::Networks;
+pub use redact::redact;
 pub use report::InForce;
 pub use secret::Secret;
 pub use settings::{
@@ -118,6 +122,8 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
     for given in &inputs.overrides {
         raw.put(given.key, given.value.clone(), Origin::Flag(given.flag))?;
     }
+    // First: what is wrong with a setting must not tell another.
+    redact::remember_secrets(&raw);
     let settings = Settings::from_raw(&raw)?;
     Ok(Loaded {
         in_force: report::in_force(&raw),

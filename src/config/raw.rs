@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::error::{ConfigError, Origin, WrongValue};
-use super::report;
+use super::redact;
 use super::secret;
 use super::storage;
 use super::table::{About, DefaultValue, ENVIRONMENT_PREFIX, SETTINGS, Setting, environment_name};
@@ -160,7 +160,7 @@ impl RawSettings {
                 key: value.key,
                 found: format!(
                     "{:?}",
-                    report::shown(&value.text, secret::is_secret(setting.about.key))
+                    redact::shown(&value.text, secret::is_secret(setting.about.key))
                 ),
                 problem,
                 expected: setting.about.expected,

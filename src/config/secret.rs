@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::error::{ConfigError, Origin};
-use super::report;
+use super::redact;
 use super::storage;
 
 /// What is at the end of a variable that names the file with a secret, as container engines hand them out.
@@ -27,7 +27,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&report::shown(&self.0, true))
+        f.write_str(&redact::shown(&self.0, true))
     }
 }
 

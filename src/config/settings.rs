@@ -11,6 +11,7 @@ use url::Url;
 
 use super::database_url::DatabaseUrl;
 use super::error::{ConfigError, WrongValue};
+use super::location::Location;
 use super::networks::Networks;
 use super::raw::RawSettings;
 use super::secret::Secret;
@@ -23,9 +24,9 @@ use crate::model::{Price, PriceList, Resolution};
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The lake's root, a path or a URL.
-    pub lake: String,
+    pub lake: Location,
     /// Where the raw files are, a path or a URL.
-    pub raw: String,
+    pub raw: Location,
     /// The folder of what belongs to this machine.
     pub state: PathBuf,
     /// The catalog's folder.

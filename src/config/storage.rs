@@ -159,7 +159,7 @@ impl StorageSettings {
 impl fmt::Debug for StorageSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |(name, value): (&String, &String)| {
-            (name.clone(), super::report::shown(value, is_secret(name)))
+            (name.clone(), super::redact::shown(value, is_secret(name)))
         };
         f.debug_map()
             .entries(self.options.iter().map(shown))

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::database_url::DatabaseUrl;
 use super::derived;
+use super::location::Location;
 use super::money;
 use super::networks::Networks;
 use super::raw::RawSettings;
@@ -114,7 +115,7 @@ const TIME_BOUND: &str = "a date (2024-12-31), a time with its zone (2024-12-31T
                           or a distance from now in days or hours (+1d, -12h)";
 
 settings! {
-    LAKE: String, value::place {
+    LAKE: Location, Location::parse {
         key: "lake", types: &[Type::Text], expected: PLACE,
         default: DefaultValue::Fixed("lake"), example: "\"s3://plant/lake\"", flag: Some("--lake"),
         doc: "The root of the lake: raw files, the Delta tables and the record of runs.",
@@ -238,7 +239,7 @@ settings! {
         default: DefaultValue::Fixed("jobs"), example: "\"plant/jobs\"", flag: None,
         doc: "The declarative job specs, `<job>.toml`.",
     }
-    RAW: String, value::place {
+    RAW: Location, Location::parse {
         key: "raw", types: &[Type::Text], expected: PLACE,
         default: DefaultValue::Derived { words: "`<lake>/raw`", rule: derived::raw },
         example: "\"s3://plant/raw\"", flag: Some("--raw (of `plantlake resample`)"),

@@ -66,20 +66,12 @@ impl TimeBound {
     }
 }
 
-fn not_empty(text: &str) -> Result<(), String> {
+pub(super) fn not_empty(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         Err("is empty".to_owned())
     } else {
         Ok(())
     }
-}
-
-pub(super) fn place(text: &str) -> Result<String, String> {
-    not_empty(text)?;
-    if text.contains("://") {
-        Url::parse(text).map_err(|error| format!("is not a URL ({error})"))?;
-    }
-    Ok(text.to_owned())
 }
 
 pub(super) fn folder(text: &str) -> Result<PathBuf, String> {

@@ -10,6 +10,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::credentials::Credentials;
+use super::error_text;
 use super::metered::Meter;
 use super::status::{self, REQUEST_ID};
 use crate::auth::{Access, Authenticator, Principal};
@@ -140,8 +141,9 @@ pub(super) fn stamp<T>(
     }
 }
 
-/// Names the call in an error.
-pub(super) fn stamped(mut status: Status, id: Uuid) -> Status {
+/// Names the call in an error, whose text is brought within the limits.
+pub(super) fn stamped(status: Status, id: Uuid) -> Status {
+    let mut status = error_text::within_limits(status);
     status.metadata_mut().extend_id(id);
     status
 }

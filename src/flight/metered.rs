@@ -23,7 +23,7 @@ use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
 use super::call::address_of;
-use super::status;
+use super::{error_text, status};
 use crate::auth::{Principal, Proof};
 use crate::engine::Fingerprints;
 use crate::lake::scanned::Scanned;
@@ -294,6 +294,7 @@ impl<T: Metered + Unpin> MeteredStream<T> {
 
     /// Ends the answer, perhaps by an error.
     fn end(&mut self, error: Option<Status>) {
+        let error = error.map(error_text::within_limits);
         // Who works on it may still count until it is dropped.
         self.rest = Rest::Ended(None);
         self.rest = match self.request.end(end_of(error.as_ref())) {

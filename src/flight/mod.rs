@@ -10,7 +10,7 @@
 //! | `received` | batches of clients, of parameters and of readings |
 //! | `metadata`, `sql_info` | what there is (`like`) |
 //! | `actions` | prepared statements, cancelling, sessions (`session_messages`, `session_options`) |
-//! | `status` | how errors look |
+//! | `status`, `error_text` | how errors look |
 //! | `tenants` | which assets each organisation may see |
 //! | `server` | what all calls share |
 //! | `remote` | the client's side: what `plantlake` asks of another server |
@@ -21,6 +21,7 @@ mod computed;
 mod connections;
 mod credentials;
 mod edge;
+mod error_text;
 mod gate;
 mod ingest;
 mod like;

@@ -9,14 +9,13 @@ use datafusion::common::DataFusionError;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use super::error_text::about_data;
 use crate::auth::AuthError;
 use crate::engine::{Cancelled, CutShort, QueryError};
 use crate::store::StoreError;
 
 /// The header and trailer that names a call.
 pub(super) const REQUEST_ID: &str = "plantlake-request-id";
-/// Longest text of an error, in characters: it travels in a header.
-const LONGEST: usize = 2_000;
 /// What DataFusion puts around its errors for those who develop it; it does so too where a query is simply wrong.
 const FOR_DEVELOPERS: [&str; 2] = [
     "Internal error: ",
@@ -125,16 +124,13 @@ pub(super) fn of_query(error: &QueryError, sql: &str, request: Uuid) -> Status {
         _ => (Code::InvalidArgument, error.to_string()),
     };
     let place = error.place(sql).map(|place| format!("\n{place}"));
-    Status::new(
-        code,
-        shortened(&format!("{text}{}", place.unwrap_or_default())),
-    )
+    Status::new(code, format!("{text}{}", place.unwrap_or_default()))
 }
 
 /// Why a query failed under way.
 pub(super) fn of_execution(error: &DataFusionError, request: Uuid) -> Status {
     match of_datafusion(error, request) {
-        Ok((code, text)) => Status::new(code, shortened(&text)),
+        Ok((code, text)) => Status::new(code, text),
         Err(status) => status,
     }
 }
@@ -206,7 +202,7 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
             tracing::warn!(%request, "a query cannot be computed: {error}");
             let text = text();
             let first = text.lines().next().unwrap_or_default();
-            let text = format!("the statement cannot be computed: {first}");
+            let text = format!("the statement cannot be computed: {}", about_data(first));
             Ok((Code::InvalidArgument, text))
         }
         DataFusionError::ExecutionJoin(join) if join.is_panic() => {
@@ -215,12 +211,12 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
             Ok((Code::InvalidArgument, for_clients(&text)))
         }
         DataFusionError::External(inside) if is_of_arguments(inside.as_ref()) => {
-            Ok((Code::InvalidArgument, inside.to_string()))
+            Ok((Code::InvalidArgument, about_data(&inside.to_string())))
         }
+        DataFusionError::Execution(_) => Ok((Code::InvalidArgument, about_data(&text()))),
         DataFusionError::Plan(_)
         | DataFusionError::SchemaError(..)
-        | DataFusionError::Configuration(_)
-        | DataFusionError::Execution(_) => Ok((Code::InvalidArgument, text())),
+        | DataFusionError::Configuration(_) => Ok((Code::InvalidArgument, text())),
         DataFusionError::NotImplemented(_) | DataFusionError::Substrait(_) => {
             Ok((Code::Unimplemented, text()))
         }
@@ -263,7 +259,7 @@ fn of_condition(error: &str) -> Option<String> {
 
 /// What is wrong with a value.
 fn of_value(error: &ArrowError) -> String {
-    let text = error.to_string();
+    let text = about_data(&error.to_string());
     match text.contains("Error parsing timestamp") {
         true => format!(
             "{text}; an instant is written as 2024-05-01T10:30:00, with seconds, and with Z or an offset such as +02:00 if it is not in the session's time zone"
@@ -309,13 +305,6 @@ pub(super) fn hidden(error: &dyn Error, request: Uuid, what: &str) -> Status {
     Status::unavailable(format!(
         "{what}; try again, and if it stays, tell the operator this request's id: {request}"
     ))
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

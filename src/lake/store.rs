@@ -14,6 +14,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
 use url::Url;
 
+use crate::config::redact;
+
 /// Why a location cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -94,14 +96,17 @@ impl Store {
     ///
     /// Nothing is read or written remotely yet. `memory://name` is shared by all that open it in one process.
     pub fn open(location: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        // No error may show the credentials that a URL has.
+        let shown = || redact(location).into_owned();
         let wrong = |reason: &str| StoreError::Location {
-            location: location.to_owned(),
+            location: shown(),
             reason: reason.to_owned(),
         };
         if !location.contains("://") {
             return Self::open_folder(FsPath::new(location));
         }
-        let url = Url::parse(location).map_err(|error| wrong(&error.to_string()))?;
+        let mut url = Url::parse(location).map_err(|error| wrong(&error.to_string()))?;
+        remove_credentials(&mut url);
         let prefix = Path::from_url_path(url.path()).map_err(|error| wrong(&error.to_string()))?;
         match url.scheme() {
             "file" => Self::open_folder(
@@ -119,7 +124,7 @@ impl Store {
             }
             "s3" | "s3a" => {
                 let mut builder = AmazonS3Builder::from_env()
-                    .with_url(location)
+                    .with_url(url.as_str())
                     // Commits are only safe where "create, or fail if it is there" is one step.
                     .with_conditional_put(S3ConditionalPut::ETagMatch);
                 // Connections outlive the threads of the query that first needed one, and those of another cannot hold them up.
@@ -129,7 +134,7 @@ impl Store {
                 for (key, value) in options {
                     let key: AmazonS3ConfigKey =
                         key.parse().map_err(|source| StoreError::Settings {
-                            location: location.to_owned(),
+                            location: shown(),
                             source,
                         })?;
                     if matches!(
@@ -143,7 +148,7 @@ impl Store {
                     builder = builder.with_config(key, value);
                 }
                 let store = builder.build().map_err(|source| StoreError::Settings {
-                    location: location.to_owned(),
+                    location: shown(),
                     source,
                 })?;
                 Ok(Self {
@@ -267,6 +272,16 @@ pub(super) async fn delete_if_there(
         Err(object_store::Error::NotFound { .. }) => Ok(()),
         outcome => outcome,
     }
+}
+
+/// Takes from a URL what does not name the place. Object stores take their credentials from the settings, and libraries
+/// tell the URL in logs and errors.
+fn remove_credentials(url: &mut Url) {
+    // Refused for URLs without a host only, which have no credentials.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
 }
 
 fn shared_memory(name: &str) -> Arc<dyn ObjectStore> {

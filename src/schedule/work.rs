@@ -13,6 +13,7 @@ use super::history::History;
 use super::job::{JobContext, JobFailure, JobOutcome, Jobs, Stop};
 use super::webhook::Webhook;
 use crate::clock::{self, Clock, Stopwatch};
+use crate::config::redact;
 use crate::metrics::METRICS;
 use crate::model::{JobSpec, this_host, with_causes};
 use crate::store::{JobEnd, JobHolder, JobRun, RunStatus};
@@ -328,7 +329,7 @@ fn backoff(first: Duration, failures: u64) -> Duration {
 
 /// An error and its causes, as far as they are kept.
 fn chain(error: &(dyn Error + 'static)) -> String {
-    let text = with_causes(error);
+    let text = redact(&with_causes(error)).into_owned();
     match text.char_indices().nth(LONGEST_ERROR) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,

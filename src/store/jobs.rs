@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::database::{Executor, Row, values};
 use super::{OrganisationStore, StoreError, new_id};
+use crate::config::redact;
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -154,6 +155,7 @@ impl JobRun {
             .into_iter()
             .find(|known| known.name() == status);
         let summary: Option<String> = row.get("summary")?;
+        let error: Option<String> = row.get("error")?;
         Ok(Self {
             id: row.id("id")?,
             job: row.get("job")?,
@@ -170,7 +172,8 @@ impl JobRun {
             renewed_at: row.time("renewed_at")?,
             ended_at: row.optional_time("ended_at")?,
             rows: row.optional_count("rows")?,
-            error: row.get("error")?,
+            // It may be from before errors were written without credentials.
+            error: error.map(|error| redact(&error).into_owned()),
             summary: summary
                 .map(|text| serde_json::from_str(&text))
                 .transpose()

@@ -36,9 +36,9 @@ impl HistoryPlace {
             Err(LakeError::Missing { .. }) => None,
             lake => Some(lake?),
         };
-        let local = || Path::new(&settings.lake).to_owned();
+        let local = || Path::new(&*settings.lake).to_owned();
         let mut place = Self {
-            lake: settings.lake.clone(),
+            lake: settings.lake.to_string(),
             runs: lake.as_ref().map(Runs::open),
             has_begun: false,
             there: Digests::new(),

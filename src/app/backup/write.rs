@@ -33,7 +33,7 @@ pub async fn back_up(
         program: env!("CARGO_PKG_VERSION").to_owned(),
         made_at: clock::now(),
         host: this_host(),
-        lake: settings.lake.clone(),
+        lake: settings.lake.to_string(),
         database: has_database.then(|| DatabaseHead {
             kind: match settings.organisation_url.kind() {
                 DatabaseKind::Sqlite(_) => "sqlite",

