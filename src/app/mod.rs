@@ -11,6 +11,7 @@ mod schedule;
 mod search;
 mod serve;
 mod service;
+mod shared_writing;
 
 pub use backup::{
     BackupFailure, BackupReport, PartReport, Put, RestoreReport, back_up, check, restore,
@@ -22,3 +23,4 @@ pub use schedule::{ScheduleError, Scheduling, worker};
 pub use search::{index_folder, models, search};
 pub use serve::{AppError, server};
 pub use service::{Ports, Service, ServiceError};
+pub use shared_writing::{SharedWriting, no_write_grant};

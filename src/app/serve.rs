@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::search::{index_folder, search};
+use super::shared_writing::no_write_grant;
 use crate::auth::{AuthError, Authenticator};
 use crate::catalog::{CatalogError, LiveCatalog};
 use crate::config::{ConnectionSettings, Settings};
@@ -67,6 +68,9 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
     };
     let catalog = LiveCatalog::open(&settings.catalog).await?;
     let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
+    for organisation in store.senders_without_write_grant().await? {
+        tracing::warn!("{}", no_write_grant(&organisation));
+    }
     let auth = Authenticator::open(store.clone(), &settings.auth)?;
     let search = search(settings, false)?;
     let requests = settings

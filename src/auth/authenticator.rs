@@ -17,7 +17,7 @@ use super::{AuthError, Principal, Proof, digest};
 use crate::clock;
 use crate::config::AuthSettings;
 use crate::metrics::{Cache, METRICS};
-use crate::model::SessionId;
+use crate::model::{AssetGrant, GrantAccess, SessionId};
 use crate::store::{OrganisationStore, User};
 
 /// The use of a key is noted at most so often.
@@ -299,8 +299,10 @@ impl Authenticator {
         let user = self.store.user_by_id(user).await?;
         let user = user.ok_or(AuthError::NoAccess("the user was removed"))?;
         has_access(&user)?;
+        let grants = self.store.asset_grants(user.organisation_id).await?;
         Ok(Principal {
-            grants: self.store.grants(user.organisation_id).await?,
+            grants: AssetGrant::rules(&grants, GrantAccess::Read),
+            write_grants: AssetGrant::rules(&grants, GrantAccess::Write),
             organisation_id: user.organisation_id,
             organisation: user.organisation,
             user_id: user.id,

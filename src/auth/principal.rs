@@ -19,12 +19,14 @@ pub struct Principal {
     pub user: String,
     /// The user's role, as it is now.
     pub role: Role,
-    /// Whether readings may be sent.
+    /// Whether the user and the credential may send readings: for assets that `write_grants` allow.
     pub may_ingest: bool,
     /// How it was proved.
     pub proof: Proof,
     /// What the organisation may see; nothing, if empty.
     pub grants: Vec<Grant>,
+    /// Those of `grants` for whose assets readings may be sent; only the operator sets them.
+    pub write_grants: Vec<Grant>,
 }
 
 /// How someone proved who they are.
@@ -65,10 +67,12 @@ impl Principal {
         self.organisation_id != before.organisation_id
             || self.role != before.role
             || (before.may_ingest && !self.may_ingest)
-            || !self.grants.contains(&Grant::All)
-                && before
-                    .grants
-                    .iter()
-                    .any(|grant| !self.grants.contains(grant))
+            || lacks_some_of(&self.grants, &before.grants)
+            || lacks_some_of(&self.write_grants, &before.write_grants)
     }
+}
+
+/// Whether one of the rules `before` is neither in `now` nor in what all of `now` allow.
+fn lacks_some_of(now: &[Grant], before: &[Grant]) -> bool {
+    !now.contains(&Grant::All) && before.iter().any(|rule| !now.contains(rule))
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{Context, Exit, RunCommand};
+use crate::app::no_write_grant;
 use crate::store::OrganisationStore;
 
 const EXAMPLES: &str = "\
@@ -28,7 +29,10 @@ impl RunCommand for MigrateArgs {
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let url = &context.settings.organisation_url;
-        let (_, migrated) = OrganisationStore::open(url).await?;
+        let (store, migrated) = OrganisationStore::open(url).await?;
+        for organisation in store.senders_without_write_grant().await? {
+            context.terminal.warn(&no_write_grant(&organisation));
+        }
         if self.json {
             let printed = json!({
                 "database": url.to_string(), "made": migrated.made, "version": migrated.version,

@@ -28,6 +28,7 @@ mod mirror;
 mod models;
 mod office;
 mod org;
+mod org_grants;
 pub mod output;
 mod program;
 mod query;

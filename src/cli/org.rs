@@ -6,20 +6,26 @@ use serde_json::json;
 
 use super::administration::{instant, minute, open, operator, yes};
 use super::limit::{self, LimitArgs};
+use super::org_grants::{GrantArgs, RevokeArgs, count, summary};
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
-use crate::catalog::{Catalog, Visible};
-use crate::model::Grant;
+use crate::catalog::Catalog;
+use crate::model::{AssetGrant, GrantAccess};
 use crate::store::{NewOrganisation, Organisation, OrganisationStore, Profile};
 
 const EXAMPLES: &str = "\
 An organisation sees no asset until it is granted some. Grants add up: it sees what one of them fits, in this command or
-another. They hold for assets added later, too.
+another. They hold for assets added later, too. A grant is for reading; with --write, users and keys with the permission
+(`plantlake user create … --ingest`) may send readings for its assets, too. Only the operator grants.
 
 Examples:
   plantlake org create \"Northfield Chemicals\" --user-limit 20 --billing-email invoices@northfield.example
   plantlake org grant \"Northfield Chemicals\" --location \"Northfield Works\"
       Everything at that site. `--location \"Northfield Works / Unit 1*\"` is a text that locations begin with.
+  plantlake org grant \"Northfield Chemicals\" --location \"Northfield Works\" --write
+      Its gateways may send readings for that site, too; what they send replaces readings of the same asset and instant.
+  plantlake org revoke \"Northfield Chemicals\" --location \"Northfield Works\" --write
+      Takes back the writing, and leaves the reading.
   plantlake org grant acme --type \"temperature sensor\" --asset a1b2c3d4-e5f6-7890-abcd-ef1234567890
   plantlake org show acme
   plantlake org revoke acme --type \"temperature sensor\"
@@ -59,10 +65,10 @@ enum Action {
     },
     /// Show or change what it may use: requests, queries at once, bytes in a month
     Limit(LimitArgs),
-    /// Let it see assets
+    /// Let it see assets, or send readings for them
     Grant(GrantArgs),
     /// Take away what was granted
-    Revoke(GrantArgs),
+    Revoke(RevokeArgs),
     /// Take access from all its users and keys, within seconds
     Deactivate {
         /// The organisation, by name or id
@@ -98,49 +104,6 @@ struct CreateArgs {
     billing_email: String,
 }
 
-#[derive(Debug, Args)]
-struct GrantArgs {
-    /// The organisation, by name or id
-    organisation: String,
-    /// Every asset, even those that the catalog does not know
-    #[arg(long)]
-    all: bool,
-    /// A place with what is inside it; with a star at its end, any text that begins so
-    #[arg(long, value_name = "PLACE")]
-    location: Vec<String>,
-    /// A type, to the letter
-    #[arg(long = "type", value_name = "TYPE")]
-    r#type: Vec<String>,
-    /// One asset, by id
-    #[arg(long, value_name = "ID")]
-    asset: Vec<String>,
-}
-
-impl GrantArgs {
-    fn grants(&self) -> anyhow::Result<Vec<Grant>> {
-        let all = self.all.then_some(("all", ""));
-        let each = |kind, values: &'_ [String]| -> Vec<(&'static str, String)> {
-            values.iter().map(|value| (kind, value.clone())).collect()
-        };
-        let grants: Vec<Grant> = all
-            .map(|(kind, value)| (kind, value.to_owned()))
-            .into_iter()
-            .chain(each("location", &self.location))
-            .chain(each("type", &self.r#type))
-            .chain(each("asset", &self.asset))
-            .map(|(kind, value)| {
-                Grant::of(kind, &value).map_err(|error| Exit::Usage.because(error))
-            })
-            .collect::<anyhow::Result<_>>()?;
-        if grants.is_empty() {
-            return Err(Exit::Usage.because(anyhow::anyhow!(
-                "no asset is named: add --location, --type or --asset (any of them, as often as you like), or --all"
-            )));
-        }
-        Ok(grants)
-    }
-}
-
 impl RunCommand for OrgArgs {
     fn json(&self) -> bool {
         self.json
@@ -172,10 +135,11 @@ impl RunCommand for OrgArgs {
     }
 }
 
-struct Org {
-    context: Context,
-    store: OrganisationStore,
-    json: bool,
+/// Runs the actions on the database of the settings.
+pub(super) struct Org {
+    pub context: Context,
+    pub store: OrganisationStore,
+    pub json: bool,
 }
 
 impl Org {
@@ -209,15 +173,27 @@ impl Org {
         if all.is_empty() {
             return self.say("There is no organisation yet: `plantlake org create`.");
         }
-        let mut table = Table::new(["organisation", "users", "limit", "sees", "inactive", "made"])
-            .numbers([1, 2]);
+        let mut table = Table::new([
+            "organisation",
+            "users",
+            "limit",
+            "sees",
+            "writes",
+            "inactive",
+            "made",
+        ])
+        .numbers([1, 2]);
         for organisation in &all {
-            let grants = self.store.grants(organisation.id).await?;
+            let grants = self.store.asset_grants(organisation.id).await?;
             table.row([
                 organisation.name.clone(),
                 organisation.users.to_string(),
                 organisation.user_limit.to_string(),
-                summary(&grants),
+                summary(&AssetGrant::rules(&grants, GrantAccess::Read)),
+                match AssetGrant::rules(&grants, GrantAccess::Write).as_slice() {
+                    [] => String::new(),
+                    rules => summary(rules),
+                },
                 yes(!organisation.active).to_owned(),
                 minute(organisation.created_at),
             ]);
@@ -227,15 +203,20 @@ impl Org {
 
     async fn show(&self, name: &str) -> anyhow::Result<()> {
         let organisation = self.store.organisation(name).await?;
-        let grants = self.store.grants(organisation.id).await?;
+        let grants = self.store.asset_grants(organisation.id).await?;
         let users = self.store.users(Some(organisation.id)).await?;
         let catalog = Catalog::read(&self.context.settings.catalog);
         let assets = catalog.as_ref().map(|catalog| catalog.assets.as_slice());
-        let sees = assets.as_ref().ok().map(|assets| count(assets, &grants));
+        let counted = |access| {
+            let rules = AssetGrant::rules(&grants, access);
+            assets.as_ref().ok().map(|assets| count(assets, &rules))
+        };
+        let (sees, writes) = (counted(GrantAccess::Read), counted(GrantAccess::Write));
         if self.json {
             let mut printed = serde_json::to_value(&organisation)?;
             printed["grants"] = serde_json::to_value(&grants)?;
             printed["assets_visible"] = json!(sees);
+            printed["assets_writable"] = json!(writes);
             printed["assets_in_catalog"] = json!(assets.as_ref().ok().map(|assets| assets.len()));
             printed["members"] = serde_json::to_value(&users)?;
             return self.print(&printed);
@@ -243,12 +224,13 @@ impl Org {
         for line in profile(&organisation) {
             self.say(&line)?;
         }
-        match (&assets, sees) {
-            (Ok(assets), Some(sees)) => self.say(&format!(
-                "sees      {} of {} assets",
-                human::count(sees as u64),
-                human::count(assets.len() as u64)
-            ))?,
+        match (&assets, sees, writes) {
+            (Ok(assets), Some(sees), Some(writes)) => {
+                let all = human::count(assets.len() as u64);
+                let (sees, writes) = (human::count(sees as u64), human::count(writes as u64));
+                self.say(&format!("sees      {sees} of {all} assets"))?;
+                self.say(&format!("writes    {writes} of {all} assets"))?;
+            }
             _ => self.say("sees      unknown: the catalog cannot be read")?,
         }
         if let Err(error) = &assets {
@@ -257,12 +239,15 @@ impl Org {
         for grant in &grants {
             let matched = assets
                 .as_ref()
-                .map(|assets| count(assets, std::slice::from_ref(grant)));
+                .map(|assets| count(assets, std::slice::from_ref(&grant.rule)));
             let matched = matched.map_or(String::new(), |matched| {
                 format!(" ({})", human::counted(matched as u64, "asset"))
             });
             self.say(&format!("          {grant}{matched}"))?;
         }
+        let writes = AssetGrant::rules(&grants, GrantAccess::Write);
+        self.warn_of_shared_writing(organisation.id, &writes, assets.ok())
+            .await?;
         if users.is_empty() {
             return Ok(());
         }
@@ -290,71 +275,6 @@ impl Org {
         ))
     }
 
-    async fn grant(&self, args: &GrantArgs) -> anyhow::Result<()> {
-        let grants = args.grants()?;
-        let organisation = self.store.organisation(&args.organisation).await?;
-        let added = self
-            .store
-            .grant(&operator(), organisation.id, &grants)
-            .await?;
-        for grant in grants.iter().filter(|grant| !added.contains(grant)) {
-            self.context
-                .terminal
-                .note(&format!("{} had {grant} already", organisation.name));
-        }
-        self.say_what_is_seen(&organisation, "granted", &added)
-            .await
-    }
-
-    async fn revoke(&self, args: &GrantArgs) -> anyhow::Result<()> {
-        let grants = args.grants()?;
-        let organisation = self.store.organisation(&args.organisation).await?;
-        self.store
-            .revoke_grants(&operator(), organisation.id, &grants)
-            .await?;
-        self.say_what_is_seen(&organisation, "revoked", &grants)
-            .await
-    }
-
-    async fn say_what_is_seen(
-        &self,
-        organisation: &Organisation,
-        done: &'static str,
-        grants: &[Grant],
-    ) -> anyhow::Result<()> {
-        let now = self.store.grants(organisation.id).await?;
-        let catalog = Catalog::read(&self.context.settings.catalog);
-        let sees = catalog
-            .as_ref()
-            .ok()
-            .map(|catalog| count(&catalog.assets, &now));
-        if self.json {
-            let printed = json!({
-                "organisation": organisation.name, done: grants, "grants": now, "assets_visible": sees,
-            });
-            return self.print(&printed);
-        }
-        for grant in grants {
-            self.say(&format!("{done} {grant}"))?;
-        }
-        if let (Ok(catalog), Some(sees)) = (&catalog, sees) {
-            let all = human::count(catalog.assets.len() as u64);
-            self.say(&format!(
-                "{} sees {} of {all} assets now",
-                organisation.name,
-                human::count(sees as u64)
-            ))?;
-            for grant in grants.iter().filter(|_| done == "granted") {
-                if count(&catalog.assets, std::slice::from_ref(grant)) == 0 {
-                    self.context
-                        .terminal
-                        .warn(&format!("{grant}: the catalog has no such asset yet"));
-                }
-            }
-        }
-        Ok(())
-    }
-
     async fn set_active(&self, name: &str, active: bool) -> anyhow::Result<()> {
         let organisation = self.store.organisation(name).await?;
         let changed = self
@@ -371,29 +291,12 @@ impl Org {
         self.say(&format!("{} is {state}{before}", organisation.name))
     }
 
-    fn print(&self, value: &serde_json::Value) -> anyhow::Result<()> {
+    pub(super) fn print(&self, value: &serde_json::Value) -> anyhow::Result<()> {
         Ok(self.context.terminal.line(&value.to_string())?)
     }
 
-    fn say(&self, text: &str) -> anyhow::Result<()> {
+    pub(super) fn say(&self, text: &str) -> anyhow::Result<()> {
         Ok(self.context.terminal.line(text)?)
-    }
-}
-
-/// How many of the assets these grants allow.
-fn count(assets: &[crate::catalog::Asset], grants: &[Grant]) -> usize {
-    match Visible::resolve(assets, grants) {
-        Visible::All => assets.len(),
-        Visible::Only(ids) => ids.len(),
-    }
-}
-
-fn summary(grants: &[Grant]) -> String {
-    match grants {
-        [] => "nothing".to_owned(),
-        [only] => only.to_string(),
-        _ if grants.contains(&Grant::All) => Grant::All.to_string(),
-        many => human::counted(many.len() as u64, "grant"),
     }
 }
 

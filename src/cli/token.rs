@@ -150,10 +150,12 @@ fn describe(context: &Context, access: &Access, json: bool) -> anyhow::Result<()
     } else {
         "queries; sees the own usage"
     };
-    let ingest = if principal.may_ingest {
-        "; sends readings"
-    } else {
-        ""
+    let ingest = match (principal.may_ingest, principal.write_grants.as_slice()) {
+        (false, _) => "",
+        (true, []) => {
+            "; no readings can be sent, as the organisation has no write grant (`plantlake org grant … --write`)"
+        }
+        (true, _) => "; sends readings",
     };
     terminal.line(&format!("may           {manages}{ingest}"))?;
     let sees = match (visible, principal.grants.as_slice()) {
@@ -162,8 +164,12 @@ fn describe(context: &Context, access: &Access, json: bool) -> anyhow::Result<()
         (None, _) => "unknown: the catalog cannot be read".to_owned(),
     };
     terminal.line(&format!("sees          {sees}"))?;
-    for grant in &principal.grants {
-        terminal.line(&format!("              {grant}"))?;
+    for rule in &principal.grants {
+        let writes = match principal.write_grants.contains(rule) {
+            true => ", with writing",
+            false => "",
+        };
+        terminal.line(&format!("              {rule}{writes}"))?;
     }
     Ok(())
 }

@@ -52,6 +52,17 @@ pub enum IngestError {
         /// The asset.
         id: String,
     },
+    /// A reading's asset may be seen, and not be written to.
+    #[error(
+        "row {row}: the asset {id} is granted to your organisation for reading only; ask the operator to grant writing \
+         (`plantlake org grant … --asset {id} --write`, or a rule that it fits); nothing was kept"
+    )]
+    ReadOnly {
+        /// The row, counted from 1.
+        row: usize,
+        /// The asset.
+        id: String,
+    },
     /// A reading has no id.
     #[error("row {row}: the id is {found}, and must be an asset's UUID; nothing was kept")]
     NoAsset {
@@ -78,6 +89,18 @@ pub enum IngestError {
     Kept(#[from] GrowthError),
 }
 
+/// An id as an error quotes it.
+fn shown(id: &str) -> String {
+    let length = id.chars().count();
+    match length <= SHOWN {
+        true => format!("{id:?}"),
+        false => {
+            let start: String = id.chars().take(SHOWN).collect();
+            format!("{start:?}… ({length} characters)")
+        }
+    }
+}
+
 fn instant(micros: i64) -> String {
     DateTime::<Utc>::from_timestamp_micros(micros).map_or_else(
         || format!("{micros} µs"),
@@ -85,24 +108,54 @@ fn instant(micros: i64) -> String {
     )
 }
 
+/// The assets for which someone may send readings.
+#[derive(Debug, Clone)]
+pub struct IngestAssets {
+    /// Those that the sender's organisation may write to.
+    pub writable: Arc<Visible>,
+    /// Those that it may see: for others, not even that they are there is told.
+    pub visible: Arc<Visible>,
+}
+
+/// What may be done with an asset that readings are sent for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AssetAccess {
+    Write,
+    Read,
+    None,
+    /// The id is none.
+    Malformed,
+}
+
+impl IngestAssets {
+    fn access(&self, id: Option<&str>) -> AssetAccess {
+        match id.map(AssetId::parse) {
+            Some(Ok(asset)) if self.writable.contains(asset) => AssetAccess::Write,
+            Some(Ok(asset)) if self.visible.contains(asset) => AssetAccess::Read,
+            Some(Ok(_)) => AssetAccess::None,
+            _ => AssetAccess::Malformed,
+        }
+    }
+}
+
 /// Takes the readings of one who sends them.
 pub struct Ingest {
     file: Incoming,
-    visible: Arc<Visible>,
+    allowed: IngestAssets,
     /// In microseconds since the epoch.
     plausible: RangeInclusive<i64>,
     rows: usize,
 }
 
 impl Ingest {
-    /// For readings of this schema, of assets that are visible, at times that are plausible; they become the file `path`
-    /// below `raw`.
+    /// For readings of this schema, of assets that may be written to, at times that are plausible; they become the file
+    /// `path` below `raw`.
     pub(super) fn begin(
         raw: &Store,
         format: &RawFormat,
         path: &str,
         schema: &Schema,
-        visible: Arc<Visible>,
+        allowed: IngestAssets,
         plausible: RangeInclusive<i64>,
     ) -> Result<Self, IngestError> {
         let file = Incoming::begin(raw, format, path, schema).map_err(|fault| match fault {
@@ -124,7 +177,7 @@ impl Ingest {
         })?;
         Ok(Self {
             file,
-            visible,
+            allowed,
             plausible,
             rows: 0,
         })
@@ -158,27 +211,29 @@ impl Ingest {
         let ids = readings.column(0).as_dictionary::<Int32Type>();
         let texts = ids.values().as_string::<i32>();
         // What is wrong with each distinct id; those that no row has do not matter.
-        let granted: Vec<Result<bool, ()>> = texts
-            .iter()
-            .map(|text| match text.map(AssetId::parse) {
-                Some(Ok(asset)) => Ok(self.visible.contains(asset)),
-                _ => Err(()),
-            })
-            .collect();
+        let allowed = texts.iter().map(|text| self.allowed.access(text));
+        let allowed: Vec<AssetAccess> = allowed.collect();
         for (row, key) in ids.keys().iter().enumerate() {
             let key = key.and_then(|key| usize::try_from(key).ok());
-            let granted = key.and_then(|key| granted.get(key));
-            if granted == Some(&Ok(true)) {
+            let access = key.and_then(|key| allowed.get(key));
+            if access == Some(&AssetAccess::Write) {
                 continue;
             }
             let row = self.rows + row + 1;
             let text = key.filter(|&key| texts.is_valid(key));
-            let text = text.map(|key| texts.value(key).chars().take(SHOWN).collect::<String>());
-            return Err(match (granted, text) {
-                (Some(Ok(_)), Some(id)) => IngestError::NotGranted { row, id },
+            let text = text.map(|key| texts.value(key));
+            return Err(match (access, text) {
+                (Some(AssetAccess::Read), Some(id)) => IngestError::ReadOnly {
+                    row,
+                    id: id.to_owned(),
+                },
+                (Some(AssetAccess::None), Some(id)) => IngestError::NotGranted {
+                    row,
+                    id: id.to_owned(),
+                },
                 (_, found) => IngestError::NoAsset {
                     row,
-                    found: found.map_or_else(|| "null".to_owned(), |text| format!("{text:?}")),
+                    found: found.map_or_else(|| "null".to_owned(), shown),
                 },
             });
         }

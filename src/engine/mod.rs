@@ -51,7 +51,7 @@ pub use batch::batch_context;
 pub use budget::MemoryLimits;
 pub use cancellation::{CancelToken, Cancelled};
 pub use fingerprint::Fingerprints;
-pub use ingest::{Ingest, IngestError};
+pub use ingest::{Ingest, IngestAssets, IngestError};
 pub use lanes::{CutShort, LaneLimits, Lanes, QueryTimer};
 pub use optimised::OptimisedQuery;
 pub use published::PublishedTables;

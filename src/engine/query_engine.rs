@@ -12,7 +12,7 @@ use super::QueryError;
 use super::account_tables::Account;
 use super::budget::{Budget, MemoryLimits};
 use super::catalog_tables::CatalogSource;
-use super::ingest::{Ingest, IngestError};
+use super::ingest::{Ingest, IngestAssets, IngestError};
 use super::lanes::{LaneLimits, Lanes};
 use super::public_schema::PublicSchema;
 use super::published::{Publications, PublishedTables};
@@ -157,15 +157,15 @@ impl QueryEngine {
         self.publications.of(run).await
     }
 
-    /// Readings that someone sends who may see `visible`, to become the raw file `path`.
+    /// Readings that someone sends who may write to what `allowed` says, to become the raw file `path`.
     pub fn ingest(
         &self,
         path: &str,
         schema: &Schema,
-        visible: Arc<Visible>,
+        allowed: IngestAssets,
     ) -> Result<Ingest, IngestError> {
         let plausible = self.readings.plausible(clock::now());
-        self.raw.ingest(path, schema, visible, plausible)
+        self.raw.ingest(path, schema, allowed, plausible)
     }
 
     /// A session with what `scope` allows.

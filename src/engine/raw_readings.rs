@@ -17,7 +17,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use futures::{StreamExt, stream};
 
-use super::ingest::{Ingest, IngestError};
+use super::ingest::{Ingest, IngestAssets, IngestError};
 use super::raw_scan::{RawScanExec, ScanFile};
 use super::visible_filter::visible_filter;
 use super::wanted::Wanted;
@@ -72,10 +72,10 @@ impl RawFiles {
         &self,
         path: &str,
         schema: &Schema,
-        visible: Arc<Visible>,
+        allowed: IngestAssets,
         plausible: RangeInclusive<i64>,
     ) -> std::result::Result<Ingest, IngestError> {
-        Ingest::begin(&self.raw, &self.format, path, schema, visible, plausible)
+        Ingest::begin(&self.raw, &self.format, path, schema, allowed, plausible)
     }
 
     async fn files(&self) -> Result<Arc<[RawFile]>> {

@@ -16,11 +16,12 @@ use uuid::Uuid;
 
 use super::actions::no_transactions;
 use super::call::Call;
+use super::error_text::about_data;
 use super::received::next_batch;
 use super::running::refusal;
 use super::server::Server;
 use super::status;
-use crate::engine::{CATALOG, Ingest, IngestError, PUBLIC};
+use crate::engine::{CATALOG, Ingest, IngestAssets, IngestError, PUBLIC};
 
 /// The only table that takes anything.
 const TARGET: &str = "raw_readings";
@@ -52,6 +53,9 @@ impl Server {
                  `plantlake user change … --ingest on`, and `plantlake key create … --ingest`",
             ));
         }
+        if principal.write_grants.is_empty() {
+            return Err(no_write_grant(&principal.organisation));
+        }
         call.meter.bills(call.id)?;
         call.meter.keep(call.id)?;
         let place = Arc::clone(&self.ingests).try_acquire_owned();
@@ -76,8 +80,11 @@ impl Server {
             .ok_or_else(|| Status::invalid_argument("the readings have no schema"))?;
         let organisation = principal.organisation_id;
         let path = format!("{FOLDER}/{}/{}.parquet", organisation.0, call.id);
-        let visible = self.visible(call);
-        let begun = self.engine.ingest(&path, schema, visible);
+        let allowed = IngestAssets {
+            writable: self.tenants.writable(principal, &self.engine.catalog()),
+            visible: self.visible(call),
+        };
+        let begun = self.engine.ingest(&path, schema, allowed);
         let mut ingest = begun.map_err(|error| of_ingest(&error, call.id))?;
         let (access, request) = (call.access.clone(), call.id);
         let kept = self.engine.lanes().beside(async move {
@@ -86,6 +93,8 @@ impl Server {
                 taken = take(&mut ingest, first, batches, limits.unsent, request) => taken,
                 ended = access.ended() => Err(refusal(&ended)),
             };
+            // All may have been there at once when the access ended.
+            let taken = taken.and_then(|()| access.check().map_err(|ended| refusal(&ended)));
             match taken {
                 Ok(()) => {
                     let kept = ingest.keep().await;
@@ -135,7 +144,8 @@ async fn next(
     next.map_err(|error| match error {
         FlightError::Tonic(status) => *status,
         error => Status::invalid_argument(format!(
-            "the readings cannot be read: {error}; nothing was kept"
+            "the readings cannot be read: {}; nothing was kept",
+            about_data(&error.to_string())
         )),
     })
 }
@@ -174,6 +184,15 @@ fn check_target(command: &CommandStatementIngest) -> Result<(), Status> {
     Ok(())
 }
 
+/// The organisation's grants are all for reading.
+fn no_write_grant(organisation: &str) -> Status {
+    let organisation = organisation.escape_debug();
+    Status::permission_denied(format!(
+        "your organisation may read its assets, and write to none: ask the operator to grant writing for the assets that \
+         readings are sent for, such as `plantlake org grant \"{organisation}\" --location \"PLACE\" --write`"
+    ))
+}
+
 fn too_large(most: u64) -> Status {
     Status::invalid_argument(format!(
         "these are more than {most} bytes of readings, the most that is taken at once; nothing was kept, send them in parts"
@@ -198,6 +217,7 @@ fn of_ingest(error: &IngestError, request: Uuid) -> Status {
             request,
             "the readings could not be kept, none of them was",
         ),
+        IngestError::Unusable(_) => Status::invalid_argument(about_data(&error.to_string())),
         error => Status::invalid_argument(error.to_string()),
     }
 }

@@ -1,4 +1,4 @@
-//! What each organisation may see of the catalog in force, worked out once for each change of either.
+//! What each organisation may see of the catalog in force, and write to, worked out once for each change of either.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +21,8 @@ struct Known {
     grants: Vec<Grant>,
     catalog: u64,
     visible: Arc<Visible>,
+    /// What may be written to, and the rules that it follows from. Only organisations that send readings have it.
+    writable: Option<(Vec<Grant>, Arc<Visible>)>,
 }
 
 impl Tenants {
@@ -44,9 +46,33 @@ impl Tenants {
                 grants: principal.grants.clone(),
                 catalog: catalog.version(),
                 visible: Arc::clone(&visible),
+                writable: None,
             },
         );
         visible
+    }
+
+    /// The assets that `principal` may send readings for; the same value for as long as neither the grants nor the catalog
+    /// change.
+    pub fn writable(&self, principal: &Principal, catalog: &Snapshot) -> Arc<Visible> {
+        // So that what is remembered is of this catalog and these grants.
+        self.visible(principal, catalog);
+        let organisation = principal.organisation_id;
+        let rules = &principal.write_grants;
+        if let Some(known) = self.locked().get(&organisation)
+            && let Some((of, writable)) = &known.writable
+            && of == rules
+            && known.catalog == catalog.version()
+        {
+            return Arc::clone(writable);
+        }
+        let writable = Arc::new(Visible::resolve(&catalog.catalog().assets, rules));
+        if let Some(known) = self.locked().get_mut(&organisation)
+            && known.catalog == catalog.version()
+        {
+            known.writable = Some((rules.clone(), Arc::clone(&writable)));
+        }
+        writable
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<OrganisationId, Known>> {

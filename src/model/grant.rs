@@ -1,4 +1,4 @@
-//! Which assets an organisation may see: rules that hold for assets added later, too.
+//! Which assets an organisation may see or write to: rules that hold for assets added later, too.
 
 use std::fmt;
 
@@ -18,6 +18,43 @@ pub enum Grant {
     Type(String),
     /// One asset.
     Asset(AssetId),
+}
+
+/// What a grant allows an organisation to do with the assets of its rule. Only the operator sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantAccess {
+    /// Query the assets and their readings.
+    Read,
+    /// Query them, and send readings for them.
+    Write,
+}
+
+/// A rule, and what it allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AssetGrant {
+    /// The rule.
+    #[serde(flatten)]
+    pub rule: Grant,
+    /// What it allows.
+    pub access: GrantAccess,
+}
+
+impl AssetGrant {
+    /// The rules of `grants` that allow at least `access`.
+    pub fn rules(grants: &[Self], access: GrantAccess) -> Vec<Grant> {
+        let allowing = grants.iter().filter(|grant| grant.access >= access);
+        allowing.map(|grant| grant.rule.clone()).collect()
+    }
+}
+
+impl fmt::Display for AssetGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.access {
+            GrantAccess::Read => self.rule.fmt(f),
+            GrantAccess::Write => write!(f, "{}, with writing", self.rule),
+        }
+    }
 }
 
 /// The text is no rule.
@@ -86,6 +123,18 @@ impl Grant {
             .filter(|place| !place.is_empty())
     }
 
+    /// Whether the rules alone tell that some asset can be allowed by both. Of rules of different kinds, only the
+    /// catalog tells.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => true,
+            (Self::Location(one), Self::Location(other)) => {
+                places_overlap(one, other) || places_overlap(other, one)
+            }
+            (one, other) => one == other,
+        }
+    }
+
     /// Whether an asset with this id, type and location may be seen.
     pub fn allows(&self, id: AssetId, kind: &str, location: &str) -> bool {
         match self {
@@ -104,6 +153,18 @@ fn is_inside(location: &str, prefix: &str) -> bool {
     }
     let mut places = Grant::places(location);
     Grant::places(prefix).all(|wanted| places.next() == Some(wanted))
+}
+
+/// Whether some location that the rule `one` allows is inside, or is a text that begins as, the place of the rule `other`.
+fn places_overlap(one: &str, other: &str) -> bool {
+    match one.strip_suffix('*') {
+        None => is_inside(one, other),
+        // A text that begins as `start` can go on to be at `other`, if one of the two begins the other.
+        Some(start) => {
+            let place = other.strip_suffix('*').unwrap_or(other);
+            place.starts_with(start) || start.starts_with(place)
+        }
+    }
 }
 
 impl fmt::Display for Grant {
@@ -177,6 +238,41 @@ mod tests {
         assert!(!allows(Grant::Type("Pump".to_owned())));
         assert!(allows(Grant::Asset(ID)));
         assert!(!allows(Grant::Asset(AssetId::from_bytes([2; 16]))));
+    }
+
+    #[test]
+    fn overlaps_of_nested_places_and_equal_rules_is_true() {
+        let rule = |kind, value| Grant::of(kind, value).unwrap();
+        let place = |text| rule("location", text);
+        for (one, other, expected) in [
+            (Grant::All, rule("type", "pump"), true),
+            (place("Works"), place("Works / Unit 1"), true),
+            (place("Works / Unit 1"), place("Works / Unit 1"), true),
+            (place("Works / Unit 1"), place("Works / Unit 10"), false),
+            (place("Works / Unit 1*"), place("Works / Unit 10"), true),
+            (place("Works / Unit 1*"), place("Works"), true),
+            (place("Works / Unit 1*"), place("Works / Unit 2*"), false),
+            (rule("type", "pump"), rule("type", "pump"), true),
+            (rule("type", "pump"), rule("type", "tank"), false),
+            (rule("type", "pump"), place("Works"), false),
+            (Grant::Asset(ID), Grant::Asset(ID), true),
+        ] {
+            assert_eq!(one.overlaps(&other), expected, "{one}, {other}");
+            assert_eq!(other.overlaps(&one), expected, "{other}, {one}");
+        }
+    }
+
+    #[test]
+    fn rules_of_grants_have_at_least_the_access() {
+        let grant = |rule, access| AssetGrant { rule, access };
+        let kind = Grant::Type("pump".to_owned());
+        let grants = [
+            grant(Grant::All, GrantAccess::Read),
+            grant(kind.clone(), GrantAccess::Write),
+        ];
+        let rules = |access| AssetGrant::rules(&grants, access);
+        assert_eq!(rules(GrantAccess::Read), [Grant::All, kind.clone()]);
+        assert_eq!(rules(GrantAccess::Write), [kind]);
     }
 
     #[test]

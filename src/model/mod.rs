@@ -18,7 +18,7 @@ mod window;
 pub use asset_id::{AssetId, MalformedAssetId};
 pub use causes::with_causes;
 pub use dates::{DateSet, Day, MICROS_PER_DAY, day_from_date, day_of, day_to_date};
-pub use grant::{Grant, MalformedGrant};
+pub use grant::{AssetGrant, Grant, GrantAccess, MalformedGrant};
 pub use hex::hex;
 pub use host::this_host;
 pub use identity::{Email, MalformedEmail, OrganisationId, Role, SessionId, UserId};

@@ -15,6 +15,7 @@ use crate::config::{DatabaseKind, DatabaseUrl};
 
 /// How long one who only looks waits.
 const LOOKING: Duration = Duration::from_secs(5);
+const SENDERS: &str = include_str!("sql/grants_senders.sql");
 /// Where the steps that were made are written down.
 const MADE: &str = "_sqlx_migrations";
 
@@ -42,6 +43,9 @@ pub struct Examination {
     pub schema: Option<i64>,
     /// The last step that this program knows.
     pub newest: i64,
+    /// The organisations of [`senders_without_write_grant`](super::OrganisationStore::senders_without_write_grant), if the
+    /// schema is the newest.
+    pub senders_without_write_grant: Vec<String>,
 }
 
 /// Asks a Postgres what it is.
@@ -63,7 +67,7 @@ pub async fn examine(url: &DatabaseUrl) -> Result<Examination, StoreError> {
     let unreachable = |source| StoreError::unreachable(url, source);
     let looking = async {
         match url.kind() {
-            DatabaseKind::Sqlite(path) if !path.exists() => Ok((None, None)),
+            DatabaseKind::Sqlite(path) if !path.exists() => Ok((None, None, Vec::new())),
             DatabaseKind::Sqlite(path) => {
                 let options = SqliteConnectOptions::new().filename(path).read_only(true);
                 let mut connection = options.connect().await?;
@@ -72,15 +76,31 @@ pub async fn examine(url: &DatabaseUrl) -> Result<Examination, StoreError> {
                 sqlx::query("PRAGMA schema_version")
                     .execute(&mut connection)
                     .await?;
+                let senders = match schema {
+                    Some(SCHEMA) => {
+                        sqlx::query_scalar(SENDERS)
+                            .fetch_all(&mut connection)
+                            .await?
+                    }
+                    _ => Vec::new(),
+                };
                 connection.close().await?;
-                Ok((None, schema))
+                Ok((None, schema, senders))
             }
             DatabaseKind::Postgres => {
                 let mut connection = connect_options(url)?.connect().await?;
                 let facts = server_facts(&mut connection).await?;
                 let schema = last_step(&mut connection).await;
+                let senders = match schema {
+                    Some(SCHEMA) => {
+                        sqlx::query_scalar(SENDERS)
+                            .fetch_all(&mut connection)
+                            .await?
+                    }
+                    _ => Vec::new(),
+                };
                 connection.close().await?;
-                Ok((Some(facts), schema))
+                Ok((Some(facts), schema, senders))
             }
         }
     };
@@ -89,11 +109,12 @@ pub async fn examine(url: &DatabaseUrl) -> Result<Examination, StoreError> {
         let silent = std::io::Error::from(std::io::ErrorKind::TimedOut);
         Err(sqlx::Error::Io(silent))
     });
-    let (server, schema) = looked.map_err(unreachable)?;
+    let (server, schema, senders_without_write_grant) = looked.map_err(unreachable)?;
     Ok(Examination {
         server,
         schema,
         newest: SCHEMA,
+        senders_without_write_grant,
     })
 }
 

@@ -1,50 +1,116 @@
-//! Which assets an organisation may see, as rules.
+//! Which assets an organisation may see and write to, as rules.
 
 use serde_json::json;
 
 use super::database::{Executor, values};
 use super::{Actor, OrganisationStore, StoreError, organisations};
-use crate::model::{Grant, OrganisationId};
+use crate::model::{AssetGrant, Grant, GrantAccess, OrganisationId};
+
+/// An organisation that may write, with the rules for which it may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WritingOrganisation {
+    /// The organisation.
+    pub id: OrganisationId,
+    /// Its name.
+    pub name: String,
+    /// The rules of its grants that allow writing.
+    pub rules: Vec<Grant>,
+}
 
 impl OrganisationStore {
     /// The rules of an organisation, in order; none means that it sees nothing.
     pub async fn grants(&self, organisation: OrganisationId) -> Result<Vec<Grant>, StoreError> {
+        let grants = self.asset_grants(organisation).await?;
+        Ok(grants.into_iter().map(|grant| grant.rule).collect())
+    }
+
+    /// The grants of an organisation, in order of their rules; none means that it sees nothing.
+    pub async fn asset_grants(
+        &self,
+        organisation: OrganisationId,
+    ) -> Result<Vec<AssetGrant>, StoreError> {
         let rows = (&self.database)
             .rows(include_str!("sql/grants.sql"), values![organisation])
             .await?;
         let mut grants = Vec::with_capacity(rows.len());
         for row in rows {
             let (kind, value): (String, String) = (row.get("kind")?, row.get("value")?);
-            grants.push(
-                Grant::of(&kind, &value).map_err(|error| StoreError::damaged("value", &error))?,
-            );
+            let may_write: bool = row.get("may_write")?;
+            grants.push(AssetGrant {
+                rule: rule(&kind, &value)?,
+                access: match may_write {
+                    true => GrantAccess::Write,
+                    false => GrantAccess::Read,
+                },
+            });
         }
         Ok(grants)
     }
 
-    /// Adds rules. Returns those that are new.
+    /// The organisations that may write, by name.
+    pub async fn writing_organisations(&self) -> Result<Vec<WritingOrganisation>, StoreError> {
+        writing(&mut &self.database).await
+    }
+
+    /// The names of active organisations with users who may send readings, and without a grant that allows writing:
+    /// whatever they send is refused.
+    pub async fn senders_without_write_grant(&self) -> Result<Vec<String>, StoreError> {
+        let rows = (&self.database)
+            .rows(include_str!("sql/grants_senders.sql"), values![])
+            .await?;
+        rows.iter().map(|row| row.get("name")).collect()
+    }
+
+    /// Adds rules, for reading. Returns those that are new.
     pub async fn grant(
         &self,
         actor: &Actor,
         organisation: OrganisationId,
         grants: &[Grant],
     ) -> Result<Vec<Grant>, StoreError> {
+        self.grant_access(actor, organisation, grants, GrantAccess::Read, |_| Ok(()))
+            .await
+    }
+
+    /// Adds rules that allow `access`; one that is there for reading allows writing, too, from then on. Returns those that
+    /// changed.
+    ///
+    /// `check` is shown the other organisations that may write, as they are while nobody else changes them, and may refuse.
+    pub async fn grant_access(
+        &self,
+        actor: &Actor,
+        organisation: OrganisationId,
+        rules: &[Grant],
+        access: GrantAccess,
+        check: impl FnOnce(&[WritingOrganisation]) -> Result<(), String> + Send,
+    ) -> Result<Vec<Grant>, StoreError> {
+        let may_write = access == GrantAccess::Write;
         let mut change = self.change(actor).await?;
         let found = organisations::find(&mut change.change, &organisation.to_string()).await?;
+        if may_write {
+            let mut others = writing(&mut change.change).await?;
+            others.retain(|other| other.id != organisation);
+            check(&others).map_err(StoreError::Refused)?;
+        }
         let mut added = Vec::new();
-        for grant in grants {
-            let values = values![organisation, grant.kind(), grant.value(), change.at];
-            if change
+        for rule in rules {
+            let values = values![
+                organisation,
+                rule.kind(),
+                rule.value(),
+                change.at,
+                may_write
+            ];
+            let changed = change
                 .change
                 .execute(include_str!("sql/grant_add.sql"), values)
-                .await?
-                > 0
-            {
-                added.push(grant.clone());
+                .await?;
+            if changed > 0 {
+                added.push(rule.clone());
             }
         }
         if !added.is_empty() {
-            let details = json!({"added": added});
+            let details = json!({"added": added, "access": access});
             change
                 .commit("org.grant", Some(organisation), &found.name, details)
                 .await?;
@@ -59,25 +125,77 @@ impl OrganisationStore {
         organisation: OrganisationId,
         grants: &[Grant],
     ) -> Result<(), StoreError> {
+        let sql = include_str!("sql/grant_remove.sql");
+        self.take(actor, organisation, grants, sql, GrantAccess::Read)
+            .await
+    }
+
+    /// Takes the writing from grants, which stay for reading; all of them must allow it, or none is changed.
+    pub async fn revoke_writing(
+        &self,
+        actor: &Actor,
+        organisation: OrganisationId,
+        grants: &[Grant],
+    ) -> Result<(), StoreError> {
+        let sql = include_str!("sql/grant_read_only.sql");
+        self.take(actor, organisation, grants, sql, GrantAccess::Write)
+            .await
+    }
+
+    async fn take(
+        &self,
+        actor: &Actor,
+        organisation: OrganisationId,
+        grants: &[Grant],
+        sql: &'static str,
+        access: GrantAccess,
+    ) -> Result<(), StoreError> {
         let mut change = self.change(actor).await?;
         let found = organisations::find(&mut change.change, &organisation.to_string()).await?;
         for grant in grants {
             let values = values![organisation, grant.kind(), grant.value()];
-            if change
-                .change
-                .execute(include_str!("sql/grant_remove.sql"), values)
-                .await?
-                == 0
-            {
+            if change.change.execute(sql, values).await? == 0 {
+                let what = match access {
+                    GrantAccess::Read => "no grant of",
+                    GrantAccess::Write => "no write grant of",
+                };
                 return Err(StoreError::Refused(format!(
-                    "organisation {:?} has no grant of {grant}; `plantlake org show` lists those it has",
+                    "organisation {:?} has {what} {grant}; `plantlake org show` lists those it has",
                     found.name
                 )));
             }
         }
-        let details = json!({"removed": grants});
+        let details = match access {
+            GrantAccess::Read => json!({"removed": grants}),
+            GrantAccess::Write => json!({"removed": grants, "access": access}),
+        };
         change
             .commit("org.revoke", Some(organisation), &found.name, details)
             .await
     }
+}
+
+fn rule(kind: &str, value: &str) -> Result<Grant, StoreError> {
+    Grant::of(kind, value).map_err(|error| StoreError::damaged("value", &error))
+}
+
+async fn writing(database: &mut impl Executor) -> Result<Vec<WritingOrganisation>, StoreError> {
+    let rows = database
+        .rows(include_str!("sql/grants_writing.sql"), values![])
+        .await?;
+    let mut writing: Vec<WritingOrganisation> = Vec::new();
+    for row in rows {
+        let id = OrganisationId(row.id("id")?);
+        let (kind, value): (String, String) = (row.get("kind")?, row.get("value")?);
+        let rule = rule(&kind, &value)?;
+        match writing.last_mut().filter(|last| last.id == id) {
+            Some(last) => last.rules.push(rule),
+            None => writing.push(WritingOrganisation {
+                id,
+                name: row.get("name")?,
+                rules: vec![rule],
+            }),
+        }
+    }
+    Ok(writing)
 }

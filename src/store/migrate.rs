@@ -34,10 +34,11 @@ const STEPS: &[Step] = &[
     step!(2, "usage", "0002_usage.sql"),
     step!(3, "jobs", "0003_jobs.sql"),
     step!(5, "chains", "0005_chains.sql"),
+    step!(6, "write grants", "0006_write_grants.sql"),
 ];
 
 /// The version of the schema.
-pub const SCHEMA: i64 = 5;
+pub const SCHEMA: i64 = 6;
 
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

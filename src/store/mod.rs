@@ -37,6 +37,7 @@ pub use chain::{
 pub use copy::{CopyPart, Restoring};
 pub use error::{Holders, StoreError};
 pub use examine::{Examination, ServerFacts, examine, server_facts};
+pub use grants::WritingOrganisation;
 pub use jobs::{JobEnd, JobHolder, JobRun, JobState, RunStatus};
 pub use keys::{ApiKey, NewKey};
 pub use limits::LimitsChange;

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use chrono::{TimeDelta, Utc};
 use plantlake::auth::FreshKey;
-use plantlake::model::{Grant, OrganisationId, Role};
-use plantlake::store::{AuditFilter, NewKey, OrganisationStore, StoreError, UserChange};
+use plantlake::model::{Grant, GrantAccess, OrganisationId, Role};
+use plantlake::store::{
+    AuditFilter, NewKey, OrganisationStore, StoreError, UserChange, WritingOrganisation,
+};
 use tokio::task::JoinSet;
 
 use crate::databases::{Fresh, Kind, actor, new_user, on_both, organisation, user};
@@ -195,6 +197,47 @@ on_both! {
         assert_eq!((changed.role, changed.may_ingest, changed.name.as_str()), (Role::Admin, true, "Ada"));
         let wanted = UserChange { role: Some(Role::Service), ..UserChange::default() };
         assert!(store.change_user(&actor(), ada.id, &wanted).await.is_err());
+    }
+
+    async fn grants_for_writing_are_added_taken_back_and_checked(fresh) {
+        let store = fresh.store().await;
+        let acme = organisation(&store, "acme", 3).await;
+        let zeta = organisation(&store, "zeta", 3).await;
+        let rules = [Grant::of("type", "pump").unwrap(), Grant::of("type", "tank").unwrap()];
+        let access = async || {
+            let grants = store.asset_grants(acme.id).await.unwrap();
+            grants.iter().map(|grant| grant.access).collect::<Vec<_>>()
+        };
+        let write = async |of: OrganisationId, rules: &[Grant]| {
+            let check = |others: &[WritingOrganisation]| match others {
+                [] => Ok(()),
+                others => Err(format!("{} writes", others[0].name)),
+            };
+            store.grant_access(&actor(), of, rules, GrantAccess::Write, check).await
+        };
+        store.grant(&actor(), acme.id, &rules).await.unwrap();
+        assert_eq!(access().await, [GrantAccess::Read; 2]);
+        assert!(store.writing_organisations().await.unwrap().is_empty());
+        // One that is there for reading is raised, once; granting it for reading again lowers nothing.
+        assert_eq!(write(acme.id, &rules[..1]).await.unwrap(), rules[..1]);
+        assert!(write(acme.id, &rules[..1]).await.unwrap().is_empty());
+        assert!(store.grant(&actor(), acme.id, &rules).await.unwrap().is_empty());
+        assert_eq!(access().await, [GrantAccess::Write, GrantAccess::Read]);
+        let writing = store.writing_organisations().await.unwrap();
+        assert_eq!(writing, [WritingOrganisation { id: acme.id, name: "acme".to_owned(), rules: rules[..1].to_vec() }]);
+        // The check sees others, and what it refuses is not done.
+        let refused = write(zeta.id, &rules).await.unwrap_err();
+        assert_eq!(refused.to_string(), "acme writes");
+        assert!(store.grants(zeta.id).await.unwrap().is_empty());
+        // All must be there, or none is taken.
+        assert!(store.revoke_writing(&actor(), acme.id, &rules).await.is_err());
+        assert_eq!(access().await, [GrantAccess::Write, GrantAccess::Read]);
+        store.revoke_writing(&actor(), acme.id, &rules[..1]).await.unwrap();
+        assert_eq!(access().await, [GrantAccess::Read; 2]);
+        assert_eq!(store.grants(acme.id).await.unwrap(), rules);
+        let told = store.audit(&AuditFilter { organisation: None, last: 10 }).await.unwrap();
+        let accesses = told.iter().filter_map(|entry| entry.details["access"].as_str());
+        assert_eq!(accesses.collect::<Vec<_>>(), ["write", "write", "read"]);
     }
 
     async fn grants_are_kept_as_rules(fresh) {

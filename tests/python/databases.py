@@ -17,6 +17,11 @@ from pathlib import Path
 from harness import REPOSITORY
 
 
+STEPS = sorted(int(path.name[:4]) for path in (REPOSITORY / "migrations" / "organisation" / "sqlite").glob("*.sql"))
+# The organisation database's schema: how many steps there are, and the last of them.
+MIGRATIONS, SCHEMA = len(STEPS), STEPS[-1]
+
+
 class Postgres:
     """A private server, which ends with this process."""
 

@@ -25,7 +25,7 @@ import pytest
 import harness
 import ledger
 from copies import content
-from databases import Postgres, PostgresDatabase, SqliteDatabase
+from databases import SCHEMA, Postgres, PostgresDatabase, SqliteDatabase
 from harness import FAILURE, KILLED, LEFT_OUT, OK, REFUSED, USAGE, Finished, small_disk
 from office import PASSWORD, Office, postgres  # noqa: F401 (a fixture)
 from server import Plant
@@ -150,7 +150,7 @@ def test_all_rows_files_and_credentials_are_there_again(tmp_path: Path, postgres
     credentials = fill(old)
     before = content(old.database)
     made = old.json("backup", "--to", BACKUP)
-    assert made["parts"] == PARTS and made["database"] == {"kind": source, "schema": 5}
+    assert made["parts"] == PARTS and made["database"] == {"kind": source, "schema": SCHEMA}
     assert made["rows"] == {table: len(rows) for table, rows in before.items()}
     assert content(old.database) == before
     new = fresh(tmp_path / "new", target, postgres)

@@ -61,7 +61,17 @@ async fn organisations(settings: &Settings, clocks: &mut Clocks) -> Finding {
             format!("{place} has the schema {made}, and {newest} is the newest"),
             "back it up, then `plantlake migrate`; every command that uses it does the same",
         ),
-        (Some(made), _) => Finding::right(what, format!("{place}, schema {made}")),
+        (Some(made), _) => match examined.senders_without_write_grant.as_slice() {
+            [] => Finding::right(what, format!("{place}, schema {made}")),
+            senders => Finding::note(
+                what,
+                format!(
+                    "users may send readings and their organisations have no grant that allows writing: {}",
+                    senders.join(", ")
+                ),
+                "`plantlake org grant ORGANISATION … --write` for the assets that they may send for, or `plantlake user change … --ingest off`",
+            ),
+        },
     }
 }
 

@@ -1,3 +1,3 @@
-SELECT kind, value FROM organization_grants
+SELECT kind, value, may_write FROM organization_grants
 WHERE organization_id = $1
 ORDER BY kind, value
