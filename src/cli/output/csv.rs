@@ -1,6 +1,9 @@
 //! Lines of CSV, as spreadsheets and other programs read them (RFC 4180).
+//!
+//! They are for reports that people open in a spreadsheet: a text that one would take for a formula gets an apostrophe before
+//! it, as OWASP recommends. Answers of queries are data for programs; they are written elsewhere, to the letter.
 
-/// A line with its end. A cell with a comma, a quote or a line's end in it is quoted.
+/// A line with its end. A cell that must be is quoted, and no text is a formula.
 pub fn line<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> String {
     let mut out = String::new();
     for (at, cell) in cells.into_iter().enumerate() {
@@ -8,16 +11,38 @@ pub fn line<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> String {
             out.push(',');
         }
         let cell = cell.as_ref();
-        if cell.contains([',', '"', '\n', '\r']) {
+        let mark = if is_formula(cell) { "'" } else { "" };
+        // Where a comma is the decimal point, spreadsheets cut cells at semicolons.
+        if cell.contains([',', ';', '\t', '"', '\n', '\r']) {
             out.push('"');
+            out.push_str(mark);
             out.push_str(&cell.replace('"', "\"\""));
             out.push('"');
         } else {
+            out.push_str(mark);
             out.push_str(cell);
         }
     }
     out.push('\n');
     out
+}
+
+/// Whether a spreadsheet may take the cell for a formula. A number with its sign is none.
+fn is_formula(cell: &str) -> bool {
+    let is_ignored = |c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}';
+    let begins_with_control = cell.starts_with(|c: char| c.is_control());
+    let begins_with_sign = cell
+        .trim_start_matches(is_ignored)
+        .starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+    begins_with_control || begins_with_sign && !is_number(cell)
+}
+
+/// Whether the cell is a plain decimal number: `-12.50`.
+fn is_number(cell: &str) -> bool {
+    let digits = cell.strip_prefix(['-', '+']).unwrap_or(cell);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    are_digits(whole) && are_digits(fraction)
 }
 
 #[cfg(test)]
@@ -27,8 +52,38 @@ mod tests {
     #[test]
     fn cells_are_quoted_where_they_must_be() {
         assert_eq!(
-            line(["a", "b, c", "\"d\"\n", ""]),
-            "a,\"b, c\",\"\"\"d\"\"\n\",\n"
+            line(["a", "b, c", "\"d\"\n", "e;f", ""]),
+            "a,\"b, c\",\"\"\"d\"\"\n\",\"e;f\",\n"
         );
+    }
+
+    #[test]
+    fn line_of_texts_that_look_like_formulas_marks_them() {
+        for (cell, expected) in [
+            ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+            ("+1+cmd|x", "'+1+cmd|x"),
+            ("-2+3", "'-2+3"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("\t=1", "\"'\t=1\""),
+            ("\r=1", "\"'\r=1\""),
+            ("\n=1", "\"'\n=1\""),
+            (" =1", "' =1"),
+            ("\u{feff}=1", "'\u{feff}=1"),
+            ("\u{0}a", "'\u{0}a"),
+            ("＝1", "'＝1"),
+            ("=1,2", "\"'=1,2\""),
+            ("-", "'-"),
+            ("-1e5", "'-1e5"),
+            ("-.5", "'-.5"),
+            // Numbers stay numbers, and other texts what they are.
+            ("-12.50", "-12.50"),
+            ("+3", "+3"),
+            ("12", "12"),
+            ("a=b", "a=b"),
+            ("ada@x.example", "ada@x.example"),
+            ("2026-11", "2026-11"),
+        ] {
+            assert_eq!(line([cell]), format!("{expected}\n"), "{cell:?}");
+        }
     }
 }
