@@ -51,7 +51,11 @@ pub(super) fn state(settings: &RawSettings) -> String {
 }
 
 pub(super) fn raw(settings: &RawSettings) -> String {
-    let lake = settings.in_force(&table::LAKE.about).text;
+    let mut lake = settings.in_force(&table::LAKE.about).text;
+    if lake.contains("://") {
+        // Parameters of a URL do not name the place.
+        lake.truncate(lake.find(['?', '#']).unwrap_or(lake.len()));
+    }
     match lake.strip_suffix('/') {
         Some(rest) if !rest.is_empty() && !rest.ends_with('/') => format!("{rest}/raw"),
         // The root folder, or a URL that ends in its slashes: memory:// has nothing else.

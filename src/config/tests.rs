@@ -60,8 +60,8 @@ fn toml(toml: &'static str) -> Case {
 #[test]
 fn every_default_is_valid_and_every_setting_is_documented() {
     let settings = Case::default().settings();
-    assert_eq!(settings.lake, "lake");
-    assert_eq!(settings.raw, "lake/raw");
+    assert_eq!(&*settings.lake, "lake");
+    assert_eq!(&*settings.raw, "lake/raw");
     assert_eq!(settings.state, PathBuf::from("lake/.state"));
     assert_eq!(settings.resample.memory, 1 << 30);
     assert!(settings.storage.options().is_empty());
@@ -127,7 +127,7 @@ fn the_later_source_wins() {
         flags: &[("jobs", "--jobs", "d")],
     };
     let settings = all.settings();
-    assert_eq!((settings.lake.as_str(), settings.raw.as_str()), ("a", "b"));
+    assert_eq!((&*settings.lake, &*settings.raw), ("a", "b"));
     assert_eq!(
         (settings.catalog, settings.jobs),
         (PathBuf::from("c"), PathBuf::from("d"))
@@ -141,11 +141,12 @@ fn state_and_raw_follow_the_lake() {
         ("lake = 'x/'", "x/raw", "x/.state"),
         ("lake = 'file:///x/y'", "file:///x/y/raw", "/x/y/.state"),
         ("lake = 's3://b/y/'", "s3://b/y/raw", "state"),
+        ("lake = 's3://b/y?z=a/b#c'", "s3://b/y/raw", "state"),
         ("lake = 'memory://'", "memory://raw", "state"),
     ] {
         let settings = toml(lake).settings();
         assert_eq!(
-            (settings.raw.as_str(), settings.state),
+            (&*settings.raw, settings.state),
             (raw, PathBuf::from(state)),
             "{lake}"
         );
@@ -452,7 +453,7 @@ fn failpoints_and_other_programs_variables_are_ignored() {
         ],
         ..Case::default()
     };
-    assert_eq!(case.settings().lake, "lake");
+    assert_eq!(&*case.settings().lake, "lake");
 }
 
 #[test]

