@@ -55,7 +55,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     measured = set(plant.lake.table("data_d")["asset_id"])
     plant.own = {name: sorted(tenant.assets & measured) for name, tenant in plant.tenants.items()}
     plant.shared = plant.own["South"][0]
-    plant.run("org", "grant", "North", "--type", "temperature sensor", "--write").expect(OK)
+    plant.run("org", "revoke", "South", *plant.tenants["South"].grants, "--write").expect(OK)
     plant.run("org", "grant", "North", "--asset", plant.shared).expect(OK)
     plant.run("org", "grant", "Everything", "--type", "level sensor", "--write").expect(OK)
     plant.keys = {

@@ -36,7 +36,6 @@ START = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     plant = Plant(tmp_path_factory.mktemp("ingest")).build()
     for tenant in ("North", "South"):
-        plant.run("org", "grant", tenant, *plant.tenants[tenant].grants, "--write").expect(OK)
         email = f"gateway@{tenant.lower()}.example"
         plant.run("user", "create", email, "--org", tenant, "--role", "service", "--ingest").expect(OK)
         made = plant.run("key", "create", "--user", email, "--name", "line", "--ingest", "--json").expect(OK).json
@@ -382,7 +381,6 @@ def test_many_readings_killed_cut_and_finished(tmp_path: Path, effort: Effort) -
     rows = effort.readings
     plant = Plant(tmp_path).build()
     email = "gateway@north.example"
-    plant.run("org", "grant", "North", *plant.tenants["North"].grants, "--write").expect(OK)
     plant.run("user", "create", email, "--org", "North", "--role", "service", "--ingest").expect(OK)
     made = plant.run("key", "create", "--user", email, "--name", "line", "--ingest", "--json").expect(OK).json
     plant.tenants["North"].gateway = made["key"]

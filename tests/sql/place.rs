@@ -43,6 +43,11 @@ impl Place {
         for (name, grants) in ORGANISATIONS {
             place.run(&["org", "create", name], "");
             place.run(&[&["org", "grant", name], grants].concat(), "");
+            let writes = [
+                &["org", "grant", name, "--write", "--share-writing"],
+                grants,
+            ];
+            place.run(&writes.concat(), "");
             let key = place.key_of_user(name, &format!("robot@{}.example", name.to_lowercase()));
             place.keys.push((name, key));
         }
