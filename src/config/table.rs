@@ -373,13 +373,15 @@ settings! {
         expected: "at least 64MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
         default: DefaultValue::Fixed("512MiB"), example: "\"2GiB\"", flag: None,
         doc: "The most memory that one query takes for sorting, grouping and joining. What does not fit goes to \
-              `<state>/spill`; what cannot, ends the query.",
+              `<state>/spill`; what cannot, ends the query. Whatever it is for, a query allocates no more than twice as \
+              much, or 256MiB if that is more.",
     }
     SERVE_TOTAL_MEMORY: u64, value::memory {
         key: "serve.total_memory", types: &[Type::Text, Type::Integer],
         expected: "at least 64MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
         default: DefaultValue::Fixed("2GiB"), example: "\"16GiB\"", flag: None,
-        doc: "The most memory that all queries together take so.",
+        doc: "The most memory that all queries together take so. When the process holds an eighth more, the query that \
+              holds most is ended.",
     }
     SERVE_SPILL: u64, value::size {
         key: "serve.spill", types: &[Type::Text, Type::Integer],

@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::{fmt, io};
 
-use datafusion::common::Result;
+use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::disk_manager::{DiskManager, DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{
     FairSpillPool, GreedyMemoryPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
@@ -14,6 +14,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 
 use super::QueryError;
 use crate::clock;
+use crate::memory::{self, QueryMemory};
 use crate::metrics::METRICS;
 
 /// Bytes of data files' footers that are kept.
@@ -67,6 +68,7 @@ impl Budget {
             ..shared.as_ref().clone()
         });
         Self::tell(limits, &total, &shared.disk_manager);
+        memory::limit_queries(limits.query_memory, limits.memory);
         Ok(Self {
             query_memory: limits.query_memory,
             total,
@@ -106,6 +108,7 @@ impl Budget {
         let pool = QueryPool {
             own: FairSpillPool::new(self.query_memory),
             total: Arc::clone(&self.total),
+            memory: OnceLock::new(),
         };
         Arc::new(RuntimeEnv {
             memory_pool: Arc::new(pool),
@@ -174,6 +177,26 @@ impl Drop for SpillFolder {
 struct QueryPool {
     own: FairSpillPool,
     total: Arc<GreedyMemoryPool>,
+    /// What the allocator counts for the query; known once the query is worked on.
+    memory: OnceLock<Arc<QueryMemory>>,
+}
+
+impl QueryPool {
+    /// Tells the query's account how much is reserved. The first to reserve is an operator, on a thread that works for
+    /// the query.
+    fn report(&self) {
+        let known = self.memory.get().or_else(|| {
+            let memory = QueryMemory::current()?;
+            Some(self.memory.get_or_init(|| memory))
+        });
+        if let Some(memory) = known {
+            memory.set_reserved(self.own.reserved());
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.memory.get().is_some_and(|memory| memory.is_stopped())
+    }
 }
 
 impl fmt::Display for QueryPool {
@@ -198,18 +221,27 @@ impl MemoryPool for QueryPool {
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
         self.own.grow(reservation, additional);
         self.total.grow(reservation, additional);
+        self.report();
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
         self.own.shrink(reservation, shrink);
         self.total.shrink(reservation, shrink);
+        self.report();
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        if self.is_stopped() {
+            return Err(DataFusionError::ResourcesExhausted(
+                "all queries together hold too much memory".to_owned(),
+            ));
+        }
         self.own.try_grow(reservation, additional)?;
         self.total
             .try_grow(reservation, additional)
-            .inspect_err(|_| self.own.shrink(reservation, additional))
+            .inspect_err(|_| self.own.shrink(reservation, additional))?;
+        self.report();
+        Ok(())
     }
 
     fn reserved(&self) -> usize {

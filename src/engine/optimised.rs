@@ -24,6 +24,8 @@ pub struct OptimisedQuery {
     pub(super) plan: LogicalPlan,
     /// Whether it is probably done within a moment.
     pub is_short: bool,
+    /// Bytes of the constants in the plan.
+    constant_bytes: usize,
     /// Whether it reads `information_schema`, where settings and functions are.
     pub(super) shows_settings: bool,
     /// The plan of steps, and how often it was used.
@@ -34,10 +36,16 @@ impl OptimisedQuery {
     pub(super) fn new(plan: LogicalPlan) -> Self {
         Self {
             is_short: weight::is_short(&plan),
+            constant_bytes: weight::constant_bytes(&plan),
             shows_settings: weight::shows_settings(&plan),
             plan,
             steps: Mutex::default(),
         }
+    }
+
+    /// Bytes of the constants in the plan, those that were worked out while it was made among them.
+    pub fn constant_bytes(&self) -> usize {
+        self.constant_bytes
     }
 
     /// The answer's columns.

@@ -6,7 +6,7 @@ use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
 use datafusion::logical_expr::{Cast, Expr, LogicalPlan, TryCast};
 
-use super::growth;
+use super::functions;
 
 /// Subqueries of expressions within each other at most.
 const DEEPEST: usize = 8;
@@ -45,7 +45,7 @@ impl Steps {
                 expression.apply(|part| {
                     match part {
                         Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) => {
-                            growth::check_type(field.data_type())?;
+                            functions::check_type(field.data_type())?;
                         }
                         Expr::ScalarSubquery(subquery)
                         | Expr::Exists(Exists { subquery, .. })

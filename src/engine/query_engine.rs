@@ -20,11 +20,13 @@ use super::raw_readings::RawFiles;
 use super::session::{QuerySession, bare_state};
 use super::sessions::{Ground, Sessions};
 use super::sql::SessionOption;
+use super::task_memory;
 use super::views::{Stamps, ViewFolder, Views};
 use crate::catalog::{LiveCatalog, Snapshot, Visible};
 use crate::clock;
 use crate::config::ResampleSettings;
 use crate::lake::Store;
+use crate::memory;
 use crate::search::Search;
 
 /// How often the lake and the views are looked at.
@@ -84,6 +86,8 @@ impl QueryEngine {
         views: &Path,
         limits: &Limits,
     ) -> Result<Self, QueryError> {
+        task_memory::follow_tasks();
+        memory::start_watchdog().map_err(QueryError::Threads)?;
         let budget = Arc::new(Budget::new(&limits.memory)?);
         let engine = Self {
             bare: Arc::new(bare_state(lake, budget.shared())?),

@@ -41,7 +41,7 @@ use super::sql::{Query, SessionOption, Statement};
 use super::usage_tables::{self, UsageReportFunction};
 use super::views::Views;
 use super::weight;
-use super::{QueryError, graph_tables, growth, spec_functions};
+use super::{QueryError, functions, graph_tables, row_limits, spec_functions};
 use crate::catalog::Visible;
 use crate::lake::Store;
 use crate::lake::scanned::Scanned;
@@ -259,7 +259,10 @@ impl QuerySession {
 
     /// The plan as it will be run, its types checked.
     pub fn optimise(&self, plan: &LogicalPlan) -> Result<OptimisedQuery, QueryError> {
-        Ok(OptimisedQuery::new(self.now().optimize(plan)?))
+        let plan = row_limits::clamp(plan.clone())?;
+        let optimised = self.now().optimize(&plan)?;
+        functions::check_arguments(&optimised)?;
+        Ok(OptimisedQuery::new(optimised))
     }
 
     /// Whether a plan that was not optimised yet means the same whenever it is run, and for whoever of an organisation may
@@ -319,7 +322,7 @@ impl QuerySession {
                         planner.create_physical_plan(&plan, &**state).await?
                     }
                 };
-                let steps = counted(guarded(steps)?)?;
+                let steps = row_limits::without_large_tops(counted(guarded(steps)?)?)?;
                 query.keep_steps(&steps);
                 match is_short {
                     true => steps,
@@ -413,12 +416,13 @@ pub(super) fn bare_state(
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
         .set_bool("datafusion.sql_parser.collect_spans", true);
     runtime.register_object_store(store_url(lake)?.as_ref(), lake.root());
-    let mut state = SessionStateBuilder::new()
+    let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
-        .build();
-    growth::limit(&mut state)?;
+        .with_analyzer_rule(Arc::new(functions::BoundExpressions));
+    functions::offer(&mut builder);
+    let mut state = builder.build();
     spec_functions::register(&mut state)?;
     Ok(state)
 }

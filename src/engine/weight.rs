@@ -98,6 +98,25 @@ fn is_cheap(expression: &Expr) -> bool {
     }
 }
 
+/// Bytes of the constants in a plan.
+pub(super) fn constant_bytes(plan: &LogicalPlan) -> usize {
+    let mut bytes = 0_usize;
+    let looked = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|part| {
+                if let Expr::Literal(value, _) = part {
+                    bytes = bytes.saturating_add(value.size());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    match looked {
+        Ok(_) => bytes,
+        Err(_) => usize::MAX,
+    }
+}
+
 /// Whether all that is read stays as it is: what a run published, and the catalog as it was when the query was planned.
 pub(super) fn is_pinned(plan: &LogicalPlan) -> bool {
     !any_scan(plan, |scan| {

@@ -15,6 +15,7 @@ use super::metered::Meter;
 use super::status::{self, REQUEST_ID};
 use crate::auth::{Access, Authenticator, Principal};
 use crate::clock::Stopwatch;
+use crate::memory::{self, QueryMemory};
 
 /// A call that was let in.
 #[derive(Debug)]
@@ -47,8 +48,17 @@ impl Call {
         work: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Status> {
         let span = tracing::info_span!("call", request = %self.id);
+        let query = QueryMemory::start();
+        let work = query.charge_to(Box::pin(work));
         let worked = AssertUnwindSafe(work).catch_unwind().instrument(span).await;
+        // Whatever it failed by after that is a consequence.
+        if query.is_exhausted() && !matches!(worked, Ok(Ok(_))) {
+            return Err(status::out_of_memory());
+        }
         worked.unwrap_or_else(|panic| {
+            if memory::is_out_of_memory(&*panic) {
+                return Err(status::out_of_memory());
+            }
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
             let error = BrokeOff(text.unwrap_or_default().to_owned());

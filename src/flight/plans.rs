@@ -14,7 +14,8 @@ use crate::model::OrganisationId;
 
 /// Plans that are kept at most.
 const MOST: usize = 256;
-/// Bytes of their texts and parameters at most: what a plan takes grows with them.
+/// Bytes of their texts, parameters and constants at most: what a plan takes grows with them. A constant may be far larger
+/// than its text, which says `repeat`.
 const MOST_BYTES: usize = 4 << 20;
 /// A plan that is not used for so long is forgotten: it holds on to the tables that it was made for.
 const LIFE: Duration = Duration::from_secs(60);
@@ -52,10 +53,10 @@ pub(super) struct PlanKey {
     pub query: Option<Uuid>,
 }
 
-impl PlanKey {
-    fn bytes(&self) -> usize {
-        self.sql.len() + self.parameters.len()
-    }
+/// The bytes that a plan counts for.
+fn bytes_of(key: &PlanKey, planned: &Planned) -> usize {
+    let texts = key.sql.len() + key.parameters.len();
+    texts.saturating_add(planned.query.constant_bytes())
 }
 
 /// The plans.
@@ -70,18 +71,25 @@ impl Plans {
         if planned.is_repeatable {
             key.query = None;
         }
+        let own = bytes_of(&key, planned);
+        if own > MOST_BYTES {
+            // It will be planned again.
+            return;
+        }
         let mut kept = self.locked();
         kept.retain(|_, (_, used)| used.elapsed() < LIFE);
-        let mut bytes: usize = kept.keys().map(PlanKey::bytes).sum();
-        bytes += key.bytes();
+        let all = kept
+            .iter()
+            .map(|(key, (planned, _))| bytes_of(key, planned));
+        let mut bytes = all.fold(own, usize::saturating_add);
         while kept.len() >= MOST || bytes > MOST_BYTES {
             let idlest = kept.iter().max_by_key(|(_, (_, used))| used.elapsed());
             let Some(idlest) = idlest.map(|(key, _)| key.clone()) else {
-                // It alone is too large, and will be planned again.
                 return;
             };
-            bytes -= idlest.bytes();
-            kept.remove(&idlest);
+            if let Some((planned, _)) = kept.remove(&idlest) {
+                bytes = bytes.saturating_sub(bytes_of(&idlest, &planned));
+            }
         }
         kept.insert(key, (planned.clone(), Stopwatch::start()));
     }

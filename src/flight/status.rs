@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::error_text::about_data;
 use crate::auth::AuthError;
 use crate::engine::{Cancelled, CutShort, QueryError};
+use crate::memory;
 use crate::store::StoreError;
 
 /// The header and trailer that names a call.
@@ -141,10 +142,16 @@ pub(super) fn of_cut(cut: &CutShort, request: Uuid) -> Status {
     let text = cut.to_string();
     let status = match cut {
         CutShort::Worked(_) | CutShort::Planned(_) => Status::deadline_exceeded(text),
+        CutShort::Memory => out_of_memory(),
         CutShort::Waited(_) | CutShort::Lost => Status::unavailable(text),
         CutShort::Unread(_) => Status::cancelled(text),
     };
     super::call::stamped(status, request)
+}
+
+/// The query needs more memory than one may have.
+pub(super) fn out_of_memory() -> Status {
+    Status::resource_exhausted(CutShort::Memory.to_string())
 }
 
 /// What the planner takes for a mistake of its own: mostly types that do not go together, and nothing that would be
@@ -167,6 +174,9 @@ fn for_clients(text: &str) -> String {
 
 /// The code and the text, or the whole status where the text is not for clients.
 fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String), Status> {
+    if memory::is_exhausted() {
+        return Err(out_of_memory());
+    }
     // Which step of planning came upon it means nothing to those who ask.
     let root = error.find_root();
     if let DataFusionError::External(cause) = root
@@ -220,9 +230,7 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
         DataFusionError::NotImplemented(_) | DataFusionError::Substrait(_) => {
             Ok((Code::Unimplemented, text()))
         }
-        DataFusionError::ResourcesExhausted(_) => Err(Status::resource_exhausted(
-            "the query needs more memory than one may have; ask for fewer rows or columns, or for a coarser table",
-        )),
+        DataFusionError::ResourcesExhausted(_) => Err(out_of_memory()),
         _ => Err(hidden(
             error,
             request,

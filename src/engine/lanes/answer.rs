@@ -13,8 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::cancellation::with_time_slice;
 use super::long::{AHEAD, Long, Sent};
 use super::timer::QueryTimer;
-use super::{CutShort, Lanes, MOMENT};
+use super::{CutShort, Lanes, MOMENT, cut_by_panic};
 use crate::clock::Stopwatch;
+use crate::memory::{self, Charged, QueryMemory};
 use crate::metrics::{Lane, METRICS, Running};
 use crate::model::OrganisationId;
 
@@ -33,7 +34,7 @@ pub struct Answer<T> {
 enum At<T> {
     /// By whoever reads it.
     Here {
-        stream: BoxStream<'static, T>,
+        stream: Charged<BoxStream<'static, T>>,
         worked: Duration,
         _running: Running,
     },
@@ -56,7 +57,7 @@ impl<T: Send + 'static> Answer<T> {
         stream: BoxStream<'static, T>,
     ) -> Self {
         let at = At::Here {
-            stream,
+            stream: QueryMemory::start().charge_to(stream),
             worked: Duration::ZERO,
             _running: METRICS.engine.running(Lane::Short),
         };
@@ -81,21 +82,24 @@ impl<T: Send + 'static> Answer<T> {
             timer,
             at: At::Nowhere,
         };
-        answer.hand_over(false, start);
+        answer.hand_over(QueryMemory::start(), false, start);
         answer
     }
 
     fn hand_over(
         &mut self,
+        memory: Arc<QueryMemory>,
         has_begun: bool,
         start: impl FnOnce() -> BoxStream<'static, T> + Send + 'static,
     ) {
         let (items, receiver) = mpsc::channel(AHEAD);
         let (ender, ended) = oneshot::channel();
+        memory::watch(&memory);
         let long = Long {
             lanes: Arc::clone(&self.lanes),
             organisation: self.organisation,
             timer: self.timer.clone(),
+            memory,
             items,
         };
         drop(
@@ -128,16 +132,21 @@ impl<T: Send + 'static> Stream for Answer<T> {
                 let next = AssertUnwindSafe(|| {
                     with_time_slice(TIME_SLICE, || stream.poll_next_unpin(context))
                 });
-                let Ok(next) = std::panic::catch_unwind(next) else {
-                    answer.at = At::Nowhere;
-                    return Poll::Ready(Some(Err(CutShort::Lost.counted())));
+                let next = match std::panic::catch_unwind(next) {
+                    Ok(next) => next,
+                    Err(panic) => {
+                        let cut = cut_by_panic(stream.memory(), &*panic);
+                        answer.at = At::Nowhere;
+                        return Poll::Ready(Some(Err(cut.counted())));
+                    }
                 };
                 *worked += since.elapsed();
                 if *worked < MOMENT || matches!(next, Poll::Ready(None)) {
                     return next.map(|item| item.map(Ok));
                 }
-                let stream = std::mem::replace(stream, futures::stream::empty().boxed());
-                answer.hand_over(true, || stream);
+                let memory = Arc::clone(stream.memory());
+                let stream = stream.replace(futures::stream::empty().boxed());
+                answer.hand_over(memory, true, move || stream);
                 match next {
                     Poll::Ready(item) => Poll::Ready(item.map(Ok)),
                     Poll::Pending => self.poll_next(context),

@@ -4,19 +4,21 @@
 //! it: it ends the work when its time is up or its client has left. Work that does not end then keeps its organisation's
 //! turn, while others have the place again.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::timer::QueryTimer;
 use super::turn_slot::TurnSlot;
 use super::turns::Turn;
-use super::{CutShort, Lanes};
+use super::{CutShort, Lanes, cut_by_panic};
 use crate::clock::Stopwatch;
+use crate::memory::QueryMemory;
 use crate::metrics::METRICS;
 use crate::model::OrganisationId;
 
@@ -37,6 +39,7 @@ pub(super) struct Long<T> {
     pub lanes: Arc<Lanes>,
     pub organisation: OrganisationId,
     pub timer: QueryTimer,
+    pub memory: Arc<QueryMemory>,
     pub items: mpsc::Sender<Sent<T>>,
 }
 
@@ -106,10 +109,12 @@ impl<T: Send + 'static> Long<T> {
         start: impl FnOnce() -> BoxStream<'static, T> + Send + 'static,
     ) {
         let _release = turn.release_on_drop();
-        let last = match self.work(&turn, start).await {
-            Ok(()) => None,
-            Err(Some(cut)) => Some(Err(cut.counted())),
-            Err(None) => return,
+        let work = self.memory.charge_to(Box::pin(self.work(&turn, start)));
+        let last = match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(Ok(())) => None,
+            Ok(Err(Some(cut))) => Some(Err(cut.counted())),
+            Ok(Err(None)) => return,
+            Err(panic) => Some(Err(cut_by_panic(&self.memory, &*panic).counted())),
         };
         // Nobody may be there to read it.
         let _ = self.items.send(last).await;

@@ -9,6 +9,7 @@ mod timer;
 mod turn_slot;
 mod turns;
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use self::planning::PlanningLane;
 use self::runtimes::Runtimes;
 pub use self::timer::QueryTimer;
 use self::turns::Turns;
+use crate::memory::{self, QueryMemory};
 use crate::metrics::{Cut, Lane, METRICS};
 use crate::model::OrganisationId;
 use crate::workers::Workers;
@@ -70,6 +72,11 @@ pub enum CutShort {
         .0.as_secs()
     )]
     Unread(Duration),
+    /// It asked for more memory than one may have.
+    #[error(
+        "the query needs more memory than one may have; ask for fewer rows or columns, for shorter texts, or for a coarser table"
+    )]
+    Memory,
     /// The work on it broke off.
     #[error("the query broke off on the server's side; run it again")]
     Lost,
@@ -82,7 +89,7 @@ impl CutShort {
             Self::Worked(_) | Self::Planned(_) => Cut::Worked,
             Self::Waited(_) => Cut::Waited,
             Self::Unread(_) => Cut::Unread,
-            Self::Lost => Cut::Lost,
+            Self::Memory | Self::Lost => Cut::Lost,
         });
         self
     }
@@ -161,7 +168,17 @@ impl Lanes {
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        self.workers.run(task).await
+        // Whoever waits for it is charged for it.
+        let memory = QueryMemory::current().unwrap_or_else(QueryMemory::start);
+        self.workers.run(memory.charge_to(Box::pin(task))).await
+    }
+}
+
+/// Why the work on a query ended by unwinding.
+fn cut_by_panic(query: &QueryMemory, panic: &(dyn Any + Send)) -> CutShort {
+    match query.is_exhausted() || memory::is_out_of_memory(panic) {
+        true => CutShort::Memory,
+        false => CutShort::Lost,
     }
 }
 

@@ -15,6 +15,7 @@ use super::timer::QueryTimer;
 use super::turn_slot::TurnSlot;
 use super::turns::Turns;
 use super::{CutShort, LaneLimits, MOMENT};
+use crate::memory::QueryMemory;
 use crate::model::OrganisationId;
 use crate::workers::{NICE, NICEST, ThreadId};
 
@@ -54,6 +55,8 @@ impl PlanningLane {
     ) -> Result<T, CutShort> {
         let turn = timeout(self.wait, self.turns.wait(organisation, false)).await;
         let turn = TurnSlot::new(turn.map_err(|_| CutShort::Waited(self.wait))?);
+        // Whoever waits for the plan is charged for it.
+        let memory = QueryMemory::current().unwrap_or_else(QueryMemory::start);
         let (sender, mut receiver) = oneshot::channel();
         let place = Arc::new(Place::default());
         let job = {
@@ -63,7 +66,7 @@ impl PlanningLane {
             let job: Job = Box::new(move || {
                 place.begin();
                 let release = turn.release_on_drop();
-                let plan = || token.scope(|| runtime.block_on(work));
+                let plan = || token.scope(|| memory.enter(|| runtime.block_on(work)));
                 let planned = std::panic::catch_unwind(AssertUnwindSafe(plan));
                 // Before the caller goes on: it cancels what has not finished.
                 let keeps_on = place.finish();

@@ -1,11 +1,21 @@
 //! How the process holds memory: what it keeps of pages that were freed, and when they go back to the system.
 //!
-//! The program's allocator is mimalloc (`main.rs`). Where another program uses the library with an allocator of its own,
-//! these have no effect.
+//! The program's allocator is mimalloc, within limits for queries (`main.rs`). Where another program uses the library with
+//! an allocator of its own, none of this has an effect.
+
+mod allocator;
+mod query_memory;
+mod watchdog;
 
 use std::cell::Cell;
 use std::time::Duration;
 
+pub use self::allocator::Allocator;
+pub use self::query_memory::{
+    Charged, QueryMemory, enforce_limits, is_exhausted, is_out_of_memory, limit_queries,
+    on_alloc_error,
+};
+pub use self::watchdog::{start_watchdog, watch};
 use crate::clock::Stopwatch;
 
 /// `mi_option_purge_delay` in `mi_option_t` of mimalloc 3; the crate does not name it.

@@ -1,0 +1,235 @@
+use std::collections::BTreeSet;
+
+use arrow::array::RecordBatch;
+use datafusion::common::Result;
+use datafusion::execution::session_state_defaults::SessionStateDefaults as Defaults;
+use datafusion::prelude::SessionContext;
+
+use super::offered::NOT_CALLED;
+use super::*;
+
+async fn ask(sql: &str) -> Result<Vec<RecordBatch>> {
+    let lake = tempfile::tempdir().unwrap();
+    let lake = crate::lake::Store::open(lake.path().to_str().unwrap(), &Default::default());
+    let state = super::super::session::bare_state(&lake.unwrap(), Default::default());
+    let context = SessionContext::new_with_state(state.unwrap());
+    context.sql(sql).await?.collect().await
+}
+
+/// Each offered once, and all that there are known.
+fn assert_all_known<'a>(offered: &[&'a str], not_offered: &[&'a str], defaults: BTreeSet<String>) {
+    let known = offered.iter().chain(not_offered);
+    let known: BTreeSet<_> = known.map(|name| (*name).to_owned()).collect();
+    assert_eq!(known.len(), offered.len() + not_offered.len(), "twice");
+    let difference: Vec<_> = known.symmetric_difference(&defaults).collect();
+    assert!(
+        difference.is_empty(),
+        "not as in src/engine/functions/offered.rs: {difference:?}"
+    );
+}
+
+#[test]
+fn offered_functions_are_all_that_datafusion_has_but_for_those_that_show_the_server() {
+    let scalar: Vec<_> = SCALAR.iter().map(|(name, _)| *name).collect();
+    let names = Defaults::default_scalar_functions();
+    let names = names.iter().map(|function| function.name().to_owned());
+    assert_all_known(&scalar, NOT_CALLED, names.collect());
+    let names = Defaults::default_higher_order_functions();
+    let names = names.iter().map(|function| function.name().to_owned());
+    assert_all_known(HIGHER_ORDER, &[], names.collect());
+    let names = Defaults::default_aggregate_functions();
+    let names = names.iter().map(|function| function.name().to_owned());
+    assert_all_known(AGGREGATE, &[], names.collect());
+    let names = Defaults::default_window_functions();
+    let names = names.iter().map(|function| function.name().to_owned());
+    assert_all_known(WINDOW, &[], names.collect());
+    let names = Defaults::default_table_functions();
+    let names = names.iter().map(|function| function.name().to_owned());
+    assert_all_known(TABLE, &[], names.collect());
+}
+
+#[tokio::test]
+async fn functions_that_show_the_server_are_refused() {
+    for call in [
+        "input_file_name()",
+        "file_row_index()",
+        "arrow_metadata(column1)",
+        "arrow_field(column1)",
+        "with_metadata(column1, 'a', 'b')",
+    ] {
+        let refused = ask(&format!("SELECT {call} FROM (VALUES (1))")).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("Invalid function"), "{call}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn calls_without_measure_are_refused() {
+    for call in [
+        "repeat('x', 2000000000)",
+        "repeat(repeat('x', 10000), column1 * 100000)",
+        "lpad('x', 2147483647)",
+        "rpad(column2, 20000000, 'y')",
+        "concat(column2, repeat('x', 40000000))",
+        "concat_ws(',', repeat('x', 40000000), column2, column2)",
+        "replace(repeat('a', 100000), 'a', repeat('b', 100000))",
+        "replace(repeat(column2, 100000), '', repeat('b', 100000))",
+        "regexp_replace(repeat('a', 10000), 'a', repeat('b', 100000), 'g')",
+        "array_to_string(array_repeat('a', 1000000), repeat('b', 1000))",
+        "array_to_string([array_repeat(column1, 1000000)], repeat('b', 1000))",
+        "array_repeat(1, 2000000000)",
+        "array_resize([1], 2000000000)",
+        "array_resize(['a'], 10, repeat('x', 60000000))",
+        "range(0, 1000000000)",
+        "range(column1, -1000000000, -1)",
+        "generate_series(TIMESTAMP '2024-01-01', TIMESTAMP '2025-01-01', INTERVAL '1 microsecond')",
+        "generate_series(DATE '2024-01-31', DATE '2025-01-01', INTERVAL '1 month -29 days')",
+        "levenshtein(repeat('a', 1000000), repeat('b', 1000000))",
+        "btrim(repeat('a', 1000000), repeat('b', 100000))",
+        "strpos(repeat('a', 1000000), repeat(column2, 100000))",
+        "position(repeat(column2, 100000) in repeat('a', 1000000))",
+        "array_has_all(range(0, 3000000), range(0, 3000000))",
+        "array_has_any(range(0, 3000000), [range(0, 3000000)][column1])",
+        "range(0, 3000000) @> range(0, 3000000)",
+        "regexp_count(repeat('A', 3000000), '.*[^A-Z]|[A-Z]')",
+        "regexp_replace(repeat('A', 3000000), '.*[^A-Z]|[A-Z]', '', 'g')",
+        "regexp_match(repeat('A', 3000000), '.*[^A-Z]|[A-Z]', 'g')",
+        "regexp_like(repeat('A', 3000000), repeat('(a|b)', 4000))",
+        "repeat('A', 3000000) ~ repeat('(a|b)', 4000)",
+        "repeat('A', 3000000) NOT LIKE repeat('%_', 4000)",
+        "repeat('A', 3000000) SIMILAR TO repeat('(a|b)', 4000)",
+        "repeat('A', 3000000) ILIKE repeat(column2, 20000)",
+        "arrow_cast(NULL, 'FixedSizeList(2147483647, Int64)')",
+        "arrow_cast(NULL, 'FixedSizeList(10000, FixedSizeList(10000, Int64))')",
+        "arrow_cast(NULL, 'List(FixedSizeBinary(2147483647))')",
+    ] {
+        let sql = format!("SELECT {call} FROM (VALUES (1, 'a'), (2, 'b'))");
+        let refused = ask(&sql).await.unwrap_err().to_string();
+        let expected = ["ask for less", "of fixed size", "too long on one value"];
+        assert!(
+            expected.iter().any(|text| refused.contains(text)),
+            "{call}: {refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn useful_calls_are_made() {
+    for (call, expected) in [
+        ("length(repeat('x', 10000))", "10000"),
+        ("repeat(column2, column1)", "a"),
+        ("repeat(NULL, 3)", ""),
+        ("lpad(column2, 4, '0')", "000a"),
+        ("rpad('a', NULL)", ""),
+        ("concat(column2, '-', column1, NULL)", "a-1"),
+        ("concat_ws('/', column2, NULL, 'b')", "a/b"),
+        ("replace('banana', column2, 'oo')", "boonoonoo"),
+        ("regexp_replace('a1b22', '[0-9]+', '<&>', 'g')", "a<&>b<&>"),
+        ("array_to_string([1, 2, NULL], ',', '-')", "1,2,-"),
+        ("array_to_string([[1, 2], [3]], '+')", "1+2+3"),
+        ("array_length(array_repeat(column2, 100))", "100"),
+        ("array_length(array_resize([1], 1000))", "1000"),
+        ("array_length(range(0, 1000000))", "1000000"),
+        ("array_to_string(range(3, column1, -1), ',')", "3,2"),
+        (
+            "array_length(generate_series(DATE '2024-01-01', DATE '2025-01-01', INTERVAL '1 month'))",
+            "13",
+        ),
+        ("levenshtein(column2, 'kitten')", "6"),
+        ("levenshtein(NULL, 'a')", ""),
+        ("btrim('xxaxx', 'x')", "a"),
+        ("strpos('banana', 'nan')", "3"),
+        ("position('n' in 'banana')", "3"),
+        ("array_has_all([1, 2, 3], [column1, 2])", "true"),
+        ("[1, 2, 3] @> [column1]", "true"),
+        (r"regexp_count('a1b22', '\d+')", "2"),
+        (
+            r"array_to_string(regexp_match('P-101', '\w-(\d+)'), ',')",
+            "101",
+        ),
+        (r"regexp_like('P-101', '^\w-\d+$')", "true"),
+        (r"concat('P-', 101) ~ '^\w-\d+$'", "true"),
+        (r"concat('p-', 101) ~* '^P-\d+$'", "true"),
+        ("concat('P-', 101) LIKE 'P%1'", "true"),
+        ("concat('P-', 101) NOT ILIKE 'p_1%'", "true"),
+        ("concat('P-', column1) SIMILAR TO '(P|Q)-[0-9]'", "true"),
+        ("concat('P-', column1) LIKE NULL", ""),
+        (
+            "array_length(arrow_cast([1, 2], 'FixedSizeList(2, Int64)'))",
+            "2",
+        ),
+    ] {
+        let sql = format!(
+            "SELECT CAST({call} AS TEXT) AS x FROM (VALUES (1, 'a'), (2, 'b')) ORDER BY column1 LIMIT 1"
+        );
+        let rows = ask(&sql)
+            .await
+            .unwrap_or_else(|error| panic!("{call}: {error}"));
+        let text = arrow::util::pretty::pretty_format_batches(&rows).unwrap();
+        let text = text.to_string();
+        let value = text.lines().nth(3).unwrap().trim_matches(['|', ' ']);
+        assert_eq!(value, expected, "{call}");
+    }
+}
+
+#[tokio::test]
+async fn call_on_many_long_texts_is_made_in_slices_with_the_same_results() {
+    // So much that it does not go in one go, and not too much for any row.
+    let texts =
+        "SELECT value, repeat('ab', CAST(value AS INT) % 300) AS x FROM generate_series(0, 3000)";
+    let sliced = format!(
+        r"SELECT sum(regexp_count(x, '\w')), sum(length(replace(x, 'a', 'xyz'))) FROM ({texts})"
+    );
+    let expected =
+        "SELECT sum(2 * (value % 300)), sum(4 * (value % 300)) FROM generate_series(0, 3000)";
+    let [found, expected] = [sliced.as_str(), expected].map(ask);
+    let (found, expected) = (found.await.unwrap(), expected.await.unwrap());
+    assert_eq!(found[0].columns()[..2], expected[0].columns()[..2]);
+}
+
+#[tokio::test]
+async fn numbers_of_aggregates_and_windows_out_of_range_are_refused() {
+    for (call, is_good) in [
+        (
+            "approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY x)",
+            true,
+        ),
+        (
+            "approx_percentile_cont(0.5, 200) WITHIN GROUP (ORDER BY x)",
+            true,
+        ),
+        (
+            "approx_percentile_cont(0.5, 1000000000000000) WITHIN GROUP (ORDER BY x)",
+            false,
+        ),
+        (
+            "approx_percentile_cont(0.5, CAST(random() * 0 AS BIGINT) + 1000000) WITHIN GROUP (ORDER BY x)",
+            false,
+        ),
+        (
+            "approx_percentile_cont_with_weight(1, 0.5, 1000000000) WITHIN GROUP (ORDER BY x)",
+            false,
+        ),
+        ("lag(x, 9223372036854775807) OVER (ORDER BY x)", false),
+        ("lead(x, 3) OVER (ORDER BY x)", true),
+        ("ntile(18446744073709551615) OVER (ORDER BY x)", false),
+        (
+            "sum(x) OVER (ORDER BY x ROWS BETWEEN 18446744073709551615 PRECEDING AND CURRENT ROW)",
+            false,
+        ),
+        (
+            "sum(x) OVER (ORDER BY x ROWS BETWEEN 10 PRECEDING AND CURRENT ROW)",
+            true,
+        ),
+    ] {
+        let sql = format!("SELECT {call} FROM (VALUES (1), (2)) AS t(x)");
+        let lake = tempfile::tempdir().unwrap();
+        let lake = crate::lake::Store::open(lake.path().to_str().unwrap(), &Default::default());
+        let state = super::super::session::bare_state(&lake.unwrap(), Default::default());
+        let context = SessionContext::new_with_state(state.unwrap());
+        let planned = context.sql(&sql).await;
+        let plan = planned.and_then(|frame| frame.into_optimized_plan());
+        let checked = plan.and_then(|plan| check_arguments(&plan));
+        assert_eq!(checked.is_ok(), is_good, "{call}: {checked:?}");
+    }
+}

@@ -1,0 +1,53 @@
+//! Limits of types: the nulls of some types take as much memory as their values.
+
+use arrow::datatypes::DataType;
+use datafusion::common::{DataFusionError, Result};
+
+/// The maximum number of values of a type of fixed size.
+const MAX_FIXED_SIZE: i32 = 1 << 16;
+/// The maximum number of types that a type is made of.
+const MAX_PARTS: usize = 1_000;
+
+/// Refuses types whose nulls would take up memory without end, or that are themselves without end: a struct of twice what
+/// was a struct of twice the same, and so on.
+pub(in crate::engine) fn check_type(kind: &DataType) -> Result<()> {
+    let mut size = 1;
+    match parts(kind, 0, &mut size)? {
+        0..=MAX_PARTS => Ok(()),
+        _ => Err(DataFusionError::Plan(format!(
+            "a type of more than {MAX_PARTS} types within each other is not taken"
+        ))),
+    }
+}
+
+/// Of how many types the type is made. `size` is how many values a null takes up, so far.
+fn parts(kind: &DataType, within: usize, size: &mut i64) -> Result<usize> {
+    if within > MAX_PARTS {
+        return Ok(within);
+    }
+    if let DataType::FixedSizeBinary(length) | DataType::FixedSizeList(_, length) = kind {
+        // Lists of fixed size within each other are as large as all of them.
+        *size = size.saturating_mul(i64::from(*length).max(1));
+        if *size > i64::from(MAX_FIXED_SIZE) {
+            return Err(DataFusionError::Plan(format!(
+                "a type of fixed size has at most {MAX_FIXED_SIZE} values, not {size}"
+            )));
+        }
+    }
+    match kind {
+        DataType::FixedSizeList(field, _)
+        | DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field)
+        | DataType::Map(field, _) => parts(field.data_type(), within + 1, size),
+        DataType::Struct(fields) => fields.iter().try_fold(within + 1, |within, field| {
+            parts(field.data_type(), within, &mut size.clone())
+        }),
+        DataType::Dictionary(key, value) => {
+            parts(key, within + 1, size)?;
+            parts(value, within + 1, size)
+        }
+        _ => Ok(within + 1),
+    }
+}

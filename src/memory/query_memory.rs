@@ -1,0 +1,311 @@
+//! The memory of one query, as the allocator counts it: every allocation of at least [`LARGE_BYTES`] is charged to the
+//! query on whose behalf it is made, and one that would go past the query's limit fails.
+//!
+//! [`DataFusion's memory pool`](https://docs.rs/datafusion) counts what operators report. This counts what is really
+//! allocated, whoever asks for it: a heap that is reserved for a trillion rows, or a text that a function repeats.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::pin::Pin;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use futures::Stream;
+
+/// The size in bytes from which allocations are counted: more than a column of numbers of a batch of 8,192 rows takes. What
+/// is smaller costs the allocator one comparison.
+pub(super) const LARGE_BYTES: usize = (64 << 10) + 1;
+/// What one query may hold at least, in bytes, so that a small `serve.query_memory` does not end what streams by.
+const MIN_LIMIT_BYTES: usize = 256 << 20;
+/// A query that holds less than this in bytes may go on when all queries together are at their limit: the greedy fail
+/// first.
+const MODEST_BYTES: usize = 16 << 20;
+/// The text that every end for want of memory begins with.
+const OUT_OF_MEMORY: &str = "the query needs more memory than one may have";
+
+/// Bytes of large allocations of all queries.
+static QUERIES_BYTES: AtomicUsize = AtomicUsize::new(0);
+/// Bytes of large allocations that belong to no query.
+static OTHER_BYTES: AtomicUsize = AtomicUsize::new(0);
+/// The limit of one query and that of all.
+static QUERY_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+static TOTAL_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+/// Whether a refused allocation unwinds; if it would abort the process, none is refused.
+static IS_ENFORCED: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// The query that the thread works for; null for none. It outlives the scope that has set it.
+    static CURRENT: Cell<*const QueryMemory> = const { Cell::new(ptr::null()) };
+}
+
+/// The memory of one query.
+#[derive(Debug)]
+pub struct QueryMemory {
+    /// Bytes in large allocations.
+    allocated: AtomicUsize,
+    /// Bytes that its operators have reserved.
+    reserved: AtomicUsize,
+    /// Whether it asked for more than it may have.
+    is_exhausted: AtomicBool,
+    /// Whether it must end, because the process holds too much.
+    is_stopped: AtomicBool,
+}
+
+/// Sets the limits of each query and of all together, in bytes: as the settings `serve.query_memory` and
+/// `serve.total_memory` say. The limit of what is allocated is twice what operators may reserve, since a vector that
+/// grows is held twice for a moment.
+pub fn limit_queries(query_bytes: usize, total_bytes: usize) {
+    let limit = query_bytes.saturating_mul(2).max(MIN_LIMIT_BYTES);
+    QUERY_LIMIT.store(limit.min(total_bytes), Ordering::Relaxed);
+    TOTAL_LIMIT.store(total_bytes, Ordering::Relaxed);
+}
+
+/// Refuses allocations past the limits from now on. To be called when [`on_alloc_error`] is installed, and not before:
+/// without it, a refused allocation aborts the process.
+pub fn enforce_limits() {
+    IS_ENFORCED.store(true, Ordering::Relaxed);
+}
+
+/// Unwinds from a failed allocation of a query, or from any large one, so that what made it ends and nothing else. Returns
+/// where the process has to be aborted: in the midst of another unwinding, or when little memory is refused to what is no
+/// query.
+pub fn on_alloc_error(layout: std::alloc::Layout) {
+    let query = QueryMemory::current();
+    if std::thread::panicking() || (query.is_none() && layout.size() < LARGE_BYTES) {
+        return;
+    }
+    unwind(query.as_deref(), layout.size());
+}
+
+/// Ends the work of the calling thread for want of memory. No panic hook is called: it is no mistake of the program.
+fn unwind(query: Option<&QueryMemory>, bytes: usize) -> ! {
+    if let Some(query) = query {
+        query.is_exhausted.store(true, Ordering::Relaxed);
+    }
+    let text = format!("{OUT_OF_MEMORY}: {bytes} bytes could not be allocated");
+    std::panic::resume_unwind(Box::new(text))
+}
+
+/// What libraries panic with when something would be larger than can be allocated or addressed.
+const TOO_LARGE: [&str; 3] = [OUT_OF_MEMORY, "capacity overflow", "offset overflow"];
+
+/// Whether work ended by unwinding with `panic` because it would have taken too much memory.
+pub fn is_out_of_memory(panic: &(dyn Any + Send)) -> bool {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.is_some_and(|text| TOO_LARGE.iter().any(|part| text.contains(part)))
+}
+
+/// Whether the query that the calling thread works for has asked for more memory than it may have. Whatever error it ended
+/// with is then a consequence.
+pub fn is_exhausted() -> bool {
+    QueryMemory::current().is_some_and(|query| query.is_exhausted())
+}
+
+impl QueryMemory {
+    /// A query that holds nothing yet.
+    pub fn start() -> Arc<Self> {
+        Arc::new(Self {
+            allocated: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+            is_exhausted: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
+        })
+    }
+
+    /// The query that the calling thread works for.
+    #[expect(unsafe_code, reason = "the thread's pointer becomes a handle again")]
+    pub fn current() -> Option<Arc<Self>> {
+        let current = CURRENT.get();
+        if current.is_null() {
+            return None;
+        }
+        // SAFETY: it was set from an `Arc` by `enter`, which borrows that for as long as it is set.
+        unsafe {
+            Arc::increment_strong_count(current);
+            Some(Arc::from_raw(current))
+        }
+    }
+
+    /// Does `work` on behalf of this query.
+    pub fn enter<R>(self: &Arc<Self>, work: impl FnOnce() -> R) -> R {
+        struct Before(*const QueryMemory);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                CURRENT.set(self.0);
+            }
+        }
+        let _before = Before(CURRENT.replace(Arc::as_ptr(self)));
+        if self.is_stopped.load(Ordering::Relaxed) && !std::thread::panicking() {
+            unwind(Some(self), self.held_bytes());
+        }
+        work()
+    }
+
+    /// The same future or stream, polled on behalf of this query.
+    pub fn charge_to<W>(self: &Arc<Self>, work: W) -> Charged<W> {
+        Charged {
+            memory: Arc::clone(self),
+            work,
+        }
+    }
+
+    /// Whether it asked for more than it may have.
+    pub fn is_exhausted(&self) -> bool {
+        self.is_exhausted.load(Ordering::Relaxed)
+    }
+
+    /// Whether it must end.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Ends it when it is worked on next.
+    pub(super) fn stop(&self) {
+        self.is_exhausted.store(true, Ordering::Relaxed);
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes how many bytes its operators have reserved.
+    pub fn set_reserved(&self, bytes: usize) {
+        self.reserved.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The bytes that it holds, about: operators reserve some of what is allocated.
+    pub(super) fn held_bytes(&self) -> usize {
+        let allocated = self.allocated.load(Ordering::Relaxed);
+        allocated.max(self.reserved.load(Ordering::Relaxed))
+    }
+
+    /// Takes `bytes`; says whether it may, which is always so if not `is_refusable`.
+    fn take(&self, bytes: usize, is_refusable: bool) -> bool {
+        let own = self.allocated.fetch_add(bytes, Ordering::Relaxed);
+        let all = QUERIES_BYTES.fetch_add(bytes, Ordering::Relaxed);
+        let own = own.saturating_add(bytes);
+        let is_past = own > QUERY_LIMIT.load(Ordering::Relaxed)
+            || (own > MODEST_BYTES
+                && all.saturating_add(bytes) > TOTAL_LIMIT.load(Ordering::Relaxed))
+            || self.is_stopped();
+        // What is dropped while a thread unwinds must not fail: the process would abort.
+        if !is_past
+            || !is_refusable
+            || !IS_ENFORCED.load(Ordering::Relaxed)
+            || std::thread::panicking()
+        {
+            return true;
+        }
+        self.give_back(bytes);
+        self.is_exhausted.store(true, Ordering::Relaxed);
+        false
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.allocated.fetch_sub(bytes, Ordering::Relaxed);
+        QUERIES_BYTES.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Whose a large allocation is: a handle to its query, as a pointer; null for none.
+#[derive(Clone, Copy)]
+pub(super) struct Owner(*const QueryMemory);
+
+#[expect(
+    unsafe_code,
+    reason = "handles to queries are kept as pointers in allocations"
+)]
+impl Owner {
+    /// The query that the calling thread works for.
+    pub fn current() -> Self {
+        Self(CURRENT.get())
+    }
+
+    /// This one, or `other` if this is nobody.
+    pub fn or(self, other: Self) -> Self {
+        if self.0.is_null() { other } else { self }
+    }
+
+    /// Charges `bytes`; says whether they may be allocated, which is always so where they are not `is_refusable`.
+    ///
+    /// # Safety
+    /// The owner is the current one, or that of an allocation that is still there.
+    pub unsafe fn charge(self, bytes: usize, is_refusable: bool) -> bool {
+        if self.0.is_null() {
+            OTHER_BYTES.fetch_add(bytes, Ordering::Relaxed);
+            return true;
+        }
+        // SAFETY: a handle to it is held, as the caller promises.
+        let is_taken = unsafe { (*self.0).take(bytes, is_refusable) };
+        if is_taken {
+            // SAFETY: the same.
+            unsafe { Arc::increment_strong_count(self.0) };
+        }
+        is_taken
+    }
+
+    /// Gives back what was charged.
+    ///
+    /// # Safety
+    /// Each charge is given back once.
+    pub unsafe fn give_back(self, bytes: usize) {
+        if self.0.is_null() {
+            OTHER_BYTES.fetch_sub(bytes, Ordering::Relaxed);
+            return;
+        }
+        // SAFETY: the charge holds a handle, which ends here.
+        unsafe {
+            (*self.0).give_back(bytes);
+            Arc::decrement_strong_count(self.0);
+        }
+    }
+}
+
+/// Bytes of large allocations that belong to no query.
+pub(super) fn other_bytes() -> usize {
+    OTHER_BYTES.load(Ordering::Relaxed)
+}
+
+/// The most that all queries together may hold, in bytes.
+pub(super) fn total_limit() -> usize {
+    TOTAL_LIMIT.load(Ordering::Relaxed)
+}
+
+/// A future or a stream that is polled on behalf of a query.
+#[derive(Debug)]
+pub struct Charged<W> {
+    memory: Arc<QueryMemory>,
+    work: W,
+}
+
+impl<W> Charged<W> {
+    /// Whose memory it is charged to.
+    pub fn memory(&self) -> &Arc<QueryMemory> {
+        &self.memory
+    }
+
+    /// Puts `work` in place of what was polled until now, and returns that.
+    pub fn replace(&mut self, work: W) -> W {
+        std::mem::replace(&mut self.work, work)
+    }
+}
+
+impl<W: Future + Unpin> Future for Charged<W> {
+    type Output = W::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<W::Output> {
+        let this = &mut *self;
+        let work = &mut this.work;
+        this.memory.enter(|| Pin::new(work).poll(context))
+    }
+}
+
+impl<W: Stream + Unpin> Stream for Charged<W> {
+    type Item = W::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<W::Item>> {
+        let this = &mut *self;
+        let work = &mut this.work;
+        this.memory.enter(|| Pin::new(work).poll_next(context))
+    }
+}

@@ -1,0 +1,121 @@
+//! Ends the query that holds most when the process holds too much, whatever that is made of.
+//!
+//! The allocator counts large allocations only. What is made of many small ones is seen here, in the memory that the system
+//! says the process has.
+
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
+use std::time::Duration;
+
+use super::query_memory::{QueryMemory, other_bytes, total_limit};
+
+/// The interval between two looks.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// A query that was stopped has so many looks for giving back what it holds before another one is stopped.
+const GRACE_LOOKS: u32 = 20;
+/// Queries that hold less than this, in bytes, are not what the process holds too much for.
+const MIN_HELD_BYTES: usize = 32 << 20;
+
+/// Queries that may hold much.
+static WATCHED: Mutex<Vec<Weak<QueryMemory>>> = Mutex::new(Vec::new());
+
+/// Has the watchdog look at a query, too.
+pub fn watch(query: &Arc<QueryMemory>) {
+    let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+    watched.retain(|query| query.strong_count() > 0);
+    watched.push(Arc::downgrade(query));
+}
+
+/// Starts the watchdog, if it has not been started. Does nothing where the system does not say what the process holds.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn start_watchdog() -> std::io::Result<()> {
+    static STARTED: Once = Once::new();
+    let mut outcome = Ok(());
+    STARTED.call_once(|| {
+        if resident_bytes().is_some() {
+            let thread = std::thread::Builder::new().name("memory".to_owned());
+            outcome = thread.spawn(keep_looking).map(drop);
+        }
+    });
+    outcome
+}
+
+fn keep_looking() {
+    let mut grace = 0_u32;
+    loop {
+        std::thread::sleep(INTERVAL);
+        grace = grace.saturating_sub(1);
+        let Some(held) = resident_bytes() else {
+            return;
+        };
+        let limit = total_limit();
+        let is_over = held.saturating_sub(other_bytes()) > limit.saturating_add(limit / 8);
+        if is_over && grace == 0 && stop_greediest() {
+            grace = GRACE_LOOKS;
+        }
+    }
+}
+
+/// Stops the query that holds most; says whether there was one.
+fn stop_greediest() -> bool {
+    let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+    let queries = watched.iter().filter_map(Weak::upgrade);
+    let running = queries.filter(|query| !query.is_stopped());
+    let greediest = running
+        .map(|query| (query.held_bytes(), query))
+        .filter(|(held, _)| *held >= MIN_HELD_BYTES.max(total_limit() / 16))
+        .max_by_key(|(held, _)| *held);
+    let Some((held, query)) = greediest else {
+        return false;
+    };
+    drop(watched);
+    tracing::warn!(
+        held,
+        "the process holds more than serve.total_memory: the query that holds most is ended"
+    );
+    query.stop();
+    true
+}
+
+/// The bytes of memory that the process has for itself alone: not those of files that are mapped.
+#[cfg(target_os = "linux")]
+fn resident_bytes() -> Option<usize> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let mut pages = pages.split(' ').skip(1).map(str::parse::<usize>);
+    let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);
+    Some(resident.saturating_sub(shared).saturating_mul(page_bytes()))
+}
+
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "a C function that returns a number")]
+fn page_bytes() -> usize {
+    // SAFETY: it touches no memory.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(4096)
+}
+
+/// Elsewhere only large allocations are counted.
+#[cfg(not(target_os = "linux"))]
+fn resident_bytes() -> Option<usize> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watchdog_over_the_limit_stops_the_greediest_only() {
+        let (modest, greedy) = (QueryMemory::start(), QueryMemory::start());
+        modest.set_reserved(MIN_HELD_BYTES);
+        // No test beside this one holds as much.
+        greedy.set_reserved(usize::MAX);
+        watch(&modest);
+        watch(&greedy);
+        assert!(stop_greediest());
+        assert!(greedy.is_stopped() && !modest.is_stopped());
+        let stopped = std::panic::catch_unwind(|| greedy.enter(|| ()));
+        assert!(stopped.is_err() && greedy.is_exhausted());
+    }
+}
