@@ -47,11 +47,17 @@ mod sql;
 mod wire;
 mod words;
 
-/// As in the program.
+/// As in the program: a query that asks for too much memory ends, and not the process.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: plantlake::memory::Allocator = plantlake::memory::Allocator;
 
 #[test]
 fn nothing_that_is_sent_harms_the_server() {
+    #[cfg(has_alloc_error_hook)]
+    {
+        extern crate alloc_error_hook;
+        alloc_error_hook::install(plantlake::memory::on_alloc_error);
+        plantlake::memory::enforce_limits();
+    }
     run::run();
 }
