@@ -260,7 +260,7 @@ impl QuerySession {
     /// The plan as it will be run, its types checked.
     pub fn optimise(&self, plan: &LogicalPlan) -> Result<OptimisedQuery, QueryError> {
         let plan = row_limits::clamp(plan.clone())?;
-        let optimised = self.now().optimize(&plan)?;
+        let optimised = functions::while_planning(|| self.now().optimize(&plan))?;
         functions::check_arguments(&optimised)?;
         Ok(OptimisedQuery::new(optimised))
     }

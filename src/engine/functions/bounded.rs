@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
 use super::super::cancellation;
 use super::costs::Costs;
 use super::offered::{Bounds, Output, Work};
+use super::planning::check_constant;
 use super::types::check_type;
 use crate::clock::Stopwatch;
 use crate::memory::QueryMemory;
@@ -51,6 +52,9 @@ impl BoundedFunction {
         let rows = if is_constant { 1 } else { call.number_rows };
         let costs = Costs::of(self.bounds, &call.args)?;
         self.check(&costs, rows)?;
+        if is_constant {
+            check_constant(&costs, &call.args)?;
+        }
         let is_small =
             costs.total_work(rows) <= SLICE_STEPS && costs.total_output(rows) <= MAX_OUTPUT_BYTES;
         match is_small || rows == 1 {

@@ -9,6 +9,7 @@ mod costs;
 mod offered;
 mod operators;
 mod pattern;
+mod planning;
 mod types;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ pub(super) use self::arguments::check_arguments;
 use self::bounded::BoundedFunction;
 use self::offered::{AGGREGATE, Bounds, HIGHER_ORDER, SCALAR, TABLE, WINDOW};
 pub(super) use self::operators::BoundExpressions;
+pub(super) use self::planning::while_planning;
 pub(super) use self::types::check_type;
 
 /// The bounds of the scalar function of this name, if it is offered.

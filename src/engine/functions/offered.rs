@@ -10,6 +10,8 @@ pub(super) enum Output {
     Fixed,
     /// At most a small multiple of the arguments.
     Linear,
+    /// Lists put together, which may be done again with what comes of it.
+    Gathered,
     /// All texts one after the other.
     Concatenated,
     /// The first text as often as the second argument says.
@@ -199,7 +201,7 @@ pub(super) const SCALAR: &[(&str, Bounds)] = &[
     ("array_append", LINEAR),
     ("array_avg", FIXED),
     ("array_compact", LINEAR),
-    ("array_concat", LINEAR),
+    ("array_concat", bounds(Output::Gathered, Work::Linear)),
     ("array_dims", LINEAR),
     ("array_distance", FIXED),
     ("array_distinct", LINEAR),
