@@ -192,6 +192,13 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
     {
         return Ok((Code::InvalidArgument, text));
     }
+    if root.to_string().contains(WRONG_PATTERN) {
+        return Ok((
+            Code::InvalidArgument,
+            "a regular expression is wrong, or too large once it is compiled: repeat less"
+                .to_owned(),
+        ));
+    }
     match root {
         DataFusionError::SQL(parser, _) => {
             let text = parser.to_string();
@@ -241,10 +248,17 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
 
 /// What DataFusion says of a condition that it works out while it reads files, and after that `Debug` of the error.
 const CONDITION: &str = "Error evaluating filter predicate: ArrowError(";
+/// The same where a function has refused a call.
+const REFUSED_CALL: &str = "Error evaluating filter predicate: Execution(";
+/// What DataFusion says, as of a mistake of its own, of a regular expression that is wrong or too large.
+const WRONG_PATTERN: &str = "Regular expression did not compile";
 
 /// What is wrong with such a condition, if that is it. The value is not told: it may be of an asset that the caller must
 /// not see, as the conditions of a query have no order.
 fn of_condition(error: &str) -> Option<String> {
+    if error.contains(REFUSED_CALL) {
+        return Some("a condition cannot be worked out for all rows: a function in it refuses its arguments, or would make too much of them".to_owned());
+    }
     let (_, inside) = error.split_once(CONDITION)?;
     let (kind, of) = inside.split_once(['(', ','])?;
     let cast = of
