@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
-use datafusion::execution::session_state_defaults::SessionStateDefaults as Defaults;
+use datafusion::execution::SessionStateDefaults as Defaults;
 use datafusion::prelude::SessionContext;
 
 use super::offered::NOT_CALLED;
