@@ -3,6 +3,7 @@
 
 use tonic::Status;
 
+use super::status::{callers_doing, is_callers_doing};
 use crate::config::redact;
 
 /// The maximum length of a text, in characters.
@@ -25,7 +26,11 @@ pub(super) fn within_limits(status: Status) -> Status {
     }
     let details = status.details().to_vec();
     let metadata = status.metadata().clone();
-    Status::with_details_and_metadata(status.code(), text, details.into(), metadata)
+    let within = Status::with_details_and_metadata(status.code(), text, details.into(), metadata);
+    match is_callers_doing(&status) {
+        true => callers_doing(within),
+        false => within,
+    }
 }
 
 /// A text without credentials and control characters, cut to what a header holds.
@@ -169,6 +174,8 @@ mod tests {
             (MAX_ENCODED_BYTES - 3 * CUT_NOTE) / 6
         );
         assert_eq!(text(&wide), wide);
+        let own = within_limits(callers_doing(Status::unavailable("x".repeat(5_000))));
+        assert!(is_callers_doing(&own) && own.message().len() < 3_000);
         assert_eq!(text("a\u{1b}[2J\rb\u{202e}c"), "a\\u{1b}[2J\\rb\\u{202e}c");
         assert_eq!(text("see s3://me:hush@bucket"), "see s3://******@bucket");
     }

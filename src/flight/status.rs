@@ -57,13 +57,17 @@ pub(super) fn callers_doing(mut status: Status) -> Status {
     status
 }
 
+/// Whether a status says that it came about by what the caller's organisation did itself.
+pub(super) fn is_callers_doing(status: &Status) -> bool {
+    status
+        .source()
+        .is_some_and(|source| source.is::<CallersDoing>())
+}
+
 /// Whether a call ended so because of something on the server's side.
 pub(super) fn is_ours(status: &Status) -> bool {
-    let is_marked = status
-        .source()
-        .is_some_and(|source| source.is::<CallersDoing>());
     let code = status.code();
-    !is_marked
+    !is_callers_doing(status)
         && matches!(
             code,
             Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss
