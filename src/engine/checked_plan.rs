@@ -18,7 +18,6 @@ use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskCo
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::lit;
-use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{
     HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder,
@@ -30,9 +29,6 @@ use super::cancellation::{self, CancelToken};
 use super::checked_window::checked_window;
 use super::counted_scan::{CountedScan, RunContext};
 
-/// Rows that the other side of a `NOT IN` is given at once: such a join takes no expression that could check.
-const MAX_NOT_IN_ROWS: usize = 64;
-
 /// The plan with checks in it. For plans that are run once.
 pub(super) fn checked(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let checked = plan.transform_up(|step| {
@@ -43,7 +39,7 @@ pub(super) fn checked(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionP
             Some(join) => join,
             None => checked_window(&step)?.unwrap_or(step),
         };
-        Ok(Transformed::yes(CheckedExec::of(step, None)))
+        Ok(Transformed::yes(CheckedExec::of(step)))
     });
     checked.data()
 }
@@ -58,11 +54,6 @@ fn checked_join(step: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Executio
     let Some(join) = step.downcast_ref::<HashJoinExec>() else {
         return Ok(None);
     };
-    if join.null_aware {
-        let right = CheckedExec::of(Arc::clone(join.right()), Some(MAX_NOT_IN_ROWS));
-        let children = vec![Arc::clone(join.left()), right];
-        return replace_children_if_necessary(Arc::clone(step), children).map(Some);
-    }
     // Others hand on what they find, batch by batch; these find the same rows again and again, and hand on nothing.
     let is_silent = matches!(
         join.join_type(),
@@ -101,13 +92,11 @@ fn checked_filter(filter: Option<&JoinFilter>) -> JoinFilter {
 #[derive(Debug)]
 struct CheckedExec {
     inner: Arc<dyn ExecutionPlan>,
-    /// The most rows of a batch that is handed on.
-    max_rows: Option<usize>,
 }
 
 impl CheckedExec {
-    fn of(inner: Arc<dyn ExecutionPlan>, max_rows: Option<usize>) -> Arc<dyn ExecutionPlan> {
-        Arc::new(Self { inner, max_rows })
+    fn of(inner: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        Arc::new(Self { inner })
     }
 }
 
@@ -139,7 +128,7 @@ impl ExecutionPlan for CheckedExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(inner), true) => Ok(Self::of(inner, self.max_rows)),
+            (Some(inner), true) => Ok(Self::of(inner)),
             _ => internal_err!("a checked operator is of one operator"),
         }
     }
@@ -162,8 +151,6 @@ impl ExecutionPlan for CheckedExec {
             Some(run) => Box::pin(Checked {
                 token: run.token.clone(),
                 batches,
-                max_rows: self.max_rows.unwrap_or(usize::MAX),
-                rest: None,
             }),
             None => batches,
         })
@@ -174,34 +161,17 @@ impl ExecutionPlan for CheckedExec {
 struct Checked {
     token: CancelToken,
     batches: SendableRecordBatchStream,
-    max_rows: usize,
-    /// What was not handed on of the last batch.
-    rest: Option<RecordBatch>,
 }
 
 impl Stream for Checked {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let checked = &mut *self;
-        if let Err(cancelled) = checked.token.check() {
+        let Self { token, batches } = &mut *self;
+        if let Err(cancelled) = token.check() {
             return Poll::Ready(Some(Err(cancelled)));
         }
-        let next = match checked.rest.take() {
-            Some(rest) => Poll::Ready(Some(Ok(rest))),
-            None => {
-                let batches = &mut checked.batches;
-                checked.token.scope(|| batches.poll_next_unpin(context))
-            }
-        };
-        match next {
-            Poll::Ready(Some(Ok(batch))) if batch.num_rows() > checked.max_rows => {
-                let rows = checked.max_rows;
-                checked.rest = Some(batch.slice(rows, batch.num_rows() - rows));
-                Poll::Ready(Some(Ok(batch.slice(0, rows))))
-            }
-            next => next,
-        }
+        token.scope(|| batches.poll_next_unpin(context))
     }
 }
 

@@ -54,7 +54,7 @@ RUNNING = {
     "nth_value": f"SELECT max(v) FROM (SELECT nth_value(nullif(value, value), 9) IGNORE NULLS OVER (ORDER BY timestamp "
     f"ROWS BETWEEN 90000 PRECEDING AND CURRENT ROW) AS v FROM {READINGS})",
     "distinct in a frame": f"SELECT max(v) FROM (SELECT count(DISTINCT value) OVER (ORDER BY timestamp "
-    f"ROWS BETWEEN 90000 PRECEDING AND CURRENT ROW) AS v {PAIRS})",
+    f"ROWS BETWEEN 90000 PRECEDING AND CURRENT ROW) AS v FROM {READINGS})",
     "median of a frame": f"SELECT max(v) FROM (SELECT median(value) OVER (ORDER BY timestamp, id "
     f"ROWS BETWEEN 90000 PRECEDING AND CURRENT ROW) AS v FROM {READINGS})",
     "filtered frame": f"SELECT max(v) FROM (SELECT median(value) FILTER (WHERE value > 0) OVER (ORDER BY timestamp, id "
@@ -74,8 +74,7 @@ RUNNING = {
     "offset": f"SELECT a.value {PAIRS} OFFSET 1000000000000",
     "united": " UNION ALL ".join([f"SELECT count(*) {PAIRS} WHERE a.value + b.value < -1e12"] * 4),
     "subquery": f"SELECT count(*) FROM data_d WHERE value < (SELECT count(*) {PAIRS} WHERE a.value + b.value < -1e12)",
-    "correlated": f"SELECT (SELECT max(b.value) FROM {READINGS} b WHERE b.value < a.value) FROM {READINGS} a",
-    "levenshtein of rows": f"SELECT max(levenshtein(a.id || repeat('x', 500), b.id || repeat('y', 500))) {PAIRS}",
+    "levenshtein of rows": f"SELECT max(levenshtein(a.id || repeat('x', 60), b.id || repeat('y', 60))) {PAIRS}",
     "regular expression of rows": f"SELECT count(*) {PAIRS} WHERE a.id || b.id ~ '(a|b)*c(d|e){{20}}'",
     # Thought to be short: a join of few rows with as many of the same key.
     "short join": "SELECT count(*) FROM data_min a JOIN data_min b ON a.date = b.date WHERE a.value + b.value < -1e12",
@@ -201,7 +200,7 @@ def bothers_nobody(scene: SimpleNamespace, asks: list[Callable[[], object]], wit
 @pytest.mark.parametrize("attack", chosen(RUNNING, QUICK))
 def test_query_ends_in_time_and_bothers_nobody(scene: SimpleNamespace, attack: str) -> None:
     [told] = bothers_nobody(scene, [lambda: scene.plant.ask(RUNNING[attack], "Everything")], LIMIT + SLACK)
-    assert any(known in told for known in ("answered", "query_timeout", "no query may take longer", "more memory")), told
+    assert any(known in told for known in ("answered", "query_timeout", "no query may take longer", "more memory", "ask for less")), told
     falls_idle(scene.plant, 1.0)
 
 

@@ -67,6 +67,8 @@ impl<T: Send + 'static> Long<T> {
                 Some(CutShort::Lost)
             })?;
             let turn = TurnSlot::new(turn);
+            // Waiting for one of its organisation's threads counts, too.
+            timer.resume();
             let task = workers.spawn_task(self.work_in(turn.clone(), start));
             Ok((workers, turn, task.ok_or(Some(CutShort::Lost))?))
         });
@@ -95,11 +97,16 @@ impl<T: Send + 'static> Long<T> {
         }
         timer.token().cancel();
         task.abort();
-        if timeout(GRACE, &mut task).await.is_err() {
-            tracing::warn!("a query that was ended cannot be interrupted yet");
-            turn.abandon();
-            lanes.runtimes.abandon(organisation, &workers);
-            let _ = task.await;
+        // The organisation's next query must not wait for threads that may be blocked.
+        lanes.runtimes.withdraw(organisation, &workers);
+        match timeout(GRACE, &mut task).await {
+            Ok(_) => lanes.runtimes.restore(organisation, workers),
+            Err(_) => {
+                tracing::warn!("a query that was ended cannot be interrupted yet");
+                turn.abandon();
+                workers.step_back_further();
+                let _ = task.await;
+            }
         }
     }
 

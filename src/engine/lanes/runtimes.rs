@@ -49,17 +49,23 @@ impl Runtimes {
         Ok(workers)
     }
 
-    /// Gives the organisation other threads for its next queries: work on these cannot be ended. They end with it.
-    pub fn abandon(&self, organisation: OrganisationId, stuck: &Arc<Workers>) {
+    /// Gives the organisation other threads for its next queries.
+    pub fn withdraw(&self, organisation: OrganisationId, workers: &Arc<Workers>) {
         let mut known = self.locked();
-        if known
+        let is_known = known
             .get(&organisation)
-            .is_some_and(|(workers, _)| Arc::ptr_eq(workers, stuck))
-        {
+            .is_some_and(|(known, _)| Arc::ptr_eq(known, workers));
+        if is_known {
             known.remove(&organisation);
         }
-        drop(known);
-        stuck.step_back_further();
+    }
+
+    /// Gives the organisation the threads back, if it has no others by now.
+    pub fn restore(&self, organisation: OrganisationId, workers: Arc<Workers>) {
+        let mut known = self.locked();
+        known
+            .entry(organisation)
+            .or_insert_with(|| (workers, Stopwatch::start()));
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<OrganisationId, (Arc<Workers>, Stopwatch)>> {
