@@ -68,6 +68,7 @@ pub async fn server(settings: &Settings) -> Result<Server, AppError> {
     };
     let catalog = LiveCatalog::open(&settings.catalog).await?;
     let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
+    let store = store.with_caps((&settings.auth).into());
     for organisation in store.senders_without_write_grant().await? {
         tracing::warn!("{}", no_write_grant(&organisation));
     }

@@ -1,165 +1,15 @@
-//! Administration of users and keys: what may be ordered, and the doing of it, for an operator at the machine and for
-//! an organisation's own admin from afar alike.
+//! Administration of users and keys: the doing of what is ordered, for an operator at the machine and for an organisation's
+//! own admin from afar alike.
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-
-use super::{AuthError, FreshKey, Passwords, Principal, check_new_password};
+use super::order::MAX_AUDIT_ENTRIES;
+use super::{
+    AuthError, Authenticator, FreshKey, Order, Outcome, Party, Passwords, Principal,
+    check_new_password,
+};
 use crate::model::{Email, OrganisationId, Role};
 use crate::store::{
-    Actor, ApiKey, NewKey, NewUser, OrganisationStore, StoreError, User, UserChange,
+    Actor, AuditFilter, NewKey, NewUser, OrganisationStore, StoreError, User, UserChange,
 };
-
-/// What is to be done. `Debug` shows no password.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(tag = "order", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Order {
-    /// Make a user.
-    CreateUser {
-        /// By name or id; an admin's own, if it is not given.
-        organisation: Option<String>,
-        /// The address.
-        email: String,
-        /// The person's or program's name.
-        name: String,
-        /// What the user may do.
-        role: Role,
-        /// For those who sign in with one.
-        password: Option<String>,
-        /// Whether the user may send readings.
-        may_ingest: bool,
-    },
-    /// Users, by organisation and address.
-    Users {
-        /// Of this one only, by name or id.
-        organisation: Option<String>,
-    },
-    /// One user.
-    User {
-        /// The address.
-        email: String,
-    },
-    /// Give a user another password; ends the sessions that began with the old one.
-    SetPassword {
-        /// The address.
-        email: String,
-        /// The new one.
-        password: String,
-    },
-    /// Change a user.
-    ChangeUser {
-        /// The address.
-        email: String,
-        /// The new role.
-        role: Option<Role>,
-        /// The new name.
-        name: Option<String>,
-        /// Whether the user may send readings.
-        may_ingest: Option<bool>,
-    },
-    /// Give access back, or take it away.
-    SetUserActive {
-        /// The address.
-        email: String,
-        /// Whether the user is to have access.
-        active: bool,
-    },
-    /// Remove a user.
-    RemoveUser {
-        /// The address.
-        email: String,
-    },
-    /// Make a key.
-    CreateKey {
-        /// Whose, by address.
-        user: String,
-        /// What for.
-        name: String,
-        /// When it ends by itself.
-        expires_at: Option<DateTime<Utc>>,
-        /// Whether readings may be sent with it.
-        may_ingest: bool,
-    },
-    /// Keys, without their secrets.
-    Keys {
-        /// Of this organisation's users only, by name or id.
-        organisation: Option<String>,
-        /// Of this user only, by address.
-        user: Option<String>,
-    },
-    /// End a key.
-    RevokeKey {
-        /// Its public part.
-        id: String,
-    },
-}
-
-impl Order {
-    /// What it is called in logs.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::CreateUser { .. } => "create_user",
-            Self::Users { .. } => "users",
-            Self::User { .. } => "user",
-            Self::SetPassword { .. } => "set_password",
-            Self::ChangeUser { .. } => "change_user",
-            Self::SetUserActive { .. } => "set_user_active",
-            Self::RemoveUser { .. } => "remove_user",
-            Self::CreateKey { .. } => "create_key",
-            Self::Keys { .. } => "keys",
-            Self::RevokeKey { .. } => "revoke_key",
-        }
-    }
-}
-
-impl std::fmt::Debug for Order {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Order").field(&self.name()).finish()
-    }
-}
-
-/// What came of an order. `Debug` shows no key.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum Outcome {
-    /// A user, as it is now.
-    User {
-        /// The user.
-        user: User,
-        /// Whether the order changed it.
-        changed: bool,
-    },
-    /// Users.
-    Users {
-        /// The users.
-        users: Vec<User>,
-    },
-    /// A key that was made.
-    MadeKey {
-        /// The key.
-        made: ApiKey,
-        /// The whole of it, this once.
-        text: String,
-    },
-    /// Keys.
-    Keys {
-        /// The keys.
-        keys: Vec<ApiKey>,
-    },
-    /// A key that is over.
-    RevokedKey {
-        /// Its public part.
-        id: String,
-        /// Whether it was good until now.
-        changed: bool,
-    },
-}
-
-impl std::fmt::Debug for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outcome").finish_non_exhaustive()
-    }
-}
 
 /// Carries out orders on behalf of someone.
 pub struct Administrator {
@@ -190,13 +40,14 @@ impl Administrator {
         principal.role.manages_organisation().then(|| Self {
             store,
             passwords,
-            actor: Actor(format!("user {}", principal.user)),
+            actor: Actor::user(&principal.user),
             within: Some(principal.organisation_id),
         })
     }
 
     /// Does it.
     pub async fn carry_out(&self, order: Order) -> Result<Outcome, AuthError> {
+        order.check().map_err(StoreError::from)?;
         match order {
             Order::CreateUser {
                 organisation,
@@ -220,9 +71,10 @@ impl Administrator {
                     password_hash,
                     may_ingest,
                 };
-                let made = self.store.create_user(&self.actor, new).await;
-                let user = made.map_err(|error| self.without_strangers(error))?;
-                Ok(changed(user, true))
+                Ok(changed(
+                    self.store.create_user(&self.actor, new).await?,
+                    true,
+                ))
             }
             Order::Users { organisation } => {
                 let organisation = self.organisation(organisation.as_deref()).await?;
@@ -246,17 +98,12 @@ impl Administrator {
                 name,
                 may_ingest,
             } => {
-                let user = self.user(&email).await?;
                 let wanted = UserChange {
                     role,
                     may_ingest,
                     name,
                 };
-                let user = self
-                    .store
-                    .change_user(&self.actor, user.id, &wanted)
-                    .await?;
-                Ok(changed(user, true))
+                self.change_user(&email, &wanted).await
             }
             Order::SetUserActive { email, active } => {
                 let user = self.user(&email).await?;
@@ -271,6 +118,22 @@ impl Administrator {
                 self.store.remove_user(&self.actor, user.id).await?;
                 Ok(changed(user, true))
             }
+            Order::ChangeOwnPassword { .. } => Err(refused(
+                "an operator has no own password here; set a user's with `plantlake user passwd`",
+            )),
+            order => self.carry_out_about_keys(order).await,
+        }
+    }
+
+    async fn change_user(&self, email: &str, wanted: &UserChange) -> Result<Outcome, AuthError> {
+        let user = self.user(email).await?;
+        let change = self.store.change_user(&self.actor, user.id, wanted);
+        Ok(changed(change.await?, true))
+    }
+
+    /// The orders that are about keys and the audit trail.
+    async fn carry_out_about_keys(&self, order: Order) -> Result<Outcome, AuthError> {
+        match order {
             Order::CreateKey {
                 user,
                 name,
@@ -307,6 +170,21 @@ impl Administrator {
                 let changed = self.store.revoke_key(&self.actor, &id).await?;
                 Ok(Outcome::RevokedKey { id, changed })
             }
+            Order::Audit { organisation, last } => {
+                let max = self.within.map_or(u32::MAX, |_| MAX_AUDIT_ENTRIES);
+                let filter = AuditFilter {
+                    organisation: self.organisation(organisation.as_deref()).await?,
+                    last: last.min(max).into(),
+                };
+                let mut entries = self.store.audit(&filter).await?;
+                if self.within.is_some() {
+                    // Which people operate the server, on which machine, is not for its tenants.
+                    let operators = entries.iter_mut().filter(|entry| entry.is_by_operator());
+                    operators.for_each(|entry| entry.actor = "operator".to_owned());
+                }
+                Ok(Outcome::Audit { entries })
+            }
+            order => Err(refused(format!("{} is not about keys", order.name()))),
         }
     }
 
@@ -329,11 +207,8 @@ impl Administrator {
     }
 
     async fn user(&self, email: &str) -> Result<User, AuthError> {
-        let user = self.store.user(email).await?;
-        if !self.may_touch(user.organisation_id) {
-            return Err(not_found("user", email, "user list"));
-        }
-        Ok(user)
+        // Whether others have one of that address, is not told.
+        Ok(self.store.user_within(email, self.within).await?)
     }
 
     /// The hash of a password that is good enough, for those who have one.
@@ -351,20 +226,47 @@ impl Administrator {
             (true, None) => Err(refused("the user's password is not given")),
             (true, Some(password)) => {
                 check_new_password(&password, email)?;
-                Ok(Some(self.passwords.hash(&password).await?))
+                let party = Party::Organisation(self.within);
+                let hash = hash_for(&self.store, &self.passwords, party, email, &password);
+                Ok(Some(hash.await?))
             }
         }
     }
+}
 
-    /// The same error, but that an address belongs to another organisation's user is not told to an admin.
-    fn without_strangers(&self, error: StoreError) -> AuthError {
-        match error {
-            StoreError::Taken { name, .. } if self.within.is_some() => refused(format!(
-                "{name:?} cannot be used as the address of a new user"
-            )),
-            error => error.into(),
-        }
-    }
+/// The hash of a new password for this address: all users who have it share a salt.
+async fn hash_for(
+    store: &OrganisationStore,
+    passwords: &Passwords,
+    party: Party,
+    email: &str,
+    password: &str,
+) -> Result<String, AuthError> {
+    let relatives = store.credentials(email).await?;
+    let relative = relatives.into_iter().find_map(|one| one.password_hash);
+    passwords.hash(party, password, relative.as_deref()).await
+}
+
+/// Gives the one who asks another password, for the present one.
+pub async fn change_own_password(
+    authenticator: &Authenticator,
+    store: &OrganisationStore,
+    principal: &Principal,
+    address: Option<std::net::IpAddr>,
+    current: &str,
+    new: &str,
+) -> Result<Outcome, AuthError> {
+    check_new_password(new, &principal.user)?;
+    authenticator
+        .check_own_password(principal, current, address)
+        .await?;
+    let party = Party::Organisation(Some(principal.organisation_id));
+    let passwords = authenticator.passwords();
+    let hash = hash_for(store, passwords, party, &principal.user, new).await?;
+    let actor = Actor::user(&principal.user);
+    store.set_password(&actor, principal.user_id, hash).await?;
+    let id = principal.user_id.to_string();
+    Ok(changed(store.user(&id).await?, true))
 }
 
 fn changed(user: User, changed: bool) -> Outcome {

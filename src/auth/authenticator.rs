@@ -8,17 +8,18 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use tokio::task::JoinSet;
 
 use super::api_key::Presented;
+use super::failures::Failures;
 use super::key_ring::KeyRing;
 use super::live::{Access, INTERVAL, LiveAccess};
 use super::password::Passwords;
-use super::throttle::Throttle;
+use super::throttle::{Attempt, Throttle};
 use super::token::Tokens;
-use super::{AuthError, Principal, Proof, digest};
+use super::{AuthError, Party, Principal, Proof, digest};
 use crate::clock;
 use crate::config::AuthSettings;
 use crate::metrics::{Cache, METRICS};
 use crate::model::{AssetGrant, GrantAccess, SessionId};
-use crate::store::{OrganisationStore, User};
+use crate::store::{Credential, OrganisationStore, User};
 
 /// The use of a key is noted at most so often.
 const NOTE_EVERY: TimeDelta = TimeDelta::minutes(1);
@@ -33,6 +34,7 @@ pub struct Authenticator {
     token_lifetime: TimeDelta,
     passwords: Passwords,
     throttle: Throttle,
+    failures: Failures,
     live: LiveAccess,
     /// When the use of each key was last noted.
     noted: Arc<Mutex<HashMap<String, DateTime<Utc>>>>,
@@ -71,6 +73,7 @@ impl Authenticator {
             token_lifetime: settings.token_lifetime,
             passwords: Passwords::new()?,
             throttle: Throttle::default(),
+            failures: Failures::default(),
             live: LiveAccess::default(),
             noted: Arc::default(),
             notes: Arc::default(),
@@ -84,29 +87,23 @@ impl Authenticator {
         password: &str,
         address: Option<IpAddr>,
     ) -> Result<SignedIn, AuthError> {
-        let attempt = self.throttle.admit(email, address, clock::now())?;
-        let credential = self.store.credential(email).await?;
-        let hash = credential
-            .as_ref()
-            .filter(|credential| credential.user.role.has_password())
-            .and_then(|credential| credential.password_hash.as_deref());
-        let is_right = self.passwords.verify(password, hash).await?;
-        let (Some(credential), true) = (&credential, is_right) else {
-            let is_part_of_key =
-                Presented::looks_like_one(password) && Presented::parse(password).is_none();
-            return Err(match is_part_of_key {
-                true => AuthError::BrokenKey,
-                false => AuthError::WrongPassword,
-            });
-        };
-        attempt.succeeded();
+        let attempt = self.throttle.admit(email, address).await?;
+        let credential = self.check_password(attempt, email, password, address, |_| true);
+        let credential = credential.await?;
         let user = &credential.user;
-        has_access(user)?;
-        if let Some(hash) = hash
+        if let Err(error) = has_access(user) {
+            let organisations = [user.organisation_id];
+            self.failures.note(email, address, &organisations);
+            return Err(error);
+        }
+        if let Some(hash) = &credential.password_hash
             && self.passwords.is_outdated(hash)
         {
-            let fresh = self.passwords.hash(password).await?;
-            self.store.rehash_password(user.id, hash, fresh).await?;
+            let party = Party::Organisation(Some(user.organisation_id));
+            // Where too many wait for theirs, the next sign-in does it.
+            if let Ok(fresh) = self.passwords.hash(party, password, Some(hash)).await {
+                self.store.rehash_password(user.id, hash, fresh).await?;
+            }
         }
         // A token's times are whole seconds.
         let now = clock::now().trunc_subsecs(0);
@@ -122,6 +119,64 @@ impl Authenticator {
             token,
             session,
             expires_at,
+        })
+    }
+
+    /// Checks that this is the password of who presents it: as slowly as a sign-in, for those who found a token.
+    pub(super) async fn check_own_password(
+        &self,
+        principal: &Principal,
+        password: &str,
+        address: Option<IpAddr>,
+    ) -> Result<(), AuthError> {
+        let email = &principal.user;
+        let attempt = self.throttle.admit(email, address).await?;
+        let is_own = |user: &User| user.id == principal.user_id;
+        let checked = self.check_password(attempt, email, password, address, is_own);
+        checked.await.map(drop).map_err(|error| match error {
+            AuthError::WrongPassword | AuthError::BrokenKey => AuthError::WrongCurrentPassword,
+            error => error,
+        })
+    }
+
+    /// The user with this address whose password it is, of those who may be meant.
+    async fn check_password(
+        &self,
+        attempt: Attempt,
+        email: &str,
+        password: &str,
+        address: Option<IpAddr>,
+        may_be_meant: impl Fn(&User) -> bool,
+    ) -> Result<Credential, AuthError> {
+        let checked = async {
+            let mut credentials = self.store.credentials(email).await?;
+            credentials.retain(|one| may_be_meant(&one.user));
+            let organisations = credentials.iter().map(|one| one.user.organisation_id);
+            let organisations: Vec<_> = organisations.collect();
+            credentials.retain(|one| one.user.role.has_password());
+            let hashes = credentials.iter().map(|one| one.password_hash.clone());
+            let hashes = hashes.collect();
+            let place = self.passwords.verify(attempt.party(), password, hashes);
+            Ok::<_, AuthError>((place.await?, credentials, organisations))
+        };
+        let (place, mut credentials, organisations) = match checked.await {
+            Ok(checked) => checked,
+            Err(error) => {
+                attempt.undecided();
+                return Err(error);
+            }
+        };
+        if let Some(place) = place {
+            attempt.right();
+            return Ok(credentials.swap_remove(place));
+        }
+        self.failures.note(email, address, &organisations);
+        attempt.wrong().await?;
+        let is_part_of_key =
+            Presented::looks_like_one(password) && Presented::parse(password).is_none();
+        Err(match is_part_of_key {
+            true => AuthError::BrokenKey,
+            false => AuthError::WrongPassword,
         })
     }
 
@@ -177,10 +232,16 @@ impl Authenticator {
     pub async fn settle(&self) {
         let notes = std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner));
         notes.join_all().await;
+        self.failures.write(&self.store, true, true).await;
     }
 
-    /// Looks every second whether someone's access ended; for as long as the future is polled.
+    /// Looks every second whether someone's access ended, and writes down failed sign-ins; for as long as the future is
+    /// polled.
     pub async fn keep_watch(&self) {
+        tokio::join!(self.keep_looking(), self.failures.keep_writing(&self.store));
+    }
+
+    async fn keep_looking(&self) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_away = false;
@@ -233,6 +294,7 @@ impl Authenticator {
                 .await?
                 .ok_or(AuthError::UnknownKey)?;
             if !presented.has_secret(&key.secret_hash) {
+                self.failures.note_key(&key.id, key.organisation_id);
                 return Err(AuthError::UnknownKey);
             }
             return self

@@ -18,15 +18,18 @@ pub enum AuthError {
     /// The password is right, but access was taken away.
     #[error("this user has no access: {0}")]
     NoAccess(&'static str),
-    /// Too many wrong passwords.
-    #[error("too many failed sign-ins; try again in {} s", retry_after.as_secs().max(1))]
-    Throttled {
+    /// Too many passwords are waiting to be checked or set.
+    #[error(
+        "too many passwords are being checked or set at once; try again in {} s",
+        retry_after.as_secs().max(1)
+    )]
+    Busy {
         /// When to try again.
         retry_after: Duration,
     },
-    /// Too many sign-ins at once.
-    #[error("too many sign-ins at once; try again in a few seconds")]
-    Busy,
+    /// The current password, which is given to set a new one, is wrong.
+    #[error("the current password is wrong")]
+    WrongCurrentPassword,
     /// A password that is to be set is not good enough.
     #[error("the password cannot be used: {0}")]
     UnfitPassword(String),
@@ -69,7 +72,7 @@ impl AuthError {
     pub fn is_refusal(&self) -> bool {
         !matches!(
             self,
-            Self::Store(_) | Self::Keys(_) | Self::NoRandomness | Self::Ending | Self::Busy
+            Self::Store(_) | Self::Keys(_) | Self::NoRandomness | Self::Ending | Self::Busy { .. }
         )
     }
 }

@@ -5,35 +5,42 @@
 //! |---|---|
 //! | `authenticator` | the one way in: sign-in, and credentials to [`Access`] |
 //! | `password` | Argon2id, on threads of its own, bounded in number |
+//! | `turns` | whose password is hashed next, fair to organisations and addresses |
 //! | `throttle` | growing delays for those who guess |
+//! | `failures` | failed sign-ins, taken together for the audit trail |
 //! | `api_key` | the form of keys |
 //! | `token` | the form of access tokens: JWT with EdDSA |
 //! | `key_ring` | the keys that tokens are signed with, in a folder that servers share |
 //! | `seal` | what a server gives a client to keep: tickets and handles |
-//! | `administration` | orders about users and keys, and who may give them |
+//! | `order` | orders about users and keys, and the limits of their texts |
+//! | `administration` | who may give which order, and the doing of it |
 //! | `live` | access that ends within seconds of its revocation |
 
 mod administration;
 mod api_key;
 mod authenticator;
 mod error;
+mod failures;
 mod key_ring;
 mod live;
+mod order;
 mod password;
 mod principal;
 mod seal;
 mod throttle;
 mod token;
+mod turns;
 
-pub use administration::{Administrator, Order, Outcome};
+pub use administration::{Administrator, change_own_password};
 pub use api_key::{FreshKey, expiry};
 pub use authenticator::{Authenticator, SignedIn};
 pub use error::AuthError;
 pub use key_ring::{KeyInfo, KeyRing, KeyRingError};
 pub use live::{Access, Ended};
+pub use order::{Order, Outcome};
 pub use password::{Passwords, SHORTEST_PASSWORD, check_new as check_new_password};
 pub use principal::{Principal, Proof};
-pub use throttle::Throttle;
+pub use turns::Party;
 
 /// Random bytes from the operating system's generator.
 fn random<const N: usize>() -> Result<[u8; N], AuthError> {

@@ -1,28 +1,29 @@
 //! Passwords: Argon2id with OWASP's parameters (19 MiB, two passes, one lane), off the async threads, and only a few at
-//! a time, so that a flood of sign-ins cannot take the machine from the queries.
+//! a time, in [turns](super::turns), so that a flood of sign-ins cannot take the machine from the queries.
+//!
+//! Users of several organisations may have one e-mail address. Their hashes have the same salt, so that one hash of what
+//! was typed is compared with all: how long a sign-in takes does not tell how many users there are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use argon2::password_hash::phc::PasswordHash;
-use argon2::{Argon2, PasswordHasher, PasswordVerifier};
-use tokio::sync::Semaphore;
+use argon2::{Argon2, CustomizedPasswordHasher, Params, PasswordHasher};
 
 use super::AuthError;
+use super::turns::{Party, Turns};
 
 /// No password may be shorter, in characters (NIST SP 800-63B-4 asks for 8 with a second factor, and 15 alone is its
 /// advice; guesses are throttled here).
 pub const SHORTEST_PASSWORD: usize = 12;
 /// Longer ones serve nobody but those who want to keep the machine busy.
 const LONGEST_PASSWORD: usize = 1024;
-/// So many may wait for their turn; more are told to come again.
-const QUEUE: usize = 64;
+/// Hashes with different salts or parameters that one sign-in is compared with.
+const MAX_VARIANTS: usize = 4;
 
 /// Hashes and checks passwords.
 #[derive(Debug, Clone)]
 pub struct Passwords {
-    turns: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    turns: Turns,
     /// What the passwords of unknown users are checked against, so that it takes as long.
     nobody: Arc<str>,
 }
@@ -54,28 +55,43 @@ impl Passwords {
     pub fn new() -> Result<Self, AuthError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
-            turns: Arc::new(Semaphore::new((cores / 2).max(1))),
-            waiting: Arc::default(),
-            nobody: hash("the password of nobody")?.into(),
+            turns: Turns::new(cores / 2),
+            nobody: hash("the password of nobody", None)?.into(),
         })
     }
 
-    /// The hash of a password, in the PHC string format.
-    pub async fn hash(&self, password: &str) -> Result<String, AuthError> {
+    /// The hash of a password, in the PHC string format, with the salt of `relative` if there is one: a hash of a user
+    /// with the same e-mail address.
+    ///
+    /// # Errors
+    ///
+    /// Too many hashes are being waited for.
+    pub async fn hash(
+        &self,
+        party: Party,
+        password: &str,
+        relative: Option<&str>,
+    ) -> Result<String, AuthError> {
         let password = password.to_owned();
-        self.in_turn(move || hash(&password)).await?
+        let relative = relative.map(str::to_owned);
+        let work = move || hash(&password, relative.as_deref());
+        self.in_turn(party, work).await?
     }
 
-    /// Whether `password` has this hash. Without a hash it takes as long, and the answer is no.
+    /// The place of the first of `hashes` that is one of `password`. Without a hash it takes as long.
+    ///
+    /// # Errors
+    ///
+    /// Too many hashes are being waited for.
     pub(super) async fn verify(
         &self,
+        party: Party,
         password: &str,
-        hash: Option<&str>,
-    ) -> Result<bool, AuthError> {
-        let (password, known) = (password.to_owned(), hash.is_some());
-        let hash = hash.unwrap_or(&self.nobody).to_owned();
-        let matches = self.in_turn(move || verify(&password, &hash)).await?;
-        Ok(matches && known)
+        hashes: Vec<Option<String>>,
+    ) -> Result<Option<usize>, AuthError> {
+        let (password, nobody) = (password.to_owned(), Arc::clone(&self.nobody));
+        let work = move || matching(&password, &hashes, &nobody);
+        self.in_turn(party, work).await
     }
 
     /// Whether a hash was made with other parameters than today's.
@@ -89,22 +105,10 @@ impl Passwords {
 
     async fn in_turn<T: Send + 'static>(
         &self,
+        party: Party,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, AuthError> {
-        struct Waiting<'a>(&'a AtomicUsize);
-        impl Drop for Waiting<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::SeqCst);
-            }
-        }
-        let before = self.waiting.fetch_add(1, Ordering::SeqCst);
-        let waiting = Waiting(&self.waiting);
-        if before >= QUEUE {
-            return Err(AuthError::Busy);
-        }
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let turn = turn.map_err(|_| AuthError::Ending)?;
-        drop(waiting);
+        let turn = self.turns.wait(party).await?;
         let work = tokio::task::spawn_blocking(move || {
             // One who goes away while it is computed does not give the turn to another.
             let _turn = turn;
@@ -114,72 +118,152 @@ impl Passwords {
     }
 }
 
-fn hash(password: &str) -> Result<String, AuthError> {
-    Argon2::default()
-        .hash_password(password.as_bytes())
-        .map(|hash| hash.to_string())
+fn hash(password: &str, relative: Option<&str>) -> Result<String, AuthError> {
+    let relative = relative.and_then(|hash| PasswordHash::new(hash).ok());
+    let salt = relative.and_then(|hash| hash.salt);
+    let hasher = Argon2::default();
+    let hash = match salt {
+        Some(salt) => hasher.hash_password_with_salt(password.as_bytes(), &salt),
+        None => hasher.hash_password(password.as_bytes()),
+    };
+    hash.map(|hash| hash.to_string())
         .map_err(|error| AuthError::UnfitPassword(error.to_string()))
 }
 
-fn verify(password: &str, hash: &str) -> bool {
+/// The hash of a password with the salt and the parameters of `like`.
+fn hash_like(password: &str, like: &PasswordHash) -> Option<PasswordHash> {
+    let salt = like.salt.as_ref()?;
+    let parameters = Params::try_from(like).ok()?;
+    let algorithm = Some(like.algorithm.as_str());
+    Argon2::default()
+        .hash_password_customized(
+            password.as_bytes(),
+            salt,
+            algorithm,
+            like.version,
+            parameters,
+        )
+        .ok()
+}
+
+fn matching(password: &str, hashes: &[Option<String>], nobody: &str) -> Option<usize> {
     if password.len() > LONGEST_PASSWORD {
-        return false;
+        return None;
     }
-    PasswordHash::new(hash).is_ok_and(|hash| {
-        Argon2::default()
-            .verify_password(password.as_bytes(), &hash)
-            .is_ok()
-    })
+    let mut computed: Vec<PasswordHash> = Vec::new();
+    let mut found = None;
+    for (place, stored) in hashes.iter().enumerate() {
+        let Some(stored) = stored
+            .as_deref()
+            .and_then(|hash| PasswordHash::new(hash).ok())
+        else {
+            continue;
+        };
+        let is_alike = |made: &&PasswordHash| {
+            made.salt == stored.salt
+                && (made.algorithm, made.version) == (stored.algorithm, stored.version)
+                && made.params == stored.params
+        };
+        let known = computed.iter().find(is_alike).cloned();
+        let made = match known {
+            Some(made) => made,
+            None if computed.len() == MAX_VARIANTS => continue,
+            None => match hash_like(password, &stored) {
+                Some(made) => {
+                    computed.push(made.clone());
+                    made
+                }
+                None => continue,
+            },
+        };
+        // Compared in constant time.
+        if stored.hash.is_some() && made.hash == stored.hash && found.is_none() {
+            found = Some(place);
+        }
+    }
+    if computed.is_empty()
+        && let Ok(nobody) = PasswordHash::new(nobody)
+    {
+        hash_like(password, &nobody);
+    }
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const NOBODY: Party = Party::Address(None);
+
+    async fn verify(passwords: &Passwords, password: &str, hashes: &[&str]) -> Option<usize> {
+        let hashes = hashes.iter().map(|hash| Some((*hash).to_owned())).collect();
+        passwords.verify(NOBODY, password, hashes).await.unwrap()
+    }
+
     #[tokio::test]
     async fn a_password_has_its_hash_and_nobody_has_one() {
         let passwords = Passwords::new().unwrap();
-        let hash = passwords.hash("correct horse battery").await.unwrap();
+        let hash = passwords
+            .hash(NOBODY, "correct horse battery", None)
+            .await
+            .unwrap();
         assert!(
             hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
             "{hash}"
         );
-        assert!(
-            passwords
-                .verify("correct horse battery", Some(&hash))
-                .await
-                .unwrap()
+        assert_eq!(
+            verify(&passwords, "correct horse battery", &[&hash]).await,
+            Some(0)
         );
-        assert!(
-            !passwords
-                .verify("correct horse batterz", Some(&hash))
-                .await
-                .unwrap()
+        assert_eq!(
+            verify(&passwords, "correct horse batterz", &[&hash]).await,
+            None
         );
-        assert!(
-            !passwords
-                .verify("the password of nobody", None)
-                .await
-                .unwrap()
+        assert_eq!(
+            verify(&passwords, "the password of nobody", &[]).await,
+            None
         );
-        assert!(!passwords.verify("x", Some("damaged")).await.unwrap());
-        assert_ne!(hash, passwords.hash("correct horse battery").await.unwrap());
+        assert_eq!(verify(&passwords, "x", &["damaged"]).await, None);
+        let again = passwords
+            .hash(NOBODY, "correct horse battery", None)
+            .await
+            .unwrap();
+        assert_ne!(hash, again);
         assert!(!passwords.is_outdated(&hash));
         assert!(passwords.is_outdated(&hash.replace("t=2", "t=1")));
     }
 
     #[tokio::test]
-    async fn a_flood_is_told_to_come_again() {
+    async fn relatives_share_a_salt_and_each_has_the_own_password() {
         let passwords = Passwords::new().unwrap();
-        let attempts = (0..3 * QUEUE).map(|_| passwords.verify("x", None));
-        let outcomes = futures::future::join_all(attempts).await;
-        let busy = outcomes
-            .iter()
-            .filter(|outcome| matches!(outcome, Err(AuthError::Busy)))
-            .count();
-        assert!((QUEUE..3 * QUEUE).contains(&busy), "{busy}");
-        // Afterwards all is as it was.
-        assert!(!passwords.verify("x", None).await.unwrap());
+        let one = passwords
+            .hash(NOBODY, "correct horse battery", None)
+            .await
+            .unwrap();
+        let two = passwords
+            .hash(NOBODY, "another horse battery", Some(&one))
+            .await
+            .unwrap();
+        let salt = |hash: &str| PasswordHash::new(hash).unwrap().salt;
+        assert_eq!(salt(&one), salt(&two));
+        assert_ne!(one, two);
+        let stranger = passwords
+            .hash(NOBODY, "a third horse battery", None)
+            .await
+            .unwrap();
+        let hashes = ["damaged", one.as_str(), two.as_str(), stranger.as_str()];
+        for (password, place) in [
+            ("correct horse battery", Some(1)),
+            ("another horse battery", Some(2)),
+            ("a third horse battery", Some(3)),
+            ("no horse battery", None),
+        ] {
+            assert_eq!(
+                verify(&passwords, password, &hashes).await,
+                place,
+                "{password}"
+            );
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(super) async fn open(context: &Context) -> anyhow::Result<OrganisationStore>
     for step in &migrated.made {
         tracing::info!("organisation database: made step {step}");
     }
-    Ok(store)
+    Ok(store.with_caps((&context.settings.auth).into()))
 }
 
 /// The operator at this machine, as the audit trail has it.

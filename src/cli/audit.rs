@@ -5,11 +5,12 @@ use serde_json::json;
 
 use super::administration::{instant, open};
 use super::chains::{self, HeadArgs};
-use super::org::named;
+use super::office::{Office, ServerArgs, named, unexpected};
 use super::output::{Table, human};
 use super::{Context, Exit, RunCommand};
+use crate::auth::{Order, Outcome};
 use crate::model::OrganisationId;
-use crate::store::{AuditFilter, ChainKind, OrganisationStore};
+use crate::store::{ChainKind, OrganisationStore};
 
 const EXAMPLES: &str = "\
 The trail is append-only: the database itself refuses to change or delete an entry. Each entry has a hash over itself and the
@@ -17,9 +18,14 @@ hash of the entry before it, and so has each record of the ledger of requests: w
 same is found. Keep what `head` prints where those who can write to the database cannot: it is what a tail that was cut off, or
 a chain that was made anew, is found by.
 
+Failed sign-ins are in it (sign-in.fail), taken together: how many there were of an account within a minute or so, when
+the first and the last was, and where they came from. Those of accounts that do not exist belong to no organisation.
+
 Examples:
   plantlake audit
   plantlake audit --org \"Northfield Chemicals\" --last 1000 --json
+  plantlake audit --server grpc+tls://historian.example:50051 --as ada@northfield.example
+      As the admin of an organisation: the entries of the own organisation.
   plantlake audit head --json > head-2026-11-30.json
   plantlake audit verify --head head-2026-11-30.json
       Exit code 5 if something does not fit.";
@@ -33,9 +39,11 @@ pub struct AuditArgs {
     /// Of this organisation only
     #[arg(long, value_name = "NAME", global = true)]
     org: Option<String>,
-    /// How many of the last changes
+    /// How many of the last changes; a server answers with 10000 at most
     #[arg(long, value_name = "N", default_value_t = 50)]
     last: u32,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Print as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -55,21 +63,28 @@ impl RunCommand for AuditArgs {
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
-        let store = open(&context).await?;
-        let organisation = named(&store, self.org.as_deref()).await?;
-        let id = organisation.as_ref().map(|organisation| organisation.id);
-        match &self.action {
-            Some(Action::Head) => return head(&context, &store, id, self.json).await,
-            Some(Action::Verify(args)) => {
-                return verify(&context, &store, id, args, self.json).await;
+        if let Some(action) = &self.action {
+            if self.server.is_given() {
+                return Err(Exit::Usage.because(anyhow::anyhow!(
+                    "chains are looked at in the database itself; leave --server out"
+                )));
             }
-            None => {}
+            let store = open(&context).await?;
+            let organisation = super::org::named(&store, self.org.as_deref()).await?;
+            let id = organisation.map(|organisation| organisation.id);
+            return match action {
+                Action::Head => head(&context, &store, id, self.json).await,
+                Action::Verify(args) => verify(&context, &store, id, args, self.json).await,
+            };
         }
-        let filter = AuditFilter {
-            organisation: id,
-            last: self.last.into(),
+        let office = Office::open(&context, &self.server).await?;
+        let order = Order::Audit {
+            organisation: named(self.org)?,
+            last: self.last,
         };
-        let entries = store.audit(&filter).await?;
+        let Outcome::Audit { entries } = office.carry_out(order).await? else {
+            return Err(unexpected());
+        };
         if self.json {
             context.terminal.line(&serde_json::to_string(&entries)?)?;
             return Ok(Exit::Success);

@@ -31,6 +31,25 @@ pub(super) struct ServerArgs {
 impl ServerArgs {
     /// Signs in to the server, if one is named: the secret is typed, or the first line of standard input.
     pub async fn connect(&self, context: &Context) -> anyhow::Result<Option<RemoteServer>> {
+        Ok(self.sign_in(context).await?.map(|(server, _)| server))
+    }
+
+    /// Whether a server is named.
+    pub fn is_given(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// Whether the one who asks signs in with this address.
+    pub fn is_as(&self, email: &str) -> bool {
+        let key = |email: &str| email.trim().to_lowercase();
+        self.user.as_deref().map(key) == Some(key(email))
+    }
+
+    /// Signs in, and keeps the password, if it was one.
+    async fn sign_in(
+        &self,
+        context: &Context,
+    ) -> anyhow::Result<Option<(RemoteServer, Option<String>)>> {
         let Some(url) = &self.server else {
             return Ok(None);
         };
@@ -44,18 +63,20 @@ impl ServerArgs {
             })?),
             None => None,
         };
+        let mut typed = None;
         let credential = match &self.user {
             Some(email) => Credential::Password {
                 email: email.clone(),
-                password: read_secret(context, "your password", false).await?,
+                password: typed
+                    .insert(read_secret(context, "your password", false).await?)
+                    .clone(),
             },
             None => Credential::Bearer(
                 read_secret(context, "your API key or access token", false).await?,
             ),
         };
-        Ok(Some(
-            RemoteServer::connect(url, roots.as_deref(), credential).await?,
-        ))
+        let server = RemoteServer::connect(url, roots.as_deref(), credential).await?;
+        Ok(Some((server, typed)))
     }
 }
 
@@ -76,6 +97,14 @@ impl Office {
             return Ok(Self::Here(Box::new(here)));
         };
         Ok(Self::There(Box::new(there)))
+    }
+
+    /// Signs in to the server with a password, which is kept.
+    pub async fn open_as(context: &Context, args: &ServerArgs) -> anyhow::Result<(Self, String)> {
+        match args.sign_in(context).await? {
+            Some((there, Some(password))) => Ok((Self::There(Box::new(there)), password)),
+            _ => Err(Exit::Usage.because(anyhow::anyhow!("--as needs --server"))),
+        }
     }
 
     /// Whether orders change the database of the settings.

@@ -84,7 +84,10 @@ impl RunCommand for TokenArgs {
 async fn create(context: &Context, email: &str, json: bool) -> anyhow::Result<()> {
     let authenticator = Authenticator::open(open(context).await?, &context.settings.auth)?;
     let password = read_secret(context, "password", false).await?;
-    let signed_in = authenticator.sign_in(email, &password, None).await?;
+    let signed_in = authenticator.sign_in(email, &password, None).await;
+    // A sign-in that failed goes into the audit trail.
+    authenticator.settle().await;
+    let signed_in = signed_in?;
     if json {
         let printed = json!({
             "token": signed_in.token, "session": signed_in.session, "expires_at": signed_in.expires_at,

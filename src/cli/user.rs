@@ -30,7 +30,9 @@ Examples:
   plantlake user remove ada@northfield.example
       The same, for ever; frees the place. What she did stays in the ledger and the audit trail.
   plantlake user list --server grpc+tls://historian.example:50051 --as ada@northfield.example
-      As the admin of an organisation, from afar: asks for her password. Without --as it asks for an API key.";
+      As the admin of an organisation, from afar: asks for her password. Without --as it asks for an API key.
+  plantlake user passwd bob@northfield.example --server grpc+tls://historian.example:50051 --as bob@northfield.example
+      One's own password, in any role: asks for the present one first.";
 
 /// Arguments of `user`.
 #[derive(Debug, Args)]
@@ -81,7 +83,7 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct CreateArgs {
-    /// The e-mail address; no other user has it, in any case
+    /// The e-mail address; no other user of the organisation has it, in any case
     email: String,
     /// The organisation, by name or id; with --server it is your own
     #[arg(long, value_name = "NAME")]
@@ -141,15 +143,27 @@ impl RunCommand for UserArgs {
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let mut own_password = None;
+        let office = match &self.action {
+            Action::Passwd { email } if self.server.is_as(email) => {
+                let (office, password) = Office::open_as(&context, &self.server).await?;
+                own_password = Some(password);
+                office
+            }
+            _ => Office::open(&context, &self.server).await?,
+        };
         let command = Command {
-            office: Office::open(&context, &self.server).await?,
+            office,
             json: self.json,
             context,
         };
         match self.action {
             Action::Create(args) => command.create(args).await?,
             Action::List { org } => command.list(org).await?,
-            Action::Passwd { email } => command.passwd(email).await?,
+            Action::Passwd { email } => match own_password {
+                Some(current) => command.own_passwd(email, current).await?,
+                None => command.passwd(email).await?,
+            },
             Action::Change(args) => command.change(args).await?,
             Action::Deactivate { email } => command.set_active(email, false).await?,
             Action::Activate { email } => command.set_active(email, true).await?,
@@ -176,7 +190,7 @@ impl Command {
         }
         let role = Role::from(args.role);
         let password = if role.has_password() {
-            Some(self.new_password(email.as_str()).await?)
+            Some(self.new_password("password", email.as_str()).await?)
         } else {
             None
         };
@@ -199,8 +213,8 @@ impl Command {
         )
     }
 
-    async fn new_password(&self, email: &str) -> anyhow::Result<String> {
-        let password = read_secret(&self.context, "password", true).await?;
+    async fn new_password(&self, what: &'static str, email: &str) -> anyhow::Result<String> {
+        let password = read_secret(&self.context, what, true).await?;
         check_new_password(&password, email).map_err(|error| Exit::Usage.because(error))?;
         Ok(password)
     }
@@ -233,7 +247,7 @@ impl Command {
             );
         }
         let order = Order::SetPassword {
-            password: self.new_password(&user.email).await?,
+            password: self.new_password("password", &user.email).await?,
             email: user.email,
         };
         let (user, _) = self.user(order).await?;
@@ -243,6 +257,16 @@ impl Command {
                 "set the password of {}; older sessions have ended",
                 user.email
             ),
+        )
+    }
+
+    /// Changes the password of the one who asks.
+    async fn own_passwd(&self, email: String, current: String) -> anyhow::Result<()> {
+        let new = self.new_password("new password", &email).await?;
+        let (user, _) = self.user(Order::ChangeOwnPassword { current, new }).await?;
+        self.done(
+            &user,
+            &format!("set the password of {}; sign in again with it", user.email),
         )
     }
 

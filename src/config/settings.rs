@@ -91,6 +91,12 @@ pub struct AuthSettings {
     pub issuer: String,
     /// Whom tokens are for.
     pub audience: String,
+    /// The maximum number of keys of an organisation.
+    pub keys_per_organisation: u64,
+    /// The maximum number of sessions of a user.
+    pub sessions_per_user: u64,
+    /// The maximum number of changes that a user makes within a day.
+    pub changes_per_day: u64,
 }
 
 /// How resampling works.
@@ -349,6 +355,9 @@ impl Settings {
                 token_lifetime: raw.get(&table::AUTH_TOKEN_LIFETIME)?,
                 issuer: raw.get(&table::AUTH_ISSUER)?,
                 audience: raw.get(&table::AUTH_AUDIENCE)?,
+                keys_per_organisation: raw.get(&table::AUTH_KEYS_PER_ORGANISATION)?,
+                sessions_per_user: raw.get(&table::AUTH_SESSIONS_PER_USER)?,
+                changes_per_day: raw.get(&table::AUTH_CHANGES_PER_DAY)?,
             },
             jobs: raw.get(&table::JOBS)?,
             resample: ResampleSettings {

@@ -102,6 +102,7 @@ macro_rules! settings {
 }
 
 const PLACE: &str = "a folder, or a URL such as file:///srv/lake or s3://bucket/lake";
+const CAP: &str = "a whole number from 1 to 1000000";
 const DATABASE: &str =
     "a URL such as sqlite:/srv/organisation.db or postgres://user@host/organisation";
 const PRICE: &str =
@@ -233,6 +234,23 @@ settings! {
         key: "auth.audience", types: &[Type::Text], expected: "a name or a URL",
         default: DefaultValue::Fixed("plantlake"), example: "\"plantlake-production\"", flag: None,
         doc: "Whom access tokens are for (their `aud`): a token for another audience is refused.",
+    }
+    AUTH_KEYS_PER_ORGANISATION: u64, value::cap {
+        key: "auth.keys_per_organisation", types: &[Type::Integer], expected: CAP,
+        default: DefaultValue::Fixed("1000"), example: "5000", flag: None,
+        doc: "The maximum number of API keys of an organisation that are neither revoked nor expired. An organisation with as many \
+              makes no other.",
+    }
+    AUTH_SESSIONS_PER_USER: u64, value::cap {
+        key: "auth.sessions_per_user", types: &[Type::Integer], expected: CAP,
+        default: DefaultValue::Fixed("1000"), example: "200", flag: None,
+        doc: "The maximum number of sessions of a user. A sign-in beyond it ends the oldest.",
+    }
+    AUTH_CHANGES_PER_DAY: u64, value::cap {
+        key: "auth.changes_per_day", types: &[Type::Integer], expected: CAP,
+        default: DefaultValue::Fixed("5000"), example: "500", flag: None,
+        doc: "The maximum number of changes that a user of an organisation makes within 24 hours: users and keys by its admins, and own \
+              passwords. Revoking keys, and deactivating and removing users, is always possible. Operators are not limited.",
     }
     JOBS: PathBuf, value::folder {
         key: "jobs", types: &[Type::Text], expected: "a folder on this machine",

@@ -226,6 +226,18 @@ pub(super) fn connections(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "is out of range".to_owned())
 }
 
+/// Reads the maximum number of something.
+pub(super) fn cap(text: &str) -> Result<u64, String> {
+    let number: u64 = text
+        .trim()
+        .parse()
+        .map_err(|_| "is not a whole number above zero".to_owned())?;
+    match number {
+        1..=1_000_000 => Ok(number),
+        _ => Err("is out of range".to_owned()),
+    }
+}
+
 /// Reads the IANA name of a time zone, or says what is wrong with it.
 pub fn timezone(text: &str) -> Result<Tz, String> {
     not_empty(text)?;

@@ -23,9 +23,10 @@ use super::session_messages::{
 };
 use super::status;
 use super::ticket::Kind;
-use crate::auth::{Administrator, AuthError, Order};
+use crate::auth::{Administrator, Order, change_own_password};
 use crate::engine::{CATALOG, PUBLIC, SessionOption};
 use crate::metering::Work;
+use crate::model::printable;
 
 /// Carries out an order about users and keys: JSON of an [`Order`], answered by JSON of an
 /// [`Outcome`](crate::auth::Outcome).
@@ -51,6 +52,13 @@ const ACTIONS: [(&str, &str); 7] = [
     ),
 ];
 
+/// The maximum size of an order, in bytes.
+const MAX_ORDER_BYTES: usize = 64 << 10;
+/// The maximum number of options that one call sets.
+const MAX_OPTIONS: usize = 16;
+/// The maximum length of an option's name and value, in bytes.
+const MAX_OPTION_BYTES: usize = 256;
+
 /// Options of a session, as clients name them.
 const OPTION_CATALOG: &str = "catalog";
 const OPTION_SCHEMA: &str = "schema";
@@ -72,6 +80,11 @@ impl Server {
         // Names that there are not may be long, and anything.
         let known = ACTIONS.iter().find(|(name, _)| *name == action.r#type);
         call.asks(known.map_or("unknown", |(name, _)| name));
+        match action.r#type.as_str() {
+            // The first has a rate of its own; the others free what is taken.
+            "CreatePreparedStatement" | "ClosePreparedStatement" | "CancelFlightInfo" => {}
+            _ => self.admit(call, Work::Act)?,
+        }
         match action.r#type.as_str() {
             "CreatePreparedStatement" => {
                 self.admit(call, Work::Prepare)?;
@@ -102,7 +115,7 @@ impl Server {
             }
             "SetSessionOptions" => {
                 let request = SetSessionOptionsRequest::decode(body.as_ref()).map_err(malformed)?;
-                let result = self.set_options(call, request);
+                let result = self.set_options(call, request)?;
                 Ok(vec![result.encode_to_vec().into()])
             }
             "GetSessionOptions" => Ok(vec![self.get_options(call).encode_to_vec().into()]),
@@ -119,26 +132,42 @@ impl Server {
             }
             "CreatePreparedSubstraitPlan" => Err(no_substrait()),
             other => Err(Status::unimplemented(format!(
-                "there is no action {other:?}; ListActions has those that there are"
+                "there is no action {:?}; ListActions has those that there are",
+                printable(other, 60)
             ))),
         }
     }
 
     async fn administer(&self, call: &Call, body: &[u8]) -> Result<Vec<Bytes>, Status> {
+        if body.len() > MAX_ORDER_BYTES {
+            return Err(Status::invalid_argument(format!(
+                "the order is {} bytes long; the limit is {MAX_ORDER_BYTES}",
+                body.len()
+            )));
+        }
         let (store, passwords) = (self.store.clone(), self.auth.passwords().clone());
         let administrator = Administrator::of(call.principal(), store, passwords);
-        let administrator = administrator.ok_or_else(|| {
-            Status::permission_denied("only an admin of the organisation may do this")
-        })?;
         // What serde says of a wrong order may quote a password.
-        let order: Order = serde_json::from_slice(body)
-            .map_err(|_| Status::invalid_argument("the order is not JSON of the expected form"))?;
+        let order = serde_json::from_slice::<Order>(body)
+            .map_err(|_| Status::invalid_argument("the order is not JSON of the expected form"));
+        let is_for_everybody = order.as_ref().is_ok_and(Order::is_for_everybody);
+        if administrator.is_none() && !is_for_everybody {
+            return Err(Status::permission_denied(
+                "only an admin of the organisation may do this",
+            ));
+        }
+        let order = order?;
         tracing::info!(request = %call.id, order = order.name(), "an order of administration");
-        let outcome = administrator.carry_out(order).await;
-        let outcome = outcome.map_err(|error| match &error {
-            AuthError::UnfitPassword(_) => Status::invalid_argument(error.to_string()),
-            _ => status::of_auth(&error, call.id),
-        })?;
+        let outcome = match (order, administrator) {
+            (Order::ChangeOwnPassword { current, new }, _) => {
+                let (principal, address) = (call.principal(), call.address);
+                change_own_password(&self.auth, &self.store, principal, address, &current, &new)
+                    .await
+            }
+            (order, Some(administrator)) => administrator.carry_out(order).await,
+            (_, None) => return Err(Status::internal("the order has nobody to carry it out")),
+        };
+        let outcome = outcome.map_err(|error| status::of_auth(&error, call.id))?;
         let body = serde_json::to_vec(&outcome);
         let body = body.map_err(|error| status::hidden(&error, call.id, "the answer failed"))?;
         Ok(vec![body.into()])
@@ -174,7 +203,13 @@ impl Server {
         &self,
         call: &Call,
         request: SetSessionOptionsRequest,
-    ) -> SetSessionOptionsResult {
+    ) -> Result<SetSessionOptionsResult, Status> {
+        let options = &request.session_options;
+        if options.len() > MAX_OPTIONS || options.keys().any(|name| name.len() > MAX_OPTION_BYTES) {
+            return Err(Status::invalid_argument(format!(
+                "a call sets up to {MAX_OPTIONS} options, with names of up to {MAX_OPTION_BYTES} bytes"
+            )));
+        }
         let mut errors = HashMap::new();
         for (name, value) in request.session_options {
             if let Err(error) = self.set_option(call, &name, value.option_value) {
@@ -182,7 +217,7 @@ impl Server {
                 errors.insert(name, SetError { value });
             }
         }
-        SetSessionOptionsResult { errors }
+        Ok(SetSessionOptionsResult { errors })
     }
 
     fn set_option(
@@ -192,7 +227,7 @@ impl Server {
         value: Option<OptionValue>,
     ) -> Result<(), SetErrorValue> {
         let value = match value {
-            Some(OptionValue::String(value)) => Some(value),
+            Some(OptionValue::String(value)) if value.len() <= MAX_OPTION_BYTES => Some(value),
             None => None,
             Some(_) => return Err(SetErrorValue::InvalidValue),
         };

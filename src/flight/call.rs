@@ -24,6 +24,8 @@ pub(super) struct Call {
     pub id: Uuid,
     /// The one who makes it.
     pub access: Access,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
     /// The RPC.
     pub rpc: &'static str,
     /// Its record.

@@ -20,6 +20,7 @@ use crate::engine::{
     ACCOUNT, ARCHIVE, Fingerprints, INFORMATION_SCHEMA, PUBLIC, QueryEngine, SessionOption,
 };
 use crate::metering::{Meter, Work};
+use crate::model::printable;
 use crate::store::OrganisationStore;
 
 /// The server behind the calls.
@@ -131,12 +132,14 @@ impl Server {
                 if ![PUBLIC, ACCOUNT, ARCHIVE, INFORMATION_SCHEMA].contains(&schema.as_str()) =>
             {
                 Err(Status::invalid_argument(format!(
-                    "there is no schema {schema:?}; there are {PUBLIC}, {ACCOUNT}, {ARCHIVE} and {INFORMATION_SCHEMA}"
+                    "there is no schema {:?}; there are {PUBLIC}, {ACCOUNT}, {ARCHIVE} and {INFORMATION_SCHEMA}",
+                    printable(schema, 60)
                 )))
             }
             SessionOption::TimeZone(zone) if !is_zone(zone) => {
                 Err(Status::invalid_argument(format!(
-                    "{zone:?} is no time zone; write its IANA name, such as UTC or Europe/Berlin, or an offset such as +01:00"
+                    "{:?} is no time zone; write its IANA name, such as UTC or Europe/Berlin, or an offset such as +01:00",
+                    printable(zone, 60)
                 )))
             }
             _ => Ok(()),

@@ -75,6 +75,7 @@ impl Service {
         Ok(Call {
             id,
             access,
+            address: address_of(request).map(|address| address.ip()),
             rpc,
             meter: Meter::new(open, rpc),
         })
@@ -141,7 +142,11 @@ impl Service {
         let name = kinds
             .find_map(|kind| name.strip_prefix(kind))
             .unwrap_or(name);
-        call.asks(name);
+        call.asks(match &command {
+            // What the client calls it may be megabytes, and would be stored.
+            Command::Unknown(_) => "unknown",
+            _ => name,
+        });
         let is_part_of_another = match &command {
             Command::TicketStatementQuery(_) => true,
             // To bind parameters.
@@ -441,8 +446,10 @@ impl FlightService for Service {
 
     async fn list_actions(&self, request: Request<Empty>) -> Answer<Self::ListActionsStream> {
         let begun = self.begin("ListActions", &request)?;
+        let admitted = self.0.admit(&begun.call, Work::Act);
         let actions = actions::list().into_iter().map(Ok);
-        Self::end_stream(begun, Ok(stream::iter(actions).boxed())).await
+        let answer = admitted.map(|()| stream::iter(actions).boxed());
+        Self::end_stream(begun, answer).await
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {

@@ -7,11 +7,13 @@ use std::time::Duration;
 use crate::auth::{Principal, Proof};
 use crate::clock::Stopwatch;
 use crate::engine::SessionOption;
+use crate::model::OrganisationId;
 
 /// An idle session's options are forgotten after so long.
 const IDLE: Duration = Duration::from_secs(24 * 3_600);
-/// Sessions with options at most; the one that was idle for longest makes room.
-const MOST: usize = 10_000;
+/// The maximum number of sessions of an organisation that have options; the one that was idle for longest makes room. No
+/// organisation takes that of another.
+const MAX_PER_ORGANISATION: usize = 1_000;
 
 /// What a session uses where a query does not say otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,17 +39,21 @@ impl Options {
     }
 }
 
+/// The options of an organisation's sessions, and when they were last used.
+type Known = HashMap<String, (Options, Stopwatch)>;
+
 /// The options of all sessions.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    known: Mutex<HashMap<String, (Options, Stopwatch)>>,
+    known: Mutex<HashMap<OrganisationId, Known>>,
 }
 
 impl Sessions {
     /// The options of the session of `principal`.
     pub fn options(&self, principal: &Principal) -> Options {
-        let mut known = self.locked();
-        match known.get_mut(&key_of(principal)) {
+        let mut all = self.locked();
+        let known = all.get_mut(&principal.organisation_id);
+        match known.and_then(|known| known.get_mut(&key_of(principal))) {
             Some((options, used)) if used.elapsed() < IDLE => {
                 *used = Stopwatch::start();
                 options.clone()
@@ -58,13 +64,14 @@ impl Sessions {
 
     /// Changes an option.
     pub fn set(&self, principal: &Principal, change: impl FnOnce(&mut Options)) {
-        let mut known = self.locked();
+        let mut all = self.locked();
+        let known = all.entry(principal.organisation_id).or_default();
         let key = key_of(principal);
-        if known.len() >= MOST && !known.contains_key(&key) {
+        if known.len() >= MAX_PER_ORGANISATION && !known.contains_key(&key) {
             known.retain(|_, (_, used)| used.elapsed() < IDLE);
             let idlest = known.iter().max_by_key(|(_, (_, used))| used.elapsed());
             if let Some(idlest) = idlest.map(|(key, _)| key.clone())
-                && known.len() >= MOST
+                && known.len() >= MAX_PER_ORGANISATION
             {
                 known.remove(&idlest);
             }
@@ -78,10 +85,16 @@ impl Sessions {
 
     /// Forgets the session's options.
     pub fn close(&self, principal: &Principal) {
-        self.locked().remove(&key_of(principal));
+        let mut all = self.locked();
+        if let Some(known) = all.get_mut(&principal.organisation_id) {
+            known.remove(&key_of(principal));
+            if known.is_empty() {
+                all.remove(&principal.organisation_id);
+            }
+        }
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Options, Stopwatch)>> {
+    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<OrganisationId, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

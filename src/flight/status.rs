@@ -77,8 +77,9 @@ pub(super) fn is_ours(status: &Status) -> bool {
 /// Why someone is not let in.
 pub(super) fn of_auth(error: &AuthError, request: Uuid) -> Status {
     let code = match error {
-        AuthError::Throttled { .. } | AuthError::Busy | AuthError::Ending => Code::Unavailable,
+        AuthError::Busy { .. } | AuthError::Ending => Code::Unavailable,
         AuthError::NoAccess(_) => Code::PermissionDenied,
+        AuthError::UnfitPassword(_) | AuthError::WrongCurrentPassword => Code::InvalidArgument,
         AuthError::Store(error) => return of_store(error, request),
         AuthError::Keys(_) | AuthError::NoRandomness => {
             return hidden(error, request, "credentials cannot be checked now");
@@ -86,7 +87,7 @@ pub(super) fn of_auth(error: &AuthError, request: Uuid) -> Status {
         _ => Code::Unauthenticated,
     };
     let mut status = Status::new(code, error.to_string());
-    if let AuthError::Throttled { retry_after } = error {
+    if let AuthError::Busy { retry_after } = error {
         let seconds = retry_after.as_secs().max(1);
         status.metadata_mut().insert("retry-after", seconds.into());
     }
@@ -107,6 +108,7 @@ pub(super) fn of_store(error: &StoreError, request: Uuid) -> Status {
         StoreError::Taken { .. } => Status::already_exists(error.to_string()),
         StoreError::LimitReached { .. }
         | StoreError::LimitTooLow { .. }
+        | StoreError::Unfit(_)
         | StoreError::Refused(_) => Status::invalid_argument(error.to_string()),
         _ => hidden(error, request, "the organisation database failed"),
     }

@@ -35,6 +35,8 @@ pub enum Work {
     Ask,
     /// To plan a statement for later.
     Prepare,
+    /// To carry out an action, of the session or of administration.
+    Act,
 }
 
 /// Why a request is refused.
@@ -114,6 +116,7 @@ struct State {
 struct Used {
     asks: Option<Bucket>,
     prepares: Option<Bucket>,
+    acts: Option<Bucket>,
     /// Queries that run here.
     running: u64,
     /// Requests since the last look, those that were refused too.
@@ -254,6 +257,7 @@ impl Quotas {
                 &mut used.asks
             }
             Work::Prepare => &mut used.prepares,
+            Work::Act => &mut used.acts,
         };
         let bucket = bucket.get_or_insert_with(|| Bucket {
             tokens: rate.max(1.0),

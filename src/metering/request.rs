@@ -19,8 +19,8 @@ use crate::model::{ABORTED, OrganisationId, SessionId, UsageRecord, UserId};
 
 /// The status of what was cancelled, as gRPC names it.
 const CANCELLED: &str = "CANCELLED";
-/// Longest statement that is kept, in characters: none that is answered is longer.
-const LONGEST_SQL: usize = crate::engine::LONGEST_SQL;
+/// The maximum length of a statement in the ledger, in characters; of a longer one the beginning is kept.
+const MAX_SQL_CHARS: usize = 64 << 10;
 /// The journal is told of so many bytes of a long answer at a time: more of it is never lost if the server dies.
 const PROGRESS_BYTES: u64 = 16 << 20;
 /// How often quotas are checked while an answer has nothing to send: so long a query may read on.
@@ -147,7 +147,7 @@ impl OpenRequest {
         let keeps = self.meter.shared.settings.sql;
         if let Some(record) = &mut self.record {
             record.sql_fingerprint = Some(fingerprint);
-            record.sql_text = keeps.then(|| sql.chars().take(LONGEST_SQL).collect());
+            record.sql_text = keeps.then(|| sql.chars().take(MAX_SQL_CHARS).collect());
         }
     }
 

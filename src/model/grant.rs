@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::AssetId;
+use super::{AssetId, TextKind, printable};
 
 /// One rule. An organisation may see what any of its rules allows; without rules, nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,10 +92,15 @@ impl Grant {
     /// The rule of this kind and value.
     pub fn of(kind: &str, value: &str) -> Result<Self, MalformedGrant> {
         let wrong = |problem| MalformedGrant {
-            kind: kind.to_owned(),
-            value: value.to_owned(),
+            kind: printable(kind, 20),
+            value: printable(value, 60),
             problem,
         };
+        if TextKind::Grant.check(value).is_err() {
+            return Err(wrong(
+                "it is longer than 500 characters, or has control characters",
+            ));
+        }
         let text = value.trim();
         match kind {
             "all" if text.is_empty() => Ok(Self::All),

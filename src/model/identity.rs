@@ -120,7 +120,7 @@ impl Email {
             Ok(Self(trimmed.to_owned()))
         } else {
             Err(MalformedEmail {
-                text: text.chars().take(Self::LONGEST).collect(),
+                text: super::printable(text, 60),
             })
         }
     }

@@ -11,6 +11,7 @@ mod invoice;
 mod job;
 mod resolution;
 mod schedule;
+mod text;
 mod unit;
 mod usage;
 mod window;
@@ -26,6 +27,7 @@ pub use invoice::{AmountTooLarge, Currency, Invoice, InvoiceLine, Price, PriceLi
 pub use job::{Argument, ArgumentType, JobKind, JobSpec, Missed};
 pub use resolution::Resolution;
 pub use schedule::{MalformedSchedule, Schedule};
+pub use text::{TextKind, UnfitText, printable};
 pub use unit::{OtherQuantity, Quantity, Unit, is_difference, key_in_words, split_key};
 pub(crate) use usage::micros;
 pub use usage::{ABORTED, MalformedMonth, Month, UsageLimits, UsageRecord};

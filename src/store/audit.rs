@@ -1,7 +1,7 @@
 //! The audit trail: who changed what, and when. The database itself refuses to change or delete an entry.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::chain::{AuditRow, Chain, ChainKind};
@@ -10,7 +10,7 @@ use super::{Actor, OrganisationStore, StoreError};
 use crate::model::OrganisationId;
 
 /// One change.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditEntry {
     /// Its number; later ones are greater.
     pub id: i64,
@@ -39,7 +39,45 @@ pub struct AuditFilter {
     pub last: i64,
 }
 
+/// Sign-ins of one account that failed, taken together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedSignIns {
+    /// The organisation that has a user of this address; none where nobody has.
+    pub organisation: Option<OrganisationId>,
+    /// The address that was given, fit to be printed.
+    pub account: String,
+    /// How many.
+    pub count: u64,
+    /// When the first was.
+    pub first: DateTime<Utc>,
+    /// When the last was.
+    pub last: DateTime<Utc>,
+    /// Where they came from; some of them, if there are many.
+    pub addresses: Vec<String>,
+    /// Whether there are more addresses.
+    pub has_more_addresses: bool,
+}
+
+impl FailedSignIns {
+    /// What such entries are called in the audit trail.
+    pub const ACTION: &str = "sign-in.fail";
+    /// Who made them, as the audit trail has it.
+    const ACTOR: &str = "unknown caller";
+
+    fn details(&self) -> serde_json::Value {
+        json!({
+            "count": self.count, "first": self.first, "last": self.last,
+            "addresses": self.addresses, "more_addresses": self.has_more_addresses,
+        })
+    }
+}
+
 impl AuditEntry {
+    /// Whether an operator of the machine made the change.
+    pub fn is_by_operator(&self) -> bool {
+        self.actor.starts_with("operator ")
+    }
+
     fn read(row: &Row) -> Result<Self, StoreError> {
         let details: String = row.get("details")?;
         Ok(Self {
@@ -125,6 +163,18 @@ impl OrganisationStore {
             .rows(include_str!("sql/audit.sql"), values)
             .await?;
         rows.iter().map(AuditEntry::read).collect()
+    }
+
+    /// Adds failed sign-ins to the trail. Nobody's access changes.
+    pub async fn note_failed_sign_ins(&self, failed: &[FailedSignIns]) -> Result<(), StoreError> {
+        let actor = Actor(FailedSignIns::ACTOR.to_owned());
+        let mut note = self.note_only(&actor).await?;
+        for one in failed {
+            let action = FailedSignIns::ACTION;
+            note.write(action, one.organisation, &one.account, one.details())
+                .await?;
+        }
+        note.change.commit().await
     }
 
     /// Notes an administrative change that is not in this database, such as a new signing key.

@@ -109,6 +109,9 @@ pub enum StoreError {
         /// Who they are.
         holders: Holders,
     },
+    /// A text is too long to be stored, or has control characters.
+    #[error(transparent)]
+    Unfit(#[from] crate::model::UnfitText),
     /// What was asked for makes no sense for this user, key or organisation.
     #[error("{0}")]
     Refused(String),

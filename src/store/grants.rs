@@ -17,6 +17,9 @@ pub struct WritingOrganisation {
     pub rules: Vec<Grant>,
 }
 
+/// The maximum number of grants of an organisation.
+const MAX_GRANTS: u64 = 10_000;
+
 impl OrganisationStore {
     /// The rules of an organisation, in order; none means that it sees nothing.
     pub async fn grants(&self, organisation: OrganisationId) -> Result<Vec<Grant>, StoreError> {
@@ -108,6 +111,17 @@ impl OrganisationStore {
             if changed > 0 {
                 added.push(rule.clone());
             }
+        }
+        let row = change
+            .change
+            .row(include_str!("sql/grants_count.sql"), values![organisation])
+            .await?;
+        let count = row.map_or(Ok(0), |row| row.count("n"))?;
+        if count > MAX_GRANTS {
+            return Err(StoreError::Refused(format!(
+                "organisation {:?} would have {count} grants, more than {MAX_GRANTS}; grant locations or types instead of assets",
+                found.name
+            )));
         }
         if !added.is_empty() {
             let details = json!({"added": added, "access": access});

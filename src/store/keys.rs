@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::database::{Executor, Row, values};
 use super::{Actor, OrganisationStore, StoreError, users};
-use crate::model::{OrganisationId, UserId};
+use crate::model::{OrganisationId, TextKind, UserId};
 
 /// A key to be made.
 #[derive(Debug, Clone)]
@@ -98,8 +98,10 @@ impl OrganisationStore {
 
     /// Makes a key.
     pub async fn create_key(&self, actor: &Actor, new: NewKey) -> Result<ApiKey, StoreError> {
+        TextKind::KeyName.check(new.name.trim())?;
         let mut change = self.change(actor).await?;
-        let user = users::find(&mut change.change, &new.user.to_string()).await?;
+        let user = users::find_by_id(&mut change.change, new.user).await?;
+        change.check_keys(user.organisation_id).await?;
         if new.may_ingest && !user.may_ingest {
             return Err(StoreError::Refused(format!(
                 "{} may not send readings, so a key of that user cannot either; \
@@ -136,6 +138,7 @@ impl OrganisationStore {
 
     /// Ends a key. Returns whether it was good until now.
     pub async fn revoke_key(&self, actor: &Actor, id: &str) -> Result<bool, StoreError> {
+        TextKind::KeyId.check(id)?;
         let key = self.existing_key(id).await?;
         let mut change = self.change(actor).await?;
         let values = values![id, change.at];

@@ -35,10 +35,11 @@ const STEPS: &[Step] = &[
     step!(3, "jobs", "0003_jobs.sql"),
     step!(5, "chains", "0005_chains.sql"),
     step!(6, "write grants", "0006_write_grants.sql"),
+    step!(7, "accounts", "0007_accounts.sql"),
 ];
 
 /// The version of the schema.
-pub const SCHEMA: i64 = 6;
+pub const SCHEMA: i64 = 7;
 
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -6,6 +6,7 @@
 //! look again.
 
 mod audit;
+mod caps;
 mod chain;
 mod copy;
 mod database;
@@ -30,7 +31,8 @@ mod users;
 
 use chrono::{DateTime, Utc};
 
-pub use audit::{AuditEntry, AuditFilter};
+pub use audit::{AuditEntry, AuditFilter, FailedSignIns};
+pub use caps::AccountCaps;
 pub use chain::{
     ChainEnd, ChainFinding, ChainHead, ChainHeads, ChainKind, ChainVerification, FindingKind,
 };
@@ -55,25 +57,42 @@ pub use users::{Credential, NewUser, User, UserChange};
 
 use crate::clock::{self, new_id};
 use crate::config::DatabaseUrl;
-use crate::model::OrganisationId;
+use crate::model::{OrganisationId, TextKind, printable};
 use database::{Change, Database, Executor, values};
 
 /// The organisation database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct OrganisationStore {
     database: Database,
+    caps: AccountCaps,
 }
 
 /// Who makes a change, as the audit trail has it: `operator ada on plant7`, `user ada@example.com`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor(pub String);
 
+/// The maximum length of an actor in the audit trail, in characters.
+const MAX_ACTOR_CHARS: usize = 300;
+/// The maximum size of the particulars of an entry of the audit trail, in bytes.
+const MAX_DETAILS_BYTES: usize = 1 << 20;
+
+impl Actor {
+    /// A user of an organisation, as opposed to an operator.
+    pub fn user(email: &str) -> Self {
+        Self(format!("user {email}"))
+    }
+
+    fn is_user(&self) -> bool {
+        self.0.starts_with("user ")
+    }
+}
+
 impl OrganisationStore {
     /// Connects, and brings the schema up to date.
     pub async fn open(url: &DatabaseUrl) -> Result<(Self, Migrated), StoreError> {
         let database = Database::connect(url).await?;
         let migrated = migrate::migrate(&database, url).await?;
-        Ok((Self { database }, migrated))
+        Ok((Self::on(database), migrated))
     }
 
     /// Connects to a database that is to be filled with a copy of version `schema`, and brings it to just that.
@@ -84,7 +103,12 @@ impl OrganisationStore {
     pub async fn open_at(url: &DatabaseUrl, schema: i64) -> Result<Self, StoreError> {
         let database = Database::connect(url).await?;
         migrate::migrate_to(&database, url, schema).await?;
-        Ok(Self { database })
+        Ok(Self::on(database))
+    }
+
+    fn on(database: Database) -> Self {
+        let caps = AccountCaps::default();
+        Self { database, caps }
     }
 
     /// Gives up all connections; a SQLite database is one file then.
@@ -96,6 +120,7 @@ impl OrganisationStore {
     pub fn beside(&self) -> Self {
         Self {
             database: self.database.beside(),
+            caps: self.caps,
         }
     }
 
@@ -114,11 +139,26 @@ impl OrganisationStore {
         change
             .execute(include_str!("sql/revise.sql"), values![])
             .await?;
-        Ok(AccessChange {
+        Ok(self.access_change(change, actor))
+    }
+
+    /// Begins to add to the audit trail what changes nobody's access: waits until no change is under way, and no server
+    /// looks again.
+    async fn note_only(&self, actor: &Actor) -> Result<AccessChange, StoreError> {
+        let mut change = self.database.begin().await?;
+        change
+            .execute(include_str!("sql/hold.sql"), values![])
+            .await?;
+        Ok(self.access_change(change, actor))
+    }
+
+    fn access_change(&self, change: Change, actor: &Actor) -> AccessChange {
+        AccessChange {
             change,
-            actor: actor.clone(),
+            actor: Actor(printable(&actor.0, MAX_ACTOR_CHARS)),
             at: clock::now(),
-        })
+            caps: self.caps,
+        }
     }
 }
 
@@ -127,6 +167,7 @@ struct AccessChange {
     change: Change,
     actor: Actor,
     at: DateTime<Utc>,
+    caps: AccountCaps,
 }
 
 impl AccessChange {
@@ -150,13 +191,22 @@ impl AccessChange {
         subject: &str,
         details: serde_json::Value,
     ) -> Result<(), StoreError> {
+        self.check_rate(action, organisation).await?;
+        TextKind::AuditSubject.check(subject)?;
+        let details = details.to_string();
+        if details.len() > MAX_DETAILS_BYTES {
+            return Err(StoreError::Refused(format!(
+                "the change has {} bytes of particulars for the audit trail, more than {MAX_DETAILS_BYTES}; make it in parts",
+                details.len()
+            )));
+        }
         let entry = audit::NewAuditEntry {
             at: self.at,
             actor: &self.actor,
             action,
             organisation,
             subject,
-            details: &details.to_string(),
+            details: &details,
         };
         audit::append(&mut self.change, &entry).await
     }

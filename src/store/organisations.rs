@@ -6,7 +6,10 @@ use serde_json::json;
 
 use super::database::{Executor, Row, values};
 use super::{Actor, Holders, OrganisationStore, StoreError, new_id};
-use crate::model::OrganisationId;
+use crate::model::{OrganisationId, TextKind};
+
+/// The largest limit that an organisation may have, in users.
+const MAX_USER_LIMIT: i64 = 100_000;
 
 /// Whom to write to, and where to send invoices.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -17,6 +20,14 @@ pub struct Profile {
     pub address: String,
     /// Where invoices go.
     pub billing_email: String,
+}
+
+impl Profile {
+    fn check(&self) -> Result<(), StoreError> {
+        TextKind::Contact.check(&self.contact)?;
+        TextKind::PostalAddress.check(&self.address)?;
+        Ok(TextKind::Email.check(&self.billing_email)?)
+    }
 }
 
 /// An organisation to be made.
@@ -92,7 +103,9 @@ impl OrganisationStore {
         new: NewOrganisation,
     ) -> Result<Organisation, StoreError> {
         let name = new.name.trim().to_owned();
-        if name.is_empty() || name.chars().any(char::is_control) {
+        TextKind::OrganisationName.check(&name)?;
+        new.profile.check()?;
+        if name.is_empty() {
             return Err(StoreError::Refused(
                 "an organisation needs a name of printable characters".to_owned(),
             ));
@@ -202,6 +215,11 @@ fn check_limit(limit: i64) -> Result<(), StoreError> {
             "a limit of {limit} users is less than none"
         )));
     }
+    if limit > MAX_USER_LIMIT {
+        return Err(StoreError::Refused(format!(
+            "a limit of {limit} users is more than {MAX_USER_LIMIT}"
+        )));
+    }
     Ok(())
 }
 
@@ -210,6 +228,7 @@ pub(super) async fn find(
     database: &mut impl Executor,
     name_or_id: &str,
 ) -> Result<Organisation, StoreError> {
+    TextKind::OrganisationName.check(name_or_id)?;
     let id = name_or_id.trim().parse::<OrganisationId>().ok();
     let values = values![id, name_or_id.trim().to_lowercase()];
     match database

@@ -66,6 +66,7 @@ impl OrganisationStore {
             .execute(include_str!("sql/sessions_forget.sql"), values![created_at])
             .await?;
         change.commit().await?;
+        self.trim_sessions(user).await?;
         Ok(id)
     }
 
@@ -120,7 +121,7 @@ impl OrganisationStore {
     /// Ends all sessions of a user. Returns how many.
     pub async fn revoke_sessions(&self, actor: &Actor, user: UserId) -> Result<u64, StoreError> {
         let mut change = self.change(actor).await?;
-        let found = users::find(&mut change.change, &user.to_string()).await?;
+        let found = users::find_by_id(&mut change.change, user).await?;
         let values = values![user, change.at];
         let ended = change
             .change

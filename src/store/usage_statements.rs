@@ -124,11 +124,7 @@ impl OrganisationStore {
         organisation: Option<OrganisationId>,
     ) -> Result<Vec<Closing>, StoreError> {
         let ahead = self.derived_ahead(month, organisation).await?;
-        let mut change = AccessChange {
-            change: self.database.begin().await?,
-            actor: actor.clone(),
-            at: clock::now(),
-        };
+        let mut change = self.access_change(self.database.begin().await?, actor);
         // From here on until the end nobody adds to the ledger, and nobody else closes.
         change
             .change

@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::database::{Executor, Row, values};
-use super::{Actor, OrganisationStore, StoreError, new_id, organisations};
-use crate::model::{Email, OrganisationId, Role, UserId};
+use super::{AccessChange, Actor, OrganisationStore, StoreError, new_id, organisations};
+use crate::model::{Email, OrganisationId, Role, TextKind, UserId};
 
 /// A user to be made.
 #[derive(Debug, Clone)]
 pub struct NewUser {
     /// The organisation.
     pub organisation: OrganisationId,
-    /// The address; no other user has it, in any case.
+    /// The address; no other user of the organisation has it, in any case.
     pub email: Email,
     /// The person's or program's name.
     pub name: String,
@@ -112,36 +112,52 @@ impl OrganisationStore {
     }
 
     /// The user with this address, in any case, or with this id.
+    ///
+    /// # Errors
+    ///
+    /// Users of several organisations have the address.
     pub async fn user(&self, email_or_id: &str) -> Result<User, StoreError> {
-        find(&mut &self.database, email_or_id).await
+        find(&mut &self.database, email_or_id, None).await
+    }
+
+    /// The same among the users of `organisation` only, if one is given.
+    pub async fn user_within(
+        &self,
+        email_or_id: &str,
+        organisation: Option<OrganisationId>,
+    ) -> Result<User, StoreError> {
+        find(&mut &self.database, email_or_id, organisation).await
     }
 
     /// The user with this id, if not removed.
     pub async fn user_by_id(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let values = values![Some(id), String::new()];
+        let values = values![Some(id), String::new(), None::<OrganisationId>];
         let row = (&self.database)
             .row(include_str!("sql/user.sql"), values)
             .await?;
         row.as_ref().map(User::read).transpose()
     }
 
-    /// What a sign-in with this address is checked against.
-    pub async fn credential(&self, email: &str) -> Result<Option<Credential>, StoreError> {
-        let values = values![None::<UserId>, email.trim().to_lowercase()];
-        match (&self.database)
-            .row(include_str!("sql/user.sql"), values)
-            .await?
-        {
-            Some(row) => Ok(Some(Credential {
-                user: User::read(&row)?,
+    /// The users with this address, in any case, the oldest first: what a sign-in is checked against. There is one for each
+    /// organisation at most.
+    pub async fn credentials(&self, email: &str) -> Result<Vec<Credential>, StoreError> {
+        let key = email.trim().to_lowercase();
+        let values = values![None::<UserId>, key, None::<OrganisationId>];
+        let rows = (&self.database)
+            .rows(include_str!("sql/user.sql"), values)
+            .await?;
+        let read = |row: &Row| {
+            Ok(Credential {
+                user: User::read(row)?,
                 password_hash: row.get("password_hash")?,
-            })),
-            None => Ok(None),
-        }
+            })
+        };
+        rows.iter().map(read).collect()
     }
 
     /// Makes a user, if there is a place.
     pub async fn create_user(&self, actor: &Actor, new: NewUser) -> Result<User, StoreError> {
+        TextKind::UserName.check(new.name.trim())?;
         let mut change = self.change(actor).await?;
         let organisation =
             organisations::find(&mut change.change, &new.organisation.to_string()).await?;
@@ -197,7 +213,7 @@ impl OrganisationStore {
         password_hash: String,
     ) -> Result<(), StoreError> {
         let mut change = self.change(actor).await?;
-        let found = find(&mut change.change, &user.to_string()).await?;
+        let found = find_by_id(&mut change.change, user).await?;
         if !found.role.has_password() {
             return Err(StoreError::Refused(format!(
                 "{} is a service: it has keys only, and no password",
@@ -247,7 +263,7 @@ impl OrganisationStore {
         wanted: &UserChange,
     ) -> Result<User, StoreError> {
         let mut change = self.change(actor).await?;
-        let before = find(&mut change.change, &user.to_string()).await?;
+        let before = find_by_id(&mut change.change, user).await?;
         let role = wanted.role.unwrap_or(before.role);
         if role.has_password() != before.role.has_password() {
             return Err(StoreError::Refused(format!(
@@ -256,7 +272,11 @@ impl OrganisationStore {
                 before.email, before.role
             )));
         }
-        let name = wanted.name.as_deref().unwrap_or(&before.name);
+        if role != before.role {
+            change.check_last_admin(&before, "give up the role").await?;
+        }
+        let name = wanted.name.as_deref().unwrap_or(&before.name).trim();
+        TextKind::UserName.check(name)?;
         let may_ingest = wanted.may_ingest.unwrap_or(before.may_ingest);
         let values = values![user, name, role.name(), may_ingest, change.at];
         change
@@ -287,9 +307,12 @@ impl OrganisationStore {
         active: bool,
     ) -> Result<bool, StoreError> {
         let mut change = self.change(actor).await?;
-        let before = find(&mut change.change, &user.to_string()).await?;
+        let before = find_by_id(&mut change.change, user).await?;
         if before.active == active {
             return Ok(false);
+        }
+        if !active {
+            change.check_last_admin(&before, "be deactivated").await?;
         }
         let values = values![user, active, change.at];
         change
@@ -323,7 +346,8 @@ impl OrganisationStore {
     /// in the ledger and in the audit trail.
     pub async fn remove_user(&self, actor: &Actor, user: UserId) -> Result<(), StoreError> {
         let mut change = self.change(actor).await?;
-        let before = find(&mut change.change, &user.to_string()).await?;
+        let before = find_by_id(&mut change.change, user).await?;
+        change.check_last_admin(&before, "be removed").await?;
         let values = values![user, change.at];
         for sql in [
             include_str!("sql/user_remove.sql"),
@@ -344,19 +368,59 @@ impl OrganisationStore {
     }
 }
 
+impl AccessChange {
+    /// Refuses that a user takes the last active admin from an organisation: nobody there could make another.
+    async fn check_last_admin(&mut self, user: &User, what: &str) -> Result<(), StoreError> {
+        if !self.actor.is_user() || !user.active || !user.role.manages_organisation() {
+            return Ok(());
+        }
+        let values = values![user.organisation_id, user.id];
+        let sql = include_str!("sql/admins_count.sql");
+        let row = self.change.row(sql, values).await?;
+        match row.map_or(Ok(0), |row| row.count("n"))? {
+            0 => Err(StoreError::Refused(format!(
+                "{} is the last active admin of {:?} and cannot {what}; make another admin first",
+                user.email, user.organisation
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The user with this id.
+pub(super) async fn find_by_id(
+    database: &mut impl Executor,
+    id: UserId,
+) -> Result<User, StoreError> {
+    find(database, &id.to_string(), None).await
+}
+
 /// The user with this address or id.
-pub(super) async fn find(
+async fn find(
     database: &mut impl Executor,
     email_or_id: &str,
+    organisation: Option<OrganisationId>,
 ) -> Result<User, StoreError> {
+    TextKind::Email.check(email_or_id)?;
     let id = email_or_id.trim().parse::<UserId>().ok();
-    let values = values![id, email_or_id.trim().to_lowercase()];
-    match database.row(include_str!("sql/user.sql"), values).await? {
-        Some(row) => User::read(&row),
-        None => Err(StoreError::NotFound {
+    let values = values![id, email_or_id.trim().to_lowercase(), organisation];
+    let rows = database.rows(include_str!("sql/user.sql"), values).await?;
+    let users: Vec<User> = rows.iter().map(User::read).collect::<Result<_, _>>()?;
+    match <[User; 1]>::try_from(users) {
+        Ok([user]) => Ok(user),
+        Err(users) if users.is_empty() => Err(StoreError::NotFound {
             what: "user",
             name: email_or_id.to_owned(),
             command: "user list",
         }),
+        Err(users) => {
+            let each = users.iter().take(5);
+            let each = each.map(|user| format!("{} of {:?}", user.id, user.organisation));
+            Err(StoreError::Refused(format!(
+                "{email_or_id:?} is the address of {} users; name one by id: {}",
+                users.len(),
+                each.collect::<Vec<_>>().join(", ")
+            )))
+        }
     }
 }

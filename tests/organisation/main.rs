@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod caps;
 mod chains;
 mod conformance;
 mod copies;

@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 use plantlake::model::{Grant, Role};
-use plantlake::store::{AuditFilter, NewUser, OrganisationStore, UserChange};
+use plantlake::store::{AuditFilter, NewUser, OrganisationStore, StoreError, User, UserChange};
 
 use crate::databases::{Fresh, Kind, actor, new_user};
 
@@ -75,14 +75,14 @@ async fn change(store: &OrganisationStore, dice: &mut Rng) -> String {
                 store.create_user(&actor(), new).await?.email
             }
             7 => {
-                let user = store.user(email).await?;
+                let user = of(store, name, email).await?;
                 store
                     .set_user_active(&actor(), user.id, number > 1)
                     .await?
                     .to_string()
             }
             8 => {
-                let user = store.user(email).await?;
+                let user = of(store, name, email).await?;
                 let role = Role::ALL[number.min(2) as usize];
                 let wanted = UserChange {
                     role: Some(role),
@@ -95,18 +95,18 @@ async fn change(store: &OrganisationStore, dice: &mut Rng) -> String {
                 )
             }
             9 => {
-                let user = store.user(email).await?;
+                let user = of(store, name, email).await?;
                 store
                     .set_password(&actor(), user.id, "x".to_owned())
                     .await?;
                 String::new()
             }
             10 => {
-                let user = store.user(email).await?;
+                let user = of(store, name, email).await?;
                 store.revoke_sessions(&actor(), user.id).await?.to_string()
             }
             _ => {
-                let user = store.user(email).await?;
+                let user = of(store, name, email).await?;
                 store.remove_user(&actor(), user.id).await?;
                 String::new()
             }
@@ -116,6 +116,12 @@ async fn change(store: &OrganisationStore, dice: &mut Rng) -> String {
         Ok(told) => format!("{kind} {name} {email} {number}: {told}"),
         Err(error) => format!("{kind} {name} {email} {number}: {error}"),
     }
+}
+
+/// The user of this organisation with this address.
+async fn of(store: &OrganisationStore, name: &str, email: &str) -> Result<User, StoreError> {
+    let organisation = store.organisation(name).await?;
+    store.user_within(email, Some(organisation.id)).await
 }
 
 /// All that there is, in words that hold no ids or times.

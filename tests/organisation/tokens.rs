@@ -4,7 +4,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use plantlake::auth::{Authenticator, Passwords};
+use plantlake::auth::{Authenticator, Party, Passwords};
 use plantlake::store::{NewUser, OrganisationStore};
 use serde_json::{Value, json};
 
@@ -26,7 +26,10 @@ impl Server {
         let fresh = Fresh::new(Kind::Sqlite).await;
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 9).await;
-        let hash = Passwords::new().unwrap().hash(PASSWORD).await.unwrap();
+        let hash = Passwords::new()
+            .unwrap()
+            .hash(Party::Address(None), PASSWORD, None);
+        let hash = hash.await.unwrap();
         let new = NewUser {
             password_hash: Some(hash),
             ..new_user(acme.id, "ada@x.y")

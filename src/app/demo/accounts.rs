@@ -10,7 +10,7 @@ use crate::catalog::{Snapshot, Visible};
 use crate::clock;
 use crate::config::DatabaseUrl;
 use crate::model::{AssetId, Grant, OrganisationId, Role};
-use crate::store::{Actor, NewOrganisation, OrganisationStore, Profile, StoreError};
+use crate::store::{Actor, NewOrganisation, OrganisationStore, Profile, StoreError, User};
 
 /// Who sees everything,
 const OWNER: (&str, &str) = ("Demo Works", "history@works.example");
@@ -140,7 +140,8 @@ async fn make_user(
     email: &str,
 ) -> Result<(), AccountsError> {
     let users = store.users(None).await?;
-    if users.iter().any(|user| user.email == email) {
+    let is_there = |user: &User| user.email == email && user.organisation == organisation;
+    if users.iter().any(is_there) {
         return Ok(());
     }
     let order = Order::CreateUser {

@@ -1,0 +1,141 @@
+//! How gates space attempts.
+
+use super::*;
+
+const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+const AWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+/// Guesses at an account, one after another; how long each took.
+async fn guess(throttle: &Throttle, account: &str, address: IpAddr, times: u32) -> Vec<u128> {
+    let mut took = Vec::new();
+    for _ in 0..times {
+        let since = Stopwatch::start();
+        let attempt = throttle.admit(account, Some(address)).await.unwrap();
+        attempt.wrong().await.unwrap();
+        took.push(since.elapsed().as_millis());
+    }
+    took
+}
+
+async fn succeed(throttle: &Throttle, account: &str, address: IpAddr) -> Duration {
+    let since = Stopwatch::start();
+    let attempt = throttle.admit(account, Some(address)).await;
+    attempt.unwrap().right();
+    since.elapsed()
+}
+
+#[test]
+fn spacing_doubles_up_to_its_maximum() {
+    let spacing: Vec<_> = (0..12).map(|n| PAIR.spacing(n).as_millis()).collect();
+    assert_eq!(spacing, [0, 0, 0, 0, 0, 0, 250, 500, 500, 500, 500, 500]);
+    assert_eq!(PAIR.spacing(u32::MAX), PAIR.max);
+    assert_eq!(ADDRESS.spacing(u32::MAX), ADDRESS.max);
+}
+
+#[tokio::test]
+async fn wrong_passwords_are_delayed_and_the_right_one_is_not_refused() {
+    let throttle = Throttle::default();
+    let took = guess(&throttle, "Ada@x", HOME, 7).await;
+    assert!(took[..5].iter().all(|ms| *ms < 200), "{took:?}");
+    assert!(took[5] >= 240 && took[6] >= 490, "{took:?}");
+    let wait = succeed(&throttle, " ada@X ", HOME).await;
+    assert!(wait <= PAIR.max, "{wait:?}");
+    // Others, and the same account elsewhere, do not wait.
+    assert!(succeed(&throttle, "bob@x", HOME).await < Duration::from_millis(100));
+    assert!(succeed(&throttle, "ada@x", AWAY).await < Duration::from_millis(100));
+}
+
+#[tokio::test]
+async fn right_passwords_at_once_do_not_hold_each_other_up() {
+    let throttle = Throttle::default();
+    let since = Stopwatch::start();
+    let all = (0..60).map(|_| succeed(&throttle, "ada@x", HOME));
+    futures::future::join_all(all).await;
+    assert!(
+        since.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        since.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn guesses_at_once_gain_nothing_and_the_latest_goes_soon() {
+    let throttle = Throttle::default();
+    let guesses = (0..40).map(|_| guess(&throttle, "ada@x", HOME, 1));
+    let guesses = futures::future::join_all(guesses);
+    let owner = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        succeed(&throttle, "ada@x", HOME).await
+    };
+    let both = async {
+        tokio::select! { _ = guesses => None, wait = owner => Some(wait) }
+    };
+    let wait = both.await.expect("the owner goes before the guesses");
+    assert!(wait < Duration::from_secs(3), "{wait:?}");
+    let state = throttle.locked();
+    let gate = Gate::Pair("ada@x".to_owned(), Some(HOME));
+    assert!(
+        state.gates[&gate].failures <= 14,
+        "{:?}",
+        state.gates[&gate]
+    );
+}
+
+#[tokio::test]
+async fn known_account_is_not_held_up_by_guesses_at_others_nor_from_elsewhere() {
+    let throttle = Throttle::default();
+    succeed(&throttle, "ada@x", HOME).await;
+    for i in 0..ADDRESS.free + 10 {
+        drop(throttle.admit(&format!("{i}@x"), Some(HOME)).await.unwrap());
+    }
+    for i in 0..=ACCOUNT.free as u8 + 2 {
+        let address = Some(IpAddr::from([10, 1, 0, i]));
+        drop(throttle.admit("ada@x", address).await.unwrap());
+    }
+    assert!(succeed(&throttle, "ada@x", HOME).await < Duration::from_millis(50));
+    // A wrong password of the same account takes as long as one of an account that is not known there.
+    let known = guess(&throttle, "ada@x", HOME, 1).await;
+    assert!(known[0] >= 50, "{known:?}");
+}
+
+#[tokio::test]
+async fn success_does_not_clear_what_was_wrong() {
+    let throttle = Throttle::default();
+    for _ in 0..PAIR.free {
+        guess(&throttle, "ada@x", HOME, 1).await;
+        succeed(&throttle, "ada@x", HOME).await;
+    }
+    let took = guess(&throttle, "ada@x", HOME, 1).await;
+    assert!(took[0] >= 200, "{took:?}");
+    let attempt = throttle.admit("ada@x", Some(HOME)).await.unwrap();
+    attempt.undecided();
+    let gate = Gate::Pair("ada@x".to_owned(), Some(HOME));
+    assert_eq!(throttle.locked().gates[&gate].failures, PAIR.free + 1);
+}
+
+#[tokio::test]
+async fn memory_is_bounded() {
+    let throttle = Throttle::default();
+    let mut state = throttle.locked();
+    for i in 0..MAX_RECORDS + 10 {
+        let record = state.record(&Gate::Account(format!("{i}@y")));
+        record.failures = 1;
+        record.last_failure = Some(Stopwatch::start());
+        state.remember(&format!("{i}@y"), None);
+    }
+    assert!(state.gates.len() <= MAX_RECORDS && state.known.len() <= MAX_RECORDS);
+    // The last who signed in are known.
+    assert!(
+        state
+            .known
+            .contains_key(&(format!("{}@y", MAX_RECORDS + 9), None))
+    );
+}
+
+#[test]
+fn ipv6_addresses_of_a_network_are_one() {
+    let parse = |text: &str| network(text.parse().unwrap());
+    assert_eq!(parse("2001:db8::1"), parse("2001:db8::ffff"));
+    assert_ne!(parse("2001:db8::1"), parse("2001:db8:1::1"));
+    assert_eq!(parse("::ffff:10.0.0.1"), HOME);
+}

@@ -1,0 +1,296 @@
+//! Turns at hashing passwords. A hash takes some 20 ms of a core and 19 MiB, and anybody may ask for one; so few are
+//! computed at once, and those who wait take turns.
+//!
+//! There are three classes, which take turns with each other: sign-ins from where the account signed in before, other sign-ins,
+//! and passwords that are set. Within a class its parties take turns, however many requests one of them has: an account at an
+//! address, an address, an organisation. So whoever floods the server waits for themselves.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::AuthError;
+use crate::model::OrganisationId;
+
+/// Requests of one organisation, or of a known account, that wait.
+const MAX_WAITING_PER_PARTY: usize = 16;
+/// Sign-ins from one address that wait.
+const MAX_WAITING_PER_ADDRESS: usize = 64;
+/// Requests that wait in all.
+const MAX_WAITING: usize = 2_048;
+/// When those who are turned away may come again.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Who wants a password hashed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Party {
+    /// An account, from an address that it signed in from before.
+    Known(String, Option<IpAddr>),
+    /// Somebody at an address; none for this machine's command line.
+    Address(Option<IpAddr>),
+    /// An organisation whose users' passwords are set; none for an operator.
+    Organisation(Option<OrganisationId>),
+}
+
+impl Party {
+    const fn class(&self) -> usize {
+        match self {
+            Self::Known(..) => 0,
+            Self::Address(_) => 1,
+            Self::Organisation(_) => 2,
+        }
+    }
+
+    /// Whether the latest request and the oldest go by turns: among guesses from one address that of the rightful owner is
+    /// more likely to be one of these.
+    const fn has_latest_first(&self) -> bool {
+        matches!(self, Self::Address(_))
+    }
+
+    const fn max_waiting(&self) -> usize {
+        match self {
+            Self::Address(_) => MAX_WAITING_PER_ADDRESS,
+            Self::Known(..) | Self::Organisation(_) => MAX_WAITING_PER_PARTY,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Class {
+    /// Parties that wait, the next one first.
+    order: VecDeque<Party>,
+    queues: HashMap<Party, VecDeque<oneshot::Sender<Turn>>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Hashes that may begin now.
+    free: usize,
+    classes: [Class; 3],
+    /// The class whose turn it is.
+    next_class: usize,
+    waiting: usize,
+    /// Turns that those who waited had.
+    served: u64,
+}
+
+/// The turns. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Turns(Arc<Mutex<State>>);
+
+/// A turn: dropped, it is the next one's.
+#[derive(Debug)]
+pub(super) struct Turn(Option<Turns>);
+
+impl Turns {
+    /// So many at once.
+    pub fn new(at_once: usize) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            free: at_once.max(1),
+            classes: Default::default(),
+            next_class: 0,
+            waiting: 0,
+            served: 0,
+        })))
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    ///
+    /// Too many wait already.
+    pub async fn wait(&self, party: Party) -> Result<Turn, AuthError> {
+        let receiver = {
+            let mut state = self.locked();
+            if state.free > 0 {
+                state.free -= 1;
+                return Ok(Turn(Some(self.clone())));
+            }
+            state.enqueue(party)?
+        };
+        receiver.await.map_err(|_| busy())
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn busy() -> AuthError {
+    AuthError::Busy {
+        retry_after: RETRY_AFTER,
+    }
+}
+
+impl State {
+    fn enqueue(&mut self, party: Party) -> Result<oneshot::Receiver<Turn>, AuthError> {
+        let class = party.class();
+        let is_full = |queue: &VecDeque<_>, party: &Party| queue.len() >= party.max_waiting();
+        let Class { order, queues } = &mut self.classes[class];
+        if let Some(queue) = queues.get_mut(&party)
+            && is_full(queue, &party)
+        {
+            let before = queue.len();
+            queue.retain(|waiting| !waiting.is_closed());
+            if is_full(queue, &party) {
+                if !party.has_latest_first() {
+                    return Err(busy());
+                }
+                // Dropped, it is told to come again.
+                queue.pop_front();
+            }
+            self.waiting -= before - queue.len();
+        }
+        if self.waiting >= MAX_WAITING {
+            return Err(busy());
+        }
+        let (sender, receiver) = oneshot::channel();
+        let queue = queues.entry(party.clone()).or_default();
+        if queue.is_empty() && !order.contains(&party) {
+            order.push_back(party);
+        }
+        queue.push_back(sender);
+        self.waiting += 1;
+        Ok(receiver)
+    }
+
+    /// The next one to have a turn.
+    fn dequeue(&mut self) -> Option<oneshot::Sender<Turn>> {
+        for _ in 0..self.classes.len() {
+            let class = &mut self.classes[self.next_class];
+            self.next_class = (self.next_class + 1) % 3;
+            while let Some(party) = class.order.pop_front() {
+                let Some(queue) = class.queues.get_mut(&party) else {
+                    continue;
+                };
+                self.served = self.served.wrapping_add(1);
+                let next = match party.has_latest_first() && !self.served.is_multiple_of(2) {
+                    true => queue.pop_back(),
+                    false => queue.pop_front(),
+                };
+                if queue.is_empty() {
+                    class.queues.remove(&party);
+                } else {
+                    class.order.push_back(party);
+                }
+                if next.is_some() {
+                    self.waiting -= 1;
+                    return next;
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(turns) = self.0.take() else {
+            return;
+        };
+        let mut state = turns.locked();
+        while let Some(next) = state.dequeue() {
+            match next.send(Turn(Some(turns.clone()))) {
+                Ok(()) => return,
+                // Nobody waits there any more. The turn is still at hand, and must not be passed on under the lock.
+                Err(mut turn) => turn.0 = None,
+            }
+        }
+        state.free += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn organisation(number: u128) -> Party {
+        Party::Organisation(Some(OrganisationId(uuid::Uuid::from_u128(number))))
+    }
+
+    fn address(last: u8) -> Party {
+        Party::Address(Some(IpAddr::from([10, 0, 0, last])))
+    }
+
+    /// The order in which these parties, by place, have their turns when there is one turn at a time, and who is turned away.
+    async fn order_of(parties: Vec<Party>) -> (Vec<usize>, Vec<usize>) {
+        let turns = Turns::new(1);
+        let first = turns.wait(organisation(0)).await.unwrap();
+        let (served, refused) = (Arc::default(), Arc::default());
+        let mut tasks = Vec::new();
+        for (place, party) in parties.into_iter().enumerate() {
+            let (served, refused): (Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>) =
+                (Arc::clone(&served), Arc::clone(&refused));
+            let turns = turns.clone();
+            tasks.push(tokio::spawn(async move {
+                match turns.wait(party).await {
+                    Ok(_turn) => served.lock().unwrap().push(place),
+                    Err(AuthError::Busy { .. }) => refused.lock().unwrap().push(place),
+                    Err(error) => panic!("{error}"),
+                }
+            }));
+            tokio::task::yield_now().await;
+        }
+        drop(first);
+        futures::future::join_all(tasks).await;
+        let state = turns.locked();
+        assert_eq!((state.free, state.waiting), (1, 0));
+        assert!(state.classes.iter().all(|class| class.queues.is_empty()));
+        (
+            served.lock().unwrap().clone(),
+            refused.lock().unwrap().clone(),
+        )
+    }
+
+    #[tokio::test]
+    async fn turns_alternate_between_organisations() {
+        let mut parties = vec![organisation(1); 10];
+        parties.push(organisation(2));
+        let (served, refused) = order_of(parties).await;
+        assert_eq!(served, [0, 10, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert!(refused.is_empty());
+    }
+
+    #[tokio::test]
+    async fn turns_alternate_between_classes() {
+        let mut parties: Vec<_> = (1..=20).map(organisation).collect();
+        parties.extend((1..=20).map(address));
+        parties.push(Party::Known("ada@x".to_owned(), None));
+        let (served, _) = order_of(parties).await;
+        let place = served.iter().position(|place| *place == 40).unwrap();
+        assert!(place < 3, "{served:?}");
+        let organisations = served.iter().take(20).filter(|place| **place < 20);
+        assert!((9..=11).contains(&organisations.count()), "{served:?}");
+    }
+
+    #[tokio::test]
+    async fn latest_sign_in_of_an_address_goes_first_and_the_oldest_is_turned_away() {
+        let (served, refused) = order_of(vec![address(1); MAX_WAITING_PER_ADDRESS + 1]).await;
+        assert_eq!(refused, [0]);
+        assert_eq!(served[0], MAX_WAITING_PER_ADDRESS);
+    }
+
+    #[tokio::test]
+    async fn full_queue_of_an_organisation_refuses() {
+        let (served, refused) = order_of(vec![organisation(1); MAX_WAITING_PER_PARTY + 5]).await;
+        assert_eq!(served.len(), MAX_WAITING_PER_PARTY);
+        assert_eq!(refused.len(), 5);
+    }
+
+    #[tokio::test]
+    async fn those_who_leave_are_passed_over() {
+        let turns = Turns::new(1);
+        let first = turns.wait(organisation(1)).await.unwrap();
+        for _ in 0..3 * MAX_WAITING_PER_PARTY {
+            let waiting = turns.wait(organisation(1));
+            let left = tokio::time::timeout(Duration::ZERO, waiting).await;
+            assert!(left.is_err(), "there is room again");
+        }
+        drop(first);
+        assert!(turns.wait(organisation(1)).await.is_ok());
+        assert_eq!(turns.locked().free, 1);
+    }
+}

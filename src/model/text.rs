@@ -1,0 +1,145 @@
+//! Limits of the texts that clients and operators give. Every text is checked here before it is stored or logged.
+
+/// What a text is for. Each kind has a maximum length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextKind {
+    /// The name of a person or a program.
+    UserName,
+    /// What an API key is for.
+    KeyName,
+    /// The public part of an API key.
+    KeyId,
+    /// The name of an organisation, or its id.
+    OrganisationName,
+    /// A contact of an organisation.
+    Contact,
+    /// The postal address of an organisation; the only kind that may have several lines.
+    PostalAddress,
+    /// An e-mail address, or the id of the user who has it.
+    Email,
+    /// A location, a type or an id in a grant.
+    Grant,
+    /// What an entry of the audit trail is about.
+    AuditSubject,
+}
+
+/// A text that is not stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnfitText {
+    /// The text is too long.
+    #[error("the {what} is {found} characters long; the limit is {max}")]
+    TooLong {
+        /// What the text is.
+        what: &'static str,
+        /// The maximum length in characters.
+        max: usize,
+        /// Its length in characters.
+        found: usize,
+    },
+    /// The text has control characters.
+    #[error(
+        "the {what} has control characters, such as line breaks; use printable characters only"
+    )]
+    Control {
+        /// What the text is.
+        what: &'static str,
+    },
+}
+
+impl TextKind {
+    /// What the text is, in words.
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::UserName => "name of the user",
+            Self::KeyName => "name of the key",
+            Self::KeyId => "id of the key",
+            Self::OrganisationName => "name of the organisation",
+            Self::Contact => "contact",
+            Self::PostalAddress => "postal address",
+            Self::Email => "e-mail address",
+            Self::Grant => "value of the grant",
+            Self::AuditSubject => "subject of the audit entry",
+        }
+    }
+
+    /// The maximum length in characters.
+    pub const fn max_chars(self) -> usize {
+        match self {
+            Self::UserName | Self::KeyName | Self::OrganisationName | Self::Contact => 200,
+            Self::KeyId => 64,
+            // RFC 5321, 4.5.3.1.3, less the angle brackets.
+            Self::Email => 254,
+            Self::Grant => 500,
+            Self::PostalAddress | Self::AuditSubject => 1_000,
+        }
+    }
+
+    /// Checks a text before it is stored.
+    ///
+    /// # Errors
+    ///
+    /// The text is too long, or has control characters.
+    pub fn check(self, text: &str) -> Result<(), UnfitText> {
+        let what = self.what();
+        // Bytes first: a character has at most four, and nobody counts the characters of megabytes.
+        let max = self.max_chars();
+        if text.len() > max && (text.len() > 4 * max || text.chars().count() > max) {
+            let found = text.chars().count();
+            return Err(UnfitText::TooLong { what, max, found });
+        }
+        let has_lines = matches!(self, Self::PostalAddress);
+        let is_unfit = |c: char| c.is_control() && !(has_lines && matches!(c, '\n' | '\t' | '\r'));
+        match text.contains(is_unfit) {
+            true => Err(UnfitText::Control { what }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A text for logs and for the audit trail: at most `max_chars` characters, control characters replaced.
+pub fn printable(text: &str, max_chars: usize) -> String {
+    let mut out: String = text
+        .chars()
+        .take(max_chars)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    if text.chars().nth(max_chars).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn check_accepts_text_up_to_its_limit_only() {
+        for kind in [TextKind::UserName, TextKind::Email, TextKind::PostalAddress] {
+            let max = kind.max_chars();
+            assert_eq!(kind.check(&"ä".repeat(max)), Ok(()));
+            for found in [max + 1, 5 << 20] {
+                let error = kind.check(&"ä".repeat(found)).unwrap_err();
+                assert!(
+                    matches!(error, UnfitText::TooLong { found: f, .. } if f == found),
+                    "{error}"
+                );
+                assert!(error.to_string().len() < 200);
+            }
+        }
+    }
+
+    #[test]
+    fn check_refuses_control_characters() {
+        assert!(TextKind::KeyName.check("a\nb").is_err());
+        assert!(TextKind::PostalAddress.check("a\nb").is_ok());
+        assert!(TextKind::PostalAddress.check("a\u{1b}[2J").is_err());
+    }
+
+    #[test]
+    fn printable_bounds_and_cleans() {
+        assert_eq!(printable("ada@x\r\n", 9), "ada@x\u{fffd}\u{fffd}");
+        assert_eq!(printable("abcdef", 3), "abc…");
+        assert_eq!(printable("abc", 3), "abc");
+    }
+}

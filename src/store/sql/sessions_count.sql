@@ -1,0 +1,1 @@
+SELECT count(*) AS n FROM sessions WHERE user_id = $1
