@@ -147,7 +147,7 @@ impl OrganisationStore {
     async fn note_only(&self, actor: &Actor) -> Result<AccessChange, StoreError> {
         let mut change = self.database.begin().await?;
         change
-            .execute(include_str!("sql/hold.sql"), values![])
+            .execute(include_str!("sql/access_take.sql"), values![])
             .await?;
         Ok(self.access_change(change, actor))
     }

@@ -1,1 +1,0 @@
-UPDATE access_revision SET revision = revision
