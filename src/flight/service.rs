@@ -23,7 +23,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use super::actions::{self, command_of, no_substrait, no_transactions, schema_bytes};
-use super::call::{Call, Entry, stamp, stamped};
+use super::call::{Call, Entry, address_of, stamp, stamped};
 use super::metered::{Meter, Metered, MeteredStream, caller_of, end_one, unrecorded};
 use super::received::next_batch;
 use super::server::Server;
@@ -75,7 +75,7 @@ impl Service {
         Ok(Call {
             id,
             access,
-            address: address_of(request).map(|address| address.ip()),
+            address: address_of(request),
             rpc,
             meter: Meter::new(open, rpc),
         })
