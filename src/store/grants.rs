@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::database::{Executor, values};
 use super::{Actor, OrganisationStore, StoreError, organisations};
-use crate::model::{AssetGrant, Grant, GrantAccess, OrganisationId};
+use crate::model::{AssetGrant, Grant, GrantAccess, OrganisationId, TextKind};
 
 /// An organisation that may write, with the rules for which it may.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,9 @@ impl OrganisationStore {
         access: GrantAccess,
         check: impl FnOnce(&[WritingOrganisation]) -> Result<(), String> + Send,
     ) -> Result<Vec<Grant>, StoreError> {
+        for rule in rules {
+            TextKind::Grant.check(&rule.value())?;
+        }
         let may_write = access == GrantAccess::Write;
         let mut change = self.change(actor).await?;
         let found = organisations::find(&mut change.change, &organisation.to_string()).await?;

@@ -276,7 +276,9 @@ impl OrganisationStore {
             change.check_last_admin(&before, "give up the role").await?;
         }
         let name = wanted.name.as_deref().unwrap_or(&before.name).trim();
-        TextKind::UserName.check(name)?;
+        if wanted.name.is_some() {
+            TextKind::UserName.check(name)?;
+        }
         let may_ingest = wanted.may_ingest.unwrap_or(before.may_ingest);
         let values = values![user, name, role.name(), may_ingest, change.at];
         change

@@ -40,7 +40,9 @@ on_both! {
         is_unfit(store.user(&long).await.unwrap_err());
         is_unfit(store.organisation(&long).await.unwrap_err());
         is_unfit(store.revoke_key(&actor(), &long).await.unwrap_err());
-        assert!(Grant::of("type", &long).unwrap_err().to_string().len() < 300);
+        let grant = [Grant::Type(long.clone())];
+        is_unfit(store.grant(&actor(), acme.id, &grant).await.unwrap_err());
+        assert!(Grant::of("asset", &long).unwrap_err().to_string().len() < 300);
         let long_actor = Actor(long);
         store.set_user_active(&long_actor, ada.id, false).await.unwrap();
         let trail = store.audit(&AuditFilter { organisation: None, last: 9 }).await.unwrap();
