@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::database::{Executor, values};
 use super::{Actor, OrganisationStore, StoreError, organisations};
-use crate::model::{AssetGrant, Grant, GrantAccess, OrganisationId, TextKind};
+use crate::model::{AssetGrant, Grant, GrantAccess, OrganisationId, TextKind, printable};
 
 /// An organisation that may write, with the rules for which it may.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,8 +177,9 @@ impl OrganisationStore {
                     GrantAccess::Write => "no write grant of",
                 };
                 return Err(StoreError::Refused(format!(
-                    "organisation {:?} has {what} {grant}; `plantlake org show` lists those it has",
-                    found.name
+                    "organisation {:?} has {what} {}; `plantlake org show` lists those it has",
+                    found.name,
+                    printable(&grant.to_string(), 600)
                 )));
             }
         }
