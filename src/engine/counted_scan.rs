@@ -1,5 +1,7 @@
 //! A scan whose bytes are counted for the query that it is run for: each run of a plan counts for itself, though plans
 //! are run more than once. It ends when the query is cancelled, and gives the thread back when its time slice is over.
+//!
+//! For who may see everything, the bytes that are read of files count; for others, `tenant_scan` counts.
 
 use std::fmt;
 use std::pin::Pin;
@@ -8,16 +10,14 @@ use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{Stream, StreamExt};
 
 use super::cancellation::{CancelToken, is_slice_over};
-use super::raw_scan::RawScanExec;
 use crate::lake::scanned::Scanned;
 
 /// What the operators of one run of a plan share; an extension of the session's configuration.
@@ -33,18 +33,22 @@ pub(super) struct RunContext {
 #[derive(Debug)]
 pub(super) struct CountedScan {
     scan: Arc<dyn ExecutionPlan>,
+    counts: bool,
 }
 
-/// The plan with all its scans counted.
-pub(super) fn counted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let counted = plan.transform_up(|step| {
-        let is_scan = step.is::<DataSourceExec>() || step.is::<RawScanExec>();
-        Ok(match is_scan {
-            true => Transformed::yes(Arc::new(CountedScan { scan: step }) as _),
-            false => Transformed::no(step),
-        })
-    });
-    counted.data()
+impl CountedScan {
+    /// Counts what `scan` reads.
+    pub fn new(scan: Arc<dyn ExecutionPlan>) -> Self {
+        Self { scan, counts: true }
+    }
+
+    /// Counts nothing of what `scan` reads; it only ends in time.
+    pub fn uncounted(scan: Arc<dyn ExecutionPlan>) -> Self {
+        Self {
+            scan,
+            counts: false,
+        }
+    }
 }
 
 impl DisplayAs for CountedScan {
@@ -75,7 +79,10 @@ impl ExecutionPlan for CountedScan {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(scan), true) => Ok(Arc::new(Self { scan })),
+            (Some(scan), true) => Ok(Arc::new(Self {
+                scan,
+                counts: self.counts,
+            })),
             _ => internal_err!("a counted scan is of one scan"),
         }
     }
@@ -95,7 +102,11 @@ impl ExecutionPlan for CountedScan {
         let run = context.session_config().get_extension::<RunContext>();
         let batches = self.scan.execute(partition, context)?;
         Ok(match run {
-            Some(run) => Box::pin(Counted { run, batches }),
+            Some(run) => Box::pin(Counted {
+                run,
+                batches,
+                counts: self.counts,
+            }),
             None => batches,
         })
     }
@@ -105,13 +116,18 @@ impl ExecutionPlan for CountedScan {
 struct Counted {
     run: Arc<RunContext>,
     batches: SendableRecordBatchStream,
+    counts: bool,
 }
 
 impl Stream for Counted {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { run, batches } = &mut *self;
+        let Self {
+            run,
+            batches,
+            counts,
+        } = &mut *self;
         if let Err(cancelled) = run.token.check() {
             return Poll::Ready(Some(Err(cancelled)));
         }
@@ -120,7 +136,10 @@ impl Stream for Counted {
             return Poll::Pending;
         }
         let poll = || batches.poll_next_unpin(context);
-        run.scanned.during(|| run.token.scope(poll))
+        match *counts {
+            true => run.scanned.during(|| run.token.scope(poll)),
+            false => run.token.scope(poll),
+        }
     }
 }
 

@@ -1,50 +1,264 @@
-//! The order in which a scan looks at its conditions. Nothing that a caller made up is worked out for rows that the caller
-//! may not see: whether `1 / (value - 42) > 0` fails would tell of them. Only what cannot fail may go before, where it saves
-//! work.
+//! What scans do for callers who may see some assets only. Nothing that a caller made up is worked out for rows that the caller
+//! may not see: whether `1 / (value - 42) > 0` fails would tell of them. And nothing but conditions on assets and times decides
+//! what is read: with others, row groups would be left out, or not, by others' values.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::common::Result;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::datasource::physical_plan::{FileScanConfigBuilder, FileSource, ParquetSource};
+use arrow::compute::SortOptions;
+use arrow::datatypes::Schema;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, internal_err};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::expressions::{BinaryExpr, Column, InListExpr, Literal};
-use datafusion::physical_expr::{PhysicalExpr, conjunction, split_conjunction};
+use datafusion::physical_expr::expressions::{
+    BinaryExpr, CastExpr, Column, DynamicFilterPhysicalExpr, InListExpr, IsNotNullExpr, IsNullExpr,
+    LikeExpr, Literal, NotExpr,
+};
+use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion::physical_expr::{
+    LexOrdering, PhysicalExpr, PhysicalSortExpr, conjunction, split_conjunction,
+};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::limit::LocalLimitExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::union::UnionExec;
 
-use super::rollup_table::{ASSET, TIME};
+use super::counted_scan::CountedScan;
+use super::raw_scan::RawScanExec;
+use super::rollup_table::{ASSET, TIME, parquet_source};
+use super::sequential::SequentialExec;
+use super::tenant_scan::{Sequence, TenantScan};
 use super::visible_filter::IsVisible;
 
-/// The plan with the conditions of all scans in that order; it stays so only where scans do not reorder them themselves.
-pub(super) fn guarded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+/// What an asset's id counts in `bytes_scanned`: a UUID.
+const ASSET_BYTES: u64 = 16;
+/// What an instant or a number counts.
+const VALUE_BYTES: u64 = 8;
+/// What a reading counts: all its columns are read.
+const READING_BYTES: u64 = ASSET_BYTES + 2 * VALUE_BYTES;
+
+/// The plan with all scans counted, and those guarded that may not show everything. With `sequential`, the plan reads in an
+/// order that the caller's rows alone decide; see [`SequentialExec`].
+pub(super) fn guarded(
+    plan: Arc<dyn ExecutionPlan>,
+    sequential: bool,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let guarded = plan.transform_up(|step| {
-        let Some(scan) = step.downcast_ref::<DataSourceExec>() else {
-            return Ok(Transformed::no(step));
-        };
-        let source = scan.downcast_to_file_source::<ParquetSource>();
-        let Some((config, parquet)) = source else {
-            return Ok(Transformed::no(step));
-        };
-        let Some(ordered) = parquet.filter().as_ref().and_then(in_order) else {
-            return Ok(Transformed::no(step));
-        };
-        let source = Arc::new(parquet.with_predicate(ordered));
-        let config = FileScanConfigBuilder::from(config.clone()).with_source(source);
-        let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config.build());
-        Ok(Transformed::yes(scan))
+        if let Some(scan) = step.downcast_ref::<DataSourceExec>() {
+            let source = scan.downcast_to_file_source::<ParquetSource>();
+            let tenants = match source {
+                Some((config, parquet)) => tenant_scan(config, parquet, sequential)?,
+                None => None,
+            };
+            return Ok(Transformed::yes(match tenants {
+                Some(scan) => scan,
+                None => Arc::new(CountedScan::new(step)),
+            }));
+        }
+        if let Some(scan) = step.downcast_ref::<RawScanExec>() {
+            return Ok(Transformed::yes(match (scan.shows_all(), sequential) {
+                (true, _) => Arc::new(CountedScan::new(step)) as Arc<dyn ExecutionPlan>,
+                (false, false) => Arc::new(TenantScan::new(step, READING_BYTES, None)),
+                (false, true) => {
+                    let scan = Arc::new(scan.file_by_file());
+                    let files = scan.properties().partitioning.partition_count();
+                    let sequence = Sequence {
+                        runs: (0..files).map(|file| file..file + 1).collect(),
+                        order: None,
+                    };
+                    let sequence = Some(Arc::new(sequence));
+                    Arc::new(TenantScan::new(scan, READING_BYTES, sequence))
+                }
+            }));
+        }
+        Ok(match sequential && step.is::<UnionExec>() {
+            true => Transformed::yes(Arc::new(SequentialExec::new(step)) as _),
+            false => Transformed::no(step),
+        })
     });
     guarded.data()
 }
 
-/// The conditions in order; none if all may be seen, and any order is good.
-fn in_order(conditions: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
-    let mut parts: Vec<_> = split_conjunction(conditions).into_iter().cloned().collect();
-    if !parts.iter().any(|part| part.is::<IsVisible>()) {
-        return None;
+/// A scan that shows some assets, with what is worked out above it; none if it shows all.
+fn tenant_scan(
+    config: &FileScanConfig,
+    parquet: &ParquetSource,
+    sequential: bool,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(conditions) = parquet.filter() else {
+        return Ok(None);
+    };
+    let table = parquet.table_schema().table_schema();
+    let parts = split_conjunction(&conditions).into_iter().cloned();
+    let (mut within, mut beyond): (Vec<_>, Vec<_>) =
+        parts.partition(|condition| is_bound(condition, parquet));
+    if !within.iter().any(|part| part.is::<IsVisible>()) {
+        return Ok(None);
     }
-    parts.sort_by_key(turn);
-    Some(conjunction(parts))
+    within.sort_by_key(turn);
+    // What a join or a sort found out while it runs only spares work.
+    beyond.retain(|condition| !condition.is::<DynamicFilterPhysicalExpr>());
+    let projection = parquet.projection();
+    let projected = projection.into_iter().flat_map(|exprs| exprs.expr_iter());
+    let mut columns = BTreeSet::new();
+    for expr in projected.chain(beyond.iter().cloned()) {
+        columns.extend(indices(&expr, table)?);
+    }
+    if sequential {
+        columns.extend([table.index_of(ASSET)?, table.index_of(TIME)?]);
+    }
+    let mut used = columns.clone();
+    for condition in &within {
+        used.extend(indices(condition, table)?);
+    }
+    let stored = parquet.table_schema().file_schema().fields().len();
+    let widths = used.iter().map(|&column| match column {
+        _ if column >= stored => 0,
+        _ if table.field(column).name() == ASSET => ASSET_BYTES,
+        _ => VALUE_BYTES,
+    });
+    let row_bytes = widths.sum();
+    let within = conjunction(within);
+    if beyond.is_empty() && !sequential {
+        let source = Arc::new(parquet.with_predicate(within));
+        let config = FileScanConfigBuilder::from(config.clone()).with_source(source);
+        let scan = DataSourceExec::from_data_source(config.build());
+        return Ok(Some(Arc::new(TenantScan::new(scan, row_bytes, None))));
+    }
+    let Some(readers) = parquet.parquet_file_reader_factory().cloned() else {
+        return internal_err!("a scan of a table reads by no means of its own");
+    };
+    let options = parquet.table_parquet_options().clone();
+    let source = parquet_source(parquet.table_schema().clone(), options, readers)
+        .with_reorder_filters(false)
+        .with_predicate(within);
+    let (groups, sequence) = match sequential {
+        true => {
+            let (groups, sequence) = in_sequence(&config.file_groups, &columns, table)?;
+            (groups, Some(Arc::new(sequence)))
+        }
+        false => (config.file_groups.clone(), None),
+    };
+    let scan = FileScanConfigBuilder::new(config.object_store_url.clone(), Arc::new(source))
+        .with_file_groups(groups)
+        .with_projection_indices(Some(columns.into_iter().collect()))?
+        .with_preserve_order(sequential)
+        .build();
+    let scan = DataSourceExec::from_data_source(scan);
+    let scan = Arc::new(TenantScan::new(scan, row_bytes, sequence));
+    above(scan, beyond, parquet, config.limit).map(Some)
+}
+
+/// What is worked out above a scan of plain columns: `conditions`, then the columns as `parquet` was to give them, up to `limit`.
+fn above(
+    scan: Arc<dyn ExecutionPlan>,
+    conditions: Vec<Arc<dyn PhysicalExpr>>,
+    parquet: &ParquetSource,
+    limit: Option<usize>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let columns = scan.schema();
+    let mut plan = scan;
+    if !conditions.is_empty() {
+        let conditions = reassign_expr_columns(conjunction(conditions), &columns)?;
+        plan = Arc::new(FilterExec::try_new(conditions, plan)?);
+    }
+    if let Some(exprs) = parquet.projection() {
+        let exprs = exprs.iter().map(|projected| {
+            let expr = reassign_expr_columns(Arc::clone(&projected.expr), &columns)?;
+            Ok(ProjectionExpr::new(expr, projected.alias.clone()))
+        });
+        let exprs = exprs.collect::<Result<Vec<_>>>()?;
+        plan = Arc::new(ProjectionExec::try_new(exprs, plan)?);
+    }
+    Ok(match limit {
+        Some(limit) => Arc::new(LocalLimitExec::new(plan, limit)),
+        None => plan,
+    })
+}
+
+/// The files, each in a group of its own, and the order in which they are read: by dates, and by asset and time within. A date's
+/// rows may be in any number of files, since it is the rows of all organisations that fill them.
+fn in_sequence(
+    groups: &[FileGroup],
+    columns: &BTreeSet<usize>,
+    table: &Schema,
+) -> Result<(Vec<FileGroup>, Sequence)> {
+    let files = groups.iter().flat_map(FileGroup::iter);
+    let mut files: Vec<PartitionedFile> = files.cloned().collect();
+    files.sort_by(|one, other| {
+        let dates = one.partition_values.partial_cmp(&other.partition_values);
+        dates.unwrap_or(std::cmp::Ordering::Equal)
+    });
+    let mut runs = Vec::new();
+    let mut first = 0;
+    for date in files.chunk_by(|one, other| one.partition_values == other.partition_values) {
+        runs.push(first..first + date.len());
+        first += date.len();
+    }
+    let key = [table.index_of(ASSET)?, table.index_of(TIME)?].map(|column| {
+        let position = columns.range(..column).count();
+        let column = Column::new(table.field(column).name(), position);
+        PhysicalSortExpr::new(Arc::new(column), SortOptions::new(false, false))
+    });
+    let sequence = Sequence {
+        runs,
+        order: LexOrdering::new(key),
+    };
+    let groups = files.into_iter().map(|file| FileGroup::new(vec![file]));
+    Ok((groups.collect(), sequence))
+}
+
+/// The columns of the table that an expression needs.
+fn indices(expr: &Arc<dyn PhysicalExpr>, table: &Schema) -> Result<Vec<usize>> {
+    let columns = collect_columns(expr).into_iter();
+    columns
+        .map(|column| Ok(table.index_of(column.name())?))
+        .collect()
+}
+
+/// Whether a condition is on assets, times and dates alone, and cannot fail: whether it compares them with what is the same for
+/// all rows. Such conditions may be looked up in what files say of their rows.
+fn is_bound(condition: &Arc<dyn PhysicalExpr>, parquet: &ParquetSource) -> bool {
+    let dates = parquet.table_schema().table_partition_cols();
+    let is_one =
+        |name: &str| name == ASSET || name == TIME || dates.iter().any(|date| date.name() == name);
+    let mut all = true;
+    let looked = condition.apply(|part| {
+        all &= match part.downcast_ref::<BinaryExpr>() {
+            Some(binary) => {
+                matches!(binary.op(), Operator::And | Operator::Or) || compares(*binary.op())
+            }
+            None => {
+                part.downcast_ref::<Column>()
+                    .is_some_and(|column| is_one(column.name()))
+                    || part
+                        .downcast_ref::<CastExpr>()
+                        .is_some_and(|cast| cast.cast_type().is_string())
+                    || part.is::<IsVisible>()
+                    || part.is::<Literal>()
+                    || part.is::<ScalarSubqueryExpr>()
+                    || part.is::<DynamicFilterPhysicalExpr>()
+                    || part.is::<InListExpr>()
+                    || part.is::<LikeExpr>()
+                    || part.is::<NotExpr>()
+                    || part.is::<IsNullExpr>()
+                    || part.is::<IsNotNullExpr>()
+            }
+        };
+        Ok(match all {
+            true => TreeNodeRecursion::Continue,
+            false => TreeNodeRecursion::Stop,
+        })
+    });
+    all && looked.is_ok()
 }
 
 /// When it is a condition's turn. Assets come first, in runs, and decide most; what needs other columns comes when there are
@@ -82,8 +296,23 @@ fn compared(condition: &Arc<dyn PhysicalExpr>) -> Option<(&str, bool)> {
     };
     let is_single = match comparison.op() {
         Operator::Eq => true,
-        Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => false,
+        op if compares(*op) => false,
         _ => return None,
     };
     Some((column.name(), is_single))
+}
+
+/// Whether an operator compares two values; such a comparison cannot fail.
+fn compares(operator: Operator) -> bool {
+    matches!(
+        operator,
+        Operator::Eq
+            | Operator::NotEq
+            | Operator::Lt
+            | Operator::LtEq
+            | Operator::Gt
+            | Operator::GtEq
+            | Operator::IsDistinctFrom
+            | Operator::IsNotDistinctFrom
+    )
 }

@@ -10,10 +10,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::limit::LocalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 
 use super::counted_scan::CountedScan;
+use super::sequential::{SequentialExec, may_stop_early};
+use super::tenant_scan::TenantScan;
 use super::weight;
 
 /// A physical plan is used so often: it keeps figures of every run, which are only let go with it.
@@ -24,6 +27,8 @@ pub struct OptimisedQuery {
     pub(super) plan: LogicalPlan,
     /// Whether it is probably done within a moment.
     pub is_short: bool,
+    /// Whether it may end before all rows are read.
+    pub(super) may_stop_early: bool,
     /// Bytes of the constants in the plan.
     constant_bytes: usize,
     /// Whether it reads `information_schema`, where settings and functions are.
@@ -36,6 +41,7 @@ impl OptimisedQuery {
     pub(super) fn new(plan: LogicalPlan) -> Self {
         Self {
             is_short: weight::is_short(&plan),
+            may_stop_early: may_stop_early(&plan),
             constant_bytes: weight::constant_bytes(&plan),
             shows_settings: weight::shows_settings(&plan),
             plan,
@@ -85,6 +91,9 @@ impl OptimisedQuery {
 /// of steps, those that look up a few rows. One that sorts for a `LIMIT` remembers, and has told those below it.
 fn are_stateless(step: &Arc<dyn ExecutionPlan>) -> bool {
     let is_stateless = step.is::<CountedScan>()
+        || step.is::<TenantScan>()
+        || step.is::<SequentialExec>()
+        || step.is::<LocalLimitExec>()
         || step.is::<DataSourceExec>()
         || step.is::<FilterExec>()
         || step.is::<ProjectionExec>()

@@ -153,8 +153,18 @@ async fn open_table(
     let table = Table::open_at(folder, resolution, versions.of(resolution)).await?;
     Ok(PublishedTable {
         store: table.store().clone(),
-        files: table.files().into_iter().map(PublishedFile::new).collect(),
+        files: sorted(table.files()).into(),
     })
+}
+
+/// The files by date, and by asset and time within, as their rows are sorted.
+fn sorted(files: Vec<DataFile>) -> Vec<PublishedFile> {
+    let mut files: Vec<_> = files.into_iter().map(PublishedFile::new).collect();
+    files.sort_by_cached_key(|known| {
+        let file = &known.file;
+        (file.partition.days(), known.assets, file.min_time)
+    });
+    files
 }
 
 /// The publications of a lake that are in use, the newest last.

@@ -197,8 +197,10 @@ impl TableProvider for RawReadings {
         }
         let format = Arc::clone(&self.files.format);
         let scan = RawScanExec::grouped(format, partitions, wanted.window);
-        let visible = visible_filter(&self.visible, "id", 0, &READINGS)?;
-        let mut plan: Arc<dyn ExecutionPlan> = Arc::new(scan.showing(visible));
+        // What is counted of readings is what may be seen and is wanted, exactly.
+        let visible = wanted.visible(&self.visible);
+        let visible = visible_filter(&visible, "id", 0, &READINGS)?;
+        let mut plan: Arc<dyn ExecutionPlan> = Arc::new(scan.showing(visible, !wanted.untimed));
         if projection.is_some() {
             let columns = columns.iter().map(|&index| {
                 let name = READINGS.field(index).name();
@@ -211,6 +213,17 @@ impl TableProvider for RawReadings {
 }
 
 impl Wanted {
+    /// What may be seen of the assets that are wanted, where not everything may be.
+    fn visible(&self, visible: &Arc<Visible>) -> Arc<Visible> {
+        match (&**visible, &self.assets) {
+            (Visible::Only(ids), Some(_)) => {
+                let ids = ids.iter().copied().filter(|&id| self.wants(id));
+                Arc::new(Visible::Only(ids.collect()))
+            }
+            _ => Arc::clone(visible),
+        }
+    }
+
     fn may_be_in(&self, survey: &Survey, visible: &Visible) -> bool {
         let is_asked = |asset| visible.contains(asset) && self.wants(asset);
         survey.asset.is_none_or(is_asked)

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -40,11 +43,15 @@ pub struct RawScanExec {
     window: Window,
     /// Which readings may be seen; all, if none. It is here so that nothing is worked out for others.
     visible: Option<Arc<dyn PhysicalExpr>>,
+    /// Whether only readings inside the window are given away, of those that may be seen.
+    cuts: bool,
     properties: Arc<PlanProperties>,
 }
 
 /// Rows in a batch: its three columns stay in the second-level cache.
 const BATCH_ROWS: usize = 16_384;
+/// Where the time is among the columns of [`READINGS`].
+const TIME_INDEX: usize = 1;
 
 impl RawScanExec {
     /// Reads what `files` have inside `window`, or more: each file is a partition.
@@ -66,14 +73,51 @@ impl RawScanExec {
             partitions,
             window,
             visible: None,
+            cuts: false,
             properties: Arc::new(properties),
         }
     }
 
-    /// Gives away only those readings for which `visible` is true.
-    pub fn showing(self, visible: Option<Arc<dyn PhysicalExpr>>) -> Self {
-        Self { visible, ..self }
+    /// Gives away only those readings for which `visible` is true; with `cuts`, none of these that is outside the window.
+    pub fn showing(self, visible: Option<Arc<dyn PhysicalExpr>>, cuts: bool) -> Self {
+        Self {
+            visible,
+            cuts,
+            ..self
+        }
     }
+
+    /// Whether all readings are given away.
+    pub(super) fn shows_all(&self) -> bool {
+        self.visible.is_none()
+    }
+
+    /// The same scan with each file as a partition, in the order of their paths.
+    pub(super) fn file_by_file(&self) -> Self {
+        let mut files: Vec<_> = self.partitions.iter().flatten().cloned().collect();
+        files.sort_by(|one, other| one.file.path.cmp(&other.file.path));
+        Self::new(Arc::clone(&self.format), files, self.window)
+            .showing(self.visible.clone(), self.cuts)
+    }
+}
+
+/// The readings of a batch for which `visible` is true, and whose times are inside `window`, if there is one.
+fn shown(
+    batch: &RecordBatch,
+    visible: &Arc<dyn PhysicalExpr>,
+    window: Option<Window>,
+) -> Result<RecordBatch> {
+    let batch = batch_filter(batch, visible)?;
+    let Some(window) = window.filter(|_| batch.num_rows() > 0) else {
+        return Ok(batch);
+    };
+    let times = batch.column(TIME_INDEX);
+    let times = times.as_primitive::<TimestampMicrosecondType>();
+    let inside: BooleanArray = times
+        .iter()
+        .map(|time| Some(time.is_some_and(|time| window.contains(time))))
+        .collect();
+    Ok(filter_record_batch(&batch, &inside)?)
 }
 
 impl fmt::Debug for RawScanExec {
@@ -147,9 +191,9 @@ impl ExecutionPlan for RawScanExec {
                 )
             }
         });
-        let visible = self.visible.clone();
+        let (visible, cut) = (self.visible.clone(), self.cuts.then_some(self.window));
         let batches = batches.try_flatten().map(move |batch| match &visible {
-            Some(visible) => batch_filter(&batch?, visible),
+            Some(visible) => shown(&batch?, visible, cut),
             None => batch,
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use chrono::Datelike;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::config::TableParquetOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::{
     ColumnStatistics, Constraint, Constraints, DataFusionError, Result, ScalarValue, Statistics,
@@ -16,7 +17,9 @@ use datafusion::common::{
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
@@ -208,11 +211,8 @@ impl TableProvider for RollupTable {
         );
         // What may be seen is looked at first, and not reordered: see `guarded_scan`.
         let filter = visible_filter(&self.visible, ASSET, 0, &self.schema())?;
-        let mut parquet = ParquetSource::new(self.schema.clone())
-            .with_table_parquet_options(state.table_options().parquet.clone())
-            .with_parquet_file_reader_factory(Arc::new(readers))
-            .with_metadata_size_hint(FOOTER_HINT)
-            .with_pushdown_filters(true)
+        let options = state.table_options().parquet.clone();
+        let mut parquet = parquet_source(self.schema.clone(), options, Arc::new(readers))
             .with_reorder_filters(filter.is_none());
         // Rows that may not be seen must not use up the limit.
         let limit = limit.filter(|_| filter.is_none());
@@ -226,6 +226,19 @@ impl TableProvider for RollupTable {
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
+}
+
+/// The source of scans of a table's files. What conditions a scan takes, it also applies.
+pub(super) fn parquet_source(
+    schema: TableSchema,
+    options: TableParquetOptions,
+    readers: Arc<dyn ParquetFileReaderFactory>,
+) -> ParquetSource {
+    ParquetSource::new(schema)
+        .with_table_parquet_options(options)
+        .with_parquet_file_reader_factory(readers)
+        .with_metadata_size_hint(FOOTER_HINT)
+        .with_pushdown_filters(true)
 }
 
 impl RollupTable {

@@ -10,6 +10,7 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
     SchemaProvider,
 };
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, ParamValues, Result, ScalarValue, TableReference};
 use datafusion::dataframe::DataFrame;
@@ -29,7 +30,7 @@ use super::cancellation::CancelToken;
 use super::catalog_tables::CatalogSource;
 use super::checked_aggregate::checked_aggregates;
 use super::checked_plan::checked;
-use super::counted_scan::{RunContext, counted};
+use super::counted_scan::RunContext;
 use super::guarded_scan::guarded;
 use super::optimised::OptimisedQuery;
 use super::plan_limits;
@@ -67,6 +68,8 @@ pub struct QuerySession {
     serial: Arc<SessionState>,
     /// None where queries take what they need.
     budget: Option<Arc<Budget>>,
+    /// Whether not everything may be seen.
+    is_restricted: bool,
     run: u64,
 }
 
@@ -116,6 +119,7 @@ impl QuerySession {
         budget: Option<Arc<Budget>>,
     ) -> Result<Self, QueryError> {
         let run = public.published.run();
+        let is_restricted = matches!(*public.visible, Visible::Only(_));
         let mut state = with_public(bare, Arc::new(public))?;
         if let Some(account) = account
             && let Some(catalog) = state.catalog_list().catalog(CATALOG)
@@ -135,6 +139,9 @@ impl QuerySession {
                 }
             }
         }
+        if is_restricted {
+            only_what_rows_decide(state.config_mut().options_mut());
+        }
         let mut serial = state.clone();
         serial
             .config_mut()
@@ -148,6 +155,7 @@ impl QuerySession {
             parallel: Arc::new(state),
             serial: Arc::new(serial),
             budget,
+            is_restricted,
             run,
         })
     }
@@ -307,7 +315,9 @@ impl QuerySession {
         token: CancelToken,
     ) -> Result<ReadyQuery, QueryError> {
         let is_short = query.is_short;
-        let state = match is_short {
+        // What is read before such a query ends must not depend on others' rows.
+        let sequential = self.is_restricted && query.may_stop_early;
+        let state = match is_short || sequential {
             true => &self.serial,
             false => &self.parallel,
         };
@@ -322,7 +332,7 @@ impl QuerySession {
                         planner.create_physical_plan(&plan, &**state).await?
                     }
                 };
-                let steps = row_limits::without_large_tops(counted(guarded(steps)?)?)?;
+                let steps = row_limits::without_large_tops(guarded(steps, sequential)?)?;
                 query.keep_steps(&steps);
                 match is_short {
                     true => steps,
@@ -385,6 +395,14 @@ impl QuerySession {
         schemas.sort_by(|(one, _), (other, _)| one.cmp(other));
         schemas
     }
+}
+
+/// Turns off what leaves out files and row groups by what a query has found so far: beside that, what is left out depends on the
+/// bounds of all rows in a file, others' too, and on which task was faster.
+fn only_what_rows_decide(options: &mut ConfigOptions) {
+    options.optimizer.enable_topk_dynamic_filter_pushdown = false;
+    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    options.optimizer.enable_sort_pushdown = false;
 }
 
 /// The functions, if the query lists them.

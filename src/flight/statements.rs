@@ -25,13 +25,16 @@ use super::status;
 use super::ticket::{Held, Kind};
 use crate::catalog::Visible;
 use crate::engine::{
-    Account, CutShort, PublishedTables, QuerySession, QueryTimer, ReadyQuery, Scope, SessionOption,
+    Account, CutShort, EvenBatches, PublishedTables, QuerySession, QueryTimer, ReadyQuery, Scope,
+    SessionOption,
 };
 use crate::metering::Work;
 use crate::metrics::{Cache, METRICS};
 
 /// Bytes of a message of an answer; a little over it is usual, and clients take no more than 4 MiB.
 const MESSAGE: usize = 1 << 20;
+/// Rows of a message, where their number must not depend on how the rows lie in files.
+const EVEN_ROWS: usize = 8_192;
 /// Bytes of a row that can be sent, with some to spare for what is around it.
 const LARGEST_ROW: usize = super::MAX_SENT_MESSAGE_BYTES - (64 << 10);
 /// Rows of parameters that one call may bind.
@@ -251,13 +254,15 @@ impl Server {
             };
             let rows = self.on_planning_lane(call, &timer, explain).await?;
             call.meter.bills(request)?;
-            encoded(stream::iter([Ok(rows)]), schema, request)
+            encoded(stream::iter([Ok(rows)]), schema, request, false)
         } else {
             let ready = self.ready(call, &held, &planned, &timer).await?;
             call.meter.bills(request)?;
             let (lanes, of) = (self.engine.lanes(), call.principal().organisation_id);
+            // How many batches there are must not tell how others' rows lie between the caller's.
+            let is_even = *planned.visible != Visible::All;
             let run = move || match ready.run() {
-                Ok(batches) => encoded(batches, schema, request),
+                Ok(batches) => encoded(batches, schema, request, is_even),
                 Err(error) => {
                     let status = status::of_execution(&error, request);
                     stream::iter([Err(super::call::stamped(status, request))]).boxed()
@@ -422,11 +427,12 @@ fn to_ipc(schema: &Schema, rows: &[RecordBatch]) -> Result<Vec<u8>, Status> {
     })
 }
 
-/// Batches as a client gets them.
+/// Batches as a client gets them; with `is_even`, regrouped so that their sizes depend on the rows alone.
 fn encoded(
-    batches: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send + 'static,
+    batches: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send + Unpin + 'static,
     schema: SchemaRef,
     request: Uuid,
+    is_even: bool,
 ) -> BoxStream<'static, Result<FlightData, Status>> {
     let edge = Arc::clone(&schema);
     let batches = batches.map(move |batch| {
@@ -434,6 +440,10 @@ fn encoded(
             .map_err(|error| FlightError::Tonic(Box::new(status::of_execution(&error, request))))?;
         to_answer(&batch, &edge).map_err(FlightError::from)
     });
+    let batches = match is_even {
+        true => EvenBatches::new(batches, Arc::clone(&schema), EVEN_ROWS).left_stream(),
+        false => batches.right_stream(),
+    };
     let messages = FlightDataEncoderBuilder::new()
         .with_schema(schema)
         .with_max_flight_data_size(MESSAGE)

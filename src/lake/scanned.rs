@@ -23,6 +23,11 @@ impl Scanned {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Counts bytes that were not asked of a file on this thread.
+    pub fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Does `work`; what it reads on this thread is counted.
     pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
         let before = FOR.replace(Some(self.clone()));
