@@ -5,7 +5,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 0 | `model`, `clock`, `memory` and `metrics` (which may use `clock`), `workers` (which may use `memory`), `config` (which may use `model`), `descriptors` |
+//! | 0 | `model`, `clock`, `decoding`, `memory` and `metrics` (which may use `clock`), `workers` (which may use `memory`), `config` (which may use `model`), `descriptors` |
 //! | 1 | `backup`, `catalog`, `lake`, `store` |
 //! | 2 | `resample`, `search` |
 //! | 3 | `engine` |
@@ -20,6 +20,7 @@ pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod decoding;
 pub mod descriptors;
 pub mod engine;
 pub mod flight;

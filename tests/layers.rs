@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, u8)] = &[
     ("model", 0),
     ("clock", 0),
+    ("decoding", 0),
     ("memory", 0),
     ("metrics", 0),
     ("workers", 0),
@@ -75,6 +76,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("croner", &["model"]),
     ("prometheus_client", &["metrics"]),
     ("tar", &["backup"]),
+    ("flatbuffers", &["decoding"]),
+    ("flate2", &["lake"]),
+    ("brotli", &["lake"]),
     ("hyper*", &["metrics", "flight"]),
     ("http_body_util", &["metrics"]),
 ];

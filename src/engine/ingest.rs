@@ -189,7 +189,7 @@ impl Ingest {
         let readings = self.file.canonical(batch).map_err(unusable)?;
         self.check_assets(&readings)?;
         self.check_times(&readings)?;
-        self.rows += readings.num_rows();
+        self.rows = self.rows.saturating_add(readings.num_rows());
         Ok(self.file.write(&readings).await?)
     }
 

@@ -6,18 +6,16 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow_flight::FlightData;
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
 use arrow_flight::sql::CommandStatementIngest;
-use futures::{Stream, StreamExt};
-use tokio::time::timeout;
+use futures::Stream;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::actions::no_transactions;
+use super::batch_decoder::{BatchDecoder, DecodeError, DecodeLimits, any_type};
+use super::body_check::BodyLimits;
 use super::call::Call;
 use super::error_text::about_data;
-use super::received::next_batch;
 use super::running::refusal;
 use super::server::Server;
 use super::status;
@@ -27,14 +25,35 @@ use crate::engine::{CATALOG, Ingest, IngestAssets, IngestError, PUBLIC};
 const TARGET: &str = "raw_readings";
 /// Folder of the raw files that come this way.
 const FOLDER: &str = "ingested";
+/// Bytes that a reading takes at least: its time.
+const MIN_READING_BYTES: u64 = 8;
+/// Messages of one ingest at most. Each takes room of the bytes as well.
+const MAX_MESSAGES: u64 = 1 << 20;
 
 /// What an ingest may take.
 #[derive(Debug, Clone, Copy)]
 pub struct IngestLimits {
-    /// Bytes of Arrow data.
+    /// Bytes of Arrow data, decompressed.
     pub bytes: u64,
     /// How long the next message may take.
     pub unsent: Duration,
+}
+
+impl IngestLimits {
+    fn decoding(self) -> DecodeLimits {
+        DecodeLimits {
+            max_bytes: self.bytes,
+            max_messages: MAX_MESSAGES,
+            idle_timeout: self.unsent,
+            body: BodyLimits {
+                max_bytes: super::MAX_PUT_MESSAGE_BYTES as u64,
+                max_rows: u64::MAX,
+                min_row_bytes: MIN_READING_BYTES,
+                may_be_compressed: true,
+            },
+            check_type: any_type,
+        }
+    }
 }
 
 impl Server {
@@ -43,7 +62,7 @@ impl Server {
         &self,
         call: &Call,
         command: &CommandStatementIngest,
-        messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+        messages: impl Stream<Item = Result<FlightData, Status>> + Unpin + Send + 'static,
     ) -> Result<usize, Status> {
         check_target(command)?;
         let principal = call.principal();
@@ -63,18 +82,8 @@ impl Server {
             Status::unavailable("too many clients send readings now; try again in a moment")
         })?;
         let limits = self.limits.ingest;
-        let mut bytes = 0;
-        let messages = messages.map(move |message| {
-            let message = message.map_err(of_message)?;
-            bytes += message.data_body.len() as u64;
-            if bytes > limits.bytes {
-                return Err(too_large(limits.bytes));
-            }
-            Ok(message)
-        });
-        let messages = messages.map(|message| message.map_err(FlightError::from));
-        let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
-        let first = next(&mut batches, limits.unsent).await?;
+        let mut batches = BatchDecoder::new(messages, limits.decoding());
+        let first = batches.next().await.map_err(of_decoding)?;
         let schema = batches
             .schema()
             .ok_or_else(|| Status::invalid_argument("the readings have no schema"))?;
@@ -90,7 +99,7 @@ impl Server {
         let kept = self.engine.lanes().beside(async move {
             let _place = place;
             let taken = tokio::select! {
-                taken = take(&mut ingest, first, batches, limits.unsent, request) => taken,
+                taken = take(&mut ingest, first, batches, request) => taken,
                 ended = access.ended() => Err(refusal(&ended)),
             };
             // All may have been there at once when the access ended.
@@ -118,36 +127,16 @@ impl Server {
 async fn take(
     ingest: &mut Ingest,
     first: Option<RecordBatch>,
-    mut batches: FlightRecordBatchStream,
-    unsent: Duration,
+    mut batches: BatchDecoder<impl Stream<Item = Result<FlightData, Status>> + Unpin>,
     request: Uuid,
 ) -> Result<(), Status> {
     let mut batch = first;
     while let Some(readings) = batch {
         let taken = ingest.take(&readings).await;
         taken.map_err(|error| of_ingest(&error, request))?;
-        batch = next(&mut batches, unsent).await?;
+        batch = batches.next().await.map_err(of_decoding)?;
     }
     Ok(())
-}
-
-async fn next(
-    batches: &mut FlightRecordBatchStream,
-    unsent: Duration,
-) -> Result<Option<RecordBatch>, Status> {
-    let next = timeout(unsent, next_batch(batches)).await.map_err(|_| {
-        Status::deadline_exceeded(format!(
-            "no readings came for {} s; nothing was kept, send them again",
-            unsent.as_secs()
-        ))
-    })?;
-    next.map_err(|error| match error {
-        FlightError::Tonic(status) => *status,
-        error => Status::invalid_argument(format!(
-            "the readings cannot be read: {}; nothing was kept",
-            about_data(&error.to_string())
-        )),
-    })
 }
 
 /// Readings are appended to one table, and nothing else can be done.
@@ -193,20 +182,31 @@ fn no_write_grant(organisation: &str) -> Status {
     ))
 }
 
-fn too_large(most: u64) -> Status {
-    Status::invalid_argument(format!(
-        "these are more than {most} bytes of readings, the most that is taken at once; nothing was kept, send them in parts"
-    ))
-}
-
-/// What is wrong with a message itself.
-fn of_message(status: Status) -> Status {
-    match status.code() {
-        Code::OutOfRange => Status::invalid_argument(format!(
-            "{}; nothing was kept, send the readings in batches of fewer rows",
-            status.message()
+/// Why the messages are no readings.
+fn of_decoding(error: DecodeError) -> Status {
+    match error {
+        DecodeError::Stream(status) => match status.code() {
+            Code::OutOfRange => Status::invalid_argument(format!(
+                "{}; nothing was kept, send the readings in batches of fewer rows",
+                status.message()
+            )),
+            _ => status,
+        },
+        DecodeError::Idle(time) => Status::deadline_exceeded(format!(
+            "no readings came for {} s; nothing was kept, send them again",
+            time.as_secs()
         )),
-        _ => status,
+        DecodeError::TooManyBytes(most) => Status::invalid_argument(format!(
+            "these are more than {most} bytes of readings, decompressed, the most that is taken at once; nothing was kept, \
+             send them in parts"
+        )),
+        DecodeError::TooManyMessages(most) => Status::invalid_argument(format!(
+            "these are more than {most} messages, the most that are taken at once; nothing was kept, send larger batches"
+        )),
+        DecodeError::Invalid(reason) => Status::invalid_argument(format!(
+            "the readings cannot be read: {}; nothing was kept",
+            about_data(&reason.to_string())
+        )),
     }
 }
 

@@ -7,7 +7,8 @@
 //! | `service` | the calls of gRPC: hands them on |
 //! | `statements` | SQL: what an answer will look like, and the answer (`planning`, `plans`, `ticket`, `edge`, `running`) |
 //! | `ingest` | readings that are sent here |
-//! | `received` | batches of clients, of parameters and of readings |
+//! | `parameters` | parameters that are bound |
+//! | `batch_decoder`, `body_check` | batches of clients, of parameters and of readings: checked, then decoded |
 //! | `metadata`, `sql_info` | what there is (`like`) |
 //! | `actions` | prepared statements, cancelling, sessions (`session_messages`, `session_options`) |
 //! | `status`, `error_text` | how errors look |
@@ -16,6 +17,8 @@
 //! | `remote` | the client's side: what `plantlake` asks of another server |
 
 mod actions;
+mod batch_decoder;
+mod body_check;
 mod call;
 mod computed;
 mod connections;
@@ -28,10 +31,10 @@ mod like;
 mod listen;
 mod metadata;
 mod metered;
+mod parameters;
 mod planning;
 mod plans;
 mod proxies;
-mod received;
 mod redeemed;
 mod remote;
 mod request_body;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use arrow::ipc::reader::StreamReader;
 use datafusion::common::ScalarValue;
 use tonic::Status;
 use uuid::Uuid;
 
 use super::edge::{answer_schema, table_schema};
+use super::parameters::bound_values;
 use super::status;
 use crate::engine::{OptimisedQuery, Query, QueryError, QuerySession, SessionOption, Statement};
 
@@ -120,15 +120,8 @@ impl Unplanned {
 
     /// Plans `query` with the parameters that are bound.
     async fn make(&self, query: &Query, explains: bool) -> Result<Made, Status> {
-        let rows = bound_rows(&self.parameters)?;
-        let values = rows.first().cloned().unwrap_or_default();
+        let values = bound_values(&self.parameters)?;
         check_count(query, &values)?;
-        if rows.len() > 1 {
-            return Err(Status::invalid_argument(format!(
-                "{} rows of parameters were bound to a query, which takes one; run it once for each",
-                rows.len()
-            )));
-        }
         let failed = |error| status::of_query(&error, &self.sql, self.request);
         let plan = self.session.plan(query, &values).await.map_err(failed)?;
         let is_repeatable = !query.has_computed_arguments() && QuerySession::is_repeatable(&plan);
@@ -153,30 +146,6 @@ fn as_described(kind: DataType) -> DataType {
         DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone),
         other => other,
     }
-}
-
-/// The parameters, one list of values for each row.
-fn bound_rows(ipc: &[u8]) -> Result<Vec<Vec<ScalarValue>>, Status> {
-    if ipc.is_empty() {
-        return Ok(Vec::new());
-    }
-    let wrong = |error: &dyn std::fmt::Display| {
-        Status::invalid_argument(format!("the parameters cannot be read: {error}"))
-    };
-    let mut rows = Vec::new();
-    for batch in StreamReader::try_new(ipc, None).map_err(|error| wrong(&error))? {
-        let batch = batch.map_err(|error| wrong(&error))?;
-        for row in 0..batch.num_rows() {
-            let values = batch.columns().iter();
-            let values = values.map(|column| ScalarValue::try_from_array(column, row));
-            rows.push(
-                values
-                    .collect::<Result<_, _>>()
-                    .map_err(|error| wrong(&error))?,
-            );
-        }
-    }
-    Ok(rows)
 }
 
 fn check_count(query: &Query, values: &[ScalarValue]) -> Result<(), Status> {

@@ -4,9 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
-use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{
     Command, DoPutPreparedStatementResult, DoPutUpdateResult, ProstMessageExt, TicketStatementQuery,
@@ -17,7 +15,7 @@ use arrow_flight::{
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use tonic::{Code, Request, Response, Status, Streaming};
 use uuid::Uuid;
@@ -25,7 +23,7 @@ use uuid::Uuid;
 use super::actions::{self, command_of, no_substrait, no_transactions, schema_bytes};
 use super::call::{Call, Entry, address_of, stamp, stamped};
 use super::metered::{Meter, Metered, MeteredStream, caller_of, end_one, unrecorded};
-use super::received::next_batch;
+use super::parameters::parameters;
 use super::server::Server;
 use super::statements::Asked;
 use super::status;
@@ -36,9 +34,6 @@ use crate::metering::Work;
 
 /// The header that says that a quota is nearly used up.
 const WARNING: &str = "plantlake-warning";
-/// Batches of parameters that one call may send.
-const MOST_BATCHES: usize = 64;
-
 /// The service. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Service(pub Arc<Server>);
@@ -264,9 +259,12 @@ impl Service {
             .ok_or_else(|| Status::invalid_argument("the first message names no command"))?;
         let result = match self.asked(call, &descriptor.cmd)? {
             Command::CommandPreparedStatementQuery(query) => {
-                let batches = parameters(request).await?;
+                // Nothing is read of a body for a handle that is none.
+                let kind = super::ticket::Kind::Statement;
                 let handle = &query.prepared_statement_handle;
-                let handle = self.0.bind(call, handle, &batches)?;
+                let held = self.0.opened(call, kind, handle)?;
+                let batches = parameters(request, self.0.limits.ingest.unsent).await?;
+                let handle = self.0.bind(held, &batches)?;
                 DoPutPreparedStatementResult {
                     prepared_statement_handle: Some(handle.into()),
                 }
@@ -308,28 +306,6 @@ impl Service {
             )),
         }
     }
-}
-
-/// The parameters that a call binds.
-async fn parameters(
-    request: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
-) -> Result<Vec<RecordBatch>, Status> {
-    let messages = request.map_err(|status| FlightError::Tonic(Box::new(status)));
-    let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
-    let mut bound = Vec::new();
-    let unreadable = |error| match error {
-        FlightError::Tonic(status) => *status,
-        error => Status::invalid_argument(format!("the parameters cannot be read: {error}")),
-    };
-    while let Some(batch) = next_batch(&mut batches).await.map_err(unreadable)? {
-        if bound.len() == MOST_BATCHES {
-            return Err(Status::invalid_argument("too many batches of parameters"));
-        }
-        if batch.num_rows() > 0 {
-            bound.push(batch);
-        }
-    }
-    Ok(bound)
 }
 
 fn flight_info(schema: &arrow::datatypes::Schema) -> Result<FlightInfo, Status> {

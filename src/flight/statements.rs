@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::ipc::writer::StreamWriter;
 use arrow_flight::FlightData;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
@@ -37,8 +36,6 @@ const MESSAGE: usize = 1 << 20;
 const EVEN_ROWS: usize = 8_192;
 /// Bytes of a row that can be sent, with some to spare for what is around it.
 const LARGEST_ROW: usize = super::MAX_SENT_MESSAGE_BYTES - (64 << 10);
-/// Rows of parameters that one call may bind.
-const MOST_ROWS: usize = 1_000;
 
 /// What came of asking about a statement.
 pub(super) enum Asked {
@@ -378,21 +375,9 @@ impl Server {
     }
 
     /// The statement with these parameters bound, as a new handle.
-    pub(super) fn bind(
-        &self,
-        call: &Call,
-        handle: &[u8],
-        rows: &[RecordBatch],
-    ) -> Result<Vec<u8>, Status> {
-        let mut held = self.opened(call, Kind::Statement, handle)?;
-        let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
-        if count > MOST_ROWS {
-            return Err(Status::invalid_argument(format!(
-                "{count} rows of parameters are more than the {MOST_ROWS} that can be bound"
-            )));
-        }
+    pub(super) fn bind(&self, mut held: Held, rows: &[RecordBatch]) -> Result<Vec<u8>, Status> {
         held.parameters = match rows.first() {
-            Some(first) => to_ipc(&first.schema(), rows)?,
+            Some(first) => super::parameters::to_ipc(&first.schema(), rows)?,
             None => Vec::new(),
         };
         held.seal(Kind::Statement, self.auth.keys())
@@ -412,19 +397,6 @@ impl Server {
             );
         }
     }
-}
-
-fn to_ipc(schema: &Schema, rows: &[RecordBatch]) -> Result<Vec<u8>, Status> {
-    let write = || {
-        let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
-        for batch in rows {
-            writer.write(batch)?;
-        }
-        writer.into_inner()
-    };
-    write().map_err(|error| {
-        Status::invalid_argument(format!("the parameters cannot be kept: {error}"))
-    })
 }
 
 /// Batches as a client gets them; with `is_even`, regrouped so that their sizes depend on the rows alone.

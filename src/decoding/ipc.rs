@@ -1,0 +1,159 @@
+//! Messages in the IPC form of Arrow: read only if they are small, shallow, and declare nothing that is out of proportion.
+//!
+//! Parts of a FlatBuffer may be shared, so a message of a few hundred bytes can describe a type with a billion parts. The
+//! limits here are on what is described, not on bytes.
+
+use arrow::datatypes::Schema;
+use arrow::ipc;
+use flatbuffers::VerifierOptions;
+
+use super::Implausible;
+
+/// The maximum number of fields of a schema, those inside others included.
+pub const MAX_FIELDS: usize = 4_096;
+/// The maximum number of types within each other.
+pub const MAX_DEPTH: usize = 20;
+/// The maximum width of a value of a fixed size, in bytes, and the maximum length of a list of a fixed size.
+pub const MAX_FIXED_SIZE: i32 = 1 << 20;
+/// The maximum size of a header, in bytes; what is shared is counted each time.
+const MAX_HEADER_BYTES: usize = 8 << 20;
+/// The maximum number of tables in a header; what is shared is counted each time.
+const MAX_TABLES: usize = 64_000;
+
+/// Reads the header of a message.
+///
+/// # Errors
+/// If it is no message, or describes more than [`MAX_FIELDS`] allow.
+pub fn message(header: &[u8]) -> Result<ipc::Message<'_>, Implausible> {
+    if header.len() > MAX_HEADER_BYTES {
+        return Err(Implausible::new(format!(
+            "the header of a message has {} bytes, more than {MAX_HEADER_BYTES}",
+            header.len()
+        )));
+    }
+    let options = VerifierOptions {
+        max_depth: 4 * MAX_DEPTH,
+        max_tables: MAX_TABLES,
+        max_apparent_size: MAX_HEADER_BYTES,
+        ..VerifierOptions::default()
+    };
+    ipc::root_as_message_with_opts(&options, header)
+        .map_err(|error| Implausible::new(format!("a message is not as Arrow has them: {error}")))
+}
+
+/// Converts a schema.
+///
+/// # Errors
+/// If it is deep, wide, or has a type of an impossible size.
+pub fn schema(schema: ipc::Schema<'_>) -> Result<Schema, Implausible> {
+    let fields = schema
+        .fields()
+        .ok_or_else(|| Implausible::new("a schema has no fields"))?;
+    let mut count = 0;
+    for field in fields {
+        check_field(field, 1, &mut count)?;
+    }
+    Ok(ipc::convert::fb_to_schema(schema))
+}
+
+fn check_field(field: ipc::Field<'_>, depth: usize, count: &mut usize) -> Result<(), Implausible> {
+    *count += 1;
+    if *count > MAX_FIELDS {
+        return Err(Implausible::new(format!(
+            "the schema has more than {MAX_FIELDS} fields"
+        )));
+    }
+    if depth > MAX_DEPTH {
+        return Err(Implausible::new(format!(
+            "the schema has types that are more than {MAX_DEPTH} deep"
+        )));
+    }
+    let size = match field.type_type() {
+        ipc::Type::FixedSizeBinary => field.type_as_fixed_size_binary().map(|it| it.byteWidth()),
+        ipc::Type::FixedSizeList => field.type_as_fixed_size_list().map(|it| it.listSize()),
+        _ => None,
+    };
+    if let Some(size) = size.filter(|size| !(0..=MAX_FIXED_SIZE).contains(size)) {
+        return Err(Implausible::new(format!(
+            "the field {:?} has values of the fixed size {size}, and at most {MAX_FIXED_SIZE} is taken",
+            shown(field.name().unwrap_or_default())
+        )));
+    }
+    for child in field.children().into_iter().flatten() {
+        check_field(child, depth + 1, count)?;
+    }
+    Ok(())
+}
+
+/// As much of a name as an error repeats.
+fn shown(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field};
+    use arrow::ipc::convert::IpcSchemaEncoder;
+    use flatbuffers::FlatBufferBuilder;
+
+    use super::*;
+
+    /// A message with a schema whose field has `levels` levels of `width` fields each, all of which are the same one.
+    fn shared(levels: usize, width: usize) -> Vec<u8> {
+        let mut builder = FlatBufferBuilder::new();
+        let empty = ipc::NullBuilder::new(&mut builder)
+            .finish()
+            .as_union_value();
+        let mut field = ipc::FieldBuilder::new(&mut builder);
+        field.add_type_type(ipc::Type::Null);
+        field.add_type_(empty);
+        let mut inner = field.finish();
+        for _ in 0..levels {
+            let children = builder.create_vector(&vec![inner; width]);
+            let kind = ipc::Struct_Builder::new(&mut builder)
+                .finish()
+                .as_union_value();
+            let mut field = ipc::FieldBuilder::new(&mut builder);
+            field.add_type_type(ipc::Type::Struct_);
+            field.add_type_(kind);
+            field.add_children(children);
+            inner = field.finish();
+        }
+        let fields = builder.create_vector(&[inner]);
+        let mut schema = ipc::SchemaBuilder::new(&mut builder);
+        schema.add_fields(fields);
+        let schema = schema.finish().as_union_value();
+        let mut message = ipc::MessageBuilder::new(&mut builder);
+        message.add_header_type(ipc::MessageHeader::Schema);
+        message.add_header(schema);
+        let message = message.finish();
+        builder.finish(message, None);
+        builder.finished_data().to_vec()
+    }
+
+    fn converted(bytes: &[u8]) -> Result<Schema, Implausible> {
+        schema(message(bytes)?.header_as_schema().unwrap())
+    }
+
+    #[test]
+    fn schema_of_shared_fields_is_refused_before_it_is_converted() {
+        assert_eq!(converted(&shared(3, 10)).unwrap().fields().len(), 1);
+        // 10,000 fields in a message of some hundred bytes; and more than there are atoms.
+        for (levels, width) in [(4, 10), (15, 40), (30, 1)] {
+            let bytes = shared(levels, width);
+            assert!(bytes.len() < 10_000);
+            assert!(converted(&bytes).is_err(), "{levels} levels of {width}");
+        }
+    }
+
+    #[test]
+    fn schema_with_a_fixed_size_out_of_proportion_is_refused() {
+        for (size, is_good) in [(16, true), (MAX_FIXED_SIZE + 1, false), (-1, false)] {
+            let field = Field::new("x", DataType::FixedSizeBinary(size), true);
+            let mut encoder = IpcSchemaEncoder::new();
+            let built = encoder.schema_to_fb(&Schema::new(vec![field]));
+            let root = flatbuffers::root::<ipc::Schema<'_>>(built.finished_data()).unwrap();
+            assert_eq!(schema(root).is_ok(), is_good, "{size}");
+        }
+    }
+}

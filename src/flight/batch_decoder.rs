@@ -1,0 +1,267 @@
+//! Decodes the batches that clients send. Nothing that a message declares is believed: lengths, offsets and decompressed
+//! sizes are checked against the bytes that are there, and against limits, before Arrow decodes it.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::buffer::Buffer;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::ipc::MessageHeader;
+use arrow::ipc::reader::{RecordBatchDecoder, read_dictionary};
+use arrow_flight::FlightData;
+use futures::{Stream, StreamExt};
+use tokio::time::timeout;
+use tonic::Status;
+
+use super::body_check::{BodyLimits, check_body};
+use crate::decoding::{Implausible, ipc};
+
+/// What a message costs of [`DecodeLimits::max_bytes`], beside its content.
+const MESSAGE_OVERHEAD_BYTES: u64 = 64;
+
+/// How much a client may send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DecodeLimits {
+    /// Bytes of all messages together, decompressed.
+    pub max_bytes: u64,
+    /// Messages, of any kind.
+    pub max_messages: u64,
+    /// How long the next message may take.
+    pub idle_timeout: Duration,
+    /// Of each message.
+    pub body: BodyLimits,
+    /// Checks a column's type.
+    pub check_type: fn(&DataType) -> Result<(), Implausible>,
+}
+
+/// Why no more batches can be decoded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DecodeError {
+    /// The stream of messages failed.
+    #[error("{0}")]
+    Stream(Status),
+    /// A message is not what it should be, or declares what cannot be.
+    #[error(transparent)]
+    Invalid(#[from] Implausible),
+    /// More than [`DecodeLimits::max_bytes`].
+    #[error("more than {0} bytes")]
+    TooManyBytes(u64),
+    /// More than [`DecodeLimits::max_messages`].
+    #[error("more than {0} messages")]
+    TooManyMessages(u64),
+    /// No message in time.
+    #[error("no message for {} s", .0.as_secs())]
+    Idle(Duration),
+}
+
+/// Decodes the batches of a stream of messages, one by one.
+pub(super) struct BatchDecoder<S> {
+    messages: S,
+    limits: DecodeLimits,
+    state: State,
+}
+
+/// What was learnt from the messages so far.
+#[derive(Default)]
+struct State {
+    bytes: u64,
+    count: u64,
+    schema: Option<SchemaRef>,
+    dictionaries: HashMap<i64, ArrayRef>,
+}
+
+impl<S: Stream<Item = Result<FlightData, Status>> + Unpin> BatchDecoder<S> {
+    /// Decodes `messages`, which are to be a schema, and then batches.
+    pub fn new(messages: S, limits: DecodeLimits) -> Self {
+        Self {
+            messages,
+            limits,
+            state: State::default(),
+        }
+    }
+
+    /// The schema of the batches, if it has come.
+    pub fn schema(&self) -> Option<&SchemaRef> {
+        self.state.schema.as_ref()
+    }
+
+    /// Returns the next batch, if there is one.
+    ///
+    /// # Errors
+    /// If what comes is not a batch, exceeds the limits, or does not come in time.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>, DecodeError> {
+        let idle_timeout = self.limits.idle_timeout;
+        loop {
+            let message = timeout(idle_timeout, self.messages.next()).await;
+            let message = message.map_err(|_| DecodeError::Idle(idle_timeout))?;
+            let Some(message) = message else {
+                return Ok(None);
+            };
+            let message = message.map_err(DecodeError::Stream)?;
+            if let Some(batch) = self.state.take(&message, &self.limits)? {
+                return Ok(Some(batch));
+            }
+        }
+    }
+}
+
+impl State {
+    /// Decodes a message; the batch, if it is one.
+    fn take(
+        &mut self,
+        data: &FlightData,
+        limits: &DecodeLimits,
+    ) -> Result<Option<RecordBatch>, DecodeError> {
+        self.count += 1;
+        if self.count > limits.max_messages {
+            return Err(DecodeError::TooManyMessages(limits.max_messages));
+        }
+        let around = data.data_header.len() + data.app_metadata.len();
+        self.charge(MESSAGE_OVERHEAD_BYTES + around as u64, limits)?;
+        if data.data_header.is_empty() {
+            // A message without data, which may carry metadata.
+            self.charge(data.data_body.len() as u64, limits)?;
+            return Ok(None);
+        }
+        // The library panics on some bytes that no library has written.
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.decode(data, limits)));
+        decoded.unwrap_or_else(|_| Err(Implausible::new("they are not as Arrow has them").into()))
+    }
+
+    fn charge(&mut self, bytes: u64, limits: &DecodeLimits) -> Result<(), DecodeError> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        match self.bytes > limits.max_bytes {
+            true => Err(DecodeError::TooManyBytes(limits.max_bytes)),
+            false => Ok(()),
+        }
+    }
+
+    fn decode(
+        &mut self,
+        data: &FlightData,
+        limits: &DecodeLimits,
+    ) -> Result<Option<RecordBatch>, DecodeError> {
+        let message = ipc::message(&data.data_header)?;
+        let version = message.version();
+        let missing = || Implausible::new("a message has no content");
+        match message.header_type() {
+            MessageHeader::NONE => Ok(None),
+            MessageHeader::Schema => {
+                if self.schema.is_some() {
+                    return Err(Implausible::new("there are two schemas").into());
+                }
+                self.charge(data.data_body.len() as u64, limits)?;
+                let schema = message.header_as_schema().ok_or_else(missing)?;
+                let schema = ipc::schema(schema)?;
+                for field in schema.fields() {
+                    (limits.check_type)(field.data_type())?;
+                }
+                self.schema = Some(Arc::new(schema));
+                Ok(None)
+            }
+            MessageHeader::DictionaryBatch => {
+                let schema = self.known_schema()?;
+                let batch = message.header_as_dictionary_batch().ok_or_else(missing)?;
+                let values = batch.data().ok_or_else(missing)?;
+                let kind = dictionary_type(&schema, batch.id())?;
+                let body = &limits.body.for_dictionary();
+                let mut size = check_body(values, &data.data_body, &[&kind], version, body)?;
+                if let Some(known) = self.dictionaries.get(&batch.id())
+                    && batch.isDelta()
+                {
+                    // What is added to is copied.
+                    size = size.saturating_add(known.get_array_memory_size() as u64);
+                }
+                self.charge(size, limits)?;
+                let buffer = aligned(data);
+                let dictionaries = &mut self.dictionaries;
+                read_dictionary(&buffer, batch, &schema, dictionaries, &version)
+                    .map_err(|error| Implausible::new(error.to_string()))?;
+                Ok(None)
+            }
+            MessageHeader::RecordBatch => {
+                let schema = self.known_schema()?;
+                let batch = message.header_as_record_batch().ok_or_else(missing)?;
+                let kinds: Vec<_> = schema.fields().iter().map(|it| it.data_type()).collect();
+                let size = check_body(batch, &data.data_body, &kinds, version, &limits.body)?;
+                self.charge(size, limits)?;
+                let buffer = aligned(data);
+                let dictionaries = &self.dictionaries;
+                let schema = Arc::clone(&schema);
+                let batch =
+                    RecordBatchDecoder::try_new(&buffer, batch, schema, dictionaries, &version)
+                        .and_then(RecordBatchDecoder::read_record_batch)
+                        .map_err(|error| Implausible::new(error.to_string()))?;
+                Ok(Some(batch))
+            }
+            other => {
+                let name = other.variant_name().unwrap_or("of an unknown kind");
+                Err(Implausible::new(format!("a message is {name}, not a batch")).into())
+            }
+        }
+    }
+
+    fn known_schema(&self) -> Result<SchemaRef, Implausible> {
+        let schema = self.schema.as_ref().map(Arc::clone);
+        schema.ok_or_else(|| Implausible::new("a batch came before the schema"))
+    }
+}
+
+/// The body of a message, at an address that Arrow's arrays can use.
+fn aligned(data: &FlightData) -> Buffer {
+    match data.data_body.as_ptr().addr().is_multiple_of(64) {
+        true => Buffer::from(data.data_body.clone()),
+        false => Buffer::from(data.data_body.as_ref()),
+    }
+}
+
+/// The type of the values of a dictionary.
+#[expect(
+    deprecated,
+    reason = "Arrow offers nothing else to find a dictionary of a message by"
+)]
+fn dictionary_type(schema: &Schema, id: i64) -> Result<DataType, Implausible> {
+    let fields = schema.fields_with_dict_id(id);
+    match fields.first().map(|field| field.data_type()) {
+        Some(DataType::Dictionary(_, values)) => Ok(values.as_ref().clone()),
+        _ => Err(Implausible::new(format!(
+            "the schema has no dictionary {id}"
+        ))),
+    }
+}
+
+/// Accepts any column beside those that are read.
+pub(super) fn any_type(_: &DataType) -> Result<(), Implausible> {
+    Ok(())
+}
+
+/// Accepts the types of parameters: those whose values cannot refer to the same bytes over and over.
+pub(super) fn parameter_type(kind: &DataType) -> Result<(), Implausible> {
+    match kind {
+        DataType::Dictionary(_, values) => plain_type(values),
+        kind => plain_type(kind),
+    }
+}
+
+fn plain_type(kind: &DataType) -> Result<(), Implausible> {
+    match kind {
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => plain_type(field.data_type()),
+        DataType::Struct(fields) => fields
+            .iter()
+            .try_for_each(|field| plain_type(field.data_type())),
+        DataType::Dictionary(..)
+        | DataType::RunEndEncoded(..)
+        | DataType::ListView(_)
+        | DataType::LargeListView(_)
+        | DataType::Union(..) => Err(Implausible::new(format!(
+            "the type {kind} is not taken; send plain values"
+        ))),
+        _ => Ok(()),
+    }
+}

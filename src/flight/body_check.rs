@@ -1,0 +1,296 @@
+//! Checks the body of a message against what its header declares of it, before it is decoded.
+
+use arrow::datatypes::{DataType, UnionMode};
+use arrow::ipc::{BodyCompressionMethod, Buffer, CompressionType, MetadataVersion, RecordBatch};
+
+use crate::decoding::{Implausible, lz4};
+
+/// Bytes before compressed data that say how long it is when it is decompressed.
+const PREFIX_BYTES: usize = 8;
+/// The prefix of data that is not compressed after all.
+const NOT_COMPRESSED: i64 = -1;
+/// Bytes of a view of a text.
+const VIEW_BYTES: usize = 16;
+/// How many times as long as its body the texts may be that the views of a message refer to: each is checked.
+const MAX_VIEWED_PER_BYTE: u64 = 16;
+
+/// What one message may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyLimits {
+    /// Bytes, decompressed.
+    pub max_bytes: u64,
+    /// Rows.
+    pub max_rows: u64,
+    /// Bytes, decompressed, that each row takes at least.
+    pub min_row_bytes: u64,
+    /// Whether it may be compressed.
+    pub may_be_compressed: bool,
+}
+
+impl BodyLimits {
+    /// The same for the values of a dictionary, which has no rows.
+    pub fn for_dictionary(self) -> Self {
+        Self {
+            max_rows: u64::MAX,
+            min_row_bytes: 0,
+            ..self
+        }
+    }
+}
+
+/// Checks a body whose columns are of the types `kinds`; returns how many bytes it has when it is decompressed.
+///
+/// # Errors
+/// If something that is declared cannot be, or exceeds `limits`.
+pub(super) fn check_body(
+    batch: RecordBatch<'_>,
+    body: &[u8],
+    kinds: &[&DataType],
+    version: MetadataVersion,
+    limits: &BodyLimits,
+) -> Result<u64, Implausible> {
+    let codec = codec(&batch, limits)?;
+    let buffers: Vec<&Buffer> = batch.buffers().into_iter().flatten().collect();
+    let size = decoded_size(&buffers, body, codec, limits.max_bytes)?;
+    let rows = non_negative(batch.length(), "rows")?;
+    let backed = match limits.min_row_bytes {
+        // A value takes a bit at least; what takes none is allowed for as many.
+        0 => size.saturating_mul(8).max(limits.max_rows.min(1 << 16)),
+        bytes => size / bytes,
+    };
+    if rows > limits.max_rows || rows > backed {
+        return Err(Implausible::new(format!(
+            "a batch of {size} bytes declares {rows} rows, and at most {} are taken",
+            limits.max_rows.min(backed)
+        )));
+    }
+    let longest = size.saturating_mul(8).max(rows);
+    for node in batch.nodes().into_iter().flatten() {
+        let length = non_negative(node.length(), "values")?;
+        let nulls = non_negative(node.null_count(), "nulls")?;
+        if length > longest || nulls > length {
+            return Err(Implausible::new(format!(
+                "a column of a batch of {size} bytes declares {length} values, {nulls} of them null"
+            )));
+        }
+    }
+    let variadic = batch.variadicBufferCounts().into_iter().flatten();
+    let mut views = Views {
+        buffers: buffers.iter(),
+        variadic: variadic.collect::<Vec<i64>>().into_iter(),
+        body,
+        is_compressed: codec.is_some(),
+        // In version 5, unions lost a buffer.
+        unions_have_nulls: version < MetadataVersion::V5,
+        viewed: 0,
+    };
+    for kind in kinds {
+        views.column(kind)?;
+    }
+    Ok(size)
+}
+
+fn codec(
+    batch: &RecordBatch<'_>,
+    limits: &BodyLimits,
+) -> Result<Option<CompressionType>, Implausible> {
+    let Some(compression) = batch.compression() else {
+        return Ok(None);
+    };
+    if !limits.may_be_compressed {
+        return Err(Implausible::new(
+            "they are compressed, which is not taken; send them without compression",
+        ));
+    }
+    match (compression.method(), compression.codec()) {
+        (
+            BodyCompressionMethod::BUFFER,
+            codec @ (CompressionType::LZ4_FRAME | CompressionType::ZSTD),
+        ) => Ok(Some(codec)),
+        _ => Err(Implausible::new(
+            "they are compressed in an unknown way; use LZ4 or Zstandard",
+        )),
+    }
+}
+
+/// The size of all buffers together, decompressed.
+fn decoded_size(
+    buffers: &[&Buffer],
+    body: &[u8],
+    codec: Option<CompressionType>,
+    max_bytes: u64,
+) -> Result<u64, Implausible> {
+    let (mut encoded, mut decoded) = (0_u64, 0_u64);
+    for buffer in buffers {
+        let content = content(buffer, body)?;
+        encoded = encoded.saturating_add(content.len() as u64);
+        // Buffers of their own do not overlap, and what is there is counted once.
+        if encoded > body.len() as u64 {
+            return Err(Implausible::new(format!(
+                "the buffers of a message have more bytes than its body of {}",
+                body.len()
+            )));
+        }
+        let size = match codec {
+            Some(codec) if !content.is_empty() => decompressed_size(content, codec, max_bytes)?,
+            _ => content.len() as u64,
+        };
+        decoded = decoded.saturating_add(size);
+        if decoded > max_bytes {
+            return Err(too_large(max_bytes));
+        }
+    }
+    // What no buffer refers to was sent as well.
+    Ok(decoded.max(body.len() as u64))
+}
+
+fn decompressed_size(
+    content: &[u8],
+    codec: CompressionType,
+    max_bytes: u64,
+) -> Result<u64, Implausible> {
+    let Some((prefix, compressed)) = content.split_first_chunk::<PREFIX_BYTES>() else {
+        return Err(Implausible::new("a compressed buffer is cut off"));
+    };
+    let declared = match i64::from_le_bytes(*prefix) {
+        NOT_COMPRESSED => return Ok(compressed.len() as u64),
+        declared => non_negative(declared, "decompressed bytes")?,
+    };
+    if declared > max_bytes {
+        return Err(too_large(max_bytes));
+    }
+    // Zstandard is decompressed into as much as is declared, and LZ4 for as long as there is something.
+    if codec == CompressionType::LZ4_FRAME && declared > 0 {
+        let actual = lz4::frame_content_length(compressed)?;
+        if actual > declared {
+            return Err(Implausible::new(format!(
+                "a compressed buffer declares {declared} bytes and has {actual}"
+            )));
+        }
+    }
+    Ok(declared)
+}
+
+fn too_large(max_bytes: u64) -> Implausible {
+    Implausible::new(format!(
+        "a message has more than {max_bytes} bytes, decompressed; send batches of fewer rows"
+    ))
+}
+
+fn content<'a>(buffer: &Buffer, body: &'a [u8]) -> Result<&'a [u8], Implausible> {
+    let offset = usize::try_from(buffer.offset()).ok();
+    let length = usize::try_from(buffer.length()).ok();
+    let content = offset.zip(length).and_then(|(offset, length)| {
+        let end = offset.checked_add(length)?;
+        body.get(offset..end)
+    });
+    content.ok_or_else(|| {
+        Implausible::new(format!(
+            "a buffer of {} bytes at byte {} is not in the body of {} bytes",
+            buffer.length(),
+            buffer.offset(),
+            body.len()
+        ))
+    })
+}
+
+fn non_negative(number: i64, of: &str) -> Result<u64, Implausible> {
+    u64::try_from(number).map_err(|_| Implausible::new(format!("a batch declares {number} {of}")))
+}
+
+/// Adds up what the views of texts refer to. A view takes 16 bytes, and any number of them may refer to the same long
+/// text, which is checked for each.
+struct Views<'a> {
+    buffers: std::slice::Iter<'a, &'a Buffer>,
+    variadic: std::vec::IntoIter<i64>,
+    body: &'a [u8],
+    is_compressed: bool,
+    unions_have_nulls: bool,
+    viewed: u64,
+}
+
+impl Views<'_> {
+    /// Goes through a column's buffers in the order in which they are sent.
+    fn column(&mut self, kind: &DataType) -> Result<(), Implausible> {
+        match kind {
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
+                self.skip(3)
+            }
+            DataType::Utf8View | DataType::BinaryView => self.views(),
+            DataType::List(field) | DataType::LargeList(field) | DataType::Map(field, _) => {
+                self.skip(2)?;
+                self.column(field.data_type())
+            }
+            DataType::ListView(field) | DataType::LargeListView(field) => {
+                self.skip(3)?;
+                self.column(field.data_type())
+            }
+            DataType::FixedSizeList(field, _) => {
+                self.skip(1)?;
+                self.column(field.data_type())
+            }
+            DataType::Struct(fields) => {
+                self.skip(1)?;
+                fields
+                    .iter()
+                    .try_for_each(|field| self.column(field.data_type()))
+            }
+            DataType::RunEndEncoded(ends, values) => {
+                self.column(ends.data_type())?;
+                self.column(values.data_type())
+            }
+            DataType::Union(fields, mode) => {
+                self.skip(usize::from(self.unions_have_nulls) + 1)?;
+                self.skip(usize::from(*mode == UnionMode::Dense))?;
+                fields
+                    .iter()
+                    .try_for_each(|(_, field)| self.column(field.data_type()))
+            }
+            DataType::Null => Ok(()),
+            _ => self.skip(2),
+        }
+    }
+
+    fn skip(&mut self, count: usize) -> Result<(), Implausible> {
+        for _ in 0..count {
+            self.next()?;
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<&Buffer, Implausible> {
+        let next = self.buffers.next().copied();
+        next.ok_or_else(|| Implausible::new("a batch has fewer buffers than its schema needs"))
+    }
+
+    fn views(&mut self) -> Result<(), Implausible> {
+        if self.is_compressed {
+            return Err(Implausible::new(
+                "views of texts are compressed, which is not taken; send texts, or no compression",
+            ));
+        }
+        self.skip(1)?;
+        let body = self.body;
+        let views = content(self.next()?, body)?;
+        let (views, _) = views.as_chunks::<VIEW_BYTES>();
+        for [a, b, c, d, ..] in views {
+            let length = u64::from(u32::from_le_bytes([*a, *b, *c, *d]));
+            self.viewed = self.viewed.saturating_add(length);
+        }
+        let allowed = (body.len() as u64).saturating_mul(MAX_VIEWED_PER_BYTE);
+        if self.viewed > allowed {
+            return Err(Implausible::new(format!(
+                "views refer to {} bytes of text in a body of {}; send texts instead",
+                self.viewed,
+                body.len()
+            )));
+        }
+        let data = self.variadic.next().and_then(|it| usize::try_from(it).ok());
+        match data {
+            Some(count) if count <= self.buffers.len() => self.skip(count),
+            _ => Err(Implausible::new(
+                "a column of views has fewer buffers than it declares",
+            )),
+        }
+    }
+}

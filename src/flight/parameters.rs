@@ -1,0 +1,125 @@
+//! Parameters of prepared statements: how they come, and how a handle keeps them.
+
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use arrow_flight::FlightData;
+use datafusion::common::ScalarValue;
+use futures::Stream;
+use tokio::time::timeout;
+use tonic::Status;
+
+use super::batch_decoder::{BatchDecoder, DecodeError, DecodeLimits, parameter_type};
+use super::body_check::BodyLimits;
+
+/// The maximum number of batches of parameters that one call may send.
+const MAX_BATCHES: usize = 64;
+/// The maximum number of messages that they may come in.
+const MAX_MESSAGES: u64 = 4 * MAX_BATCHES as u64;
+/// The maximum number of rows of parameters that one call may send.
+const MAX_ROWS: usize = 1_000;
+/// The maximum number of bytes of parameters: what a handle can keep.
+const MAX_BYTES: u64 = 2 << 20;
+
+/// Returns the parameters that a call binds. All of them must come within `unsent`.
+pub(super) async fn parameters(
+    messages: impl Stream<Item = Result<FlightData, Status>> + Unpin + Send,
+    unsent: Duration,
+) -> Result<Vec<RecordBatch>, Status> {
+    let limits = DecodeLimits {
+        max_bytes: MAX_BYTES,
+        max_messages: MAX_MESSAGES,
+        idle_timeout: unsent,
+        body: BodyLimits {
+            max_bytes: MAX_BYTES,
+            max_rows: MAX_ROWS as u64,
+            min_row_bytes: 0,
+            may_be_compressed: false,
+        },
+        check_type: parameter_type,
+    };
+    let mut batches = BatchDecoder::new(messages, limits);
+    let all = async {
+        let (mut bound, mut rows) = (Vec::new(), 0_usize);
+        while let Some(batch) = batches.next().await.map_err(of_decoding)? {
+            if bound.len() == MAX_BATCHES {
+                return Err(Status::invalid_argument("too many batches of parameters"));
+            }
+            rows = rows.saturating_add(batch.num_rows());
+            if rows > MAX_ROWS {
+                return Err(Status::invalid_argument(format!(
+                    "{rows} rows of parameters are more than the {MAX_ROWS} that can be bound"
+                )));
+            }
+            if batch.num_rows() > 0 {
+                bound.push(batch);
+            }
+        }
+        Ok(bound)
+    };
+    let all = timeout(unsent, all).await;
+    all.unwrap_or_else(|_| Err(of_decoding(DecodeError::Idle(unsent))))
+}
+
+fn of_decoding(error: DecodeError) -> Status {
+    match error {
+        DecodeError::Stream(status) => status,
+        DecodeError::Idle(time) => Status::deadline_exceeded(format!(
+            "the parameters did not come within {} s; send them again",
+            time.as_secs()
+        )),
+        DecodeError::TooManyBytes(most) => Status::invalid_argument(format!(
+            "the parameters have more than {most} bytes; send fewer parameters"
+        )),
+        error @ (DecodeError::TooManyMessages(_) | DecodeError::Invalid(_)) => {
+            Status::invalid_argument(format!("the parameters cannot be read: {error}"))
+        }
+    }
+}
+
+/// Returns the parameters as a handle keeps them.
+pub(super) fn to_ipc(schema: &Schema, rows: &[RecordBatch]) -> Result<Vec<u8>, Status> {
+    let write = || {
+        let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+        for batch in rows {
+            writer.write(batch)?;
+        }
+        writer.into_inner()
+    };
+    write().map_err(|error| {
+        Status::invalid_argument(format!("the parameters cannot be kept: {error}"))
+    })
+}
+
+/// Returns the values of the one row of parameters that a handle keeps; none if nothing was bound.
+///
+/// # Errors
+/// If there are more rows: a query takes one.
+pub(super) fn bound_values(ipc: &[u8]) -> Result<Vec<ScalarValue>, Status> {
+    if ipc.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wrong = |error: &dyn std::fmt::Display| {
+        Status::invalid_argument(format!("the parameters cannot be read: {error}"))
+    };
+    let (mut first, mut rows) = (None, 0_usize);
+    for batch in StreamReader::try_new(ipc, None).map_err(|error| wrong(&error))? {
+        let batch = batch.map_err(|error| wrong(&error))?;
+        rows = rows.saturating_add(batch.num_rows());
+        if first.is_none() && batch.num_rows() > 0 {
+            first = Some(batch);
+        }
+    }
+    if rows > 1 {
+        return Err(Status::invalid_argument(format!(
+            "{rows} rows of parameters were bound to a query, which takes one; run it once for each"
+        )));
+    }
+    let columns = first.iter().flat_map(|batch| batch.columns());
+    let values = columns.map(|column| ScalarValue::try_from_array(column, 0));
+    let values = values.collect::<Result<_, _>>();
+    values.map_err(|error| wrong(&error))
+}
