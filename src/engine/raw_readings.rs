@@ -122,6 +122,15 @@ impl RawFiles {
         found
     }
 
+    /// Leaves a file out from now on, as the job does that quarantines it.
+    fn leave_out(&self, file: &RawFile) {
+        tracing::warn!(
+            "{} cannot be read, and is no longer in raw_readings",
+            file.path
+        );
+        self.locked().surveys.insert(key_of(file), None);
+    }
+
     fn locked(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,7 +209,10 @@ impl TableProvider for RawReadings {
         // What is counted of readings is what may be seen and is wanted, exactly.
         let visible = wanted.visible(&self.visible);
         let visible = visible_filter(&visible, "id", 0, &READINGS)?;
-        let mut plan: Arc<dyn ExecutionPlan> = Arc::new(scan.showing(visible, !wanted.untimed));
+        let files = Arc::clone(&self.files);
+        let scan = scan.showing(visible, !wanted.untimed);
+        let scan = scan.telling(Arc::new(move |file| files.leave_out(file)));
+        let mut plan: Arc<dyn ExecutionPlan> = Arc::new(scan);
         if projection.is_some() {
             let columns = columns.iter().map(|&index| {
                 let name = READINGS.field(index).name();

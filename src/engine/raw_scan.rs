@@ -19,7 +19,7 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::lake::Store;
-use crate::lake::raw::{RawFile, RawFormat, Want, read};
+use crate::lake::raw::{FileFault, RawFile, RawFormat, Want, read};
 use crate::model::Window;
 use crate::resample::schema::READINGS;
 
@@ -34,6 +34,9 @@ pub struct ScanFile {
     pub untimed: bool,
 }
 
+/// Is told of files that cannot be read after all.
+pub type OnUnreadable = Arc<dyn Fn(&RawFile) + Send + Sync>;
+
 /// Reads raw files. A file at fault fails its own partition, with the [`FileFault`](crate::lake::raw::FileFault)
 /// as the external error.
 pub struct RawScanExec {
@@ -45,6 +48,7 @@ pub struct RawScanExec {
     visible: Option<Arc<dyn PhysicalExpr>>,
     /// Whether only readings inside the window are given away, of those that may be seen.
     cuts: bool,
+    on_unreadable: Option<OnUnreadable>,
     properties: Arc<PlanProperties>,
 }
 
@@ -74,6 +78,7 @@ impl RawScanExec {
             window,
             visible: None,
             cuts: false,
+            on_unreadable: None,
             properties: Arc::new(properties),
         }
     }
@@ -87,6 +92,14 @@ impl RawScanExec {
         }
     }
 
+    /// Tells `on_unreadable` of each file that is damaged.
+    pub fn telling(self, on_unreadable: OnUnreadable) -> Self {
+        Self {
+            on_unreadable: Some(on_unreadable),
+            ..self
+        }
+    }
+
     /// Whether all readings are given away.
     pub(super) fn shows_all(&self) -> bool {
         self.visible.is_none()
@@ -96,8 +109,11 @@ impl RawScanExec {
     pub(super) fn file_by_file(&self) -> Self {
         let mut files: Vec<_> = self.partitions.iter().flatten().cloned().collect();
         files.sort_by(|one, other| one.file.path.cmp(&other.file.path));
-        Self::new(Arc::clone(&self.format), files, self.window)
-            .showing(self.visible.clone(), self.cuts)
+        Self {
+            on_unreadable: self.on_unreadable.clone(),
+            ..Self::new(Arc::clone(&self.format), files, self.window)
+                .showing(self.visible.clone(), self.cuts)
+        }
     }
 }
 
@@ -173,8 +189,16 @@ impl ExecutionPlan for RawScanExec {
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let files = self.partitions.get(partition).cloned().unwrap_or_default();
         let (format, window) = (Arc::clone(&self.format), self.window);
+        let on_unreadable = self.on_unreadable.clone();
         let batches = stream::iter(files).then(move |scanned| {
             let format = Arc::clone(&format);
+            let (file, on_unreadable) = (scanned.file.clone(), on_unreadable.clone());
+            let failed = move |fault: FileFault| {
+                if let (FileFault::Unreadable { .. }, Some(tell)) = (&fault, &on_unreadable) {
+                    tell(&file);
+                }
+                DataFusionError::External(Box::new(fault))
+            };
             let want = Want {
                 window,
                 untimed: scanned.untimed,
@@ -183,12 +207,8 @@ impl ExecutionPlan for RawScanExec {
             async move {
                 let batches = read(&scanned.folder, &scanned.file, &format, &want)
                     .await
-                    .map_err(|fault| DataFusionError::External(Box::new(fault)))?;
-                Ok::<_, DataFusionError>(
-                    batches
-                        .map_err(|fault| DataFusionError::External(Box::new(fault)))
-                        .boxed(),
-                )
+                    .map_err(&failed)?;
+                Ok::<_, DataFusionError>(batches.map_err(failed).boxed())
             }
         });
         let (visible, cut) = (self.visible.clone(), self.cuts.then_some(self.window));

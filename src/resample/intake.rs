@@ -81,6 +81,8 @@ pub struct Intake<'a> {
     mapped: Option<ArrayRef>,
     left_out: LeftOut,
     valid: u64,
+    /// Rows of minutes for which space was set aside: no more than the file promises, however many assets it has.
+    reserved: usize,
     /// Readings that wait to be sorted, and how many may; none while the file is in order.
     waiting: Option<(Vec<Waiting>, usize)>,
 }
@@ -99,6 +101,7 @@ impl<'a> Intake<'a> {
             mapped: None,
             left_out: LeftOut::default(),
             valid: 0,
+            reserved: 0,
             waiting: None,
         }
     }
@@ -192,8 +195,10 @@ impl<'a> Intake<'a> {
                 Some(asset) => Slot::Series(*self.slots.entry(asset).or_insert_with(|| {
                     let share = self.task.expected_minutes / texts.len();
                     let most = self.cell.dates() * MINUTES_PER_DAY as usize;
-                    self.series
-                        .push((asset, Series::with_capacity(share.min(most))));
+                    let left = self.task.expected_minutes.saturating_sub(self.reserved);
+                    let rows = share.min(most).min(left);
+                    self.reserved += rows;
+                    self.series.push((asset, Series::with_capacity(rows)));
                     (self.series.len() - 1) as u32
                 })),
             };

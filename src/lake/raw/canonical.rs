@@ -7,7 +7,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryViewArray, DictionaryArray, Int32Builder, PrimitiveArray,
     StringArray, TimestampMicrosecondArray,
 };
-use arrow::compute::cast;
+use arrow::compute::{cast, take};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Field, FieldRef, Int32Type, Schema, SchemaRef, TimeUnit,
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
@@ -15,6 +15,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use chrono_tz::Tz;
+use parquet::schema::types::SchemaDescriptor;
 
 use super::zone::LocalTimes;
 use super::{FileFault, RawFormat};
@@ -114,6 +115,15 @@ impl Located {
         Ok(located)
     }
 
+    /// Where the columns are among the leaves of a Parquet schema.
+    pub fn leaves(&self, schema: &SchemaDescriptor) -> Vec<usize> {
+        let roots = [self.id, self.timestamp, self.value];
+        let leaves = 0..schema.num_columns();
+        leaves
+            .filter(|&leaf| roots.contains(&schema.get_column_root_idx(leaf)))
+            .collect()
+    }
+
     /// The types to ask the Parquet reader for, so that no text is built for each row, and times of years
     /// beyond 2262 fit; none if the file's own will do.
     pub fn better_schema(&self, schema: &Schema, int96: bool) -> Option<SchemaRef> {
@@ -126,6 +136,15 @@ impl Located {
         };
         if text && id.data_type() != &text_dictionary() {
             fields[self.id] = Arc::new(id.clone().with_data_type(text_dictionary()));
+            better = true;
+        }
+        let is_bytes = match id.data_type() {
+            DataType::Dictionary(_, value) => is_variable_binary(value),
+            kind => is_variable_binary(kind),
+        };
+        // As views, values that rows share are there once.
+        if is_bytes && id.data_type() != &DataType::BinaryView {
+            fields[self.id] = Arc::new(id.clone().with_data_type(DataType::BinaryView));
             better = true;
         }
         if int96 {
@@ -146,12 +165,13 @@ fn is_text(kind: &DataType) -> bool {
 }
 
 fn is_binary(kind: &DataType) -> bool {
+    kind == &DataType::FixedSizeBinary(16) || is_variable_binary(kind)
+}
+
+fn is_variable_binary(kind: &DataType) -> bool {
     matches!(
         kind,
-        DataType::FixedSizeBinary(16)
-            | DataType::Binary
-            | DataType::LargeBinary
-            | DataType::BinaryView
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView
     )
 }
 
@@ -169,55 +189,69 @@ fn is_number(kind: &DataType) -> bool {
     }
 }
 
+/// The maximum length of an id that is kept as it is, in bytes; none that is longer is an asset's.
+const MAX_ID_BYTES: usize = 64;
+
 /// An id column as a dictionary of text.
 pub(super) fn ids(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
         kind if kind == &text_dictionary() => Ok(Arc::clone(column)),
-        kind if is_binary(kind) => binary_ids(column),
-        DataType::Dictionary(_, value) if is_binary(value) => {
-            let plain = cast(column, value)?;
-            binary_ids(&plain)
+        // Rows may share a value of any length, which is not repeated for each.
+        DataType::Dictionary(..) => {
+            let dictionary = column.as_any_dictionary();
+            take(&ids(dictionary.values())?, dictionary.keys(), None)
+        }
+        DataType::Utf8View => view_ids(&column.as_string_view().clone().to_binary_view(), false),
+        // A cast of its own does not exist: it goes through the general binary type.
+        DataType::FixedSizeBinary(_) => ids(&cast(column, &DataType::Binary)?),
+        kind if is_binary(kind) => {
+            let views = cast(column, &DataType::BinaryView)?;
+            view_ids(views.as_binary_view(), true)
         }
         _ => cast(column, &text_dictionary()),
     }
 }
 
-/// 16 bytes become a UUID's text; other bytes are taken as text, which then is a UUID or is not.
-fn binary_ids(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let views = match column.data_type() {
-        // A cast of its own exists for neither: both go through the general binary type.
-        DataType::FixedSizeBinary(_) => {
-            cast(&cast(column, &DataType::Binary)?, &DataType::BinaryView)?
-        }
-        _ => cast(column, &DataType::BinaryView)?,
-    };
-    let views: &BinaryViewArray = views.as_binary_view();
+/// 16 bytes become a UUID's text, if they may be one; other bytes are taken as text, which then is a UUID or is not.
+fn view_ids(views: &BinaryViewArray, may_be_uuids: bool) -> Result<ArrayRef, ArrowError> {
     let mut keys = Int32Builder::with_capacity(views.len());
     let mut texts: Vec<String> = Vec::new();
-    let mut known: HashMap<&[u8], i32> = HashMap::new();
-    let mut last: Option<(&[u8], i32)> = None;
+    let mut known: HashMap<(&[u8], bool), i32> = HashMap::new();
+    let mut last: Option<((&[u8], bool), i32)> = None;
     for bytes in views {
         let Some(bytes) = bytes else {
             keys.append_null();
             continue;
         };
+        // Of what is too long, the beginning is enough to tell what it is.
+        let shown = (
+            &bytes[..bytes.len().min(MAX_ID_BYTES)],
+            bytes.len() > MAX_ID_BYTES,
+        );
         let key = match last {
-            Some((same, key)) if same == bytes => key,
-            _ => *known.entry(bytes).or_insert_with(|| {
-                texts.push(match uuid::Uuid::from_slice(bytes) {
-                    Ok(uuid) => uuid.to_string(),
-                    Err(_) => String::from_utf8_lossy(bytes).into_owned(),
-                });
+            Some((same, key)) if same == shown => key,
+            _ => *known.entry(shown).or_insert_with(|| {
+                texts.push(id_text(shown, may_be_uuids));
                 texts.len() as i32 - 1
             }),
         };
-        last = Some((bytes, key));
+        last = Some((shown, key));
         keys.append_value(key);
     }
     Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(
         keys.finish(),
         Arc::new(StringArray::from(texts)),
     )?))
+}
+
+fn id_text((bytes, is_cut): (&[u8], bool), may_be_uuid: bool) -> String {
+    match uuid::Uuid::from_slice(bytes) {
+        Ok(uuid) if may_be_uuid => uuid.to_string(),
+        _ => {
+            let text = String::from_utf8_lossy(bytes);
+            format!("{text}{}", if is_cut { "…" } else { "" })
+        }
+    }
 }
 
 /// A timestamp column as UTC microseconds, rounded down.

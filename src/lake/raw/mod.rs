@@ -1,14 +1,19 @@
 //! The raw files: which there are, what they hold, and their readings in one form, however they were written.
 
+mod byte_lengths;
 mod canonical;
+mod checked_reader;
+mod footer;
 mod incoming;
 mod listing;
+mod pages;
 mod read;
 pub mod shelf;
 mod statistics;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod thrift;
 mod zone;
 
 use chrono_tz::Tz;
@@ -125,9 +130,12 @@ impl FileFault {
                 },
             };
         }
+        let text = error.to_string();
+        // What is found here is said as it is.
+        let text = text.strip_prefix("Parquet error: ").unwrap_or(&text);
         Self::Unreadable {
             path,
-            reason: first_line(&error.to_string()),
+            reason: first_line(text),
         }
     }
 }

@@ -12,9 +12,11 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::basic::Type;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use super::canonical::{self, Located, canonical_schema};
+use super::checked_reader::CheckedReader;
+use super::footer::{check_chunks, read_footer, with_page_index};
 use super::{FileFault, RawFile, RawFormat, statistics};
 use crate::lake::Store;
 use crate::lake::pinned::Pinned;
@@ -33,8 +35,10 @@ pub struct Want {
 
 /// An opened file: its footer, and where the columns are.
 pub(super) struct Opened {
-    pub pinned: Pinned,
+    pub file: CheckedReader,
     pub metadata: Arc<ParquetMetaData>,
+    /// Where the three columns are among those of the footer.
+    leaves: Vec<usize>,
     /// The file's own types.
     pub schema: Arc<Schema>,
     pub located: Located,
@@ -51,18 +55,17 @@ pub(super) async fn open(
         if file.size < 12 {
             return Err(FileFault::Unreadable { path: file.path.clone(), reason: format!("it has {} bytes, too few for a Parquet file: perhaps it is still being written", file.size) });
         }
-        let fault = |error: &parquet::errors::ParquetError| match FileFault::of(&file.path, error) {
-            FileFault::Unreadable { path, reason } => FileFault::Unreadable { path, reason: format!("{reason}. It is not a Parquet file, is damaged, or is still being written") },
-            other => other,
-        };
         // A version that we made up ourselves is not for the store to compare.
         let made_up = file.etag == format!("{}-{}", file.modified, file.size);
         let etag = (!made_up).then(|| file.etag.clone());
         let mut pinned = Pinned::new(raw.objects(), &file.path, etag, file.size);
+        let metadata = read_footer(&mut pinned, file).await?;
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
-        let own = ArrowReaderMetadata::load_async(&mut pinned, options.clone()).await.map_err(|error| fault(&error))?;
+        let own = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone());
+        let own = own.map_err(|error| FileFault::of(&file.path, &error))?;
         let located = Located::find(&file.path, own.schema(), format)?;
-        let metadata = Arc::clone(own.metadata());
+        let leaves = located.leaves(metadata.file_metadata().schema_descr());
+        check_chunks(&metadata, &leaves, file.size).map_err(|reason| FileFault::Unreadable { path: file.path.clone(), reason: reason.0 })?;
         let int96 = metadata.file_metadata().schema_descr().columns().iter().any(|column| {
             column.physical_type() == Type::INT96 && column.path().parts().first() == Some(&format.columns.timestamp)
         });
@@ -72,7 +75,8 @@ pub(super) async fn open(
             Some(better) => ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.with_schema(better)).unwrap_or(own),
             None => own,
         };
-        Ok(Opened { pinned, metadata, schema, located, reader })
+        let checked = CheckedReader::new(pinned, &metadata, &leaves, file.size);
+        Ok(Opened { file: checked, metadata, leaves, schema, located, reader })
     })
     .await
 }
@@ -146,18 +150,11 @@ async fn segments(
     if partial.is_empty() {
         return Ok(segments);
     }
-    let plain = ParquetMetaData::clone(&opened.metadata);
-    let mut reader = ParquetMetaDataReader::new_with_metadata(plain)
-        .with_page_index_policy(PageIndexPolicy::Optional);
-    reader
-        .load_page_index(&mut opened.pinned)
-        .await
-        .map_err(|error| FileFault::of(&file.path, &error))?;
-    let indexed = Arc::new(
-        reader
-            .finish()
-            .map_err(|error| FileFault::of(&file.path, &error))?,
-    );
+    let (metadata, leaves) = (Arc::clone(&opened.metadata), &opened.leaves);
+    let indexed = with_page_index(opened.file.pinned(), &metadata, leaves, file).await?;
+    let Some(indexed) = indexed.map(Arc::new) else {
+        return Ok(segments);
+    };
     for at in partial {
         let segment = &mut segments[at];
         if let Some(selection) = statistics::selection(
@@ -190,7 +187,7 @@ fn segment_stream(
     let descriptor = opened.metadata.file_metadata().schema_descr();
     let mask = ProjectionMask::roots(descriptor, [located.id, located.timestamp, located.value]);
     let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(
-        opened.pinned.clone(),
+        opened.file.clone(),
         opened.reader.clone(),
     )
     .with_projection(mask)

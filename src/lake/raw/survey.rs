@@ -48,7 +48,7 @@ pub async fn survey(raw: &Store, file: &RawFile, format: &RawFormat) -> Result<S
     for (index, times) in groups.iter().enumerate() {
         let group = opened.metadata.row_group(index);
         let rows = u64::try_from(group.num_rows()).unwrap_or(0);
-        survey.rows += rows;
+        survey.rows = survey.rows.saturating_add(rows);
         survey.irregular |= !times.regular(format.plausible);
         let range = times.range.map(|(min, max)| {
             (
@@ -58,17 +58,18 @@ pub async fn survey(raw: &Store, file: &RawFile, format: &RawFormat) -> Result<S
         });
         let asset = statistics::one_asset(&opened.schema, group, opened.located.id);
         assets.insert(asset);
-        survey.minutes += match range {
+        let minutes = match range {
             Some((min, max)) if asset.is_some() => rows.min(
                 max.saturating_sub(min).max(0) as u64 / Resolution::Minute.micros() as u64 + 2,
             ),
             _ => rows,
         };
+        survey.minutes = survey.minutes.saturating_add(minutes);
         match range {
             Some((min, max)) if min > max => {}
             Some((min, max)) => {
                 let span = i64::from(day_of(max)) - i64::from(day_of(min)) + 1;
-                if span > 2 && (rows as i64) < span * SPARSE {
+                if span > 2 && group.num_rows() < span.saturating_mul(SPARSE) {
                     closer.push(index);
                 } else {
                     survey.dates.insert_range(day_of(min), day_of(max));
@@ -102,7 +103,7 @@ async fn dates_of(
     )
     .map_err(|error| fault(&error))?;
     let mut stream =
-        ParquetRecordBatchStreamBuilder::new_with_metadata(opened.pinned.clone(), metadata)
+        ParquetRecordBatchStreamBuilder::new_with_metadata(opened.file.clone(), metadata)
             .with_projection(ProjectionMask::roots(
                 descriptor,
                 [opened.located.timestamp],

@@ -1,0 +1,98 @@
+//! A raw file as the Parquet library reads it: pages that were fetched are checked before the library sees them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::errors::{ParquetError, Result};
+use parquet::file::metadata::ParquetMetaData;
+
+use super::footer::chunk_range;
+use super::pages::{Chunk, check_pages};
+use crate::lake::pinned::Pinned;
+
+/// Reads the columns of one file. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct CheckedReader {
+    pinned: Pinned,
+    /// The columns that may be read, by where they are.
+    chunks: Arc<[(Range<u64>, Chunk)]>,
+}
+
+impl CheckedReader {
+    /// Reads the columns `leaves` of a file of `size` bytes; nothing else of it can be read.
+    pub fn new(pinned: Pinned, metadata: &ParquetMetaData, leaves: &[usize], size: u64) -> Self {
+        let groups = metadata.row_groups().iter();
+        let chunks = groups.flat_map(|group| {
+            leaves.iter().filter_map(|&leaf| {
+                let column = group.column(leaf);
+                let chunk = Chunk {
+                    column: column.column_descr_ptr(),
+                    compression: column.compression(),
+                    rows: u64::try_from(group.num_rows()).unwrap_or(0),
+                };
+                Some((chunk_range(column, size)?, chunk))
+            })
+        });
+        let mut chunks: Vec<_> = chunks.collect();
+        // They do not overlap, but some may be empty.
+        chunks.sort_by_key(|(range, _)| (range.start, range.end));
+        Self {
+            pinned,
+            chunks: chunks.into(),
+        }
+    }
+
+    /// The file, to read what is not pages.
+    pub fn pinned(&mut self) -> &mut Pinned {
+        &mut self.pinned
+    }
+
+    fn check(&self, range: &Range<u64>, bytes: &Bytes) -> Result<()> {
+        let after = self
+            .chunks
+            .partition_point(|(chunk, _)| chunk.start <= range.start);
+        let found = after.checked_sub(1).and_then(|at| self.chunks.get(at));
+        match found {
+            Some((chunk, of)) if range.end <= chunk.end => check_pages(bytes, of, range != chunk)
+                .map_err(|implausible| ParquetError::General(implausible.to_string())),
+            _ if bytes.is_empty() => Ok(()),
+            _ => Err(ParquetError::General(
+                "it has pages outside of its columns".to_owned(),
+            )),
+        }
+    }
+}
+
+impl AsyncFileReader for CheckedReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
+        async move {
+            let bytes = self.pinned.get_bytes(range.clone()).await?;
+            self.check(&range, &bytes)?;
+            Ok(bytes)
+        }
+        .boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        async move {
+            let fetched = self.pinned.get_byte_ranges(ranges.clone()).await?;
+            for (range, bytes) in ranges.iter().zip(&fetched) {
+                self.check(range, bytes)?;
+            }
+            Ok(fetched)
+        }
+        .boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>>> {
+        self.pinned.get_metadata(options)
+    }
+}

@@ -1,0 +1,476 @@
+//! Reads the footers and page indexes of raw files, after a check that what they declare is in proportion to the file.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parquet::arrow::ARROW_SCHEMA_META_KEY;
+use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
+};
+
+use super::thrift::{Reader, Type, expect};
+use super::{FileFault, RawFile};
+use crate::decoding::{Implausible, ipc};
+use crate::lake::pinned::Pinned;
+
+/// The end of a file that is fetched at once: holds most footers.
+const HINT_BYTES: u64 = 64 << 10;
+/// The length of the footer and the magic bytes after it.
+const TAIL_BYTES: u64 = 8;
+/// The maximum size of a footer.
+const MAX_FOOTER_BYTES: u64 = 32 << 20;
+/// The maximum size of all page indexes together; where there is more, none is used.
+const MAX_INDEX_BYTES: u64 = 32 << 20;
+/// The maximum number of elements in them.
+const MAX_INDEX_ELEMENTS: usize = 4 << 20;
+/// The maximum number of elements of a schema, and of types within each other.
+const MAX_SCHEMA_ELEMENTS: usize = 10_000;
+const MAX_SCHEMA_DEPTH: usize = 32;
+/// The maximum number of row groups: their numbers have 16 bits.
+const MAX_ROW_GROUPS: usize = 32_767;
+/// The maximum number of row groups times columns.
+const MAX_COLUMN_CHUNKS: usize = 1 << 18;
+/// The maximum number of pairs of metadata, and of orders of columns.
+const MAX_PAIRS: usize = 10_000;
+/// The maximum number of rows that a byte of a file can stand for. A value that never changes at times that are evenly
+/// spaced takes one byte for a few thousand rows.
+const MAX_ROWS_PER_BYTE: u64 = 1 << 15;
+/// The maximum size of a value of a fixed size: ids have 16 bytes, and decimals 32 at most.
+const MAX_VALUE_BYTES: i32 = 64;
+
+/// Reads a file's footer.
+pub(super) async fn read_footer(
+    pinned: &mut Pinned,
+    file: &RawFile,
+) -> Result<Arc<ParquetMetaData>, FileFault> {
+    let fault = |error: ParquetError| FileFault::of(&file.path, &error);
+    let implausible = |reason: Implausible| FileFault::Unreadable {
+        path: file.path.clone(),
+        reason: reason.0,
+    };
+    let hint = HINT_BYTES.min(file.size);
+    let fetched = pinned.get_bytes(file.size - hint..file.size).await;
+    let end = fetched.map_err(fault)?;
+    let length = footer_length(&end, file.size).map_err(implausible)?;
+    let in_hint = usize::try_from(TAIL_BYTES + length).ok();
+    let footer = match in_hint.and_then(|bytes| end.len().checked_sub(bytes)) {
+        Some(start) => end.slice(start..),
+        None => {
+            let start = file.size - TAIL_BYTES - length;
+            pinned.get_bytes(start..file.size).await.map_err(fault)?
+        }
+    };
+    let content = &footer[..footer.len().saturating_sub(8)];
+    check_footer(content).map_err(implausible)?;
+    let metadata = ParquetMetaDataReader::decode_metadata(content).map_err(fault)?;
+    check_numbers(&metadata, file.size).map_err(implausible)?;
+    check_arrow_schema(&metadata).map_err(implausible)?;
+    Ok(Arc::new(metadata))
+}
+
+fn footer_length(end: &[u8], size: u64) -> Result<u64, Implausible> {
+    let Some((_, [a, b, c, d, magic @ ..])) = end.split_last_chunk::<8>() else {
+        return Err(Implausible::new("it is too short for a Parquet file"));
+    };
+    if magic != b"PAR1" {
+        let is_encrypted = magic == b"PARE";
+        return Err(Implausible::new(match is_encrypted {
+            true => "it is encrypted, which is not supported",
+            false => {
+                "it does not end as a Parquet file does. It is not a Parquet file, is damaged, or is still being written"
+            }
+        }));
+    }
+    let length = u64::from(u32::from_le_bytes([*a, *b, *c, *d]));
+    if length > size - TAIL_BYTES {
+        return Err(Implausible::new(format!(
+            "its footer declares {length} bytes, and the file has {size}. It is damaged, or is still being written"
+        )));
+    }
+    if length > MAX_FOOTER_BYTES {
+        return Err(Implausible::new(format!(
+            "its footer has {length} bytes, more than the {MAX_FOOTER_BYTES} that are read; write it with fewer row groups"
+        )));
+    }
+    Ok(length)
+}
+
+/// Goes through a footer, without keeping anything of it.
+fn check_footer(bytes: &[u8]) -> Result<(), Implausible> {
+    let mut chunks = 0;
+    Reader::new(bytes).structure(|reader, id, kind| match id {
+        2 => {
+            expect(kind, Type::List)?;
+            check_schema(reader).map(|()| true)
+        }
+        4 => {
+            expect(kind, Type::List)?;
+            let groups = reader.list_of_structures()?;
+            at_most(groups, MAX_ROW_GROUPS, "row groups")?;
+            for _ in 0..groups {
+                check_row_group(reader, &mut chunks)?;
+            }
+            Ok(true)
+        }
+        5 | 7 => {
+            expect(kind, Type::List)?;
+            let pairs = reader.skip_list(Type::Struct)?;
+            at_most(pairs, MAX_PAIRS, "pairs of metadata").map(|()| true)
+        }
+        1 => expect(kind, Type::I32).map(|()| false),
+        3 => expect(kind, Type::I64).map(|()| false),
+        6 => expect(kind, Type::Binary).map(|()| false),
+        _ => Ok(false),
+    })
+}
+
+fn at_most(count: usize, max: usize, of: &str) -> Result<(), Implausible> {
+    match count > max {
+        true => Err(Implausible::new(format!(
+            "its footer declares {count} {of}, and at most {max} are read"
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Checks that the elements of a schema form one tree that is not deep.
+fn check_schema(reader: &mut Reader<'_>) -> Result<(), Implausible> {
+    let elements = reader.list_of_structures()?;
+    at_most(elements, MAX_SCHEMA_ELEMENTS, "columns")?;
+    // How many children are still to come, of each element that is open.
+    let mut open: Vec<usize> = Vec::new();
+    for index in 0..elements {
+        let mut children = 0;
+        reader.structure(|reader, id, kind| match id {
+            5 => {
+                expect(kind, Type::I32)?;
+                children = reader.i32()?;
+                Ok(true)
+            }
+            1..=3 | 6..=9 => expect(kind, Type::I32).map(|()| false),
+            4 => expect(kind, Type::Binary).map(|()| false),
+            10 => expect(kind, Type::Struct).map(|()| false),
+            _ => Ok(false),
+        })?;
+        let count = usize::try_from(children).ok();
+        let Some(count) = count.filter(|count| *count < elements - index) else {
+            return Err(Implausible::new(format!(
+                "its schema declares a column with {children} columns inside, and has {elements} in all"
+            )));
+        };
+        while open.last() == Some(&0) {
+            open.pop();
+        }
+        if let Some(siblings) = open.last_mut() {
+            *siblings -= 1;
+        }
+        open.push(count);
+        if open.len() > MAX_SCHEMA_DEPTH {
+            return Err(Implausible::new(format!(
+                "its schema has columns that are more than {MAX_SCHEMA_DEPTH} deep"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_row_group(reader: &mut Reader<'_>, chunks: &mut usize) -> Result<(), Implausible> {
+    reader.structure(|reader, id, kind| match id {
+        1 => {
+            expect(kind, Type::List)?;
+            let columns = reader.list_of_structures()?;
+            *chunks += columns;
+            at_most(*chunks, MAX_COLUMN_CHUNKS, "row groups and columns")?;
+            for _ in 0..columns {
+                check_column_chunk(reader)?;
+            }
+            Ok(true)
+        }
+        4 => expect(kind, Type::List).map(|()| false),
+        2 | 3 | 5 | 6 => expect(kind, Type::I64).map(|()| false),
+        7 => expect(kind, Type::I16).map(|()| false),
+        _ => Ok(false),
+    })
+}
+
+fn check_column_chunk(reader: &mut Reader<'_>) -> Result<(), Implausible> {
+    reader.structure(|reader, id, kind| match id {
+        3 => {
+            expect(kind, Type::Struct)?;
+            reader.structure(|reader, id, kind| match id {
+                2 | 3 | 8 | 13 => expect(kind, Type::List).map(|()| false),
+                12 | 17 => expect(kind, Type::Struct).map(|()| false),
+                16 => {
+                    expect(kind, Type::Struct)?;
+                    reader.structure(|_, id, kind| match id {
+                        2 | 3 => expect(kind, Type::List).map(|()| false),
+                        _ => Ok(false),
+                    })?;
+                    Ok(true)
+                }
+                1 | 4 | 15 => expect(kind, Type::I32).map(|()| false),
+                5..=7 | 9..=11 | 14 => expect(kind, Type::I64).map(|()| false),
+                _ => Ok(false),
+            })?;
+            Ok(true)
+        }
+        1 => expect(kind, Type::Binary).map(|()| false),
+        2 | 4 | 6 => expect(kind, Type::I64).map(|()| false),
+        5 | 7 => expect(kind, Type::I32).map(|()| false),
+        _ => Ok(false),
+    })
+}
+
+/// Compares the numbers of rows with the size of the file.
+fn check_numbers(metadata: &ParquetMetaData, size: u64) -> Result<(), Implausible> {
+    let allowed = size.saturating_mul(MAX_ROWS_PER_BYTE);
+    let mut rows: u64 = 0;
+    for group in metadata.row_groups() {
+        let declared = group.num_rows();
+        rows = match u64::try_from(declared) {
+            Ok(declared) => rows.saturating_add(declared),
+            Err(_) => {
+                return Err(Implausible::new(format!(
+                    "it declares a row group of {declared} rows"
+                )));
+            }
+        };
+        if rows > allowed {
+            return Err(Implausible::new(format!(
+                "it declares {rows} rows or more, which do not fit into a file of {size} bytes"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the chunks of the columns that are read: where they are, and that they do not overlap.
+pub(super) fn check_chunks(
+    metadata: &ParquetMetaData,
+    leaves: &[usize],
+    size: u64,
+) -> Result<(), Implausible> {
+    let schema = metadata.file_metadata().schema_descr();
+    for &leaf in leaves {
+        let column = schema.column(leaf);
+        if column.type_length() > MAX_VALUE_BYTES {
+            return Err(Implausible::new(format!(
+                "its column {:?} has values of {} bytes, and at most {MAX_VALUE_BYTES} are read",
+                column.name(),
+                column.type_length()
+            )));
+        }
+    }
+    let mut ranges = Vec::with_capacity(metadata.num_row_groups() * leaves.len());
+    for group in metadata.row_groups() {
+        for &leaf in leaves {
+            let Some(range) = chunk_range(group.column(leaf), size) else {
+                return Err(Implausible::new(
+                    "it declares a column that is not inside the file. It is damaged, or is still being written",
+                ));
+            };
+            ranges.push((range.start, range.end));
+        }
+    }
+    ranges.retain(|(start, end)| start < end);
+    ranges.sort_unstable();
+    match ranges.windows(2).any(|pair| pair[0].1 > pair[1].0) {
+        true => Err(Implausible::new("it declares columns that overlap")),
+        false => Ok(()),
+    }
+}
+
+/// Where a column chunk is, if that is inside the file.
+pub(super) fn chunk_range(chunk: &ColumnChunkMetaData, size: u64) -> Option<Range<u64>> {
+    let start = chunk
+        .dictionary_page_offset()
+        .unwrap_or(chunk.data_page_offset());
+    let start = u64::try_from(start).ok()?;
+    let length = u64::try_from(chunk.compressed_size()).ok()?;
+    let end = start.checked_add(length)?;
+    (end <= size).then_some(start..end)
+}
+
+/// Checks the schema that writers of Arrow put beside Parquet's own.
+fn check_arrow_schema(metadata: &ParquetMetaData) -> Result<(), Implausible> {
+    let pairs = metadata.file_metadata().key_value_metadata();
+    let schemas = pairs.into_iter().flatten();
+    for pair in schemas.filter(|pair| pair.key == ARROW_SCHEMA_META_KEY) {
+        let encoded = pair.value.as_deref().unwrap_or_default();
+        // What cannot be decoded is refused by the library.
+        let Ok(bytes) = STANDARD.decode(encoded) else {
+            continue;
+        };
+        let message = match bytes.split_first_chunk::<8>() {
+            Some(([255, 255, 255, 255, ..], message)) if !message.is_empty() => message,
+            _ => &bytes,
+        };
+        let message = ipc::message(message)?;
+        if let Some(schema) = message.header_as_schema() {
+            ipc::schema(schema)?;
+        }
+    }
+    Ok(())
+}
+
+/// Page indexes that were fetched already.
+struct Fetched {
+    start: u64,
+    bytes: Bytes,
+}
+
+impl MetadataFetch for &mut Fetched {
+    fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        let part = |range: Range<u64>| {
+            let from = usize::try_from(range.start.checked_sub(self.start)?).ok()?;
+            let to = usize::try_from(range.end.checked_sub(self.start)?).ok()?;
+            (from <= to && to <= self.bytes.len()).then(|| self.bytes.slice(from..to))
+        };
+        let part = part(range).ok_or_else(|| ParquetError::EOF("no such page index".to_owned()));
+        async move { part }.boxed()
+    }
+}
+
+/// Returns the footer with the page indexes, if there are any that can be used.
+pub(super) async fn with_page_index(
+    pinned: &mut Pinned,
+    metadata: &ParquetMetaData,
+    leaves: &[usize],
+    file: &RawFile,
+) -> Result<Option<ParquetMetaData>, FileFault> {
+    let fault = |error: ParquetError| FileFault::of(&file.path, &error);
+    let Some((range, parts)) = index_ranges(metadata, file.size) else {
+        return Ok(None);
+    };
+    let bytes = pinned.get_bytes(range.clone()).await.map_err(fault)?;
+    let mut elements = 0;
+    for (is_offsets, part) in parts {
+        let from = usize::try_from(part.start - range.start).unwrap_or(usize::MAX);
+        let to = usize::try_from(part.end - range.start).unwrap_or(usize::MAX);
+        let part = bytes.get(from..to).unwrap_or_default();
+        match check_index(part, is_offsets) {
+            Ok(count) => elements += count,
+            Err(_) => return Ok(None),
+        }
+        if elements > MAX_INDEX_ELEMENTS {
+            return Ok(None);
+        }
+    }
+    let mut fetched = Fetched {
+        start: range.start,
+        bytes,
+    };
+    let plain = ParquetMetaData::clone(metadata);
+    let mut reader = ParquetMetaDataReader::new_with_metadata(plain)
+        .with_page_index_policy(PageIndexPolicy::Optional);
+    reader.load_page_index(&mut fetched).await.map_err(fault)?;
+    let indexed = reader.finish().map_err(fault)?;
+    Ok(are_pages_inside(&indexed, leaves, file.size).then_some(indexed))
+}
+
+type IndexRanges = (Range<u64>, Vec<(bool, Range<u64>)>);
+
+/// Where all indexes are together, and where each is, and whether it is one of offsets; none if there are none, or if
+/// they cannot be used.
+fn index_ranges(metadata: &ParquetMetaData, size: u64) -> Option<IndexRanges> {
+    let mut parts = Vec::new();
+    for chunk in metadata.row_groups().iter().flat_map(|it| it.columns()) {
+        let places = [
+            (
+                false,
+                chunk.column_index_offset(),
+                chunk.column_index_length(),
+            ),
+            (
+                true,
+                chunk.offset_index_offset(),
+                chunk.offset_index_length(),
+            ),
+        ];
+        for (is_offsets, offset, length) in places {
+            let (Some(offset), Some(length)) = (offset, length) else {
+                continue;
+            };
+            let start = u64::try_from(offset).ok()?;
+            let end = start.checked_add(u64::try_from(length).ok()?)?;
+            if end > size {
+                return None;
+            }
+            parts.push((is_offsets, start..end));
+        }
+    }
+    let start = parts.iter().map(|(_, part)| part.start).min()?;
+    let end = parts.iter().map(|(_, part)| part.end).max()?;
+    (end - start <= MAX_INDEX_BYTES).then_some((start..end, parts))
+}
+
+/// Goes through an index; how many elements it has.
+fn check_index(bytes: &[u8], is_offsets: bool) -> Result<usize, Implausible> {
+    let mut elements = 0;
+    let mut reader = Reader::new(bytes);
+    reader.structure(|reader, id, kind| {
+        let count = match (is_offsets, id) {
+            (true, 1) => {
+                expect(kind, Type::List)?;
+                reader.skip_list(Type::Struct)?
+            }
+            (true, 2) | (false, 5..=7) => {
+                expect(kind, Type::List)?;
+                reader.skip_list(Type::I64)?
+            }
+            (false, 1) => {
+                expect(kind, Type::List)?;
+                reader.skip_list_of_bools()?
+            }
+            (false, 2 | 3) => {
+                expect(kind, Type::List)?;
+                reader.skip_list(Type::Binary)?
+            }
+            _ => return Ok(false),
+        };
+        elements += count;
+        Ok(true)
+    })?;
+    Ok(elements)
+}
+
+/// Whether all pages are inside their chunks, one after another, and begin at rows that are there.
+fn are_pages_inside(metadata: &ParquetMetaData, leaves: &[usize], size: u64) -> bool {
+    let Some(index) = metadata.offset_index() else {
+        return true;
+    };
+    metadata
+        .row_groups()
+        .iter()
+        .zip(index)
+        .all(|(group, of_group)| {
+            leaves.iter().all(|&leaf| {
+                let Some(of_column) = of_group.get(leaf) else {
+                    return true;
+                };
+                let Some(chunk) = chunk_range(group.column(leaf), size) else {
+                    return false;
+                };
+                let (mut byte, mut row) = (chunk.start, 0);
+                of_column.page_locations().iter().all(|page| {
+                    let start = u64::try_from(page.offset).unwrap_or(0);
+                    let length = u64::try_from(page.compressed_page_size).unwrap_or(u64::MAX);
+                    let end = start.saturating_add(length);
+                    let first = page.first_row_index;
+                    let is_inside = start >= byte
+                        && end <= chunk.end
+                        && first >= row
+                        && first <= group.num_rows();
+                    (byte, row) = (end, first);
+                    is_inside
+                })
+            })
+        })
+}

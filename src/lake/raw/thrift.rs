@@ -1,0 +1,231 @@
+//! Goes through structures in Thrift's compact protocol, in which Parquet's footers, indexes and page headers are written.
+//!
+//! The Parquet library allocates by the lengths of lists before it reads them, and goes through some lists that take no
+//! bytes. So its input is gone through first: a list has at most as many elements as there are bytes, and a field has the
+//! type that the library takes for granted.
+
+use crate::decoding::Implausible;
+
+/// The maximum number of structures within each other.
+const MAX_DEPTH: usize = 16;
+/// The maximum number of elements of a list of no known meaning.
+const MAX_ELEMENTS: usize = 1 << 16;
+
+/// A type of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Type {
+    True,
+    False,
+    Byte,
+    I16,
+    I32,
+    I64,
+    Double,
+    Binary,
+    List,
+    Set,
+    Map,
+    Struct,
+    Uuid,
+}
+
+impl Type {
+    fn from_bits(bits: u8) -> Result<Self, Implausible> {
+        Ok(match bits {
+            1 => Self::True,
+            2 => Self::False,
+            3 => Self::Byte,
+            4 => Self::I16,
+            5 => Self::I32,
+            6 => Self::I64,
+            7 => Self::Double,
+            8 => Self::Binary,
+            9 => Self::List,
+            10 => Self::Set,
+            11 => Self::Map,
+            12 => Self::Struct,
+            13 => Self::Uuid,
+            _ => return Err(damaged()),
+        })
+    }
+}
+
+/// Reads from the bytes that it is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+fn damaged() -> Implausible {
+    Implausible::new("its metadata is damaged")
+}
+
+impl<'a> Reader<'a> {
+    /// Reads `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// The number of bytes that are left.
+    pub fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    fn byte(&mut self) -> Result<u8, Implausible> {
+        let (&byte, rest) = self.rest.split_first().ok_or_else(damaged)?;
+        self.rest = rest;
+        Ok(byte)
+    }
+
+    fn varint(&mut self) -> Result<u64, Implausible> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7F) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(damaged())
+    }
+
+    /// Reads a number of 16, 32 or 64 bits.
+    pub fn integer(&mut self) -> Result<i64, Implausible> {
+        let value = self.varint()?;
+        Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+    }
+
+    /// Reads a number of 32 bits, as the library does.
+    pub fn i32(&mut self) -> Result<i32, Implausible> {
+        let value = self.integer()?;
+        i32::try_from(value).map_err(|_| damaged())
+    }
+
+    /// Skips a number of bytes.
+    pub fn advance(&mut self, bytes: usize) -> Result<(), Implausible> {
+        self.rest = self.rest.get(bytes..).ok_or_else(damaged)?;
+        Ok(())
+    }
+
+    /// Goes through a structure: `visit` is given each field's number and type, and reads the field if it returns true;
+    /// otherwise the field is skipped.
+    pub fn structure(
+        &mut self,
+        mut visit: impl FnMut(&mut Self, i16, Type) -> Result<bool, Implausible>,
+    ) -> Result<(), Implausible> {
+        let mut id = 0_i16;
+        loop {
+            let header = self.byte()?;
+            if header & 15 == 0 {
+                return Ok(());
+            }
+            let kind = Type::from_bits(header & 15)?;
+            id = match header >> 4 {
+                0 => i16::try_from(self.integer()?).map_err(|_| damaged())?,
+                delta => id.checked_add(i16::from(delta)).ok_or_else(damaged)?,
+            };
+            if !visit(self, id, kind)? {
+                self.skip(kind, MAX_DEPTH)?;
+            }
+        }
+    }
+
+    /// Reads the head of a list: its elements' type, and how many there are. Each takes a byte at least.
+    pub fn list(&mut self) -> Result<(Type, usize), Implausible> {
+        let header = self.byte()?;
+        // Some writers leave out the type of no elements.
+        if header == 0 {
+            return Ok((Type::Byte, 0));
+        }
+        // Truth values have either of two types.
+        let kind = match Type::from_bits(header & 15)? {
+            Type::True => Type::False,
+            kind => kind,
+        };
+        let count = match header >> 4 {
+            15 => usize::try_from(self.varint()?).map_err(|_| damaged())?,
+            count => usize::from(count),
+        };
+        if count > self.rest.len() {
+            return Err(Implausible::new(format!(
+                "its metadata declares a list of {count} elements, and has {} bytes left",
+                self.rest.len()
+            )));
+        }
+        Ok((kind, count))
+    }
+
+    /// Reads the head of a list of structures.
+    pub fn list_of_structures(&mut self) -> Result<usize, Implausible> {
+        match self.list()? {
+            (Type::Struct, count) | (_, count @ 0) => Ok(count),
+            _ => Err(damaged()),
+        }
+    }
+
+    /// Skips a field of a structure.
+    pub fn skip(&mut self, kind: Type, depth: usize) -> Result<(), Implausible> {
+        if depth == 0 {
+            return Err(Implausible::new(
+                "its metadata has too many structures within each other",
+            ));
+        }
+        match kind {
+            Type::True | Type::False => Ok(()),
+            Type::Byte => self.advance(1),
+            Type::I16 | Type::I32 | Type::I64 => self.varint().map(|_| ()),
+            Type::Double => self.advance(8),
+            Type::Uuid => self.advance(16),
+            Type::Binary => {
+                let length = usize::try_from(self.varint()?).map_err(|_| damaged())?;
+                self.advance(length)
+            }
+            Type::Struct => self.structure_within(depth - 1),
+            Type::List => {
+                let (kind, count) = self.list()?;
+                if count > MAX_ELEMENTS {
+                    return Err(Implausible::new(format!(
+                        "its metadata has a list of {count} elements, and at most {MAX_ELEMENTS} are taken"
+                    )));
+                }
+                // The library does not read what it skips of these.
+                if kind == Type::False && count > 0 {
+                    return Err(damaged());
+                }
+                (0..count).try_for_each(|_| self.skip(kind, depth - 1))
+            }
+            // Parquet has none of these.
+            Type::Set | Type::Map => Err(damaged()),
+        }
+    }
+
+    fn structure_within(&mut self, depth: usize) -> Result<(), Implausible> {
+        self.structure(|reader, _, kind| reader.skip(kind, depth).map(|()| true))
+    }
+
+    /// Skips the elements of a list of truth values.
+    pub fn skip_list_of_bools(&mut self) -> Result<usize, Implausible> {
+        match self.list()? {
+            (Type::False, count) | (_, count @ 0) => self.advance(count).map(|()| count),
+            _ => Err(damaged()),
+        }
+    }
+
+    /// Skips the elements of a list; how many there are.
+    pub fn skip_list(&mut self, of: Type) -> Result<usize, Implausible> {
+        let (kind, count) = self.list()?;
+        if kind != of && count > 0 {
+            return Err(damaged());
+        }
+        (0..count).try_for_each(|_| self.skip(kind, MAX_DEPTH))?;
+        Ok(count)
+    }
+}
+
+/// Fails unless a field has the type that it has by the specification: the library does not look.
+pub(super) fn expect(found: Type, expected: Type) -> Result<(), Implausible> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(damaged()),
+    }
+}
