@@ -1,0 +1,234 @@
+"""Messages and files that declare what is not so: bytes that are changed on their way, and Parquet footers that are taken
+apart and put together again."""
+
+from __future__ import annotations
+
+import io
+import socket
+import struct
+import threading
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class Patcher:
+    """Passes on what a client sends to a server, with some bytes replaced by others of the same length."""
+
+    def __init__(self, uri: str, changes: dict[bytes, bytes]) -> None:
+        assert all(len(old) == len(new) for old, new in changes.items())
+        host, port = uri.split("//")[1].rsplit(":", 1)
+        self.target = (host, int(port))
+        self.changes = changes
+        self.replaced = 0
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.uri = f"grpc://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Patcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self.socket.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self.target)
+            for source, sink, changes in ((client, server, self.changes), (server, client, {})):
+                threading.Thread(target=self._pass, args=(source, sink, changes), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, changes: dict[bytes, bytes]) -> None:
+        try:
+            while data := source.recv(1 << 20):
+                for old, new in changes.items():
+                    self.replaced += data.count(old)
+                    data = data.replace(old, new)
+                sink.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for one in (source, sink):
+                try:
+                    one.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+
+def i64(number: int) -> bytes:
+    return struct.pack("<q", number)
+
+
+def i32(number: int) -> bytes:
+    return struct.pack("<i", number)
+
+
+# ---- Thrift's compact protocol: a structure is a dictionary of (type, value) by field numbers
+
+TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
+
+
+def varint(number: int) -> bytes:
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def zigzag(number: int) -> bytes:
+    return varint((number << 1) ^ (number >> 63))
+
+
+class Cursor:
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self.data, self.at = data, at
+
+    def byte(self) -> int:
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def varint(self) -> int:
+        number = shift = 0
+        while True:
+            byte = self.byte()
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return number
+
+    def zigzag(self) -> int:
+        number = self.varint()
+        return number >> 1 ^ -(number & 1)
+
+    def take(self, count: int) -> bytes:
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def value(self, kind: int) -> Any:
+        if kind in (TRUE, FALSE):
+            return None
+        if kind == BYTE:
+            return self.byte()
+        if kind in (I16, I32, I64):
+            return self.zigzag()
+        if kind == DOUBLE:
+            return self.take(8)
+        if kind == BINARY:
+            return self.take(self.varint())
+        if kind == STRUCT:
+            return self.structure()
+        head = self.byte()
+        count = head >> 4 if head >> 4 < 15 else self.varint()
+        return [head & 15, [self.byte() if head & 15 in (TRUE, FALSE) else self.value(head & 15) for _ in range(count)]]
+
+    def structure(self) -> dict:
+        fields: dict[int, tuple[int, Any]] = {}
+        last = 0
+        while head := self.byte():
+            last = last + (head >> 4) if head >> 4 else self.zigzag()
+            fields[last] = (head & 15, self.value(head & 15))
+        return fields
+
+
+class Declared:
+    """A list that declares more elements than it has."""
+
+    def __init__(self, kind: int, count: int, elements: list) -> None:
+        self.kind, self.count, self.elements = kind, count, elements
+
+
+def written(kind: int, value: Any) -> bytes:
+    if kind in (TRUE, FALSE):
+        return b""
+    if kind == BYTE:
+        return bytes([value])
+    if kind in (I16, I32, I64):
+        return zigzag(value)
+    if kind == DOUBLE:
+        return value
+    if kind == BINARY:
+        return varint(len(value)) + value
+    if kind == STRUCT:
+        return structure(value)
+    if isinstance(value, Declared):
+        of, count, elements = value.kind, value.count, value.elements
+    else:
+        (of, elements), count = value, len(value[1])
+    head = bytes([count << 4 | of]) if count < 15 else bytes([0xF0 | of]) + varint(count)
+    return head + b"".join(bytes([one]) if of in (TRUE, FALSE) else written(of, one) for one in elements)
+
+
+def structure(fields: dict) -> bytes:
+    out = b""
+    for number, (kind, value) in fields.items():
+        # Fields with their numbers written in full may stand in any order.
+        out += bytes([kind]) + zigzag(number) + written(kind, value)
+    return out + b"\0"
+
+
+# ---- Parquet
+
+
+def parquet(table: pa.Table, **how: Any) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(table, out, **how)
+    return out.getvalue()
+
+
+class Forged:
+    """A Parquet file whose footer and pages can be changed."""
+
+    def __init__(self, data: bytes) -> None:
+        length = struct.unpack("<I", data[-8:-4])[0]
+        self.body = data[: -8 - length]
+        self.footer = Cursor(data, len(data) - 8 - length).structure()
+
+    def data(self) -> bytes:
+        footer = structure(self.footer)
+        return self.body + footer + struct.pack("<I", len(footer)) + b"PAR1"
+
+    @property
+    def groups(self) -> list[dict]:
+        return self.footer[4][1][1]
+
+    @property
+    def schema(self) -> list[dict]:
+        return self.footer[2][1][1]
+
+    def chunk(self, column: int) -> dict:
+        """The metadata of a column in the first row group."""
+        return self.groups[0][1][1][1][column][3][1]
+
+    def pages(self, column: int) -> list[tuple[dict, bytes]]:
+        """The headers and the data of a column's pages in the first row group."""
+        chunk = self.chunk(column)
+        start = chunk.get(11, chunk[9])[1]
+        cursor, pages = Cursor(self.body, start), []
+        while cursor.at < start + chunk[7][1]:
+            header = cursor.structure()
+            pages.append((header, cursor.take(header[3][1])))
+        return pages
+
+    def put_pages(self, column: int, pages: list[tuple[dict, bytes]]) -> None:
+        """Gives a column other pages, which stand after all others."""
+        chunk = self.chunk(column)
+        start = len(self.body)
+        offsets = []
+        for header, data in pages:
+            offsets.append(len(self.body))
+            self.body += structure(header) + data
+        chunk[7] = (I64, len(self.body) - start)
+        chunk[9] = (I64, offsets[1] if len(offsets) > 1 and pages[0][0][1][1] == 2 else offsets[0])
+        if pages[0][0][1][1] == 2:
+            chunk[11] = (I64, offsets[0])
+        else:
+            chunk.pop(11, None)
+
+    def set_codec(self, column: int, codec: int) -> None:
+        self.chunk(column)[4] = (I32, codec)
