@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn statement_whose_planning_may_take_long_is_not_simple() {
         let long = format!("SELECT 1 IN ({})", vec!["1"; 300].join(","));
-        let union = vec!["SELECT 1"; 10].join(" UNION ALL ");
+        let union = ["SELECT 1"; 10].join(" UNION ALL ");
         for sql in [
             "SELECT regexp_count(repeat('A', 3000000), '.*[^A-Z]|[A-Z]')",
             "SELECT count(*) FROM data_d WHERE levenshtein(asset_id, 'x') = 1",
