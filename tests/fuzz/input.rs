@@ -57,12 +57,17 @@ pub enum Way {
     Frames,
     /// Bytes on a connection of their own, in place of HTTP/2.
     Connection,
+    /// A Parquet file in raw, which is not sent, but read as the server reads it.
+    File,
 }
 
 impl Way {
     /// Whether the text is SQL.
     pub fn is_sql(self) -> bool {
-        !matches!(self, Self::Call | Self::Frames | Self::Connection)
+        !matches!(
+            self,
+            Self::Call | Self::Frames | Self::Connection | Self::File
+        )
     }
 }
 

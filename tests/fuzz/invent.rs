@@ -2,6 +2,7 @@
 
 use fastrand::Rng;
 
+use crate::files;
 use crate::input::{Bytes, Caller, Input, Way};
 use crate::messages;
 use crate::mutate;
@@ -17,6 +18,8 @@ pub struct Inventor {
     functions: Vec<Function>,
     statements: Vec<String>,
     kept: Vec<Input>,
+    /// Whether only messages of data and files are thought of.
+    decodes_only: bool,
 }
 
 impl Inventor {
@@ -27,7 +30,13 @@ impl Inventor {
             functions,
             statements,
             kept: Vec::new(),
+            decodes_only: false,
         }
+    }
+
+    /// From now on, thinks only of that by which something is allocated: messages of data, parameters, files.
+    pub fn decode_only(&mut self) {
+        self.decodes_only = true;
     }
 
     /// Keeps an input that is worth to be changed further.
@@ -42,6 +51,9 @@ impl Inventor {
 
     /// The next input.
     pub fn next(&mut self) -> Input {
+        if self.decodes_only {
+            return self.declared();
+        }
         match self.random.u8(..100) {
             0..=34 => {
                 let sql = Author::new(&mut self.random, &self.functions).statement();
@@ -69,8 +81,29 @@ impl Inventor {
                 }
                 input
             }
-            95..=97 => self.frames(),
+            95 => self.frames(),
+            96 | 97 => self.file(),
             _ => self.connection(),
+        }
+    }
+
+    /// Parameters, readings or a file that declare what is not so.
+    fn declared(&mut self) -> Input {
+        match self.random.u8(..10) {
+            0..=2 if !self.kept.is_empty() => self.changed(),
+            0..=4 => self.file(),
+            5..=7 => {
+                let mut input = messages::stream(&mut self.random, Caller::Operators, "SELECT 1");
+                self.damage_messages(&mut input);
+                input
+            }
+            _ => {
+                let way = [Way::Prepare, Way::Fetch][self.random.usize(..2)];
+                let mut input = Input::sql(Caller::Boilers, way, "SELECT $1 AS a, $2 AS b");
+                input.messages = messages::parameters(&mut self.random, 2);
+                self.damage_messages(&mut input);
+                input
+            }
         }
     }
 
@@ -152,6 +185,10 @@ impl Inventor {
         if self.random.u8(..4) == 0 {
             input.caller = self.caller();
         }
+        if let (Way::File, [Bytes(bytes), ..]) = (input.way, input.messages.as_mut_slice()) {
+            files::damage_file(&mut self.random, bytes);
+            return input;
+        }
         if !input.way.is_sql() {
             self.damage_messages(&mut input);
             return input;
@@ -191,6 +228,17 @@ impl Inventor {
                 _ => drop(input.messages.remove(at)),
             }
         }
+    }
+
+    /// A file in raw that is damaged once or more.
+    fn file(&mut self) -> Input {
+        let mut bytes = files::file(&mut self.random);
+        for _ in 0..self.random.usize(..4) {
+            files::damage_file(&mut self.random, &mut bytes);
+        }
+        let mut input = Input::call(Caller::Nobody, "", vec![bytes]);
+        input.way = Way::File;
+        input
     }
 
     /// A call whose frames are wrong.

@@ -7,6 +7,7 @@
 //! | `sql`, `words` | how SQL is written |
 //! | `messages` | messages that are right |
 //! | `mutate` | how what is right is damaged |
+//! | `files`, `thrift` | Parquet files, and how they are damaged |
 //! | `seeds` | what there is to begin with |
 //! | `invent` | the next input |
 //! | `send`, `wire` | how it gets to the server |
@@ -20,6 +21,7 @@
 //! | `FUZZ_SECONDS` | how long, 60 if it is not set |
 //! | `FUZZ_SEED` | what chance begins with; each run prints its own |
 //! | `FUZZ_GOES_ON` | what is found is written down, and the run goes on |
+//! | `FUZZ_DECODING` | only messages of data, parameters and files |
 //!
 //! An input that found something is a line of JSON; in a file `found/<name>.jsonl`, it is sent first by every run from then
 //! on. `tests/fuzz/run` fuzzes for long, and with the server's coverage.
@@ -32,6 +34,7 @@
 )]
 
 mod coverage;
+mod files;
 mod input;
 mod invent;
 mod messages;
@@ -44,6 +47,7 @@ mod seeds;
 mod send;
 mod server;
 mod sql;
+mod thrift;
 mod wire;
 mod words;
 

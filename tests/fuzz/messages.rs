@@ -6,6 +6,9 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, String
 use arrow::array::{new_empty_array, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, TimeUnit};
+use arrow::error::ArrowError;
+use arrow::ipc::CompressionType;
+use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
 use arrow_flight::sql::{
     ActionBeginTransactionRequest, ActionClosePreparedStatementRequest,
     ActionCreatePreparedStatementRequest, CommandGetCatalogs, CommandGetCrossReference,
@@ -18,7 +21,7 @@ use arrow_flight::sql::{
 use arrow_flight::utils::batches_to_flight_data;
 use arrow_flight::{
     Action, CancelFlightInfoRequest, Criteria, FlightData, FlightDescriptor, FlightEndpoint,
-    FlightInfo, HandshakeRequest, Ticket,
+    FlightInfo, HandshakeRequest, SchemaAsIpc, Ticket,
 };
 use fastrand::Rng;
 use prost::Message;
@@ -279,8 +282,9 @@ fn readings(random: &mut Rng) -> Vec<Bytes> {
     }
     let columns = columns
         .into_iter()
-        .map(|(name, values)| (name.to_owned(), values));
-    messages(columns.collect(), rows)
+        .map(|(name, values)| (name.to_owned(), values))
+        .collect();
+    messages(random, columns, rows)
 }
 
 /// Values for parameters.
@@ -291,18 +295,43 @@ pub fn parameters(random: &mut Rng, count: usize) -> Vec<Bytes> {
         1
     };
     let columns = (1..=count).map(|number| (format!("${number}"), column(random, rows)));
-    let columns = columns.collect();
-    messages(columns, rows)
+    let columns: Vec<_> = columns.collect();
+    messages(random, columns, rows)
 }
 
-fn messages(columns: Vec<(String, ArrayRef)>, rows: usize) -> Vec<Bytes> {
+/// The same messages, with bodies that are compressed.
+fn compressed(
+    schema: &Schema,
+    batches: &[RecordBatch],
+    compression: Option<CompressionType>,
+) -> Result<Vec<FlightData>, ArrowError> {
+    let options = IpcWriteOptions::default().try_with_compression(compression)?;
+    let mut data = vec![FlightData::from(SchemaAsIpc::new(schema, &options))];
+    let mut tracker = DictionaryTracker::new(false);
+    for batch in batches {
+        let encoder = IpcDataGenerator::default();
+        let mut context = Default::default();
+        let (dictionaries, batch) = encoder.encode(batch, &mut tracker, &options, &mut context)?;
+        data.extend(dictionaries.into_iter().map(FlightData::from));
+        data.push(batch.into());
+    }
+    Ok(data)
+}
+
+fn messages(random: &mut Rng, columns: Vec<(String, ArrayRef)>, rows: usize) -> Vec<Bytes> {
+    let codecs = [CompressionType::LZ4_FRAME, CompressionType::ZSTD];
+    let compression = (random.u8(..3) == 0).then(|| codecs[random.usize(..2)]);
     let fields = columns.iter();
     let fields = fields.map(|(name, values)| Field::new(name, values.data_type().clone(), true));
     let schema = Schema::new(fields.collect::<Vec<_>>());
     let values = columns.into_iter().map(|(_, values)| values).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     let batch = RecordBatch::try_new_with_options(Arc::new(schema.clone()), values, &options);
-    let data = batches_to_flight_data(&schema, vec![batch.unwrap()]);
+    let batches = [batch.unwrap()];
+    let data = match &compression {
+        None => batches_to_flight_data(&schema, batches.to_vec()),
+        Some(_) => compressed(&schema, &batches, compression),
+    };
     let data = data.unwrap_or_default();
     data.iter()
         .map(|data| Bytes(data.encode_to_vec()))

@@ -9,15 +9,18 @@ use crate::words::{Kind, word};
 /// Longest text and message that mutations make, in bytes.
 const LONGEST: usize = 64 << 10;
 /// Numbers that are odd where a length, an offset or a count is expected.
-const ODD: [u64; 10] = [
+pub const ODD: [u64; 13] = [
     0,
     1,
     127,
     255,
     32_767,
     65_536,
+    1 << 28,
     i32::MAX as u64,
     u32::MAX as u64,
+    1 << 40,
+    1 << 62,
     i64::MAX as u64,
     u64::MAX,
 ];
@@ -180,19 +183,51 @@ pub fn message(random: &mut Rng, bytes: &mut Vec<u8>) {
     bytes.truncate(LONGEST);
 }
 
-/// Changes what is in Arrow's own form in a message of data: what describes it, or the data itself.
+/// Changes what is in Arrow's own form in a message of data: what describes it, or the data itself; by chance, or where a
+/// number stands that something is allocated by.
 pub fn flight_data(random: &mut Rng, bytes: &mut Vec<u8>) {
     let Ok(mut data) = FlightData::decode(bytes.as_slice()) else {
         return damage(random, bytes);
     };
-    let part = match random.u8(..4) {
-        0 => &mut data.data_body,
+    let choice = random.u8(..8);
+    let part = match choice {
+        0 | 1 => &mut data.data_body,
         _ => &mut data.data_header,
     };
     let mut content = part.to_vec();
-    damage(random, &mut content);
+    match choice {
+        0 | 2 | 3 => damage(random, &mut content),
+        // Lengths, counts and offsets are numbers of 64 bits in the header, and before each buffer that is compressed.
+        _ => numbers(random, &mut content),
+    }
     *part = content.into();
     *bytes = data.encode_to_vec();
+}
+
+/// Changes numbers of 64 or 32 bits that may be lengths.
+fn numbers(random: &mut Rng, bytes: &mut [u8]) {
+    let width = [8, 8, 8, 4][random.usize(..4)];
+    let is_length = |bytes: &[u8]| {
+        let (low, high) = bytes.split_at(3);
+        low.iter().any(|byte| *byte != 0) && high.iter().all(|byte| *byte == 0)
+    };
+    let places = bytes.chunks_exact(width).enumerate();
+    let places = places.filter(|(_, bytes)| is_length(bytes));
+    let places: Vec<usize> = places.map(|(at, _)| at * width).collect();
+    if places.is_empty() {
+        return;
+    }
+    let odd = ODD[random.usize(..ODD.len())].to_le_bytes();
+    let first = places[random.usize(..places.len())];
+    let old = bytes[first..first + width].to_vec();
+    // The same number often stands in more than one place, and is believed only if all agree.
+    let is_everywhere = random.bool();
+    for at in places {
+        let place = &mut bytes[at..at + width];
+        if at == first || is_everywhere && *place == *old {
+            place.copy_from_slice(&odd[..width]);
+        }
+    }
 }
 
 fn fields(mut bytes: &[u8]) -> Option<Vec<Field>> {

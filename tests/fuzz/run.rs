@@ -129,6 +129,9 @@ impl Run {
         let told = self.asked(seeds::FUNCTIONS).await;
         let rows = flight_data_to_batches(&told.answer.unwrap()).unwrap();
         let mut inventor = Inventor::new(self.seed, seeds::functions(&rows), seeds::statements());
+        if variable::<u8>("FUZZ_DECODING").is_some() {
+            inventor.decode_only();
+        }
         for (name, input) in seeds::found() {
             println!("again: {name}");
             self.one(&input).await;

@@ -96,6 +96,11 @@ impl Sender {
                 let bytes = input.messages.iter().flat_map(|bytes| bytes.0.clone());
                 self.wire.send_bytes(&bytes.collect::<Vec<_>>()).await;
             }
+            Way::File => {
+                let bytes = input.messages.iter().flat_map(|bytes| bytes.0.clone());
+                let reply = crate::files::take(bytes.collect()).await;
+                told.replies.push(reply);
+            }
         }
         told
     }
