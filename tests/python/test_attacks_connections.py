@@ -308,8 +308,10 @@ def test_open_files_do_not_run_out(built: Plant) -> None:
 
 def test_one_organisation_leaves_places_to_others(built: Plant) -> None:
     with serving(built, settings={"PLANTLAKE_SERVE_CONNECTIONS": "40"}) as plant:
-        used = [Wire(plant.uri) for _ in range(30)]
-        statuses = [connection.call(FLIGHT + "GetFlightInfo", key(plant), POINT).status for connection in used]
+        used, statuses = [], []
+        for _ in range(30):
+            used.append(Wire(plant.uri))
+            statuses.append(used[-1].call(FLIGHT + "GetFlightInfo", key(plant), POINT).status)
         assert statuses == ["0"] * 20 + [UNAVAILABLE] * 10, statuses
         assert ask_point(plant) < NEIGHBOUR_SECONDS
         for connection in used:
