@@ -164,7 +164,7 @@ mod tests {
             let total: usize = sizes.iter().sum();
             let got: Vec<usize> = even.iter().map(RecordBatch::num_rows).collect();
             let mut expected = vec![rows; total / rows];
-            expected.extend((total % rows > 0).then_some(total % rows));
+            expected.extend((!total.is_multiple_of(rows)).then_some(total % rows));
             prop_assert_eq!(got, expected);
             let numbers = even.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
             prop_assert_eq!(numbers.collect::<Vec<_>>(), (0..total as i64).collect::<Vec<_>>());

@@ -26,9 +26,8 @@ impl Server {
         let fresh = Fresh::new(Kind::Sqlite).await;
         let store = fresh.store().await;
         let acme = organisation(&store, "acme", 9).await;
-        let hash = Passwords::new()
-            .unwrap()
-            .hash(Party::Address(None), PASSWORD, None);
+        let passwords = Passwords::new().unwrap();
+        let hash = passwords.hash(Party::Address(None), PASSWORD, None);
         let hash = hash.await.unwrap();
         let new = NewUser {
             password_hash: Some(hash),
