@@ -164,8 +164,11 @@ pub(super) const SCALAR: &[(&str, Bounds)] = &[
     ("concat", bounds(Output::Concatenated, Work::Linear)),
     ("concat_ws", bounds(Output::Concatenated, Work::Linear)),
     ("contains", FIXED),
+    // At most two characters for each byte, and the other way round.
+    ("decode", LINEAR),
+    ("encode", LINEAR),
     ("ends_with", FIXED),
-    ("find_in_set", FIXED),
+    ("find_in_set", bounds(Output::Fixed, Work::TextProduct)),
     ("initcap", LINEAR),
     ("left", LINEAR),
     ("levenshtein", bounds(Output::Fixed, Work::TextProduct)),

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
 use datafusion::execution::SessionStateDefaults as Defaults;
+use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 
 use super::offered::NOT_CALLED;
@@ -13,7 +14,14 @@ async fn ask(sql: &str) -> Result<Vec<RecordBatch>> {
     let lake = crate::lake::Store::open(lake.path().to_str().unwrap(), &Default::default());
     let state = super::super::session::bare_state(&lake.unwrap(), Default::default());
     let context = SessionContext::new_with_state(state.unwrap());
-    context.sql(sql).await?.collect().await
+    // As a session of the server plans: it leaves large constants for execution.
+    let (state, plan) = context.sql(sql).await?.into_parts();
+    let plan = while_planning(|| state.optimize(&plan))?;
+    let steps = state
+        .query_planner()
+        .create_physical_plan(&plan, &state)
+        .await?;
+    collect(steps, context.task_ctx()).await
 }
 
 /// Each offered once, and all that there are known.
@@ -139,6 +147,8 @@ async fn useful_calls_are_made() {
         ("levenshtein(NULL, 'a')", ""),
         ("btrim('xxaxx', 'x')", "a"),
         ("strpos('banana', 'nan')", "3"),
+        ("find_in_set(concat('b', ''), 'a,b,c')", "2"),
+        ("encode('plant', 'hex')", "706c616e74"),
         ("position('n' in 'banana')", "3"),
         ("array_has_all([1, 2, 3], [column1, 2])", "true"),
         ("[1, 2, 3] @> [column1]", "true"),
@@ -151,7 +161,7 @@ async fn useful_calls_are_made() {
         (r"concat('P-', 101) ~ '^\w-\d+$'", "true"),
         (r"concat('p-', 101) ~* '^P-\d+$'", "true"),
         ("concat('P-', 101) LIKE 'P%1'", "true"),
-        ("concat('P-', 101) NOT ILIKE 'p_1%'", "true"),
+        ("concat('P-', 101) NOT ILIKE 'p_1%'", "false"),
         ("concat('P-', column1) SIMILAR TO '(P|Q)-[0-9]'", "true"),
         ("concat('P-', column1) LIKE NULL", ""),
         (
