@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
+use tokio::task::JoinError;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -205,6 +206,11 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
                 .to_owned(),
         ));
     }
+    if has_panicked(error) {
+        tracing::error!(%request, "an expression panicked: {error}");
+        let text = super::computed::broke_off().strip_backtrace();
+        return Ok((Code::InvalidArgument, for_clients(&text)));
+    }
     match root {
         DataFusionError::SQL(parser, _) => {
             let text = parser.to_string();
@@ -228,11 +234,6 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
             let text = format!("the statement cannot be computed: {}", about_data(first));
             Ok((Code::InvalidArgument, text))
         }
-        DataFusionError::ExecutionJoin(join) if join.is_panic() => {
-            tracing::error!(%request, "an expression panicked: {join}");
-            let text = super::computed::broke_off().strip_backtrace();
-            Ok((Code::InvalidArgument, for_clients(&text)))
-        }
         DataFusionError::External(inside) if is_of_arguments(inside.as_ref()) => {
             Ok((Code::InvalidArgument, about_data(&inside.to_string())))
         }
@@ -250,6 +251,21 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
             "the query failed on the server's side",
         )),
     }
+}
+
+/// Whether an expression panicked in a task of an operator.
+fn has_panicked(error: &DataFusionError) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        // Where several partitions wait for one task, each is handed the same error.
+        let shared = error.downcast_ref::<Arc<JoinError>>().map(Arc::as_ref);
+        let join = error.downcast_ref::<JoinError>().or(shared);
+        if join.is_some_and(JoinError::is_panic) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What DataFusion says of a condition that it works out while it reads files, and after that `Debug` of the error.
