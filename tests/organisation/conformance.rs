@@ -6,7 +6,7 @@ use chrono::{TimeDelta, Utc};
 use plantlake::auth::FreshKey;
 use plantlake::model::{Grant, GrantAccess, OrganisationId, Role};
 use plantlake::store::{
-    AuditFilter, NewKey, OrganisationStore, StoreError, UserChange, WritingOrganisation,
+    AuditFilter, NewKey, OrganisationStore, SCHEMA, StoreError, UserChange, WritingOrganisation,
 };
 use tokio::task::JoinSet;
 
@@ -44,7 +44,7 @@ on_both! {
         let opened = (0..8).map(|_| OrganisationStore::open(fresh.url()));
         let opened = futures::future::join_all(opened).await;
         for outcome in opened {
-            assert_eq!(outcome.unwrap().1.version, 3);
+            assert_eq!(outcome.unwrap().1.version, SCHEMA);
         }
         let (_, again) = OrganisationStore::open(fresh.url()).await.unwrap();
         assert!(again.made.is_empty());

@@ -251,7 +251,7 @@ def queries(plant: Plant, watch: Watch, pool: ThreadPoolExecutor) -> None:
             cursor.execute("SELECT 1")
     assert watch.value("plantlake_unknown_callers_total") > 0
     asset = next(iter(plant.tenants["Everything"].assets))
-    plant.run("org", "grant", "Everything", "--all", "--write").expect(OK)
+    plant.run("org", "grant", "Everything", "--all", "--write", "--share-writing").expect(OK)
     plant.run("user", "create", "gate@everything.example", "--org", "Everything", "--role", "service", "--ingest").expect(OK)
     made = plant.run("key", "create", "--user", "gate@everything.example", "--name", "gate", "--ingest", "--json").expect(OK).json
     with connect(plant.uri, {BEARER: f"Bearer {made['key']}"}) as gate, gate.cursor() as cursor:
