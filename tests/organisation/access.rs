@@ -7,6 +7,7 @@ use plantlake::auth::{
     Administrator, AuthError, Authenticator, Ended, FreshKey, KeyRing, Order, Party, Passwords,
     Proof, change_own_password,
 };
+use plantlake::clock::Stopwatch;
 use plantlake::config::Settings;
 use plantlake::model::{Grant, Role, UserId};
 use plantlake::store::{AuditFilter, NewKey, NewUser, OrganisationStore, User, UserChange};
@@ -112,7 +113,7 @@ on_both! {
         let (store, authenticator, ada) = signed_up(&fresh).await;
         let mut took = Vec::new();
         for email in ["ada@x.y", "nobody@x.y"] {
-            let began = std::time::Instant::now();
+            let began = Stopwatch::start();
             for _ in 0..8 {
                 let outcome = authenticator.sign_in(email, "a wrong password", None).await;
                 assert!(matches!(outcome, Err(AuthError::WrongPassword)), "{outcome:?}");
@@ -123,7 +124,7 @@ on_both! {
         for each in &took {
             assert!((1.75..8.0).contains(&each.as_secs_f64()), "{took:?}");
         }
-        let began = std::time::Instant::now();
+        let began = Stopwatch::start();
         authenticator.sign_in("ada@x.y", PASSWORD, None).await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
         // All of it is in the trail, that of nobody in no organisation's.
