@@ -5,7 +5,7 @@ use datafusion::common::DataFusionError;
 use super::ACCOUNT;
 use super::grouping_limits::MAX_GROUPING_SETS;
 use super::named_tables::MOST_TABLES;
-use super::sql::{LONGEST_SQL, MOST_OPERATORS};
+use super::sql::{LONGEST_SQL, MAX_PARAMETERS, MOST_OPERATORS};
 use crate::catalog::CatalogError;
 use crate::lake::runs::RunsError;
 use crate::lake::table::TableError;
@@ -78,6 +78,14 @@ pub enum QueryError {
     /// `?` and `$1` in one statement.
     #[error("the statement has parameters of both forms, ? and $1; use one of them")]
     MixedParameters,
+    /// A parameter's number, or how many there are, is over the limit.
+    #[error(
+        "the statement has parameter {number}; the limit is {MAX_PARAMETERS} parameters, numbered from $1"
+    )]
+    TooManyParameters {
+        /// The number of the parameter, as it is written.
+        number: String,
+    },
     /// There is no such table.
     #[error("there is no table {name}{}", instead(.name, .nearest.as_deref()))]
     UnknownTable {

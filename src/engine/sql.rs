@@ -23,6 +23,10 @@ const DEEPEST: usize = 100;
 /// Operators at most. Each may put the rest of its expression one level deeper, and what goes through an expression
 /// goes down its levels: without a limit, a long sum ends the process by using up a thread's stack.
 pub const MOST_OPERATORS: usize = 2_000;
+/// The maximum number of parameters of a statement, and the greatest number that one may have.
+pub(super) const MAX_PARAMETERS: usize = 10_000;
+/// The maximum number of characters of a parameter that an error quotes.
+const MAX_QUOTED_CHARS: usize = 24;
 /// The stack that threads need for expressions that deep, in bytes; only what is used takes memory.
 pub const MOST_STACK: usize = 64 << 20;
 
@@ -108,6 +112,7 @@ impl Statement {
         if operators > MOST_OPERATORS {
             return Err(QueryError::TooComplex { operators });
         }
+        check_parameters(&tokens)?;
         let text = numbered(sql, &tokens)?;
         let patience = patience(tokens.len());
         let parsed = DFParserBuilder::new(text.as_str())
@@ -237,6 +242,34 @@ pub(super) fn placeholder(expression: &Expr) -> Option<usize> {
         },
         _ => None,
     }
+}
+
+/// Refuses parameters beyond [`MAX_PARAMETERS`]: a description of all up to the greatest number is made for whoever
+/// prepares the statement.
+fn check_parameters(tokens: &[Token]) -> Result<(), QueryError> {
+    let mut questions = 0_usize;
+    for token in tokens {
+        let Token::Placeholder(name) = token else {
+            continue;
+        };
+        let digits = name.strip_prefix('$').unwrap_or_default();
+        let number = if name == "?" {
+            questions += 1;
+            Some(questions)
+        } else if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        } else {
+            digits.parse().ok()
+        };
+        if number.is_none_or(|number| number > MAX_PARAMETERS) {
+            let number = match name.as_str() {
+                "?" => questions.to_string(),
+                name => name.chars().take(MAX_QUOTED_CHARS).collect(),
+            };
+            return Err(QueryError::TooManyParameters { number });
+        }
+    }
+    Ok(())
 }
 
 /// The text with each `?` as `$1`, `$2`, …: in the tokens, because a `?` in a string or a comment is no parameter.
