@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import builds
 import clients
 import hostile
 import metering
@@ -220,6 +221,7 @@ QUESTIONS: dict[str, Callable[[argparse.Namespace, Data], dict]] = {
     "hostile": hostile.run,
     "metering": metering.cost,
     "neighbour": metering.neighbour,
+    "builds": builds.compared,
 }
 
 
@@ -235,6 +237,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--hostile", action="store_true", help="an honest client's answers during attacks")
     parser.add_argument("--metering", action="store_true", help="what metering costs, beside a build that has none")
     parser.add_argument("--neighbour", action="store_true", help="an organisation's answers beside one that asks too much")
+    parser.add_argument("--builds", action="store_true", help="this build and the one of --beside: points, a mix and bulk")
+    parser.add_argument("--beside", type=Path, metavar="PLANTLAKE", help="another build, for --builds; it makes the data")
     parser.add_argument(
         "--contestants",
         help=f"of {','.join(HOW)} [those that are built or installed; --soak and --hostile: plantlake]",
@@ -244,7 +248,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="turns; the median counts [3]")
     parser.add_argument("--asks", type=int, help="questions of a round of --point [2000], after 200 to warm up")
     parser.add_argument("--level-seconds", type=float, help="of each number of connections, with --many [5]")
-    parser.add_argument("--runs", type=int, help="of --metering, by turns [10]")
+    parser.add_argument("--runs", type=int, help="of --metering and --builds, by turns [10]")
     parser.add_argument("--neighbour-seconds", type=int, help="of each turn of --neighbour [20]")
     parser.add_argument("--soak-seconds", type=int, help="[60]")
     parser.add_argument("--clients", type=int, default=64, help="of --soak [64]")
@@ -273,6 +277,8 @@ def arguments() -> argparse.Namespace:
     options.contestants = named or present()
     options.attacked = [name for name in named or ["plantlake"] if name in SPEAK_SQL]
     chosen = [name for name in QUESTIONS if getattr(options, name)]
+    if options.builds and not (options.beside and options.beside.is_file()):
+        parser.error("--builds compares with the build that --beside names")
     options.questions = chosen or ["point", "bulk", "many"]
     return options
 
@@ -280,7 +286,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the servers, too
     options = arguments()
-    data = make_data(options.data, options.rows, options.assets)
+    # The older build's state can be read by both.
+    data = make_data(options.data, options.rows, options.assets, options.beside)
     warm_files(data)
     sizes = ", ".join(f"{table} {data.rows[table]:,} rows, {data.arrow_mib[table]:.0f} MiB" for table in TABLES)
     how = {name: HOW[name] for name in options.contestants}

@@ -59,8 +59,8 @@ class Data:
         return ["--lake", str(folder / "lake"), "--state", str(folder / "state"), "--catalog", str(folder / "catalog")]
 
 
-def make_data(root: Path, rows: int, assets: int) -> Data:
-    """A plant without faults with at least so many minutes and one whole month; made once and kept."""
+def make_data(root: Path, rows: int, assets: int, program: Path | None = None) -> Data:
+    """A plant without faults with at least so many minutes and one whole month; made once, by `program`, and kept."""
     days = max(31, -(-rows // (assets * 1_440)))
     folder = root / f"{assets}x{days}"
     done = folder / "made.json"
@@ -68,16 +68,16 @@ def make_data(root: Path, rows: int, assets: int) -> Data:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         note(f"making {assets} assets, {days} days of minutes in {folder}")
-        build(folder, assets, days)
+        build(folder, assets, days, (program or plantlake_binary()).resolve())
     made = json.loads(done.read_text())
     return Data(folder=folder, **made)
 
 
-def build(folder: Path, assets: int, days: int) -> None:
+def build(folder: Path, assets: int, days: int, program: Path) -> None:
     from deltalake import DeltaTable
 
     def run(*command: str, stdin: str = "") -> str:
-        args = [str(plantlake_binary()), "--lake", "lake", "--state", "state", "--catalog", "catalog", "-q", *command]
+        args = [str(program), "--lake", "lake", "--state", "state", "--catalog", "catalog", "-q", *command]
         finished = subprocess.run(args, cwd=folder, env=environment(), input=stdin, capture_output=True, text=True)
         if finished.returncode != 0:
             raise SystemExit(f"{' '.join(args)} ended with {finished.returncode}:\n{finished.stderr[-2_000:]}")

@@ -24,6 +24,8 @@ LIMIT = 2.0
 SLACK = 1.5
 # A neighbour's point query may take this many times its quiet 99th percentile, and never less than `FLOOR` in a debug build.
 FACTOR, FLOOR = 5.0, 0.25
+# What one call on one value takes at most, beside others and in a debug build.
+UNINTERRUPTED = 10.0
 # An idle debug build, with its watchers, takes less than this share of one core.
 IDLE = 0.35
 
@@ -80,6 +82,27 @@ RUNNING = {
     "short join": "SELECT count(*) FROM data_min a JOIN data_min b ON a.date = b.date WHERE a.value + b.value < -1e12",
     "short window": "SELECT max(v) FROM (SELECT sum(value) OVER (PARTITION BY date ORDER BY timestamp "
     "ROWS BETWEEN 90000 PRECEDING AND CURRENT ROW) AS v FROM data_min)",
+}
+# One call on one long value cannot be interrupted: it is refused, or it is short. Beside a column, it is a call for each row.
+LIST, TEXT = "range(0, 8000000)", "repeat('ab', 16000000)"
+LONG_VALUES = {
+    "array_distinct": f"SELECT array_length(array_distinct({LIST})) AS x",
+    "array_sort": f"SELECT array_sort({LIST}, 'DESC') IS NULL AS x",
+    "arrays_zip": f"SELECT arrays_zip({LIST}, {LIST}) IS NULL AS x",
+    "array_union": f"SELECT array_length(array_union({LIST}, [1])) AS x",
+    "array_remove_all": f"SELECT array_length(array_remove_all({LIST}, 7)) AS x",
+    "translate": f"SELECT length(translate({TEXT}, 'a', 'c')) AS x",
+    "reverse": f"SELECT length(reverse({TEXT})) AS x",
+    "initcap": f"SELECT length(initcap({TEXT})) AS x",
+    "string_to_array": f"SELECT array_length(string_to_array({TEXT}, 'b')) AS x",
+    "array_transform": f"SELECT array_length(array_transform({LIST}, x -> sqrt(x) + x)) AS x",
+    "array_has of rows": f"SELECT count(*) FROM data_min WHERE array_has({LIST}, -count)",
+    "array_position of rows": f"SELECT count(*) FROM data_min WHERE array_position({LIST}, -count) > 0",
+    "array_append of rows": f"SELECT max(array_length(array_append({LIST}, count))) FROM data_min",
+    "contains of rows": f"SELECT count(*) FROM data_min WHERE contains({TEXT}, asset_id)",
+    "split_part of rows": f"SELECT max(split_part({TEXT}, asset_id, 2)) FROM data_min",
+    "nullif of rows": f"SELECT max(length(nullif({TEXT}, asset_id))) FROM data_min",
+    "to_char of rows": f"SELECT max(length(to_char(timestamp, repeat('%Y', 10000)))) FROM data_min",
 }
 # The rest takes minutes.
 QUICK = ["join", "exists", "in duplicates", "nth_value", "recursive", "unnest", "sorted", "short join"]
@@ -202,6 +225,16 @@ def test_query_ends_in_time_and_bothers_nobody(scene: SimpleNamespace, attack: s
     [told] = bothers_nobody(scene, [lambda: scene.plant.ask(RUNNING[attack], "Everything")], LIMIT + SLACK)
     assert any(known in told for known in ("answered", "query_timeout", "no query may take longer", "more memory", "ask for less")), told
     falls_idle(scene.plant, 1.0)
+
+
+QUICK_VALUES = ["array_distinct", "arrays_zip", "translate", "array_has of rows", "contains of rows", "nullif of rows"]
+
+
+@pytest.mark.parametrize("attack", chosen(LONG_VALUES, QUICK_VALUES))
+def test_calls_on_long_values_end_soon_after_the_limit(scene: SimpleNamespace, attack: str) -> None:
+    """Of four clients at once, since each call holds the thread that it is made on."""
+    bothers_nobody(scene, [lambda: scene.plant.ask(LONG_VALUES[attack], "Everything")] * 4, 2 * LIMIT + SLACK)
+    falls_idle(scene.plant, UNINTERRUPTED)
 
 
 @pytest.mark.parametrize("attack", chosen(RUNNING, ["join", "in duplicates", "nth_value", "unnest"]))

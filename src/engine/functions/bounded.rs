@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::sort_properties::ExprProperties;
@@ -17,7 +18,7 @@ use datafusion::logical_expr::{
 
 use super::super::cancellation;
 use super::costs::Costs;
-use super::offered::{Bounds, Output, Work};
+use super::offered::{Bounds, Output};
 use super::planning::check_constant;
 use super::types::check_type;
 use crate::clock::Stopwatch;
@@ -26,7 +27,7 @@ use crate::memory::QueryMemory;
 /// The maximum that one call makes of one batch of rows, in bytes.
 const MAX_OUTPUT_BYTES: u64 = 64 << 20;
 /// The maximum number of steps that a call takes for one row: some seconds, in which nothing can end it.
-const MAX_ROW_STEPS: u64 = 1 << 33;
+const MAX_ROW_STEPS: u64 = 1 << 32;
 /// Steps that a batch may take in one go, about a tenth of a second. What may take more is done in slices of rows.
 const SLICE_STEPS: u64 = 1 << 27;
 /// A slice that took less time is followed by a larger one, since most texts are far from the worst.
@@ -50,6 +51,13 @@ impl BoundedFunction {
         let is_one = |value: &ColumnarValue| matches!(value, ColumnarValue::Scalar(_));
         let is_constant = call.args.iter().all(is_one);
         let rows = if is_constant { 1 } else { call.number_rows };
+        if self.bounds.are_in_proportion() {
+            let costs = Costs::at_most(self.bounds, &call.args, rows);
+            let is_short = costs.total_work(1) <= SLICE_STEPS;
+            if is_short && costs.total_output(1) <= MAX_OUTPUT_BYTES && !is_constant {
+                return self.inner.invoke_with_args(call);
+            }
+        }
         let costs = Costs::of(self.bounds, &call.args)?;
         self.check(&costs, rows)?;
         if is_constant {
@@ -65,9 +73,9 @@ impl BoundedFunction {
 
     /// Refuses a call that would make too much or work for too long.
     fn check(&self, costs: &Costs, rows: usize) -> Result<()> {
-        // What is replaced is less than the bound, mostly. It is added up as it is made.
+        // What is made is less than the bound, mostly. It is added up as it is made.
         let output = match self.bounds.output {
-            Output::Replaced | Output::RegexReplaced => {
+            Output::Linear | Output::Replaced | Output::RegexReplaced => {
                 costs.output.iter().copied().max().unwrap_or(0)
             }
             _ => costs.total_output(rows),
@@ -205,15 +213,20 @@ impl ScalarUDFImpl for BoundedFunction {
         Ok(field)
     }
 
+    fn with_updated_config(&self, config: &ConfigOptions) -> Option<ScalarUDF> {
+        let inner = self.inner.inner().with_updated_config(config)?;
+        Some(Self::new(Arc::new(inner), self.bounds).into())
+    }
+
     fn invoke_with_args(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
         self.checked(call)
     }
 
-    /// What a call is turned into would not be within the limits. Of types alone, it is a cast, whose type has been checked.
+    /// What a call is turned into may not be within the limits.
     fn simplify(&self, args: Vec<Expr>, context: &SimplifyContext) -> Result<ExprSimplifyResult> {
-        match (self.bounds.output, self.bounds.work) {
-            (Output::Typed, Work::Linear) => self.inner.inner().simplify(args, context),
-            _ => Ok(ExprSimplifyResult::Original(args)),
+        match self.bounds.hold_when_simplified() {
+            true => self.inner.inner().simplify(args, context),
+            false => Ok(ExprSimplifyResult::Original(args)),
         }
     }
 

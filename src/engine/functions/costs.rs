@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait};
 use arrow::compute::cast;
 use arrow::compute::kernels::length::length;
 use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
@@ -12,6 +12,10 @@ use datafusion::logical_expr::ColumnarValue;
 use super::offered::{Bounds, Output, Work};
 use super::pattern::{self, MAX_PATTERN_BYTES};
 
+/// Steps for each byte of what is copied or looked through.
+const STEPS_OF_A_BYTE: u64 = 4;
+/// Steps for each byte of the values that are hashed, compared or copied one by one: some 1,000 for a value of eight bytes.
+const STEPS_OF_A_VALUES_BYTE: u64 = 128;
 /// The minimum size of a value of a list in bytes.
 const MIN_VALUE_BYTES: u64 = 8;
 /// The maximum size of a character in bytes.
@@ -34,6 +38,20 @@ pub(super) struct Costs {
 }
 
 impl Costs {
+    /// The costs of a call whose result and work are in proportion to its arguments, for all `rows` together: at most, and
+    /// found without looking at a row.
+    pub fn at_most(bounds: Bounds, arguments: &[ColumnarValue], rows: usize) -> Self {
+        let sizes = arguments.iter().map(|value| match value {
+            ColumnarValue::Scalar(value) => (value.size() as u64).saturating_mul(rows as u64),
+            ColumnarValue::Array(values) => values.get_array_memory_size() as u64,
+        });
+        let bytes = sizes.fold(0, u64::saturating_add);
+        Self {
+            output: vec![bytes],
+            work: vec![bytes.saturating_mul(steps_of_a_byte(bounds.work))],
+        }
+    }
+
     /// The costs of a call with these arguments, each of as many values as there are rows, or of one for all.
     pub fn of(bounds: Bounds, arguments: &[ColumnarValue]) -> Result<Self> {
         let columns = arguments.iter().map(|value| match value {
@@ -43,7 +61,7 @@ impl Costs {
         let columns: Vec<ArrayRef> = columns.collect::<Result<_>>()?;
         Ok(Self {
             output: output(bounds.output, &columns)?,
-            work: work(bounds.work, &columns)?,
+            work: work(bounds, &columns)?,
         })
     }
 
@@ -68,8 +86,63 @@ fn total(costs: &[u64], rows: usize) -> u64 {
     }
 }
 
+/// Steps for each byte of the arguments; none where it is not they that count.
+fn steps_of_a_byte(work: Work) -> u64 {
+    match work {
+        Work::Linear => STEPS_OF_A_BYTE,
+        Work::EachValue => STEPS_OF_A_VALUES_BYTE,
+        _ => 0,
+    }
+}
+
+/// The bytes of all arguments.
+fn sizes_of_all(columns: &[ArrayRef]) -> Vec<u64> {
+    columns.iter().fold(vec![0], |sum, column| {
+        combined(&sum, &sizes(column), u64::saturating_add)
+    })
+}
+
+/// The bytes of each value: of a text, or of a list with all that is in it. What is neither counts as the mean of all.
+fn sizes(column: &ArrayRef) -> Vec<u64> {
+    let mean = |values: &dyn Array| {
+        let bytes = values.get_array_memory_size() / values.len().max(1);
+        MIN_VALUE_BYTES.max(bytes as u64)
+    };
+    match column.data_type() {
+        DataType::List(_) | DataType::LargeList(_) => {
+            let mut inner = Arc::clone(column);
+            let mut ends: Vec<usize> = (0..=column.len()).collect();
+            while let Some((values, within)) = within_lists(&inner, &ends) {
+                (inner, ends) = (values, within);
+            }
+            let mean = mean(&inner);
+            let counts = ends.iter().zip(ends.iter().skip(1));
+            counts
+                .map(|(from, to)| mean.saturating_mul(to.saturating_sub(*from) as u64))
+                .collect()
+        }
+        kind if kind.is_string() || kind.is_binary() => lengths(column),
+        _ => vec![mean(column)],
+    }
+}
+
+/// The values within lists, and where those of each row end, from where the lists of each row end; none if these are no
+/// lists.
+fn within_lists(lists: &ArrayRef, ends: &[usize]) -> Option<(ArrayRef, Vec<usize>)> {
+    fn at<O: OffsetSizeTrait>(offsets: &[O], ends: &[usize]) -> Vec<usize> {
+        let of = |end: &usize| offsets.get(*end).map_or(0, |offset| offset.as_usize());
+        ends.iter().map(of).collect()
+    }
+    if let Some(lists) = lists.as_list_opt::<i32>() {
+        return Some((Arc::clone(lists.values()), at(lists.value_offsets(), ends)));
+    }
+    let lists = lists.as_list_opt::<i64>()?;
+    Some((Arc::clone(lists.values()), at(lists.value_offsets(), ends)))
+}
+
 fn output(output: Output, columns: &[ArrayRef]) -> Result<Vec<u64>> {
     Ok(match (output, columns) {
+        (Output::Linear, columns) => sizes_of_all(columns),
         (Output::Concatenated, columns) => {
             let mut sum = vec![0];
             for column in columns {
@@ -99,10 +172,17 @@ fn output(output: Output, columns: &[ArrayRef]) -> Result<Vec<u64>> {
     })
 }
 
-fn work(work: Work, columns: &[ArrayRef]) -> Result<Vec<u64>> {
-    Ok(match (work, columns) {
+fn work(bounds: Bounds, columns: &[ArrayRef]) -> Result<Vec<u64>> {
+    let by_size =
+        |columns: &[ArrayRef], work| products(&sizes_of_all(columns), &[steps_of_a_byte(work)]);
+    Ok(match (bounds.work, columns) {
+        (work, columns) if bounds.are_in_proportion() => by_size(columns, work),
         (Work::TextProduct, [one, other, ..]) => products(&lengths(one), &lengths(other)),
-        (Work::ListProduct, [one, other, ..]) => products(&lengths(one), &lengths(other)),
+        (Work::ListProduct, [one, other, ..]) => combined(
+            &products(&lengths(one), &lengths(other)),
+            &by_size(columns, Work::EachValue),
+            u64::saturating_add,
+        ),
         (Work::Search, [text, pattern, ..]) => searches(text, pattern, false),
         (Work::RepeatedSearch, [text, pattern, ..]) => searches(text, pattern, true),
         (Work::LikeSearch, [text, pattern, ..]) => {

@@ -35,8 +35,12 @@ pub(super) enum Output {
 /// How long a call works, for a batch of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Work {
-    /// In proportion to the arguments and the result.
+    /// As long for one row as for the next, whatever its arguments are.
+    Constant,
+    /// In proportion to the bytes of the arguments and the result.
     Linear,
+    /// In proportion to the values of the arguments, each of which is hashed, compared or copied by itself.
+    EachValue,
     /// The bytes of the first text times those of the second.
     TextProduct,
     /// The values of the first list times those of the second.
@@ -63,36 +67,53 @@ const fn bounds(output: Output, work: Work) -> Bounds {
 }
 
 impl Bounds {
-    /// Whether calls have to be looked at before they are made. The others are bounded by the batches that they get: a batch
-    /// is bounded itself, and so is the memory of a query ([`crate::memory`]).
+    /// Whether calls have to be looked at before they are made. The others take a moment for each row of a batch.
     pub fn must_be_checked(self) -> bool {
-        !matches!(self.output, Output::Fixed | Output::Linear) || self.work != Work::Linear
+        !(self.work == Work::Constant && matches!(self.output, Output::Fixed | Output::Linear))
+    }
+
+    /// Whether what a call is simplified to, an operator or another call, has the same bounds.
+    pub fn hold_when_simplified(self) -> bool {
+        let is_of_arguments = matches!(self.output, Output::Fixed | Output::Linear | Output::Typed);
+        let is_of_values = matches!(self.work, Work::Constant | Work::Linear | Work::EachValue);
+        is_of_arguments && is_of_values
+    }
+
+    /// Whether both result and work are in proportion to the arguments.
+    pub fn are_in_proportion(self) -> bool {
+        self.hold_when_simplified() && self.output != Output::Typed
     }
 }
 
-const FIXED: Bounds = bounds(Output::Fixed, Work::Linear);
+/// A number or a time for each row, of numbers and times.
+const FIXED: Bounds = bounds(Output::Fixed, Work::Constant);
+/// A number for each text or list, which is looked through.
+const SCANNED: Bounds = bounds(Output::Fixed, Work::Linear);
 const LINEAR: Bounds = bounds(Output::Linear, Work::Linear);
+const EACH_VALUE: Bounds = bounds(Output::Linear, Work::EachValue);
+/// One of the arguments or a part of one, as it is.
+const CHOSEN: Bounds = bounds(Output::Linear, Work::Constant);
 const TYPED: Bounds = bounds(Output::Typed, Work::Linear);
 
 /// Functions of a row.
 pub(super) const SCALAR: &[(&str, Bounds)] = &[
     // Of any values.
     ("nullif", LINEAR),
-    ("nvl", LINEAR),
-    ("nvl2", LINEAR),
-    ("coalesce", LINEAR),
+    ("nvl", CHOSEN),
+    ("nvl2", CHOSEN),
+    ("coalesce", CHOSEN),
     ("greatest", LINEAR),
     ("least", LINEAR),
     ("arrow_cast", TYPED),
     ("arrow_try_cast", TYPED),
     ("cast_to_type", TYPED),
     ("try_cast_to_type", TYPED),
-    ("arrow_typeof", LINEAR),
+    ("arrow_typeof", CHOSEN),
     ("struct", TYPED),
     ("named_struct", TYPED),
-    ("get_field", LINEAR),
-    ("union_extract", LINEAR),
-    ("union_tag", LINEAR),
+    ("get_field", CHOSEN),
+    ("union_extract", CHOSEN),
+    ("union_tag", CHOSEN),
     ("version", FIXED),
     // Of times.
     ("current_date", FIXED),
@@ -105,15 +126,15 @@ pub(super) const SCALAR: &[(&str, Bounds)] = &[
     ("make_date", FIXED),
     ("make_time", FIXED),
     ("to_char", LINEAR),
-    ("to_date", FIXED),
+    ("to_date", SCANNED),
     ("to_local_time", FIXED),
-    ("to_time", FIXED),
-    ("to_unixtime", FIXED),
-    ("to_timestamp", FIXED),
-    ("to_timestamp_seconds", FIXED),
-    ("to_timestamp_millis", FIXED),
-    ("to_timestamp_micros", FIXED),
-    ("to_timestamp_nanos", FIXED),
+    ("to_time", SCANNED),
+    ("to_unixtime", SCANNED),
+    ("to_timestamp", SCANNED),
+    ("to_timestamp_seconds", SCANNED),
+    ("to_timestamp_millis", SCANNED),
+    ("to_timestamp_micros", SCANNED),
+    ("to_timestamp_nanos", SCANNED),
     // Of numbers.
     ("abs", FIXED),
     ("acos", FIXED),
@@ -154,40 +175,40 @@ pub(super) const SCALAR: &[(&str, Bounds)] = &[
     ("round", FIXED),
     ("trunc", FIXED),
     // Of texts.
-    ("ascii", FIXED),
-    ("bit_length", FIXED),
+    ("ascii", SCANNED),
+    ("bit_length", SCANNED),
     ("btrim", bounds(Output::Linear, Work::TextProduct)),
     ("ltrim", bounds(Output::Linear, Work::TextProduct)),
     ("rtrim", bounds(Output::Linear, Work::TextProduct)),
-    ("character_length", FIXED),
+    ("character_length", SCANNED),
     ("chr", FIXED),
     ("concat", bounds(Output::Concatenated, Work::Linear)),
     ("concat_ws", bounds(Output::Concatenated, Work::Linear)),
-    ("contains", FIXED),
+    ("contains", SCANNED),
     // At most two characters for each byte, and the other way round.
     ("decode", LINEAR),
     ("encode", LINEAR),
-    ("ends_with", FIXED),
+    ("ends_with", SCANNED),
     ("find_in_set", bounds(Output::Fixed, Work::TextProduct)),
-    ("initcap", LINEAR),
-    ("left", LINEAR),
+    ("initcap", EACH_VALUE),
+    ("left", EACH_VALUE),
     ("levenshtein", bounds(Output::Fixed, Work::TextProduct)),
     ("lower", LINEAR),
     ("lpad", bounds(Output::Padded, Work::Linear)),
-    ("octet_length", FIXED),
-    ("overlay", LINEAR),
+    ("octet_length", SCANNED),
+    ("overlay", EACH_VALUE),
     ("repeat", bounds(Output::Repeated, Work::Linear)),
     ("replace", bounds(Output::Replaced, Work::Linear)),
-    ("reverse", LINEAR),
-    ("right", LINEAR),
+    ("reverse", EACH_VALUE),
+    ("right", EACH_VALUE),
     ("rpad", bounds(Output::Padded, Work::Linear)),
     ("split_part", LINEAR),
-    ("starts_with", FIXED),
+    ("starts_with", SCANNED),
     ("strpos", bounds(Output::Fixed, Work::TextProduct)),
     ("substr", LINEAR),
-    ("substr_index", LINEAR),
+    ("substr_index", EACH_VALUE),
     ("to_hex", FIXED),
-    ("translate", LINEAR),
+    ("translate", EACH_VALUE),
     ("upper", LINEAR),
     ("uuid", FIXED),
     ("regexp_count", bounds(Output::Fixed, Work::RepeatedSearch)),
@@ -202,60 +223,60 @@ pub(super) const SCALAR: &[(&str, Bounds)] = &[
     ("array_add", LINEAR),
     ("array_any_value", LINEAR),
     ("array_append", LINEAR),
-    ("array_avg", FIXED),
-    ("array_compact", LINEAR),
+    ("array_avg", SCANNED),
+    ("array_compact", EACH_VALUE),
     ("array_concat", bounds(Output::Gathered, Work::Linear)),
-    ("array_dims", LINEAR),
-    ("array_distance", FIXED),
-    ("array_distinct", LINEAR),
+    ("array_dims", EACH_VALUE),
+    ("array_distance", SCANNED),
+    ("array_distinct", EACH_VALUE),
     ("array_element", LINEAR),
     ("array_except", bounds(Output::Linear, Work::ListProduct)),
-    ("array_has", FIXED),
+    ("array_has", SCANNED),
     ("array_has_all", bounds(Output::Fixed, Work::ListProduct)),
     ("array_has_any", bounds(Output::Fixed, Work::ListProduct)),
     ("array_intersect", bounds(Output::Linear, Work::ListProduct)),
-    ("array_length", FIXED),
-    ("array_max", LINEAR),
-    ("array_min", LINEAR),
-    ("array_ndims", FIXED),
+    ("array_length", SCANNED),
+    ("array_max", EACH_VALUE),
+    ("array_min", EACH_VALUE),
+    ("array_ndims", SCANNED),
     ("array_normalize", LINEAR),
     ("array_pop_back", LINEAR),
     ("array_pop_front", LINEAR),
-    ("array_position", FIXED),
-    ("array_positions", LINEAR),
+    ("array_position", SCANNED),
+    ("array_positions", EACH_VALUE),
     ("array_prepend", LINEAR),
-    ("array_product", FIXED),
-    ("array_remove", LINEAR),
-    ("array_remove_all", LINEAR),
-    ("array_remove_n", LINEAR),
+    ("array_product", SCANNED),
+    ("array_remove", EACH_VALUE),
+    ("array_remove_all", EACH_VALUE),
+    ("array_remove_n", EACH_VALUE),
     ("array_repeat", bounds(Output::Listed, Work::Linear)),
-    ("array_replace", LINEAR),
-    ("array_replace_all", LINEAR),
-    ("array_replace_n", LINEAR),
+    ("array_replace", EACH_VALUE),
+    ("array_replace_all", EACH_VALUE),
+    ("array_replace_n", EACH_VALUE),
     ("array_resize", bounds(Output::Listed, Work::Linear)),
-    ("array_reverse", LINEAR),
+    ("array_reverse", EACH_VALUE),
     ("array_scale", LINEAR),
     ("array_slice", LINEAR),
-    ("array_sort", LINEAR),
+    ("array_sort", EACH_VALUE),
     ("array_subtract", LINEAR),
-    ("array_sum", FIXED),
+    ("array_sum", SCANNED),
     ("array_to_string", bounds(Output::Joined, Work::Linear)),
     ("array_union", bounds(Output::Linear, Work::ListProduct)),
-    ("arrays_zip", LINEAR),
-    ("cardinality", FIXED),
-    ("cosine_distance", FIXED),
-    ("empty", FIXED),
+    ("arrays_zip", EACH_VALUE),
+    ("cardinality", SCANNED),
+    ("cosine_distance", SCANNED),
+    ("empty", SCANNED),
     ("flatten", LINEAR),
     ("generate_series", bounds(Output::Between, Work::Linear)),
-    ("inner_product", FIXED),
+    ("inner_product", SCANNED),
     ("make_array", LINEAR),
-    ("map", LINEAR),
-    ("map_entries", LINEAR),
-    ("map_extract", LINEAR),
+    ("map", EACH_VALUE),
+    ("map_entries", EACH_VALUE),
+    ("map_extract", EACH_VALUE),
     ("map_keys", LINEAR),
     ("map_values", LINEAR),
     ("range", bounds(Output::Between, Work::Linear)),
-    ("string_to_array", LINEAR),
+    ("string_to_array", EACH_VALUE),
 ];
 
 /// Functions that take a function. What that makes of the values is bounded as elsewhere.

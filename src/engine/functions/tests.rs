@@ -102,6 +102,17 @@ async fn calls_without_measure_are_refused() {
         "array_except(range(0, 3000000), range(0, 3000000))",
         "array_union(range(0, 3000000), range(0, 3000000))",
         "array_intersect(range(0, 3000000), range(0, 3000000))",
+        "array_union(range(0, 8000000), [1])",
+        "array_distinct(range(0, 8000000))",
+        "array_sort(range(0, 8000000))",
+        "array_sort([range(0, 8000000), [1]][column1])",
+        "arrays_zip(range(0, 8000000), [1])",
+        "arrays_zip([range(0, 3000000)], [range(0, 3000000)])",
+        "array_remove_all(range(0, 8000000), column1)",
+        "translate(repeat('ab', 30000000), 'a', column2)",
+        "string_to_array(repeat('ab', 30000000), 'a')",
+        "nullif(repeat('ab', 20000000), column2)",
+        "array_append(range(0, 8000000), column1)",
         "regexp_count(repeat('A', 3000000), '.*[^A-Z]|[A-Z]')",
         "regexp_replace(repeat('A', 3000000), '.*[^A-Z]|[A-Z]', '', 'g')",
         "regexp_match(repeat('A', 3000000), '.*[^A-Z]|[A-Z]', 'g')",
@@ -146,6 +157,23 @@ async fn useful_calls_are_made() {
             "array_length(generate_series(DATE '2024-01-01', DATE '2025-01-01', INTERVAL '1 month'))",
             "13",
         ),
+        ("array_length(array_distinct(range(0, 1000000)))", "1000000"),
+        ("array_position([3, 1, 2], column1)", "2"),
+        ("array_element(['x', 'y'], column1)", "x"),
+        (
+            "array_to_string(array_distinct([column1, 1, 2]), ',')",
+            "1,2",
+        ),
+        (
+            "array_to_string(array_distinct([[column1], [1]])[1], ',')",
+            "1",
+        ),
+        ("array_has(make_array('a', 'b'), column2)", "true"),
+        ("translate(column2, 'a', 'b')", "b"),
+        ("coalesce(NULL, nullif(column2, 'b'), 'c')", "a"),
+        ("starts_with(column2, 'a')", "true"),
+        ("array_length(map_keys(map(['k'], [column1])))", "1"),
+        ("to_timestamp('2024-01-31')", "2024-01-31T00:00:00"),
         ("levenshtein(column2, 'kitten')", "6"),
         ("levenshtein(NULL, 'a')", ""),
         ("btrim('xxaxx', 'x')", "a"),
@@ -202,6 +230,27 @@ async fn call_on_many_long_texts_is_made_in_slices_with_the_same_results() {
     let [found, expected] = [sliced.as_str(), expected].map(ask);
     let (found, expected) = (found.await.unwrap(), expected.await.unwrap());
     assert_eq!(found[0].columns()[..2], expected[0].columns()[..2]);
+}
+
+#[tokio::test]
+async fn calls_with_a_long_constant_beside_rows_are_made_in_slices() {
+    let rows = "generate_series(0, 3000)";
+    for (call, expected) in [
+        ("sum(array_position(range(0, 50000), value))", "4504501"),
+        (
+            "sum(CAST(array_has(range(0, 50000), value) AS INT))",
+            "3001",
+        ),
+        ("max(length(nullif(repeat('x', 20000), 'y')))", "20000"),
+    ] {
+        let sums = ask(&format!("SELECT {call} FROM {rows}")).await.unwrap();
+        let text = arrow::util::pretty::pretty_format_batches(&sums).unwrap();
+        assert!(text.to_string().contains(expected), "{call}: {text}");
+    }
+    // Three thousand lists of 40 KiB.
+    let lists = format!("SELECT array_append(range(0, 5000), value) FROM {rows}");
+    let refused = ask(&lists).await.unwrap_err().to_string();
+    assert!(refused.contains("ask for less"), "{refused}");
 }
 
 #[tokio::test]

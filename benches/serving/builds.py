@@ -1,0 +1,81 @@
+"""Two builds of plantlake beside each other: whether a change has made it slower."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import operator
+import shutil
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import clients
+from clients import BULK, Questions, in_process
+from contestants import Data, plantlake_binary
+from measure import note, show
+from metering import RUNS_OF_A_PROCESS, Asking, with_binary
+
+# How two figures of one turn are compared, and whether more is better.
+FIGURES: dict[str, tuple[Callable[[float, float], float], str]] = {
+    "points_s": (operator.truediv, "points of eight clients, times"),
+    "mixed_s": (operator.truediv, "mixed questions of eight, times"),
+    "rows_s": (operator.truediv, "rows of all minutes a second, times"),
+    "p50": (operator.sub, "p50 of one client's points, ms more"),
+    "p99": (operator.sub, "p99, ms more"),
+}
+
+
+def with_own_state(data: Data, name: str) -> Data:
+    """The same tables beside a copy of the state, since a newer build migrates it."""
+    folder = data.folder / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for shared in ("lake", "catalog"):
+        (folder / shared).symlink_to(data.folder / shared)
+    shutil.copytree(data.folder / "state", folder / "state")
+    return dataclasses.replace(data, folder=folder)
+
+
+def turn(asking: Asking, data: Data, questions: list, warm: int) -> dict[str, float]:
+    """The figures of one build."""
+    figures = asking.turn(questions, warm)
+    read = in_process(clients.read_all, asking.server.access, BULK)
+    if read["rows"] != data.rows["data_min"]:
+        raise SystemExit(f"{read['rows']} rows, not {data.rows['data_min']}")
+    return figures | {"rows_s": read["rows"] / read["seconds"]}
+
+
+def compared(options: argparse.Namespace, data: Data) -> dict:
+    """This build and the one of --beside, by turns, in new processes for every few."""
+    programs: dict[str, Path] = {"this": plantlake_binary(), "beside": options.beside.resolve()}
+    folders = {name: with_own_state(data, f"builds-{name}") for name in programs}
+    source = Questions(data, "builds")
+    questions = [source.point() for _ in range(options.warm + options.asks)]
+    found: dict[str, dict[str, list[float]]] = {name: {figure: [] for figure in FIGURES} for name in programs}
+    for first in range(0, options.runs, RUNS_OF_A_PROCESS):
+        servers = {name: with_binary(path, folders[name]) for name, path in programs.items()}
+        asking = {name: Asking(server, data, options.level_seconds, f"builds {first}") for name, server in servers.items()}
+        for run in range(first, min(first + RUNS_OF_A_PROCESS, options.runs)):
+            for name in list(programs) if run % 2 == 0 else list(programs)[::-1]:
+                figures = turn(asking[name], data, questions, options.warm)
+                for figure in FIGURES:
+                    found[name][figure].append(figures[figure])
+                told = f"p50 {figures['p50']:.3f} ms, {figures['points_s']:.0f} points/s, {figures['rows_s'] / 1e6:.2f} M rows/s"
+                note(f"  run {run + 1}: {name:7} {told}")
+        for name, each in asking.items():
+            each.end()
+            servers[name].stop()
+    medians = {name: {figure: statistics.median(values) for figure, values in each.items()} for name, each in found.items()}
+    pairs = {}
+    for figure, (compare, _) in FIGURES.items():
+        values = [compare(*pair) for pair in zip(found["this"][figure], found["beside"][figure], strict=True)]
+        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan
+        pairs[figure] = {"median": statistics.median(values), "mean": statistics.mean(values), "standard_error": error}
+    if not options.json:
+        rows = [[name, *(each[figure] for figure in FIGURES)] for name, each in medians.items()]
+        show(f"two builds, the medians of {options.runs} turns", ["", *FIGURES], rows)
+        rows = [[said, *(f"{value:.3f}" for value in pairs[figure].values())] for figure, (_, said) in FIGURES.items()]
+        show("this build beside the other, pair by pair", ["", "median", "mean", "+-"], rows)
+    return {"runs": options.runs, "medians": medians, "pairs": pairs}
