@@ -357,7 +357,6 @@ fn file_with_invalid_time_zone_is_at_fault() {
     for (zone, is_valid) in [
         ("+99:99", false),
         ("Mars/Phobos", false),
-        ("", false),
         ("UTC", true),
         ("z", true),
         ("+05:30", true),
