@@ -163,5 +163,6 @@ fn limits(settings: &Settings) -> Limits {
             unread: time(serve.unread_timeout),
         },
         readings: settings.resample.clone(),
+        oldest_ingest: serve.oldest_ingest,
     }
 }

@@ -218,6 +218,8 @@ pub struct ServeSettings {
     pub shutdown_timeout: TimeDelta,
     /// The most bytes of readings that are taken at once.
     pub largest_ingest: u64,
+    /// How old readings may be that are sent; none for any age.
+    pub oldest_ingest: Option<TimeDelta>,
     /// What connections may take.
     pub connections: ConnectionSettings,
 }
@@ -403,6 +405,7 @@ impl Settings {
                 unread_timeout: raw.get(&table::SERVE_UNREAD_TIMEOUT)?,
                 shutdown_timeout: raw.get(&table::SERVE_SHUTDOWN_TIMEOUT)?,
                 largest_ingest: raw.get(&table::SERVE_LARGEST_INGEST)?,
+                oldest_ingest: raw.get(&table::SERVE_OLDEST_INGEST)?,
                 connections: connection_settings(raw)?,
             },
             metering: MeteringSettings {

@@ -438,6 +438,13 @@ settings! {
         default: DefaultValue::Fixed("1GiB"), example: "\"4GiB\"", flag: None,
         doc: "The most that one ingest of readings may send, in bytes of Arrow data.",
     }
+    SERVE_OLDEST_INGEST: Option<TimeDelta>, value::keep {
+        key: "serve.oldest_ingest", types: &[Type::Text], expected: KEEP,
+        default: DefaultValue::Fixed("3650d"), example: "\"30d\"", flag: None,
+        doc: "How old a reading may be, counted back from now, that a client sends. An ingest with an older one is refused, as is \
+              one with readings of more than 4,000 days (UTC): the next run computes each date that is touched. `forever` accepts \
+              all times from `resample.earliest` on. Files in the raw folder may have readings of any age.",
+    }
     SERVE_CONNECTIONS: usize, value::connections {
         key: "serve.connections", types: &[Type::Integer], expected: CONNECTIONS,
         default: DefaultValue::Fixed("4096"), example: "20000", flag: None,

@@ -8,14 +8,17 @@ use arrow::datatypes::{Int32Type, Schema, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use chrono::{DateTime, Utc};
 
+use super::raw_files::RawFiles;
 use crate::catalog::Visible;
-use crate::lake::Store;
 use crate::lake::growing_file::GrowthError;
-use crate::lake::raw::{FileFault, Incoming, RawFormat};
-use crate::model::AssetId;
+use crate::lake::raw::{ContentsBuilder, FileFault, Incoming};
+use crate::model::{AssetId, DateSet, Day, day_of, day_to_date};
 
 /// Longest id that an error repeats, in characters.
 const SHOWN: usize = 64;
+/// The maximum number of days (UTC) that the readings of one ingest may be of: each day is a partition that the next run
+/// computes. Ten years fit.
+const MAX_DAYS: usize = 4_000;
 
 /// Why readings are refused.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +87,31 @@ pub enum IngestError {
         /// The times that are possible.
         plausible: RangeInclusive<i64>,
     },
+    /// A reading is older than the operator accepts.
+    #[error(
+        "row {row}: the time is {}, and readings from before {} are not accepted (serve.oldest_ingest); nothing was kept",
+        instant(*.time), instant(*.oldest)
+    )]
+    TooOld {
+        /// The row, counted from 1.
+        row: usize,
+        /// Its time, in microseconds since the epoch.
+        time: i64,
+        /// The oldest time that is accepted.
+        oldest: i64,
+    },
+    /// The readings are of too many days.
+    #[error(
+        "row {row}: with {} the readings are of more than {MAX_DAYS} days, the most of one ingest; nothing was kept, send \
+         them in parts of fewer days",
+        day_to_date(*.day)
+    )]
+    TooManyDays {
+        /// The row, counted from 1.
+        row: usize,
+        /// Its date.
+        day: Day,
+    },
     /// The file cannot be written.
     #[error("the readings cannot be kept")]
     Kept(#[from] GrowthError),
@@ -138,27 +166,38 @@ impl IngestAssets {
     }
 }
 
+/// The times that readings may have, in microseconds since the epoch.
+#[derive(Debug, Clone)]
+pub struct IngestTimes {
+    /// The times that averages are computed of.
+    pub plausible: RangeInclusive<i64>,
+    /// The oldest time that the operator accepts; none for any.
+    pub oldest: Option<i64>,
+}
+
 /// Takes the readings of one who sends them.
 pub struct Ingest {
+    files: Arc<RawFiles>,
     file: Incoming,
     allowed: IngestAssets,
-    /// In microseconds since the epoch.
-    plausible: RangeInclusive<i64>,
+    times: IngestTimes,
     rows: usize,
+    days: DateSet,
+    day_count: usize,
+    contents: ContentsBuilder,
 }
 
 impl Ingest {
-    /// For readings of this schema, of assets that may be written to, at times that are plausible; they become the file
-    /// `path` below `raw`.
+    /// For readings of this schema, of assets that may be written to, at `times`; they become the file `path` of `files`.
     pub(super) fn begin(
-        raw: &Store,
-        format: &RawFormat,
+        files: Arc<RawFiles>,
         path: &str,
         schema: &Schema,
         allowed: IngestAssets,
-        plausible: RangeInclusive<i64>,
+        times: IngestTimes,
     ) -> Result<Self, IngestError> {
-        let file = Incoming::begin(raw, format, path, schema).map_err(|fault| match fault {
+        let file = Incoming::begin(&files.raw, &files.format, path, schema);
+        let file = file.map_err(|fault| match fault {
             FileFault::MissingColumn { column, found, .. } => {
                 IngestError::MissingColumn { column, found }
             }
@@ -176,10 +215,14 @@ impl Ingest {
             other => IngestError::Unusable(other.to_string()),
         })?;
         Ok(Self {
+            files,
             file,
             allowed,
-            plausible,
+            times,
             rows: 0,
+            days: DateSet::default(),
+            day_count: 0,
+            contents: ContentsBuilder::default(),
         })
     }
 
@@ -190,14 +233,18 @@ impl Ingest {
         self.check_assets(&readings)?;
         self.check_times(&readings)?;
         self.rows = self.rows.saturating_add(readings.num_rows());
+        self.contents.add(&readings);
         Ok(self.file.write(&readings).await?)
     }
 
     /// Keeps what was taken; how many readings. If there were none, there is no file.
     pub async fn keep(self) -> Result<usize, IngestError> {
-        match self.rows {
-            0 => self.file.abandon().await,
-            _ => self.file.finish().await?,
+        if self.rows == 0 {
+            self.file.abandon().await;
+            return Ok(0);
+        }
+        if let Some(file) = self.file.finish().await? {
+            self.files.remember_written(&file, self.contents.finish());
         }
         Ok(self.rows)
     }
@@ -240,19 +287,33 @@ impl Ingest {
         Ok(())
     }
 
-    fn check_times(&self, readings: &RecordBatch) -> Result<(), IngestError> {
+    fn check_times(&mut self, readings: &RecordBatch) -> Result<(), IngestError> {
         let times = readings
             .column(1)
             .as_primitive::<TimestampMicrosecondType>();
+        let plausible = &self.times.plausible;
+        let mut last = None;
         for (row, time) in times.iter().enumerate() {
-            if time.is_some_and(|time| self.plausible.contains(&time)) {
+            let row = self.rows + row + 1;
+            let Some(time) = time.filter(|time| plausible.contains(time)) else {
+                return Err(IngestError::NoTime {
+                    row,
+                    found: time.map_or_else(|| "null".to_owned(), instant),
+                    plausible: plausible.clone(),
+                });
+            };
+            if let Some(oldest) = self.times.oldest.filter(|&oldest| time < oldest) {
+                return Err(IngestError::TooOld { row, time, oldest });
+            }
+            let day = day_of(time);
+            if last.replace(day) == Some(day) || self.days.contains(day) {
                 continue;
             }
-            return Err(IngestError::NoTime {
-                row: self.rows + row + 1,
-                found: time.map_or_else(|| "null".to_owned(), instant),
-                plausible: self.plausible.clone(),
-            });
+            if self.day_count == MAX_DAYS {
+                return Err(IngestError::TooManyDays { row, day });
+            }
+            self.days.insert(day);
+            self.day_count += 1;
         }
         Ok(())
     }

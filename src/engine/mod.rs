@@ -30,6 +30,7 @@ mod public_schema;
 mod published;
 mod query_engine;
 mod query_error;
+mod raw_files;
 mod raw_readings;
 mod raw_scan;
 mod rollup_table;
@@ -63,7 +64,7 @@ pub use optimised::OptimisedQuery;
 pub use published::PublishedTables;
 pub use query_engine::{Limits, QueryEngine, Scope};
 pub use query_error::QueryError;
-pub use raw_readings::RawFiles;
+pub use raw_files::{INGESTED, RawFiles};
 pub use raw_scan::{RawScanExec, ScanFile};
 pub use session::{
     ACCOUNT, ARCHIVE, CATALOG, INFORMATION_SCHEMA, PUBLIC, QuerySession, ReadyQuery,

@@ -12,7 +12,8 @@ use datafusion::logical_expr::TableType;
 
 use super::catalog_tables::{CatalogSource, CatalogTable, CatalogTableProvider};
 use super::published::PublishedTables;
-use super::raw_readings::{RawFiles, RawReadings};
+use super::raw_files::RawFiles;
+use super::raw_readings::RawReadings;
 use super::rollup_table::RollupTable;
 use super::session::with_public;
 use super::views::Views;

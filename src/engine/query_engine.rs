@@ -6,17 +6,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use arrow::datatypes::Schema;
+use chrono::TimeDelta;
 use datafusion::execution::SessionState;
 
 use super::QueryError;
 use super::account_tables::Account;
 use super::budget::{Budget, MemoryLimits};
 use super::catalog_tables::CatalogSource;
-use super::ingest::{Ingest, IngestAssets, IngestError};
+use super::ingest::{Ingest, IngestAssets, IngestError, IngestTimes};
 use super::lanes::{LaneLimits, Lanes};
 use super::public_schema::PublicSchema;
 use super::published::{Publications, PublishedTables};
-use super::raw_readings::RawFiles;
+use super::raw_files::RawFiles;
 use super::session::{QuerySession, bare_state};
 use super::sessions::{Ground, Sessions};
 use super::sql::SessionOption;
@@ -41,6 +42,7 @@ pub struct QueryEngine {
     publications: Publications,
     raw: Arc<RawFiles>,
     readings: ResampleSettings,
+    oldest_ingest: Option<TimeDelta>,
     catalog: LiveCatalog,
     search: Search,
     /// Where requests of other processes to search are taken.
@@ -60,6 +62,8 @@ pub struct Limits {
     pub lanes: LaneLimits,
     /// Which times readings may have that are sent here.
     pub readings: ResampleSettings,
+    /// How old readings may be that are sent here; none for any age.
+    pub oldest_ingest: Option<TimeDelta>,
 }
 
 /// What a session is opened for.
@@ -97,6 +101,7 @@ impl QueryEngine {
             publications: Publications::open(lake).await?,
             raw: Arc::new(raw),
             readings: limits.readings.clone(),
+            oldest_ingest: limits.oldest_ingest,
             catalog,
             search,
             search_requests,
@@ -113,6 +118,7 @@ impl QueryEngine {
     pub async fn keep_watch(&self) {
         tokio::join!(
             self.keep_looking(),
+            self.raw.keep_watch(&self.lanes),
             self.search
                 .follow(self.catalog.changes(), self.search_requests.as_deref())
         );
@@ -168,8 +174,16 @@ impl QueryEngine {
         schema: &Schema,
         allowed: IngestAssets,
     ) -> Result<Ingest, IngestError> {
-        let plausible = self.readings.plausible(clock::now());
-        self.raw.ingest(path, schema, allowed, plausible)
+        let now = clock::now();
+        let oldest = self.oldest_ingest.map(|age| {
+            let oldest = now.checked_sub_signed(age);
+            oldest.map_or(i64::MIN, |oldest| oldest.timestamp_micros())
+        });
+        let times = IngestTimes {
+            plausible: self.readings.plausible(now),
+            oldest,
+        };
+        self.raw.ingest(path, schema, allowed, times)
     }
 
     /// A session with what `scope` allows.

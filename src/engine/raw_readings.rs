@@ -1,145 +1,25 @@
 //! The raw files as the table `raw_readings`: every reading that can be read, also those that averages leave out.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fmt;
-use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::ProjectionExec;
-use futures::{StreamExt, stream};
 
-use super::ingest::{Ingest, IngestAssets, IngestError};
+use super::raw_files::{FileFacts, RawFiles};
 use super::raw_scan::{RawScanExec, ScanFile};
 use super::visible_filter::visible_filter;
 use super::wanted::Wanted;
 use crate::catalog::Visible;
-use crate::clock::Stopwatch;
-use crate::lake::Store;
-use crate::lake::raw::{RawFile, RawFormat, Survey, list, survey};
-use crate::model::Window;
+use crate::model::{AssetId, DateSet};
 use crate::resample::schema::READINGS;
-
-/// Files that are looked into at once.
-const SURVEYS: usize = 16;
-/// The folder is listed again after so long.
-const FRESH: Duration = Duration::from_secs(1);
-
-/// The raw files, and what is known of each. Shared by all sessions.
-pub struct RawFiles {
-    raw: Store,
-    format: Arc<RawFormat>,
-    known: Mutex<Known>,
-}
-
-#[derive(Default)]
-struct Known {
-    listed: Option<(Stopwatch, Arc<[RawFile]>)>,
-    /// By path and version; none for a file that cannot be read, which the job quarantines and reports.
-    surveys: HashMap<(String, String), Option<Arc<Survey>>>,
-}
-
-impl fmt::Debug for RawFiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawFiles").finish_non_exhaustive()
-    }
-}
-
-impl RawFiles {
-    /// The files below `raw`, with columns as in `format`. Times outside its plausible range are shown too.
-    pub fn new(raw: Store, format: RawFormat) -> Self {
-        let format = RawFormat {
-            plausible: Window::ALL,
-            ..format
-        };
-        Self {
-            raw,
-            format: Arc::new(format),
-            known: Mutex::default(),
-        }
-    }
-
-    /// Readings that are to become the raw file `path`; see [`Ingest`].
-    pub(super) fn ingest(
-        &self,
-        path: &str,
-        schema: &Schema,
-        allowed: IngestAssets,
-        plausible: RangeInclusive<i64>,
-    ) -> std::result::Result<Ingest, IngestError> {
-        Ingest::begin(&self.raw, &self.format, path, schema, allowed, plausible)
-    }
-
-    async fn files(&self) -> Result<Arc<[RawFile]>> {
-        if let Some((since, files)) = &self.locked().listed
-            && since.elapsed() < FRESH
-        {
-            return Ok(Arc::clone(files));
-        }
-        let files = list(&self.raw)
-            .await
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let files: Arc<[RawFile]> = files.into();
-        let mut known = self.locked();
-        let there: BTreeSet<_> = files.iter().map(key_of).collect();
-        known.surveys.retain(|key, _| there.contains(key));
-        known.listed = Some((Stopwatch::start(), Arc::clone(&files)));
-        Ok(files)
-    }
-
-    /// The files, each with what is known of it, without those that cannot be read.
-    async fn surveyed(&self) -> Result<Vec<(RawFile, Arc<Survey>)>> {
-        let files = self.files().await?.to_vec();
-        let surveys = stream::iter(files).map(|file| async {
-            let survey = self.survey(&file).await?;
-            Some((file, survey))
-        });
-        let surveys: Vec<_> = surveys.buffered(SURVEYS).collect().await;
-        Ok(surveys.into_iter().flatten().collect())
-    }
-
-    async fn survey(&self, file: &RawFile) -> Option<Arc<Survey>> {
-        let key = key_of(file);
-        if let Some(known) = self.locked().surveys.get(&key) {
-            return known.clone();
-        }
-        let found = match survey(&self.raw, file, &self.format).await {
-            Ok(survey) => Some(Arc::new(survey)),
-            Err(fault) => {
-                tracing::debug!("not in raw_readings: {fault}");
-                None
-            }
-        };
-        self.locked().surveys.insert(key, found.clone());
-        found
-    }
-
-    /// Leaves a file out from now on, as the job does that quarantines it.
-    fn leave_out(&self, file: &RawFile) {
-        tracing::warn!(
-            "{} cannot be read, and is no longer in raw_readings",
-            file.path
-        );
-        self.locked().surveys.insert(key_of(file), None);
-    }
-
-    fn locked(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Names one version of a file.
-fn key_of(file: &RawFile) -> (String, String) {
-    (file.path.clone(), file.etag.clone())
-}
 
 /// The raw files in a session.
 #[derive(Debug)]
@@ -180,13 +60,15 @@ impl TableProvider for RawReadings {
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let wanted = Wanted::of(filters, "id");
-        let files = self.files.surveyed().await?.into_iter();
-        let files = files.filter(|(_, survey)| wanted.may_be_in(survey, &self.visible));
+        let known = self.files.readable().await?;
+        let mut relevance = Relevance::new(&wanted, &self.visible);
+        let files = known.iter();
+        let files = files.filter(|known| relevance.is_relevant(&known.facts));
         let files: Vec<_> = files
-            .map(|(file, survey)| ScanFile {
+            .map(|known| ScanFile {
                 folder: self.files.raw.clone(),
-                file,
-                untimed: wanted.untimed && survey.irregular,
+                file: known.file.clone(),
+                untimed: wanted.untimed && known.facts.irregular,
             })
             .collect();
         let all: Vec<usize> = (0..READINGS.fields().len()).collect();
@@ -235,10 +117,50 @@ impl Wanted {
             _ => Arc::clone(visible),
         }
     }
+}
 
-    fn may_be_in(&self, survey: &Survey, visible: &Visible) -> bool {
-        let is_asked = |asset| visible.contains(asset) && self.wants(asset);
-        survey.asset.is_none_or(is_asked)
-            && (self.untimed && survey.irregular || self.window.dates().intersects(&survey.dates))
+/// Tells the files that may have readings that are wanted and may be seen.
+struct Relevance<'a> {
+    wanted: &'a Wanted,
+    visible: &'a Visible,
+    dates: DateSet,
+    /// Whether a list has an asset that is wanted and may be seen, by where the list is: files share lists.
+    known: HashMap<*const AssetId, bool>,
+}
+
+impl<'a> Relevance<'a> {
+    fn new(wanted: &'a Wanted, visible: &'a Visible) -> Self {
+        Self {
+            wanted,
+            visible,
+            dates: wanted.window.dates(),
+            known: HashMap::new(),
+        }
+    }
+
+    fn is_relevant(&mut self, facts: &FileFacts) -> bool {
+        let sees_all = matches!(self.visible, Visible::All);
+        match &facts.contents {
+            // Rows whose id is no asset's are shown to those who may see everything.
+            Some(contents) if !(sees_all && contents.has_other_ids) => {
+                let mut groups = contents.groups.iter();
+                groups.any(|group| {
+                    self.is_in_time(&group.dates, group.untimed) && self.has_any(&group.assets)
+                })
+            }
+            _ => self.is_in_time(&facts.dates, facts.irregular),
+        }
+    }
+
+    fn is_in_time(&self, dates: &DateSet, untimed: bool) -> bool {
+        self.wanted.untimed && untimed || self.dates.intersects(dates)
+    }
+
+    fn has_any(&mut self, assets: &Arc<[AssetId]>) -> bool {
+        let (wanted, visible) = (self.wanted, self.visible);
+        *self.known.entry(assets.as_ptr()).or_insert_with(|| {
+            let mut assets = assets.iter();
+            assets.any(|&asset| visible.contains(asset) && wanted.wants(asset))
+        })
     }
 }

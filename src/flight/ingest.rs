@@ -1,7 +1,6 @@
 //! Readings that clients send (`CommandStatementIngest`, which is ADBC's `adbc_ingest`): whether they may, and the way of
 //! the messages into a raw file.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -16,15 +15,14 @@ use super::batch_decoder::{BatchDecoder, DecodeError, DecodeLimits, any_type};
 use super::body_check::BodyLimits;
 use super::call::Call;
 use super::error_text::about_data;
+use super::ingest_places::NoPlace;
 use super::running::refusal;
 use super::server::Server;
 use super::status;
-use crate::engine::{CATALOG, Ingest, IngestAssets, IngestError, PUBLIC};
+use crate::engine::{CATALOG, INGESTED, Ingest, IngestAssets, IngestError, PUBLIC};
 
 /// The only table that takes anything.
 const TARGET: &str = "raw_readings";
-/// Folder of the raw files that come this way.
-const FOLDER: &str = "ingested";
 /// Bytes that a reading takes at least: its time.
 const MIN_READING_BYTES: u64 = 8;
 /// Messages of one ingest at most. Each takes room of the bytes as well.
@@ -77,18 +75,15 @@ impl Server {
         }
         call.meter.bills(call.id)?;
         call.meter.keep(call.id)?;
-        let place = Arc::clone(&self.ingests).try_acquire_owned();
-        let place = place.map_err(|_| {
-            Status::unavailable("too many clients send readings now; try again in a moment")
-        })?;
+        let organisation = principal.organisation_id;
+        let place = self.ingests.take(organisation).map_err(no_place)?;
         let limits = self.limits.ingest;
         let mut batches = BatchDecoder::new(messages, limits.decoding());
         let first = batches.next().await.map_err(of_decoding)?;
         let schema = batches
             .schema()
             .ok_or_else(|| Status::invalid_argument("the readings have no schema"))?;
-        let organisation = principal.organisation_id;
-        let path = format!("{FOLDER}/{}/{}.parquet", organisation.0, call.id);
+        let path = format!("{INGESTED}/{}/{}.parquet", organisation.0, call.id);
         let allowed = IngestAssets {
             writable: self.tenants.writable(principal, &self.engine.catalog()),
             visible: self.visible(call),
@@ -180,6 +175,16 @@ fn no_write_grant(organisation: &str) -> Status {
         "your organisation may read its assets, and write to none: ask the operator to grant writing for the assets that \
          readings are sent for, such as `plantlake org grant \"{organisation}\" --location \"PLACE\" --write`"
     ))
+}
+
+/// Too many readings are being sent.
+fn no_place(reason: NoPlace) -> Status {
+    Status::unavailable(match reason {
+        NoPlace::All => "too many clients send readings now; try again in a moment".to_owned(),
+        NoPlace::Organisation(most) => format!(
+            "your organisation sends readings with {most} calls at once, and may with no more; try again in a moment"
+        ),
+    })
 }
 
 /// Why the messages are no readings.

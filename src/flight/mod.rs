@@ -27,6 +27,7 @@ mod edge;
 mod error_text;
 mod gate;
 mod ingest;
+mod ingest_places;
 mod like;
 mod listen;
 mod metadata;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tonic::Status;
 
 use super::call::Call;
 use super::ingest::IngestLimits;
+use super::ingest_places::IngestPlaces;
 use super::metered::over_limit;
 use super::plans::Plans;
 use super::redeemed::Redeemed;
@@ -33,8 +33,8 @@ pub struct Server {
     pub(super) tenants: Tenants,
     pub(super) plans: Plans,
     pub(super) limits: ServerLimits,
-    /// Clients that may send readings at once.
-    pub(super) ingests: Arc<Semaphore>,
+    /// Clients that send readings now.
+    pub(super) ingests: Arc<IngestPlaces>,
     pub(super) log_sql: bool,
     pub(super) meter: Meter,
     pub(super) redeemed: Redeemed,
@@ -73,9 +73,6 @@ pub struct ConnectionLimits {
     pub proxy_protocol: bool,
 }
 
-/// Clients that may send readings at once: each takes the memory of a file in the making.
-const INGESTS: usize = 16;
-
 impl Server {
     /// Answers queries on `engine` for the users of `store`.
     pub fn new(
@@ -95,7 +92,7 @@ impl Server {
             tenants: Tenants::default(),
             plans: Plans::default(),
             limits,
-            ingests: Arc::new(Semaphore::new(INGESTS)),
+            ingests: Arc::default(),
             log_sql,
             meter,
             redeemed: Redeemed::default(),

@@ -19,6 +19,7 @@ use parquet::schema::types::SchemaDescriptor;
 
 use super::zone::LocalTimes;
 use super::{FileFault, RawFormat};
+use crate::model::printable;
 
 fn text_dictionary() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
@@ -107,6 +108,7 @@ impl Located {
             ),
             "a timestamp",
         )?;
+        check_zone(path, schema.field(located.timestamp))?;
         check(
             located.value,
             is_number(schema.field(located.value).data_type()),
@@ -155,6 +157,29 @@ impl Located {
         }
         better.then(|| Arc::new(Schema::new(fields)))
     }
+}
+
+/// The maximum length of a zone in an error, in characters.
+const MAX_ZONE_SHOWN: usize = 60;
+
+/// Checks that the zone of a column of timestamps is one.
+fn check_zone(path: &str, field: &Field) -> Result<(), FileFault> {
+    let DataType::Timestamp(_, Some(zone)) = field.data_type() else {
+        return Ok(());
+    };
+    // Writers spell UTC in other ways, too.
+    let is_utc = zone.eq_ignore_ascii_case("UTC") || zone.eq_ignore_ascii_case("Z");
+    if is_utc || zone.parse::<arrow::array::timezone::Tz>().is_ok() {
+        return Ok(());
+    }
+    Err(FileFault::Unreadable {
+        path: path.to_owned(),
+        reason: format!(
+            "the column {:?} has the invalid time zone {:?}; use an IANA name such as Europe/Berlin, or an offset such as +01:00",
+            printable(field.name(), MAX_ZONE_SHOWN),
+            printable(zone, MAX_ZONE_SHOWN)
+        ),
+    })
 }
 
 fn is_text(kind: &DataType) -> bool {

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
 use super::canonical::{Located, canonical_schema, ids, times, values};
-use super::{ColumnNames, FileFault, RawFormat};
+use super::{ColumnNames, FileFault, RawFile, RawFormat};
 use crate::lake::Store;
 use crate::lake::growing_file::{GrowingFile, GrowthError};
 
@@ -100,14 +100,23 @@ impl Incoming {
         self.file.write(readings).await
     }
 
-    /// Puts the file in its place, to stay there: whoever sent the readings may not have them any more.
-    pub async fn finish(self) -> Result<(), GrowthError> {
+    /// Puts the file in its place, to stay there: whoever sent the readings may not have them any more. Returns the file as
+    /// it is listed; none if the store does not say.
+    pub async fn finish(self) -> Result<Option<RawFile>, GrowthError> {
         self.file.finish().await?;
         let synced = self.raw.sync(&self.path).await;
         if synced.is_err() {
             self.raw.objects().delete(&self.path).await?;
         }
-        Ok(synced?)
+        synced?;
+        let found = self.raw.objects().head(&self.path).await;
+        Ok(found.ok().map(|found| {
+            // Unlike a listing, the store names the file as seen from its own root.
+            RawFile::listed(ObjectMeta {
+                location: self.path.clone(),
+                ..found
+            })
+        }))
     }
 
     /// Removes what was written.

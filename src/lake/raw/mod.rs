@@ -3,6 +3,7 @@
 mod byte_lengths;
 mod canonical;
 mod checked_reader;
+mod contents;
 mod footer;
 mod incoming;
 mod listing;
@@ -20,6 +21,7 @@ use chrono_tz::Tz;
 
 use crate::model::Window;
 
+pub use contents::{AssetGroup, ContentsBuilder, FileContents, contents};
 pub use incoming::Incoming;
 pub use listing::{RawError, RawFile, list};
 pub use read::{Want, read};

@@ -351,3 +351,87 @@ proptest! {
         })?;
     }
 }
+
+#[test]
+fn file_with_invalid_time_zone_is_at_fault() {
+    for (zone, is_valid) in [
+        ("+99:99", false),
+        ("Mars/Phobos", false),
+        ("UTC", true),
+        ("z", true),
+        ("+05:30", true),
+        ("Europe/Berlin", true),
+    ] {
+        let times = TimestampMicrosecondArray::from(vec![1, 2]).with_timezone(zone);
+        let bytes = parquet(
+            vec![
+                (
+                    "id",
+                    Arc::new(StringArray::from(vec![PUMP, TANK])) as ArrayRef,
+                ),
+                ("timestamp", Arc::new(times) as ArrayRef),
+                (
+                    "value",
+                    Arc::new(Float64Array::from(vec![1.0, 2.0])) as ArrayRef,
+                ),
+            ],
+            WriterProperties::builder().build(),
+        );
+        block(async {
+            let (store, file) = put(bytes).await;
+            match survey(&store, &file, &format()).await {
+                Ok(_) => assert!(is_valid, "{zone}"),
+                Err(fault) => {
+                    assert!(!is_valid, "{fault}");
+                    assert!(fault.to_string().contains("invalid time zone"), "{fault}");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn contents_of_a_file_are_its_assets_and_their_dates() {
+    let day = MICROS_PER_DAY;
+    let bytes = example(
+        &[PUMP, TANK, PUMP],
+        &[0, 3 * day, day],
+        WriterProperties::builder().build(),
+    );
+    block(async {
+        let (store, file) = put(bytes).await;
+        let found = contents(&store, &file, &format()).await.unwrap().unwrap();
+        let pump = AssetId::parse(PUMP).unwrap();
+        let dates = found.groups.iter().map(|group| {
+            let is_of_pump = &*group.assets == [pump].as_slice();
+            (is_of_pump, group.dates.ranges().to_vec())
+        });
+        let mut dates: Vec<_> = dates.collect();
+        dates.sort();
+        assert_eq!(dates, [(false, vec![(3, 3)]), (true, vec![(0, 1)])]);
+    });
+}
+
+#[test]
+fn incoming_file_is_known_as_it_is_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = Store::open(folder.path().to_str().unwrap(), &Default::default()).unwrap();
+    let raw = lake.child("raw");
+    let batch = RecordBatch::try_from_iter([
+        ("id", Arc::new(StringArray::from(vec![PUMP])) as ArrayRef),
+        (
+            "timestamp",
+            Arc::new(TimestampMicrosecondArray::from(vec![1])) as ArrayRef,
+        ),
+        ("value", Arc::new(Float64Array::from(vec![1.0])) as ArrayRef),
+    ])
+    .unwrap();
+    block(async {
+        let path = "ingested/a/b.parquet";
+        let mut incoming = Incoming::begin(&raw, &format(), path, &batch.schema()).unwrap();
+        let readings = incoming.canonical(&batch).unwrap();
+        incoming.write(&readings).await.unwrap();
+        let written = incoming.finish().await.unwrap().unwrap();
+        assert_eq!(list(&raw).await.unwrap(), [written]);
+    });
+}

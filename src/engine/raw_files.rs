@@ -1,0 +1,361 @@
+//! The raw files and what is known of each, shared by all sessions.
+//!
+//! A file's contents ([`FileContents`]) are found out once for all callers: when a client sends the readings, or when the file
+//! is first looked into, by whichever query or by [`RawFiles::keep_watch`] ahead of queries. From then on a query opens only
+//! files with readings of assets that its caller may see, on dates that it asks for.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::datatypes::Schema;
+use datafusion::common::{DataFusionError, Result};
+use futures::{StreamExt, stream};
+
+use super::ingest::{Ingest, IngestAssets, IngestError, IngestTimes};
+use super::lanes::Lanes;
+use crate::clock::Stopwatch;
+use crate::lake::Store;
+use crate::lake::raw::{FileContents, RawFile, RawFormat, contents, list, survey};
+use crate::model::{AssetId, DateSet, Window};
+
+/// Files that are looked into at once.
+const SURVEYS: usize = 16;
+/// The folder is listed again after so long.
+const FRESH: Duration = Duration::from_secs(1);
+/// How often files are looked for that no query has asked for.
+const POLL: Duration = Duration::from_secs(5);
+/// Folder of the files that clients send.
+pub const INGESTED: &str = "ingested";
+/// The maximum size of a file, other than those that clients send, whose ids and times are read ahead of queries. In larger
+/// ones, the footer says which assets there are, or nothing does.
+const MAX_READ_BYTES: u64 = 8 << 20;
+/// The maximum number of assets in all lists of assets that are remembered: 64 MiB. Files of the same assets share a list.
+const MAX_LISTED_ASSETS: usize = 4 << 20;
+
+/// What is known of a file that can be read.
+#[derive(Debug)]
+pub(super) struct FileFacts {
+    /// The dates of its readings; perhaps a few more.
+    pub dates: DateSet,
+    /// Whether it may have readings without a time.
+    pub irregular: bool,
+    /// Its assets, and when they have readings; none if that is not known.
+    pub contents: Option<FileContents>,
+    /// Whether the contents have been looked for in the readings.
+    was_read: bool,
+}
+
+/// A file that can be read.
+#[derive(Debug, Clone)]
+pub(super) struct KnownFile {
+    pub file: RawFile,
+    pub facts: Arc<FileFacts>,
+}
+
+/// The raw files. Shared by all sessions.
+pub struct RawFiles {
+    pub(super) raw: Store,
+    pub(super) format: Arc<RawFormat>,
+    known: Mutex<Known>,
+    /// Held by the one who lists files and looks into them; others wait for what is found.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    listed: Option<(Stopwatch, Arc<[RawFile]>)>,
+    /// By path.
+    versions: HashMap<String, Version>,
+    /// The listed files that can be read; none if it is to be put together again.
+    readable: Option<Arc<[KnownFile]>>,
+    lists: AssetLists,
+}
+
+/// What is known of one version of a file.
+struct Version {
+    etag: String,
+    /// None for a file that cannot be read, which the job quarantines and reports.
+    facts: Option<Arc<FileFacts>>,
+    /// Whether it was in a listing; one that was just written is not yet.
+    was_listed: bool,
+}
+
+impl Known {
+    fn version(&self, file: &RawFile) -> Option<&Version> {
+        let version = self.versions.get(&file.path);
+        version.filter(|version| version.etag == file.etag)
+    }
+
+    fn remember(&mut self, file: &RawFile, facts: Option<FileFacts>, was_listed: bool) {
+        let facts = facts.map(|mut facts| {
+            if let Some(contents) = &mut facts.contents
+                && !self.lists.share(contents)
+            {
+                facts.contents = None;
+            }
+            Arc::new(facts)
+        });
+        let version = Version {
+            etag: file.etag.clone(),
+            facts,
+            was_listed,
+        };
+        self.versions.insert(file.path.clone(), version);
+        self.readable = None;
+    }
+
+    /// Takes a new listing; what is known of files that are gone is forgotten.
+    fn list(&mut self, files: Vec<RawFile>) -> Arc<[RawFile]> {
+        let files: Arc<[RawFile]> = match &self.listed {
+            Some((_, former)) if **former == *files => Arc::clone(former),
+            _ => {
+                self.readable = None;
+                let there: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+                self.versions.retain(|path, version| {
+                    let is_there = there.contains(path.as_str());
+                    let stays = is_there || !version.was_listed;
+                    version.was_listed |= is_there;
+                    stays
+                });
+                files.into()
+            }
+        };
+        self.listed = Some((Stopwatch::start(), Arc::clone(&files)));
+        files
+    }
+
+    fn readable(&mut self, files: &[RawFile]) -> Arc<[KnownFile]> {
+        let readable = files.iter().filter_map(|file| {
+            let facts = self.version(file)?.facts.as_ref()?;
+            Some(KnownFile {
+                file: file.clone(),
+                facts: Arc::clone(facts),
+            })
+        });
+        let readable: Arc<[KnownFile]> = readable.collect();
+        self.readable = Some(Arc::clone(&readable));
+        readable
+    }
+}
+
+/// Lists of assets; each is there once, however many files have it.
+#[derive(Default)]
+struct AssetLists {
+    lists: HashSet<Arc<[AssetId]>>,
+    /// Assets in all of them.
+    assets: usize,
+}
+
+impl AssetLists {
+    /// Replaces lists that are known already; false if there is no room for one that is not.
+    fn share(&mut self, contents: &mut FileContents) -> bool {
+        for group in &mut contents.groups {
+            if let Some(known) = self.lists.get(&group.assets) {
+                group.assets = Arc::clone(known);
+                continue;
+            }
+            if self.assets + group.assets.len() > MAX_LISTED_ASSETS {
+                self.lists.retain(|list| Arc::strong_count(list) > 1);
+                self.assets = self.lists.iter().map(|list| list.len()).sum();
+            }
+            if self.assets + group.assets.len() > MAX_LISTED_ASSETS {
+                return false;
+            }
+            self.assets += group.assets.len();
+            self.lists.insert(Arc::clone(&group.assets));
+        }
+        true
+    }
+}
+
+impl fmt::Debug for RawFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawFiles").finish_non_exhaustive()
+    }
+}
+
+impl RawFiles {
+    /// The files below `raw`, with columns as in `format`. Times outside its plausible range are shown too.
+    pub fn new(raw: Store, format: RawFormat) -> Self {
+        let format = RawFormat {
+            plausible: Window::ALL,
+            ..format
+        };
+        Self {
+            raw,
+            format: Arc::new(format),
+            known: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Readings that are to become the raw file `path`; see [`Ingest`].
+    pub(super) fn ingest(
+        self: &Arc<Self>,
+        path: &str,
+        schema: &Schema,
+        allowed: IngestAssets,
+        times: IngestTimes,
+    ) -> std::result::Result<Ingest, IngestError> {
+        Ingest::begin(Arc::clone(self), path, schema, allowed, times)
+    }
+
+    /// Remembers the contents of a file that was just written.
+    pub(super) fn remember_written(&self, file: &RawFile, contents: Option<FileContents>) {
+        // Without contents it is looked into as any other.
+        if let Some(contents) = contents {
+            let facts = FileFacts {
+                dates: contents.dates(),
+                irregular: false,
+                contents: Some(contents),
+                was_read: true,
+            };
+            self.locked().remember(file, Some(facts), false);
+        }
+    }
+
+    /// Looks into new files ahead of the queries that ask for them, for as long as the future is polled.
+    pub(super) async fn keep_watch(self: &Arc<Self>, lanes: &Lanes) {
+        let mut ticks = tokio::time::interval(POLL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let listed = {
+                let _turn = self.turn.lock().await;
+                self.files().await
+            };
+            match listed {
+                Ok(listed) => {
+                    let files = Arc::clone(self);
+                    lanes
+                        .beside(async move { files.look_into(&listed).await })
+                        .await;
+                }
+                Err(error) => tracing::debug!("raw files cannot be looked into: {error}"),
+            }
+        }
+    }
+
+    /// Looks into files without the turn: it runs behind queries, which must not wait for it.
+    async fn look_into(&self, listed: &[RawFile]) {
+        for file in listed {
+            if self.locked().version(file).is_none() {
+                self.survey(file).await;
+            }
+            let facts = self.locked().version(file).and_then(|version| {
+                let facts = version.facts.as_ref()?;
+                let is_open = facts.contents.is_none() && !facts.was_read;
+                is_open.then(|| Arc::clone(facts))
+            });
+            if let Some(facts) = facts {
+                self.read_contents(file, &facts).await;
+            }
+        }
+    }
+
+    /// Finds out from its readings which assets a file has, where its footer does not say so.
+    async fn read_contents(&self, file: &RawFile, known: &Arc<FileFacts>) {
+        let is_sent = file.path.starts_with(&format!("{INGESTED}/"));
+        if !is_sent && file.size > MAX_READ_BYTES {
+            return;
+        }
+        // What is wrong with it is found by whoever reads it.
+        let contents = contents(&self.raw, file, &self.format).await;
+        let facts = FileFacts {
+            dates: known.dates.clone(),
+            irregular: known.irregular,
+            contents: contents.ok().flatten(),
+            was_read: true,
+        };
+        let mut locked = self.locked();
+        // It may have been left out meanwhile.
+        let is_same = |version: &Version| {
+            let facts = version.facts.as_ref();
+            facts.is_some_and(|facts| Arc::ptr_eq(facts, known))
+        };
+        if locked.version(file).is_some_and(is_same) {
+            locked.remember(file, Some(facts), true);
+        }
+    }
+
+    /// The files that can be read, each with what is known of it.
+    pub(super) async fn readable(&self) -> Result<Arc<[KnownFile]>> {
+        if let Some(readable) = self.fresh() {
+            return Ok(readable);
+        }
+        let _turn = self.turn.lock().await;
+        if let Some(readable) = self.fresh() {
+            return Ok(readable);
+        }
+        let files = self.files().await?;
+        let unknown: Vec<RawFile> = {
+            let known = self.locked();
+            let unknown = files.iter().filter(|file| known.version(file).is_none());
+            unknown.cloned().collect()
+        };
+        stream::iter(unknown)
+            .for_each_concurrent(SURVEYS, |file| async move { self.survey(&file).await })
+            .await;
+        Ok(self.locked().readable(&files))
+    }
+
+    fn fresh(&self) -> Option<Arc<[KnownFile]>> {
+        let known = self.locked();
+        let (since, _) = known.listed.as_ref()?;
+        (since.elapsed() < FRESH)
+            .then(|| known.readable.clone())
+            .flatten()
+    }
+
+    async fn files(&self) -> Result<Arc<[RawFile]>> {
+        if let Some((since, files)) = &self.locked().listed
+            && since.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(files));
+        }
+        let files = list(&self.raw)
+            .await
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(self.locked().list(files))
+    }
+
+    async fn survey(&self, file: &RawFile) {
+        let facts = match survey(&self.raw, file, &self.format).await {
+            Ok(survey) => {
+                let of_one = survey.asset.map(|asset| {
+                    FileContents::of_one(asset, survey.dates.clone(), survey.irregular)
+                });
+                Some(FileFacts {
+                    dates: survey.dates,
+                    irregular: survey.irregular,
+                    contents: of_one,
+                    was_read: false,
+                })
+            }
+            Err(fault) => {
+                tracing::debug!("not in raw_readings: {fault}");
+                None
+            }
+        };
+        let mut locked = self.locked();
+        // Somebody else may have found out as much, or more, meanwhile.
+        if locked.version(file).is_none() {
+            locked.remember(file, facts, true);
+        }
+    }
+
+    /// Leaves a file out from now on, as the job does that quarantines it.
+    pub(super) fn leave_out(&self, file: &RawFile) {
+        tracing::warn!(
+            "{} cannot be read, and is no longer in raw_readings",
+            file.path
+        );
+        self.locked().remember(file, None, true);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
