@@ -13,7 +13,8 @@ use crate::store::User;
 
 const EXAMPLES: &str = "\
 Passwords are typed at a prompt, or come as the first line of standard input; never as an argument, where other
-users of the machine could see them.
+users of the machine could see them. With --server, standard input has two lines for `create` and `passwd`: first
+what you sign in with (with --as your password, otherwise an API key), then the user's new password.
 
 Roles:
   admin    manages the users and keys of the own organisation, and sees its whole usage
@@ -29,6 +30,8 @@ Examples:
       Ends her sessions, keys and running queries within seconds; her place stays hers.
   plantlake user remove ada@northfield.example
       The same, for ever; frees the place. What she did stays in the ledger and the audit trail.
+  (pass show plantlake/ada; pass show plantlake/bob) | plantlake user create bob@northfield.example --role analyst \
+      --server grpc+tls://historian.example:50051 --as ada@northfield.example
   plantlake user list --server grpc+tls://historian.example:50051 --as ada@northfield.example
       As the admin of an organisation, from afar: asks for her password. Without --as it asks for an API key.
   plantlake user passwd bob@northfield.example --server grpc+tls://historian.example:50051 --as bob@northfield.example

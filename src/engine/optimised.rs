@@ -22,6 +22,9 @@ use super::weight;
 /// A physical plan is used so often: it keeps figures of every run, which are only let go with it.
 const MOST_USES: usize = 4;
 
+/// A query with more columns is not taken for short: its schema alone takes a while to encode.
+const MAX_SHORT_COLUMNS: usize = 256;
+
 /// A query that was optimised.
 pub struct OptimisedQuery {
     pub(super) plan: LogicalPlan,
@@ -40,7 +43,7 @@ pub struct OptimisedQuery {
 impl OptimisedQuery {
     pub(super) fn new(plan: LogicalPlan) -> Self {
         Self {
-            is_short: weight::is_short(&plan),
+            is_short: weight::is_short(&plan) && plan.schema().fields().len() <= MAX_SHORT_COLUMNS,
             may_stop_early: may_stop_early(&plan),
             constant_bytes: weight::constant_bytes(&plan),
             shows_settings: weight::shows_settings(&plan),

@@ -19,6 +19,9 @@ use super::search_table::SEARCH;
 use super::sql::placeholder;
 use super::usage_tables::REPORT;
 
+/// The maximum number of characters of an argument that an error quotes.
+const MAX_QUOTED_CHARS: usize = 24;
+
 /// How a table function is called.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Form {
@@ -69,6 +72,16 @@ impl Kind {
             Self::Integer => DataType::Int64,
         }
     }
+}
+
+/// Returns an argument as an error quotes it: its beginning, if it is long.
+pub(super) fn quoted(text: &str) -> String {
+    let rest = text.char_indices().nth(MAX_QUOTED_CHARS);
+    let (start, more) = match rest {
+        Some((at, _)) => (text.get(..at).unwrap_or_default(), "…"),
+        None => (text, ""),
+    };
+    format!("\"{}{more}\"", start.escape_debug())
 }
 
 impl Form {
@@ -132,7 +145,7 @@ impl Form {
             Some(Expr::Literal(value, _)) if value.is_null() => Ok(Argument::Open),
             Some(Expr::Literal(value, _)) => match of(value) {
                 Some(value) => Ok(Argument::Given(value)),
-                None => Err(wrong(value)),
+                None => Err(wrong(&quoted(&value.to_string()))),
             },
             // What a row has cannot be known before there are rows.
             Some(_) => Err(wrong(&"no constant")),
@@ -394,6 +407,15 @@ mod tests {
                 "{sql}"
             );
         }
+    }
+
+    #[test]
+    fn argument_that_is_long_is_quoted_by_its_beginning() {
+        let long = lit("7 ".repeat(5_000));
+        let error = NEIGHBOURS.integer(&[long], 0).unwrap_err().to_string();
+        assert!(error.contains("\"7 7 ") && error.contains("…\""), "{error}");
+        assert!(error.len() < 200, "{error}");
+        assert_eq!(quoted("a\"b"), r#""a\"b""#);
     }
 
     #[test]

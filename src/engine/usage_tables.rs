@@ -22,7 +22,7 @@ use futures::stream;
 use tokio::runtime::Handle;
 
 use super::account_tables::{Account, flags, text, times};
-use super::table_arguments::{Argument, Form, Kind};
+use super::table_arguments::{Argument, Form, Kind, quoted};
 use crate::model::Month;
 use crate::store::{
     LedgerEntry, LedgerPosition, OrganisationStore, RecordFilter, ReportBy, ReportFilter,
@@ -355,9 +355,7 @@ impl TableFunctionImpl for UsageReportFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
         REPORT.check_count(args.exprs())?;
         let month = match REPORT.text(args.exprs(), 0)? {
-            Argument::Given(text) => {
-                Some(text.parse::<Month>().map_err(|error| REPORT.wrong(error))?)
-            }
+            Argument::Given(text) => Some(text.parse::<Month>().map_err(|_| wrong_month(&text))?),
             _ => None,
         };
         Ok(Arc::new(UsageReport {
@@ -366,6 +364,11 @@ impl TableFunctionImpl for UsageReportFunction {
             schema: report_schema(),
         }))
     }
+}
+
+fn wrong_month(text: &str) -> DataFusionError {
+    let month = quoted(text);
+    REPORT.wrong(format_args!("{month} is no month, such as 2026-11"))
 }
 
 /// The sums of one month.

@@ -95,8 +95,8 @@ impl Server {
                 let prepared = self.prepare(call, request.query).await?;
                 let result = ActionCreatePreparedStatementResult {
                     prepared_statement_handle: prepared.handle.into(),
-                    dataset_schema: schema_bytes(&prepared.schema)?,
-                    parameter_schema: schema_bytes(&prepared.parameters)?,
+                    dataset_schema: prepared.description.schema,
+                    parameter_schema: prepared.description.parameters,
                 };
                 Ok(vec![result.as_any().encode_to_vec().into()])
             }

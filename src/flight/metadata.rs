@@ -1,11 +1,13 @@
 //! What there is: catalogs, schemas, tables, keys, types. Each answer is made from the caller's own session, so that it
 //! names nothing that the caller may not see.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use arrow_flight::error::FlightError;
+use arrow_flight::sql::metadata::SqlInfoData;
 use arrow_flight::sql::{
     Command, CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables, CommandGetXdbcTypeInfo,
 };
@@ -57,13 +59,14 @@ impl Server {
             }
             Command::CommandGetSqlInfo(command) => {
                 let known = SQL_INFO.as_ref().map_err(known_to_fail)?;
-                command.into_builder(known).build().map_err(failed)?
+                let wanted = known_infos(command.info, known).map_err(failed)?;
+                known.record_batch(wanted).map_err(failed)?
             }
             Command::CommandGetXdbcTypeInfo(CommandGetXdbcTypeInfo { data_type }) => {
                 let known = TYPES.as_ref().map_err(known_to_fail)?;
                 known.record_batch(data_type).map_err(failed)?
             }
-            Command::CommandGetPrimaryKeys(command) => self.primary_keys(call, &command).await?,
+            Command::CommandGetPrimaryKeys(command) => self.primary_keys(call, command).await?,
             // No table refers to another as far as a database is concerned.
             Command::CommandGetExportedKeys(_)
             | Command::CommandGetImportedKeys(_)
@@ -108,51 +111,83 @@ impl Server {
     async fn primary_keys(
         &self,
         call: &Call,
-        command: &CommandGetPrimaryKeys,
+        command: CommandGetPrimaryKeys,
     ) -> Result<RecordBatch, Status> {
         let options = self.sessions.options(call.principal());
         let session = self.session(call, &options, None)?;
-        let wanted = command.db_schema.as_deref().unwrap_or(PUBLIC);
-        let schemas = session.schemas();
-        let schema = schemas.iter().find(|(name, _)| name == wanted);
-        let mut columns: Vec<(String, i32)> = Vec::new();
-        if let Some((_, schema)) = schema
-            && is_ours(command.catalog.as_deref())
+        // The table may be a view, which is planned.
+        let timer = self.engine.lanes().timer();
+        let keys = described_keys(session, command, call.id);
+        self.on_planning_lane(call, &timer, keys).await
+    }
+}
+
+/// The primary key of the table that the command asks for.
+async fn described_keys(
+    session: QuerySession,
+    command: CommandGetPrimaryKeys,
+    request: Uuid,
+) -> Result<RecordBatch, Status> {
+    let wanted = command.db_schema.as_deref().unwrap_or(PUBLIC);
+    let schemas = session.schemas();
+    let schema = schemas.iter().find(|(name, _)| name == wanted);
+    let mut columns: Vec<(String, i32)> = Vec::new();
+    if let Some((_, schema)) = schema
+        && is_ours(command.catalog.as_deref())
+    {
+        let of_query = |error| status::of_query(&QueryError::from(error), "", request);
+        if let Some(table) = schema.table(&command.table).await.map_err(of_query)?
+            && let Some(constraints) = table.constraints()
         {
-            let of_query = |error| status::of_query(&QueryError::from(error), "", call.id);
-            if let Some(table) = schema.table(&command.table).await.map_err(of_query)?
-                && let Some(constraints) = table.constraints()
-            {
-                for constraint in constraints.iter() {
-                    if let Constraint::PrimaryKey(indices) = constraint {
-                        let names = indices
-                            .iter()
-                            .map(|&index| table.schema().field(index).name().clone());
-                        columns = names.zip(1..).collect();
-                    }
+            for constraint in constraints.iter() {
+                if let Constraint::PrimaryKey(indices) = constraint {
+                    let names = indices
+                        .iter()
+                        .map(|&index| table.schema().field(index).name().clone());
+                    columns = names.zip(1..).collect();
                 }
             }
         }
-        let text =
-            |value: &str| -> ArrayRef { Arc::new(StringArray::from(vec![value; columns.len()])) };
-        let names: StringArray = columns
-            .iter()
-            .map(|(name, _)| Some(name.as_str()))
-            .collect();
-        let numbers: Int32Array = columns.iter().map(|(_, number)| Some(*number)).collect();
-        let rows = RecordBatch::try_new(
-            primary_keys_schema(),
-            vec![
-                text(CATALOG),
-                text(wanted),
-                text(&command.table),
-                Arc::new(names),
-                text(&format!("{}_key", command.table)),
-                Arc::new(numbers),
-            ],
-        );
-        rows.map_err(|error| status::hidden(&error, call.id, "the description could not be made"))
     }
+    let text =
+        |value: &str| -> ArrayRef { Arc::new(StringArray::from(vec![value; columns.len()])) };
+    let names: StringArray = columns
+        .iter()
+        .map(|(name, _)| Some(name.as_str()))
+        .collect();
+    let numbers: Int32Array = columns.iter().map(|(_, number)| Some(*number)).collect();
+    let rows = RecordBatch::try_new(
+        primary_keys_schema(),
+        vec![
+            text(CATALOG),
+            text(wanted),
+            text(&command.table),
+            Arc::new(names),
+            text(&format!("{}_key", command.table)),
+            Arc::new(numbers),
+        ],
+    );
+    rows.map_err(|error| status::hidden(&error, request, "the description could not be made"))
+}
+
+/// Those of `ids` that there is something to say of, each once; all if `ids` is empty. The crate looks through all that
+/// there is for each id, and a client may send millions.
+fn known_infos(ids: Vec<u32>, known: &SqlInfoData) -> Result<BTreeSet<u32>, FlightError> {
+    let Some(&first) = ids.first() else {
+        return Ok(BTreeSet::new());
+    };
+    let all = known.record_batch([])?;
+    let names = all.column(0).as_primitive_opt::<UInt32Type>();
+    let names: BTreeSet<u32> = names
+        .into_iter()
+        .flat_map(|names| names.values().iter().copied())
+        .collect();
+    let mut wanted: BTreeSet<u32> = ids.into_iter().filter(|id| names.contains(id)).collect();
+    if wanted.is_empty() {
+        // None at all would stand for everything.
+        wanted.insert(first);
+    }
+    Ok(wanted)
 }
 
 /// The tables that the session has and the command asks for.
@@ -241,4 +276,23 @@ fn references_schema() -> SchemaRef {
         Field::new("update_rule", DataType::UInt8, false),
         Field::new("delete_rule", DataType::UInt8, false),
     ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sql_info_of_many_ids_is_looked_up_once_for_each_that_is_known() {
+        let known = SQL_INFO.as_ref().unwrap();
+        let ids: Vec<u32> = (0..2_000_000).chain(0..2_000_000).collect();
+        let all = known.record_batch([]).unwrap();
+        let wanted = known_infos(ids, known).unwrap();
+        assert_eq!(wanted.len(), all.num_rows());
+        assert_eq!(known.record_batch(wanted).unwrap(), all);
+        let unknown = known_infos(vec![u32::MAX, u32::MAX], known).unwrap();
+        assert_eq!(unknown.len(), 1);
+        assert_eq!(known.record_batch(unknown).unwrap().num_rows(), 0);
+        assert!(known_infos(Vec::new(), known).unwrap().is_empty());
+    }
 }

@@ -27,7 +27,7 @@ use super::{error_text, status};
 use crate::auth::{Principal, Proof};
 use crate::engine::Fingerprints;
 use crate::lake::scanned::Scanned;
-use crate::metering::{Caller, End, Ended, IS_OFF, NotBegun, OpenRequest, OverLimit};
+use crate::metering::{Caller, End, Ended, EndedBy, IS_OFF, NotBegun, OpenRequest, OverLimit};
 
 /// Longest name of a client that is kept, in characters.
 const LONGEST_AGENT: usize = 200;
@@ -203,7 +203,10 @@ pub(super) async fn end_one<T: Metered>(
 fn end_of(error: Option<&Status>) -> End {
     End {
         status: status::name_of(error.map_or(Code::Ok, Status::code)),
-        is_ours: error.is_some_and(status::is_ours),
+        by: match error.is_some_and(status::is_ours) {
+            true => EndedBy::Server,
+            false => EndedBy::Caller,
+        },
     }
 }
 
@@ -287,17 +290,26 @@ impl<T: Metered + Unpin> MeteredStream<T> {
             return false;
         };
         let text = format!("{over}; the answer ends here, and what was sent of it is billed");
-        let status = Status::failed_precondition(text);
-        self.end(Some(super::call::stamped(status, self.id)));
+        let status = super::call::stamped(Status::failed_precondition(text), self.id);
+        let end = End {
+            by: EndedBy::Quota,
+            ..end_of(Some(&status))
+        };
+        self.end_by(Some(status), end);
         true
     }
 
     /// Ends the answer, perhaps by an error.
     fn end(&mut self, error: Option<Status>) {
         let error = error.map(error_text::within_limits);
+        let end = end_of(error.as_ref());
+        self.end_by(error, end);
+    }
+
+    fn end_by(&mut self, error: Option<Status>, end: End) {
         // Who works on it may still count until it is dropped.
         self.rest = Rest::Ended(None);
-        self.rest = match self.request.end(end_of(error.as_ref())) {
+        self.rest = match self.request.end(end) {
             Ok(Ended::Recorded) => Rest::Ended(error),
             Ok(Ended::Syncing(syncing)) => Rest::Syncing(syncing, error),
             Err(failed) => Rest::Ended(Some(self.unrecorded(&failed))),

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use tonic::Status;
 use uuid::Uuid;
 
+use super::actions::schema_bytes;
 use super::edge::{answer_schema, table_schema};
 use super::parameters::bound_values;
 use super::status;
@@ -33,10 +35,27 @@ pub(super) enum Planning {
     /// It has a plan.
     Made(Made),
     /// It has parameters that are not bound yet.
-    Described {
-        schema: SchemaRef,
-        parameters: Schema,
-    },
+    Described(Description),
+}
+
+/// The schemas of a statement as a client gets them. They are encoded where the statement is planned, since they grow with
+/// it: a statement may name thousands of columns.
+#[derive(Debug, Clone)]
+pub(super) struct Description {
+    /// The schema of the answer, as an encapsulated IPC message.
+    pub schema: Bytes,
+    /// The schema of the parameters that are not bound, in the same form.
+    pub parameters: Bytes,
+}
+
+impl Description {
+    /// Encodes the schemas.
+    pub fn new(schema: &Schema, parameters: &Schema) -> Result<Self, Status> {
+        Ok(Self {
+            schema: schema_bytes(schema)?,
+            parameters: schema_bytes(parameters)?,
+        })
+    }
 }
 
 /// A plan.
@@ -47,6 +66,7 @@ pub(super) struct Made {
     /// Whether it means the same when it is run again.
     pub is_repeatable: bool,
     pub schema: SchemaRef,
+    pub description: Description,
 }
 
 impl Unplanned {
@@ -94,10 +114,8 @@ impl Unplanned {
             true => answer_schema(&QuerySession::explain_schema())?,
             false => answer_schema(plan.schema().as_arrow())?,
         };
-        Ok(Planning::Described {
-            schema,
-            parameters: table_schema(&parameters),
-        })
+        let description = Description::new(&schema, &table_schema(&parameters))?;
+        Ok(Planning::Described(description))
     }
 
     /// The query, and whether its plan is the answer; or what is set.
@@ -134,6 +152,7 @@ impl Unplanned {
             query: Arc::new(optimised),
             explains,
             is_repeatable,
+            description: Description::new(&schema, &Schema::empty())?,
             schema,
         })
     }

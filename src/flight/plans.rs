@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use uuid::Uuid;
 
+use super::planning::Description;
 use crate::catalog::Visible;
 use crate::clock::Stopwatch;
 use crate::engine::{OptimisedQuery, QuerySession};
@@ -33,6 +34,8 @@ pub(super) struct Planned {
     pub is_repeatable: bool,
     /// The answer's schema.
     pub schema: SchemaRef,
+    /// The same, encoded.
+    pub description: Description,
     /// What could be seen then.
     pub visible: Arc<Visible>,
 }
@@ -55,7 +58,7 @@ pub(super) struct PlanKey {
 
 /// The bytes that a plan counts for.
 fn bytes_of(key: &PlanKey, planned: &Planned) -> usize {
-    let texts = key.sql.len() + key.parameters.len();
+    let texts = key.sql.len() + key.parameters.len() + planned.description.schema.len();
     texts.saturating_add(planned.query.constant_bytes())
 }
 

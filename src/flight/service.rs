@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{
@@ -14,6 +15,7 @@ use arrow_flight::{
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
@@ -161,30 +163,32 @@ impl Service {
                 if query.transaction_id.is_some() {
                     return Err(no_transactions());
                 }
-                self.0.ask(call, query.query.clone()).await?
+                let timer = self.0.timer();
+                self.0.ask(call, query.query.clone(), &timer).await?
             }
             Command::CommandPreparedStatementQuery(query) => {
                 let handle = &query.prepared_statement_handle;
-                self.0.ask_prepared(call, handle).await?
+                let timer = self.0.timer();
+                self.0.ask_prepared(call, handle, &timer).await?
             }
             Command::CommandStatementSubstraitPlan(_) => return Err(no_substrait()),
             _ => {
                 let rows = self.0.describe(call, &command).await?.ok_or_else(unknown)?;
                 // The command itself is the ticket.
                 let ticket = Ticket::new(descriptor.cmd.clone());
-                let info = flight_info(&rows.schema())?;
+                let info = flight_info(schema_bytes(&rows.schema())?);
                 let endpoint = FlightEndpoint::new().with_ticket(ticket);
                 return Ok(info.with_endpoint(endpoint).with_descriptor(descriptor));
             }
         };
         let info = match asked {
-            Asked::Done => flight_info(&arrow::datatypes::Schema::empty())?,
+            Asked::Done => flight_info(schema_bytes(&Schema::empty())?),
             Asked::Answer { schema, ticket } => {
                 let ticket = TicketStatementQuery {
                     statement_handle: ticket.into(),
                 };
                 let ticket = Ticket::new(ticket.as_any().encode_to_vec());
-                flight_info(&schema)?.with_endpoint(FlightEndpoint::new().with_ticket(ticket))
+                flight_info(schema).with_endpoint(FlightEndpoint::new().with_ticket(ticket))
             }
         };
         Ok(info.with_descriptor(descriptor))
@@ -198,39 +202,38 @@ impl Service {
         let command = self.asked(call, &descriptor.cmd)?;
         let schema = match &command {
             Command::CommandStatementQuery(query) => {
-                self.0.prepare(call, query.query.clone()).await?.schema
+                let prepared = self.0.prepare(call, query.query.clone()).await?;
+                prepared.description.schema
             }
             Command::CommandPreparedStatementQuery(query) => {
                 let kind = super::ticket::Kind::Statement;
                 let held = self
                     .0
                     .opened(call, kind, &query.prepared_statement_handle)?;
-                self.0.prepare(call, held.sql).await?.schema
+                self.0.prepare(call, held.sql).await?.description.schema
             }
             Command::CommandStatementSubstraitPlan(_) => return Err(no_substrait()),
-            _ => self
-                .0
-                .describe(call, &command)
-                .await?
-                .ok_or_else(unknown)?
-                .schema(),
+            _ => {
+                let rows = self.0.describe(call, &command).await?;
+                schema_bytes(&rows.ok_or_else(unknown)?.schema())?
+            }
         };
-        Ok(SchemaResult {
-            schema: schema_bytes(&schema)?,
-        })
+        Ok(SchemaResult { schema })
     }
 
     async fn get(&self, call: &Call, ticket: &Ticket) -> Result<Sent<FlightData>, Status> {
         let command = self.asked(call, &ticket.ticket)?;
+        // What planning takes is taken off the time of the run, if one call does both.
+        let timer = self.0.timer();
         match &command {
             Command::TicketStatementQuery(ticket) => {
-                self.0.answer(call, &ticket.statement_handle).await
+                self.0.answer(call, &ticket.statement_handle, timer).await
             }
             // Some drivers fetch the answer of a prepared statement by its handle.
             Command::CommandPreparedStatementQuery(query) => {
                 let handle = &query.prepared_statement_handle;
-                match self.0.ask_prepared(call, handle).await? {
-                    Asked::Answer { ticket, .. } => self.0.answer(call, &ticket).await,
+                match self.0.ask_prepared(call, handle, &timer).await? {
+                    Asked::Answer { ticket, .. } => self.0.answer(call, &ticket, timer).await,
                     Asked::Done => Err(Status::invalid_argument("SET has no answer to fetch")),
                 }
             }
@@ -264,7 +267,7 @@ impl Service {
                 let handle = &query.prepared_statement_handle;
                 let held = self.0.opened(call, kind, handle)?;
                 let batches = parameters(request, self.0.limits.ingest.unsent).await?;
-                let handle = self.0.bind(held, &batches)?;
+                let handle = self.0.bind(call, held, batches).await?;
                 DoPutPreparedStatementResult {
                     prepared_statement_handle: Some(handle.into()),
                 }
@@ -298,9 +301,19 @@ impl Service {
 
     /// Runs a statement that is to change something: of those, only `SET` is allowed.
     async fn set_only(&self, call: &Call, sql: String) -> Result<(), Status> {
-        let refused = |error| status::of_query(&error, &sql, call.id);
-        match Statement::parse(&sql).map_err(refused)? {
-            Statement::Set(_) => self.0.ask(call, sql).await.map(|_| ()),
+        let timer = self.0.timer();
+        let parsed = match Statement::parse_simple(&sql) {
+            Some(parsed) => parsed,
+            None => {
+                let (text, id) = (sql.clone(), call.id);
+                let parse = async move {
+                    Statement::parse(&text).map_err(|error| status::of_query(&error, &text, id))
+                };
+                self.0.on_planning_lane(call, &timer, parse).await?
+            }
+        };
+        match parsed {
+            Statement::Set(_) => self.0.ask(call, sql, &timer).await.map(|_| ()),
             _ => Err(Status::invalid_argument(
                 "a query changes nothing; run it as one, by execute and not by executemany or executeupdate",
             )),
@@ -308,10 +321,12 @@ impl Service {
     }
 }
 
-fn flight_info(schema: &arrow::datatypes::Schema) -> Result<FlightInfo, Status> {
-    FlightInfo::new()
-        .try_with_schema(schema)
-        .map_err(|error| Status::internal(format!("the schema cannot be encoded: {error}")))
+/// `schema` is an encapsulated IPC message.
+fn flight_info(schema: Bytes) -> FlightInfo {
+    FlightInfo {
+        schema,
+        ..FlightInfo::new()
+    }
 }
 
 fn encoded(rows: RecordBatch) -> Sent<FlightData> {

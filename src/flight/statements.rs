@@ -7,6 +7,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::FlightData;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
+use bytes::Bytes;
 use datafusion::common::DataFusionError;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use super::call::Call;
 use super::computed::computed;
 use super::edge::to_answer;
-use super::planning::{Made, Planning, Unplanned};
+use super::planning::{Description, Made, Planning, Unplanned};
 use super::plans::{PlanKey, Planned};
 use super::server::Server;
 use super::session_options::Options;
@@ -37,10 +38,13 @@ const EVEN_ROWS: usize = 8_192;
 /// Bytes of a row that can be sent, with some to spare for what is around it.
 const LARGEST_ROW: usize = super::MAX_SENT_MESSAGE_BYTES - (64 << 10);
 
+/// The maximum number of parameters that are encoded where they were bound.
+const MAX_SIMPLE_PARAMETERS: usize = 64;
+
 /// What came of asking about a statement.
 pub(super) enum Asked {
-    /// It has an answer of this schema, for this ticket.
-    Answer { schema: SchemaRef, ticket: Vec<u8> },
+    /// It has an answer of this schema, an encapsulated IPC message, for this ticket.
+    Answer { schema: Bytes, ticket: Vec<u8> },
     /// It changed the session, and has no answer.
     Done,
 }
@@ -48,10 +52,8 @@ pub(super) enum Asked {
 /// What is known of a statement that was prepared.
 pub(super) struct Prepared {
     pub handle: Vec<u8>,
-    /// The answer's schema; of no columns, if there is no answer.
-    pub schema: SchemaRef,
-    /// A field for each parameter: `$1`, `$2`, ….
-    pub parameters: Schema,
+    /// The answer's schema, of no columns if there is no answer; and a field for each parameter: `$1`, `$2`, ….
+    pub description: Description,
 }
 
 impl Server {
@@ -79,25 +81,45 @@ impl Server {
     }
 
     /// Plans a statement that was just sent, and makes the ticket for its answer.
-    pub(super) async fn ask(&self, call: &Call, sql: String) -> Result<Asked, Status> {
+    pub(super) async fn ask(
+        &self,
+        call: &Call,
+        sql: String,
+        timer: &QueryTimer,
+    ) -> Result<Asked, Status> {
         let options = self.sessions.options(call.principal());
         let mut held = Held::new(call.principal(), call.id, sql);
         held.time_zone = options.time_zone;
         held.schema = options.schema;
-        self.ask_held(call, held).await
+        self.ask_held(call, held, timer).await
     }
 
     /// Plans a statement that was prepared, and makes the ticket for its answer.
-    pub(super) async fn ask_prepared(&self, call: &Call, handle: &[u8]) -> Result<Asked, Status> {
+    pub(super) async fn ask_prepared(
+        &self,
+        call: &Call,
+        handle: &[u8],
+        timer: &QueryTimer,
+    ) -> Result<Asked, Status> {
         let held = self.opened(call, Kind::Statement, handle)?;
-        self.ask_held(call, held.for_query(call.id)).await
+        self.ask_held(call, held.for_query(call.id), timer).await
     }
 
     pub(super) fn opened(&self, call: &Call, kind: Kind, sealed: &[u8]) -> Result<Held, Status> {
         Held::open(kind, sealed, self.auth.keys(), call.principal())
     }
 
-    async fn ask_held(&self, call: &Call, mut held: Held) -> Result<Asked, Status> {
+    /// Returns a timer for the work of a call.
+    pub(super) fn timer(&self) -> QueryTimer {
+        self.engine.lanes().timer()
+    }
+
+    async fn ask_held(
+        &self,
+        call: &Call,
+        mut held: Held,
+        timer: &QueryTimer,
+    ) -> Result<Asked, Status> {
         self.note(call, &held.sql);
         let published = self.engine.newest();
         held.run = Some(published.run());
@@ -105,20 +127,17 @@ impl Server {
         METRICS.engine.looked_up(Cache::Plans, known.is_some());
         let planned = match known {
             Some(planned) => planned,
-            None => {
-                let timer = self.engine.lanes().timer();
-                match self.planned(call, &held, published, &timer).await? {
-                    Ok(planned) => planned,
-                    Err(option) => {
-                        self.check_option(&option)?;
-                        self.sessions
-                            .set(call.principal(), |options| options.set(option));
-                        return Ok(Asked::Done);
-                    }
+            None => match self.planned(call, &held, published, timer).await? {
+                Ok(planned) => planned,
+                Err(option) => {
+                    self.check_option(&option)?;
+                    self.sessions
+                        .set(call.principal(), |options| options.set(option));
+                    return Ok(Asked::Done);
                 }
-            }
+            },
         };
-        let schema = Arc::clone(&planned.schema);
+        let schema = planned.description.schema;
         let ticket = held.seal(Kind::Ticket, self.auth.keys())?;
         Ok(Asked::Answer { schema, ticket })
     }
@@ -219,24 +238,25 @@ impl Server {
             explains: made.explains,
             is_repeatable: made.is_repeatable,
             schema: made.schema,
+            description: made.description,
             visible,
         };
         self.plans.keep(self.key_of(call, held), &planned);
         planned
     }
 
-    /// The answer for a ticket.
+    /// The answer for a ticket, within the time that `timer` has left.
     pub(super) async fn answer(
         &self,
         call: &Call,
         ticket: &[u8],
+        timer: QueryTimer,
     ) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
         let held = self.opened(call, Kind::Ticket, ticket)?;
         self.note(call, &held.sql);
         if !self.redeemed.is_first(held.query()) {
             self.admit(call, Work::Ask)?;
         }
-        let timer = self.engine.lanes().timer();
         let planned = match self.known_plan(call, &held) {
             Some(planned) => planned,
             None => self.planned_again(call, &held, &timer).await?,
@@ -332,14 +352,13 @@ impl Server {
         held.run = Some(published.run());
         let known = self.known_plan(call, &held);
         METRICS.engine.looked_up(Cache::Plans, known.is_some());
-        let (schema, parameters) = match known {
-            Some(planned) => (planned.schema, Schema::empty()),
+        let description = match known {
+            Some(planned) => planned.description,
             None => self.described(call, &held, published).await?,
         };
         Ok(Prepared {
             handle,
-            schema,
-            parameters,
+            description,
         })
     }
 
@@ -349,7 +368,7 @@ impl Server {
         call: &Call,
         held: &Held,
         published: Arc<PublishedTables>,
-    ) -> Result<(SchemaRef, Schema), Status> {
+    ) -> Result<Description, Status> {
         let visible = self.visible(call);
         let unplanned = self.unplanned(call, held, published)?;
         let session = unplanned.session.clone();
@@ -362,22 +381,28 @@ impl Server {
             }
         };
         match planning {
-            Planning::Made(made) => {
-                let planned = self.kept(call, held, session, made, visible);
-                Ok((planned.schema, Schema::empty()))
-            }
-            Planning::Described { schema, parameters } => Ok((schema, parameters)),
+            Planning::Made(made) => Ok(self.kept(call, held, session, made, visible).description),
+            Planning::Described(description) => Ok(description),
             Planning::Set(option) => {
                 self.check_option(&option)?;
-                Ok((Arc::new(Schema::empty()), Schema::empty()))
+                Description::new(&Schema::empty(), &Schema::empty())
             }
         }
     }
 
     /// The statement with these parameters bound, as a new handle.
-    pub(super) fn bind(&self, mut held: Held, rows: &[RecordBatch]) -> Result<Vec<u8>, Status> {
-        held.parameters = match rows.first() {
-            Some(first) => super::parameters::to_ipc(&first.schema(), rows)?,
+    pub(super) async fn bind(
+        &self,
+        call: &Call,
+        mut held: Held,
+        rows: Vec<RecordBatch>,
+    ) -> Result<Vec<u8>, Status> {
+        held.parameters = match rows.first().map(RecordBatch::schema) {
+            Some(schema) if schema.fields().len() > MAX_SIMPLE_PARAMETERS => {
+                let encode = async move { super::parameters::to_ipc(&schema, &rows) };
+                self.on_planning_lane(call, &self.timer(), encode).await?
+            }
+            Some(schema) => super::parameters::to_ipc(&schema, &rows)?,
             None => Vec::new(),
         };
         held.seal(Kind::Statement, self.auth.keys())

@@ -12,7 +12,7 @@ mod unknown;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ pub use self::journal::{JournalError, copies as journals};
 use self::ledger::Ledger;
 use self::quotas::Quotas;
 pub use self::quotas::{OverLimit, Work};
-pub use self::request::{Caller, End, Ended, NotBegun, OpenRequest};
+pub use self::request::{Caller, End, Ended, EndedBy, NotBegun, OpenRequest};
 use self::unknown::UnknownCallers;
 use crate::clock;
 use crate::config::JournalFull;
@@ -65,6 +65,8 @@ struct Shared {
     dropped: AtomicU64,
     /// Requests that are being answered.
     open: AtomicU64,
+    /// Whether the server is done: what is still being answered is cut off by it, not by its client.
+    is_ending: AtomicBool,
 }
 
 impl Meter {
@@ -85,6 +87,7 @@ impl Meter {
                 settings,
                 dropped: AtomicU64::new(0),
                 open: AtomicU64::new(0),
+                is_ending: AtomicBool::new(false),
             }),
         };
         meter.tell();
@@ -149,8 +152,10 @@ impl Meter {
         );
     }
 
-    /// Takes what is left, if the organisation database can be reached; else the next start does.
+    /// Takes what is left, if the organisation database can be reached; else the next start does. The server answers no
+    /// more: requests that are open from now on end as aborted.
     pub async fn settle(&self) {
+        self.shared.is_ending.store(true, Ordering::Release);
         self.shared.unknown.write().await;
         let is_over = self.shared.open.load(Ordering::Relaxed) == 0;
         self.shared.ledger.settle(is_over).await;

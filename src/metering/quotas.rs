@@ -14,6 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
+use super::request::EndedBy;
 use crate::clock::{self, Stopwatch};
 use crate::metrics::{Limit, METRICS};
 use crate::model::{Month, OrganisationId, UsageLimits, UsageRecord};
@@ -135,6 +136,9 @@ struct Used {
     added: UsageTotals,
     /// Of what is being answered here.
     open: Counted,
+    /// Bytes that queries of the month have scanned here which a quota ended before they had sent anything: nobody pays
+    /// for them, but whoever has used up a quota must not read on by asking again.
+    unpaid_scanned: Option<(Month, u64)>,
     /// Which quotas were warned of, and in which month.
     warned: Vec<(&'static str, Month)>,
 }
@@ -177,9 +181,23 @@ impl Used {
             requests: self.running,
             rows: 0,
             bytes_sent: self.open.bytes_sent,
-            bytes_scanned: self.open.bytes_scanned,
+            bytes_scanned: self
+                .open
+                .bytes_scanned
+                .saturating_add(self.unpaid_scanned()),
         };
         self.ledger.plus(&self.here).plus(&open)
+    }
+
+    fn unpaid_scanned(&self) -> u64 {
+        let month = Month::of(clock::now());
+        let of_month = self.unpaid_scanned.filter(|(of, _)| *of == month);
+        of_month.map_or(0, |(_, bytes)| bytes)
+    }
+
+    fn add_unpaid_scanned(&mut self, bytes: u64) {
+        let all = self.unpaid_scanned().saturating_add(bytes);
+        self.unpaid_scanned = Some((Month::of(clock::now()), all));
     }
 
     /// Notes how far a request is.
@@ -335,7 +353,8 @@ impl Quotas {
     }
 
     /// Counts a request that ended here; `counted` is what was known of it, and `ran` whether it was a query that began.
-    pub fn end(&self, record: &UsageRecord, counted: Counted, ran: bool) {
+    /// One that a quota ended unpaid counts with what it has scanned.
+    pub fn end(&self, record: &UsageRecord, counted: Counted, ran: bool, by: EndedBy) {
         if !record.billable && !ran {
             return;
         }
@@ -347,6 +366,8 @@ impl Quotas {
         }
         if record.billable {
             used.here = used.here.plus(&UsageTotals::of(record));
+        } else if ran && by == EndedBy::Quota {
+            used.add_unpaid_scanned(record.bytes_scanned);
         }
     }
 

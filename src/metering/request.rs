@@ -50,8 +50,30 @@ pub struct Caller {
 pub struct End {
     /// As gRPC names it: `OK`, `INVALID_ARGUMENT`, …
     pub status: &'static str,
-    /// Whether it ended so because of something on our side: then only rows that were sent until then are paid for.
-    pub is_ours: bool,
+    /// Who ended it.
+    pub by: EndedBy,
+}
+
+/// Who ended an answer. It decides whether one of which nothing was sent is paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The client, its organisation's admins or the statement: it is paid for.
+    Caller,
+    /// Something on the server's side: it is paid for if rows were sent until then.
+    Server,
+    /// A quota of its organisation: it is paid for if anything was sent until then.
+    Quota,
+}
+
+impl EndedBy {
+    /// Returns whether a request that ran is paid for.
+    fn is_billable(self, record: &UsageRecord) -> bool {
+        match self {
+            Self::Caller => true,
+            Self::Server => record.rows > 0,
+            Self::Quota => record.bytes_sent > 0,
+        }
+    }
 }
 
 /// What is left to do when an answer has ended.
@@ -78,6 +100,8 @@ pub struct OpenRequest {
     journaled: Option<u64>,
     /// How it ended.
     status: &'static str,
+    /// Who ended it; its client, if it is dropped.
+    ended_by: EndedBy,
 }
 
 /// Why a statement is not run.
@@ -127,6 +151,7 @@ impl OpenRequest {
             counted: Counted::default(),
             journaled: None,
             status: CANCELLED,
+            ended_by: EndedBy::Caller,
         }
     }
 
@@ -287,10 +312,10 @@ impl OpenRequest {
     pub fn end(&mut self, end: End) -> Result<Ended, JournalError> {
         if let Some(record) = &mut self.record {
             self.status = end.status;
+            self.ended_by = end.by;
             record.status = end.status.into();
             record.cancelled = end.status == CANCELLED;
-            // What went wrong here is free, but what was sent was sent.
-            record.billable &= !end.is_ours || record.rows > 0;
+            record.billable &= end.by.is_billable(record);
         }
         self.write()
     }
@@ -318,7 +343,8 @@ impl OpenRequest {
         }
         let shared = &self.meter.shared;
         record.ended_at = clock::now().max(record.started_at);
-        shared.quotas.end(&record, self.counted, self.runs);
+        let (counted, by) = (self.counted, self.ended_by);
+        shared.quotas.end(&record, counted, self.runs, by);
         let written = match shared.settings.when_full {
             JournalFull::GoOn => shared
                 .journal
@@ -368,6 +394,14 @@ fn kind_of(endpoint: &str, runs: bool) -> RequestKind {
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
+        let is_ending = self.meter.shared.is_ending.load(Ordering::Acquire);
+        if let Some(record) = self.record.as_mut().filter(|_| is_ending) {
+            // The client did not leave: the server cut it off, as when it dies.
+            self.status = ABORTED;
+            record.status = ABORTED.into();
+            record.cancelled = false;
+            record.billable &= EndedBy::Server.is_billable(record);
+        }
         if let Err(error) = self.write() {
             tracing::error!("a cancelled request could not be recorded: {error}");
         }

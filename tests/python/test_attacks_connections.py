@@ -316,7 +316,13 @@ def test_one_organisation_leaves_places_to_others(built: Plant) -> None:
         assert ask_point(plant) < NEIGHBOUR_SECONDS
         for connection in used:
             connection.close()
-        eventually(lambda: ask_point(plant, "North") < NEIGHBOUR_SECONDS)
+
+        def is_let_in() -> bool:
+            with Wire(plant.uri) as connection:
+                return connection.call(FLIGHT + "GetFlightInfo", key(plant), POINT).status == "0"
+
+        # The server learns a moment later that the connections are closed, and refuses until then.
+        eventually(is_let_in)
 
 
 # ---- floods

@@ -544,7 +544,7 @@ def test_answers_at_once_pass_a_quota_by_a_message_each(plant: Plant, many: int)
     assert {row["status"] for row in rows} == {"FAILED_PRECONDITION"}
     sent = sum(int(row["bytes_sent"]) for row in rows)
     # Those that had sent something are billed; those that came too late were never begun, or had begun and sent nothing.
-    assert all(is_true(row["billable"]) for row in rows if int(row["bytes_sent"]) > 0)
+    assert all(is_true(row["billable"]) == (int(row["bytes_sent"]) > 0) for row in rows)
     assert 1_000_000 <= sent == billed_bytes(plant, name) <= 1_000_000 + many * 2 * MESSAGE, rows
     # Nothing more is let in.
     [refused] = ask_all(plant, name, "SELECT 1", 1)
