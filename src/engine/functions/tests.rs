@@ -173,7 +173,7 @@ async fn useful_calls_are_made() {
         ("coalesce(NULL, nullif(column2, 'b'), 'c')", "a"),
         ("starts_with(column2, 'a')", "true"),
         ("array_length(map_keys(map(['k'], [column1])))", "1"),
-        ("to_timestamp('2024-01-31')", "2024-01-31T00:00:00"),
+        ("to_timestamp('2024-01-31')", "2024-01-31T00:00:00Z"),
         ("levenshtein(column2, 'kitten')", "6"),
         ("levenshtein(NULL, 'a')", ""),
         ("btrim('xxaxx', 'x')", "a"),
