@@ -25,11 +25,12 @@ use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr::{
     LexOrdering, PhysicalExpr, PhysicalSortExpr, conjunction, split_conjunction,
 };
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::filter::FilterExec;
-use datafusion::physical_plan::limit::LocalLimitExec;
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use super::counted_scan::CountedScan;
 use super::raw_scan::RawScanExec;
@@ -79,12 +80,29 @@ pub(super) fn guarded(
                 }
             }));
         }
-        Ok(match sequential && step.is::<UnionExec>() {
-            true => Transformed::yes(Arc::new(SequentialExec::new(step)) as _),
+        Ok(match sequential {
+            true => in_sequence(step),
             false => Transformed::no(step),
         })
     });
     guarded.data()
+}
+
+/// A step of a plan that reads in sequence, such that it reads as much each time.
+fn in_sequence(step: Arc<dyn ExecutionPlan>) -> Transformed<Arc<dyn ExecutionPlan>> {
+    if step.is::<UnionExec>() {
+        return Transformed::yes(Arc::new(SequentialExec::new(step)));
+    }
+    // It asks for more once it has all rows, and what is there by then counts; the step for limits does not.
+    let fetch = step.downcast_ref::<CoalescePartitionsExec>();
+    let fetch = fetch.and_then(ExecutionPlan::fetch);
+    match (fetch, step.children().as_slice()) {
+        (Some(fetch), [input]) if input.output_partitioning().partition_count() == 1 => {
+            let limit = GlobalLimitExec::new(Arc::clone(input), 0, Some(fetch));
+            Transformed::yes(Arc::new(limit))
+        }
+        _ => Transformed::no(step),
+    }
 }
 
 /// A scan that shows some assets, with what is worked out above it; none if it shows all.
