@@ -13,6 +13,11 @@ pub const NICE: i32 = 10;
 /// The same for threads whose work should have ended and cannot be interrupted.
 pub const NICEST: i32 = 19;
 
+/// The maximum number of threads, for each that works, that read and write files for it: parts of the lake, and what was put
+/// on disk. A merge would start one for each file. What it reads is freed by another thread, and the memory is kept by the
+/// allocator until the thread that has read it allocates again.
+const MAX_READERS: usize = 2;
+
 /// A runtime of its own. What its threads start, such as a database's, is the system's second choice, too.
 #[derive(Debug)]
 pub struct Workers {
@@ -33,6 +38,7 @@ impl Workers {
             .on_thread_start(move || starting.started())
             .on_thread_stop(move || stopping.stopped())
             .on_thread_park(crate::memory::give_back_freed)
+            .max_blocking_threads(count.max(1) * MAX_READERS)
             .enable_all()
             .build()?;
         Ok(Self {

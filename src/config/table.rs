@@ -398,8 +398,8 @@ settings! {
         key: "serve.total_memory", types: &[Type::Text, Type::Integer],
         expected: "at least 64MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
         default: DefaultValue::Fixed("2GiB"), example: "\"16GiB\"", flag: None,
-        doc: "The most memory that all queries together take so. When the process holds an eighth more, the query that \
-              holds most is ended.",
+        doc: "The most memory that all queries together take so. When the process holds an eighth more (24MiB in any case, but no \
+              more than 3/16), beside what it held before its first query, the query that holds most is ended.",
     }
     SERVE_SPILL: u64, value::size {
         key: "serve.spill", types: &[Type::Text, Type::Integer],

@@ -17,6 +17,11 @@ use crate::clock;
 use crate::memory::{self, QueryMemory};
 use crate::metrics::METRICS;
 
+/// The consumer with which a sort reserves memory for merging its runs, up to the number of its partition.
+const MERGE_CONSUMER: &str = "ExternalSorterMerge[";
+/// A merge of spilled runs holds up to twice what it reserves: batches that are read ahead, and the rows that they are
+/// compared by. Both are made of a batch, whose size alone is reserved.
+const MERGE_FACTOR: usize = 2;
 /// Bytes of data files' footers that are kept.
 const FOOTERS: usize = 64 << 20;
 
@@ -194,6 +199,12 @@ impl QueryPool {
         }
     }
 
+    /// Returns the bytes that count for `bytes` of a reservation.
+    fn counted(reservation: &MemoryReservation, bytes: usize) -> usize {
+        let is_merge = reservation.consumer().name().starts_with(MERGE_CONSUMER);
+        bytes.saturating_mul(if is_merge { MERGE_FACTOR } else { 1 })
+    }
+
     fn is_stopped(&self) -> bool {
         self.memory.get().is_some_and(|memory| memory.is_stopped())
     }
@@ -219,12 +230,14 @@ impl MemoryPool for QueryPool {
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        let additional = Self::counted(reservation, additional);
         self.own.grow(reservation, additional);
         self.total.grow(reservation, additional);
         self.report();
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        let shrink = Self::counted(reservation, shrink);
         self.own.shrink(reservation, shrink);
         self.total.shrink(reservation, shrink);
         self.report();
@@ -236,6 +249,7 @@ impl MemoryPool for QueryPool {
                 "all queries together hold too much memory".to_owned(),
             ));
         }
+        let additional = Self::counted(reservation, additional);
         self.own.try_grow(reservation, additional)?;
         self.total
             .try_grow(reservation, additional)
@@ -250,5 +264,37 @@ impl MemoryPool for QueryPool {
 
     fn memory_limit(&self) -> MemoryLimit {
         self.own.memory_limit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn query(total: &Arc<GreedyMemoryPool>) -> Arc<dyn MemoryPool> {
+        Arc::new(QueryPool {
+            own: FairSpillPool::new(64 * MIB),
+            total: Arc::clone(total),
+            memory: OnceLock::new(),
+        })
+    }
+
+    #[test]
+    fn merge_of_spilled_runs_counts_for_twice_what_it_reserves() {
+        let total = Arc::new(GreedyMemoryPool::new(128 * MIB));
+        let pool = query(&total);
+        let sort = MemoryConsumer::new("ExternalSorter[0]").with_can_spill(true);
+        let sort = sort.register(&pool);
+        let merge = MemoryConsumer::new("ExternalSorterMerge[0]").register(&pool);
+        sort.try_grow(24 * MIB).unwrap();
+        merge.try_grow(20 * MIB).unwrap();
+        assert_eq!((pool.reserved(), total.reserved()), (64 * MIB, 64 * MIB));
+        assert!(merge.try_grow(1).is_err());
+        merge.shrink(3);
+        merge.try_grow(3).unwrap();
+        drop((sort, merge));
+        assert_eq!((pool.reserved(), total.reserved()), (0, 0));
     }
 }

@@ -261,6 +261,11 @@ impl Owner {
     }
 }
 
+/// Bytes of large allocations of all queries.
+pub(super) fn queries_bytes() -> usize {
+    QUERIES_BYTES.load(Ordering::Relaxed)
+}
+
 /// Bytes of large allocations that belong to no query.
 pub(super) fn other_bytes() -> usize {
     OTHER_BYTES.load(Ordering::Relaxed)

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::Duration;
 
-use super::query_memory::{QueryMemory, other_bytes, total_limit};
+use super::query_memory::{QueryMemory, other_bytes, queries_bytes, total_limit};
 
 /// The interval between two looks.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -14,6 +14,10 @@ const INTERVAL: Duration = Duration::from_millis(50);
 const GRACE_LOOKS: u32 = 20;
 /// Queries that hold less than this, in bytes, are not what the process holds too much for.
 const MIN_HELD_BYTES: usize = 32 << 20;
+
+/// The process may hold an eighth more than the limit, and so many bytes in any case, but no more than three sixteenths: what
+/// is on its way through a query's plan, and reserved by nobody, is some megabytes however small the limit is.
+const MIN_SLACK_BYTES: usize = 24 << 20;
 
 /// Queries that may hold much.
 static WATCHED: Mutex<Vec<Weak<QueryMemory>>> = Mutex::new(Vec::new());
@@ -42,19 +46,35 @@ pub fn start_watchdog() -> std::io::Result<()> {
 }
 
 fn keep_looking() {
-    let mut grace = 0_u32;
+    let (mut grace, mut idle, mut has_begun) = (0_u32, 0, false);
     loop {
         std::thread::sleep(INTERVAL);
         grace = grace.saturating_sub(1);
         let Some(held) = resident_bytes() else {
             return;
         };
-        let limit = total_limit();
-        let is_over = held.saturating_sub(other_bytes()) > limit.saturating_add(limit / 8);
-        if is_over && grace == 0 && stop_greediest() {
+        let held = held.saturating_sub(other_bytes());
+        // Until the first query: what is idle later may be what a query has left behind.
+        has_begun |= is_watching();
+        if !has_begun {
+            idle = held.saturating_sub(queries_bytes());
+            continue;
+        }
+        if is_over(held, idle, total_limit()) && grace == 0 && stop_greediest() {
             grace = GRACE_LOOKS;
         }
     }
+}
+
+/// Whether the process, which holds `held` bytes and held `idle` before its first query, holds too much for queries.
+fn is_over(held: usize, idle: usize, limit: usize) -> bool {
+    let slack = (limit / 8).max(MIN_SLACK_BYTES.min(limit / 16 * 3));
+    held.saturating_sub(idle) > limit.saturating_add(slack)
+}
+
+fn is_watching() -> bool {
+    let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+    !watched.is_empty()
 }
 
 /// Stops the query that holds most; says whether there was one.
@@ -104,6 +124,19 @@ fn resident_bytes() -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_of_the_idle_process_is_not_charged_to_queries() {
+        let idle = 40 << 20;
+        for (limit, slack) in [
+            (64 << 20, 12 << 20),
+            (128 << 20, 24 << 20),
+            (1 << 30, 128 << 20),
+        ] {
+            assert!(!is_over(idle + limit + slack, idle, limit));
+            assert!(is_over(idle + limit + slack + 1, idle, limit));
+        }
+    }
 
     #[test]
     fn watchdog_over_the_limit_stops_the_greediest_only() {

@@ -169,7 +169,7 @@ def test_every_metric_of_the_dashboard_and_the_alerts_is_there_and_moves(tmp_pat
         "PLANTLAKE_SCHEDULE_WEBHOOK_URL": webhook,
         "PLANTLAKE_SERVE_QUERIES": "2",
         "PLANTLAKE_SERVE_QUERY_MEMORY": "64MiB",
-        "PLANTLAKE_SERVE_TOTAL_MEMORY": "512MiB",
+        "PLANTLAKE_SERVE_TOTAL_MEMORY": "128MiB",
         "PLANTLAKE_SERVE_SPILL": "4GiB",
         "PLANTLAKE_SERVE_QUEUE_TIMEOUT": "1s",
         "PLANTLAKE_METERING_JOURNAL_SIZE": "1MiB",
