@@ -81,15 +81,15 @@ pub(super) fn guarded(
             }));
         }
         Ok(match sequential {
-            true => in_sequence(step),
+            true => ends_early(step),
             false => Transformed::no(step),
         })
     });
     guarded.data()
 }
 
-/// A step of a plan that reads in sequence, such that it reads as much each time.
-fn in_sequence(step: Arc<dyn ExecutionPlan>) -> Transformed<Arc<dyn ExecutionPlan>> {
+/// The step of a plan that may end early, such that it reads as much each time.
+fn ends_early(step: Arc<dyn ExecutionPlan>) -> Transformed<Arc<dyn ExecutionPlan>> {
     if step.is::<UnionExec>() {
         return Transformed::yes(Arc::new(SequentialExec::new(step)));
     }
