@@ -239,6 +239,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--neighbour", action="store_true", help="an organisation's answers beside one that asks too much")
     parser.add_argument("--builds", action="store_true", help="this build and the one of --beside: points, a mix and bulk")
     parser.add_argument("--beside", type=Path, metavar="PLANTLAKE", help="another build, for --builds; it makes the data")
+    parser.add_argument("--restricted", action="store_true", help="--builds asks as an organisation that sees half of the assets")
     parser.add_argument(
         "--contestants",
         help=f"of {','.join(HOW)} [those that are built or installed; --soak and --hostile: plantlake]",

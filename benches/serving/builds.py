@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import math
 import operator
 import shutil
 import statistics
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import clients
 from clients import BULK, Questions, in_process
-from contestants import Data, plantlake_binary
+from contestants import PASSWORD, Data, environment, plantlake_binary
 from measure import note, show
 from metering import RUNS_OF_A_PROCESS, Asking, with_binary
 
@@ -38,6 +40,26 @@ def with_own_state(data: Data, name: str) -> Data:
     return dataclasses.replace(data, folder=folder)
 
 
+def restricted(data: Data, program: Path) -> Data:
+    """The same for an organisation that sees every second asset."""
+
+    def run(*command: str, stdin: str = "") -> str:
+        args = [str(program), *data.lake(), "-q", *command]
+        finished = subprocess.run(args, env=environment(), input=stdin, capture_output=True, text=True)
+        if finished.returncode != 0:
+            raise SystemExit(f"{' '.join(command)} ended with {finished.returncode}:\n{finished.stderr[-2_000:]}")
+        return finished.stdout
+
+    assets = data.assets[::2]
+    run("org", "create", "Half", "--user-limit", "5")
+    for asset in assets:
+        run("org", "grant", "Half", "--asset", asset)
+    run("user", "create", "hal@half.example", "--org", "Half", "--role", "analyst", stdin=PASSWORD + "\n")
+    key = json.loads(run("key", "create", "--user", "hal@half.example", "--name", "bench", "--json"))["key"]
+    rows = {table: count * len(assets) // len(data.assets) for table, count in data.rows.items()}
+    return dataclasses.replace(data, assets=assets, rows=rows, key=key)
+
+
 def turn(asking: Asking, data: Data, questions: list, warm: int) -> dict[str, float]:
     """The figures of one build."""
     figures = asking.turn(questions, warm)
@@ -51,12 +73,15 @@ def compared(options: argparse.Namespace, data: Data) -> dict:
     """This build and the one of --beside, by turns, in new processes for every few."""
     programs: dict[str, Path] = {"this": plantlake_binary(), "beside": options.beside.resolve()}
     folders = {name: with_own_state(data, f"builds-{name}") for name in programs}
+    if options.restricted:
+        folders = {name: restricted(folders[name], program) for name, program in programs.items()}
+    data = folders["this"]
     source = Questions(data, "builds")
     questions = [source.point() for _ in range(options.warm + options.asks)]
     found: dict[str, dict[str, list[float]]] = {name: {figure: [] for figure in FIGURES} for name in programs}
     for first in range(0, options.runs, RUNS_OF_A_PROCESS):
         servers = {name: with_binary(path, folders[name]) for name, path in programs.items()}
-        asking = {name: Asking(server, data, options.level_seconds, f"builds {first}") for name, server in servers.items()}
+        asking = {name: Asking(server, folders[name], options.level_seconds, f"builds {first}") for name, server in servers.items()}
         for run in range(first, min(first + RUNS_OF_A_PROCESS, options.runs)):
             for name in list(programs) if run % 2 == 0 else list(programs)[::-1]:
                 figures = turn(asking[name], data, questions, options.warm)
