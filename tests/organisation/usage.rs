@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use plantlake::config::JournalFull;
-use plantlake::metering::{Caller, End, Meter, MeterSettings};
+use plantlake::metering::{Caller, End, EndedBy, Meter, MeterSettings};
 use plantlake::model::{Month, OrganisationId, UsageLimits, UsageRecord, UserId};
 use plantlake::store::{
     LimitsChange, OrganisationStore, RecordFilter, ReportBy, ReportFilter, StoreError, UsageTotals,
@@ -167,7 +167,7 @@ on_both! {
             };
             let mut request = meter.open(id, caller).unwrap();
             request.sent(1, 2);
-            assert!(request.end(End { status: "OK", is_ours: false }).is_ok());
+            assert!(request.end(End { status: "OK", by: EndedBy::Caller }).is_ok());
             id
         }).collect();
         meter.settle().await;

@@ -23,6 +23,9 @@ const MAX_RANGES: usize = 1_024;
 /// Rows that are read at once.
 const BATCH_ROWS: usize = 16_384;
 
+/// Ranges of dates, each from its first to its last.
+type Ranges<'a> = &'a [(Day, Day)];
+
 /// Assets with readings on the same dates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AssetGroup {
@@ -233,7 +236,7 @@ fn hull(dates: &DateSet) -> DateSet {
 
 /// Entries with the same dates together.
 fn grouped(entries: &[Entry]) -> Vec<AssetGroup> {
-    let mut groups: BTreeMap<(&[(Day, Day)], bool), Vec<AssetId>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Ranges<'_>, bool), Vec<AssetId>> = BTreeMap::new();
     for entry in entries {
         let group = groups.entry((entry.dates.ranges(), entry.untimed));
         group.or_default().push(entry.asset);
@@ -283,7 +286,7 @@ mod tests {
         let times = days.map(|day| day.map(|day| i64::from(day) * MICROS_PER_DAY + 7));
         let times: ArrayRef = Arc::new(times.collect::<TimestampMicrosecondArray>());
         let schema = canonical_schema();
-        let columns = [ids, times.clone(), times];
+        let columns = [ids, Arc::clone(&times), times];
         let columns = columns.iter().zip(schema.fields());
         let columns = columns.map(|(column, field)| match field.name().as_str() {
             "value" => arrow::array::new_null_array(field.data_type(), column.len()),
@@ -295,7 +298,7 @@ mod tests {
         builder.finish()
     }
 
-    fn groups(contents: &FileContents) -> Vec<(usize, &[(Day, Day)], bool)> {
+    fn groups(contents: &FileContents) -> Vec<(usize, Ranges<'_>, bool)> {
         let groups = contents.groups.iter();
         groups
             .map(|group| (group.assets.len(), group.dates.ranges(), group.untimed))
@@ -313,7 +316,7 @@ mod tests {
             (Some(2), Some(11)),
         ])
         .unwrap();
-        let expected: Vec<(usize, &[(Day, Day)], bool)> =
+        let expected: Vec<(usize, Ranges<'_>, bool)> =
             vec![(2, &[(10, 11)], false), (1, &[(12, 12)], true)];
         assert_eq!(groups(&found), expected);
         assert_eq!(&*found.groups[0].assets, &[asset(1), asset(2)]);
