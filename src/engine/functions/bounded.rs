@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 
 use super::super::cancellation;
 use super::costs::Costs;
-use super::offered::{Bounds, Output};
+use super::offered::{Bounds, Output, Work};
 use super::planning::check_constant;
 use super::types::check_type;
 use crate::clock::Stopwatch;
@@ -26,8 +26,10 @@ use crate::memory::QueryMemory;
 
 /// The maximum that one call makes of one batch of rows, in bytes.
 const MAX_OUTPUT_BYTES: u64 = 64 << 20;
-/// The maximum number of steps that a call takes for one row: some seconds, in which nothing can end it.
-const MAX_ROW_STEPS: u64 = 1 << 32;
+/// The maximum number of steps that a call takes for one row: about a second, in which nothing can end it.
+const MAX_ROW_STEPS: u64 = 1 << 30;
+/// The same of a search for a pattern, whose steps are counted for the worst pattern and text. Most take a tenth of that.
+const MAX_SEARCH_STEPS: u64 = 1 << 32;
 /// Steps that a batch may take in one go, about a tenth of a second. What may take more is done in slices of rows.
 const SLICE_STEPS: u64 = 1 << 27;
 /// A slice that took less time is followed by a larger one, since most texts are far from the worst.
@@ -84,7 +86,11 @@ impl BoundedFunction {
             return Err(self.too_much(output));
         }
         let steps = costs.work.iter().copied().max().unwrap_or(0);
-        if steps > MAX_ROW_STEPS {
+        let max_steps = match self.bounds.work {
+            Work::Search | Work::RepeatedSearch | Work::LikeSearch => MAX_SEARCH_STEPS,
+            _ => MAX_ROW_STEPS,
+        };
+        if steps > max_steps {
             return Err(self.refused(format_args!(
                 "would work for too long on one value; shorten the text, the list or the pattern"
             )));

@@ -13,9 +13,9 @@ use super::offered::{Bounds, Output, Work};
 use super::pattern::{self, MAX_PATTERN_BYTES};
 
 /// Steps for each byte of what is copied or looked through.
-const STEPS_OF_A_BYTE: u64 = 4;
-/// Steps for each byte of the values that are hashed, compared or copied one by one: some 1,000 for a value of eight bytes.
-const STEPS_OF_A_VALUES_BYTE: u64 = 128;
+const STEPS_OF_A_BYTE: u64 = 2;
+/// Steps for each byte of the values that are hashed, compared or copied one by one: some 250 for a value of eight bytes.
+const STEPS_OF_A_VALUES_BYTE: u64 = 32;
 /// The minimum size of a value of a list in bytes.
 const MIN_VALUE_BYTES: u64 = 8;
 /// The maximum size of a character in bytes.

@@ -6,6 +6,7 @@
 mod arguments;
 mod bounded;
 mod costs;
+mod decimal_texts;
 mod offered;
 mod operators;
 mod pattern;

@@ -19,6 +19,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{self, Column, LikeExpr, Literal};
 
 use super::bounded::BoundedFunction;
+use super::decimal_texts::{may_cast_texts, of_short_texts};
 use super::offered::{Bounds, NOT_CALLED, Output, Work};
 use super::{bounds_of, within_limits};
 
@@ -40,14 +41,21 @@ impl AnalyzerRule for BoundExpressions {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let found = Found::of(&plan)?;
         let bounds_searches = found.searches && found.makes_texts;
-        if !bounds_searches && !found.has_unbounded {
+        let bounds_casts = found.casts_texts && found.makes_texts;
+        if !bounds_searches && !bounds_casts && !found.has_unbounded {
             return Ok(plan);
         }
         let bound = plan.transform_up_with_subqueries(|node| {
             let names = NamePreserver::new(&node);
             let node = node.map_expressions(|expression| {
                 let name = names.save(&expression);
-                let bound = expression.transform_up(|part| Ok(within(part, bounds_searches)))?;
+                let bound = expression.transform_up(|part| {
+                    let part = within(part, bounds_searches);
+                    Ok(match bounds_casts && may_cast_texts(&part.data) {
+                        true => Transformed::yes(of_short_texts(part.data)),
+                        false => part,
+                    })
+                })?;
                 Ok(bound.update_data(|expression| name.restore(expression)))
             })?;
             match node.transformed {
@@ -66,6 +74,8 @@ struct Found {
     has_unbounded: bool,
     /// An operator that searches for a pattern.
     searches: bool,
+    /// A cast that may be of texts to decimals.
+    casts_texts: bool,
     /// Something by which a text may become long, or a long text.
     makes_texts: bool,
 }
@@ -85,6 +95,7 @@ impl Found {
     }
 
     fn look(&mut self, part: &Expr) -> Result<()> {
+        self.casts_texts |= may_cast_texts(part);
         match part {
             Expr::ScalarFunction(call) => {
                 let name = call.func.name();

@@ -121,13 +121,25 @@ async fn calls_without_measure_are_refused() {
         "repeat('A', 3000000) NOT LIKE repeat('%_', 4000)",
         "repeat('A', 3000000) SIMILAR TO repeat('(a|b)', 4000)",
         "repeat('A', 3000000) ILIKE repeat(column2, 20000)",
+        "CAST(repeat('1', 30000000) AS DECIMAL(38, 10))",
+        "repeat('1', 30000000)::decimal(76, 0)",
+        "concat('-', repeat('1', 30000000))::decimal(9, 0)",
+        "arrow_cast(repeat('1', 30000000), 'Decimal256(76, 0)')",
+        "arrow_cast([repeat('1', 30000000)], 'List(Decimal128(9, 0))')",
+        "repeat(column2, 30000000) = 1::decimal(38, 0)",
+        "repeat(column2, 10000) IN (1::decimal(38, 0), column1)",
         "arrow_cast(NULL, 'FixedSizeList(2147483647, Int64)')",
         "arrow_cast(NULL, 'FixedSizeList(10000, FixedSizeList(10000, Int64))')",
         "arrow_cast(NULL, 'List(FixedSizeBinary(2147483647))')",
     ] {
         let sql = format!("SELECT {call} FROM (VALUES (1, 'a'), (2, 'b'))");
         let refused = ask(&sql).await.unwrap_err().to_string();
-        let expected = ["ask for less", "of fixed size", "too long on one value"];
+        let expected = [
+            "ask for less",
+            "of fixed size",
+            "too long on one value",
+            "is no decimal",
+        ];
         assert!(
             expected.iter().any(|text| refused.contains(text)),
             "{call}: {refused}"
@@ -174,6 +186,13 @@ async fn useful_calls_are_made() {
         ("starts_with(column2, 'a')", "true"),
         ("array_length(map_keys(map(['k'], [column1])))", "1"),
         ("to_timestamp('2024-01-31')", "2024-01-31T00:00:00Z"),
+        ("repeat('1', 3)::decimal(38, 2)", "111.00"),
+        ("TRY_CAST(repeat('1', 30000000) AS DECIMAL(38, 10))", ""),
+        ("TRY_CAST(concat(column1, '.5') AS DECIMAL(9, 1))", "1.5"),
+        (
+            "arrow_cast(concat(column1, '.5'), 'Decimal128(9, 1)')",
+            "1.5",
+        ),
         ("levenshtein(column2, 'kitten')", "6"),
         ("levenshtein(NULL, 'a')", ""),
         ("btrim('xxaxx', 'x')", "a"),
