@@ -76,12 +76,16 @@ impl Kind {
 
 /// Returns an argument as an error quotes it: its beginning, if it is long.
 pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", beginning(text))
+}
+
+fn beginning(text: &str) -> String {
     let rest = text.char_indices().nth(MAX_QUOTED_CHARS);
     let (start, more) = match rest {
         Some((at, _)) => (text.get(..at).unwrap_or_default(), "…"),
         None => (text, ""),
     };
-    format!("\"{}{more}\"", start.escape_debug())
+    format!("{}{more}", start.escape_debug())
 }
 
 impl Form {
@@ -145,7 +149,10 @@ impl Form {
             Some(Expr::Literal(value, _)) if value.is_null() => Ok(Argument::Open),
             Some(Expr::Literal(value, _)) => match of(value) {
                 Some(value) => Ok(Argument::Given(value)),
-                None => Err(wrong(&quoted(&value.to_string()))),
+                None => Err(wrong(&match value.try_as_str().flatten() {
+                    Some(text) => quoted(text),
+                    None => beginning(&value.to_string()),
+                })),
             },
             // What a row has cannot be known before there are rows.
             Some(_) => Err(wrong(&"no constant")),
