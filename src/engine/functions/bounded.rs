@@ -20,7 +20,7 @@ use super::super::cancellation;
 use super::costs::Costs;
 use super::offered::{Bounds, Output, Work};
 use super::planning::check_constant;
-use super::types::check_type;
+use super::types::{check_named_type, check_type};
 use crate::clock::Stopwatch;
 use crate::memory::QueryMemory;
 
@@ -50,13 +50,14 @@ impl BoundedFunction {
     }
 
     fn checked(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        check_interruption()?;
         let is_one = |value: &ColumnarValue| matches!(value, ColumnarValue::Scalar(_));
         let is_constant = call.args.iter().all(is_one);
         let rows = if is_constant { 1 } else { call.number_rows };
-        if self.bounds.are_in_proportion() {
+        if self.bounds.are_in_proportion() && !is_constant {
             let costs = Costs::at_most(self.bounds, &call.args, rows);
             let is_short = costs.total_work(1) <= SLICE_STEPS;
-            if is_short && costs.total_output(1) <= MAX_OUTPUT_BYTES && !is_constant {
+            if is_short && costs.total_output(1) <= MAX_OUTPUT_BYTES {
                 return self.inner.invoke_with_args(call);
             }
         }
@@ -143,7 +144,7 @@ impl BoundedFunction {
 }
 
 /// Fails if the query that the thread works for is to end.
-fn check_interruption() -> Result<()> {
+pub(super) fn check_interruption() -> Result<()> {
     cancellation::check()?;
     match QueryMemory::current().is_some_and(|query| query.is_stopped()) {
         true => Err(DataFusionError::ResourcesExhausted(
@@ -214,6 +215,7 @@ impl ScalarUDFImpl for BoundedFunction {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        check_named_type(self.name(), args.scalar_arguments)?;
         let field = self.inner.return_field_from_args(args)?;
         check_type(field.data_type())?;
         Ok(field)

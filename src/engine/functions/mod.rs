@@ -5,8 +5,8 @@
 
 mod arguments;
 mod bounded;
+mod checks;
 mod costs;
-mod decimal_texts;
 mod offered;
 mod operators;
 mod pattern;

@@ -10,6 +10,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, Like, LogicalPlan, Operator, ReturnFieldArgs,
     ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -19,12 +20,14 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{self, Column, LikeExpr, Literal};
 
 use super::bounded::BoundedFunction;
-use super::decimal_texts::{may_cast_texts, of_short_texts};
+use super::checks::{copies_texts, interruptible, may_parse_long_texts, of_short_texts};
 use super::offered::{Bounds, NOT_CALLED, Output, Work};
 use super::{bounds_of, within_limits};
 
 /// Texts longer than this in a statement may be patterns or texts that take long, in bytes.
 const LONG_TEXT_BYTES: usize = 4 << 10;
+/// The maximum number of operators that copy texts without a check in between: each takes a tenth of a second at most.
+const MAX_UNCHECKED_COPIES: usize = 4;
 
 /// Puts every function call and every search for a pattern within limits, and refuses functions that are not offered.
 ///
@@ -41,20 +44,30 @@ impl AnalyzerRule for BoundExpressions {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let found = Found::of(&plan)?;
         let bounds_searches = found.searches && found.makes_texts;
-        let bounds_casts = found.casts_texts && found.makes_texts;
-        if !bounds_searches && !bounds_casts && !found.has_unbounded {
+        let bounds_texts = found.parses_texts;
+        let interrupts = found.copies > MAX_UNCHECKED_COPIES;
+        if !bounds_searches && !bounds_texts && !interrupts && !found.has_unbounded {
             return Ok(plan);
         }
+        let mut copies = 0;
         let bound = plan.transform_up_with_subqueries(|node| {
             let names = NamePreserver::new(&node);
+            let schema = bounds_texts.then(|| merge_schema(&node.inputs()));
             let node = node.map_expressions(|expression| {
                 let name = names.save(&expression);
                 let bound = expression.transform_up(|part| {
-                    let part = within(part, bounds_searches);
-                    Ok(match bounds_casts && may_cast_texts(&part.data) {
-                        true => Transformed::yes(of_short_texts(part.data)),
-                        false => part,
-                    })
+                    let mut part = within(part, bounds_searches);
+                    if bounds_texts {
+                        let schema = schema.as_ref();
+                        part = part.transform_data(|part| Ok(of_short_texts(part, schema)))?;
+                    }
+                    if interrupts && copies_texts(&part.data) {
+                        copies += 1;
+                        if copies % MAX_UNCHECKED_COPIES == 0 {
+                            part = Transformed::yes(interruptible(part.data));
+                        }
+                    }
+                    Ok(part)
                 })?;
                 Ok(bound.update_data(|expression| name.restore(expression)))
             })?;
@@ -74,8 +87,10 @@ struct Found {
     has_unbounded: bool,
     /// An operator that searches for a pattern.
     searches: bool,
-    /// A cast that may be of texts to decimals.
-    casts_texts: bool,
+    /// A cast or a call that may parse a long text.
+    parses_texts: bool,
+    /// The number of operators that may copy all texts of a batch.
+    copies: usize,
     /// Something by which a text may become long, or a long text.
     makes_texts: bool,
 }
@@ -95,7 +110,8 @@ impl Found {
     }
 
     fn look(&mut self, part: &Expr) -> Result<()> {
-        self.casts_texts |= may_cast_texts(part);
+        self.parses_texts |= may_parse_long_texts(part, None);
+        self.copies += usize::from(copies_texts(part));
         match part {
             Expr::ScalarFunction(call) => {
                 let name = call.func.name();

@@ -128,6 +128,26 @@ async fn calls_without_measure_are_refused() {
         "arrow_cast([repeat('1', 30000000)], 'List(Decimal128(9, 0))')",
         "repeat(column2, 30000000) = 1::decimal(38, 0)",
         "repeat(column2, 10000) IN (1::decimal(38, 0), column1)",
+        "repeat('1', 30000000)::timestamp",
+        "repeat('1', 30000000)::date",
+        "repeat('1', 30000000)::time",
+        "repeat('1 day ', 3000000)::interval",
+        "repeat('1', 30000000)::bigint",
+        "repeat('1', 30000000)::double",
+        "repeat('t', 30000000)::boolean",
+        "repeat(column2, 30000)::smallint",
+        "CAST(repeat('1', 30000000) AS BYTEA)::text::bigint",
+        "encode(repeat('1', 3000000), 'hex')::bigint",
+        "repeat('1', 10000) < now()",
+        "CASE WHEN column1 = 1 THEN repeat('1', 10000) ELSE '1' END::bigint",
+        "array_to_string([column2], repeat('1', 5000)) || repeat('1', 5000) = 1",
+        "arrow_cast([repeat('1', 30000000)], 'List(Int64)')",
+        "to_timestamp(repeat('1', 30000000))",
+        "to_timestamp('2024-01-01', repeat('%Y', 3000000))",
+        "to_date(repeat(column2, 30000))",
+        "to_char(now(), repeat('%Y', 10000))",
+        "date_part('year', repeat('1', 30000000))",
+        "date_trunc('day', repeat('1', 30000000))",
         "arrow_cast(NULL, 'FixedSizeList(2147483647, Int64)')",
         "arrow_cast(NULL, 'FixedSizeList(10000, FixedSizeList(10000, Int64))')",
         "arrow_cast(NULL, 'List(FixedSizeBinary(2147483647))')",
@@ -138,12 +158,34 @@ async fn calls_without_measure_are_refused() {
             "ask for less",
             "of fixed size",
             "too long on one value",
-            "is no decimal",
+            "is not parsed as a number",
+            "the name of a type",
         ];
         assert!(
             expected.iter().any(|text| refused.contains(text)),
             "{call}: {refused}"
         );
+    }
+}
+
+#[tokio::test]
+async fn arrow_cast_to_a_type_nested_too_deep_is_refused() {
+    for (begin, end) in [
+        ("List(", ")"),
+        ("Struct(\"a\": ", ")"),
+        ("Dictionary(Int32, ", ")"),
+        ("Map(", ", false)"),
+        ("RunEndEncoded(\"run_ends\": Int32, \"values\": ", ")"),
+    ] {
+        for levels in [1_000, 60_000] {
+            let open = begin.repeat(levels);
+            let closed = format!("{open}Int64{}", end.repeat(levels));
+            for (function, name) in [("arrow_cast", open), ("arrow_try_cast", closed)] {
+                let refused = ask(&format!("SELECT {function}(NULL, '{name}')")).await;
+                let refused = refused.unwrap_err().to_string();
+                assert!(refused.contains("the name of a type has"), "{refused}");
+            }
+        }
     }
 }
 
@@ -187,6 +229,24 @@ async fn useful_calls_are_made() {
         ("array_length(map_keys(map(['k'], [column1])))", "1"),
         ("to_timestamp('2024-01-31')", "2024-01-31T00:00:00Z"),
         ("repeat('1', 3)::decimal(38, 2)", "111.00"),
+        ("repeat('1', 3)::bigint + column1", "112"),
+        ("concat('2024-01-0', column1)::date", "2024-01-01"),
+        ("TRY_CAST(repeat('1', 30000000) AS BIGINT)", ""),
+        ("TRY_CAST(repeat(column2, 30000) AS TIMESTAMP)", ""),
+        ("length(CAST(repeat('x', 10000) AS BYTEA)::text)", "10000"),
+        (
+            "length(column2 || 'b' || 'c' || column2 || 'd' || column2 || 'e' || column2 || column2)",
+            "9",
+        ),
+        ("arrow_cast(column1, 'Dictionary(Int32, Float64)')", "1.0"),
+        (
+            "array_length(arrow_cast([column1], 'LargeList(Utf8)'))",
+            "1",
+        ),
+        (
+            "date_trunc('day', concat('2024-01-0', column1, 'T10:00:00'))",
+            "2024-01-01T00:00:00",
+        ),
         ("TRY_CAST(repeat('1', 30000000) AS DECIMAL(38, 10))", ""),
         ("TRY_CAST(concat(column1, '.5') AS DECIMAL(9, 1))", "1.5"),
         (

@@ -1,12 +1,16 @@
 //! Limits of types: the nulls of some types take as much memory as their values.
 
 use arrow::datatypes::DataType;
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
 
 /// The maximum number of values of a type of fixed size.
 const MAX_FIXED_SIZE: i32 = 1 << 16;
 /// The maximum number of types that a type is made of.
 const MAX_PARTS: usize = 1_000;
+/// The maximum length of the name of a type in bytes. Arrow parses it by recursion: a long one overflows the stack.
+const MAX_TYPE_NAME_BYTES: usize = 1_000;
+/// Functions whose second argument is the name of a type.
+const NAME_TYPES: [&str; 2] = ["arrow_cast", "arrow_try_cast"];
 
 /// Refuses types whose nulls would take up memory without end, or that are themselves without end: a struct of twice what
 /// was a struct of twice the same, and so on.
@@ -17,6 +21,25 @@ pub(in crate::engine) fn check_type(kind: &DataType) -> Result<()> {
         _ => Err(DataFusionError::Plan(format!(
             "a type of more than {MAX_PARTS} types within each other is not taken"
         ))),
+    }
+}
+
+/// Refuses the call of a function whose second argument names a type, if the name is too long to be parsed.
+pub(super) fn check_named_type(function: &str, arguments: &[Option<&ScalarValue>]) -> Result<()> {
+    if !NAME_TYPES.contains(&function) {
+        return Ok(());
+    }
+    let name = arguments
+        .get(1)
+        .copied()
+        .flatten()
+        .and_then(|name| name.try_as_str()?);
+    match name {
+        Some(name) if name.len() > MAX_TYPE_NAME_BYTES => Err(DataFusionError::Plan(format!(
+            "the name of a type has at most {MAX_TYPE_NAME_BYTES} bytes, not {}",
+            name.len()
+        ))),
+        _ => Ok(()),
     }
 }
 
