@@ -7,6 +7,7 @@ mod account_tables;
 mod archive_schema;
 mod batch;
 mod budget;
+mod cancellable_rules;
 mod cancellation;
 mod catalog_tables;
 mod checked_aggregate;

@@ -1,5 +1,5 @@
-//! What a plan may be like, before it is optimised. The optimiser takes twice as long for each subquery within another, and
-//! goes through what is named twice as if it were two; no limit of time applies to it.
+//! Limits of a plan before it is optimised. The optimiser takes twice as long for each subquery within another, and each of
+//! its rules visits every step and copies the columns of many of them.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
@@ -8,38 +8,50 @@ use datafusion::logical_expr::{Cast, Expr, LogicalPlan, TryCast};
 
 use super::functions;
 
-/// Subqueries of expressions within each other at most.
-const DEEPEST: usize = 8;
-/// Steps of a plan at most.
-const MOST_STEPS: usize = 5_000;
+/// The maximum depth of subqueries within expressions.
+const MAX_DEPTH: usize = 8;
+/// The maximum number of steps of a plan.
+const MAX_STEPS: usize = 5_000;
+/// The maximum number of columns of all steps of a plan together. A join has those of both sides, so that the sum grows with
+/// the square of the tables joined.
+const MAX_COLUMNS: usize = 100_000;
 
 /// Refuses a plan that would take too long to optimise, or whose values would take too much room.
 pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
-    Steps::default().take(plan, 0)
+    Size::default().add(plan, 0)
 }
 
 #[derive(Default)]
-struct Steps(usize);
+struct Size {
+    steps: usize,
+    columns: usize,
+}
 
-impl Steps {
-    fn take(&mut self, plan: &LogicalPlan, depth: usize) -> Result<()> {
-        if depth > DEEPEST {
+impl Size {
+    fn add(&mut self, plan: &LogicalPlan, depth: usize) -> Result<()> {
+        if depth > MAX_DEPTH {
             return Err(DataFusionError::Plan(format!(
-                "subqueries are nested more than {DEEPEST} deep in expressions; join them instead"
+                "subqueries are nested more than {MAX_DEPTH} deep in expressions; join them instead"
             )));
         }
         plan.apply(|node| {
-            self.0 += 1;
-            if self.0 > MOST_STEPS {
+            self.steps += 1;
+            self.columns = self.columns.saturating_add(node.schema().fields().len());
+            if self.steps > MAX_STEPS {
                 return Err(DataFusionError::Plan(format!(
-                    "the query takes more than {MOST_STEPS} steps"
+                    "the query takes more than {MAX_STEPS} steps"
+                )));
+            }
+            if self.columns > MAX_COLUMNS {
+                return Err(DataFusionError::Plan(format!(
+                    "the steps of the query have more than {MAX_COLUMNS} columns; join fewer tables, or select fewer columns of each"
                 )));
             }
             // A view's query is not in the plan yet.
             if let LogicalPlan::TableScan(scan) = node
                 && let Some(inside) = scan.source.get_logical_plan()
             {
-                self.take(&inside, depth)?;
+                self.add(&inside, depth)?;
             }
             node.apply_expressions(|expression| {
                 expression.apply(|part| {
@@ -51,7 +63,7 @@ impl Steps {
                         | Expr::Exists(Exists { subquery, .. })
                         | Expr::InSubquery(InSubquery { subquery, .. })
                         | Expr::SetComparison(SetComparison { subquery, .. }) => {
-                            self.take(&subquery.subquery, depth + 1)?;
+                            self.add(&subquery.subquery, depth + 1)?;
                         }
                         _ => {}
                     }

@@ -22,8 +22,9 @@ pytestmark = pytest.mark.local_only
 LIMIT = 2.0
 # The issue's bar is a second; a busy test machine has its own pauses.
 SLACK = 1.5
-# A neighbour's point query may take this many times its quiet 99th percentile, and never less than `FLOOR` in a debug build.
-FACTOR, FLOOR = 5.0, 0.25
+# A neighbour's point query may take this many times its quiet 99th percentile. The issue's bar is 0.1 s as well: set
+# PLANTLAKE_TEST_NEIGHBOUR to it for a release build; a debug build has its own pauses.
+FACTOR, FLOOR = 5.0, float(os.environ.get("PLANTLAKE_TEST_NEIGHBOUR", "0.25"))
 # What one call on one value takes at most, beside others and in a debug build.
 UNINTERRUPTED = 10.0
 # An idle debug build, with its watchers, takes less than this share of one core.
@@ -39,6 +40,9 @@ PLANNING = {
     "many calls": "SELECT " + " + ".join(f"levenshtein(repeat('a', 9000), repeat('b', 9{at:03}))" for at in range(60)),
     "table function": "SELECT * FROM neighbors(repeat('a', levenshtein(repeat('a', 30000), repeat('b', 30000))), 1)",
     "regular expression": "SELECT repeat('A', 3000000) ~ '(.*)(.*)(.*)(.*)[^A]$'",
+    "cross joins": f"SELECT count(*) FROM {', '.join(f'data_h a{at}' for at in range(400))} WHERE a0.value < -1e300",
+    "concatenations": f"SELECT {' || '.join(['asset_id'] * 1900)} FROM data_h LIMIT 1",
+    "values": f"SELECT count(*) FROM (VALUES {', '.join(f'({at})' for at in range(60000))})",
     "cube": f"SELECT count(*) FROM {READINGS} GROUP BY CUBE (" + ", ".join(f"value + {at}" for at in range(18)) + ")",
 }
 
@@ -269,7 +273,7 @@ def test_limit_holds_when_every_turn_is_taken_by_queries_that_loop(scene: Simple
 # Last: what cannot be interrupted goes on for a while, with the least priority.
 
 
-@pytest.mark.parametrize("attack", chosen(PLANNING, ["regexp_count", "array_has_all", "many calls", "cube"]))
+@pytest.mark.parametrize("attack", chosen(PLANNING, ["regexp_count", "array_has_all", "many calls", "cross joins", "cube"]))
 def test_planning_ends_in_time_and_bothers_nobody(scene: SimpleNamespace, attack: str) -> None:
     bothers_nobody(scene, [lambda: scene.plant.ask(PLANNING[attack])] * 2, LIMIT + SLACK)
 
