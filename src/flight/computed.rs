@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::call::stamped;
 use super::status;
+use crate::memory;
 
 /// The messages of the answer to a call, until one cannot be computed.
 pub(super) fn computed<T: Send + 'static>(
@@ -21,6 +22,9 @@ pub(super) fn computed<T: Send + 'static>(
     messages
         .map(move |message| {
             message.unwrap_or_else(|panic| {
+                if memory::is_out_of_memory(&*panic) {
+                    return Err(stamped(status::out_of_memory(), request));
+                }
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
                 let text = text.unwrap_or_default();

@@ -207,6 +207,9 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
         ));
     }
     if has_panicked(error) {
+        if memory::is_text_of_exhaustion(&error.to_string()) {
+            return Err(out_of_memory());
+        }
         tracing::error!(%request, "an expression panicked: {error}");
         let text = super::computed::broke_off().strip_backtrace();
         return Ok((Code::InvalidArgument, for_clients(&text)));

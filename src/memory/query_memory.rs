@@ -95,7 +95,12 @@ const TOO_LARGE: [&str; 3] = [OUT_OF_MEMORY, "capacity overflow", "offset overfl
 pub fn is_out_of_memory(panic: &(dyn Any + Send)) -> bool {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.is_some_and(|text| TOO_LARGE.iter().any(|part| text.contains(part)))
+    text.is_some_and(is_text_of_exhaustion)
+}
+
+/// Whether the text of a panic, or of an error that quotes one, says that too much memory would have been taken.
+pub fn is_text_of_exhaustion(text: &str) -> bool {
+    TOO_LARGE.iter().any(|part| text.contains(part))
 }
 
 /// Whether the query that the calling thread works for has asked for more memory than it may have. Whatever error it ended
