@@ -32,6 +32,8 @@ pub struct OptimisedQuery {
     pub is_short: bool,
     /// Whether it may end before all rows are read.
     pub(super) may_stop_early: bool,
+    /// Whether it joins tables.
+    pub(super) joins: bool,
     /// Bytes of the constants in the plan.
     constant_bytes: usize,
     /// Whether it reads `information_schema`, where settings and functions are.
@@ -45,6 +47,7 @@ impl OptimisedQuery {
         Self {
             is_short: weight::is_short(&plan) && plan.schema().fields().len() <= MAX_SHORT_COLUMNS,
             may_stop_early: may_stop_early(&plan),
+            joins: weight::joins(&plan),
             constant_bytes: weight::constant_bytes(&plan),
             shows_settings: weight::shows_settings(&plan),
             plan,

@@ -188,6 +188,7 @@ impl TableProvider for RollupTable {
         let Some(source) = &self.source else {
             return Ok(Arc::new(EmptyExec::new(wanted)));
         };
+        let filter = visible_filter(&self.visible, ASSET, 0, &self.schema())?;
         let files = self
             .wanted(source, filters)
             .map(|PublishedFile { file, .. }| {
@@ -199,10 +200,12 @@ impl TableProvider for RollupTable {
                 Ok(file)
             })
             .collect::<Result<Vec<_>>>()?;
-        if files.is_empty() {
-            return Ok(Arc::new(EmptyExec::new(wanted)));
-        }
-        let groups = FileGroup::new(files).split_files(state.config().target_partitions());
+        let groups = match (files.is_empty(), &filter) {
+            (false, _) => FileGroup::new(files).split_files(state.config().target_partitions()),
+            (true, None) => return Ok(Arc::new(EmptyExec::new(wanted))),
+            // That a table is known to be empty decides how it is joined, and others' rows decide whether it has files.
+            (true, Some(_)) => vec![FileGroup::new(files)],
+        };
         let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
         let readers = CachedParquetFileReaderFactory::new(source.store.root(), footers);
         let readers = Readers::new(
@@ -210,7 +213,6 @@ impl TableProvider for RollupTable {
             source.store.local_path().map(|_| PathBuf::from("/")),
         );
         // What may be seen is looked at first, and not reordered: see `guarded_scan`.
-        let filter = visible_filter(&self.visible, ASSET, 0, &self.schema())?;
         let options = state.table_options().parquet.clone();
         let mut parquet = parquet_source(self.schema.clone(), options, Arc::new(readers))
             .with_reorder_filters(filter.is_none());

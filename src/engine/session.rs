@@ -42,7 +42,7 @@ use super::sql::{Query, SessionOption, Statement};
 use super::usage_tables::{self, UsageReportFunction};
 use super::views::Views;
 use super::weight;
-use super::{QueryError, functions, graph_tables, row_limits, spec_functions};
+use super::{QueryError, cancellable_rules, functions, graph_tables, row_limits, spec_functions};
 use crate::catalog::Visible;
 use crate::lake::Store;
 use crate::lake::scanned::Scanned;
@@ -317,7 +317,10 @@ impl QuerySession {
         let is_short = query.is_short;
         // What is read before such a query ends must not depend on others' rows.
         let sequential = self.is_restricted && query.may_stop_early;
-        let state = match is_short || sequential {
+        // Which side of a join is read first, and so which rows of the other side are read, is another matter in a plan for
+        // one partition. Whether a query is short depends on the rows of all, so that it must not decide this.
+        let serial = is_short && !(self.is_restricted && query.joins);
+        let state = match serial || sequential {
             true => &self.serial,
             false => &self.parallel,
         };
@@ -434,11 +437,11 @@ pub(super) fn bare_state(
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
         .set_bool("datafusion.sql_parser.collect_spans", true);
     runtime.register_object_store(store_url(lake)?.as_ref(), lake.root());
-    let mut builder = SessionStateBuilder::new()
+    let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
-        .with_default_features()
-        .with_analyzer_rule(Arc::new(functions::BoundExpressions));
+        .with_default_features();
+    let mut builder = cancellable_rules::register(builder, Arc::new(functions::BoundExpressions));
     functions::offer(&mut builder);
     let mut state = builder.build();
     spec_functions::register(&mut state)?;

@@ -98,6 +98,16 @@ fn is_cheap(expression: &Expr) -> bool {
     }
 }
 
+/// Whether a plan that was optimised joins tables.
+pub(super) fn joins(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let visited = plan.apply_with_subqueries(|node| {
+        found |= matches!(node, LogicalPlan::Join(_));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    visited.is_err() || found
+}
+
 /// Bytes of the constants in a plan.
 pub(super) fn constant_bytes(plan: &LogicalPlan) -> usize {
     let mut bytes = 0_usize;

@@ -34,17 +34,24 @@ const LONGEST_AGENT: usize = 200;
 
 /// A message of an answer.
 pub(super) trait Metered: Message {
-    /// Rows of a table in it.
-    fn rows(&self) -> u64 {
-        0
+    /// Returns the rows of a table in it, and the bytes that are billed for it.
+    fn size(&self) -> (u64, u64) {
+        (0, self.encoded_len() as u64)
     }
 }
 
 impl Metered for FlightData {
-    fn rows(&self) -> u64 {
+    /// The padding of buffers to multiples of 64 bytes is not billed: it depends on the order of rows, and so on when the
+    /// partitions of a query were ready.
+    fn size(&self) -> (u64, u64) {
         let message = root_as_message(&self.data_header).ok();
-        let batch = message.and_then(|message| message.header_as_record_batch());
-        batch.map_or(0, |batch| batch.length().unsigned_abs())
+        let Some(batch) = message.and_then(|message| message.header_as_record_batch()) else {
+            return (0, self.encoded_len() as u64);
+        };
+        let buffers = batch.buffers().into_iter().flatten();
+        let body: u64 = buffers.map(|buffer| buffer.length().unsigned_abs()).sum();
+        let rest = self.data_header.len() + self.app_metadata.len();
+        (batch.length().unsigned_abs(), body + rest as u64)
     }
 }
 
@@ -329,7 +336,8 @@ fn every(period: Duration) -> Interval {
 }
 
 fn count<T: Metered>(request: &mut OpenRequest, message: &T) {
-    request.sent(message.rows(), message.encoded_len() as u64);
+    let (rows, bytes) = message.size();
+    request.sent(rows, bytes);
 }
 
 impl<T: Metered + Unpin> Stream for MeteredStream<T> {

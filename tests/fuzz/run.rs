@@ -83,6 +83,9 @@ pub fn run() {
     // Work that cannot be ended must not hold the process back.
     server.shutdown_background();
     if let Err(panic) = outcome {
+        // A refused allocation calls no panic hook, which would allocate.
+        let text = panic.downcast_ref::<String>();
+        println!("ended by: {}; {}", text.map_or("", String::as_str), size());
         resume_unwind(panic);
     }
 }
@@ -104,6 +107,16 @@ fn credentials(place: &Place) -> [(Caller, String); 3] {
         (Caller::Admin, format!("Basic {password}")),
         (Caller::Boilers, bearer("Boilers")),
     ]
+}
+
+/// The address space, the memory and the threads of this process.
+fn size() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let lines = status.lines();
+    let known = ["VmPeak", "VmSize", "VmHWM", "VmRSS", "Threads"];
+    let lines = lines.filter(|line| known.iter().any(|name| line.starts_with(name)));
+    let words = lines.flat_map(str::split_whitespace);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// A run.
@@ -249,10 +262,11 @@ impl Run {
     fn report(&self, inventor: &Inventor) {
         let (reached, edges) = self.coverage.reached();
         println!(
-            "{} inputs, {} kept, {reached} of {edges} edges, {} found",
+            "{} inputs, {} kept, {reached} of {edges} edges, {} found; {}",
             self.sent,
             inventor.kept().len(),
             self.names.len(),
+            size(),
         );
         if self.coverage.is_measured() {
             self.coverage.write(&self.folder.join("edges.txt"));
