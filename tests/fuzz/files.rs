@@ -214,6 +214,8 @@ fn damage_index(random: &mut Rng, bytes: &mut Vec<u8>, footer: &mut Value) {
     index.damage(random);
     let begins = bytes.len();
     index.write(bytes);
+    // A length that was damaged before is no length to make here.
+    let length = length.min(1 << 20);
     let longer = i64::try_from((bytes.len() - begins).max(length)).unwrap();
     bytes.resize(begins + usize::try_from(longer).unwrap(), 0);
     footer.set(&chunk(field), i64::try_from(begins).unwrap());

@@ -42,7 +42,6 @@ PLANNING = {
     "regular expression": "SELECT repeat('A', 3000000) ~ '(.*)(.*)(.*)(.*)[^A]$'",
     "cross joins": f"SELECT count(*) FROM {', '.join(f'data_h a{at}' for at in range(400))} WHERE a0.value < -1e300",
     "concatenations": f"SELECT {' || '.join(['asset_id'] * 1900)} FROM data_h LIMIT 1",
-    "values": f"SELECT count(*) FROM (VALUES {', '.join(f'({at})' for at in range(60000))})",
     "cube": f"SELECT count(*) FROM {READINGS} GROUP BY CUBE (" + ", ".join(f"value + {at}" for at in range(18)) + ")",
 }
 
