@@ -80,12 +80,16 @@ impl Syncing {
             let upto = self.written.load(Ordering::SeqCst);
             let mut files =
                 std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+            let older = files.clone();
             files.push(file());
             let sync = move || files.iter().try_for_each(|file| file.sync_data());
             let outcome = tokio::task::spawn_blocking(sync).await;
             let outcome = outcome.unwrap_or_else(|error| Err(io::Error::other(error)));
             if let Err(error) = &outcome {
                 tracing::error!("the journal of requests cannot be written to the disk: {error}");
+                // Older files are synced again with the next lines.
+                let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+                left.extend(older);
             }
             let _before = self
                 .synced
