@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::public_schema::PublicSchema;
+use super::session::ARCHIVE;
 
 /// Bytes of the text of a simple statement.
 pub(super) const MAX_BYTES: usize = 4 << 10;
@@ -99,7 +100,13 @@ impl Visitor for Found {
         self.named += 1;
         let name = relation.0.last().and_then(|name| name.as_ident());
         let name = name.map(|name| name.value.to_lowercase());
-        let is_known = name.is_some_and(|name| self.tables.contains(&name));
+        // Tables of the archive are opened by the first query that names them.
+        let mut schemas = relation.0.iter().rev().skip(1);
+        let is_archive = schemas.any(|part| {
+            part.as_ident()
+                .is_some_and(|part| part.value.eq_ignore_ascii_case(ARCHIVE))
+        });
+        let is_known = !is_archive && name.is_some_and(|name| self.tables.contains(&name));
         simple_if(is_known && self.named <= MAX_TABLES)
     }
 
