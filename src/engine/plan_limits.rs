@@ -1,5 +1,5 @@
-//! What a plan may be like, before it is optimised. The optimiser takes twice as long for each subquery within another, and
-//! goes through what is named twice as if it were two; no limit of time applies to it.
+//! Limits on a plan before it is optimised. The time of the optimiser doubles with each level of nested subqueries, and
+//! it processes a plan that is named twice two times. No timeout applies to it.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
@@ -8,12 +8,12 @@ use datafusion::logical_expr::{Cast, Expr, LogicalPlan, TryCast};
 
 use super::functions;
 
-/// Subqueries of expressions within each other at most.
+/// The maximum depth of subqueries within expressions.
 const DEEPEST: usize = 8;
-/// Steps of a plan at most.
+/// The maximum number of steps of a plan.
 const MOST_STEPS: usize = 5_000;
 
-/// Refuses a plan that would take too long to optimise, or whose values would take too much room.
+/// Returns an error for a plan that would take too long to optimise, or whose types take too much memory.
 pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
     Steps::default().take(plan, 0)
 }
@@ -35,7 +35,7 @@ impl Steps {
                     "the query takes more than {MOST_STEPS} steps"
                 )));
             }
-            // A view's query is not in the plan yet.
+            // The query of a view is not part of the plan yet.
             if let LogicalPlan::TableScan(scan) = node
                 && let Some(inside) = scan.source.get_logical_plan()
             {
