@@ -1,5 +1,5 @@
-//! The ceiling that `benches/serving` measures against: a Flight SQL server that knows no SQL. It reads the Parquet
-//! files of a folder into memory, and answers whatever is asked with all of them.
+//! The upper bound of throughput for `benches/serving`: a Flight SQL server that parses no SQL. It reads the Parquet files
+//! of a folder into memory and returns all their rows for every query.
 //!
 //! `cargo run --release --example bare_flight -- target/bench-serving/flat/data_min`
 #![expect(
@@ -35,15 +35,16 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-/// The allocator that plantlake has.
+/// The same allocator as in plantlake.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Rows of a batch, and bytes of a message, as plantlake sends them.
+/// Rows per batch, as in plantlake.
 const ROWS: usize = 8_192;
+/// The maximum size of a Flight message in bytes, as in plantlake.
 const MESSAGE: usize = 1 << 20;
 
-/// What is sent, to everyone.
+/// The server, with the rows that it sends to every client.
 struct Bare {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
@@ -74,7 +75,7 @@ impl Bare {
     }
 }
 
-/// In the order of their names.
+/// Returns the Parquet files of `folder` and its subfolders, sorted by path.
 fn parquet_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {

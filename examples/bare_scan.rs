@@ -1,5 +1,5 @@
-//! The floor that `benches/resample` measures against: DataFusion reads the three columns of all raw files
-//! and throws them away. Prints the seconds that it took.
+//! The lower bound of run time for `benches/resample`: DataFusion reads the three columns of all raw files and discards
+//! them. Prints the elapsed seconds.
 //!
 //! `cargo run --release --example bare_scan -- lake/raw`
 #![expect(

@@ -1,6 +1,7 @@
-//! How long a catalog takes to load, and grants to resolve against it: `cargo run --release --example catalog_load FOLDER`.
+//! Measures how long it takes to load a catalog and to resolve grants against it:
+//! `cargo run --release --example catalog_load FOLDER`.
 //!
-//! Used by `benches/catalog`, which makes the catalog and prints the figures.
+//! `benches/catalog` generates the catalog and prints the figures.
 
 #![allow(clippy::print_stdout, reason = "a tool for benchmarks")]
 
@@ -12,7 +13,7 @@ use plantlake::model::Grant;
 
 const REPEATS: usize = 5;
 
-/// The median of a few runs, in milliseconds, and how many assets are allowed.
+/// Returns the median time of [`REPEATS`] runs in milliseconds, and the number of allowed assets.
 fn resolve(assets: &[Asset], grants: &[Grant]) -> (f64, usize) {
     let mut times = Vec::new();
     let mut allowed = 0;

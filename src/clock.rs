@@ -1,5 +1,5 @@
-//! The only place that reads the time: wall-clock instants, ids that sort by them, and stopwatches. And a clock that can be
-//! another, for what is tested over simulated days.
+//! The only module that reads the time: wall-clock instants, time-ordered ids and stopwatches. The trait [`Clock`] can be
+//! replaced by a simulated clock in tests that cover many days.
 #![expect(
     clippy::disallowed_methods,
     reason = "this is the module that the ban protects"
@@ -12,12 +12,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-/// The wall clock, in UTC.
+/// Returns the current wall-clock time in UTC.
 pub fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
-/// An id for something new; later ones are greater.
+/// Returns a new UUID of version 7. Ids sort by their creation time, to the millisecond.
 pub fn new_id() -> Uuid {
     let now = now();
     let timestamp = uuid::Timestamp::from_unix(
@@ -28,36 +28,36 @@ pub fn new_id() -> Uuid {
     Uuid::new_v7(timestamp)
 }
 
-/// Measures elapsed time; not affected by changes of the wall clock.
+/// A monotonic timer. Changes of the wall clock do not affect it.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Starts measuring.
+    /// Starts a stopwatch.
     pub fn start() -> Self {
         Self(Instant::now())
     }
 
-    /// Time since the start.
+    /// Returns the time since the start.
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }
 
-    /// Seconds since the start.
+    /// Returns the seconds since the start.
     pub fn seconds(&self) -> f64 {
         self.elapsed().as_secs_f64()
     }
 }
 
-/// What time it is, and waiting for a later one.
+/// A source of the current time, which can also wait.
 pub trait Clock: std::fmt::Debug + Send + Sync {
-    /// The wall clock, in UTC. It may jump.
+    /// Returns the wall-clock time in UTC. It may jump.
     fn now(&self) -> DateTime<Utc>;
 
-    /// Time since the clock was made; it only goes on.
+    /// Returns the time since the clock was created. It is monotonic.
     fn elapsed(&self) -> Duration;
 
-    /// Waits for so long.
+    /// Returns a future that completes after `time`.
     fn sleep(&self, time: Duration) -> BoxFuture<'static, ()>;
 }
 

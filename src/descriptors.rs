@@ -1,10 +1,10 @@
-//! The limit of open files: raised at the start, and shared between connections and everything else.
+//! Raises the limit of open files when the program starts, and divides it between connections and all other uses.
 
-/// Descriptors that are kept for files, databases and logs where the limit is large enough.
+/// The maximum number of descriptors reserved for files, databases and logs.
 const MAX_RESERVED: usize = 1024;
 
-/// Raises the soft limit of open files to the hard limit. The usual soft limit of 1,024 is there for programs that use
-/// `select`; this one does not.
+/// Raises the soft limit of open files to the hard limit. The usual soft limit of 1,024 protects programs that use `select`;
+/// plantlake does not use it.
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "C functions that read and set two numbers")]
 pub fn raise_limit() {
@@ -23,11 +23,11 @@ pub fn raise_limit() {
     }
 }
 
-/// Elsewhere there is no such limit.
+/// Does nothing: only Unix has this limit.
 #[cfg(not(unix))]
 pub fn raise_limit() {}
 
-/// The soft limit of open files; `usize::MAX` if there is none.
+/// Returns the soft limit of open files, or `usize::MAX` if it cannot be read or represented.
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "a C function that reads two numbers")]
 fn limit() -> usize {
@@ -47,7 +47,8 @@ fn limit() -> usize {
     usize::MAX
 }
 
-/// Returns how many of `wanted` connections may be open, so that descriptors are left for everything else.
+/// Returns how many of the `wanted` connections may be open at once, at least 1, so that enough descriptors remain for other
+/// uses.
 pub fn available_for_connections(wanted: usize) -> usize {
     share(wanted, limit())
 }

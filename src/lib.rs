@@ -1,17 +1,18 @@
 //! plantlake: a process historian on a lakehouse.
 //!
-//! Layers, lowest first; imports point down only, and siblings do not import each other
-//! (`tests/layers.rs` checks it):
+//! Layers, lowest first. Modules import only from lower layers and, except as noted, not from siblings
+//! (`tests/layers.rs` checks this):
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 0 | `model`, `clock`, `decoding`, `memory` and `metrics` (which may use `clock`), `workers` (which may use `memory`), `config` (which may use `model`), `descriptors` |
+//! | 0 | `clock`, `decoding`, `descriptors`, `model` |
+//! | 0 | `memory` and `metrics` (may use `clock`), `workers` (may use `memory`), `config` (may use `model`) |
 //! | 1 | `backup`, `catalog`, `lake`, `store` |
 //! | 2 | `resample`, `search` |
 //! | 3 | `engine` |
 //! | 4 | `jobs`, `schedule`, `simulate`, `mirror`, `auth`, `metering` |
 //! | 5 | `flight` |
-//! | 6 | the program's `main` over `cli` over `app` |
+//! | 6 | the binary's `main`, above `cli`, above `app` |
 
 pub mod app;
 pub mod auth;

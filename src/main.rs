@@ -1,28 +1,29 @@
-//! The program: its allocator, who does its cryptography, and the command line's [`main`](plantlake::cli::main).
+//! The binary. Sets the allocator and the rustls crypto provider, then calls the CLI's [`main`](plantlake::cli::main).
 
 use plantlake::memory;
 
-/// Batches are many, large and short-lived: the system's allocator would give each back to the kernel, and
-/// fault its pages in again for the next.
+/// Record batches are many, large and short-lived. The system allocator would return the pages of each to the kernel, and
+/// fault them in again for the next.
 #[global_allocator]
 static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> std::process::ExitCode {
-    // Of the two that libraries bring, so that none has to guess. It is the first: nothing else can have been installed.
+    // The dependencies enable two crypto providers, so rustls cannot choose a default by itself. The result is ignored: this
+    // is the first call, so no other provider can be installed.
     let _ = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default();
     unwind_when_out_of_memory();
     plantlake::cli::main()
 }
 
-/// Has a failed allocation end the query that made it, and not the process.
+/// Makes a failed allocation end the query that made it instead of the process.
 #[cfg(has_alloc_error_hook)]
 fn unwind_when_out_of_memory() {
-    // `build.rs` compiles it.
+    // `build.rs` compiles this crate.
     extern crate alloc_error_hook;
     alloc_error_hook::install(memory::on_alloc_error);
     memory::enforce_limits();
 }
 
-/// Where the hook could not be compiled, no allocation is refused: the process would be aborted.
+/// Does nothing: without the hook, a refused allocation would abort the process, so the limits are not enforced.
 #[cfg(not(has_alloc_error_hook))]
 fn unwind_when_out_of_memory() {}

@@ -1,5 +1,5 @@
-//! Threads for what can wait: long queries, jobs. They are the system's second choice: what answers at once goes first,
-//! however much there is for them to do.
+//! Thread pools of low scheduling priority for long queries and jobs, so that the threads that serve interactive requests
+//! run first under any load.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,26 +8,27 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// How much the system prefers other threads, from 0 to 19: at 10, these have a tenth of a core that others want.
+/// The nice value of worker threads, from 0 to 19. At 10, they get a tenth of a core that other threads compete for.
 pub const NICE: i32 = 10;
-/// The same for threads whose work should have ended and cannot be interrupted.
+/// The nice value of threads whose task is overdue and cannot be interrupted.
 pub const NICEST: i32 = 19;
 
-/// The maximum number of threads, for each that works, that read and write files for it: parts of the lake, and what was put
-/// on disk. A merge would start one for each file. What it reads is freed by another thread, and the memory is kept by the
-/// allocator until the thread that has read it allocates again.
+/// The maximum number of blocking threads per worker thread; they read and write lake files and spill files. A merge would
+/// otherwise start one thread per file. Another thread frees what a blocking thread reads, and the allocator keeps that
+/// memory until the thread that read it allocates again.
 const MAX_READERS: usize = 2;
 
-/// A runtime of its own. What its threads start, such as a database's, is the system's second choice, too.
+/// A separate tokio runtime whose threads have the nice value [`NICE`]. Threads that they start, such as those of a database,
+/// inherit it.
 #[derive(Debug)]
 pub struct Workers {
-    /// None only while it is dropped.
+    /// `None` only while the struct is dropped.
     runtime: Option<Runtime>,
     threads: Threads,
 }
 
 impl Workers {
-    /// So many threads of this name, each with a stack of so many bytes.
+    /// Starts `count` threads called `name`, each with a stack of `stack` bytes.
     pub fn start(name: &str, count: usize, stack: usize) -> std::io::Result<Self> {
         let threads = Threads::default();
         let (starting, stopping) = (threads.clone(), threads.clone());
@@ -47,32 +48,33 @@ impl Workers {
         })
     }
 
-    /// Lets all other threads go before these: what they work on should have ended.
+    /// Sets all current threads to [`NICEST`], because their tasks are overdue.
     pub fn step_back_further(&self) {
         for thread in self.threads.locked().iter() {
             thread.set_nice(NICEST);
         }
     }
 
-    /// Works on `task`, and says what came of it; none if the threads have ended or it panicked. Dropped, it ends.
+    /// Runs `task` and returns its result, or `None` if the threads have ended or the task panicked. If the returned future is
+    /// dropped, the task is aborted.
     pub async fn run<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
         let _working = self.spawn(async move {
-            // Nobody may be there any more.
+            // The receiver may have been dropped.
             let _ = sender.send(task.await);
         });
         receiver.await.ok()
     }
 
-    /// Works on `task`.
+    /// Runs `task` until it ends or the returned handle is dropped.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Working {
         Working(self.runtime.as_ref().map(|runtime| runtime.spawn(task)))
     }
 
-    /// Works on `task`, whose handle can be waited for.
+    /// Runs `task` and returns a handle that can be awaited. Dropping the handle does not abort the task.
     pub fn spawn_task(
         &self,
         task: impl Future<Output = ()> + Send + 'static,
@@ -83,14 +85,14 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        // The default waits, which must not be where others are worked for.
+        // The default drop of a runtime blocks, which is forbidden on the threads of another runtime.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// The threads of a runtime that there are now.
+/// The live threads of a runtime.
 #[derive(Debug, Clone, Default)]
 struct Threads(Arc<Mutex<HashSet<ThreadId>>>);
 
@@ -110,35 +112,35 @@ impl Threads {
     }
 }
 
-/// A thread as the system names it, to change its priority.
+/// The operating system's id of a thread, used to change its priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ThreadId(libc::id_t);
 
 impl ThreadId {
-    /// The calling thread.
+    /// Returns the id of the calling thread.
     #[cfg(target_os = "linux")]
     #[expect(unsafe_code, reason = "a C function that returns a number")]
     pub fn current() -> Self {
-        // SAFETY: it touches no memory and cannot fail.
+        // SAFETY: the function accesses no memory and cannot fail.
         Self(unsafe { libc::gettid() }.unsigned_abs())
     }
 
-    /// Elsewhere, the system takes 0 for the caller.
+    /// Returns 0, which stands for the caller on other systems.
     #[cfg(not(target_os = "linux"))]
     pub fn current() -> Self {
         Self(0)
     }
 
-    /// Lets other threads go before it, from 0 to 19. A thread that stepped back cannot come forward again.
+    /// Sets the nice value of the thread, from 0 to 19. Without privileges, it can only be raised.
     #[expect(unsafe_code, reason = "a C function that takes three numbers")]
     pub fn set_nice(self, nice: i32) {
-        // SAFETY: it touches no memory. On Linux, an id is one thread's. Where it fails, long queries are no slower than they
-        // should be, and others are.
+        // SAFETY: the function accesses no memory. On Linux, an id belongs to one thread. If the call fails, the thread keeps
+        // its priority and long queries slow down short ones.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, self.0, nice) };
     }
 }
 
-/// What is worked on; dropped, it ends.
+/// A running task, which is aborted when this handle is dropped.
 #[derive(Debug)]
 pub struct Working(Option<JoinHandle<()>>);
 

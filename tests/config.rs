@@ -1,4 +1,4 @@
-//! Drives the program: where settings come from, what is said of wrong ones, exit codes and closed pipes.
+//! Runs the program to test the sources of settings, the errors of wrong settings, exit codes and closed pipes.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// A working folder, and the program in it without this process's own settings.
+/// A temporary working folder in which the program runs with an empty environment.
 struct Folder(TempDir);
 
 struct Outcome {
@@ -52,7 +52,7 @@ impl Folder {
         Outcome::of(command.envs(environment.iter().copied()).output().unwrap())
     }
 
-    /// What `plantlake config --json` says: setting to value and source.
+    /// Returns the output of `plantlake config --json` as a map from setting to value and source.
     #[track_caller]
     fn in_force(&self, args: &[&str], environment: &[(&str, &str)]) -> Shown {
         let outcome = self.run(&[&["config", "--json"], args].concat(), environment);
@@ -65,7 +65,7 @@ impl Folder {
             .collect()
     }
 
-    /// Checks that `plantlake config` refuses the settings in words that have all `parts`.
+    /// Checks that `plantlake config` refuses the settings with an error that contains all `parts`.
     #[track_caller]
     fn is_refused(&self, args: &[&str], environment: &[(&str, &str)], parts: &[&str]) {
         let outcome = self.run(&[&["config"], args].concat(), environment);
@@ -85,7 +85,7 @@ impl Folder {
 type Shown = BTreeMap<String, (String, String)>;
 
 #[test]
-fn the_later_source_wins_and_each_is_named() {
+fn settings_come_from_the_later_source_and_name_it() {
     let toml = "# plant\nlake = 'a'\ncatalog = 'a'\njobs = 'a'\nlog = 'info'\n";
     let dotenv = "DB_HOST=elsewhere\nexport PLANTLAKE_CATALOG='b' # ours\n\
                   PLANTLAKE_JOBS=b\nPLANTLAKE_LOG=b=info\n";
@@ -115,7 +115,7 @@ fn the_later_source_wins_and_each_is_named() {
 }
 
 #[test]
-fn flags_work_before_and_after_the_command() {
+fn flags_are_accepted_before_and_after_the_command() {
     for args in [["--lake", "x", "config"], ["config", "--lake", "x"]] {
         let outcome = Folder::new(&[]).run(&args, &[]);
         assert!(outcome.stdout.contains("flag --lake"), "{}", outcome.stdout);
@@ -123,7 +123,7 @@ fn flags_work_before_and_after_the_command() {
 }
 
 #[test]
-fn another_settings_file_can_be_named_and_must_be_there() {
+fn config_flag_selects_another_file_and_fails_if_it_is_missing() {
     let folder = Folder::new(&[
         ("plantlake.toml", "lake = 'a'"),
         ("other.toml", "\nlake = 'b'"),
@@ -135,7 +135,7 @@ fn another_settings_file_can_be_named_and_must_be_there() {
 }
 
 #[test]
-fn an_unknown_setting_is_refused_with_its_place_and_the_nearest() {
+fn unknown_setting_is_refused_with_its_location_and_nearest_name() {
     let toml = "[resample]\nthreads = 1\nmemroy = '1GiB'\n";
     Folder::new(&[("plantlake.toml", toml)]).is_refused(
         &[],
@@ -161,7 +161,7 @@ fn an_unknown_setting_is_refused_with_its_place_and_the_nearest() {
 }
 
 #[test]
-fn a_wrong_value_is_refused_with_its_place_and_what_is_expected() {
+fn wrong_value_is_refused_with_its_location_and_expected_type() {
     let refused = |name, text, parts: &[&str]| {
         Folder::new(&[(name, text)]).is_refused(&[], &[], parts);
     };
@@ -215,7 +215,7 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
-fn help_teaches_and_lists_the_exit_codes() {
+fn help_shows_examples_and_exit_codes() {
     let outcome = Folder::new(&[]).run(&["--help"], &[]);
     assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
     for part in [
@@ -233,8 +233,8 @@ fn help_teaches_and_lists_the_exit_codes() {
 }
 
 #[test]
-fn wrong_usage_has_its_own_code() {
-    // The settings are wrong, too: what does not need them works all the same.
+fn wrong_usage_exits_with_code_2() {
+    // The settings are wrong, too; commands that need no settings must still work.
     let folder = Folder::new(&[("plantlake.toml", "nonsense")]);
     for (args, code) in [
         (&["--version"] as &[_], 0),
@@ -249,7 +249,7 @@ fn wrong_usage_has_its_own_code() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn closed_stdout_exits_with_code_0() {
     let folder = Folder::new(&[]);
     for args in [
         ["config", "--json"],
@@ -257,7 +257,7 @@ fn a_reader_that_goes_away_is_no_failure() {
         ["config", "-q"],
         ["config", "--help"],
     ] {
-        // Nobody reads: the pipe's other end is closed before the program starts.
+        // The read end of the pipe is closed before the program starts.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut child = folder
@@ -283,7 +283,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_a_failure() {
+fn full_disk_exits_with_code_1() {
     let full = std::fs::OpenOptions::new()
         .write(true)
         .open("/dev/full")
@@ -303,7 +303,7 @@ fn a_full_disk_is_a_failure() {
 }
 
 #[test]
-fn the_documentation_of_settings_is_up_to_date() {
+fn settings_documentation_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
     let written = std::fs::read_to_string(path).unwrap().replace("\r\n", "\n");
     let outcome = Folder::new(&[]).run(&["config", "--docs"], &[]);

@@ -1,7 +1,7 @@
-//! Checks the architecture by reading the sources: imports point down only, siblings do not import each other,
-//! and each outside crate has one home.
+//! Checks the architecture by parsing the sources: modules import only from lower layers, siblings do not import each
+//! other, and only certain modules may use each external crate.
 //!
-//! A new top-level module goes into [`LAYERS`]; nothing else in `src/` is accepted.
+//! Every top-level module in `src/` must be listed in [`LAYERS`].
 
 #![expect(
     clippy::unwrap_used,
@@ -39,8 +39,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("main", 6),
 ];
 
-/// Who may import a sibling: settings speak the words of the model, memory is given back now and then, metrics know how old something is, and the top
-/// layer is a stack of three.
+/// Pairs of an importing module and the sibling that it may import: `config` parses types of `model`, `memory` and `metrics`
+/// measure time with `clock`, `workers` returns freed memory through `memory`, and `main`, `cli` and `app` form a stack.
 const SIBLINGS: &[(&str, &str)] = &[
     ("config", "model"),
     ("memory", "clock"),
@@ -51,7 +51,7 @@ const SIBLINGS: &[(&str, &str)] = &[
     ("main", "cli"),
 ];
 
-/// Outside crates and the only modules that may name them; a star stands for any ending.
+/// External crates and the only modules that may name them. A trailing star matches `_…` or nothing.
 const HOMES: &[(&str, &[&str])] = &[
     ("deltalake*", &["lake"]),
     ("clap*", &["cli"]),
@@ -83,11 +83,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("http_body_util", &["metrics"]),
 ];
 
-/// The library's own name, by which the binary imports it.
+/// The name of the library crate, by which the binary imports it.
 const LIBRARY: &str = "plantlake";
 
 #[test]
-fn the_sources_keep_the_layers() {
+fn sources_have_no_layer_violations() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect(&src, &mut files);
@@ -122,14 +122,14 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     files.sort();
 }
 
-/// What is wrong with the file `name` (relative to `src`).
+/// Returns the violations in the file `name`, which is relative to `src`.
 fn check(name: &str, text: &str) -> Vec<String> {
     let path = module_path(name);
     let tokens = tokens(text);
     let mut found = Vec::new();
     let mut problem = |line: usize, what: String| found.push(format!("{name}:{line}: {what}"));
     let Some(top) = path.first() else {
-        // The library's root only declares modules; each of them is checked by itself.
+        // The library's root only declares modules. Each module is checked separately.
         for (at, token) in tokens.iter().enumerate() {
             let module = text_at(&tokens, at + 1);
             if token.text == "mod" && layer(module).is_none() {
@@ -199,7 +199,7 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// `lake/store.rs` is `lake::store`; the binaries are `main`; the library's root is empty.
+/// Returns the module path of a file: `lake/store.rs` is `lake::store`, binaries are `main`, the library's root is empty.
 fn module_path(name: &str) -> Vec<String> {
     let name = name.strip_suffix(".rs").unwrap_or(name);
     let mut path: Vec<String> = name.split('/').map(str::to_owned).collect();
@@ -213,10 +213,10 @@ fn module_path(name: &str) -> Vec<String> {
     }
 }
 
-/// The top-level modules that the tokens name by a path from the crate's root, with lines.
+/// Returns the top-level modules that the tokens name by a path from the crate's root, with their lines.
 fn root_imports(path: &[String], tokens: &[Token]) -> Vec<(String, usize)> {
     let mut found = Vec::new();
-    // Modules written inside the file, by the depth of braces that they begin at.
+    // The brace depths at which the enclosing inline modules begin.
     let mut inline: Vec<usize> = Vec::new();
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate() {
@@ -237,7 +237,7 @@ fn root_imports(path: &[String], tokens: &[Token]) -> Vec<(String, usize)> {
             // In the binary, `crate` is the binary itself.
             "crate" if path == ["main"] => {}
             "crate" | LIBRARY if is_path => targets(tokens, at + 2, &mut found),
-            // A second name for the root would hide what is imported.
+            // An alias of the root would hide which modules are imported.
             "crate" if text_at(tokens, at + 1) == "as" => {
                 found.push(("crate as".to_owned(), token.line));
             }
@@ -256,7 +256,7 @@ fn root_imports(path: &[String], tokens: &[Token]) -> Vec<(String, usize)> {
     found
 }
 
-/// The first names of the path, or of the group of paths, that begins at `at`.
+/// Adds the first names of the path or group of paths that begins at `at` to `found`.
 fn targets(tokens: &[Token], at: usize, found: &mut Vec<(String, usize)>) {
     let mut depth = 0;
     let mut begins = true;
@@ -289,7 +289,7 @@ fn names_a_crate(tokens: &[Token], at: usize) -> bool {
         "::" => earlier == "use",
         _ => false,
     };
-    // `a::toml::b` and `<A>::toml::b` go on with a path, `::toml::b` begins one.
+    // `a::toml::b` and `<A>::toml::b` continue a path, `::toml::b` begins one.
     let goes_on =
         before == "::" && earlier.starts_with(|c: char| c == '>' || is_word(c)) && earlier != "use";
     is_import || before != "." && !goes_on && text_at(tokens, at + 1) == "::"
@@ -314,7 +314,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The tokens of `text`, without comments, literals and lifetimes.
+/// Returns the tokens of `text`, without comments, literals and lifetimes.
 fn tokens(text: &str) -> Vec<Token> {
     let chars: Vec<char> = text.chars().collect();
     let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
@@ -377,7 +377,7 @@ fn tokens(text: &str) -> Vec<Token> {
                     }
                     i += hashes + 1;
                 } else if is_raw && hashes == 1 && is_word(at(i + 1)) {
-                    // A raw name: the word itself follows.
+                    // A raw identifier: skip `#`, and read the word itself next.
                     i += 1;
                 } else {
                     tokens.push(Token { text: word, line });
@@ -406,11 +406,11 @@ fn tokens(text: &str) -> Vec<Token> {
     tokens
 }
 
-/// The check must be able to fail: made-up sources, each with the one thing that must be found.
+/// Proves that the check can fail: each source has exactly one violation.
 #[test]
-fn violations_are_found() {
+fn check_of_sources_with_a_violation_reports_it() {
     for (name, text, expected) in [
-        // Imports up, in every way to write them.
+        // Imports from higher layers, in every notation.
         (
             "lake/mod.rs",
             "use crate::engine::Engine;",
@@ -458,7 +458,7 @@ fn violations_are_found() {
             "fn f<'a>(x: &'a str) -> crate::jobs::X<'a>",
             "`lake` imports `jobs`",
         ),
-        // Siblings.
+        // Imports of siblings.
         (
             "lake/a.rs",
             "use crate::catalog::Asset;",
@@ -474,7 +474,7 @@ fn violations_are_found() {
             "use crate::cli;",
             "`app` imports its sibling `cli`",
         ),
-        // What would hide an import.
+        // Constructs that would hide an import.
         ("lake/a.rs", "use crate as root;", "`crate as`"),
         ("lake/a.rs", "use crate::*;", "`*`"),
         ("lake/a.rs", "use crate::{self as root};", "`self`"),
@@ -489,7 +489,7 @@ fn violations_are_found() {
             "pub mod model;\npub mod news;",
             "lib.rs:2: `news` has no layer",
         ),
-        // Homes.
+        // External crates in modules that may not name them.
         (
             "jobs/run.rs",
             "use deltalake::Table;",
@@ -529,7 +529,7 @@ fn violations_are_found() {
 }
 
 #[test]
-fn what_is_right_is_not_complained_of() {
+fn check_of_valid_sources_reports_nothing() {
     for (name, text) in [
         (
             "lake/mod.rs",

@@ -1,6 +1,6 @@
-//! The models, held against what sentence-transformers and transformers computed (`tests/search/reference.py`).
+//! Compares the models with reference results of sentence-transformers and transformers (`tests/search/reference.py`).
 //!
-//! The bi-encoder is 90 MB large and not in the repository: `tests/run` puts it into `.models`.
+//! The bi-encoder (90 MB) is not in the repository. `tests/run` downloads it to `.models`.
 
 #![expect(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ fn json<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_slice(&std::fs::read(references().join(name)).unwrap()).unwrap()
 }
 
-/// The folder of all-MiniLM-L6-v2.
+/// Returns the folder of all-MiniLM-L6-v2.
 fn bi_encoder() -> PathBuf {
     let named = std::env::var_os("PLANTLAKE_TEST_MODELS").map(PathBuf::from);
     let models = named.unwrap_or_else(|| repository().join(".models"));
@@ -52,7 +52,7 @@ fn bi_encoder() -> PathBuf {
 }
 
 #[test]
-fn embeddings_are_those_of_sentence_transformers() {
+fn bi_encoder_embeddings_match_sentence_transformers() {
     let texts: Vec<String> = json("texts.json");
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     assert_eq!(texts.len(), 200);
@@ -80,7 +80,7 @@ fn embeddings_are_those_of_sentence_transformers() {
 }
 
 #[test]
-fn logits_are_those_of_transformers() {
+fn cross_encoder_logits_match_transformers() {
     let pairs: Vec<(String, String)> = json("pairs.json");
     let logits: Vec<f32> = json("logits.json");
     assert_eq!(pairs.len(), logits.len());
@@ -97,10 +97,10 @@ fn logits_are_those_of_transformers() {
     }
 }
 
-/// Not a test of speed, which debug builds do not have; run with `--release -- --ignored --nocapture` it shows it.
+/// Prints the speed of the models and asserts nothing. Run it with `--release -- --ignored --nocapture`.
 #[test]
 #[ignore = "measures"]
-fn how_long_it_takes() {
+fn models_print_their_latency() {
     let folder = tempfile::tempdir().unwrap();
     make_cross_encoder(folder.path());
     let cross = CrossEncoder::load(folder.path()).unwrap();
@@ -140,7 +140,7 @@ fn median(what: &str, mut run: impl FnMut()) {
     );
 }
 
-/// A cross-encoder of the bi-encoder's size, with its weights and an arbitrary head.
+/// Writes a cross-encoder with the bi-encoder's size and weights, and a random head.
 fn make_cross_encoder(folder: &Path) {
     let from = bi_encoder();
     for name in ["config.json", "tokenizer.json"] {

@@ -1,4 +1,4 @@
-//! The resample job on a lake in memory: every store that `object_store` reaches is used in the same way.
+//! Runs the resample job on a lake in memory. All stores of `object_store` are used through the same code.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -86,7 +86,7 @@ impl Plant {
         self.job.run(&Options::default()).await.unwrap()
     }
 
-    /// Asset, count and mean of each row of a table.
+    /// Returns the asset, count and mean of each row of a table.
     async fn rows(&self, table: &str) -> Vec<(String, i64, f64)> {
         let session = QuerySession::open(&self.lake, std::path::Path::new("no catalog"), None)
             .await
@@ -113,7 +113,7 @@ impl Plant {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_added_replaced_and_removed_move_the_tables_along() {
+async fn resample_after_files_are_added_replaced_or_removed_updates_the_tables() {
     let plant = Plant::new("added-replaced-removed");
     plant
         .put("pump.parquet", PUMP, &[(0, 1.0), (1, 3.0), (DAY, 10.0)])
@@ -157,7 +157,7 @@ async fn files_added_replaced_and_removed_move_the_tables_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_runs_at_once_leave_one_result() {
+async fn concurrent_resample_runs_publish_once() {
     let plant = Arc::new(Plant::new("two-at-once"));
     let readings: Vec<(i64, f64)> = (0..5_000)
         .map(|step| (step * 10_000_000, step as f64))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Times `plantlake mirror` beside psql's `\\copy` from CSV of the same rows, into tables with the same keys, on one private Postgres.
+"""Times `plantlake mirror` and psql's `\\copy` of the same rows from CSV, into tables with the same keys, on one Postgres.
 
-The contestants take turns, each with a fresh database; peak memory is plantlake's own resident maximum (`wait4`).
+The contestants alternate, each with a new database. Peak memory is the maximum resident memory of plantlake alone (`wait4`).
 `benches/README.md` has the commands.
 """
 
@@ -43,7 +43,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @dataclass
 class Ran:
-    """A run of plantlake."""
+    """The measurements of a run of plantlake."""
 
     seconds: float
     mib: float
@@ -52,14 +52,15 @@ class Ran:
 
 @dataclass
 class Plant:
-    """A lake with some minutes, all inside of the mirror's window."""
+    """A lake with minutes that are all inside the mirror's window."""
 
     binary: str
     folder: Path
     assets: int
 
     def run(self, *args: str, **settings: str) -> Ran:
-        """What it prints goes to a file: a child's memory begins as its parent's, which must be small."""
+        """Runs plantlake with its output in a file. This process must stay small, because a child's peak memory includes its
+        parent's."""
         command = [self.binary, "--lake", str(self.folder / "lake"), "--catalog", str(self.folder / "catalog"), *args]
         printed = self.folder / "printed"
         with open(printed, "wb") as out:
@@ -86,7 +87,7 @@ class Plant:
                  "--shape", "clean", "--seed", "1", "--json")  # fmt: skip
         self.run("resample", "--json")
         for table in TABLES:
-            # In the order of the key, which is the best that there is for its index.
+            # In the order of the key, which is the best case for its index.
             sql = f"SELECT {COLUMNS} FROM {table} ORDER BY asset_id, timestamp"
             self.run("query", sql, "--format", "csv")
             (self.folder / "printed").rename(self.folder / f"{table}.csv")
@@ -97,14 +98,14 @@ class Plant:
 
 
 def by_psql(server: Postgres, plant: Plant, assets: str) -> float:
-    """Seconds of `\\copy` into tables with keys."""
+    """Returns the seconds of `\\copy` into tables with keys."""
     url = server.new_database("chemical")
     for step in sorted(MIGRATIONS.iterdir()):
         subprocess.run(["psql", "-X", "-q", "-d", url, "-f", str(step)], check=True)
     subprocess.run(["psql", "-X", "-q", "-d", url, "-c", "\\copy assets FROM STDIN"], input=assets, text=True, check=True)
     commands = [f"\\copy {table} ({COLUMNS}) FROM '{plant.folder / table}.csv' (FORMAT csv, HEADER)" for table in TABLES]
     began = time.monotonic()
-    # One transaction, as the mirror's is.
+    # One transaction, as in the mirror.
     subprocess.run(["psql", "-X", "-q", "-1", "-d", url, *(part for command in commands for part in ("-c", command))], check=True)
     seconds = time.monotonic() - began
     check(url, plant)
@@ -113,7 +114,7 @@ def by_psql(server: Postgres, plant: Plant, assets: str) -> float:
 
 
 def check(url: str, plant: Plant) -> int:
-    """Both have all rows."""
+    """Checks that the database has all rows, and returns their number."""
     rows = 0
     for table in TABLES:
         with open(plant.folder / f"{table}.csv", "rb") as file:
@@ -138,7 +139,7 @@ def by_plantlake(server: Postgres, plant: Plant) -> Ran:
 
 
 def write_late(raw: Path, late: Path) -> None:
-    """One asset's readings of today, once more with other values."""
+    """Writes one asset's readings of today again with other values."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -151,14 +152,14 @@ def write_late(raw: Path, late: Path) -> None:
 
 
 def then(server: Postgres, plant: Plant) -> list[tuple[str, Ran]]:
-    """What later runs cost, on a mirror that is there."""
+    """Measures later runs on an existing mirror."""
     url = server.new_database("chemical")
     plant.mirror(url)
     psql(url, "VACUUM")
     found = [("nothing has changed", plant.mirror(url))]
     raw = sorted((plant.folder / "lake" / "raw").rglob("*.parquet"))[0]
     late = raw.with_name("late.parquet")
-    # In a process of its own, whose memory goes with it.
+    # A separate process, so that its memory is freed.
     writer = Process(target=write_late, args=(raw, late))
     writer.start()
     writer.join()
@@ -177,7 +178,7 @@ def then(server: Postgres, plant: Plant) -> list[tuple[str, Ran]]:
 
 
 def catalog_rows(server: Postgres, plant: Plant) -> str:
-    """The assets, for psql's tables."""
+    """Returns the assets as rows for psql."""
     url = server.new_database("chemical")
     plant.mirror(url)
     command = ["psql", "-X", "-q", "-d", url, "-c", "\\copy assets TO STDOUT"]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Times plantlake beside DuckDB, polars and a bare scan, on the same files for the same columns.
+"""Times plantlake, DuckDB, polars and a bare scan on the same columns of the same files.
 
-Every measurement is a process of its own, with its peak memory; the contestants take turns, so that none has
-the machine's better hour. `benches/README.md` has the commands.
+Every measurement is a separate process, with its own peak memory. The contestants alternate, so that changes of the
+machine's speed affect all of them. `benches/README.md` has the commands.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def asset_id(number: int) -> str:
 
 @dataclass(frozen=True)
 class Shape:
-    """What the raw data looks like: a file an asset."""
+    """The shape of the raw data, with one file per asset."""
 
     assets: int
     readings: int  # in each file
@@ -58,7 +58,7 @@ class Shape:
 
 
 def write_file(path: Path, shape: Shape, number: int, first: int, readings: int) -> None:
-    """One asset's readings, `first` to `first + readings`, as pyarrow writes them by default."""
+    """Writes one asset's readings from `first` to `first + readings`, as pyarrow writes them by default."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -89,7 +89,7 @@ def _write_one(job: tuple) -> None:
 
 
 def make_data(folder: Path, shape: Shape) -> Path:
-    """The raw folder, made once and kept: `<folder>/raw`."""
+    """Generates the raw folder `<folder>/raw` unless it exists."""
     raw = folder / "raw"
     done = folder / "made.json"
     if done.is_file() and json.loads(done.read_text()) == asdict(shape):
@@ -127,7 +127,7 @@ def part_of(path: Path) -> int:
     return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
 
 
-# ------------------------------------------------------------------ the contestants, run as `bench.py --worker NAME …`
+# ------------------------------------------------------------------ contestants, run as `bench.py --worker NAME …`
 
 UNITS = {"data_min": ("minute", "1m"), "data_h": ("hour", "1h"), "data_d": ("day", "1d")}
 
@@ -199,7 +199,7 @@ def work_polars(raw: Path, out: Path, kind: str, threads: int | None) -> None:
 
 WORKERS = {"duckdb": work_duckdb, "polars": work_polars}
 
-# ------------------------------------------------------------------ measuring
+# ------------------------------------------------------------------ measurement
 
 
 def clean_environment(more: dict[str, str] | None = None) -> dict[str, str]:
@@ -216,13 +216,13 @@ def plantlake_binary() -> Path:
 
 
 def scan_binary() -> Path | None:
-    """`examples/bare_scan.rs`, or what PLANTLAKE_SCAN_BIN names; None if there is none."""
+    """Returns the path of `examples/bare_scan.rs`, or of PLANTLAKE_SCAN_BIN, or None if it is not built."""
     path = Path(os.environ.get("PLANTLAKE_SCAN_BIN") or REPOSITORY / "target" / "release" / "examples" / "bare_scan")
     return path.resolve() if path.is_file() else None
 
 
 def measure(command: list[object], environment: dict[str, str] | None = None) -> dict:
-    """Runs a process: wall seconds, CPU seconds and peak resident memory of it alone (wait4)."""
+    """Runs a process and returns its wall-clock seconds, CPU seconds and peak resident memory (wait4)."""
     began = time.monotonic()
     process = subprocess.Popen(
         [str(part) for part in command], env=clean_environment(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -240,7 +240,7 @@ def measure(command: list[object], environment: dict[str, str] | None = None) ->
 
 
 def read_both(process: subprocess.Popen) -> tuple[bytes, bytes]:
-    """Standard output and error to their ends, without reaping the process."""
+    """Reads standard output and error to their ends, without reaping the process."""
     import threading
 
     found: dict[str, bytes] = {}
@@ -256,7 +256,7 @@ def note(text: str) -> None:
 
 
 def warm_files(raw: Path) -> None:
-    """Everyone finds the files in the page cache: reads them once."""
+    """Reads the files once, so that every contestant finds them in the page cache."""
     for path in raw.rglob("*.parquet"):
         with path.open("rb") as file:
             while file.read(16 * MIB):
@@ -264,11 +264,11 @@ def warm_files(raw: Path) -> None:
 
 
 def warm_memory(mib: int = 10_240) -> None:
-    """Everyone finds free memory that the machine has already touched. A virtual machine hands free pages back to
-    its host after some seconds, and the first touch of such a page costs ten times what it costs later; without
-    this, whoever runs first after a pause pays for it. The handing back begins two seconds after pages are freed, and
-    goes through all that are free: wait for it, then touch more than any contestant leaves behind, then run at once."""
-    # In a process of its own: a child's peak memory counts its parent's up to the moment it was started.
+    """Touches free memory, so that every contestant finds memory that the host has already provided. A virtual machine returns
+    free pages to its host after some seconds, and the first access to such a page takes ten times longer; otherwise the
+    first process after a pause would pay for that. The return starts two seconds after pages are freed and covers all free
+    pages. So wait for it, then touch more memory than any contestant leaves behind, and run at once."""
+    # A separate process, because the peak memory of a child includes that of its parent at the start.
     mib = min(mib, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") // MIB * 3 // 4)
     script = f"""
 import mmap
@@ -317,7 +317,7 @@ class Bench:
         return result
 
     def scan(self) -> dict:
-        """A bare read of the three columns by DataFusion; the program says how long the scan itself took."""
+        """Times a bare read of the three columns by DataFusion. The program prints the time of the scan itself."""
         result = measure([scan_binary(), *self.options.scan_args, self.raw])
         words = result["out"].split()
         result["process_seconds"] = result["seconds"]
@@ -337,10 +337,10 @@ class Bench:
         for turn in range(self.options.repeat):
             for name in self.options.contestants:
                 shutil.rmtree(self.work, ignore_errors=True)
-                os.sync()  # nobody's disk is busy with what the one before wrote, or with its removal
+                os.sync()  # the disk is not busy with writes or deletions of the previous process
                 warm_files(self.raw)
                 if not self.options.cold_memory:
-                    time.sleep(6)  # until the machine has handed back what was freed so far; see warm_memory
+                    time.sleep(6)  # until the machine has returned freed memory; see warm_memory
                     warm_memory()
                 result = self.run(name)
                 taken[name].append(result)
@@ -384,7 +384,7 @@ def show(title: str, found: dict[str, dict]) -> None:
         )
 
 
-# ------------------------------------------------------------------ the questions
+# ------------------------------------------------------------------ benchmarks
 
 
 def main_race(options: argparse.Namespace, shape: Shape) -> dict:
@@ -398,7 +398,7 @@ def main_race(options: argparse.Namespace, shape: Shape) -> dict:
 
 
 def incremental(options: argparse.Namespace) -> dict:
-    """Many days in, then one new file per asset with one new day; beside a full run over it all."""
+    """Times a run with one new file of one new day per asset, after many days, and a full run over all of it."""
     a_day = DAY_SECONDS // 10
     shape = Shape(options.assets, options.days * a_day)
     folder = options.data / f"incremental-{shape.label}"
@@ -432,7 +432,7 @@ def incremental(options: argparse.Namespace) -> dict:
 
 
 def scale(options: argparse.Namespace) -> dict:
-    """Peak memory at 100 million readings, at three times the assets, and over ten years of thirty assets."""
+    """Measures peak memory with 100 million readings, with three times the assets, and with ten years of thirty assets."""
     divide = 100 if options.quick else 1
     ten_years = 3_650 * DAY_SECONDS
     shapes = {

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Compares the ways of `plantlake search` on the queries of `queries.toml`: nDCG@10, with bootstrap intervals.
+"""Compares the methods of `plantlake search` on the queries of `queries.toml`: nDCG@10, with bootstrap intervals.
 
     benches/search/bench.py --models FOLDER                     bm25, vectors and hybrid
-    benches/search/bench.py --models FOLDER --reranked          with the cross-encoder that is there, too
+    benches/search/bench.py --models FOLDER --reranked          also with the cross-encoder of the folder
 
-The queries measure and never tune. The catalog is made by the simulator unless it is there (`--catalog`); it is the same whenever and
-wherever it is made. Prints Markdown, and writes `benches/search/result.json`.
+The queries are for measurement only, never for tuning. The simulator generates the catalog, unless it exists (`--catalog`);
+the result is always the same. Prints Markdown, and writes `benches/search/result.json`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ import judge
 REPOSITORY = Path(__file__).resolve().parents[2]
 RESULT = Path(__file__).with_name("result.json")
 CATALOG = REPOSITORY / "target" / "bench-search" / "catalog"
-# Two whole sites: every piece of equipment that the simulator knows, with all its sensors, twice; 314 assets.
+# Two whole sites: all equipment that the simulator knows, with all its sensors, twice; 314 assets.
 SIMULATE = "simulate --assets 220 --days 1 --start 2026-01-01 --interval 1h --shape clean --seed 1"
 METHODS = ["bm25", "vectors", "hybrid"]
-# What `--by` calls them.
+# The values of `--by` for these methods.
 BY = {"bm25": "bm25", "vectors": "bi-encoder", "hybrid": "hybrid", "reranked": "cross-encoder"}
-# What hybrid is held against, and by how much it should be better.
+# The methods that hybrid is compared with, and the improvement that it should have.
 RIVALS = ["bm25", "vectors"]
 WANTED = 0.02
 LIMIT = 10
@@ -44,7 +44,7 @@ SEED = 1
 
 
 class Failed(Exception):
-    """plantlake did not do what was asked."""
+    """plantlake failed or returned an invalid result."""
 
 
 # ------------------------------------------------------------------ plantlake
@@ -52,7 +52,7 @@ class Failed(Exception):
 
 @dataclass
 class Plantlake:
-    """The binary with a lake and a state of its own, in `folder`."""
+    """The binary with a separate lake and state in `folder`."""
 
     binary: Path
     folder: Path
@@ -60,10 +60,10 @@ class Plantlake:
     models: Path | None = None
 
     def __call__(self, *arguments: str) -> str:
-        """The one place that knows how settings reach the command."""
+        """Runs a command with the settings of this benchmark and returns its output."""
         command = [self.binary, "--quiet", "--lake", self.folder / "lake", "--state", self.folder / "state", "--catalog", self.catalog]
         command += arguments
-        # Settings of whoever runs this, and of the working folder, have no say.
+        # Excludes the settings of the caller and of the working folder.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PLANTLAKE_")}
         if self.models:
             environment["PLANTLAKE_SEARCH_MODELS"] = str(self.models)
@@ -73,8 +73,8 @@ class Plantlake:
         return done.stdout
 
     def search(self, text: str, method: str) -> list[dict]:
-        """What is found, best first."""
-        # After `--`, lest a query be taken for a flag.
+        """Returns the results, best first."""
+        # After `--`, so that a query is never parsed as a flag.
         return json.loads(self("search", "--by", BY[method], "--limit", str(LIMIT), "--json", "--", text))
 
 
@@ -85,11 +85,11 @@ def make_catalog(binary: Path, folder: Path) -> None:
             Plantlake(binary, Path(scratch), folder)(*SIMULATE.split())
 
 
-# ------------------------------------------------------------------ the comparison
+# ------------------------------------------------------------------ comparison
 
 
 def rank(plantlake: Plantlake, queries: list[dict], catalog: judge.Catalog, method: str) -> dict:
-    """Each query's nDCG, one query after the other; and what ranked them, as plantlake says."""
+    """Returns the nDCG of each query, run in sequence, and the ranking methods that plantlake reports."""
     scores, ranked_by = [], set()
     started = time.monotonic()
     for query in queries:
@@ -103,7 +103,7 @@ def rank(plantlake: Plantlake, queries: list[dict], catalog: judge.Catalog, meth
 
 
 def difference(ours: list[float], theirs: list[float]) -> dict[str, float]:
-    """The mean of ours less theirs, query by query, with a 95 % interval: percentiles of resampled queries."""
+    """Returns the mean of the differences per query, with a 95 % bootstrap interval over the queries."""
     pairs = [mine - other for mine, other in zip(ours, theirs, strict=True)]
     draw = random.Random(SEED)
     means = sorted(statistics.fmean(draw.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))
@@ -112,7 +112,7 @@ def difference(ours: list[float], theirs: list[float]) -> dict[str, float]:
 
 
 def compare(queries: list[dict], scores: dict[str, list[float]]) -> dict:
-    """Means and differences of all queries and of each kind."""
+    """Returns means and differences for all queries and for each kind."""
 
     def of(places: list[int]) -> dict:
         taken = {method: [figures[place] for place in places] for method, figures in scores.items()}
@@ -188,7 +188,7 @@ def main() -> int:
     parser.add_argument("--reranked", action="store_true", help="with the cross-encoder among the models, too")
     parser.add_argument("--result", type=Path, default=RESULT, help="where the figures go (%(default)s)")
     options = parser.parse_args()
-    # The children run in another folder.
+    # The child processes run in another folder.
     for name in ("binary", "catalog", "models"):
         if path := getattr(options, name):
             setattr(options, name, path.resolve())

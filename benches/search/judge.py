@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""Says which assets are relevant to the queries of `queries.toml`: by rule, over the catalog's fields alone.
+"""Determines the assets relevant to the queries of `queries.toml`, by rules over the catalog's fields alone.
 
-    benches/search/judge.py FOLDER        checks the test set against a catalog, and prints how many assets are relevant
+    benches/search/judge.py FOLDER        checks the test set against a catalog, and prints the number of relevant assets
 
-A query has `text`, `kind` and `relevant`: a list of rules. A rule has a `grade` (3 just what was meant, 2 good, 1 acceptable)
-and conditions, all of which an asset must meet. An asset's grade is the greatest of the rules that it meets; 0 if there is none.
+A query has `text`, `kind` and `relevant`: a list of rules. A rule has a `grade` (3 exact, 2 good, 1 acceptable) and
+conditions, all of which an asset must meet. An asset's grade is the highest of the rules that it meets, or 0.
 
     level = ["sensor"]                    its node's kind: site, unit, equipment, sensor
     type = ["pressure vessel"]            one of these types
-    name_has, name_lacks = ["reactor"]    the name has one of these, has none of these; case does not matter
-    location_has, location_lacks = […]    the same of the location
+    name_has, name_lacks = ["reactor"]    the name contains one of these, or none of these; case does not matter
+    location_has, location_lacks = […]    the same for the location
     tag = "TT-10[1-3]"                    the whole tag, as a regular expression; or a list of tags
     spec.volume_m3 = ">= 10"              a comparison, or several joined by "and"
     spec.unit = ["bar", "mbar"]           one of these values
-    spec_has.material = ["steel"]         the text has one of these; case does not matter
-    graph = {relation = "…", to = {…}}    it is joined to an asset that meets these conditions; or a list of such tables.
-                                          flows_to, flows_from, measures, measured_by, part_of, has_part; `to` may be left out
+    spec_has.material = ["steel"]         the text contains one of these; case does not matter
+    graph = {relation = "…", to = {…}}    it has an edge to an asset that meets these conditions; or a list of such tables.
+                                          flows_to, flows_from, measures, measured_by, part_of, has_part; `to` is optional
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ QUERIES = Path(__file__).with_name("queries.toml")
 KINDS = ["words", "synonym", "unit", "number", "misspelling", "role", "tag", "place", "mixed"]
 GRADES = [3, 2, 1]
 MOST_RELEVANT = 60
-# The edge's relation as the rule's asset sees it: its name in `graph.json`, and whether that asset is the edge's source.
+# The relation from the perspective of the rule's asset: its name in `graph.json`, and whether that asset is the edge's source.
 RELATIONS = {
     "flows_to": ("flows_to", True),
     "flows_from": ("flows_to", False),
@@ -56,14 +56,14 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
 
 
 class Mistake(Exception):
-    """The test set is wrong, or does not fit the catalog."""
+    """The test set is invalid or does not match the catalog."""
 
 
 @dataclass
 class Catalog:
     assets: dict[str, dict]
     levels: dict[str, str]
-    # By the relation's name in a rule, then by asset.
+    # The edges, by the relation's name in a rule and then by asset.
     joined: dict[str, dict[str, list[str]]]
 
     @classmethod
@@ -166,7 +166,7 @@ def _conditions(rule: dict) -> dict:
     return {key: wanted for key, wanted in rule.items() if key != "grade"}
 
 
-# ------------------------------------------------------------------ what bench.py uses
+# ------------------------------------------------------------------ functions for bench.py
 
 
 def load_queries(file: Path = QUERIES) -> list[dict]:
@@ -177,7 +177,7 @@ def load_queries(file: Path = QUERIES) -> list[dict]:
 
 
 def grades(query: dict, catalog: Catalog) -> dict[str, int]:
-    """The grade of every asset that is relevant to the query."""
+    """Returns the grades of all assets that are relevant to the query."""
     graded: dict[str, int] = {}
     for rule in query["relevant"]:
         for asset in catalog.assets.values():
@@ -187,7 +187,7 @@ def grades(query: dict, catalog: Catalog) -> dict[str, int]:
 
 
 def ndcg(ranking: list[str], grades: dict[str, int], k: int = 10) -> float:
-    """Of a ranking, best first: 1 if no other order of any assets would have been better."""
+    """Returns the normalised discounted cumulative gain of a ranking, best first. It is 1 for an ideal ranking."""
 
     def gain(best_first: Iterable[int]) -> float:
         return sum((2**grade - 1) / math.log2(place + 2) for place, grade in enumerate(best_first))
@@ -200,7 +200,7 @@ def ndcg(ranking: list[str], grades: dict[str, int], k: int = 10) -> float:
 
 
 def _mistakes_of_words(rule: dict, catalog: Catalog) -> Iterable[str]:
-    """Names in a rule that nothing in the catalog has: they are misspelt, or the catalog is another one."""
+    """Yields the names in a rule that do not occur in the catalog: they are misspelt, or it is another catalog."""
     assets = catalog.assets.values()
     known = {
         "level": set(catalog.levels.values()),
@@ -261,7 +261,7 @@ def _mistakes_of_query(query: dict, catalog: Catalog) -> Iterable[str]:
 
 
 def check(queries: list[dict], catalog: Catalog) -> list[str]:
-    """All that is wrong with the test set."""
+    """Returns all errors of the test set."""
     found = [
         f"{query.get('text')!r}: {mistake}" for query in queries for mistake in _mistakes_of_query(query, catalog)
     ]

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How long `search()` takes at the server, as an ADBC client sees it, in a catalog of 100,000 assets.
+"""Times `search()` on a server, as an ADBC client sees it, with a catalog of 100,000 assets.
 
     benches/search/speed.py --models FOLDER
 
-The catalog is the simulator's, some hundred times over with other numbers; each asset is embedded by the bi-encoder, as ever. Asked are
-the queries of `queries.toml`, each with a number of its own, so that no embedding is remembered, and then again; by someone who may
-see everything, and by one who may see a hundredth. With a cross-encoder, its weights are random, in the shape of MiniLM-L6: it takes as
-long as a good one. Prints a table, and JSON with `--json`.
+The catalog repeats the simulator's about a hundred times with other numbers. The bi-encoder embeds every asset. The queries
+are those of `queries.toml`, each with a distinct number, so that no embedding is cached, and then the same again. One caller
+may see everything, another a hundredth. The cross-encoder has random weights in the shape of MiniLM-L6, which takes as long
+as a trained one. Prints a table, or JSON with `--json`.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-# ------------------------------------------------------------------ what is searched
+# ------------------------------------------------------------------ the catalog
 
 
 def make_catalog(base: Path, folder: Path, wanted: int) -> None:
-    """`wanted` assets in a hundred sites of the same size, no two of which are alike in all they say."""
+    """Writes a catalog of `wanted` assets in sites of equal size. No two assets have the same texts."""
     if (folder / "assets.json").is_file() and len(json.loads((folder / "assets.json").read_text())) == wanted:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def make_catalog(base: Path, folder: Path, wanted: int) -> None:
 
 
 def make_cross_encoder(bi_encoder: Path, folder: Path) -> None:
-    """A sequence classifier with one output, in the bi-encoder's shape and with its tokenizer, with random weights."""
+    """Writes a sequence classifier with one output and random weights, in the bi-encoder's shape and with its tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((bi_encoder / "config.json").read_text())
     config |= {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
@@ -114,7 +114,7 @@ def make_cross_encoder(bi_encoder: Path, folder: Path) -> None:
 
 
 def make_tenant(plant: Plant, name: str, grant: list[str]) -> str:
-    """An organisation with one user, and the user's key."""
+    """Creates an organisation with one user, and returns the user's key."""
     plant.run("org", "create", name).expect(harness.OK)
     plant.run("org", "grant", name, *grant).expect(harness.OK)
     user = f"ana@{name.lower()}.example"
@@ -122,11 +122,11 @@ def make_tenant(plant: Plant, name: str, grant: list[str]) -> str:
     return plant.run("key", "create", "--user", user, "--name", "bench", "--json").expect(harness.OK).json["key"]
 
 
-# ------------------------------------------------------------------ the questions
+# ------------------------------------------------------------------ queries
 
 
 def ask(plant: Plant, tenant: str, texts: list[str], warm: int, expected: str) -> dict:
-    """The times of all texts but the first `warm`, one after the other on one connection."""
+    """Times all texts but the first `warm`, in sequence on one connection."""
     times = []
     with plant.with_key(tenant) as connection, connection.cursor() as cursor:
         for number, text in enumerate(texts):
@@ -147,7 +147,7 @@ def memory(pid: int) -> dict[str, float]:
 
 
 def indexed(plant: Plant) -> dict:
-    """Brings the index up to date, and says how long that took."""
+    """Updates the index and returns the elapsed time."""
     began = time.monotonic()
     command = [str(plant.binary()), *plant.lake.args(["index", "--json"])]
     subprocess.run(command, env=plant.environment(), cwd=plant.lake.folder, stdout=subprocess.DEVNULL, check=True)
@@ -161,7 +161,7 @@ def measure(plant: Plant, texts: list[str], warm: int, expected: str) -> dict:
         for tenant in ("Everything", "Hundredth"):
             mine = [f"{text} {tenant.lower()}" for text in texts]
             found[f"{tenant.lower()}, new"] = ask(plant, tenant, mine, warm, expected)
-            # The last are surely remembered.
+            # The last 50 embeddings are certainly cached.
             found[f"{tenant.lower()}, again"] = ask(plant, tenant, mine[-50:], 0, expected)
         return found | {"memory": memory(plant.process.pid)}
     finally:
@@ -199,7 +199,7 @@ def main() -> int:
     texts = [f"{queries[number % len(queries)]} {number}" for number in range(warm + options.asks)]
     found["bi-encoder"] = measure(plant, texts, warm, "hybrid")
     plant.lake.settings["PLANTLAKE_SEARCH_MODELS"] = str(both)
-    # Records its hashes, as for every model that is not the pinned one.
+    # Records the hashes of the model, as for every model that is not pinned.
     plant.run("models", "fetch", "--only", "cross-encoder").expect(harness.OK)
     found["cross-encoder"] = measure(plant, texts[: warm + options.asks // 3], warm, "cross-encoder")
     if options.json:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Times `plantlake serve` beside ROAPI, a bare Flight server and DuckDB, on the same tables.
+"""Times `plantlake serve`, ROAPI, a bare Flight server and DuckDB on the same tables.
 
-Every server is a process of its own, and so is every client; servers are read by the same ADBC driver. The contestants
-take turns, so that none has the machine's better hour. `benches/README.md` has the commands.
+Every server and every client is a separate process, and the same ADBC driver reads from all servers. The contestants
+alternate, so that changes of the machine's speed affect all of them. `benches/README.md` has the commands.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ LEVELS = [1, 2, 4, 8, 16, 64]
 
 @contextmanager
 def servers(names: list[str], data: Data) -> Iterator[dict[str, Server]]:
-    """Fresh ones for each question, so that peaks are the question's."""
+    """Starts new servers for each benchmark, so that peaks of memory belong to it."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(Server(name, data)) for name in names}
 
 
 def memory(server: Server, of_clients: list[dict]) -> dict[str, float]:
-    """Resident now, and at most; DuckDB's memory is its client's."""
+    """Returns the resident memory and its peak. DuckDB's memory is that of its clients."""
     if server.process:
         return server.memory()
     return {figure: max(each[figure] for each in of_clients) for figure in ("rss_mib", "peak_mib")}
 
 
-# ------------------------------------------------------------------ the questions
+# ------------------------------------------------------------------ benchmarks
 
 
 def point(options: argparse.Namespace, data: Data) -> dict:
-    """A month of an asset's hours, one question after the other on one connection."""
+    """The hours of one asset in one month, in sequence on one connection."""
     names = [name for name in options.contestants if name != "bare"]
     source = Questions(data, "point")
     questions = [source.point() for _ in range(options.warm + options.asks)]
@@ -91,7 +91,7 @@ def point(options: argparse.Namespace, data: Data) -> dict:
 
 
 def check_answers(name: str, questions: list, answers: list, expected: list) -> None:
-    """Everyone gave the same rows, and the same sum of values."""
+    """Checks that a contestant returned the same rows and the same sum of values as the others."""
     for question, (rows, total), (other_rows, other_total) in zip(questions, answers, expected, strict=True):
         same = math.isclose(total, other_total, rel_tol=1e-9)
         if not (rows == other_rows == question.rows and same):
@@ -135,7 +135,7 @@ def bulk(options: argparse.Namespace, data: Data) -> dict:
 
 
 def many(options: argparse.Namespace, data: Data) -> dict:
-    """Point questions of many clients at once."""
+    """Point queries of many concurrent clients."""
     names = [name for name in options.contestants if name in SPEAK_SQL]
     taken: dict[str, dict[int, list[dict]]] = {name: {level: [] for level in LEVELS} for name in names}
     with servers(names, data) as running:
@@ -165,7 +165,7 @@ def many(options: argparse.Namespace, data: Data) -> dict:
 
 
 def soak(options: argparse.Namespace, data: Data) -> dict:
-    """Many clients with a mix of questions for a while: no errors, and memory that does not grow."""
+    """A mix of queries of many clients for a while, without errors and without growth of memory."""
     found = {}
     ends = options.soak_seconds
     early = min(10, ends // 2)
@@ -287,7 +287,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the servers, too
     options = arguments()
-    # The older build's state can be read by both.
+    # Both builds can read the state of the older one.
     data = make_data(options.data, options.rows, options.assets, options.beside)
     warm_files(data)
     sizes = ", ".join(f"{table} {data.rows[table]:,} rows, {data.arrow_mib[table]:.0f} MiB" for table in TABLES)

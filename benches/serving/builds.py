@@ -1,4 +1,4 @@
-"""Two builds of plantlake beside each other: whether a change has made it slower."""
+"""Compares two builds of plantlake, to find whether a change has made it slower."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from contestants import PASSWORD, Data, environment, plantlake_binary
 from measure import note, show
 from metering import RUNS_OF_A_PROCESS, Asking, with_binary
 
-# How two figures of one turn are compared, and whether more is better.
+# How the figures of two builds are compared, and the title of the result.
 FIGURES: dict[str, tuple[Callable[[float, float], float], str]] = {
     "points_s": (operator.truediv, "points of eight clients, times"),
     "mixed_s": (operator.truediv, "mixed questions of eight, times"),
@@ -30,7 +30,7 @@ FIGURES: dict[str, tuple[Callable[[float, float], float], str]] = {
 
 
 def with_own_state(data: Data, name: str) -> Data:
-    """The same tables beside a copy of the state, since a newer build migrates it."""
+    """Returns the same tables with a copy of the state, because a newer build migrates it."""
     folder = data.folder / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -41,7 +41,7 @@ def with_own_state(data: Data, name: str) -> Data:
 
 
 def restricted(data: Data, program: Path) -> Data:
-    """The same for an organisation that sees every second asset."""
+    """Returns the same data for an organisation that may see every second asset."""
 
     def run(*command: str, stdin: str = "") -> str:
         args = [str(program), *data.lake(), "-q", *command]
@@ -61,7 +61,7 @@ def restricted(data: Data, program: Path) -> Data:
 
 
 def turn(asking: Asking, data: Data, questions: list, warm: int) -> dict[str, float]:
-    """The figures of one build."""
+    """Measures one build."""
     figures = asking.turn(questions, warm)
     read = in_process(clients.read_all, asking.server.access, BULK)
     if read["rows"] != data.rows["data_min"]:
@@ -70,7 +70,7 @@ def turn(asking: Asking, data: Data, questions: list, warm: int) -> dict[str, fl
 
 
 def compared(options: argparse.Namespace, data: Data) -> dict:
-    """This build and the one of --beside, by turns, in new processes for every few."""
+    """This build and the one of --beside, alternating, in new processes after every few runs."""
     programs: dict[str, Path] = {"this": plantlake_binary(), "beside": options.beside.resolve()}
     folders = {name: with_own_state(data, f"builds-{name}") for name in programs}
     if options.restricted:

@@ -1,4 +1,4 @@
-"""The clients: each measurement runs in a process of its own, which connects as a user's program would."""
+"""The clients. Each measurement runs in a separate process that connects like a user's program."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from typing import Any
 from contestants import START, Access, Data
 from measure import memory_of
 
-# The driver's Go runtime does not survive a fork.
+# The Go runtime of the driver does not survive a fork.
 PROCESSES = multiprocessing.get_context("spawn")
 RPC_SECONDS = 600
 CONNECTIONS_OF_A_PROCESS = 16
-# How often which question is asked where many kinds are.
+# The frequency of each kind of query in a mix.
 MIX = {"point": 90, "day": 9, "week": 1}
 BULK = "SELECT * FROM data_min"
 
-# ------------------------------------------------------------------ questions
+# ------------------------------------------------------------------ queries
 
 
 @dataclass(frozen=True)
 class Question:
     sql: str
-    rows: int  # of the answer
+    rows: int  # of the result
     bound_sql: str = ""
     bound: tuple = ()
 
 
 class Questions:
-    """Asks about random assets and times; the same seed asks the same."""
+    """A generator of queries about random assets and times. The same seed gives the same queries."""
 
     def __init__(self, data: Data, seed: str) -> None:
         self.assets, self.days = data.assets, data.days
@@ -51,7 +51,7 @@ class Questions:
         return getattr(self, kind)()
 
     def point(self) -> Question:
-        """An asset's month of hours."""
+        """Returns a query of the hours of one asset in one month."""
         first, following = self.random.choice(self.months)
         asset = self.random.choice(self.assets)
         which = "asset_id = {} AND timestamp >= {} AND timestamp < {}"
@@ -61,12 +61,12 @@ class Questions:
         return Question(sql, (following - first).days * 24, select.format("?", "?", "?"), bound)
 
     def day(self) -> Question:
-        """A day of an asset's minutes."""
+        """Returns a query of the minutes of one asset on one day."""
         day = START + dt.timedelta(days=self.random.randrange(self.days))
         return Question(minutes([self.random.choice(self.assets)], day, 1), 1_440)
 
     def week(self) -> Question:
-        """A week of ten assets' minutes."""
+        """Returns a query of the minutes of ten assets in one week."""
         day = START + dt.timedelta(days=self.random.randrange(self.days - 6))
         assets = self.random.sample(self.assets, min(10, len(self.assets)))
         return Question(minutes(assets, day, 7), len(assets) * 7 * 1_440)
@@ -90,7 +90,7 @@ def minutes(assets: list[str], day: dt.date, days: int) -> str:
 
 
 class Flight:
-    """ADBC, the same for every server."""
+    """An ADBC connection, as used for every server."""
 
     def __init__(self, access: Access, longest: int = RPC_SECONDS) -> None:
         import adbc_driver_flightsql.dbapi as dbapi
@@ -107,7 +107,8 @@ class Flight:
             return cursor.fetch_arrow_table()
 
     def timed(self, question: Question) -> tuple[float, Any]:
-        """Milliseconds from the question to the whole answer; to close the statement is not part of it."""
+        """Runs a query and returns the milliseconds until the result is complete, without closing the statement, and the
+        result."""
         with self.connection.cursor() as cursor:
             began = time.perf_counter()
             cursor.execute(question.sql)
@@ -115,7 +116,7 @@ class Flight:
             return (time.perf_counter() - began) * 1_000, table
 
     def timed_bound(self, question: Question) -> tuple[float, Any]:
-        """The same with parameters: the driver prepares the statement once, and binds."""
+        """Runs a query with parameters. The driver prepares the statement once and binds the values."""
         began = time.perf_counter()
         self.preparing.execute(question.bound_sql, question.bound)
         table = self.preparing.fetch_arrow_table()
@@ -166,11 +167,11 @@ def connect(access: Access) -> Flight | Duck:
     return Duck(access) if access.name == "duckdb" else Flight(access)
 
 
-# ------------------------------------------------------------------ one measurement, one process
+# ------------------------------------------------------------------ processes
 
 
 def in_process(job: Callable, *arguments: object, seconds: float = 3_600) -> Any:
-    """What `job` returns, from a process of its own."""
+    """Runs `job` in a separate process and returns its result."""
     here, there = PROCESSES.Pipe()
     process = PROCESSES.Process(target=_run, args=(there, job, arguments), daemon=True)
     process.start()
@@ -198,7 +199,8 @@ def _run(pipe, job: Callable, arguments: tuple) -> None:
 
 
 def ask_points(access: Access, questions: list[Question], warm: int, bound: bool) -> dict:
-    """Point questions one after the other on one connection; None if the contestant takes no parameters."""
+    """Runs point queries in sequence on one connection. Returns the error as `refused` if the contestant supports no
+    parameters."""
     client = connect(access)
     ask = client.timed_bound if bound else client.timed
     if bound:
@@ -219,7 +221,7 @@ def ask_points(access: Access, questions: list[Question], warm: int, bound: bool
 
 
 def read_all(access: Access, sql: str) -> dict:
-    """Reads an answer batch by batch, and discards it."""
+    """Reads a result batch by batch and discards it."""
     client = connect(access)
     rows = size = 0
     began = time.perf_counter()
@@ -235,11 +237,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-# ------------------------------------------------------------------ many clients at once
+# ------------------------------------------------------------------ concurrent clients
 
 
 class Clients:
-    """Connections that ask without pause, a thread each, and a process for each sixteen."""
+    """Connections that send queries without pause: one thread each, and one process for every sixteen."""
 
     def __init__(
         self, access: Access, data: Data, connections: int, mix: dict[str, int], seconds: float, seed: str
@@ -256,7 +258,7 @@ class Clients:
             self.pipes.append(here)
             self.processes.append(process)
         self.seconds = seconds
-        self._receive(120)  # all are connected and have asked once
+        self._receive(120)  # all clients are connected and have run one query
 
     def _receive(self, seconds: float) -> list:
         deadline, found = time.monotonic() + seconds, []
@@ -270,7 +272,7 @@ class Clients:
         return found
 
     def go(self, each: int | None = None) -> "Clients":
-        """Until the time is over, or each has asked so many, whatever the answers."""
+        """Starts the clients. They run until the time is over, or until each has sent `each` queries."""
         for pipe in self.pipes:
             pipe.send({"each": each})
         return self
@@ -280,7 +282,7 @@ class Clients:
         return self
 
     def results(self) -> dict:
-        """When that is so, or they were stopped: milliseconds by kind, errors, and how long they ran. They are gone then."""
+        """Waits for the clients and ends them. Returns milliseconds by kind, errors, and the elapsed seconds."""
         results = self.results_so_far()
         self.end()
         return results
@@ -292,7 +294,7 @@ class Clients:
             process.join(5)
 
     def results_so_far(self) -> dict:
-        """The same, and they can go on."""
+        """Waits for the clients and returns their results. They can be started again."""
         found = self._receive(self.seconds + RPC_SECONDS)
         return {
             "ms": {kind: [ms for part in found for ms in part["ms"][kind]] for kind in found[0]["ms"]},

@@ -1,4 +1,4 @@
-"""The data, made once, and the servers that answer from it: each a process of its own on a port of loopback."""
+"""The data, which is generated once, and the servers, each a separate process on a loopback port."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ HOW = {
     "bare": "examples/bare_flight.rs: the record batches of data_min from memory, whatever is asked; no SQL",
     "duckdb": "DuckDB in the client's own process, read_parquet of the live files; no server",
 }
-SPEAK_SQL = ["plantlake", "roapi", "roapi-files"]  # servers that do
+SPEAK_SQL = ["plantlake", "roapi", "roapi-files"]  # servers that support SQL
 
 # ------------------------------------------------------------------ data
 
 
 @dataclass(frozen=True)
 class Data:
-    """A lake, and what there is to ask of it."""
+    """A lake and its properties."""
 
     folder: Path
     assets: list[str]
@@ -51,7 +51,7 @@ class Data:
 
     @property
     def all_mib(self) -> float:
-        """The tables in Arrow memory."""
+        """The size of the tables in Arrow memory, in MiB."""
         return sum(self.arrow_mib.values())
 
     def lake(self) -> list[str]:
@@ -60,7 +60,7 @@ class Data:
 
 
 def make_data(root: Path, rows: int, assets: int, program: Path | None = None) -> Data:
-    """A plant without faults with at least so many minutes and one whole month; made once, by `program`, and kept."""
+    """Returns a plant without faults with at least `rows` minutes and one whole month. `program` generates it once."""
     days = max(31, -(-rows // (assets * 1_440)))
     folder = root / f"{assets}x{days}"
     done = folder / "made.json"
@@ -106,7 +106,7 @@ def build(folder: Path, assets: int, days: int, program: Path) -> None:
 
 
 def copy_flat(files: list[str], folder: Path, partition: str) -> tuple[int, int, list[str]]:
-    """Copies of `files` with the partition's column in them; the rows, their bytes in Arrow memory, and the assets."""
+    """Copies `files` with their partition column added. Returns the rows, their bytes in Arrow memory, and the assets."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -127,7 +127,7 @@ def copy_flat(files: list[str], folder: Path, partition: str) -> tuple[int, int,
 
 
 def warm_files(data: Data) -> None:
-    """Everyone finds the files in the page cache."""
+    """Reads the files once, so that every contestant finds them in the page cache."""
     for path in [*(data.folder / "lake").rglob("*.parquet"), *(data.folder / "flat").rglob("*.parquet")]:
         path.read_bytes()
 
@@ -136,7 +136,7 @@ def warm_files(data: Data) -> None:
 
 
 def environment(more: dict[str, str] | None = None) -> dict[str, str]:
-    """None of the caller's settings but those of `serve`."""
+    """Returns the environment without the caller's settings, except those of `serve`."""
     handed_on = ("PLANTLAKE_SERVE_",)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PLANTLAKE_") or k.startswith(handed_on)}
     return kept | (more or {})
@@ -150,7 +150,7 @@ def plantlake_binary() -> Path:
 
 
 def bare_binary() -> Path | None:
-    """`examples/bare_flight.rs`, or what PLANTLAKE_BARE_BIN names; None if there is none."""
+    """Returns the path of `examples/bare_flight.rs`, or of PLANTLAKE_BARE_BIN, or None if it is not built."""
     built = REPOSITORY / "target" / "release" / "examples" / "bare_flight"
     path = Path(os.environ.get("PLANTLAKE_BARE_BIN") or built)
     return path.resolve() if path.is_file() else None
@@ -162,7 +162,7 @@ def roapi_binary() -> str | None:
 
 
 def present() -> list[str]:
-    """The contestants that are built or installed."""
+    """Returns the contestants that are built or installed."""
     found = ["plantlake"]
     found += ["roapi", "roapi-files"] if roapi_binary() else []
     found += ["bare"] if bare_binary() else []
@@ -174,16 +174,16 @@ def present() -> list[str]:
 
 @dataclass(frozen=True)
 class Access:
-    """How a client reaches a contestant."""
+    """The address of a contestant and the options to connect to it."""
 
     name: str
     uri: str = ""
     options: dict[str, str] = field(default_factory=dict)
-    files: dict[str, list[str]] = field(default_factory=dict)  # DuckDB's
+    files: dict[str, list[str]] = field(default_factory=dict)  # for DuckDB
 
 
 class Server:
-    """A contestant; DuckDB's has no process."""
+    """A running contestant. DuckDB has no server process."""
 
     def __init__(self, name: str, data: Data, settings: dict[str, str] | None = None) -> None:
         self.name = name
@@ -212,7 +212,7 @@ class Server:
         self.idle_mib = self.memory()["rss_mib"]
 
     def _command(self, name: str, data: Data) -> tuple[list[str], str]:
-        """What to run, and where it will listen, if that is ours to say."""
+        """Returns the command, and the URI if this program chooses the port."""
         if name == "plantlake":
             return [str(plantlake_binary()), *data.lake(), "serve", "--listen", "127.0.0.1:0", "--json"], ""
         if name == "bare":
@@ -229,7 +229,7 @@ class Server:
         return command, f"grpc://127.0.0.1:{ports[0]}"
 
     def _wait(self, log: Path) -> None:
-        """Until it listens."""
+        """Waits until the server listens."""
         if not self.uri:
             line = self.process.stdout.readline().decode()  # ends when the process does
             found = re.search(r"grpc://127\.0\.0\.1:\d+", line)

@@ -1,4 +1,4 @@
-"""Attacks on a server, each while an honest client goes on asking point questions."""
+"""Attacks on a server while an honest client continues to send point queries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contestants import Access, Data, Server
 from measure import Sampler, memory_of, note, quantiles, show
 
 LONGEST = 300  # seconds of an attack
-BACK_MIB = 32  # the memory is back when no more than so much is left
+BACK_MIB = 32  # MiB above the initial memory, below which memory counts as returned
 HOGS = {
     "group by value": "SELECT asset_id, value, count(*) AS n, avg(first) AS f FROM data_min GROUP BY asset_id, value",
     "sort all": "SELECT * FROM data_min ORDER BY value",
@@ -22,11 +22,11 @@ HOGS = {
     "distinct": "SELECT count(DISTINCT value) AS v, count(DISTINCT min) AS l, count(DISTINCT stddev) AS s FROM data_min",
 }
 
-# ------------------------------------------------------------------ the attacks; each in a process of its own
+# ------------------------------------------------------------------ attacks, each in a separate process
 
 
 def at_once(threads: int, job: Callable[[int], None]) -> list[str]:
-    """Runs `job` with 0, 1, …, a thread each; the errors."""
+    """Runs `job` with 0, 1, … in one thread each, and returns the errors."""
     errors: list[str] = []
 
     def run(number: int) -> None:
@@ -64,7 +64,7 @@ def abandon_handshakes(access: Access, key: str, count: int) -> dict:
 
 
 def abandon_statements(access: Access, key: str, count: int) -> dict:
-    """Prepares statements, each another, and never closes them."""
+    """Prepares distinct statements and never closes them."""
     import pyarrow.flight as flight
 
     done: list[int] = []
@@ -85,7 +85,7 @@ def abandon_statements(access: Access, key: str, count: int) -> dict:
 
 
 def prepare(sql: str) -> bytes:
-    """An ActionCreatePreparedStatementRequest of FlightSql.proto, in a google.protobuf.Any."""
+    """Returns an ActionCreatePreparedStatementRequest of FlightSql.proto, packed into a google.protobuf.Any."""
 
     def text(number: int, value: bytes) -> bytes:
         length, out = len(value), bytes([number << 3 | 2])
@@ -98,7 +98,7 @@ def prepare(sql: str) -> bytes:
 
 
 def read_slowly(access: Access, readers: int, seconds: float) -> dict:
-    """Asks for everything, and takes a batch a second."""
+    """Queries everything and reads one batch per second."""
     taken: list[int] = []
 
     def one(_: int) -> None:
@@ -116,7 +116,7 @@ def read_slowly(access: Access, readers: int, seconds: float) -> dict:
 
 
 def cancel_half_way(access: Access, pid: int, rows: int, times: int) -> dict:
-    """Asks for everything and takes half of it; then cancels, or just closes. How long until the memory is back."""
+    """Queries everything, reads half of it, and cancels or closes. Returns the time until the memory is returned."""
     back: list[float | None] = []
     errors: list[str] = []
     before = memory_of(pid)["rss_mib"]
@@ -144,7 +144,7 @@ def cancel_half_way(access: Access, pid: int, rows: int, times: int) -> dict:
 
 
 def ask_for_too_much(access: Access) -> dict:
-    """Questions that need many times the memory of a query, all at once; to be refused is an answer."""
+    """Runs queries that need many times the permitted memory, concurrently. A refusal is a valid outcome."""
     outcomes: dict[str, str] = {}
 
     def one(number: int) -> None:
@@ -163,11 +163,11 @@ def ask_for_too_much(access: Access) -> dict:
     return {"said": said, "errors": errors, "outcomes": outcomes}
 
 
-# ------------------------------------------------------------------ what becomes of the honest client
+# ------------------------------------------------------------------ effect on the honest client
 
 
 def run(options: argparse.Namespace, data: Data) -> dict:
-    """Point questions of an honest client while others attack the server."""
+    """Point queries of an honest client while others attack the server."""
     found = {}
     for name in options.attacked:
         found[name] = attacked(name, options, data)
@@ -177,7 +177,7 @@ def run(options: argparse.Namespace, data: Data) -> dict:
 
 
 def attacked(name: str, options: argparse.Namespace, data: Data) -> dict[str, dict]:
-    """Each attack, on one server: as long as it lives, it is the same."""
+    """Runs all attacks on one server. The server is replaced only if it ends."""
     settings = {"PLANTLAKE_SERVE_QUERY_MEMORY": options.query_memory} if options.query_memory else {}
     server = Server(name, data, settings)
     honest = Clients(server.access, data, 1, {"point": 1}, 3 if options.quick else 10, "quiet").go()
@@ -221,7 +221,7 @@ def verdict(results: dict) -> dict:
 
 
 def answers(server: Server, data: Data) -> bool:
-    """Whether a new client gets its answer."""
+    """Whether a new client gets an answer."""
     try:
         in_process(clients.ask_points, server.access, [Questions(data, "alive").point()], 0, False, seconds=60)
     except SystemExit as error:

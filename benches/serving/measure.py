@@ -1,4 +1,4 @@
-"""What is measured of processes, and how tables of it look."""
+"""Measurements of processes, and tables of results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def machine() -> str:
 
 
 def memory_of(pid: int | str = "self") -> dict[str, float]:
-    """Resident memory of a process now, and the most that it ever had, in MiB; zeros if the process is gone."""
+    """Returns the resident memory of a process and its peak, in MiB, or zeros if the process has ended."""
     found = {"VmRSS": 0.0, "VmHWM": 0.0}
     try:
         with open(f"/proc/{pid}/status") as file:
@@ -37,7 +37,7 @@ def memory_of(pid: int | str = "self") -> dict[str, float]:
 
 
 class Sampler:
-    """Notes a process's resident memory at an interval, until it is stopped."""
+    """Samples a process's resident memory at an interval until stopped."""
 
     def __init__(self, pid: int, every: float) -> None:
         self.pid, self.every = pid, every
@@ -61,7 +61,7 @@ class Sampler:
         self._thread.join()
 
     def at(self, seconds: float) -> float:
-        """What it was at that second."""
+        """Returns the sample nearest to a time, in MiB."""
         return min(self.samples, key=lambda sample: abs(sample[0] - seconds))[1]
 
     @property
@@ -70,7 +70,7 @@ class Sampler:
 
 
 def quantiles(milliseconds: Iterable[float]) -> dict[str, float]:
-    """The nearest rank: a value that was measured."""
+    """Returns percentiles by the nearest-rank method, so that each is a measured value."""
     found = sorted(milliseconds)
     ranks = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
     at = {name: found[-(-len(found) * percent // 100) - 1] if found else math.nan for name, percent in ranks.items()}
@@ -78,12 +78,12 @@ def quantiles(milliseconds: Iterable[float]) -> dict[str, float]:
 
 
 def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """Of each figure, over the rounds."""
+    """Returns the median of each figure over the rounds."""
     return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
 
 
 def show(title: str, heads: list[str], rows: list[list[object]]) -> None:
-    """A table; the first column to the left, the others to the right."""
+    """Prints a table, with the first column aligned left and the others right."""
     cells = [heads] + [[cell(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
     print(f"\n{title}")

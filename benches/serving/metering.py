@@ -1,4 +1,4 @@
-"""What metering costs beside a server that has none, and what a noisy organisation costs a quiet one."""
+"""The cost of metering compared with a server without it, and the effect of a noisy organisation on a quiet one."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from contestants import PASSWORD, REPOSITORY, Access, Data, Server, environment,
 from measure import note, quantiles, show
 
 UNMETERED = REPOSITORY / "target" / "plantlake-unmetered"
-# Of two processes of one program, one may be some percent faster for as long as it lives.
+# Two processes of the same program may differ in speed by some percent for their whole lifetime.
 RUNS_OF_A_PROCESS = 4
 MIXED_OF_A_CLIENT = 50
 RATE = 20  # requests per second that the noisy organisation may make
-OVER = 10  # times as many as it may
+OVER = 10  # factor by which it exceeds that rate
 
 
 def with_binary(path: Path, data: Data) -> Server:
@@ -39,7 +39,7 @@ def with_binary(path: Path, data: Data) -> Server:
 
 
 class Asking:
-    """Who asks a server, for as long as it lives."""
+    """The clients of a server, for its whole lifetime."""
 
     def __init__(self, server: Server, data: Data, seconds: float, seed: str) -> None:
         self.server = server
@@ -47,10 +47,11 @@ class Asking:
         self.mixed = Clients(server.access, data, 8, MIX, 600, seed)
 
     def turn(self, questions: list, warm: int) -> dict[str, float]:
-        """Milliseconds of one client's points; points that eight have answered in a second, and questions of all kinds."""
+        """Returns percentiles of one client's point queries in ms, and the rates of eight clients with point and mixed
+        queries."""
         speed = quantiles(in_process(clients.ask_points, self.server.access, questions, warm, False)["ms"])
         points = self._ask(self.points)
-        # As many for each server, whatever they take.
+        # The same number of queries for each server, independent of time.
         mixed = self._ask(self.mixed, MIXED_OF_A_CLIENT)
         return {"p50": speed["p50"], "p99": speed["p99"], "points_s": points, "mixed_s": mixed}
 
@@ -66,7 +67,7 @@ class Asking:
 
 
 def cost(options: argparse.Namespace, data: Data) -> dict:
-    """Questions of one client and of eight, by turns of a server that meters and one that does not."""
+    """Queries of one client and of eight, alternating between a server with metering and one without."""
     if not UNMETERED.is_file():
         raise SystemExit(
             f"there is no {UNMETERED}: cargo build --release --bins --examples --features unmetered, and copy target/release/plantlake there"
@@ -111,7 +112,7 @@ def cost(options: argparse.Namespace, data: Data) -> dict:
 
 
 def noisy_organisation(data: Data) -> str:
-    """The key of an organisation that may make RATE requests per second; made once."""
+    """Returns the key of an organisation with a limit of RATE requests per second, which is created once."""
     kept = data.folder / "noisy.json"
 
     def run(*command: str, stdin: str = "") -> str:
@@ -132,7 +133,7 @@ def noisy_organisation(data: Data) -> str:
 
 
 def make_noise(access: Access, data: Data, per_second: float, seconds: float) -> dict:
-    """Asks so often, from four connections, whether answered or not."""
+    """Sends queries at a fixed rate on four connections, whether answered or not."""
     answered, refused, wrong = [], [], []
     began = time.monotonic()
 
@@ -160,7 +161,7 @@ def make_noise(access: Access, data: Data, per_second: float, seconds: float) ->
 
 
 def neighbour(options: argparse.Namespace, data: Data) -> dict:
-    """A quiet organisation's point questions, beside one that keeps to its rate and one that asks ten times as much."""
+    """Point queries of a quiet organisation, beside one that keeps to its rate limit and one that exceeds it ten times."""
     key = noisy_organisation(data)
     seconds = options.neighbour_seconds
     source = Questions(data, "quiet")
@@ -169,14 +170,14 @@ def neighbour(options: argparse.Namespace, data: Data) -> dict:
     with Server("plantlake", data) as server:
         noisy = Access("plantlake", server.uri, {"adbc.flight.sql.authorization_header": f"Bearer {key}"})
         in_process(clients.ask_points, server.access, [source.point() for _ in range(200)], 100, False)
-        time.sleep(2)  # the limit is in force
+        time.sleep(2)  # until the limit takes effect
         for turn in range(options.rounds):
             for name, times in zip(found, (0, 1, OVER)):
                 thread, outcome = None, {}
                 if times:
                     thread = threading.Thread(target=lambda: outcome.update(in_process(make_noise, noisy, data, RATE * times, seconds)))
                     thread.start()
-                    time.sleep(2)  # it has begun
+                    time.sleep(2)  # until the noise has started
                 paced = in_process(ask_paced, server.access, data, f"quiet {turn}", seconds - 3)
                 if thread:
                     thread.join()
@@ -196,7 +197,7 @@ def neighbour(options: argparse.Namespace, data: Data) -> dict:
 
 
 def ask_paced(access: Access, data: Data, seed: str, seconds: float) -> dict:
-    """A point question every 20 ms."""
+    """Sends a point query every 20 ms."""
     client, source, taken = clients.Flight(access), Questions(data, seed), []
     began, at = time.monotonic(), 0
     while (due := began + at * 0.02) - began < seconds:

@@ -1,9 +1,10 @@
-"""`plantlake serve --with-jobs` for an hour, with raw arriving every ten seconds: queries are always answered, tables are never
-more than one schedule behind, and memory stays level.
+"""Runs `plantlake serve --with-jobs` for an hour while raw files arrive every ten seconds. Checks that queries never fail,
+tables are at most one schedule behind, and memory does not grow.
 
     benches/soak/with_jobs.py --minutes 60 [--binary target/release/plantlake] [--keep FOLDER]
 
-Prints a line a minute, and a verdict as JSON; exit code 1 if a bar is missed. Needs what benches/serving/requirements.txt names.
+Prints a line per minute and a verdict as JSON. The exit code is 1 if a check fails. Requires the packages of
+benches/serving/requirements.txt.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[2]
 SECOND = 1_000_000
-# The job runs each minute, and raw comes every ten seconds.
+# The job runs every minute, and a raw file arrives every ten seconds.
 SCHEDULE = 60
 EVERY = 10
 
@@ -57,7 +58,7 @@ class Soak:
         self.run("org", "grant", "Soak", "--all")
         self.run("user", "create", "ana@soak.example", "--org", "Soak", "--role", "analyst", stdin="correct horse battery staple\n")
         self.key = json.loads(self.run("key", "create", "--user", "ana@soak.example", "--name", "soak", "--json"))["key"]
-        # Only what has readings: equipment has none.
+        # Only assets with readings; equipment has none.
         rows = self.run("query", "SELECT DISTINCT asset_id FROM data_d ORDER BY asset_id", "--format", "json").splitlines()
         self.ids = [json.loads(row)["asset_id"] for row in rows if row]
         assert len(self.ids) == self.assets, rows[:3]
@@ -77,7 +78,7 @@ class Soak:
         return max(map(float, values), default=0.0)
 
     def arrive(self) -> None:
-        """A file with the last ten seconds of all assets, put in its place when it is whole."""
+        """Writes files with the last ten seconds of all assets, and renames each when it is complete."""
         number = 0
         while not self.stop.wait(EVERY):
             number += 1
@@ -92,7 +93,7 @@ class Soak:
             hidden.rename(self.raw / f"live-{number:06}.parquet")
 
     def ask(self) -> None:
-        """A point, a scan and a join, again and again, on connections that come and go."""
+        """Repeats a point query, a scan and a join, with a new connection for every 20 rounds."""
         statements = [
             f"SELECT timestamp, value FROM data_h WHERE asset_id = '{self.ids[0]}' ORDER BY timestamp DESC LIMIT 24",
             "SELECT asset_id, avg(value) FROM data_min GROUP BY asset_id",
@@ -162,12 +163,13 @@ def main() -> int:
             thread.join()
         process.terminate()
         code = process.wait(timeout=120)
-    # The first tenth warms up; then the second half is held against the first.
+    # The first tenth is the warm-up. The two halves of the rest are compared.
     settled = [size for at, size in soak.memory if at > options.minutes * 6]
     halves = settled[: len(settled) // 2], settled[len(settled) // 2 :]
     growth = statistics.median(halves[1]) / statistics.median(halves[0]) - 1
     latencies = sorted(soak.latencies)
-    # What comes just after a run has begun waits for the next: a minute, what that run takes, and the look that sees it.
+    # A file that arrives just after a run has begun waits for the next run: a minute, the duration of that run, and the delay
+    # until it is noticed.
     verdict = {
         "minutes": options.minutes,
         "answers": len(latencies),

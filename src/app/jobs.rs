@@ -1,4 +1,5 @@
-//! The kinds of jobs, each made from settings. A further kind is an arm of [`jobs`] and a struct that implements [`Job`].
+//! Creates the jobs of all kinds from settings. A new kind takes an arm of [`jobs`] and a struct that implements
+//! [`Job`].
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::model::{JobKind, day_from_date};
 use crate::schedule::{Job, JobContext, JobFailure, JobOutcome, Jobs};
 use crate::workers::Workers;
 
-/// Every kind of job that this program can run. With `workers`, their work is done by those threads.
+/// Returns a job for each kind that this program can run. With `workers`, the jobs run on those threads.
 pub fn jobs(
     settings: &Settings,
     progress: &Arc<dyn Progress>,
@@ -45,13 +46,13 @@ pub fn jobs(
     jobs
 }
 
-/// The threads that jobs are worked on by in a server: those that answer go before them.
+/// Starts the threads that run the jobs of a server, with a lower priority than the threads that answer queries.
 pub(super) fn workers() -> std::io::Result<Arc<Workers>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     Workers::start("jobs", threads, MOST_STACK).map(Arc::new)
 }
 
-/// Tells nobody.
+/// A progress reporter that reports nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct QuietProgress;
 
@@ -60,7 +61,7 @@ impl Progress for QuietProgress {
     fn read(&self, _: u64) {}
 }
 
-/// A job that is worked on by threads of its own.
+/// A job that runs on threads of its own.
 struct Beside {
     job: Arc<dyn Job>,
     workers: Arc<Workers>,
@@ -82,18 +83,18 @@ impl Job for Beside {
     }
 }
 
-/// Why there is no resample job.
+/// An error of creating the resample job.
 #[derive(Debug, thiserror::Error)]
 pub enum NoJob {
     /// The lake or the raw folder cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What the operator declares is wrong.
+    /// The declaration of the job is invalid.
     #[error(transparent)]
     Spec(#[from] SpecError),
 }
 
-/// The resample job of `settings`.
+/// Creates the resample job of `settings`.
 pub fn resample_job(settings: &Settings, progress: Arc<dyn Progress>) -> Result<batch::Job, NoJob> {
     Ok(batch::Job {
         lake: Store::open(&settings.lake, settings.storage.options())?,
@@ -104,7 +105,7 @@ pub fn resample_job(settings: &Settings, progress: Arc<dyn Progress>) -> Result<
     })
 }
 
-/// Why a run on the lake failed. That another is at it is no mistake.
+/// Converts the error of a run on the lake. A run that another run keeps from starting is busy, not failed.
 pub(super) fn failure(error: JobError) -> JobFailure {
     match error {
         JobError::Lease(LeaseError::Held { .. }) => JobFailure::Busy(Box::new(error)),
@@ -112,7 +113,7 @@ pub(super) fn failure(error: JobError) -> JobFailure {
     }
 }
 
-/// Raw files to averages.
+/// Resamples raw files to averages.
 struct ResampleJob {
     settings: Settings,
     progress: Arc<dyn Progress>,
@@ -122,7 +123,7 @@ struct ResampleJob {
 impl Job for ResampleJob {
     async fn run(&self, context: &JobContext) -> Result<JobOutcome, JobFailure> {
         let spec = &context.spec;
-        // Anew for each run: the columns may have been mapped otherwise.
+        // Created anew for each run, because the mapping of the columns may have changed.
         let job = resample_job(&self.settings, Arc::clone(&self.progress))
             .map_err(JobFailure::because)?;
         let (from, to) = (spec.date("from"), spec.date("to"));
@@ -136,7 +137,7 @@ impl Job for ResampleJob {
             }),
             dry_run: false,
         };
-        // It stops by being dropped: a run that is given up is seen by nobody, and the next one does its work.
+        // The run stops when it is dropped: readers never see an abandoned run, and the next run does its work.
         let report = job.run(&options).await.map_err(failure)?;
         Ok(JobOutcome {
             rows: Some(report.rows.values().sum()),

@@ -1,4 +1,4 @@
-//! The jobs beside the resample job: the mirror, the search index, and the upkeep.
+//! The jobs other than the resample job: the mirror, the search index, and maintenance.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +21,14 @@ use crate::search::handover::{Outcome, Request, hand_over};
 use crate::search::index::IndexError;
 use crate::search::{IndexReport, SearchError};
 
-/// Nobody said where the mirror is.
+/// The error that no mirror is configured.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "there is no mirror: set `mirror_url`, such as \"postgres://plantlake@db.example/chemical\", or take the job's schedule away"
 )]
 struct NoMirror;
 
-/// Recent averages to Postgres.
+/// Copies recent averages to Postgres.
 pub(super) struct MirrorJob(pub Settings);
 
 #[async_trait]
@@ -48,7 +48,8 @@ impl Job for MirrorJob {
             full: context.spec.is_told("full"),
             dry_run: false,
         };
-        // On a thread of its own, because the compiler cannot see that it may move from one to another. It ends with this one.
+        // Runs on a thread of its own, because the compiler cannot prove that the future is `Send`. It stops when this
+        // future is dropped.
         let (here, gone) = oneshot::channel::<()>();
         let runtime = Handle::current();
         let running = spawn_blocking(move || {
@@ -75,7 +76,7 @@ impl Job for MirrorJob {
     }
 }
 
-/// Tells the log.
+/// A progress reporter that writes to the log.
 struct Logged;
 
 impl mirror::Progress for Logged {
@@ -90,7 +91,7 @@ impl mirror::Progress for Logged {
     }
 }
 
-/// The catalog to the search index. Where a server has it, it does it.
+/// Updates the search index from the catalog. If a server has the index open, the server does it.
 pub(super) struct IndexJob(pub Settings);
 
 #[async_trait]
@@ -132,7 +133,7 @@ impl IndexJob {
     }
 }
 
-/// The files of the tables, kept in order.
+/// Maintains the files of the tables.
 pub(super) struct MaintainJob(pub Settings, pub Arc<dyn Progress>);
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! Puts the parts together: what a command needs of several modules that do not know each other.
+//! Combines modules that do not depend on each other, as the commands need them.
 
 mod backup;
 pub mod demo;

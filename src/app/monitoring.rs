@@ -1,4 +1,4 @@
-//! The metrics of a process that stays: where they are answered, and what is looked at for them.
+//! The metrics of a long-running process: the endpoint that serves them, and the measurement of the lag of the tables.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -9,25 +9,25 @@ use crate::lake::{Store, StoreError};
 use crate::metrics::METRICS;
 use crate::metrics::http::HttpServer;
 
-/// How often raw files on this machine are listed,
+/// The interval at which raw files on this machine are listed.
 const EVERY: Duration = Duration::from_secs(5);
-/// and those in an object store, where listing is slow and costs money.
+/// The interval at which raw files in an object store are listed, where listing is slow and costs money.
 const REMOTE_EVERY: Duration = Duration::from_secs(60);
 
-/// Why there can be no metrics.
+/// An error of opening the metrics endpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum MonitoringError {
-    /// The address is taken, or is not this machine's.
+    /// The address is in use, or does not belong to this machine.
     #[error(
         "{listen} cannot be listened on for metrics (`metrics.listen`); perhaps another program does, or the address is not this machine's. Name another, or \"off\""
     )]
     CannotListen {
         /// The address.
         listen: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Everyone could read them.
+    /// Other machines could read the metrics, and the settings do not allow that.
     #[error(
         "{listen} can be reached from other machines, and metrics would be there for everyone; set `metrics.allow_remote` if that is meant"
     )]
@@ -40,7 +40,7 @@ pub enum MonitoringError {
     Store(#[from] StoreError),
 }
 
-/// Metrics that are ready to be asked for.
+/// The metrics of a process, ready to be served.
 pub struct Monitoring {
     listener: Option<TcpListener>,
     lag: LagWatch,
@@ -48,7 +48,7 @@ pub struct Monitoring {
 }
 
 impl Monitoring {
-    /// Listens where the settings say.
+    /// Binds the address of the settings.
     pub async fn open(settings: &Settings) -> Result<Self, MonitoringError> {
         let lake = Store::open(&settings.lake, settings.storage.options())?;
         let raw = Store::open(&settings.raw, settings.storage.options())?;
@@ -64,13 +64,13 @@ impl Monitoring {
         })
     }
 
-    /// Where they are answered, if they are.
+    /// Returns the URL of the metrics, if they are served.
     pub fn url(&self) -> Option<String> {
         let address = self.listener.as_ref()?.local_addr().ok()?;
         Some(format!("http://{address}/metrics"))
     }
 
-    /// Answers, on a thread of their own, for as long as the future is polled.
+    /// Serves the metrics on a separate thread and measures the lag, for as long as the future is polled.
     pub async fn run(self) {
         let Self {
             listener,
@@ -97,17 +97,17 @@ impl Monitoring {
                 tracing::error!("cannot answer requests for metrics: {error}");
                 std::future::pending().await
             }
-            // Nobody can ask.
+            // Without an endpoint, nobody can read the lag.
             None => std::future::pending().await,
         }
     }
 
-    /// The process has started.
+    /// Records that the process has started.
     pub fn started() {
         METRICS.health.started();
     }
 
-    /// The process is about to end.
+    /// Records that the process is about to end.
     pub fn stopping() {
         METRICS.health.stopping();
     }
@@ -124,7 +124,8 @@ fn listen(settings: &Settings) -> Result<Option<TcpListener>, MonitoringError> {
     match TcpListener::bind(listen) {
         Ok(listener) => Ok(Some(listener)),
         Err(source) if metrics.is_chosen => Err(MonitoringError::CannotListen { listen, source }),
-        // Two servers on one machine, and nobody has said which has the metrics.
+        // Another server on this machine may have the default address; only an address that was set explicitly is an
+        // error.
         Err(error) => {
             tracing::warn!(
                 "there are no metrics: {listen} cannot be listened on: {error}; `metrics.listen` names another address"

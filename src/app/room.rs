@@ -1,4 +1,4 @@
-//! Folders of this machine: whether they can be written, and how much room their disks have left.
+//! Checks folders of this machine: write access, and free space on their disks.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -6,39 +6,40 @@ use std::path::{Path, PathBuf};
 
 use crate::clock;
 
-/// Why a folder will not do.
+/// An error of checking a folder.
 #[derive(Debug, thiserror::Error)]
 pub enum RoomError {
-    /// It cannot be made, or nothing can be written in it.
+    /// The folder cannot be created or written.
     #[error(
         "the folder {path} cannot be written; check who owns it and that its disk is mounted for writing, or name another"
     )]
     NotWritable {
         /// The folder.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Its disk is nearly full.
+    /// The disk of the folder has too little free space.
     #[error("the disk of {path} has {} MiB left, and {} MiB are needed; make room there, or name another folder", free >> 20, needed >> 20)]
     Full {
         /// The folder.
         path: PathBuf,
-        /// Bytes that are left.
+        /// The free space in bytes.
         free: u64,
-        /// Bytes that are needed.
+        /// The needed space in bytes.
         needed: u64,
     },
 }
 
-/// Bytes that this user may still write on the disk that `path` is on, or will be on once it is made.
+/// Returns the free space for this user, in bytes, on the disk of `path`. If `path` does not exist yet, its closest
+/// existing parent folder counts.
 pub fn free_space(path: &Path) -> io::Result<u64> {
     let path = std::path::absolute(path)?;
     let there = path.ancestors().find(|place| place.exists());
     fs4::available_space(there.unwrap_or(Path::new("/")))
 }
 
-/// Makes the folder if it is not there, and tries to write a file in it, which is removed again.
+/// Creates the folder if it does not exist, and writes a file in it, which is then removed.
 pub fn try_to_write(folder: &Path) -> Result<(), RoomError> {
     let write = || -> io::Result<()> {
         std::fs::create_dir_all(folder)?;
@@ -54,9 +55,9 @@ pub fn try_to_write(folder: &Path) -> Result<(), RoomError> {
     })
 }
 
-/// Fails if less than `needed` bytes are left where `folder` is.
+/// Checks that at least `needed` bytes are free on the disk of `folder`.
 pub fn check_room(folder: &Path, needed: u64) -> Result<(), RoomError> {
-    // Where the system does not tell, writing will.
+    // If the free space is unknown, a write that fails reports the full disk.
     match free_space(folder) {
         Ok(free) if free < needed => Err(RoomError::Full {
             path: folder.to_owned(),

@@ -1,4 +1,4 @@
-//! The schedule, made from settings: the jobs that are declared, followed while the files change.
+//! Creates the schedule from settings, and applies changes of the files that declare jobs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,27 +14,27 @@ use crate::model::JobSpec;
 use crate::schedule::{Jobs, Pace, Scheduler, Stop, Webhook, WebhookError, Worker};
 use crate::store::{OrganisationStore, StoreError};
 
-/// How often it is looked whether the files have changed.
+/// The interval at which the files are checked for changes.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Why there can be no schedule.
+/// An error of creating the schedule.
 #[derive(Debug, thiserror::Error)]
 pub enum ScheduleError {
-    /// What is declared is wrong.
+    /// The declaration of a job is invalid.
     #[error(transparent)]
     Spec(#[from] SpecError),
     /// The organisation database cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Failures cannot be told.
+    /// The webhook for failures cannot be used.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
-    /// There can be no threads.
+    /// The threads of the jobs cannot be started.
     #[error("no threads can be started for jobs")]
     Threads(#[source] std::io::Error),
 }
 
-/// What runs the jobs of `settings`.
+/// Creates the worker that runs the jobs of `settings`.
 pub fn worker(
     settings: &Settings,
     store: OrganisationStore,
@@ -54,11 +54,11 @@ pub struct Scheduling {
     stamps: Stamps,
 }
 
-/// Names, sizes and times of the files that declare jobs.
+/// The paths, sizes and modification times of the files that declare jobs.
 type Stamps = Vec<(PathBuf, u64, Option<SystemTime>)>;
 
 impl Scheduling {
-    /// Reads the jobs. In a server, they are worked on by threads that others go before.
+    /// Reads the declared jobs. In a server, they run on threads of a lower priority.
     pub async fn open(settings: &Settings, in_a_server: bool) -> Result<Self, ScheduleError> {
         let stamps = stamps(&settings.jobs);
         let specs: Arc<[JobSpec]> = read_jobs(&settings.jobs)?.into();
@@ -84,19 +84,19 @@ impl Scheduling {
         })
     }
 
-    /// The names of the jobs that have a schedule.
+    /// Returns the names of the jobs that have a schedule.
     pub fn names(&self) -> Vec<String> {
         let specs = self.specs();
         let scheduled = specs.iter().filter(|spec| spec.schedule.is_some());
         scheduled.map(|spec| spec.name.clone()).collect()
     }
 
-    /// The jobs that are declared.
+    /// Returns the declared jobs.
     pub fn specs(&self) -> Arc<[JobSpec]> {
         Arc::clone(&self.specs.borrow())
     }
 
-    /// Runs jobs until `stop`, and then until those that run have ended.
+    /// Runs jobs until `stop` is requested, and then until the running ones have ended.
     pub async fn run(self, stop: Stop) {
         let Self {
             scheduler,
@@ -111,13 +111,13 @@ impl Scheduling {
     }
 }
 
-/// Takes up changed files, for as long as the future is polled. While there is a mistake in them, what was right stays.
+/// Applies changed files, for as long as the future is polled. While a file is invalid, the former jobs stay in force.
 async fn follow(folder: &Path, mut taken: Stamps, specs: &watch::Sender<Arc<[JobSpec]>>) {
     let mut last = taken.clone();
     loop {
         tokio::time::sleep(EVERY).await;
         let now = stamps(folder);
-        // They may be in the middle of being written.
+        // The files may be incomplete while somebody writes them.
         let is_still = now == last;
         last = now;
         if !is_still || last == taken {

@@ -1,4 +1,4 @@
-//! Search, made from settings.
+//! Creates the search from settings.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use crate::search::Search;
 use crate::search::index::{EdgeIndex, IndexError, QdrantIndex, VectorIndex};
 use crate::search::models::{ModelSettings, Models};
 
-/// The search over the catalog of `settings`. Nothing is opened yet. See [`Search::new`] for `waits_for_meanings`.
+/// Creates the search over the catalog of `settings`, without opening an index or a model. See [`Search::new`] for
+/// `waits_for_meanings`.
 pub fn search(settings: &Settings, waits_for_meanings: bool) -> Result<Search, IndexError> {
     let index: Arc<dyn VectorIndex> = match &settings.qdrant.url {
         Some(url) => {
@@ -28,7 +29,7 @@ pub fn search(settings: &Settings, waits_for_meanings: bool) -> Result<Search, I
     Ok(Search::new(models(settings), index, waits_for_meanings))
 }
 
-/// The models that `settings` name.
+/// Returns the models that `settings` name.
 pub fn models(settings: &Settings) -> Models {
     let search = &settings.search;
     Models::new(ModelSettings {
@@ -38,7 +39,7 @@ pub fn models(settings: &Settings) -> Models {
     })
 }
 
-/// Where the index is, if it is in this process.
+/// Returns the folder of an index that is in this process.
 pub fn index_folder(settings: &Settings) -> PathBuf {
     settings.state.join("search")
 }

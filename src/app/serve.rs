@@ -1,4 +1,4 @@
-//! The server, made from settings.
+//! Creates the server from settings.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::model::Window;
 use crate::search::index::IndexError;
 use crate::store::{OrganisationStore, StoreError};
 
-/// Why the server cannot start.
+/// An error of creating the server.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// The lake or the raw folder cannot be opened.
@@ -38,21 +38,21 @@ pub enum AppError {
     /// The organisation database cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The keys cannot be used.
+    /// The signing keys cannot be used.
     #[error(transparent)]
     Auth(#[from] AuthError),
     /// The search index cannot be opened.
     #[error(transparent)]
     Index(#[from] IndexError),
-    /// Requests cannot be recorded.
+    /// The journal of requests cannot be opened.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The columns of raw files are declared wrongly.
+    /// The mapping of the columns of raw files is invalid.
     #[error(transparent)]
     Spec(#[from] SpecError),
 }
 
-/// The server that answers queries on the lake of `settings`.
+/// Creates the server that answers queries on the lake of `settings`.
 pub async fn server(settings: &Settings) -> Result<Server, AppError> {
     let lake = Store::open(&settings.lake, settings.storage.options())?;
     let raw = Store::open(&settings.raw, settings.storage.options())?;
@@ -123,7 +123,7 @@ fn connection_limits(settings: &ConnectionSettings) -> ConnectionLimits {
     }
 }
 
-/// Where the journals of this machine's servers are.
+/// Returns the folder that contains the journals of this machine's servers.
 pub(super) fn journal_folder(settings: &Settings) -> PathBuf {
     settings.state.join("journal")
 }
@@ -143,7 +143,7 @@ fn time(setting: TimeDelta) -> Duration {
     setting.to_std().unwrap_or(Duration::MAX)
 }
 
-/// What queries may take.
+/// Returns the resource limits of queries.
 fn limits(settings: &Settings) -> Limits {
     let serve = &settings.serve;
     let bytes = |setting| usize::try_from(setting).unwrap_or(usize::MAX);

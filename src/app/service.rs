@@ -1,4 +1,4 @@
-//! A server as a process: the port for clients, the metrics and the jobs, which start together and end together.
+//! A server process: the port for clients, the metrics and the jobs, which start together and end together.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,30 +12,30 @@ use crate::config::Settings;
 use crate::flight::{ServeError, Serving, TlsSource};
 use crate::schedule::Stopper;
 
-/// Why there is no server, or none any more.
+/// An error of starting or running a server.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The address cannot be had.
+    /// The address for clients cannot be bound.
     #[error("{}", taken(*listen, source))]
     CannotListen {
         /// The address.
         listen: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// There can be no metrics.
+    /// The metrics endpoint cannot be opened.
     #[error(transparent)]
     Monitoring(#[from] MonitoringError),
-    /// What is to be served cannot be opened.
+    /// The data to be served cannot be opened.
     #[error(transparent)]
     Server(#[from] AppError),
-    /// There can be no schedule.
+    /// The schedule cannot be created.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
     /// TLS or gRPC failed.
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// The schedule broke off.
+    /// The task of the schedule ended unexpectedly.
     #[error("the schedule broke off; the log says why")]
     BrokeOff(#[from] tokio::task::JoinError),
 }
@@ -56,7 +56,7 @@ fn taken(listen: SocketAddr, source: &std::io::Error) -> String {
     )
 }
 
-/// The ports of a server, which are its own from now on.
+/// The bound ports of a server.
 pub struct Ports {
     listener: TcpListener,
     address: SocketAddr,
@@ -64,7 +64,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Listens where the settings say.
+    /// Binds the addresses of the settings.
     pub async fn open(settings: &Settings) -> Result<Self, ServiceError> {
         let listen = settings.serve.listen;
         let refused = |source| ServiceError::CannotListen { listen, source };
@@ -77,7 +77,7 @@ impl Ports {
     }
 }
 
-/// A server that listens already, and answers once it is [run](Self::run).
+/// A server that is bound to its ports, and answers once it is [run](Self::run).
 pub struct Service {
     ports: Ports,
     serving: Serving,
@@ -86,7 +86,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Opens all that is served; with the jobs that are declared, if they are wanted.
+    /// Opens everything that is served and, if `with_jobs` is set, the declared jobs.
     pub async fn open(
         settings: &Settings,
         ports: Ports,
@@ -108,29 +108,29 @@ impl Service {
         })
     }
 
-    /// What clients connect to.
+    /// Returns the URI that clients connect to.
     pub fn uri(&self) -> String {
         let scheme = if self.has_tls { "grpc+tls" } else { "grpc" };
         format!("{scheme}://{}", self.ports.address)
     }
 
-    /// Where the metrics are, if they are anywhere.
+    /// Returns the URL of the metrics, if they are served.
     pub fn metrics(&self) -> Option<String> {
         self.ports.monitoring.url()
     }
 
-    /// The names of the jobs that have a schedule; none if no jobs are run.
+    /// Returns the names of the jobs that have a schedule; `None` if the server runs no jobs.
     pub fn jobs(&self) -> Option<Vec<String>> {
         self.scheduling.as_ref().map(Scheduling::names)
     }
 
-    /// The certificate that was made for this run, as PEM.
+    /// Returns the certificate that was created for this run, as PEM.
     pub fn made_certificate(&self) -> Option<&str> {
         self.serving.made_certificate.as_deref()
     }
 
-    /// Answers, and runs jobs, until `stop`; then until the answers and jobs that have begun have ended, and answers at the
-    /// latest until `too_late`.
+    /// Answers clients and runs jobs until `stop` completes, and then until the started results and jobs have ended.
+    /// Results are cut off once `too_late` completes.
     pub async fn run(
         self,
         stop: impl Future<Output = ()>,
@@ -145,7 +145,7 @@ impl Service {
         let stop = async move {
             stop.await;
             Monitoring::stopping();
-            // Both come to an end at the same time.
+            // The server and the jobs are stopped at the same time.
             stopper.stop();
         };
         let serve = self.serving.run(self.ports.listener, stop, too_late);

@@ -1,16 +1,16 @@
-//! Organisations that may write to the same assets: where both send a reading of one asset and instant, the file that
-//! comes later decides, so each can change the other's averages.
+//! Finds organisations that may write to the same assets. If both send a reading of one asset and instant, the later
+//! file decides, so each can change the other's averages.
 
 use crate::catalog::{Asset, Visible};
 use crate::model::Grant;
 use crate::store::WritingOrganisation;
 
-/// What an organisation shares with another that may write.
+/// The assets that an organisation shares with another that may write to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedWriting {
     /// The other organisation's name.
     pub with: String,
-    /// How many assets of the catalog both may write to; none if the catalog cannot be read.
+    /// The number of assets of the catalog that both may write to; `None` if the catalog cannot be read.
     pub assets: Option<usize>,
     /// The name of one of them.
     pub example: Option<String>,
@@ -68,7 +68,7 @@ impl std::fmt::Display for SharedWriting {
     }
 }
 
-/// What an operator should know of an organisation whose users may send readings, and that has no write grant.
+/// Returns the warning about an organisation whose users may send readings, but which has no write grant.
 pub fn no_write_grant(organisation: &str) -> String {
     format!(
         "{organisation:?} has users who may send readings, and no grant that allows writing: what they send is refused; \
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_writing_of_rules_that_meet_is_found_by_the_catalog_or_by_the_rules() {
+    fn find_rules_that_overlap_returns_shared_assets() {
         let assets = [
             asset(1, "pump", "Works / Unit 1"),
             asset(2, "tank", "Works / Unit 2"),
@@ -118,7 +118,7 @@ mod tests {
             None
         );
         assert_eq!(find(rule("type", "tank"), Some(&assets[..])), None);
-        // Equal rules meet in the assets that are added later.
+        // Equal rules overlap in the assets that are added later.
         let found = find(rule("type", "pump"), Some(&[])).unwrap();
         assert_eq!(found.assets, Some(0));
         assert!(find(rule("location", "Works / Unit 2"), None).is_some());

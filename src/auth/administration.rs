@@ -1,5 +1,5 @@
-//! Administration of users and keys: the doing of what is ordered, for an operator at the machine and for an organisation's
-//! own admin from afar alike.
+//! Administration of users and keys. It serves both an operator at the machine and an organisation's own admin, who
+//! connects remotely.
 
 use super::order::MAX_AUDIT_ENTRIES;
 use super::{
@@ -11,17 +11,17 @@ use crate::store::{
     Actor, AuditFilter, NewKey, NewUser, OrganisationStore, StoreError, User, UserChange,
 };
 
-/// Carries out orders on behalf of someone.
+/// Runs administration commands on behalf of an actor.
 pub struct Administrator {
     store: OrganisationStore,
     passwords: Passwords,
     actor: Actor,
-    /// The only organisation that may be touched.
+    /// The only organisation that the actor may read or change; `None` for all.
     within: Option<OrganisationId>,
 }
 
 impl Administrator {
-    /// The operator at the machine, who may do everything.
+    /// Returns an administrator for the operator at the machine, who may do everything.
     pub fn operator(store: OrganisationStore, passwords: Passwords, actor: Actor) -> Self {
         Self {
             store,
@@ -31,7 +31,7 @@ impl Administrator {
         }
     }
 
-    /// An organisation's admin, who may do everything within it; none for others.
+    /// Returns an administrator for the admin of an organisation, who may do everything within it; `None` for other roles.
     pub fn of(
         principal: &Principal,
         store: OrganisationStore,
@@ -45,7 +45,7 @@ impl Administrator {
         })
     }
 
-    /// Does it.
+    /// Runs a command.
     pub async fn carry_out(&self, order: Order) -> Result<Outcome, AuthError> {
         order.check().map_err(StoreError::from)?;
         match order {
@@ -131,7 +131,7 @@ impl Administrator {
         Ok(changed(change.await?, true))
     }
 
-    /// The orders that are about keys and the audit trail.
+    /// Runs the commands on keys and the audit trail.
     async fn carry_out_about_keys(&self, order: Order) -> Result<Outcome, AuthError> {
         match order {
             Order::CreateKey {
@@ -178,7 +178,7 @@ impl Administrator {
                 };
                 let mut entries = self.store.audit(&filter).await?;
                 if self.within.is_some() {
-                    // Which people operate the server, on which machine, is not for its tenants.
+                    // Tenants must not learn which people operate the server, and on which machine.
                     let operators = entries.iter_mut().filter(|entry| entry.is_by_operator());
                     operators.for_each(|entry| entry.actor = "operator".to_owned());
                 }
@@ -192,7 +192,7 @@ impl Administrator {
         self.within.is_none_or(|within| within == organisation)
     }
 
-    /// The organisation that is meant; that of the admin, if none is named.
+    /// Returns the organisation of this name; without a name, the one that the actor is limited to.
     async fn organisation(&self, name: Option<&str>) -> Result<Option<OrganisationId>, AuthError> {
         let Some(name) = name else {
             return Ok(self.within);
@@ -200,18 +200,18 @@ impl Administrator {
         let unknown = || not_found("organisation", name, "org list");
         match self.store.organisation(name).await {
             Ok(found) if self.may_touch(found.id) => Ok(Some(found.id)),
-            // Whether others have one of that name, is not told.
+            // The error does not reveal whether another tenant has an organisation of this name.
             Ok(_) => Err(unknown()),
             Err(error) => Err(error.into()),
         }
     }
 
     async fn user(&self, email: &str) -> Result<User, AuthError> {
-        // Whether others have one of that address, is not told.
+        // The error does not reveal whether another tenant has a user with this address.
         Ok(self.store.user_within(email, self.within).await?)
     }
 
-    /// The hash of a password that is good enough, for those who have one.
+    /// Checks and hashes a new password, for roles that have one.
     async fn new_password(
         &self,
         role: Role,
@@ -234,7 +234,7 @@ impl Administrator {
     }
 }
 
-/// The hash of a new password for this address: all users who have it share a salt.
+/// Hashes a new password for this address. All users with the same address share one salt.
 async fn hash_for(
     store: &OrganisationStore,
     passwords: &Passwords,
@@ -247,7 +247,7 @@ async fn hash_for(
     passwords.hash(party, password, relative.as_deref()).await
 }
 
-/// Gives the one who asks another password, for the present one.
+/// Replaces the caller's own password, after checking the current one.
 pub async fn change_own_password(
     authenticator: &Authenticator,
     store: &OrganisationStore,

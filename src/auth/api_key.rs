@@ -1,6 +1,7 @@
-//! The form of API keys: `pl_<id>_<secret>`, where the id is public and the secret has 256 random bits.
+//! The format of API keys: `pl_<id>_<secret>`, where the id is public and the secret has 256 random bits.
 //!
-//! The secret is stored as its SHA-256: what is random needs no slow hash, since it cannot be guessed.
+//! The secret is stored as its SHA-256. A slow hash is not needed, because a random secret of this length cannot be
+//! guessed.
 
 use std::fmt;
 
@@ -11,21 +12,22 @@ use super::{AuthError, digest, random};
 use crate::model::hex;
 
 const PREFIX: &str = "pl_";
-/// Hexadecimal digits of the id and of the secret.
+/// The number of hexadecimal digits of the id; `SECRET_LENGTH` is that of the secret.
 const ID_LENGTH: usize = 16;
 const SECRET_LENGTH: usize = 64;
 
-/// A key that was just made: the only time that its secret is known here. `Debug` does not show it.
+/// A newly created key. Its secret is not stored, so this is the only time that the server knows it. `Debug` does not
+/// show it.
 pub struct FreshKey {
     /// The public part.
     pub id: String,
-    /// What is stored of the secret.
+    /// The SHA-256 of the secret, which is stored.
     pub secret_hash: [u8; 32],
     text: String,
 }
 
 impl FreshKey {
-    /// A new key.
+    /// Creates a random key.
     pub fn new() -> Result<Self, AuthError> {
         let id = hex(&random::<{ ID_LENGTH / 2 }>()?);
         let secret = hex(&random::<{ SECRET_LENGTH / 2 }>()?);
@@ -36,7 +38,7 @@ impl FreshKey {
         })
     }
 
-    /// The whole key, to be shown once to whom it belongs.
+    /// The whole key, to be shown once to its owner.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -50,19 +52,19 @@ impl fmt::Debug for FreshKey {
     }
 }
 
-/// A key as someone presents it.
+/// A key as a client presents it.
 pub(super) struct Presented<'a> {
     pub id: &'a str,
     secret: &'a str,
 }
 
 impl<'a> Presented<'a> {
-    /// Whether `text` means to be a key.
+    /// Whether `text` begins like a key.
     pub fn looks_like_one(text: &str) -> bool {
         text.starts_with(PREFIX)
     }
 
-    /// Takes a key apart; nothing, if it is none. Exactly one text stands for a key.
+    /// Parses a key; returns `None` if `text` is not a key. Each key has exactly one textual form.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
         let is_hex = |part: &str, length: usize| {
@@ -74,13 +76,17 @@ impl<'a> Presented<'a> {
         (is_hex(id, ID_LENGTH) && is_hex(secret, SECRET_LENGTH)).then_some(Self { id, secret })
     }
 
-    /// Whether the secret is the one with this hash, in constant time.
+    /// Whether the secret has this hash. The comparison takes constant time.
     pub fn has_secret(&self, hash: &[u8]) -> bool {
         verify_slices_are_equal(&digest(self.secret.as_bytes()), hash).is_ok()
     }
 }
 
-/// When a key ends: after `90d`, or with a date (its last instant, UTC).
+/// Returns the expiry time of a key: a number of days from `now` (`90d`), or the end of a date in UTC (`2027-06-30`).
+///
+/// # Errors
+///
+/// The text is neither, or the time is in the past.
 pub fn expiry(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
     let text = text.trim();
     let wrong = || {
@@ -106,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_known_again_and_no_other_text_is() {
+    fn presented_key_matches_only_its_exact_text() {
         let key = FreshKey::new().unwrap();
         let text = key.text();
         assert_eq!(text.len(), 3 + ID_LENGTH + 1 + SECRET_LENGTH);
@@ -114,7 +120,7 @@ mod tests {
         assert_eq!(presented.id, key.id);
         assert!(presented.has_secret(&key.secret_hash));
         assert!(!format!("{key:?}").contains(presented.secret));
-        // Each character counts.
+        // Changing any character makes the key invalid.
         for at in 0..text.len() {
             for other in ['0', 'f', 'A', '_', ' '] {
                 let mut changed: Vec<char> = text.chars().collect();
@@ -141,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_ends_after_days_or_with_a_date() {
+    fn expiry_accepts_days_and_dates_in_the_future() {
         let now = "2026-11-24T08:00:00Z".parse().unwrap();
         let end = |text| expiry(text, now).map(|end| end.to_rfc3339());
         assert_eq!(end("2d"), Ok("2026-11-26T08:00:00+00:00".to_owned()));

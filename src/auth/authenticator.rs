@@ -1,4 +1,4 @@
-//! The one way in: sign-in with a password, and credentials to access.
+//! The entry point of authentication: signs users in with a password, and turns credentials into access.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,12 +21,12 @@ use crate::metrics::{Cache, METRICS};
 use crate::model::{AssetGrant, GrantAccess, SessionId};
 use crate::store::{Credential, OrganisationStore, User};
 
-/// The use of a key is noted at most so often.
+/// The minimum time between two records of the use of one key.
 const NOTE_EVERY: TimeDelta = TimeDelta::minutes(1);
-/// What a sign-in from the command line is noted as coming from.
+/// The address that is recorded for a sign-in from the command line.
 const LOCAL: &str = "local";
 
-/// Lets people and programs in. Cheap to clone.
+/// Authenticates people and programs. Cheap to clone.
 #[derive(Clone)]
 pub struct Authenticator {
     store: OrganisationStore,
@@ -36,19 +36,19 @@ pub struct Authenticator {
     throttle: Throttle,
     failures: Failures,
     live: LiveAccess,
-    /// When the use of each key was last noted.
+    /// When the use of each key was last recorded.
     noted: Arc<Mutex<HashMap<String, DateTime<Utc>>>>,
-    /// Notes that are being written.
+    /// Writes of key uses that are in progress.
     notes: Arc<Mutex<JoinSet<()>>>,
 }
 
-/// What a sign-in gives. `Debug` does not show the token.
+/// The result of a sign-in. `Debug` does not show the token.
 pub struct SignedIn {
     /// The access token, to be sent as a bearer token.
     pub token: String,
-    /// The session, which can be revoked.
+    /// The id of the session, which can be revoked.
     pub session: SessionId,
-    /// When both end by themselves.
+    /// When the token and the session expire.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -61,7 +61,7 @@ impl std::fmt::Debug for SignedIn {
 }
 
 impl Authenticator {
-    /// With the users of `store`; makes a first signing key, if there is none.
+    /// Opens an authenticator for the users of `store`; creates a first signing key if there is none.
     pub fn open(store: OrganisationStore, settings: &AuthSettings) -> Result<Self, AuthError> {
         Ok(Self {
             store,
@@ -80,7 +80,7 @@ impl Authenticator {
         })
     }
 
-    /// Begins a session for who has this address and password. Takes as long for those who do not exist.
+    /// Begins a session for the user with this address and password. Takes the same time if no such user exists.
     pub async fn sign_in(
         &self,
         email: &str,
@@ -100,12 +100,12 @@ impl Authenticator {
             && self.passwords.is_outdated(hash)
         {
             let party = Party::Organisation(Some(user.organisation_id));
-            // Where too many wait for theirs, the next sign-in does it.
+            // If the hashing queue is full, the next sign-in rehashes the password.
             if let Ok(fresh) = self.passwords.hash(party, password, Some(hash)).await {
                 self.store.rehash_password(user.id, hash, fresh).await?;
             }
         }
-        // A token's times are whole seconds.
+        // The times in a token are whole seconds.
         let now = clock::now().trunc_subsecs(0);
         let expires_at = now + self.token_lifetime;
         let from = address.map_or_else(|| LOCAL.to_owned(), |address| address.to_string());
@@ -122,7 +122,8 @@ impl Authenticator {
         })
     }
 
-    /// Checks that this is the password of who presents it: as slowly as a sign-in, for those who found a token.
+    /// Checks the caller's own password. It is throttled like a sign-in, against guesses by someone who holds a stolen
+    /// token.
     pub(super) async fn check_own_password(
         &self,
         principal: &Principal,
@@ -139,7 +140,7 @@ impl Authenticator {
         })
     }
 
-    /// The user with this address whose password it is, of those who may be meant.
+    /// Returns the user with this address and password, among those that `may_be_meant` accepts.
     async fn check_password(
         &self,
         attempt: Attempt,
@@ -180,23 +181,23 @@ impl Authenticator {
         })
     }
 
-    /// Whether `text` has the form of an API key or an access token, and is not a password.
+    /// Whether `text` has the format of an API key or an access token, so that it is not a password.
     pub fn is_credential(text: &str) -> bool {
-        // Each part of a JWT is base64 of JSON, which begins with `{"`.
+        // The first part of a JWT is base64 of JSON that begins with `{"`.
         Presented::parse(text).is_some() || text.starts_with("eyJ") && text.split('.').count() == 3
     }
 
-    /// What passwords are hashed by: all of a process by the same few threads.
+    /// The hasher of passwords. The whole process shares its bounded set of threads.
     pub fn passwords(&self) -> &Passwords {
         &self.passwords
     }
 
-    /// The keys, to seal tickets with.
+    /// The keys, which also encrypt tickets.
     pub fn keys(&self) -> &KeyRing {
         &self.tokens.keys
     }
 
-    /// The access of who presents this API key or access token.
+    /// Returns the access that this API key or access token gives.
     pub async fn authenticate(&self, credential: &str) -> Result<Access, AuthError> {
         let fingerprint = digest(credential.as_bytes());
         let known = self.live.fresh(&fingerprint);
@@ -208,7 +209,7 @@ impl Authenticator {
             return Ok(access);
         }
         let looked_up = async {
-            // Before the rest is read: what changes meanwhile is looked at again.
+            // The revision is read first, so that later changes cause another check.
             let revision = self.store.revision().await?;
             Ok((self.look_up(credential).await?, revision))
         };
@@ -228,15 +229,14 @@ impl Authenticator {
         }
     }
 
-    /// Waits until all that was to be noted in the database is there; before the program ends.
+    /// Waits until all pending records are in the database; called before the program ends.
     pub async fn settle(&self) {
         let notes = std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner));
         notes.join_all().await;
         self.failures.write(&self.store, true, true).await;
     }
 
-    /// Looks every second whether someone's access ended, and writes down failed sign-ins; for as long as the future is
-    /// polled.
+    /// Checks every second whether an access has ended, and writes failed sign-ins. Runs until the future is dropped.
     pub async fn keep_watch(&self) {
         tokio::join!(self.keep_looking(), self.failures.keep_writing(&self.store));
     }
@@ -262,11 +262,11 @@ impl Authenticator {
         }
     }
 
-    /// Checks again what is remembered from before the last change.
+    /// Checks the remembered credentials again that were last checked at another revision of the database.
     async fn look_again(&self) -> Result<(), AuthError> {
         let revision = self.store.revision().await?;
         for (fingerprint, principal, checked_at) in self.live.all() {
-            // A signing key that was removed is no change of the database.
+            // The removal of a signing key does not change the database's revision.
             if checked_at != revision || !self.has_its_key(&principal.proof)? {
                 match self.principal(principal.proof.clone()).await {
                     Err(error) if !error.is_refusal() => return Err(error),
@@ -321,7 +321,7 @@ impl Authenticator {
         Ok(principal)
     }
 
-    /// Who has proved it so, as of now.
+    /// Returns the caller with this proof, in its present state.
     async fn principal(&self, proof: Proof) -> Result<Principal, AuthError> {
         let now = clock::now();
         let (user, may_ingest) = match &proof {
@@ -375,7 +375,7 @@ impl Authenticator {
         })
     }
 
-    /// Notes that a key was used: now and then, and without keeping anyone waiting.
+    /// Records the use of a key, at most once per `NOTE_EVERY` and in the background.
     fn note_use(&self, principal: &Principal) {
         let Proof::Key { id, .. } = &principal.proof else {
             return;

@@ -1,21 +1,21 @@
-//! Why someone is not let in.
+//! Errors of authentication.
 
 use std::time::Duration;
 
 use super::key_ring::KeyRingError;
 use crate::store::StoreError;
 
-/// Why someone is not let in. The texts may be told to the one who asked: they hold no secret, and do not say whether a
+/// Why a caller is refused. The texts may be sent to the caller: they contain no secret, and do not reveal whether a
 /// user exists.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// There is no such user, or the password is another.
+    /// No user has this address, or the password is wrong.
     #[error("wrong e-mail address or password")]
     WrongPassword,
-    /// It is not the password, and looks like an API key without being one: somebody copied a part of it.
+    /// The password is wrong and begins like an API key, but is not a complete one: probably a part was copied.
     #[error("wrong e-mail address or password; if it was meant to be an API key, it is not whole")]
     BrokenKey,
-    /// The password is right, but access was taken away.
+    /// The password is right, but the user or the organisation is deactivated or removed.
     #[error("this user has no access: {0}")]
     NoAccess(&'static str),
     /// Too many passwords are waiting to be checked or set.
@@ -27,19 +27,19 @@ pub enum AuthError {
         /// When to try again.
         retry_after: Duration,
     },
-    /// The current password, which is given to set a new one, is wrong.
+    /// The current password, which is required to set a new one, is wrong.
     #[error("the current password is wrong")]
     WrongCurrentPassword,
-    /// A password that is to be set is not good enough.
+    /// A new password does not meet the requirements.
     #[error("the password cannot be used: {0}")]
     UnfitPassword(String),
-    /// The text has the form of neither a key nor a token.
+    /// The text has the format of neither a key nor a token.
     #[error("the credential is neither an API key (pl_…) nor an access token")]
     NoCredential,
-    /// The key is not one of ours, or its secret differs.
+    /// No key has this id, or its secret differs.
     #[error("the API key is not valid")]
     UnknownKey,
-    /// The key or token was good once.
+    /// The key or token was valid once.
     #[error("the {what} {state}")]
     Over {
         /// `API key`, `access token`.
@@ -47,13 +47,13 @@ pub enum AuthError {
         /// `has expired`, `was revoked`, ….
         state: &'static str,
     },
-    /// The token is not one of ours.
+    /// The token was not issued by this installation, or is malformed.
     #[error("the access token is not valid: {0}")]
     WrongToken(&'static str),
-    /// Sealed bytes are not ours, were altered, or are for another purpose.
+    /// The bytes were not encrypted by this installation, were altered, or are for another purpose.
     #[error("it was not made by this server, or its key is gone; ask for a new one")]
     NotSealed,
-    /// The operating system gives no random numbers.
+    /// The operating system returned no random numbers.
     #[error("the operating system gives no random numbers")]
     NoRandomness,
     /// The signing keys cannot be used.
@@ -62,13 +62,13 @@ pub enum AuthError {
     /// The organisation database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The work was dropped, because the program ends.
+    /// The task was dropped, because the program is shutting down.
     #[error("the program is ending")]
     Ending,
 }
 
 impl AuthError {
-    /// Whether the credential itself was refused, as opposed to a failure on this side.
+    /// Whether the credential itself was refused, as opposed to a failure of the server.
     pub fn is_refusal(&self) -> bool {
         !matches!(
             self,

@@ -1,5 +1,5 @@
-//! Failed sign-ins, on their way into the audit trail. Those of one account are taken together, and new entries are
-//! bounded: whoever guesses can fill neither memory nor the trail.
+//! Failed sign-ins, buffered for the audit trail. Those of one account are aggregated, and the number of new entries
+//! is bounded, so that guesses can fill neither the memory nor the audit trail.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,20 +12,21 @@ use crate::clock::{self, Stopwatch};
 use crate::model::{Email, OrganisationId, printable};
 use crate::store::{FailedSignIns, OrganisationStore};
 
-/// How often entries are written.
+/// The interval at which due entries are written.
 const EVERY: Duration = Duration::from_secs(2);
-/// After an entry of an account, so long all is taken together in the next one.
+/// The minimum time between two entries of one account; failures in between are aggregated in the next entry.
 const APART: Duration = Duration::from_secs(60);
-/// Accounts of an organisation that are told apart, and as many that there are not; the failures of others are counted
-/// together.
+/// The maximum number of accounts of one organisation that are listed separately. The same limit applies to all
+/// unknown accounts together. Failures of further accounts are counted together.
 const MAX_ACCOUNTS: usize = 1_000;
-/// Entries that an organisation has within an hour, and as many for accounts that there are not.
+/// The maximum number of entries of one organisation within an hour. The same limit applies to all unknown accounts
+/// together.
 const MAX_PER_HOUR: f64 = 120.0;
-/// Addresses that an entry names.
+/// The maximum number of addresses in an entry.
 const MAX_ADDRESSES: usize = 5;
-/// The account of those who are counted together.
+/// The name of the entry that counts further accounts together.
 const OTHERS: &str = "(others)";
-/// The account of those who gave something else than an e-mail address, which may be a password.
+/// The account of sign-ins whose user name is not an e-mail address, because it may be a password.
 const NO_ADDRESS: &str = "(not an e-mail address)";
 
 #[derive(Debug)]
@@ -35,11 +36,11 @@ struct Failure {
     last: DateTime<Utc>,
     addresses: Vec<String>,
     has_more_addresses: bool,
-    /// When the last entry was written.
+    /// The time since the last entry was written.
     written: Option<Stopwatch>,
 }
 
-/// Entries that may be written: tokens that grow with time.
+/// A token bucket that limits the number of entries.
 #[derive(Debug)]
 struct Allowance {
     tokens: f64,
@@ -68,7 +69,7 @@ impl Allowance {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By organisation, none for accounts that there are not, and by account.
+    /// By organisation (`None` for unknown accounts), then by account.
     pending: HashMap<Option<OrganisationId>, HashMap<String, Failure>>,
     allowances: HashMap<Option<OrganisationId>, Allowance>,
 }
@@ -78,7 +79,7 @@ struct State {
 pub(super) struct Failures(Arc<Mutex<State>>);
 
 impl Failures {
-    /// Notes a failed sign-in to `account`, which a user of each of these organisations has.
+    /// Records a failed sign-in to `account`, of which each of these organisations has a user.
     pub fn note(&self, account: &str, address: Option<IpAddr>, organisations: &[OrganisationId]) {
         let account = presentable(account);
         let address = address.map_or_else(|| "local".to_owned(), |address| address.to_string());
@@ -99,7 +100,7 @@ impl Failures {
         }
     }
 
-    /// Notes that a key of this organisation was presented with a wrong secret.
+    /// Records that a key of this organisation was presented with a wrong secret.
     pub fn note_key(&self, id: &str, organisation: OrganisationId) {
         tracing::warn!(key = id, "an API key was presented with a wrong secret");
         let now = clock::now();
@@ -114,7 +115,7 @@ impl Failures {
         });
     }
 
-    /// Writes entries, for as long as the future is polled.
+    /// Writes entries until the future is dropped.
     pub async fn keep_writing(&self, store: &OrganisationStore) {
         let mut was_there = true;
         loop {
@@ -123,7 +124,7 @@ impl Failures {
         }
     }
 
-    /// Writes what is due, or all. Returns whether that was possible; `warns` of the contrary.
+    /// Writes the due entries, or all of them. Returns whether that succeeded; if `warns`, a failure is logged.
     pub async fn write(&self, store: &OrganisationStore, all: bool, warns: bool) -> bool {
         let due = self.locked().take_due(all);
         if due.is_empty() {
@@ -179,7 +180,7 @@ impl State {
         }
     }
 
-    /// What is to be written now.
+    /// Removes and returns the entries to be written now.
     fn take_due(&mut self, all: bool) -> Vec<FailedSignIns> {
         let mut due = Vec::new();
         let mut crowded = Vec::new();
@@ -196,7 +197,7 @@ impl State {
                     due.push(one);
                     continue;
                 }
-                // There are too many accounts for an entry each.
+                // Too many accounts for an entry each.
                 let account = OTHERS.to_owned();
                 crowded.push(FailedSignIns { account, ..one });
             }
@@ -221,7 +222,7 @@ impl Failure {
         }
     }
 
-    /// Whether the last entry was written some time ago.
+    /// Whether the last entry was written at least [`APART`] ago.
     fn is_old(&self) -> bool {
         self.written
             .is_none_or(|written| written.elapsed() >= APART)
@@ -241,7 +242,8 @@ impl Failure {
     }
 }
 
-/// An account as it may be logged: what is no e-mail address may be a password that was typed into the wrong field.
+/// Returns an account as it may be logged. A text that is not an e-mail address may be a password that was typed into
+/// the wrong field.
 fn presentable(account: &str) -> String {
     match Email::parse(account) {
         Ok(email) => printable(&email.key(), 254),
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_an_account_become_one_entry() {
+    fn failures_of_one_account_become_one_entry() {
         let failures = Failures::default();
         let acme = OrganisationId(uuid::Uuid::from_u128(7));
         for last in 0..40 {
@@ -284,14 +286,14 @@ mod tests {
             (nobody.count, nobody.organisation, nobody.addresses),
             (1, None, vec!["local".to_owned()])
         );
-        // What comes soon after waits, and is written at the end.
+        // A failure soon afterwards waits, and is written at the end.
         failures.note("ada@x.y", address(1), &[acme]);
         assert!(due(&failures, false).is_empty());
         assert_eq!(due(&failures, true)[0].count, 1);
     }
 
     #[test]
-    fn floods_of_accounts_are_bounded_and_all_are_counted() {
+    fn many_accounts_are_bounded_and_every_failure_is_counted() {
         let failures = Failures::default();
         let acme = OrganisationId(uuid::Uuid::from_u128(7));
         for number in 0..5_000 {
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_password_is_not_named() {
+    fn presentable_hides_text_that_may_be_a_password() {
         assert_eq!(presentable("correct horse battery"), NO_ADDRESS);
         assert_eq!(
             presentable(&format!("{}@x.y", "a".repeat(5_000))),

@@ -1,9 +1,9 @@
-//! The keys of the servers: each has an Ed25519 pair that access tokens are signed with, and a secret that tickets are
-//! sealed with. They are files in one folder, which several servers may share.
+//! The keys of the servers. Each has an Ed25519 pair that signs access tokens, and a secret that encrypts tickets. They
+//! are files in one folder, which several servers may share.
 //!
-//! The newest key signs. Older ones still verify, so that a rotation ends no session; they are deleted once no token of
-//! theirs can be alive. The folder is looked at again when a token names a key that is not known, and every second,
-//! so that a rotation and a removal need no restart.
+//! The newest key signs. Older keys still verify, so that a rotation ends no session. They are deleted once every token
+//! that they signed has expired. The folder is read again when it was last read over a second ago, or when a token
+//! names an unknown key, so that a rotation and a removal need no restart.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -25,25 +25,25 @@ use crate::clock::{self, Stopwatch};
 use crate::config::LONGEST_TOKEN;
 use crate::store::for_owner_only;
 
-/// The folder is looked at again after so long.
+/// The maximum age of the keys in memory; after it, the folder is read again.
 const FRESH: Duration = Duration::from_secs(1);
-/// What a key's file ends in.
+/// The extension of key files.
 const EXTENSION: &str = "key";
 
 /// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyRingError {
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("the key folder or file {} cannot be {action}; check `keys_dir` and who owns it", path.display())]
     Io {
         /// `read`, `written`, ….
         action: &'static str,
         /// The folder or file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The cause.
         source: io::Error,
     },
-    /// Others could read the keys.
+    /// The permissions allow others than the owner to use the keys.
     #[error(
         "{} may be used by others than its owner (mode {mode:03o}), who could forge tokens; `chmod go-rwx` it, and rotate the keys if it was seen",
         path.display()
@@ -54,15 +54,15 @@ pub enum KeyRingError {
         /// Its permissions.
         mode: u32,
     },
-    /// A file is not a key.
+    /// A file does not hold a valid key.
     #[error("the key file {} is damaged ({problem}); remove it, or restore it from a backup", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// There is no key of this id.
+    /// No key has this id.
     #[error("there is no signing key {id:?}; `plantlake token keys list` shows all")]
     Unknown {
         /// The id that was asked for.
@@ -70,18 +70,18 @@ pub enum KeyRingError {
     },
 }
 
-/// What a key's file holds.
+/// The content of a key file.
 #[derive(Serialize, Deserialize)]
 struct KeyFile {
     id: String,
     created_at: DateTime<Utc>,
     /// The Ed25519 private key, PKCS #8 version 1 (RFC 5208), base64.
     signing: String,
-    /// 32 bytes, base64.
+    /// The secret that encrypts tickets: 32 bytes, base64.
     sealing: String,
 }
 
-/// A key. `Debug` shows its id only.
+/// A key. `Debug` shows only its id.
 pub(super) struct Key {
     id: String,
     created_at: DateTime<Utc>,
@@ -116,20 +116,20 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// What may be told of a key.
+/// The public attributes of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeyInfo {
-    /// Its id, which tokens name as `kid`.
+    /// The id, which tokens name as `kid`.
     pub id: String,
-    /// When it was made.
+    /// When the key was created.
     pub created_at: DateTime<Utc>,
     /// Whether new tokens are signed with it.
     pub signs: bool,
-    /// When it is no longer needed, if it does not sign.
+    /// The latest time at which a token that it signed expires; `None` for the key that signs.
     pub needed_until: Option<DateTime<Utc>>,
 }
 
-/// The keys of a folder. Cheap to clone.
+/// The keys in a folder. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct KeyRing {
     folder: PathBuf,
@@ -139,17 +139,17 @@ pub struct KeyRing {
 #[derive(Debug)]
 struct Read {
     since: Stopwatch,
-    /// Oldest first.
+    /// The oldest first.
     keys: Vec<Arc<Key>>,
 }
 
 impl KeyRing {
-    /// Opens the keys of `folder`; makes the folder and a first key, if there is none.
+    /// Opens the keys of `folder`; creates the folder and a first key if there is none.
     pub fn open(folder: &Path) -> Result<Self, AuthError> {
         make_folder(folder)?;
         let mut keys = read_folder(folder)?;
         if keys.is_empty() {
-            // Of several servers that start at once each makes one: all of them verify.
+            // Servers that start at the same time each create one. All of them verify.
             write_key(folder)?;
             keys = read_folder(folder)?;
         }
@@ -162,7 +162,8 @@ impl KeyRing {
         })
     }
 
-    /// How many keys are in `folder`, all of them usable, without making any; none if there is no such folder.
+    /// Returns the number of keys in `folder`, after checking that all are usable; creates none. `None` if the folder
+    /// does not exist.
     pub fn look(folder: &Path) -> Result<Option<usize>, AuthError> {
         match folder.exists() {
             true => Ok(Some(read_folder(folder)?.len())),
@@ -182,17 +183,18 @@ impl KeyRing {
         })
     }
 
-    /// The key of this id.
+    /// Returns the key of this id.
     pub(super) fn find(&self, id: &str) -> Result<Option<Arc<Key>>, AuthError> {
         let of = |keys: &[Arc<Key>]| keys.iter().find(|key| key.id == id).cloned();
         match of(&self.keys(FRESH)?) {
             Some(key) => Ok(Some(key)),
-            // Another server may have made it just now. Not for each made-up id: that would be much reading.
+            // Another server may have created it just now. A quarter of the maximum age bounds how often made-up ids
+            // cause reads.
             None => Ok(of(&self.keys(FRESH / 4)?)),
         }
     }
 
-    /// All keys, oldest first.
+    /// Returns all keys, the oldest first.
     pub fn list(&self) -> Result<Vec<KeyInfo>, AuthError> {
         let keys = self.keys(Duration::ZERO)?;
         let successors = keys
@@ -209,7 +211,8 @@ impl KeyRing {
         Ok(info.collect())
     }
 
-    /// Makes a new key, which signs from now on, and deletes those that no living token can need. Returns both.
+    /// Creates a key, which signs from now on, and deletes the keys whose tokens have all expired. Returns the new key
+    /// and the deleted ids.
     pub fn rotate(&self) -> Result<(KeyInfo, Vec<String>), AuthError> {
         write_key(&self.folder)?;
         let now = clock::now();
@@ -227,8 +230,8 @@ impl KeyRing {
         Ok((newest, deleted))
     }
 
-    /// Deletes a key that has become known to others: what was signed with it is refused within seconds. A new key is
-    /// made if it was the one that signs.
+    /// Deletes a key that was leaked; tokens that it signed are refused within seconds. If it is the key that signs, a
+    /// new one is created first.
     pub fn remove(&self, id: &str) -> Result<(), AuthError> {
         let keys = self.list()?;
         let Some(key) = keys.iter().find(|key| key.id == id) else {
@@ -251,7 +254,7 @@ impl KeyRing {
         })
     }
 
-    /// The keys, as they were at most `age` ago.
+    /// Returns the keys, at most `age` old.
     fn keys(&self, age: Duration) -> Result<Vec<Arc<Key>>, AuthError> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if read.since.elapsed() >= age {
@@ -278,10 +281,10 @@ fn make_folder(folder: &Path) -> Result<(), KeyRingError> {
     })
 }
 
-/// Makes a key and writes its file: whole or not at all.
+/// Creates a key and writes its file atomically.
 fn write_key(folder: &Path) -> Result<(), AuthError> {
     let created_at = clock::now();
-    // The time comes first, so that files list in the order in which they sign.
+    // The id begins with the time, so that files sort in the order in which they sign.
     let suffix = u32::from_be_bytes(random()?);
     let id = format!("{}-{suffix:08x}", created_at.format("%Y%m%dT%H%M%S%3fZ"));
     let pair = Ed25519KeyPair::generate().and_then(|pair| pair.to_pkcs8v1());
@@ -310,7 +313,7 @@ fn write_key(folder: &Path) -> Result<(), AuthError> {
     Ok(())
 }
 
-/// The folder's keys, oldest first.
+/// Reads the keys of the folder, the oldest first.
 fn read_folder(folder: &Path) -> Result<Vec<Arc<Key>>, KeyRingError> {
     let failed = |path: &Path, source| KeyRingError::Io {
         action: "read",
@@ -330,7 +333,7 @@ fn read_folder(folder: &Path) -> Result<Vec<Arc<Key>>, KeyRingError> {
         }
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
-            // Deleted by another's rotation.
+            // A rotation by another process deleted it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(source) => return Err(failed(&path, source)),
         };
@@ -343,7 +346,7 @@ fn read_folder(folder: &Path) -> Result<Vec<Arc<Key>>, KeyRingError> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Key, String> {
-    // What serde says of a wrong value quotes it, and these are secrets.
+    // The error of serde quotes the wrong value, which may be a secret.
     let file: KeyFile = serde_json::from_slice(bytes).map_err(|error| {
         format!(
             "it is not JSON of the expected form, line {} column {}",
@@ -370,7 +373,7 @@ fn parse(bytes: &[u8]) -> Result<Key, String> {
     })
 }
 
-/// Fails if others than the owner may use `path`; the inner error is the operating system's.
+/// Fails if others than the owner may use `path`. The inner error is that of the operating system.
 #[cfg(unix)]
 fn check_owner_only(path: &Path) -> Result<(), Result<KeyRingError, io::Error>> {
     use std::os::unix::fs::PermissionsExt;
@@ -397,19 +400,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_key_signs_and_the_others_still_verify() {
+    fn rotation_signs_with_newest_key_and_verifies_older_ones() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("keys");
         let ring = KeyRing::open(&folder).unwrap();
         let first = ring.newest().unwrap();
         let other = KeyRing::open(&folder).unwrap();
         assert_eq!(other.newest().unwrap().id(), first.id());
-        // Keys of the same millisecond would have no order.
+        // Keys created in the same millisecond have no defined order.
         std::thread::sleep(Duration::from_millis(2));
         let (second, deleted) = ring.rotate().unwrap();
         assert!(second.signs && deleted.is_empty());
         assert_eq!(ring.newest().unwrap().id(), second.id);
-        // The other server sees it as soon as a token names it.
+        // The other server reads the folder as soon as a token names the new key.
         std::thread::sleep(FRESH / 3);
         assert!(other.find(&second.id).unwrap().is_some());
         assert!(other.find(first.id()).unwrap().is_some());
@@ -423,7 +426,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn keys_that_others_may_read_are_refused_and_damaged_ones_named() {
+    fn key_ring_refuses_exposed_and_damaged_files() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("keys");

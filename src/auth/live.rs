@@ -1,8 +1,8 @@
-//! Access that ends within seconds of its revocation, in the middle of a query too.
+//! Access that ends within seconds of its revocation, even in the middle of a query.
 //!
-//! What was checked once is remembered by the hash of its credential, and good for as long as nobody changed who may do
-//! what (the database's revision), looked at every second. If the database is away, what is remembered stays good for a
-//! while: an outage of the database must not be one of the plant's dashboards.
+//! A checked credential is remembered by its hash. It stays valid until someone changes permissions, which increases
+//! the revision of the database; the revision is read every second. If the database is unavailable, remembered
+//! credentials stay valid for a while, so that an outage of the database does not stop the plant's dashboards.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,22 +14,22 @@ use tokio::sync::watch;
 use super::{AuthError, Principal};
 use crate::clock::{self, Stopwatch};
 
-/// How often it is looked whether something changed.
+/// The interval at which the revision is read.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-/// What is remembered is used without looking into the database, if somebody looked so long ago.
+/// Remembered credentials are used without a query of the database if they were confirmed within this time.
 const FRESH: Duration = Duration::from_secs(3);
-/// What is remembered is used for so long while the database is away.
+/// The time for which remembered credentials stay valid while the database is unavailable.
 const GRACE: Duration = Duration::from_secs(15 * 60);
-/// Credentials that are remembered at most.
+/// The maximum number of remembered credentials that nobody is using at the moment.
 const MOST: usize = 100_000;
 
 /// Why an access ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// The same credential still lets its owner in, to less than before: whatever was under way had been asked for
-    /// with the wider access, and can be asked for again with what is left of it.
+    /// The credential is still valid, but with fewer permissions. Requests in progress began with the wider
+    /// permissions, and can be repeated with the remaining ones.
     Narrowed,
-    /// The credential lets nobody in any more, and why.
+    /// The credential is no longer valid, with the reason.
     Over(String),
 }
 
@@ -46,7 +46,7 @@ impl std::fmt::Display for Ended {
 
 impl std::error::Error for Ended {}
 
-/// Someone's access to what [`Principal`] may see, until it [ends](Access::ended).
+/// The access of a [`Principal`], until it [ends](Access::ended).
 #[derive(Debug, Clone)]
 pub struct Access {
     principal: Arc<Principal>,
@@ -54,12 +54,12 @@ pub struct Access {
 }
 
 impl Access {
-    /// The one who asks.
+    /// The caller.
     pub fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
 
-    /// Whether it has ended, and why.
+    /// Returns an error with the reason if the access has ended.
     pub fn check(&self) -> Result<(), Ended> {
         match &*self.end.borrow() {
             Some(ended) => Err(ended.clone()),
@@ -67,7 +67,7 @@ impl Access {
         }
     }
 
-    /// Waits until it ends; whoever works on behalf of the principal stops then.
+    /// Waits until the access ends. Tasks that run on behalf of the principal stop then.
     pub async fn ended(&self) -> Ended {
         let mut end = self.end.clone();
         let outcome = match end.wait_for(Option::is_some).await {
@@ -83,7 +83,7 @@ pub(super) type Fingerprint = [u8; 32];
 
 struct Known {
     principal: Arc<Principal>,
-    /// The revision that it was checked at.
+    /// The revision of the database at the last check.
     revision: i64,
     end: watch::Sender<Option<Ended>>,
 }
@@ -100,23 +100,24 @@ impl Known {
 #[derive(Default)]
 struct State {
     known: HashMap<Fingerprint, Known>,
-    /// When it was last made sure that all that is known is as the database says.
+    /// The time since the remembered credentials were last confirmed by the database.
     looked: Option<Stopwatch>,
 }
 
-/// What was checked, and is still good.
+/// The remembered credentials, with their access.
 #[derive(Clone, Default)]
 pub(super) struct LiveAccess {
     state: Arc<Mutex<State>>,
 }
 
 impl LiveAccess {
-    /// The access of this credential, if it is known and was looked at a moment ago.
+    /// Returns the access of this credential if it is remembered and was confirmed within [`FRESH`].
     pub fn fresh(&self, credential: &Fingerprint) -> Option<Access> {
         self.not_older_than(FRESH, credential)
     }
 
-    /// The access of this credential, if it is known and was good before the database went away.
+    /// Returns the access of this credential if it is remembered and was confirmed within [`GRACE`], for use during an
+    /// outage of the database.
     pub fn stale(&self, credential: &Fingerprint) -> Option<Access> {
         self.not_older_than(GRACE, credential)
     }
@@ -129,11 +130,11 @@ impl LiveAccess {
             .then(|| known.access())
     }
 
-    /// Remembers who presented this credential.
+    /// Remembers the principal that presented this credential.
     pub fn admit(&self, credential: Fingerprint, principal: Principal, revision: i64) -> Access {
         let mut state = self.lock();
         if state.known.len() >= MOST {
-            // Those whom nobody works for any more are looked up again when they come back.
+            // Credentials without requests in progress are looked up again when they are next presented.
             state
                 .known
                 .retain(|_, known| known.end.receiver_count() > 0);
@@ -158,7 +159,7 @@ impl LiveAccess {
         access
     }
 
-    /// All that is known, and the revision that it was checked at.
+    /// Returns all remembered credentials, each with the revision of its last check.
     pub fn all(&self) -> Vec<(Fingerprint, Arc<Principal>, i64)> {
         let state = self.lock();
         let known = state.known.iter();
@@ -167,7 +168,7 @@ impl LiveAccess {
             .collect()
     }
 
-    /// Takes over what a new look said: who is still let in, as who. Ends the others, and those who may do less.
+    /// Applies the result of a new check. Ends the access if the credential is refused or has fewer permissions.
     pub fn revise(
         &self,
         credential: &Fingerprint,
@@ -199,12 +200,12 @@ impl LiveAccess {
         }
     }
 
-    /// Notes that all that is known is as the database says.
+    /// Records that the database confirmed all remembered credentials.
     pub fn looked(&self) {
         self.lock().looked = Some(Stopwatch::start());
     }
 
-    /// Ends what has expired, and everything if the database is away for too long.
+    /// Ends the access of expired credentials, and of all if the database is unavailable for [`GRACE`].
     pub fn end_overdue(&self, now: DateTime<Utc>) {
         let mut state = self.lock();
         let is_cut_off = state.looked.is_some_and(|looked| looked.elapsed() >= GRACE);

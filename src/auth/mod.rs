@@ -1,19 +1,19 @@
-//! Who is asking: passwords, API keys and access tokens, each checked against the organisation database, and what the
-//! one who asks may do ([`Principal`]).
+//! Authentication and authorisation: checks passwords, API keys and access tokens against the organisation database,
+//! and returns the caller with its permissions ([`Principal`]).
 //!
-//! | file | what it knows |
+//! | file | purpose |
 //! |---|---|
-//! | `authenticator` | the one way in: sign-in, and credentials to [`Access`] |
-//! | `password` | Argon2id, on threads of its own, bounded in number |
-//! | `turns` | whose password is hashed next, fair to organisations and addresses |
-//! | `throttle` | growing delays for those who guess |
-//! | `failures` | failed sign-ins, taken together for the audit trail |
-//! | `api_key` | the form of keys |
-//! | `token` | the form of access tokens: JWT with EdDSA |
-//! | `key_ring` | the keys that tokens are signed with, in a folder that servers share |
-//! | `seal` | what a server gives a client to keep: tickets and handles |
-//! | `order` | orders about users and keys, and the limits of their texts |
-//! | `administration` | who may give which order, and the doing of it |
+//! | `authenticator` | the entry point: signs users in, and turns credentials into [`Access`] |
+//! | `password` | Argon2id, on blocking threads, bounded in number |
+//! | `turns` | the order in which passwords are hashed, fair to organisations and addresses |
+//! | `throttle` | delays for repeated wrong passwords |
+//! | `failures` | failed sign-ins, aggregated for the audit trail |
+//! | `api_key` | the format of API keys |
+//! | `token` | the format of access tokens: JWT with EdDSA |
+//! | `key_ring` | the keys that sign tokens, in a folder that servers share |
+//! | `seal` | encryption of tickets and handles that clients hold |
+//! | `order` | commands on users and keys, and the limits of their texts |
+//! | `administration` | execution of these commands, within the caller's permissions |
 //! | `live` | access that ends within seconds of its revocation |
 
 mod administration;
@@ -42,7 +42,7 @@ pub use password::{Passwords, SHORTEST_PASSWORD, check_new as check_new_password
 pub use principal::{Principal, Proof};
 pub use turns::Party;
 
-/// Random bytes from the operating system's generator.
+/// Returns random bytes from the operating system's generator.
 fn random<const N: usize>() -> Result<[u8; N], AuthError> {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| AuthError::NoRandomness)?;

@@ -1,4 +1,4 @@
-//! Orders of administration: what may be ordered about users and keys, and what comes of it.
+//! Administration commands on users and keys, and their outcomes.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,52 +6,52 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Role, TextKind, UnfitText};
 use crate::store::{ApiKey, AuditEntry, User};
 
-/// What is to be done. `Debug` shows no password.
+/// An administration command. `Debug` does not show passwords.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Order {
-    /// Make a user.
+    /// Creates a user.
     CreateUser {
-        /// By name or id; an admin's own, if it is not given.
+        /// The organisation, by name or id; an admin's own if not given.
         organisation: Option<String>,
-        /// The address.
+        /// The e-mail address.
         email: String,
-        /// The person's or program's name.
+        /// The name of the person or program.
         name: String,
-        /// What the user may do.
+        /// The role.
         role: Role,
-        /// For those who sign in with one.
+        /// The password, for roles that have one.
         password: Option<String>,
         /// Whether the user may send readings.
         may_ingest: bool,
     },
-    /// Users, by organisation and address.
+    /// Lists users, by organisation and address.
     Users {
-        /// Of this one only, by name or id.
+        /// Limits the list to this organisation, by name or id.
         organisation: Option<String>,
     },
-    /// One user.
+    /// Returns one user.
     User {
-        /// The address.
+        /// The e-mail address.
         email: String,
     },
-    /// Give a user another password; ends the sessions that began with the old one.
+    /// Sets the password of a user; ends the sessions that began with the old one.
     SetPassword {
-        /// The address.
+        /// The e-mail address.
         email: String,
-        /// The new one.
+        /// The new password.
         password: String,
     },
-    /// Give oneself another password, in any role that has one; ends the sessions that began with the old one.
+    /// Sets the caller's own password, in any role that has one; ends the sessions that began with the old one.
     ChangeOwnPassword {
-        /// The present one.
+        /// The current password.
         current: String,
-        /// The new one.
+        /// The new password.
         new: String,
     },
-    /// Change a user.
+    /// Changes a user.
     ChangeUser {
-        /// The address.
+        /// The e-mail address.
         email: String,
         /// The new role.
         role: Option<Role>,
@@ -60,55 +60,55 @@ pub enum Order {
         /// Whether the user may send readings.
         may_ingest: Option<bool>,
     },
-    /// Give access back, or take it away.
+    /// Activates or deactivates a user.
     SetUserActive {
-        /// The address.
+        /// The e-mail address.
         email: String,
-        /// Whether the user is to have access.
+        /// Whether the user has access from now on.
         active: bool,
     },
-    /// Remove a user.
+    /// Removes a user.
     RemoveUser {
-        /// The address.
+        /// The e-mail address.
         email: String,
     },
-    /// Make a key.
+    /// Creates an API key.
     CreateKey {
-        /// Whose, by address.
+        /// The owner, by e-mail address.
         user: String,
-        /// What for.
+        /// The name of the key, which describes its purpose.
         name: String,
-        /// When it ends by itself.
+        /// When the key expires; `None` for never.
         expires_at: Option<DateTime<Utc>>,
-        /// Whether readings may be sent with it.
+        /// Whether the key may send readings.
         may_ingest: bool,
     },
-    /// Keys, without their secrets.
+    /// Lists keys, without their secrets.
     Keys {
-        /// Of this organisation's users only, by name or id.
+        /// Limits the list to users of this organisation, by name or id.
         organisation: Option<String>,
-        /// Of this user only, by address.
+        /// Limits the list to this user, by e-mail address.
         user: Option<String>,
     },
-    /// End a key.
+    /// Revokes a key.
     RevokeKey {
-        /// Its public part.
+        /// The public part of the key.
         id: String,
     },
-    /// The last entries of the audit trail, the latest first.
+    /// Lists the last entries of the audit trail, the latest first.
     Audit {
-        /// Of this organisation only, by name or id.
+        /// Limits the list to this organisation, by name or id.
         organisation: Option<String>,
-        /// At most so many.
+        /// The maximum number of entries.
         last: u32,
     },
 }
 
-/// The maximum number of entries of the audit trail in one answer to an organisation's admin.
+/// The maximum number of audit entries in one reply to an organisation's admin.
 pub(super) const MAX_AUDIT_ENTRIES: u32 = 10_000;
 
 impl Order {
-    /// What it is called in logs.
+    /// The name of the command in logs.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::CreateUser { .. } => "create_user",
@@ -126,12 +126,12 @@ impl Order {
         }
     }
 
-    /// Whether users give it for themselves, in any role.
+    /// Whether users of any role may run the command, for themselves.
     pub const fn is_for_everybody(&self) -> bool {
         matches!(self, Self::ChangeOwnPassword { .. })
     }
 
-    /// Checks its texts, before any of them is looked up, stored or logged.
+    /// Checks the texts of the command, before any of them is looked up, stored or logged.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl Order {
                 optional(TextKind::Email, user)
             }
             Self::RevokeKey { id } => TextKind::KeyId.check(id),
-            // Passwords are neither stored nor logged, and have a check of their own.
+            // Passwords are neither stored nor logged, and are checked elsewhere.
             Self::ChangeOwnPassword { .. } => Ok(()),
         }
     }
@@ -184,15 +184,15 @@ impl std::fmt::Debug for Order {
     }
 }
 
-/// What came of an order. `Debug` shows no key.
+/// The outcome of a command. `Debug` does not show keys.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
-    /// A user, as it is now.
+    /// A user, in its present state.
     User {
         /// The user.
         user: User,
-        /// Whether the order changed it.
+        /// Whether the command changed the user.
         changed: bool,
     },
     /// Users.
@@ -200,11 +200,11 @@ pub enum Outcome {
         /// The users.
         users: Vec<User>,
     },
-    /// A key that was made.
+    /// A key that was created.
     MadeKey {
         /// The key.
         made: ApiKey,
-        /// The whole of it, this once.
+        /// The whole key. It is shown only this once.
         text: String,
     },
     /// Keys.
@@ -217,11 +217,11 @@ pub enum Outcome {
         /// The entries.
         entries: Vec<AuditEntry>,
     },
-    /// A key that is over.
+    /// A key that was revoked.
     RevokedKey {
-        /// Its public part.
+        /// The public part of the key.
         id: String,
-        /// Whether it was good until now.
+        /// Whether the key was valid until now.
         changed: bool,
     },
 }

@@ -1,8 +1,9 @@
-//! Passwords: Argon2id with OWASP's parameters (19 MiB, two passes, one lane), off the async threads, and only a few at
-//! a time, in [turns](super::turns), so that a flood of sign-ins cannot take the machine from the queries.
+//! Passwords: Argon2id with OWASP's parameters (19 MiB, two passes, one lane). They are hashed on blocking threads, and
+//! only a few at a time, in [turns](super::turns), so that a flood of sign-ins cannot take the machine from the queries.
 //!
-//! Users of several organisations may have one e-mail address. Their hashes have the same salt, so that one hash of what
-//! was typed is compared with all: how long a sign-in takes does not tell how many users there are.
+//! Users of several organisations may have the same e-mail address. Their hashes share a salt, so that one hash of the
+//! given password is compared with all of them. The duration of a sign-in therefore does not reveal how many users there
+//! are.
 
 use std::sync::Arc;
 
@@ -12,23 +13,23 @@ use argon2::{Argon2, CustomizedPasswordHasher, Params, PasswordHasher};
 use super::AuthError;
 use super::turns::{Party, Turns};
 
-/// No password may be shorter, in characters (NIST SP 800-63B-4 asks for 8 with a second factor, and 15 alone is its
-/// advice; guesses are throttled here).
+/// The minimum length of a password, in characters. NIST SP 800-63B-4 asks for 8 with a second factor and 15 without; 12
+/// is enough here because guesses are throttled.
 pub const SHORTEST_PASSWORD: usize = 12;
-/// Longer ones serve nobody but those who want to keep the machine busy.
+/// The maximum length of a password, in bytes. A longer one would only keep the machine busy.
 const LONGEST_PASSWORD: usize = 1024;
-/// Hashes with different salts or parameters that one sign-in is compared with.
+/// The maximum number of hashes with different salts or parameters that one sign-in computes.
 const MAX_VARIANTS: usize = 4;
 
 /// Hashes and checks passwords.
 #[derive(Debug, Clone)]
 pub struct Passwords {
     turns: Turns,
-    /// What the passwords of unknown users are checked against, so that it takes as long.
+    /// A hash that passwords of unknown users are checked against, so that the check takes the same time.
     nobody: Arc<str>,
 }
 
-/// Whether a password may be set, for the user with this address.
+/// Checks whether the user with this address may set this password.
 pub fn check_new(password: &str, email: &str) -> Result<(), AuthError> {
     let unfit = |reason: String| Err(AuthError::UnfitPassword(reason));
     if password.chars().count() < SHORTEST_PASSWORD {
@@ -51,7 +52,7 @@ pub fn check_new(password: &str, email: &str) -> Result<(), AuthError> {
 }
 
 impl Passwords {
-    /// With half of the cores for passwords.
+    /// Creates a hasher that uses at most half of the cores.
     pub fn new() -> Result<Self, AuthError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
@@ -60,12 +61,12 @@ impl Passwords {
         })
     }
 
-    /// The hash of a password, in the PHC string format, with the salt of `relative` if there is one: a hash of a user
-    /// with the same e-mail address.
+    /// Returns the hash of a password, in the PHC string format. It has the salt of `relative` if given, the hash of a
+    /// user with the same e-mail address.
     ///
     /// # Errors
     ///
-    /// Too many hashes are being waited for.
+    /// Too many hashes are waiting.
     pub async fn hash(
         &self,
         party: Party,
@@ -78,11 +79,11 @@ impl Passwords {
         self.in_turn(party, work).await?
     }
 
-    /// The place of the first of `hashes` that is one of `password`. Without a hash it takes as long.
+    /// Returns the index of the first of `hashes` that matches `password`. Without any hash it takes the same time.
     ///
     /// # Errors
     ///
-    /// Too many hashes are being waited for.
+    /// Too many hashes are waiting.
     pub(super) async fn verify(
         &self,
         party: Party,
@@ -94,7 +95,7 @@ impl Passwords {
         self.in_turn(party, work).await
     }
 
-    /// Whether a hash was made with other parameters than today's.
+    /// Whether a hash was made with other parameters than the current ones.
     pub(super) fn is_outdated(&self, hash: &str) -> bool {
         let parameters = |hash: &str| {
             let hash = PasswordHash::new(hash).ok()?;
@@ -110,7 +111,7 @@ impl Passwords {
     ) -> Result<T, AuthError> {
         let turn = self.turns.wait(party).await?;
         let work = tokio::task::spawn_blocking(move || {
-            // One who goes away while it is computed does not give the turn to another.
+            // The permit is held until the hash is computed, even if the caller is cancelled.
             let _turn = turn;
             work()
         });
@@ -130,7 +131,7 @@ fn hash(password: &str, relative: Option<&str>) -> Result<String, AuthError> {
         .map_err(|error| AuthError::UnfitPassword(error.to_string()))
 }
 
-/// The hash of a password with the salt and the parameters of `like`.
+/// Hashes a password with the salt and the parameters of `like`.
 fn hash_like(password: &str, like: &PasswordHash) -> Option<PasswordHash> {
     let salt = like.salt.as_ref()?;
     let parameters = Params::try_from(like).ok()?;
@@ -176,7 +177,7 @@ fn matching(password: &str, hashes: &[Option<String>], nobody: &str) -> Option<u
                 None => continue,
             },
         };
-        // Compared in constant time.
+        // The comparison takes constant time.
         if stored.hash.is_some() && made.hash == stored.hash && found.is_none() {
             found = Some(place);
         }
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_password_has_its_hash_and_nobody_has_one() {
+    async fn verify_matches_only_the_right_password() {
         let passwords = Passwords::new().unwrap();
         let hash = passwords
             .hash(NOBODY, "correct horse battery", None)
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn relatives_share_a_salt_and_each_has_the_own_password() {
+    async fn verify_finds_the_user_among_hashes_with_shared_salt() {
         let passwords = Passwords::new().unwrap();
         let one = passwords
             .hash(NOBODY, "correct horse battery", None)
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn unfit_passwords_are_refused() {
+    fn check_new_refuses_weak_passwords() {
         let long = "a1".repeat(600);
         for bad in [
             "",

@@ -1,4 +1,4 @@
-//! The one who asks: user, organisation, role, and how that was proved.
+//! The authenticated caller: user, organisation, role and proof.
 
 use chrono::{DateTime, Utc};
 use ecow::EcoString;
@@ -6,53 +6,53 @@ use serde::Serialize;
 
 use crate::model::{Grant, OrganisationId, Role, SessionId, UserId};
 
-/// The one who asks. What a request may see and do follows from it alone.
+/// The authenticated caller. It alone determines what a request may see and do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Principal {
     /// The organisation.
     pub organisation_id: OrganisationId,
-    /// Its name.
+    /// The organisation's name.
     pub organisation: String,
     /// The user.
     pub user_id: UserId,
-    /// The user's address.
+    /// The user's e-mail address.
     pub user: String,
-    /// The user's role, as it is now.
+    /// The user's current role.
     pub role: Role,
-    /// Whether the user and the credential may send readings: for assets that `write_grants` allow.
+    /// Whether both the user and the credential may send readings, for the assets in `write_grants`.
     pub may_ingest: bool,
-    /// How it was proved.
+    /// How the caller authenticated.
     pub proof: Proof,
-    /// What the organisation may see; nothing, if empty.
+    /// The assets that the organisation may see; none if empty.
     pub grants: Vec<Grant>,
-    /// Those of `grants` for whose assets readings may be sent; only the operator sets them.
+    /// The assets that readings may be sent for, a subset of `grants`. Only the operator sets them.
     pub write_grants: Vec<Grant>,
 }
 
-/// How someone proved who they are.
+/// How a caller authenticated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Proof {
-    /// By a password, and then by tokens of the session.
+    /// With a password at sign-in, and with tokens of the session since then.
     Session {
         /// The session.
         id: SessionId,
-        /// The key that the token is signed with.
+        /// The id of the key that signed the token.
         signing_key: String,
-        /// When the token ends by itself.
+        /// When the token expires.
         expires_at: DateTime<Utc>,
     },
-    /// By an API key.
+    /// With an API key.
     Key {
         /// The key's public part.
         id: EcoString,
-        /// When the key ends by itself.
+        /// When the key expires; `None` for never.
         expires_at: Option<DateTime<Utc>>,
     },
 }
 
 impl Proof {
-    /// When it ends by itself.
+    /// When the credential expires; `None` for never.
     pub fn expires_at(&self) -> Option<DateTime<Utc>> {
         match self {
             Self::Session { expires_at, .. } => Some(*expires_at),
@@ -62,7 +62,7 @@ impl Proof {
 }
 
 impl Principal {
-    /// Whether this one may do less than `before`: then what began as `before` must end.
+    /// Whether this principal has fewer permissions than `before`. If so, requests that began as `before` must end.
     pub(super) fn may_less_than(&self, before: &Self) -> bool {
         self.organisation_id != before.organisation_id
             || self.role != before.role
@@ -72,7 +72,7 @@ impl Principal {
     }
 }
 
-/// Whether one of the rules `before` is neither in `now` nor in what all of `now` allow.
+/// Whether a rule of `before` is missing from `now`, which does not grant everything either.
 fn lacks_some_of(now: &[Grant], before: &[Grant]) -> bool {
     !now.contains(&Grant::All) && before.iter().any(|rule| !now.contains(rule))
 }

@@ -1,19 +1,20 @@
-//! Sealed bytes: what a server gives a client to keep and bring back. Encrypted and authenticated (AES-256-GCM-SIV,
-//! RFC 8452), so that no one else can read, alter or make them; any server that shares the keys opens them.
+//! Encryption of bytes that a server gives to a client and gets back later. They are encrypted and authenticated
+//! (AES-256-GCM-SIV, RFC 8452), so that no one else can read, alter or forge them. Any server that shares the keys
+//! decrypts them.
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 use super::key_ring::KeyRing;
 use super::{AuthError, random};
 
-/// Says how the rest is laid out: version, length of the key's id, the id, the nonce, what is sealed with its tag.
+/// The version of the layout: version, length of the key's id, the id, the nonce, the ciphertext with its tag.
 const VERSION: u8 = 1;
 
-/// A key for sealing. `Debug` shows nothing of it.
+/// An encryption key. `Debug` does not show it.
 pub(super) struct Sealing(LessSafeKey);
 
 impl Sealing {
-    /// From 32 bytes.
+    /// Creates a key from 32 bytes; returns `None` for any other length.
     pub fn new(key: &[u8]) -> Option<Self> {
         let key = UnboundKey::new(&AES_256_GCM_SIV, key).ok()?;
         Some(Self(LessSafeKey::new(key)))
@@ -21,7 +22,7 @@ impl Sealing {
 }
 
 impl KeyRing {
-    /// Seals `content`; `purpose` must be the same when it is opened.
+    /// Encrypts `content`. The same `purpose` is required to decrypt it.
     pub fn seal(&self, purpose: &str, content: &[u8]) -> Result<Vec<u8>, AuthError> {
         let key = self.newest()?;
         let nonce: [u8; NONCE_LEN] = random()?;
@@ -43,7 +44,7 @@ impl KeyRing {
         Ok(sealed)
     }
 
-    /// What was sealed for this purpose by a server that shares the keys.
+    /// Decrypts bytes that a server with the same keys encrypted for this purpose.
     pub fn unseal(&self, purpose: &str, sealed: &[u8]) -> Result<Vec<u8>, AuthError> {
         let not_ours = || AuthError::NotSealed;
         let rest = sealed.strip_prefix(&[VERSION]).ok_or_else(not_ours)?;
@@ -63,7 +64,7 @@ impl KeyRing {
     }
 }
 
-/// What is authenticated beside the content.
+/// Returns the associated data: it is authenticated, but not encrypted.
 fn associated(purpose: &str, id: &[u8]) -> Vec<u8> {
     [b"plantlake\0", purpose.as_bytes(), b"\0", id].concat()
 }
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sealed_is_opened_by_whoever_shares_the_keys_and_by_no_other() {
+    fn unseal_requires_same_keys_and_purpose() {
         let folder = tempfile::tempdir().unwrap();
         let ring = KeyRing::open(&folder.path().join("keys")).unwrap();
         let sealed = ring.seal("ticket", b"SELECT 1").unwrap();
@@ -93,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_altered_one_is_refused(content in prop::collection::vec(any::<u8>(), 0..100), at in any::<prop::sample::Index>(), change in 1..=255_u8) {
+        fn unseal_refuses_altered_or_truncated_bytes(content in prop::collection::vec(any::<u8>(), 0..100), at in any::<prop::sample::Index>(), change in 1..=255_u8) {
             let folder = tempfile::tempdir().unwrap();
             let ring = KeyRing::open(&folder.path().join("keys")).unwrap();
             let sealed = ring.seal("ticket", &content).unwrap();

@@ -1,15 +1,15 @@
-//! Limits of the rate of guesses: wrong passwords are delayed, right ones are never refused for what others guessed.
+//! Rate limits on guesses: wrong passwords are delayed; right ones are never refused because of what others guessed.
 //!
-//! The answer that a password was wrong is held back. And three gates space the attempts: one for an account at an address, one for an account, one for an address. The first attempts
-//! pass at once. After some wrong passwords within an hour, attempts pass one by one, each some time after the one before.
-//! Of those who wait, the latest and the oldest go by turns: a guesser who fills a gate does not keep out the one who comes
-//! last, and one who keeps coming does not keep out the one who waits.
-//! An attempt counts as wrong until it turns out to be right, so many at once gain nothing.
+//! The reply to a wrong password is delayed. In addition, three gates space the attempts: one for an account at an address, one
+//! for an account, one for an address. The first attempts pass at once. After some wrong passwords within an hour, attempts
+//! pass one by one, each some time after the one before. The latest and the oldest of the waiting attempts pass alternately, so
+//! that a guesser who fills a gate blocks neither the newest attempt nor one that has waited for long. An attempt counts as
+//! wrong until it turns out to be right, so that parallel attempts gain nothing.
 //!
-//! An account that signed in from an address before is known there: its attempts pass the first gate only, and the others
-//! when the password was wrong, before the answer. So nobody elsewhere can keep it out, and the delay of a wrong answer
-//! tells nothing. Whether an account exists makes no difference to any of this. All is in memory: servers that share a database
-//! each count for themselves.
+//! An account is known at an address that it signed in from before. There its attempts pass only the first gate, and the other
+//! gates only after a wrong password, before the reply. So nobody at another address can lock the account out, and the delay of
+//! the reply reveals nothing. None of this depends on whether an account exists. All state is in memory: servers that share a
+//! database each count on their own.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,50 +22,50 @@ use super::AuthError;
 use super::turns::{Party, RETRY_AFTER};
 use crate::clock::Stopwatch;
 
-/// How wrong passwords turn into delay.
+/// How the number of wrong passwords determines the delay.
 #[derive(Debug, Clone, Copy)]
 struct Rule {
-    /// Wrong passwords that cost nothing.
+    /// The number of wrong passwords without a delay.
     free: u32,
-    /// The time between attempts after the first one that is not free; it doubles with each further one.
+    /// The spacing of attempts after the first delayed one; it doubles with each further one.
     first: Duration,
-    /// The longest time between attempts.
+    /// The maximum spacing.
     max: Duration,
 }
 
-/// An account at an address: two guesses in a second.
+/// An account at an address: two guesses per second.
 const PAIR: Rule = Rule {
     free: 5,
     first: Duration::from_millis(250),
     max: Duration::from_millis(500),
 };
-/// How long the answer is held back that a password was wrong, by the wrong ones of the account at the address: those who
-/// guess are then not the ones who wait at the gate.
+/// The delay of the reply to a wrong password, by the number of wrong passwords of the account at the address. It makes
+/// guessers wait for the reply instead of filling the gate.
 const HOLD: Rule = Rule {
     max: Duration::from_secs(1),
     ..PAIR
 };
-/// An account, from all addresses where it is not known: two guesses in a second.
+/// An account, from all addresses where it is not known: two guesses per second.
 const ACCOUNT: Rule = Rule {
     free: 20,
     first: Duration::from_millis(125),
     max: Duration::from_millis(500),
 };
-/// An address, on all accounts that are not known there: ten guesses in a second. Behind it there may be a whole plant.
+/// An address, for all accounts that are not known there: ten guesses per second. A whole plant may share one address.
 const ADDRESS: Rule = Rule {
     free: 50,
     first: Duration::from_millis(100),
     max: Duration::from_millis(100),
 };
-/// Wrong passwords are forgotten after so long without another.
+/// Wrong passwords are forgotten this long after the last one.
 const MEMORY: Duration = Duration::from_secs(3_600);
-/// Accounts and addresses that are remembered, and as many that signed in.
+/// The maximum number of gates, and of known pairs of account and address.
 const MAX_RECORDS: usize = 100_000;
-/// Attempts that wait at one gate; the oldest is turned away.
+/// The maximum number of attempts that wait at one gate; beyond it, the oldest is refused.
 const MAX_WAITING: usize = 128;
-/// How long an attempt waits at a gate.
+/// The maximum time that an attempt waits at a gate.
 const MAX_WAIT: Duration = Duration::from_secs(60);
-/// The maximum length of an account's name, in characters: as that of an e-mail address.
+/// The maximum length of an account's name, in characters: that of an e-mail address.
 const MAX_ACCOUNT_CHARS: usize = 254;
 
 impl Rule {
@@ -79,7 +79,7 @@ impl Rule {
     }
 }
 
-/// What a gate is for.
+/// The key of a gate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Gate {
     Pair(String, Option<IpAddr>),
@@ -99,24 +99,24 @@ impl Gate {
 
 #[derive(Debug, Default)]
 struct Record {
-    /// Wrong passwords, and when the last was.
+    /// The number of wrong passwords, and the time since the last one.
     failures: u32,
     last_failure: Option<Stopwatch>,
-    /// Attempts that may still turn out to be right.
+    /// Attempts whose password is not checked yet.
     undecided: u32,
-    /// When the last attempt passed, and how many did.
+    /// The time since the last attempt passed, and the number of passed attempts.
     last_pass: Option<Stopwatch>,
     passes: u64,
-    /// Attempts that wait, by number, the oldest first.
+    /// The numbers of the waiting attempts, the oldest first.
     waiting: Vec<u64>,
-    /// Tells those who wait that something changed.
+    /// Notifies the waiting attempts of a change.
     changed: Arc<Notify>,
 }
 
 impl Record {
     /// How long the next attempt has to wait.
     fn delay(&self, rule: Rule) -> Duration {
-        // With the attempt that asks, as if it was wrong.
+        // Counts the next attempt as if it was wrong.
         let failures = self
             .failures
             .saturating_add(self.undecided)
@@ -126,7 +126,7 @@ impl Record {
             .saturating_sub(since.unwrap_or(Duration::MAX))
     }
 
-    /// Whether it is the turn of this one of those who wait.
+    /// Whether this waiting attempt passes next.
     fn is_next(&self, number: u64) -> bool {
         let next = match self.passes.is_multiple_of(2) {
             true => self.waiting.last(),
@@ -152,7 +152,7 @@ impl Record {
         is_recent || self.undecided > 0 || !self.waiting.is_empty()
     }
 
-    /// Whether attempts are being delayed, or wait.
+    /// Whether attempts are delayed or waiting.
     fn is_in_use(&self) -> bool {
         self.undecided > 0
             || !self.waiting.is_empty()
@@ -163,7 +163,7 @@ impl Record {
 #[derive(Debug, Default)]
 struct State {
     gates: HashMap<Gate, Record>,
-    /// Accounts, and where they signed in from; when the last time was.
+    /// Pairs of account and address that signed in, with the time since the last sign-in.
     known: HashMap<(String, Option<IpAddr>), Stopwatch>,
     next_number: u64,
 }
@@ -198,15 +198,15 @@ impl State {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Throttle(Arc<Mutex<State>>);
 
-/// An attempt under way. Dropped, it was wrong.
+/// An attempt in progress. If it is dropped, it counts as wrong.
 #[derive(Debug)]
 pub(super) struct Attempt {
     throttle: Throttle,
     account: String,
     address: Option<IpAddr>,
-    /// Those that it passed and that do not know yet whether it was right.
+    /// The gates that it passed, and that still count it as undecided.
     passed: Vec<Gate>,
-    /// Those that it has to pass before it is told that it was wrong.
+    /// The gates that it has to pass before a wrong password is reported.
     ahead: Vec<Gate>,
     is_known: bool,
 }
@@ -216,14 +216,14 @@ impl Throttle {
     ///
     /// # Errors
     ///
-    /// Too many attempts came after this one.
+    /// More than [`MAX_WAITING`] newer attempts wait at a gate, or the attempt waited for [`MAX_WAIT`].
     pub(super) async fn admit(
         &self,
         account: &str,
         address: Option<IpAddr>,
     ) -> Result<Attempt, AuthError> {
         let account = account.trim().to_lowercase();
-        // What people type as a name may be long; nobody has an address of that length.
+        // The text may have any length, but no e-mail address is longer than the limit.
         let account: String = account.chars().take(MAX_ACCOUNT_CHARS + 1).collect();
         let address = address.map(network);
         let is_known = {
@@ -256,7 +256,7 @@ impl Throttle {
     }
 }
 
-/// A place among those who wait at a gate; left when it is dropped.
+/// A position among the attempts that wait at a gate; dropping it removes it.
 struct Place<'a> {
     throttle: &'a Throttle,
     gate: &'a Gate,
@@ -293,7 +293,7 @@ impl Drop for Place<'_> {
 }
 
 impl Attempt {
-    /// Whose turn at hashing it is.
+    /// The party that the hash is computed for.
     pub fn party(&self) -> Party {
         match self.is_known {
             true => Party::Known(self.account.clone(), self.address),
@@ -318,7 +318,7 @@ impl Attempt {
                     record.last_pass = Some(Stopwatch::start());
                     record.passes += 1;
                     drop(state);
-                    // Leaving, it tells the others to look again.
+                    // Dropping the place wakes the other waiting attempts.
                     drop(place);
                     self.passed.push(gate);
                     return Ok(());
@@ -326,7 +326,7 @@ impl Attempt {
                 changed = Arc::clone(&record.changed);
                 (changed.notified(), wait)
             };
-            // Where another one has to go first, it tells when it went.
+            // If another attempt passes first, its place wakes this one when it is dropped.
             let wait = wait.max(Duration::from_millis(50)).min(MAX_WAIT);
             let _ = tokio::time::timeout(wait, notified).await;
         }
@@ -335,8 +335,8 @@ impl Attempt {
         })
     }
 
-    /// The password was right. What was wrong before stays counted: else those who sign in to an account of their own, which
-    /// may have the same address in another organisation, could clear it.
+    /// Reports that the password was right. Earlier wrong ones stay counted. Otherwise a user with the same address in another
+    /// organisation could clear the count by signing in to an account of their own.
     pub fn right(mut self) {
         let mut state = self.throttle.locked();
         state.remember(&self.account, self.address);
@@ -349,16 +349,16 @@ impl Attempt {
         drop(state);
     }
 
-    /// The attempt was not decided, because of a failure on this side: it does not count.
+    /// Reports that the password could not be checked because of a failure of the server. The attempt does not count.
     pub fn undecided(mut self) {
         self.settle(false);
     }
 
-    /// The password was wrong: waits until that may be told.
+    /// Reports that the password was wrong, and waits until the reply may be sent.
     ///
     /// # Errors
     ///
-    /// Too many attempts came after this one.
+    /// More than [`MAX_WAITING`] newer attempts wait at a gate, or the attempt waited for [`MAX_WAIT`].
     pub async fn wrong(mut self) -> Result<(), AuthError> {
         for gate in std::mem::take(&mut self.ahead) {
             self.pass(gate).await?;
@@ -394,7 +394,7 @@ impl Drop for Attempt {
     }
 }
 
-/// Whoever has an IPv6 address has its whole /64.
+/// Returns the /64 network of an IPv6 address, since its owner usually has the whole network, or the IPv4 address itself.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),

@@ -1,7 +1,7 @@
 //! Access tokens: JWTs (RFC 7519, RFC 9068) signed with EdDSA over Ed25519.
 //!
-//! The algorithm is fixed here and never taken from a token. A token says who signed in; what that user may do today is
-//! for the database to say.
+//! The algorithm is fixed here and never taken from a token. A token says who signed in. The user's current permissions
+//! come from the database.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::errors::ErrorKind;
@@ -13,35 +13,35 @@ use super::AuthError;
 use super::key_ring::KeyRing;
 use crate::model::{OrganisationId, Role, SessionId, UserId};
 
-/// RFC 9068, 2.1: an access token is not to be taken for another kind of JWT.
+/// The `typ` header of RFC 9068, section 2.1. It distinguishes access tokens from other kinds of JWT.
 const TYPE: &str = "at+jwt";
-/// Clocks of servers that share keys may differ so much.
+/// The maximum clock difference between servers that share keys.
 const LEEWAY: TimeDelta = TimeDelta::seconds(30);
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claims {
-    /// Who issued it.
+    /// The issuer.
     pub iss: String,
-    /// Whom it is for.
+    /// The audience.
     pub aud: String,
     /// The user.
     pub sub: UserId,
     /// The user's organisation.
     pub org: OrganisationId,
-    /// The user's role at sign-in; for the eyes of clients.
+    /// The user's role at sign-in. Clients may show it; the server does not use it.
     pub role: Role,
-    /// The session, which can be revoked.
+    /// The id of the session, which can be revoked.
     pub sid: SessionId,
-    /// The token's own id.
+    /// The id of the token.
     pub jti: Uuid,
     /// When it was issued, in seconds since the epoch.
     pub iat: i64,
-    /// When it ends, in seconds since the epoch.
+    /// When it expires, in seconds since the epoch.
     pub exp: i64,
 }
 
-/// Makes and checks tokens of one issuer for one audience.
+/// Issues and checks tokens of one issuer for one audience.
 #[derive(Debug, Clone)]
 pub(super) struct Tokens {
     pub keys: KeyRing,
@@ -78,11 +78,12 @@ impl Tokens {
             .map_err(|_| AuthError::WrongToken("it cannot be signed"))
     }
 
-    /// What a token says, and the key that it is signed with, if it is ours and good at `now`.
+    /// Returns the claims of a token and the id of the key that signed it, if the token was issued here and is valid at
+    /// `now`.
     pub fn check(&self, token: &str, now: DateTime<Utc>) -> Result<(Claims, String), AuthError> {
         let malformed = AuthError::WrongToken("it is not a JWT");
         let header = jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
-            // The names of algorithms that the library does not know, such as none, fail here.
+            // Algorithms that the library does not know, such as `none`, fail to parse.
             ErrorKind::Json(_) => AuthError::WrongToken("its header is not one of ours"),
             _ => malformed,
         })?;
@@ -103,7 +104,7 @@ impl Tokens {
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
         validation.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
-        // The clock has one reader, and it is not the library.
+        // The expiry is checked below against `now`; the library would read the system clock itself.
         validation.validate_exp = false;
         let decoded = jsonwebtoken::decode::<Claims>(token, key.verifying(), &validation);
         let claims = decoded

@@ -1,9 +1,9 @@
-//! Turns at hashing passwords. A hash takes some 20 ms of a core and 19 MiB, and anybody may ask for one; so few are
-//! computed at once, and those who wait take turns.
+//! Fair queue for hashing passwords. A hash takes about 20 ms of a core and 19 MiB, and anybody may request one. So only a few
+//! are computed at a time, and the other requests wait.
 //!
-//! There are three classes, which take turns with each other: sign-ins from where the account signed in before, other sign-ins,
-//! and passwords that are set. Within a class its parties take turns, however many requests one of them has: an account at an
-//! address, an address, an organisation. So whoever floods the server waits for themselves.
+//! There are three classes, which are served in turn: sign-ins from an address where the account signed in before, other
+//! sign-ins, and passwords that are set. Within a class its parties are served in turn, however many requests each has: an
+//! account at an address, an address, an organisation. So a party that floods the server delays only itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -15,23 +15,23 @@ use tokio::sync::oneshot;
 use super::AuthError;
 use crate::model::OrganisationId;
 
-/// Requests of one organisation, or of a known account, that wait.
+/// The maximum number of waiting requests of one organisation or of one known account.
 const MAX_WAITING_PER_PARTY: usize = 16;
-/// Sign-ins from one address that wait.
+/// The maximum number of waiting sign-ins from one address.
 const MAX_WAITING_PER_ADDRESS: usize = 64;
-/// Requests that wait in all.
+/// The maximum number of waiting requests in total.
 const MAX_WAITING: usize = 2_048;
-/// When those who are turned away may come again.
+/// When a refused client may try again.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// Who wants a password hashed.
+/// The party on whose behalf a password is hashed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Party {
-    /// An account, from an address that it signed in from before.
+    /// An account at an address that it signed in from before.
     Known(String, Option<IpAddr>),
-    /// Somebody at an address; none for this machine's command line.
+    /// A client at an address; `None` for this machine's command line.
     Address(Option<IpAddr>),
-    /// An organisation whose users' passwords are set; none for an operator.
+    /// An organisation whose users' passwords are set; `None` for an operator.
     Organisation(Option<OrganisationId>),
 }
 
@@ -44,8 +44,8 @@ impl Party {
         }
     }
 
-    /// Whether the latest request and the oldest go by turns: among guesses from one address that of the rightful owner is
-    /// more likely to be one of these.
+    /// Whether the latest and the oldest request are served alternately. Among guesses from one address, the request of the
+    /// rightful owner is likely to be one of these.
     const fn has_latest_first(&self) -> bool {
         matches!(self, Self::Address(_))
     }
@@ -60,33 +60,33 @@ impl Party {
 
 #[derive(Debug, Default)]
 struct Class {
-    /// Parties that wait, the next one first.
+    /// Parties with waiting requests, the next one first.
     order: VecDeque<Party>,
     queues: HashMap<Party, VecDeque<oneshot::Sender<Turn>>>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Hashes that may begin now.
+    /// The number of hashes that may start now.
     free: usize,
     classes: [Class; 3],
-    /// The class whose turn it is.
+    /// The index of the class that is served next.
     next_class: usize,
     waiting: usize,
-    /// Turns that those who waited had.
+    /// The number of waiting requests that were served.
     served: u64,
 }
 
-/// The turns. Cheap to clone.
+/// The queue. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Turns(Arc<Mutex<State>>);
 
-/// A turn: dropped, it is the next one's.
+/// A permit to compute one hash. Dropping it passes it to the next request.
 #[derive(Debug)]
 pub(super) struct Turn(Option<Turns>);
 
 impl Turns {
-    /// So many at once.
+    /// Creates a queue that allows `at_once` hashes at a time, at least one.
     pub fn new(at_once: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
             free: at_once.max(1),
@@ -97,11 +97,11 @@ impl Turns {
         })))
     }
 
-    /// Waits for a turn.
+    /// Waits for a permit.
     ///
     /// # Errors
     ///
-    /// Too many wait already.
+    /// Too many requests are waiting.
     pub async fn wait(&self, party: Party) -> Result<Turn, AuthError> {
         let receiver = {
             let mut state = self.locked();
@@ -139,7 +139,7 @@ impl State {
                 if !party.has_latest_first() {
                     return Err(busy());
                 }
-                // Dropped, it is told to come again.
+                // Dropping the sender makes the oldest request return `Busy`.
                 queue.pop_front();
             }
             self.waiting -= before - queue.len();
@@ -157,7 +157,7 @@ impl State {
         Ok(receiver)
     }
 
-    /// The next one to have a turn.
+    /// Removes and returns the next waiting request.
     fn dequeue(&mut self) -> Option<oneshot::Sender<Turn>> {
         for _ in 0..self.classes.len() {
             let class = &mut self.classes[self.next_class];
@@ -195,7 +195,7 @@ impl Drop for Turn {
         while let Some(next) = state.dequeue() {
             match next.send(Turn(Some(turns.clone()))) {
                 Ok(()) => return,
-                // Nobody waits there any more. The turn is still at hand, and must not be passed on under the lock.
+                // The receiver is gone. The permit stays here; dropping it with its `Turns` would lock the mutex again.
                 Err(mut turn) => turn.0 = None,
             }
         }
@@ -215,7 +215,8 @@ mod tests {
         Party::Address(Some(IpAddr::from([10, 0, 0, last])))
     }
 
-    /// The order in which these parties, by place, have their turns when there is one turn at a time, and who is turned away.
+    /// Returns the order in which these parties, by index, are served with one permit, and the indices of those that are
+    /// refused.
     async fn order_of(parties: Vec<Party>) -> (Vec<usize>, Vec<usize>) {
         let turns = Turns::new(1);
         let first = turns.wait(organisation(0)).await.unwrap();
@@ -267,21 +268,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn latest_sign_in_of_an_address_goes_first_and_the_oldest_is_turned_away() {
+    async fn latest_sign_in_of_an_address_is_served_first_and_oldest_refused() {
         let (served, refused) = order_of(vec![address(1); MAX_WAITING_PER_ADDRESS + 1]).await;
         assert_eq!(refused, [0]);
         assert_eq!(served[0], MAX_WAITING_PER_ADDRESS);
     }
 
     #[tokio::test]
-    async fn full_queue_of_an_organisation_refuses() {
+    async fn full_queue_of_an_organisation_refuses_requests() {
         let (served, refused) = order_of(vec![organisation(1); MAX_WAITING_PER_PARTY + 5]).await;
         assert_eq!(served.len(), MAX_WAITING_PER_PARTY);
         assert_eq!(refused.len(), 5);
     }
 
     #[tokio::test]
-    async fn those_who_leave_are_passed_over() {
+    async fn cancelled_requests_free_their_places() {
         let turns = Turns::new(1);
         let first = turns.wait(organisation(1)).await.unwrap();
         for _ in 0..3 * MAX_WAITING_PER_PARTY {

@@ -1,4 +1,4 @@
-//! What bytes are known by: how many they are, and their SHA-256.
+//! Digests of archive members: the length in bytes and the SHA-256.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::hex;
 
-/// What a member is known by.
+/// The length and SHA-256 of a member, which identify its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest {
-    /// Bytes.
+    /// The length in bytes.
     pub bytes: u64,
-    /// In hexadecimal.
+    /// The SHA-256 in lower-case hexadecimal.
     pub sha256: String,
 }
 
-/// Digests by the names of members.
+/// Maps names of members to their digests.
 pub type Digests = BTreeMap<String, Digest>;
 
-/// Takes bytes, and tells their digest in the end.
+/// An incremental hasher that computes a [`Digest`].
 pub struct Hashing {
     context: Context,
     bytes: u64,
@@ -35,13 +35,13 @@ impl Default for Hashing {
 }
 
 impl Hashing {
-    /// Some more bytes.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
         self.bytes += bytes.len() as u64;
     }
 
-    /// The digest of all.
+    /// Returns the digest of all bytes added.
     pub fn finish(self) -> Digest {
         Digest {
             bytes: self.bytes,
@@ -51,7 +51,7 @@ impl Hashing {
 }
 
 impl Digest {
-    /// Of these bytes.
+    /// Returns the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         let mut hashing = Hashing::default();
         hashing.update(bytes);

@@ -1,4 +1,4 @@
-//! The files of a folder that are backed up: all of them, below it too, but for hidden ones.
+//! Lists the files of a folder that are backed up: all files at any depth, except hidden files and hidden folders.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,11 +7,11 @@ use std::time::SystemTime;
 
 use super::BackupError;
 
-/// Folders in folders; a link that leads back to where it is has more.
+/// The maximum depth of nested folders. A symbolic link to one of its own parent folders exceeds it.
 const DEEPEST: usize = 16;
 
-/// The files below `folder`, by their paths below it, in order; none, if there is no such folder. Links are followed, for
-/// that is how Kubernetes lays out a ConfigMap.
+/// Returns the sorted paths of the files below `folder`, relative to it; empty if the folder does not exist. Symbolic
+/// links are followed, because Kubernetes lays out a ConfigMap with them.
 pub fn files_below(folder: &Path) -> Result<Vec<String>, BackupError> {
     let mut files = Vec::new();
     collect(folder, "", 0, &mut files)?;
@@ -59,12 +59,12 @@ fn collect(
     Ok(())
 }
 
-/// Sizes and times of files: whether somebody changed them meanwhile.
+/// The sizes and modification times of files, to detect changes during a backup.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stamps(BTreeMap<String, (u64, Option<SystemTime>)>);
 
 impl Stamps {
-    /// Of the files below `folder`.
+    /// Reads the stamps of the files below `folder`.
     pub fn of(folder: &Path) -> Result<Self, BackupError> {
         let mut stamps = BTreeMap::new();
         for file in files_below(folder)? {
@@ -75,7 +75,7 @@ impl Stamps {
         Ok(Self(stamps))
     }
 
-    /// The files, and their sizes in bytes.
+    /// Returns the files and their sizes in bytes.
     pub fn files(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0
             .iter()

@@ -1,4 +1,4 @@
-//! What a backup says of itself, and the parts that it may have.
+//! The header of a backup, and the parts that a backup may contain.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,57 +6,58 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// The number of the form that is written here.
+/// The version of the backup format that this program writes.
 pub const FORMAT: u64 = 1;
 
-/// What a backup says of itself.
+/// The header of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
-    /// The number of its form.
+    /// The version of the backup format.
     pub format: u64,
     /// The version of plantlake that made it.
     pub program: String,
-    /// When it was begun.
+    /// The time at which the backup started.
     pub made_at: DateTime<Utc>,
     /// The machine that it was made on.
     pub host: String,
     /// The lake that it belongs to.
     pub lake: String,
-    /// The organisation database, if that is in it.
+    /// The organisation database; `None` if the backup does not contain it.
     pub database: Option<DatabaseHead>,
-    /// What is in it.
+    /// The parts that the backup contains.
     pub parts: Vec<Part>,
 }
 
-/// What is to be known of a database before it is restored.
+/// The properties of a database that must be known before it is restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatabaseHead {
-    /// `sqlite` or `postgres`: what it was. It may become either.
+    /// The kind of database that was backed up: `sqlite` or `postgres`. It can be restored to either.
     pub kind: String,
     /// The version of its schema.
     pub schema: i64,
 }
 
-/// A part of what cannot be computed again.
+/// A part of the data that cannot be recomputed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
-    /// What the assets are.
+    /// The asset catalog.
     Catalog,
-    /// What jobs are declared.
+    /// The declarations of jobs.
     Jobs,
     /// The keys that tokens are signed with.
     Keys,
-    /// What runs on the lake did.
+    /// The log of the runs on the lake.
     Runs,
-    /// Requests that may not be in the ledger yet.
+    /// The metering journal: requests that may not be in the ledger yet.
     Journal,
-    /// Who may do what, and what was used.
+    /// The organisation database: organisations, users, grants and recorded usage.
     Database,
 }
 
 impl Part {
-    /// In the order in which they are in a backup. The database comes after the journal: what has left that is in it.
+    /// All parts, in the order in which a backup contains them. The database comes after the journal, so that requests
+    /// that leave the journal during the backup are in the database.
     pub const ALL: [Self; 6] = [
         Self::Catalog,
         Self::Jobs,
@@ -66,7 +67,7 @@ impl Part {
         Self::Database,
     ];
 
-    /// Its name, with which its members begin.
+    /// Returns the name of the part, which is the first path component of its members.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Catalog => "catalog",
@@ -78,17 +79,17 @@ impl Part {
         }
     }
 
-    /// Whether its files are for their owner only.
+    /// Whether only the owner may read the files of the part.
     pub const fn is_secret(self) -> bool {
         matches!(self, Self::Keys | Self::Journal)
     }
 
-    /// The name of a member of it.
+    /// Returns the name of the member that holds `file` of this part.
     pub fn member(self, file: &str) -> String {
         format!("{}/{file}", self.name())
     }
 
-    /// The part that a member is of, and its file in it.
+    /// Splits the name of a member into its part and the file within the part; `None` if there is no such part.
     pub fn of_member(member: &str) -> Option<(Self, &str)> {
         let (part, file) = member.split_once('/')?;
         Some((part.parse().ok()?, file))

@@ -1,8 +1,9 @@
-//! The file of a backup: a tar archive, compressed by zstd, that `tar --zstd -xf` opens, too.
+//! The file format of backups: a tar archive compressed with zstd, which `tar --zstd -xf` extracts, too.
 //!
-//! Its first member says what it is ([`Head`]), its last what all others are ([`Digest`]): a file without that was cut short.
-//! In between, `<part>/<file>` is a file of a [`Part`]. It is written beside its place and moved there when it is on the disk,
-//! and nothing is taken out of it before all of it was read once and compared with the digests.
+//! The first member is the header ([`Head`]). The last member contains the digests ([`Digest`]) of all others; a file
+//! without it was truncated. Each member in between is named `<part>/<file>` and is a file of a [`Part`]. A backup is
+//! written next to its destination and moved there once it is on disk. Nothing is extracted before the whole archive
+//! has been read once and compared with the digests.
 
 mod digest;
 mod folder;
@@ -21,63 +22,63 @@ pub use place::{NewFolders, Place};
 pub use reader::{Archive, Checked, Member};
 pub use writer::{BackupWriter, Finished};
 
-/// The name of the first member.
+/// The name of the first member, the header.
 const HEAD: &str = "plantlake-backup.json";
-/// The name of the last one.
+/// The name of the last member, the digests.
 const DIGESTS: &str = "digests.json";
 
-/// Why a backup cannot be written, or read, or put in its place.
+/// An error of writing, reading or restoring a backup.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// The operating system refuses.
+    /// The operating system refused a file operation.
     #[error("{} cannot be {action}", path.display())]
     Io {
-        /// `read`, `written`, ….
+        /// The failed operation as a participle: `read`, `written`, ….
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It is something else.
+    /// The file is not a backup.
     #[error("{} is not a backup that `plantlake backup` made", .0.display())]
     NotABackup(PathBuf),
-    /// It is of a later form.
+    /// The backup has a later version of the format.
     #[error("the backup {} was made by plantlake {program}, in a form ({format}) that this version does not know; restore it with that version", path.display())]
     Newer {
         /// The file.
         path: PathBuf,
-        /// The number of its form.
+        /// The version of its format.
         format: u64,
-        /// The version that made it.
+        /// The version of plantlake that made it.
         program: String,
     },
-    /// Something of it is not as it was written.
+    /// The content is incomplete, or differs from what was written.
     #[error("the backup {} is damaged or was cut short: {problem}. Nothing of it was used; take another", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// There is a file already, of another kind.
+    /// The destination exists and is not a backup.
     #[error("{} is there already, and is no backup that can be read: it is left as it is. Name another file", .0.display())]
     Occupied(PathBuf),
-    /// A file became another while it was copied.
+    /// A file changed while it was copied.
     #[error("{} changed while it was copied; run the backup again", .0.display())]
     Changed(PathBuf),
-    /// A file cannot have its name in an archive.
+    /// The name of a file is not allowed in an archive.
     #[error("the file name {name:?} cannot be in a backup: {problem}")]
     Name {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: &'static str,
     },
 }
 
 impl BackupError {
-    /// `path` could not be `action`.
+    /// Returns a function that wraps an I/O error: `path` could not be `action`.
     pub fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io {
@@ -88,7 +89,7 @@ impl BackupError {
     }
 }
 
-/// Whether `name` is that of a member: a relative path that stays where it begins.
+/// Checks that `name` is valid for a member: a relative path without hidden, empty or parent components.
 fn check_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 4_096 {
         return Err("it is empty or too long");
@@ -102,14 +103,14 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     let stays = |part: Component| matches!(part, Component::Normal(_));
     let parts = name.split('/').count();
     let found = Path::new(name).components();
-    // `a/./b` and `a//b` are read as having fewer.
+    // `Path::components` drops the empty component of `a//b` and the `.` of `a/./b`.
     match found.clone().count() == parts && found.clone().all(stays) {
         true => Ok(()),
         false => Err("it leads elsewhere"),
     }
 }
 
-/// The folder that a file is in.
+/// Returns the folder that contains `path`; `.` if the path names none.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -117,7 +118,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Waits until the names in a folder are on the disk.
+/// Waits until the entries of a folder are on disk.
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> io::Result<()> {
     std::fs::File::open(folder)?.sync_all()

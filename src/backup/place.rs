@@ -1,7 +1,8 @@
-//! The place that files of a backup are put back to: a folder that has none of them, or just these already.
+//! Restores the files of a part to a folder that contains none of them, or only identical ones.
 //!
-//! Files are written into a hidden folder inside of it (it may be a disk of its own), and moved to their names when all of
-//! them are on the disk. A kill in between leaves some of them; who does it again puts the others there.
+//! Files are written to a hidden folder inside the destination, because the destination may be a separate disk. They
+//! are moved to their names once all of them are on disk. After a kill in between, some files are in place; repeating
+//! the restore adds the others.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -12,36 +13,36 @@ use super::digest::{Digest, Digests, Hashing};
 use super::{BackupError, files_below, folder_of, sync_folder};
 use crate::clock::new_id;
 
-/// What the name of the hidden folder begins with.
+/// The prefix of the hidden folder's name.
 const STAGING: &str = ".restore-";
 
-/// A folder that files are put back to. Dropped before [`settle`](Self::settle), it is left as it was.
+/// A folder to which files are restored. If it is dropped before [`settle`](Self::settle), the folder stays as it was.
 pub struct Place {
     folder: PathBuf,
-    /// For their owner only.
+    /// Whether only the owner may access the files.
     is_secret: bool,
-    /// Files that are not there yet.
+    /// Files that do not exist yet.
     missing: BTreeSet<String>,
-    /// What is there, and should not.
+    /// Existing files that differ from the expected ones, or are not expected.
     in_the_way: Vec<PathBuf>,
     staging: Option<PathBuf>,
-    /// Folders that were not there.
+    /// Folders that did not exist before.
     new: NewFolders,
 }
 
-/// Folders that were not there: dropped, those of them that are empty go.
+/// Folders that did not exist before. Dropping this removes those that are empty.
 #[derive(Debug, Default)]
 pub struct NewFolders(Vec<PathBuf>);
 
 impl NewFolders {
-    /// `folder` and those that it is in, as far as they are not there yet.
+    /// Returns `folder` and its parent folders, as far as they do not exist yet.
     pub fn of(folder: &Path) -> Self {
         let ancestors = folder.ancestors();
         let missing = ancestors.take_while(|path| !path.as_os_str().is_empty() && !path.exists());
         Self(missing.map(Path::to_owned).collect())
     }
 
-    /// Lets them stay.
+    /// Keeps the folders when this is dropped.
     pub fn keep(&mut self) {
         self.0.clear();
     }
@@ -56,7 +57,7 @@ impl Drop for NewFolders {
 }
 
 impl Place {
-    /// Compares what is in `folder` with the files that are to be there.
+    /// Compares the files in `folder` with the expected ones.
     pub fn look(folder: &Path, is_secret: bool, wanted: &Digests) -> Result<Self, BackupError> {
         let mut missing: BTreeSet<String> = wanted.keys().cloned().collect();
         let mut in_the_way = Vec::new();
@@ -81,17 +82,17 @@ impl Place {
         })
     }
 
-    /// What is there, and should not.
+    /// Returns the existing files that differ from the expected ones, or are not expected.
     pub fn in_the_way(&self) -> &[PathBuf] {
         &self.in_the_way
     }
 
-    /// Whether all is there already.
+    /// Whether no file is missing.
     pub fn is_done(&self) -> bool {
         self.missing.is_empty()
     }
 
-    /// The file `name` while it is written; none if it is there already.
+    /// Creates the temporary file of `name`; returns `None` if the file exists at its destination.
     pub fn stage(&mut self, name: &str) -> Result<Option<Staged>, BackupError> {
         if !self.missing.contains(name) {
             return Ok(None);
@@ -115,7 +116,7 @@ impl Place {
         Ok(Some(Staged { file, path }))
     }
 
-    /// Makes the folder, and the hidden one in it.
+    /// Creates the folder, and the hidden folder in it.
     fn begin(&mut self) -> Result<PathBuf, BackupError> {
         self.builder()
             .create(&self.folder)
@@ -139,14 +140,14 @@ impl Place {
         builder
     }
 
-    /// Moves the staged files to their names; `moved` is called after each.
+    /// Moves the staged files to their names, and calls `moved` after each.
     pub fn settle(mut self, mut moved: impl FnMut()) -> Result<(), BackupError> {
         let Some(staging) = self.staging.clone() else {
-            // An attempt that was killed may have had no more to do than this.
+            // An attempt that was killed after its last move leaves only its hidden folder to remove.
             sweep(&self.folder);
             return Ok(());
         };
-        // Names are on the disk when the folder is that they are in.
+        // The name of a file is on disk once the folder that contains it is synced.
         let new = self.new.0.iter().map(|folder| folder_of(folder).to_owned());
         let mut folders: BTreeSet<PathBuf> = new.collect();
         for name in &self.missing {
@@ -172,13 +173,13 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(staging) = &self.staging {
-            // What cannot be removed now is removed by the next attempt.
+            // A folder that cannot be removed now is removed by the next attempt.
             let _ = fs::remove_dir_all(staging);
         }
     }
 }
 
-/// Removes what attempts left that were killed.
+/// Removes the hidden folders of attempts that were killed.
 fn sweep(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(STAGING) {
@@ -187,7 +188,7 @@ fn sweep(folder: &Path) {
     }
 }
 
-/// A file while it is written.
+/// A temporary file that is being written.
 pub struct Staged {
     file: File,
     path: PathBuf,
@@ -200,7 +201,7 @@ impl Staged {
         written.map_err(BackupError::io("written", &self.path))
     }
 
-    /// Waits until it is on the disk.
+    /// Waits until the file is on disk.
     pub fn finish(self) -> Result<(), BackupError> {
         let synced = self.file.sync_all();
         synced.map_err(BackupError::io("written", &self.path))

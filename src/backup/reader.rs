@@ -1,4 +1,4 @@
-//! A backup while it is read: as a whole first, to compare it with what it says of itself, and then for its members.
+//! Reads a backup: first the whole archive, to compare it with its digests, and then its members.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
@@ -9,29 +9,29 @@ use serde_json::Value as Json;
 use super::digest::{Digest, Digests, Hashing};
 use super::{BackupError, DIGESTS, FORMAT, HEAD, Head, Part, check_name};
 
-/// Bytes that are read at once.
+/// The size of the read buffer in bytes.
 const BUFFER: usize = 1 << 18;
-/// How a file begins that zstd made.
+/// The magic number of a zstd frame.
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// The most that is taken into memory of one member.
+/// The maximum size of a member that is read into memory, in bytes.
 const MOST: u64 = 1 << 30;
 
 type Decompressed = zstd::Decoder<'static, BufReader<File>>;
 
-/// The file of a backup.
+/// An open backup whose header has been read.
 pub struct Archive {
     path: PathBuf,
     file: File,
     head: Head,
 }
 
-/// A backup that was read as a whole, and is as it was written.
+/// A backup that has been read completely and matches its digests.
 pub struct Checked {
     archive: Archive,
     digests: Digests,
 }
 
-/// A member while it is read.
+/// A member of a backup, ready to be read.
 pub struct Member<'a> {
     /// Its name.
     pub name: String,
@@ -40,7 +40,7 @@ pub struct Member<'a> {
 }
 
 impl Archive {
-    /// Opens a backup, and reads what it is.
+    /// Opens a backup and reads its header.
     pub fn open(path: &Path) -> Result<Self, BackupError> {
         let file = File::open(path).map_err(BackupError::io("read", path))?;
         let not_one = || BackupError::NotABackup(path.to_owned());
@@ -66,7 +66,7 @@ impl Archive {
         })
     }
 
-    /// Whether the file at `path` is a backup, of whatever form.
+    /// Whether the file at `path` is a backup, in any version of the format.
     pub fn is_one(path: &Path) -> Result<bool, BackupError> {
         match Self::open(path) {
             Ok(_) | Err(BackupError::Newer { .. }) => Ok(true),
@@ -75,18 +75,18 @@ impl Archive {
         }
     }
 
-    /// What it says of itself.
+    /// Returns the header.
     pub fn head(&self) -> &Head {
         &self.head
     }
 
-    /// Bytes of the file.
+    /// Returns the size of the file in bytes.
     pub fn size(&self) -> Result<u64, BackupError> {
         let about = self.file.metadata();
         Ok(about.map_err(BackupError::io("read", &self.path))?.len())
     }
 
-    /// Reads all of it, and compares it with its digests.
+    /// Reads the whole archive and compares it with its digests.
     pub fn check(self) -> Result<Checked, BackupError> {
         let damaged = |problem: String| BackupError::Damaged {
             path: self.path.clone(),
@@ -119,7 +119,7 @@ impl Archive {
                 return Err(damaged(format!("{name} is there twice")));
             }
         }
-        // The end of what was compressed has a checksum of its own.
+        // The compressed stream ends with a checksum of its own, which is verified when the end is read.
         io::copy(&mut tar.into_inner(), &mut io::sink())
             .map_err(|error| damaged(error.to_string()))?;
         let said = said.ok_or_else(|| damaged("its end is missing".to_owned()))?;
@@ -141,17 +141,17 @@ impl Archive {
 }
 
 impl Checked {
-    /// What it says of itself.
+    /// Returns the header.
     pub fn head(&self) -> &Head {
         self.archive.head()
     }
 
-    /// What its members are.
+    /// Returns the digests of the members.
     pub fn digests(&self) -> &Digests {
         &self.digests
     }
 
-    /// What the files of a part are, by their paths in it.
+    /// Returns the digests of the files of a part, by their paths within the part.
     pub fn files_of(&self, part: Part) -> Digests {
         let files = self.digests.iter().filter_map(|(member, digest)| {
             let (of, file) = Part::of_member(member)?;
@@ -160,7 +160,7 @@ impl Checked {
         files.collect()
     }
 
-    /// Begins to read the members.
+    /// Starts to read the members.
     pub fn contents(&self) -> Result<Contents<'_>, BackupError> {
         Ok(Contents {
             checked: self,
@@ -168,7 +168,7 @@ impl Checked {
         })
     }
 
-    /// All bytes of a member, if they are what was read before.
+    /// Returns all bytes of a member, after comparing them with the digest read before.
     pub fn bytes_of(&self, member: Member<'_>) -> Result<Vec<u8>, BackupError> {
         let name = member.name.clone();
         let (bytes, digest) = member.bytes()?;
@@ -176,7 +176,7 @@ impl Checked {
         Ok(bytes)
     }
 
-    /// Makes sure that the bytes of a member are what was read before.
+    /// Checks that the digest of a member equals the one read before.
     pub fn compare(&self, member: &str, digest: &Digest) -> Result<(), BackupError> {
         match self.digests.get(member) == Some(digest) {
             true => Ok(()),
@@ -192,14 +192,14 @@ impl Checked {
     }
 }
 
-/// What is in a backup.
+/// The members of a checked backup.
 pub struct Contents<'a> {
     checked: &'a Checked,
     tar: tar::Archive<Decompressed>,
 }
 
 impl Contents<'_> {
-    /// The members, in their order.
+    /// Returns the members in the order of the archive.
     pub fn members(
         &mut self,
     ) -> Result<impl Iterator<Item = Result<Member<'_>, BackupError>>, BackupError> {
@@ -228,7 +228,7 @@ impl<'a> Member<'a> {
         })
     }
 
-    /// Hands over the bytes piece by piece; what they are, all together.
+    /// Passes the bytes to `take` piece by piece, and returns their digest.
     pub fn each(
         mut self,
         mut take: impl FnMut(&[u8]) -> Result<(), BackupError>,
@@ -248,7 +248,7 @@ impl<'a> Member<'a> {
         Ok(hashing.finish())
     }
 
-    /// All bytes at once, and what they are.
+    /// Returns all bytes, at most 1 GiB, and their digest.
     pub fn bytes(self) -> Result<(Vec<u8>, Digest), BackupError> {
         if self.content.size() > MOST {
             return Err(self.damaged("it is too large".to_owned()));
@@ -269,7 +269,7 @@ impl<'a> Member<'a> {
     }
 }
 
-/// Whether a file begins as those do that zstd made.
+/// Whether a file starts with the magic number of zstd.
 fn is_compressed(path: &Path, file: &File) -> Result<bool, BackupError> {
     let mut begin = [0; MAGIC.len()];
     let mut file = file;
@@ -280,7 +280,7 @@ fn is_compressed(path: &Path, file: &File) -> Result<bool, BackupError> {
     }
 }
 
-/// The archive in a file, from its beginning.
+/// Returns a reader of the archive in a file, from its beginning.
 fn unpacked(path: &Path, file: &File) -> Result<tar::Archive<Decompressed>, BackupError> {
     let failed = BackupError::io("read", path);
     let mut file = file.try_clone().map_err(&failed)?;
@@ -293,7 +293,7 @@ fn head(path: &Path, bytes: &[u8]) -> Result<Head, BackupError> {
         path: path.to_owned(),
         problem: format!("{HEAD}: {error}"),
     };
-    // Of a later form, nothing but these is known.
+    // Only these fields are known of a later version of the format.
     let json: Json = serde_json::from_slice(bytes).map_err(damaged)?;
     let format = json["format"].as_u64().unwrap_or_default();
     if format > FORMAT {

@@ -1,4 +1,4 @@
-//! Backups that are not as they were written, in every way that can be thought of.
+//! Tests of backups that are truncated, damaged or forged.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn head() -> Head {
     }
 }
 
-/// A backup with two files.
+/// Writes a backup with two files.
 fn written(folder: &Path) -> PathBuf {
     let place = folder.join("backup.tar.zst");
     let mut writer = BackupWriter::create(&place, &head()).unwrap();
@@ -33,7 +33,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// An archive of these members, which nothing else is said of.
+/// Writes an archive of just these members.
 fn made_up(folder: &Path, members: &[(&str, &[u8], tar::EntryType)]) -> PathBuf {
     let place = folder.join("made-up.tar.zst");
     let mut tar = tar::Builder::new(Vec::new());
@@ -57,7 +57,7 @@ fn problem(path: &Path) -> String {
 }
 
 #[test]
-fn what_was_written_is_read_and_nothing_else_is_left() {
+fn backup_is_read_as_written_and_leaves_no_other_file() {
     let folder = tempfile::tempdir().unwrap();
     let place = written(folder.path());
     let checked = Archive::open(&place).unwrap().check().unwrap();
@@ -66,7 +66,7 @@ fn what_was_written_is_read_and_nothing_else_is_left() {
     assert_eq!(files["assets.json"], Digest::of(b"[]"));
     assert_eq!(files["views/a.sql"].bytes, 300_000);
     assert_eq!(names(folder.path()), ["backup.tar.zst"]);
-    // A later one takes its place only when it is whole, and its own remains go with it.
+    // A later backup replaces this one only once it is complete; a dropped one removes its temporary file.
     let unfinished = BackupWriter::create(&place, &head()).unwrap();
     assert_eq!(names(folder.path()).len(), 2);
     drop(unfinished);
@@ -76,7 +76,7 @@ fn what_was_written_is_read_and_nothing_else_is_left() {
 
 #[cfg(unix)]
 #[test]
-fn it_is_for_its_owner_only() {
+fn backup_file_is_readable_by_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let about = written(folder.path()).metadata().unwrap();
@@ -84,7 +84,7 @@ fn it_is_for_its_owner_only() {
 }
 
 #[test]
-fn each_cut_and_each_changed_byte_is_found() {
+fn backup_truncated_or_modified_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let place = written(folder.path());
     let whole = std::fs::read(&place).unwrap();
@@ -100,7 +100,7 @@ fn each_cut_and_each_changed_byte_is_found() {
         let mut changed = whole.clone();
         changed[at] ^= 0x10;
         std::fs::write(&place, changed).unwrap();
-        // A bit that zstd does not look at changes nothing.
+        // Flipping a bit that zstd ignores changes nothing.
         if let Ok(checked) = Archive::open(&place).and_then(Archive::check) {
             assert_eq!(
                 checked.files_of(Part::Catalog)["assets.json"],
@@ -111,7 +111,7 @@ fn each_cut_and_each_changed_byte_is_found() {
 }
 
 #[test]
-fn an_archive_that_was_made_by_others_gets_nowhere() {
+fn archive_forged_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let file = tar::EntryType::Regular;
     let head = serde_json::to_vec(&head()).unwrap();
@@ -171,7 +171,7 @@ fn an_archive_that_was_made_by_others_gets_nowhere() {
 }
 
 #[test]
-fn another_file_is_never_replaced() {
+fn writer_never_replaces_other_file() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("accounts.xls");
     std::fs::write(&place, "precious").unwrap();
@@ -182,14 +182,14 @@ fn another_file_is_never_replaced() {
 }
 
 #[test]
-fn what_a_killed_backup_left_goes_with_the_next() {
+fn writer_removes_partial_file_of_killed_backup() {
     let folder = tempfile::tempdir().unwrap();
     let left = folder.path().join("backup.tar.zst.partial-1");
     std::fs::write(&left, "half").unwrap();
     let place = folder.path().join("backup.tar.zst");
     let other = BackupWriter::create(&place, &head()).unwrap();
     assert!(!left.exists());
-    // One that is being written stays.
+    // A temporary file that is being written stays.
     written(folder.path());
     assert_eq!(names(folder.path()).len(), 2);
     other.finish().unwrap().place().unwrap();
@@ -197,7 +197,7 @@ fn what_a_killed_backup_left_goes_with_the_next() {
 }
 
 #[test]
-fn a_place_takes_what_is_missing_and_nothing_that_differs() {
+fn place_adds_missing_files_and_reports_differing_ones() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("a/catalog");
     let wanted = Digests::from([
@@ -210,12 +210,12 @@ fn a_place_takes_what_is_missing_and_nothing_that_differs() {
             staged.finish().unwrap();
         }
     };
-    // Given up, it leaves nothing.
+    // A dropped place leaves nothing behind.
     let mut given_up = Place::look(&place, false, &wanted).unwrap();
     fill(&mut given_up, "views/a.sql", b"SELECT 1");
     drop(given_up);
     assert!(names(folder.path()).is_empty());
-    // One that is there stays as it is,
+    // An identical file stays as it is.
     std::fs::create_dir_all(&place).unwrap();
     std::fs::write(place.join("assets.json"), "[]").unwrap();
     let mut half = Place::look(&place, false, &wanted).unwrap();
@@ -226,7 +226,7 @@ fn a_place_takes_what_is_missing_and_nothing_that_differs() {
     half.settle(|| ()).unwrap();
     assert_eq!(names(&place), ["assets.json", "views"]);
     assert!(Place::look(&place, false, &wanted).unwrap().is_done());
-    // and so does what differs, or is not wanted.
+    // Files that differ or are not expected stay as they are.
     std::fs::write(place.join("assets.json"), "[1]").unwrap();
     std::fs::write(place.join("graph.json"), "{}").unwrap();
     let other = Place::look(&place, false, &wanted).unwrap();

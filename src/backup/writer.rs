@@ -1,4 +1,4 @@
-//! A backup while it is written: beside its place, under a name of its own.
+//! Writes a backup next to its destination, under a temporary name.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read};
@@ -9,14 +9,14 @@ use super::reader::Archive;
 use super::{BackupError, DIGESTS, HEAD, Head, check_name, folder_of, sync_folder};
 use crate::clock::new_id;
 
-/// What a file's name ends in, and an id, while it is written.
+/// The name of a temporary file is that of the destination, this infix and an id.
 const PARTIAL: &str = ".partial-";
-/// How hard zstd tries.
+/// The compression level of zstd.
 const LEVEL: i32 = 3;
 
 type Compressed = zstd::Encoder<'static, BufWriter<File>>;
 
-/// Writes a backup. Dropped before it is in its place, it leaves nothing.
+/// Writes a backup. If it is dropped before the backup is in place, it leaves no file.
 pub struct BackupWriter {
     tar: tar::Builder<Compressed>,
     made_at: u64,
@@ -24,23 +24,24 @@ pub struct BackupWriter {
     partial: Partial,
 }
 
-/// A backup that is on the disk, and not in its place yet.
+/// A backup that is on disk, but not at its destination yet.
 pub struct Finished {
     partial: Partial,
     digests: Digests,
 }
 
-/// A file that is removed unless it gets to its place.
+/// A file that is removed when this is dropped, unless it has been moved to its destination.
 struct Partial {
     path: PathBuf,
     place: PathBuf,
-    /// Locked for as long as somebody writes.
+    /// The file, which stays locked while it is being written.
     lock: File,
     is_placed: bool,
 }
 
 impl BackupWriter {
-    /// Begins a backup that is to be `place`: where there is nothing, or an older backup, which is there until then.
+    /// Starts a backup to `place`, where there must be no file or an older backup. An older backup stays until the new
+    /// one replaces it.
     pub fn create(place: &Path, head: &Head) -> Result<Self, BackupError> {
         if place.exists() && !Archive::is_one(place)? {
             return Err(BackupError::Occupied(place.to_owned()));
@@ -66,7 +67,7 @@ impl BackupWriter {
         self.append(name, bytes.len() as u64, bytes, Path::new(name))
     }
 
-    /// Adds the file at `path`.
+    /// Adds the file at `path` as the member `name`.
     pub fn add_file(&mut self, name: &str, path: &Path) -> Result<(), BackupError> {
         let failed = BackupError::io("read", path);
         let file = File::open(path).map_err(&failed)?;
@@ -108,7 +109,7 @@ impl BackupWriter {
         Ok(())
     }
 
-    /// Writes the last member, and waits until all is on the disk.
+    /// Writes the last member, and waits until the file is on disk.
     pub fn finish(mut self) -> Result<Finished, BackupError> {
         let digests = self.json(&self.digests)?;
         let written = std::mem::take(&mut self.digests);
@@ -134,7 +135,7 @@ impl BackupWriter {
 }
 
 impl Finished {
-    /// Moves it to its place; its size in bytes, and what its members are.
+    /// Moves the backup to its destination. Returns its size in bytes and the digests of its members.
     pub fn place(mut self) -> Result<(u64, Digests), BackupError> {
         let failed = BackupError::io("written", &self.partial.place);
         let size = self.partial.lock.metadata().map_err(&failed)?.len();
@@ -145,7 +146,7 @@ impl Finished {
     }
 }
 
-/// What is read is hashed, and its errors are told from those of writing.
+/// A reader that hashes its bytes, and stores read errors so that they are distinguished from write errors.
 struct Source<R> {
     inner: R,
     hashing: Hashing,
@@ -185,7 +186,7 @@ impl Partial {
             let path = place.with_file_name(name);
             let mut options = OpenOptions::new();
             options.write(true).create_new(true);
-            // It holds hashes of passwords, and keys.
+            // The file contains hashes of passwords, and keys.
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             let partial = Self {
@@ -195,7 +196,7 @@ impl Partial {
                 is_placed: false,
             };
             partial.lock.lock().map_err(&failed)?;
-            // Before it was locked, another backup may have taken it for a dead one's.
+            // Before the file was locked, another backup may have removed it as a remnant of a killed one.
             if partial.path.exists() {
                 return Ok(partial);
             }
@@ -206,13 +207,13 @@ impl Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         if !self.is_placed {
-            // What cannot be removed now is swept by the next backup to the same place.
+            // A file that cannot be removed now is removed by the next backup to the same destination.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Removes what backups left that were killed.
+/// Removes the files of backups that were killed: those that are not locked.
 fn sweep(folder: &Path, start: &str) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().starts_with(start) {

@@ -9,24 +9,24 @@ use crate::model::AssetId;
 /// One entry of `assets.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Asset {
-    /// What its readings carry as `id`.
+    /// The id, which the asset's readings carry as `id`.
     #[serde(with = "id_text")]
     pub id: AssetId,
-    /// What people call it: `TT-101 reactor R-101 bulk temperature`.
+    /// The display name: `TT-101 reactor R-101 bulk temperature`.
     pub name: String,
-    /// What it is, in words: `temperature sensor`, `stirred tank reactor`.
+    /// The type, in words: `temperature sensor`, `stirred tank reactor`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Where it is, from the site down: `Northfield Works / Unit 100 Esterification / R-101`.
+    /// The location, from the site down: `Northfield Works / Unit 100 Esterification / R-101`.
     #[serde(default)]
     pub location: String,
-    /// What is known about it.
+    /// The known properties.
     #[serde(default)]
     pub specifications: Specifications,
 }
 
-/// What is known about an asset. All is optional; what plantlake does not know the meaning of is
-/// kept in `other`, so that reading and writing a catalog loses nothing.
+/// The known properties of an asset. All are optional. Properties whose meaning plantlake does not know are kept in
+/// `other`, so that reading and writing a catalog loses nothing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Specifications {
     /// The unit of its readings: `°C`, `bar`.
@@ -44,30 +44,30 @@ pub struct Specifications {
     /// Its short name on drawings: `TT-101`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// What its value is between two readings.
+    /// The interpolation between two readings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interpolation: Option<Interpolation>,
-    /// All else: volume, design pressure, material, ….
+    /// All other properties: volume, design pressure, material, ….
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
 }
 
 impl Specifications {
-    /// The numbers that are in `unit`; those of all others are in the unit that their key ends with.
+    /// The properties that are given in `unit`. Other numbers are in the unit with which their key ends.
     pub const IN_UNIT: [&str; 3] = ["range_low", "range_high", "resolution"];
 }
 
-/// What a sensor's value is between two readings.
+/// The interpolation of a sensor's value between two readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
-    /// It goes straight from one to the next: temperatures, flows.
+    /// A straight line from one reading to the next: temperatures, flows.
     Linear,
-    /// It keeps the former until the next: states of a valve, laboratory results.
+    /// The previous value until the next reading: states of a valve, laboratory results.
     Stepped,
 }
 
-/// Ids as canonical text; any spelling of a UUID is read.
+/// Writes ids as canonical text, and reads any spelling of a UUID.
 pub(super) mod id_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 

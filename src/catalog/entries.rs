@@ -1,6 +1,6 @@
-//! Cuts the text of a JSON list or object into its entries, and remembers where each of them is.
+//! Splits the text of a JSON list or object into its entries, and records the position of each.
 //!
-//! Each entry is then parsed by itself: a mistake in one does not hide those in others.
+//! Each entry is then parsed separately: a mistake in one does not hide those in others.
 
 use std::borrow::Cow;
 
@@ -12,26 +12,26 @@ use serde_json::Deserializer;
 pub(super) struct Part<'a> {
     /// The text of the value.
     pub text: &'a str,
-    /// Where it begins in the file.
+    /// The offset of the text in the file, in bytes.
     pub offset: usize,
 }
 
-/// What is wrong with an entry, and in which of its fields.
+/// A mistake in an entry, and the field that it is in.
 #[derive(Debug)]
 pub(super) struct EntryMistake {
     pub field: Option<String>,
     pub what: String,
-    /// How many lines below the beginning of the entry it is.
+    /// The number of lines from the beginning of the entry to the mistake.
     pub below: usize,
 }
 
 impl<'a> Part<'a> {
-    /// The whole of a file.
+    /// Returns the whole text of a file.
     pub fn whole(text: &'a str) -> Self {
         Self { text, offset: 0 }
     }
 
-    /// The items of a list; none if this is no list, or no JSON.
+    /// Returns the items of a list; `None` if the text is not a list, or not JSON.
     pub fn items(self) -> Option<Vec<Self>> {
         let mut cursor = Cursor::new(self.text);
         let mut items = Vec::new();
@@ -42,13 +42,13 @@ impl<'a> Part<'a> {
         cursor.ends().then_some(items)
     }
 
-    /// The keys and values of an object; none if this is no object, or no JSON.
+    /// Returns the keys and values of an object; `None` if the text is not an object, or not JSON.
     pub fn members(self) -> Option<Vec<(Cow<'a, str>, Self)>> {
         let mut cursor = Cursor::new(self.text);
         let mut members = Vec::new();
         cursor.sequence(b'{', b'}', |cursor| {
             let key = cursor.value()?.text;
-            // Most keys have no escapes, and are used as they stand.
+            // Most keys have no escapes, and are used unchanged.
             let plain = key.strip_prefix('"')?.strip_suffix('"')?;
             let key = if plain.contains('\\') {
                 Cow::Owned(serde_json::from_str(key).ok()?)
@@ -62,10 +62,10 @@ impl<'a> Part<'a> {
         cursor.ends().then_some(members)
     }
 
-    /// The value of an object. Only if that fails, a second and slower reading finds out in which field.
+    /// Parses the text as an object. Only if that fails, a second and slower pass determines the field of the mistake.
     pub fn object<T: DeserializeOwned>(self) -> Result<T, EntryMistake> {
         if !self.text.starts_with('{') {
-            // A list of the fields' values would pass otherwise.
+            // serde would also accept a list of the fields' values.
             return Err(EntryMistake {
                 field: None,
                 what: format!("expected an object, found {}", kind_of(self.text)),
@@ -76,7 +76,7 @@ impl<'a> Part<'a> {
             let deserializer = &mut Deserializer::from_str(self.text);
             match serde_path_to_error::deserialize::<_, T>(deserializer) {
                 Err(error) => self.mistake(&error),
-                // Both readings are of the same text.
+                // Both passes parse the same text.
                 Ok(_) => EntryMistake {
                     field: None,
                     what: without_place(&error),
@@ -103,7 +103,7 @@ impl<'a> Part<'a> {
                 .map(str::to_owned)
         };
         let inside = |field: String| match &path {
-            // A field that is there twice is the last of the path already.
+            // The path of a duplicate field already ends with the field.
             Some(path) if path == &field || path.ends_with(&format!(".{field}")) => path.clone(),
             Some(path) => format!("{path}.{field}"),
             None => field,
@@ -130,14 +130,14 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The error without serde's own line and column, which count from the beginning of the parsed text.
+/// Returns the error without serde's own line and column, which count from the beginning of the parsed text.
 pub(super) fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     text.strip_suffix(&place).unwrap_or(&text).to_owned()
 }
 
-/// What a JSON text is, in words.
+/// Returns the type of a JSON text, in words.
 pub(super) fn kind_of(text: &str) -> &'static str {
     match text.trim_start().bytes().next() {
         Some(b'{') => "an object",
@@ -150,7 +150,7 @@ pub(super) fn kind_of(text: &str) -> &'static str {
     }
 }
 
-/// Counts lines up to places that mostly come one after another, so that the text is gone through once.
+/// Converts offsets to line numbers. Offsets mostly ascend, so the text is usually scanned only once.
 pub(super) struct Lines<'a> {
     text: &'a str,
     offset: usize,
@@ -166,7 +166,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// The line that the byte at `offset` is in, from 1.
+    /// Returns the number of the line that contains the byte at `offset`, from 1.
     pub fn at(&mut self, offset: usize) -> usize {
         if offset < self.offset {
             (self.offset, self.line) = (0, 1);
@@ -182,7 +182,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Goes through a JSON text from value to value.
+/// Steps through a JSON text from value to value.
 struct Cursor<'a> {
     text: &'a str,
     at: usize,
@@ -193,7 +193,7 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0 }
     }
 
-    /// `open`, any number of `entry` with commas between them, `close`.
+    /// Parses `open`, any number of `entry` separated by commas, and `close`.
     fn sequence(
         &mut self,
         open: u8,
@@ -212,7 +212,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Goes over the next value.
+    /// Steps over the next value, and returns it.
     fn value(&mut self) -> Option<Part<'a>> {
         self.blanks();
         let rest = self.text.get(self.at..)?;

@@ -1,21 +1,21 @@
-//! Why a catalog cannot be used: each mistake with the file, the entry and the field that it is in.
+//! The reasons why a catalog cannot be used: each mistake with its file, entry and field.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-/// Mistakes that an error's text has; more are for [`CatalogError::problems`].
+/// The maximum number of mistakes in an error's text; [`CatalogError::problems`] has more.
 const SHOWN: usize = 20;
-/// Mistakes that are kept; a file that is wrong throughout must not fill the memory.
+/// The maximum number of mistakes that are kept; a file that is wrong throughout must not exhaust the memory.
 const KEPT: usize = 1_000;
-/// Characters of a mistake that are kept: the values that it quotes may have any length.
+/// The maximum length of a mistake's text, in characters; the values that it quotes may have any length.
 const LONGEST: usize = 300;
 
-/// Why a catalog cannot be read or written.
+/// The reason why a catalog cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// The operating system refused.
+    /// The operating system refused the operation.
     #[error(
         "the catalog file {path} cannot be {action}; check that the folder exists and that you may use it"
     )]
@@ -24,22 +24,22 @@ pub enum CatalogError {
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The files are not of the documented form, or do not agree with each other.
+    /// The files do not have the documented form, or do not agree with each other.
     #[error("{0}")]
     Invalid(Problems),
     /// A value has no JSON form.
     #[error("the catalog cannot be turned into JSON")]
     Encode {
-        /// What serde says.
+        /// The error from serde.
         source: serde_json::Error,
     },
 }
 
 impl CatalogError {
-    /// The mistakes one by one: up to 1,000, and how many more there are.
+    /// Returns the individual mistakes: up to 1,000, and the number of further ones.
     pub fn problems(&self) -> Problems {
         match self {
             Self::Invalid(problems) => problems.clone(),
@@ -69,21 +69,21 @@ pub struct Problems {
 pub struct Problem {
     /// The file.
     pub file: String,
-    /// What the entry describes; none where the whole file is wrong.
+    /// The kind of the entry; `None` if the whole file is wrong.
     pub kind: Option<EntryKind>,
     /// The entry's number in its list, from 1.
     pub entry: Option<usize>,
-    /// What the entry is called, if that can be told.
+    /// The entry's name, if it can be determined.
     pub name: Option<String>,
-    /// The line that the entry begins in, from 1.
+    /// The line in which the entry begins, from 1.
     pub line: Option<usize>,
     /// The path of the field: `specifications.range_low`.
     pub field: Option<String>,
-    /// What is wrong, and what to do.
+    /// The mistake, and its remedy.
     pub what: String,
 }
 
-/// What an entry describes.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EntryKind {
@@ -96,17 +96,17 @@ pub enum EntryKind {
 }
 
 impl Problems {
-    /// The mistakes, without those that are too many to keep.
+    /// Iterates over the mistakes that are kept.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.kept.iter()
     }
 
-    /// How many there are in all.
+    /// Returns the total number of mistakes.
     pub fn count(&self) -> usize {
         self.kept.len() + self.more
     }
 
-    /// The first `limit` of them, one a line, and how many more there are.
+    /// Returns the first `limit` mistakes, one per line, and the number of further ones.
     pub fn list(&self, limit: usize) -> String {
         let mut lines: Vec<String> = self.iter().take(limit).map(Problem::to_string).collect();
         match self.count() - lines.len() {
@@ -146,7 +146,7 @@ impl fmt::Display for Problems {
 }
 
 impl Problem {
-    /// A mistake of a whole file.
+    /// Returns a mistake that concerns a whole file.
     pub(super) fn of_file(path: &Path, what: impl Into<String>) -> Self {
         Self {
             file: path.display().to_string(),
@@ -184,7 +184,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// `text` on one line, without control characters: data must not be able to drive the terminal.
+/// Returns `text` on one line, without control characters and truncated: data must not be able to control the terminal.
 fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(LONGEST));
     for (at, c) in text.chars().enumerate() {

@@ -1,4 +1,4 @@
-//! The plant's topology, as `graph.json` holds it: nodes, and directed edges between them.
+//! The plant's topology as `graph.json` stores it: nodes, and directed edges between them.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::model::AssetId;
 pub struct Graph {
     /// A node for each asset, with the asset's id.
     pub nodes: Vec<Node>,
-    /// What joins them.
+    /// The edges between the nodes.
     pub edges: Vec<Edge>,
 }
 
@@ -30,15 +30,15 @@ pub struct Node {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", from = "String")]
 pub enum NodeKind {
-    /// A works.
+    /// A whole plant site.
     Site,
     /// A part of a site with one purpose.
     Unit,
     /// A vessel, machine or valve.
     Equipment,
-    /// What measures.
+    /// A measuring instrument.
     Sensor,
-    /// A level that plantlake gives no meaning.
+    /// Any other level, which has no meaning for plantlake.
     #[serde(untagged)]
     Other(String),
 }
@@ -46,33 +46,33 @@ pub enum NodeKind {
 /// An edge: `source` stands in `relation` to `target`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
-    /// Where it starts.
+    /// The node at which the edge starts.
     #[serde(with = "id_text")]
     pub source: AssetId,
-    /// Where it ends.
+    /// The node at which the edge ends.
     #[serde(with = "id_text")]
     pub target: AssetId,
-    /// How the two are related.
+    /// The relation between the two.
     pub relation: Relation,
 }
 
-/// How an edge's source is related to its target.
+/// The relation of an edge's source to its target.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", from = "String")]
 pub enum Relation {
-    /// Equipment to its unit, a unit to its site.
+    /// From equipment to its unit, or from a unit to its site.
     PartOf,
-    /// A sensor to the equipment that it is on.
+    /// From a sensor to the equipment that it is mounted on.
     Measures,
-    /// Equipment to the equipment that gets what leaves it.
+    /// From equipment to the equipment that receives its output.
     FlowsTo,
-    /// A relation that plantlake gives no meaning.
+    /// Any other relation, which has no meaning for plantlake.
     #[serde(untagged)]
     Other(String),
 }
 
 impl NodeKind {
-    /// As `graph.json` has it.
+    /// Returns the text used in `graph.json`.
     pub fn text(&self) -> &str {
         match self {
             Self::Site => "site",
@@ -97,7 +97,7 @@ impl From<String> for NodeKind {
 }
 
 impl Relation {
-    /// As `graph.json` has it.
+    /// Returns the text used in `graph.json`.
     pub fn text(&self) -> &str {
         match self {
             Self::PartOf => "part_of",
@@ -120,7 +120,7 @@ impl From<String> for Relation {
 }
 
 impl Graph {
-    /// The graph as JSON, with each node and edge on a line of its own.
+    /// Encodes the graph as JSON, with each node and edge on a line of its own.
     pub(super) fn encode(&self) -> Result<Vec<u8>, CatalogError> {
         let mut out = b"{\"nodes\": ".to_vec();
         out.extend(list(&self.nodes)?.trim_ascii_end());

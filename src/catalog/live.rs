@@ -1,7 +1,7 @@
-//! The catalog in force while a process is up: follows the files, and holds on to the last good one.
+//! The catalog in effect while a process runs: follows the files, and keeps the last valid version.
 //!
-//! It asks for the files' sizes and times again and again rather than be notified: that also works on network
-//! file systems. The files are replaced one after another, so they are read once nothing has moved for a while.
+//! The files' sizes and times are polled instead of using notifications, because polling also works on network file
+//! systems. The files are replaced one after another, so they are read only once they have stopped changing.
 
 use std::fs::Metadata;
 use std::io::ErrorKind;
@@ -15,17 +15,17 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::{ASSETS_FILE, CatalogError, GRAPH_FILE, ID_TO_ASSETS_FILE, Snapshot};
 use crate::metrics::METRICS;
 
-/// How often the files are looked at. A change is in force after two to three times that.
+/// The polling interval. A change takes effect after two to three intervals.
 const POLL: Duration = Duration::from_secs(1);
-/// How often the first reading begins anew because files moved meanwhile.
+/// The maximum number of first reads while the files change.
 const FIRST_ATTEMPTS: usize = 10;
 
-/// The catalog in force, and what is wrong with a later one.
+/// The catalog in effect, and the mistakes of a later one.
 #[derive(Debug, Clone)]
 pub struct LiveState {
-    /// The last good catalog.
+    /// The last valid catalog.
     pub snapshot: Arc<Snapshot>,
-    /// Why what the files hold now is not in force, if it is not.
+    /// The reason why the files' current content is not in effect, if it is not.
     pub problem: Option<Arc<CatalogError>>,
 }
 
@@ -37,12 +37,12 @@ pub struct LiveCatalog {
 }
 
 impl LiveCatalog {
-    /// Reads the catalog in `folder`, which must be a valid one now, and follows it from then on.
+    /// Reads the catalog in `folder`, which must be valid, and follows it from then on.
     pub async fn open(folder: &Path) -> Result<Self, CatalogError> {
         Self::open_with(folder, POLL).await
     }
 
-    /// The same, with another time between two looks at the files.
+    /// Opens the catalog as [`Self::open`] does, with another polling interval.
     pub async fn open_with(folder: &Path, poll: Duration) -> Result<Self, CatalogError> {
         let mut attempt = 1;
         let (seen, first) = loop {
@@ -51,7 +51,7 @@ impl LiveCatalog {
             if is_good || attempt == FIRST_ATTEMPTS {
                 break (seen, outcome?);
             }
-            // What was read while somebody replaced the files is no reason not to start.
+            // Mistakes that were read while the files were being replaced are no reason to refuse the start.
             let moves_on = changes_soon(folder, &seen, poll).await;
             if !moved && !moves_on {
                 break (seen, outcome?);
@@ -66,17 +66,17 @@ impl LiveCatalog {
         Ok(Self { state, follower })
     }
 
-    /// The last good catalog.
+    /// Returns the last valid catalog.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.state.borrow().snapshot)
     }
 
-    /// Why what the files hold now is not in force, if it is not.
+    /// Returns the reason why the files' current content is not in effect, if it is not.
     pub fn problem(&self) -> Option<Arc<CatalogError>> {
         self.state.borrow().problem.clone()
     }
 
-    /// To wait for changes: of the catalog in force, and of the problem.
+    /// Returns a receiver of changes, both of the catalog in effect and of the problem.
     pub fn changes(&self) -> watch::Receiver<LiveState> {
         self.state.clone()
     }
@@ -88,7 +88,7 @@ impl Drop for LiveCatalog {
     }
 }
 
-/// What tells that a file is another one than before, without reading it.
+/// The metadata by which a changed file is recognised without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stamp {
     Missing,
@@ -100,7 +100,7 @@ enum Stamp {
     },
 }
 
-/// The inode, and when it changed last: a copy that keeps the time of its source changes that, too.
+/// The inode and the time of its last change. Even a copy that keeps the modification time of its source alters them.
 type Identity = (u64, i64, i64);
 
 #[cfg(unix)]
@@ -130,14 +130,14 @@ fn stamps(folder: &Path) -> Stamps {
     })
 }
 
-/// The files' stamps; on a thread of its own, because a network file system may keep it waiting.
+/// Returns the files' stamps. Runs on a blocking thread, because a network file system may be slow.
 async fn look(folder: PathBuf) -> Stamps {
     spawn_blocking(move || stamps(&folder))
         .await
         .unwrap_or([Stamp::Unknown(ErrorKind::Other); 3])
 }
 
-/// Reads the catalog: the stamps before, what was read, and whether files moved meanwhile.
+/// Reads the catalog. Returns the stamps before the read, the result, and whether files changed meanwhile.
 async fn read(folder: PathBuf) -> (Stamps, Result<Snapshot, CatalogError>, bool) {
     let path = folder.clone();
     let work = move || {
@@ -155,13 +155,13 @@ async fn read(folder: PathBuf) -> (Stamps, Result<Snapshot, CatalogError>, bool)
     })
 }
 
-/// Whether the files change within the time of two looks.
+/// Whether the files change within two polling intervals.
 async fn changes_soon(folder: &Path, seen: &Stamps, poll: Duration) -> bool {
     tokio::time::sleep(poll * 2).await;
     look(folder.to_owned()).await != *seen
 }
 
-/// Looks at the files for ever, and puts in force what is right.
+/// Polls the files forever, and activates valid content.
 async fn follow(
     folder: PathBuf,
     poll: Duration,
@@ -169,7 +169,7 @@ async fn follow(
     state: watch::Sender<LiveState>,
 ) {
     let mut last = done;
-    // A file that could not be read is tried again although nothing about it has changed.
+    // A file that could not be read is tried again even if nothing about it has changed.
     let mut again = false;
     loop {
         tokio::time::sleep(poll).await;
@@ -190,11 +190,11 @@ async fn follow(
     }
 }
 
-/// Puts `outcome` in force, or keeps what is and says why. Tells nobody if nothing is new.
+/// Activates a valid catalog, or keeps the current one and records why. Notifies receivers only of changes.
 fn settle(state: &watch::Sender<LiveState>, outcome: Result<Snapshot, CatalogError>) {
     state.send_if_modified(|state| match outcome {
         Ok(found) if found.fingerprint() == state.snapshot.fingerprint() => {
-            // The files are again what they were, or were only touched.
+            // The files have their former content again, or only their metadata changed.
             state.problem.take().is_some()
         }
         Ok(found) => {
@@ -234,7 +234,7 @@ mod tests {
     const QUICK: Duration = Duration::from_millis(20);
     const LONG: Duration = Duration::from_secs(60);
 
-    /// A plant whose assets have `name`, in all three files.
+    /// Returns a plant whose assets all have `name`, in all three files.
     fn named(name: &str, assets: u8) -> Catalog {
         let mut catalog = catalog();
         catalog
@@ -249,7 +249,7 @@ mod tests {
         catalog
     }
 
-    /// Waits until the state is as wanted.
+    /// Waits until the state satisfies `wanted`.
     async fn until(live: &LiveCatalog, wanted: impl FnMut(&LiveState) -> bool) -> LiveState {
         let mut changes = live.changes();
         let state = tokio::time::timeout(LONG, changes.wait_for(wanted)).await;
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_valid_change_goes_live_and_an_invalid_one_does_not() {
+    async fn live_catalog_activates_valid_changes_and_rejects_invalid_ones() {
         let folder = tempfile::tempdir().unwrap();
         named("one", 0).write(folder.path()).unwrap();
         let live = LiveCatalog::open_with(folder.path(), QUICK).await.unwrap();
@@ -294,7 +294,7 @@ mod tests {
             "{text}"
         );
 
-        // Undone: the same catalog as before, not a third one.
+        // The change is undone: this is the same catalog as before, not a third one.
         named("two", 3).write(folder.path()).unwrap();
         let state = until(&live, |state| state.problem.is_none()).await;
         assert_eq!(state.snapshot.version(), 2);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_derived_may_go_and_come() {
+    async fn live_catalog_follows_removal_and_return_of_the_graph() {
         let folder = tempfile::tempdir().unwrap();
         named("one", 0).write(folder.path()).unwrap();
         let live = LiveCatalog::open_with(folder.path(), QUICK).await.unwrap();
@@ -332,9 +332,10 @@ mod tests {
         named(name, 0).graph
     }
 
-    /// Each file is replaced by itself, with pauses shorter than a poll: states between must not be seen.
+    /// Each file is replaced separately, with pauses shorter than the polling interval: intermediate states must not be
+    /// seen.
     #[tokio::test(flavor = "multi_thread")]
-    async fn files_replaced_one_after_another_are_never_seen_apart() {
+    async fn live_catalog_never_shows_partly_replaced_files() {
         let poll = Duration::from_millis(300);
         let folder = tempfile::tempdir().unwrap();
         named("0", 0).write(folder.path()).unwrap();
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn there_must_be_a_valid_catalog_at_the_start() {
+    async fn open_without_a_valid_catalog_fails() {
         let folder = tempfile::tempdir().unwrap();
         let error = LiveCatalog::open_with(folder.path(), QUICK)
             .await
@@ -396,7 +397,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_start_amid_a_replacement_waits_for_its_end() {
+    async fn open_during_a_replacement_waits_for_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let poll = Duration::from_millis(200);
         let [assets, by_id, graph] = named("one", 1).encode().unwrap();

@@ -1,38 +1,39 @@
-//! Finds the asset that somebody means: by its id, its tag or its name, among those that they may see and no others.
+//! Finds an asset by its id, its tag or its name, among the visible assets only.
 
 use super::{Asset, Snapshot, Visible};
 use crate::model::AssetId;
 
-/// Candidates that are told at most.
+/// The maximum number of candidates that an error lists.
 const MOST_TOLD: usize = 5;
-/// Longer texts, in bytes, are like no tag or name. A comparison takes as many steps as the product of the lengths.
+/// The maximum length of texts that are compared, in bytes. A comparison takes as many steps as the product of the
+/// lengths.
 const LONGEST_COMPARED: usize = 100;
-/// Characters of what was asked for that an error repeats.
+/// The maximum number of characters of the requested text that an error repeats.
 const MOST_REPEATED: usize = 80;
-/// What is less alike was hardly meant.
+/// The minimum similarity of a suggestion, exclusive.
 const ALIKE: f64 = 0.5;
 
-/// Why no asset is meant. What may not be seen is as unknown as what is not there.
+/// The reason why no asset was found. Hidden assets are reported in the same way as missing ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AssetNotFound {
-    /// None has such an id, tag or name.
+    /// No visible asset has this id, tag or name.
     #[error("there is no asset '{text}' that you may see; {}", near(.nearest))]
     Unknown {
-        /// As it was asked for.
+        /// The requested text.
         text: String,
-        /// The tag or name that is most like it.
+        /// The most similar tag or name.
         nearest: Option<String>,
     },
-    /// Several have it.
+    /// Several visible assets have it.
     #[error("'{text}' is the {what} of several assets: {}; give the id of one", told(.candidates, *.more))]
     Ambiguous {
-        /// As it was asked for.
+        /// The requested text.
         text: String,
-        /// What they have in common.
+        /// The property that they share: `tag` or `name`.
         what: &'static str,
-        /// The first of them, each with its id.
+        /// The first candidates, each with its id.
         candidates: Vec<String>,
-        /// How many there are beside.
+        /// The number of further candidates.
         more: usize,
     },
 }
@@ -54,7 +55,7 @@ fn told(candidates: &[String], more: usize) -> String {
     }
 }
 
-/// The assets in the order of their tags, and of their names: where they are in the list.
+/// The indices of the assets in the list, sorted by tag and by name.
 #[derive(Debug)]
 pub(super) struct Names {
     by_tag: Vec<usize>,
@@ -87,8 +88,7 @@ fn name(asset: &Asset) -> Option<&str> {
 }
 
 impl Snapshot {
-    /// The asset that `text` means to those to whom `visible` is shown. An asset with this tag goes before those with
-    /// this name.
+    /// Returns the visible asset that `text` identifies. A tag takes precedence over a name.
     pub fn find(&self, text: &str, visible: &Visible) -> Result<&Asset, AssetNotFound> {
         let text = text.trim();
         if let Ok(id) = AssetId::parse(text) {
@@ -122,7 +122,7 @@ impl Snapshot {
         Err(self.unknown(text, visible))
     }
 
-    /// The visible assets of a sorted list that have this text, in the plant's order.
+    /// Returns the visible assets of a sorted list that have this text, in the plant's order.
     fn with_text<'s>(
         &'s self,
         list: &'s [usize],
@@ -146,8 +146,8 @@ impl Snapshot {
         }
     }
 
-    /// The tag or name of a visible asset that is most like `text`, whatever the case; of several, the first in the
-    /// plant's order.
+    /// Returns the tag or name of a visible asset that is most similar to `text`, regardless of case; of several, the
+    /// first in the plant's order.
     fn nearest(&self, text: &str, visible: &Visible) -> Option<&str> {
         if text.len() > LONGEST_COMPARED {
             return None;
@@ -160,7 +160,7 @@ impl Snapshot {
         let mut best = ALIKE;
         for known in texts {
             let longer = known.len().max(text.len());
-            // Of a text that is so much longer, half cannot be the same.
+            // If one text is more than twice as long, less than half can be the same.
             if longer > LONGEST_COMPARED || longer > 2 * known.len().min(text.len()) {
                 continue;
             }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_asset_is_found_by_its_id_its_tag_and_its_name() {
+    fn find_accepts_id_tag_and_name() {
         let plant = plant(&[
             (1, "R-101 reactor", Some("R-101")),
             (2, "Unit 100", None),
@@ -234,12 +234,12 @@ mod tests {
         ] {
             assert_eq!(found(&plant, text, &Visible::All), Ok(expected), "{text}");
         }
-        // What has the tag is not to be seen: the name is unique now.
+        // The asset with this tag is hidden, so the name is unique.
         assert_eq!(found(&plant, "R-101", &only(&[2, 3])), Ok(3));
     }
 
     #[test]
-    fn what_is_hidden_is_as_unknown_as_what_is_not_there() {
+    fn find_reports_hidden_assets_like_missing_ones() {
         let plant = plant(&[
             (1, "R-101 reactor", Some("R-101")),
             (2, "R-202 reactor", Some("R-202")),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_each_is_told() {
+    fn find_with_an_ambiguous_text_lists_candidates() {
         let assets: Vec<_> = (1..=7).map(|id| (id, "pump", Some("P-1"))).collect();
         let plant = plant(&assets);
         let error = found(&plant, "P-1", &Visible::All).unwrap_err();

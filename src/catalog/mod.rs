@@ -1,14 +1,14 @@
-//! The catalog: what the plant's assets are and how they hang together, in three JSON files.
+//! The catalog: the plant's assets and their topology, in three JSON files.
 //!
-//! | file | holds |
+//! | file | content |
 //! |---|---|
 //! | `assets.json` | a list of all assets ([`Asset`]): sites, units, equipment and sensors |
-//! | `id2assets.json` | the same assets as an object, keyed by id: look up a reading's `id` in it and get the whole asset |
+//! | `id2assets.json` | the same assets as an object, keyed by id, to look up the asset of a reading's `id` |
 //! | `graph.json` | the topology ([`Graph`]): a node for each asset, and edges `part_of`, `measures`, `flows_to` |
 //!
-//! `assets.json` is the source of truth; `id2assets.json` is derived from it, for clients that would
-//! otherwise build that map themselves: of it, plantlake only checks that it agrees. Each entry is on
-//! a line of its own, so that a diff of two catalogs shows the assets that differ.
+//! `assets.json` is the source of truth. `id2assets.json` is derived from it, for clients that would otherwise build
+//! that map themselves; plantlake only checks that it agrees. Each entry is on a line of its own, so that a diff of two
+//! catalogs shows the assets that differ.
 
 mod asset;
 mod entries;
@@ -37,11 +37,11 @@ pub use snapshot::Snapshot;
 pub use topology::{Direction, Flow, Reached, Step, Topology};
 pub use visible::Visible;
 
-/// The list of assets.
+/// The file with the list of assets.
 pub const ASSETS_FILE: &str = "assets.json";
-/// The assets by id.
+/// The file with the assets by id.
 pub const ID_TO_ASSETS_FILE: &str = "id2assets.json";
-/// The plant's topology.
+/// The file with the plant's topology.
 pub const GRAPH_FILE: &str = "graph.json";
 
 /// A plant's assets and its topology.
@@ -49,7 +49,7 @@ pub const GRAPH_FILE: &str = "graph.json";
 pub struct Catalog {
     /// All assets, in the plant's order: each site, its units, their equipment, its sensors.
     pub assets: Vec<Asset>,
-    /// How they hang together.
+    /// The topology of the assets.
     pub graph: Graph,
 }
 
@@ -68,7 +68,7 @@ impl Catalog {
         Ok(read::read(folder)?.catalog)
     }
 
-    /// The three files' content, in the order in which they are to be written.
+    /// Returns the content of the three files, in the order in which they are to be written.
     pub fn encode(&self) -> Result<[CatalogFile; 3], CatalogError> {
         let by_id: BTreeMap<String, &Asset> = self
             .assets
@@ -91,7 +91,7 @@ impl Catalog {
         ])
     }
 
-    /// Writes the three files to `folder`, which is made if it is not there. Replaces what is there.
+    /// Writes the three files to `folder`, which is created if it does not exist. Replaces existing files.
     pub fn write(&self, folder: &Path) -> Result<(), CatalogError> {
         for file in self.encode()? {
             file.write(folder)?;
@@ -101,10 +101,10 @@ impl Catalog {
 }
 
 impl CatalogFile {
-    /// Writes the file to `folder`: whole or not at all, for whoever reads it meanwhile.
+    /// Writes the file to `folder` atomically: concurrent readers see either the old or the new content.
     pub fn write(&self, folder: &Path) -> Result<(), CatalogError> {
         let path = folder.join(self.name);
-        // The rename is the step that makes the new content visible; it needs the same file system.
+        // The rename makes the new content visible; it requires the same file system.
         let staged = folder.join(format!(".{}.staged", self.name));
         let write = || {
             std::fs::create_dir_all(folder)?;
@@ -121,7 +121,7 @@ impl CatalogFile {
     }
 }
 
-/// A JSON list with each item on a line of its own.
+/// Returns a JSON list with each item on a line of its own.
 fn list<T: Serialize>(items: &[T]) -> Result<Vec<u8>, CatalogError> {
     let mut out = Vec::new();
     out.push(b'[');
@@ -133,7 +133,7 @@ fn list<T: Serialize>(items: &[T]) -> Result<Vec<u8>, CatalogError> {
     Ok(out)
 }
 
-/// A JSON object with each entry on a line of its own.
+/// Returns a JSON object with each entry on a line of its own.
 fn object<T: Serialize>(entries: &BTreeMap<String, T>) -> Result<Vec<u8>, CatalogError> {
     let mut out = Vec::new();
     out.push(b'{');

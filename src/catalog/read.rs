@@ -1,4 +1,4 @@
-//! Reads a catalog's files and checks the assets: all mistakes are collected, each with its place.
+//! Reads a catalog's files and checks the assets. All mistakes are collected, each with its place.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,21 +15,21 @@ use super::read_graph::check_graph;
 use super::{ASSETS_FILE, Asset, Catalog, CatalogError, GRAPH_FILE, Graph, ID_TO_ASSETS_FILE};
 use crate::model::AssetId;
 
-/// What to do about any mistake in the file that is derived from the list of assets.
+/// The remedy for any mistake in the file that is derived from the list of assets.
 const DERIVED: &str = "this file follows from assets.json: delete it, or make it anew";
 
-/// What the files of a catalog hold.
+/// The content of a catalog's files.
 pub(super) struct Contents {
     pub catalog: Catalog,
-    /// Where each asset is in the list.
+    /// The index of each asset in the list.
     pub index: HashMap<AssetId, usize>,
-    /// Changes with any byte of the files, and with nothing else.
+    /// A hash of the content of the files, which depends on nothing else.
     pub fingerprint: u64,
 }
 
 /// Reads and checks the files in `folder`. Only `assets.json` must be there.
 pub(super) fn read(folder: &Path) -> Result<Contents, CatalogError> {
-    // All are read before any is parsed, so that they are of about the same time.
+    // All files are read before any is parsed, so that their contents are from about the same time.
     let assets = bytes(folder, ASSETS_FILE)?;
     let by_id = optional_bytes(folder, ID_TO_ASSETS_FILE)?;
     let graph = optional_bytes(folder, GRAPH_FILE)?;
@@ -68,7 +68,7 @@ pub(super) fn read(folder: &Path) -> Result<Contents, CatalogError> {
 fn fingerprint(files: [Option<&[u8]>; 3]) -> u64 {
     files.into_iter().fold(0, |former, file| match file {
         Some(bytes) => XxHash64::oneshot(former, bytes),
-        // Not the same as an empty file.
+        // A missing file must differ from an empty one.
         None => !former,
     })
 }
@@ -92,7 +92,7 @@ fn optional_bytes(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, CatalogE
     }
 }
 
-/// A file of the catalog.
+/// The text of a catalog file.
 pub(super) struct Text<'a> {
     pub path: PathBuf,
     pub text: &'a str,
@@ -101,7 +101,7 @@ pub(super) struct Text<'a> {
 impl<'a> Text<'a> {
     fn new(folder: &Path, name: &str, bytes: &'a [u8], problems: &mut Problems) -> Option<Self> {
         let path = folder.join(name);
-        // Some editors put a mark of UTF-8 in front, which JSON does not have.
+        // Some editors write a UTF-8 byte order mark, which JSON does not allow.
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         match std::str::from_utf8(bytes) {
             Ok(text) => Some(Self { path, text }),
@@ -141,7 +141,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// One list of entries on its way through the checks.
+/// A list of entries that is being checked.
 pub(super) struct List<'a, 'p> {
     path: &'a Path,
     kind: EntryKind,
@@ -179,7 +179,7 @@ impl<'a, 'p> List<'a, 'p> {
         });
     }
 
-    /// The entry at `index`, or the report of why it is none, with what can be told about it all the same.
+    /// Parses the entry at `index`. If that fails, reports the mistake, and returns what is still readable.
     pub fn parse<T: DeserializeOwned>(
         &mut self,
         index: usize,
@@ -218,7 +218,7 @@ impl<'a, 'p> List<'a, 'p> {
     }
 }
 
-/// What can be told about an entry that is not what it should be.
+/// The readable parts of an invalid entry.
 pub(super) struct Salvage {
     pub id: Option<AssetId>,
     pub name: Option<String>,
@@ -235,18 +235,18 @@ impl Salvage {
     }
 }
 
-/// The assets that are known, for the checks of the other files.
+/// The known assets, for the checks of the other files.
 pub(super) struct Assets {
-    /// None where an entry is wrong.
+    /// The assets in the order of the file; `None` for an invalid entry.
     list: Vec<Option<Asset>>,
-    /// The number of the entry that has an id.
+    /// The index of the entry that has an id.
     index: HashMap<AssetId, usize>,
-    /// Whether the id of each entry is known: if not, an id that is in no entry is perhaps not wrong.
+    /// Whether the id of each entry is known. If not, an id that no entry has is not necessarily wrong.
     complete: bool,
 }
 
 impl Default for Assets {
-    /// What is known when the file cannot be read.
+    /// Returns the state for a file that cannot be read.
     fn default() -> Self {
         Self {
             list: Vec::new(),
@@ -327,7 +327,7 @@ fn check_asset(index: usize, part: Part<'_>, asset: &Asset, list: &mut List<'_, 
     }
 }
 
-/// An asset in `id2assets.json`, as far as it must agree with that of `assets.json`.
+/// An asset in `id2assets.json`, reduced to what must agree with `assets.json`.
 #[derive(Deserialize)]
 struct Repeated {
     #[serde(default)]
@@ -407,7 +407,7 @@ fn check_by_id(text: &Text<'_>, known: &Assets, problems: &mut Problems) {
         }
     }
     if !complete {
-        // A key that is no id may be meant for an asset that would seem to be missing.
+        // A key that is not an id may belong to an asset that would then be reported as missing.
         return;
     }
     for (index, asset) in known.list.iter().enumerate() {

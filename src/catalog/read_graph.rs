@@ -8,7 +8,7 @@ use super::read::{Assets, List, Text};
 use super::{Asset, Edge, Graph, Node, Relation};
 use crate::model::AssetId;
 
-/// The graph, as far as it can be read; what is wrong with it goes to `problems`.
+/// Returns the graph, as far as it can be read. Mistakes are added to `problems`.
 pub(super) fn check_graph(text: &Text<'_>, known: &Assets, problems: &mut Problems) -> Graph {
     let Some(members) = Part::whole(text.text).members() else {
         text.wrong_form("an object with `nodes` and `edges`", problems);
@@ -50,7 +50,7 @@ pub(super) fn check_graph(text: &Text<'_>, known: &Assets, problems: &mut Proble
     graph
 }
 
-/// The nodes, and the ids that they have, if all of them could be read.
+/// Returns the nodes, and their ids if all ids could be read.
 fn check_nodes(
     parts: Vec<Part<'_>>,
     known: &Assets,
@@ -117,7 +117,7 @@ fn check_edges(
         }
         let relation = edge.relation.text();
         list.check_text(index, part, None, "relation", relation);
-        // What leaves a vessel may flow back into it.
+        // The output of equipment may flow back into it.
         let is_ladder = matches!(edge.relation, Relation::PartOf | Relation::Measures);
         if edge.source == edge.target && is_ladder {
             let what = format!("{} is the source as well", edge.target);

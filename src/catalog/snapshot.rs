@@ -1,4 +1,4 @@
-//! A catalog as it was at one time, with an index: never changes, so many may look at it at once.
+//! The catalog at one time, indexed and immutable, so that many readers can share it.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,20 +9,20 @@ use super::topology::Links;
 use super::{Asset, Catalog, CatalogError, Topology, Visible, read};
 use crate::model::AssetId;
 
-/// A catalog that was read and found to be right.
+/// A catalog that was read and found to be valid.
 #[derive(Debug)]
 pub struct Snapshot {
     catalog: Catalog,
     index: HashMap<AssetId, usize>,
     fingerprint: u64,
     version: u64,
-    /// Made when they are first asked for: many sessions never look along the graph.
+    /// Built on first use: many sessions never query the graph.
     links: OnceLock<Links>,
     names: OnceLock<Names>,
 }
 
 impl Snapshot {
-    /// Reads and checks the catalog in `folder`. Blocks while it does.
+    /// Reads and checks the catalog in `folder`. Blocks the thread meanwhile.
     pub fn read(folder: &Path) -> Result<Self, CatalogError> {
         let contents = read::read(folder)?;
         Ok(Self {
@@ -35,7 +35,7 @@ impl Snapshot {
         })
     }
 
-    /// A catalog that was never in a folder.
+    /// Returns a snapshot of a catalog that was never in a folder.
     #[cfg(test)]
     pub fn of(catalog: Catalog) -> Self {
         let positions = catalog.assets.iter().enumerate();
@@ -49,28 +49,28 @@ impl Snapshot {
         }
     }
 
-    /// This one, as the successor of `former`.
+    /// Returns this snapshot with the version after that of `former`.
     pub(super) fn after(mut self, former: &Self) -> Self {
         self.version = former.version + 1;
         self
     }
 
-    /// The catalog.
+    /// Returns the catalog.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// The asset with this id.
+    /// Returns the asset with this id.
     pub fn asset(&self, id: AssetId) -> Option<&Asset> {
         self.catalog.assets.get(*self.index.get(&id)?)
     }
 
-    /// Where the asset is in the list.
+    /// Returns the index of the asset in the list.
     pub(super) fn position(&self, id: AssetId) -> Option<usize> {
         self.index.get(&id).copied()
     }
 
-    /// The graph, as far as `visible` shows it.
+    /// Returns the graph, restricted to the assets in `visible`.
     pub fn topology<'a>(&'a self, visible: &'a Visible) -> Topology<'a> {
         Topology::new(self, visible)
     }
@@ -83,12 +83,12 @@ impl Snapshot {
         self.names.get_or_init(|| Names::of(&self.catalog.assets))
     }
 
-    /// Tells the content of the files: it is the same for the same bytes, in any process.
+    /// Returns a hash of the files' content: the same for the same bytes, in any process.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 
-    /// Counts the catalogs that this process had in force: 1 for the first.
+    /// Returns the version: 1 for the first catalog in effect in this process, and one more for each later one.
     pub fn version(&self) -> u64 {
         self.version
     }

@@ -1,4 +1,4 @@
-//! Tests of the catalog's files: what is written is read back, and every mistake is found where it is.
+//! Tests of the catalog's files: a written catalog is read back, and every mistake is reported with its place.
 
 use std::path::PathBuf;
 
@@ -51,7 +51,7 @@ pub(super) fn catalog() -> Catalog {
     }
 }
 
-/// A folder with files of these contents.
+/// Returns a folder with these files.
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -60,7 +60,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-/// The mistakes in the folder, without its path.
+/// Returns the mistakes in the folder, without its path.
 fn mistakes(folder: &TempDir) -> Vec<String> {
     let path = format!("{}/", folder.path().display());
     let error = Catalog::read(folder.path()).expect_err("nothing was found");
@@ -76,7 +76,7 @@ fn id(number: u128) -> String {
 }
 
 #[test]
-fn what_is_written_is_read_back() {
+fn written_catalog_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let deep = folder.path().join("deep/catalog");
     catalog().write(&deep).unwrap();
@@ -89,7 +89,7 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
-fn a_catalog_written_by_hand_is_read() {
+fn handwritten_catalog_is_read() {
     let text = "\u{feff}[{\"id\": \"A1B2C3D4E5F67890ABCDEF1234567890\", \"name\": \"Tank 7\", \"type\": \"tank\", \"colour\": \"red\"}]";
     let folder = folder(&[
         (ASSETS_FILE, text),
@@ -108,7 +108,7 @@ fn a_catalog_written_by_hand_is_read() {
 }
 
 #[test]
-fn no_asset_at_all_is_a_catalog() {
+fn catalog_without_assets_is_valid() {
     let folder = folder(&[
         (ASSETS_FILE, " [ ] "),
         (ID_TO_ASSETS_FILE, "{}"),
@@ -118,10 +118,10 @@ fn no_asset_at_all_is_a_catalog() {
 }
 
 #[test]
-fn mistakes_in_an_asset_are_named_with_their_place() {
+fn asset_mistakes_are_reported_with_their_place() {
     let good = format!(r#"{{"id": "{}", "name": "Pump", "type": "pump"}}"#, id(1));
     for (entry, expected) in [
-        // The wording that people search for.
+        // The wording that users search for.
         (
             r#"{"id": "$ID", "name": "TT-101 bulk temperature", "type": "t", "specifications": {"range_low": "x"}}"#,
             "assets.json, entry 2 (\"TT-101 bulk temperature\", line 3), field specifications.range_low: invalid type: string \"x\", expected f64",
@@ -217,7 +217,7 @@ fn mistakes_in_an_asset_are_named_with_their_place() {
 }
 
 #[test]
-fn a_repeated_id_names_both_assets() {
+fn repeated_id_is_reported_with_both_assets() {
     let assets = list(&[asset(1, "one"), asset(2, "two"), asset(1, "three")]).unwrap();
     let folder = folder(&[(ASSETS_FILE, std::str::from_utf8(&assets).unwrap())]);
     assert_eq!(
@@ -229,7 +229,7 @@ fn a_repeated_id_names_both_assets() {
 }
 
 #[test]
-fn a_file_that_is_not_json_is_named_with_line_and_column() {
+fn invalid_json_is_reported_with_line_and_column() {
     for (text, expected) in [
         ("", "assets.json: the file is empty"),
         (" \n", "assets.json: the file is empty"),
@@ -269,7 +269,7 @@ fn a_file_that_is_not_json_is_named_with_line_and_column() {
 }
 
 #[test]
-fn mistakes_in_the_graph_are_named_with_their_place() {
+fn graph_mistakes_are_reported_with_their_place() {
     let assets = list(&[asset(1, "one"), asset(2, "two"), asset(3, "three")]).unwrap();
     let ids = |text: &str| {
         (1..=9).fold(text.to_owned(), |text, n| {
@@ -362,7 +362,7 @@ fn mistakes_in_the_graph_are_named_with_their_place() {
 }
 
 #[test]
-fn the_assets_by_id_must_agree_with_the_list() {
+fn assets_by_id_that_disagree_with_the_list_are_reported() {
     let assets = list(&[asset(1, "one"), asset(2, "two")]).unwrap();
     let (one, two, nine) = (asset(1, "").id, asset(2, "").id, asset(9, "").id);
     for (text, expected) in [
@@ -426,9 +426,9 @@ fn the_assets_by_id_must_agree_with_the_list() {
 }
 
 #[test]
-fn many_mistakes_are_told_at_once_and_not_repeated_by_other_files() {
+fn many_mistakes_are_capped_and_not_repeated_by_other_files() {
     let entry = |number: usize| match number % 2 {
-        // The id can be told although the entry is wrong: the graph is not wrong because of it.
+        // The id is readable although the entry is wrong, so the graph is not wrong because of it.
         0 => json!({"id": id(number as u128), "name": 5, "type": "t"}),
         _ => json!({"id": id(number as u128), "name": "a", "type": "t"}),
     };
@@ -460,13 +460,13 @@ fn many_mistakes_are_told_at_once_and_not_repeated_by_other_files() {
     );
 }
 
-/// A name as people write them, and some that they do not.
+/// Generates usual and unusual names.
 fn words() -> impl Strategy<Value = String> {
     "[A-Za-z0-9 /\"\\\\{}\\[\\]:,°é温\t\n-]{0,12}[A-Za-z]"
 }
 
 fn any_asset(number: usize) -> impl Strategy<Value = Asset> {
-    // Three decimals: parsing of more is off by a bit in the last place.
+    // Three decimals: parsing a number with more may be off by one bit in the last place.
     let range = prop::option::of((-1_000_000..1_000_000_i32, 0..1_000_000_i32));
     let other = prop::collection::btree_map("x[a-z]{1,5}", words(), 0..3);
     let facts = (
@@ -533,7 +533,7 @@ fn any_catalog() -> impl Strategy<Value = Catalog> {
         })
 }
 
-/// Something that is done to one entry, and what the report must say then.
+/// Damage to one entry, which the report must locate.
 #[derive(Debug, Clone, Copy)]
 enum Damage {
     DeleteField(&'static str),
@@ -558,14 +558,14 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_catalog_is_read_back(catalog in any_catalog()) {
+    fn any_written_catalog_is_read_back(catalog in any_catalog()) {
         let folder = tempfile::tempdir().unwrap();
         catalog.write(folder.path()).unwrap();
         prop_assert_eq!(Catalog::read(folder.path()).unwrap(), catalog);
     }
 
     #[test]
-    fn any_single_damage_is_found_where_it_is(
+    fn any_single_damage_is_reported_at_its_place(
         catalog in any_catalog(),
         damage in any_damage(),
         at in any::<prop::sample::Index>(),
@@ -573,7 +573,7 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().unwrap();
         catalog.write(folder.path()).unwrap();
-        // What follows from the list would be wrong as well.
+        // The derived file would be wrong as well.
         std::fs::remove_file(folder.path().join(ID_TO_ASSETS_FILE)).unwrap();
         let mut assets = serde_json::to_value(&catalog.assets).unwrap();
         let mut graph = serde_json::to_value(&catalog.graph).unwrap();

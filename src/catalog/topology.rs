@@ -1,15 +1,16 @@
-//! Ways along the graph: what is near an asset, what flows into and out of it, and the shortest way between two.
+//! Searches in the graph: the neighbours of an asset, the flow into and out of it, and the shortest path between two
+//! assets.
 //!
-//! Nothing is ever stepped on that may not be seen: the answers are those that the graph would give if what may not be
-//! seen were not there. All is breadth first, so a distance is the least number of edges; graphs have circles, and what
-//! was reached is not reached again. Of several shortest ways, the one is told that is first in the plant's order.
+//! A search never visits a hidden asset: the results are the same as if the graph had no hidden assets. All searches
+//! are breadth first, so a distance is the minimum number of edges. The graph may have cycles; each asset is reached
+//! once. Of several shortest paths, the first in the plant's order is returned.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Asset, Relation, Snapshot, Visible};
 use crate::model::AssetId;
 
-/// Which way an edge was taken.
+/// The direction in which an edge was followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
     /// From its source to its target.
@@ -19,7 +20,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// In one word.
+    /// Returns the direction as one word.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Out => "out",
@@ -28,54 +29,54 @@ impl Direction {
     }
 }
 
-/// Which way to look along what flows.
+/// The direction of a search along the flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// To where it comes from.
+    /// Upstream, to the sources of the flow.
     Up,
-    /// To where it goes.
+    /// Downstream, to the destinations of the flow.
     Down,
 }
 
-/// An asset that can be reached.
+/// An asset reached by a search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reached<'a> {
-    /// Which.
+    /// The asset.
     pub asset: &'a Asset,
-    /// How many edges away.
+    /// The distance, in edges.
     pub distance: usize,
-    /// The last edge of a shortest way,
+    /// The relation of the last edge of a shortest path.
     pub relation: &'a Relation,
-    /// how it was taken,
+    /// The direction in which that edge was followed.
     pub direction: Direction,
-    /// and what it was taken from.
+    /// The asset from which that edge was followed.
     pub via: &'a Asset,
 }
 
-/// An asset on a way.
+/// An asset on a path.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step<'a> {
-    /// Which.
+    /// The asset.
     pub asset: &'a Asset,
-    /// The edge that led here; none to where the way begins.
+    /// The edge that leads to the asset; `None` for the first asset.
     pub by: Option<(&'a Relation, Direction)>,
 }
 
-/// An end of an edge, as seen from the other.
+/// An edge as seen from one of its ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Link {
     to: usize,
     direction: Direction,
-    /// Of [`Links::relations`], which are in order.
+    /// The index in [`Links::relations`], which is sorted.
     relation: usize,
 }
 
-/// The edges of a catalog by the assets that they join. Assets are numbered as they are in the list.
+/// The edges of a catalog, grouped by asset. Assets are numbered by their index in the list.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// Where each asset's links begin; one more for the end.
+    /// The index of each asset's first link, and the number of all links.
     starts: Vec<usize>,
-    /// In order for each asset.
+    /// The links, sorted for each asset.
     links: Vec<Link>,
     relations: Vec<Relation>,
 }
@@ -94,7 +95,7 @@ impl Links {
                 .position(edge.source)
                 .zip(snapshot.position(edge.target));
             let relation = numbers.get(edge.relation.text());
-            // The catalog's checks see to it that there are all three.
+            // The checks of the catalog ensure that all three exist.
             let (Some((source, target)), Some(&relation)) = (ends, relation) else {
                 continue;
             };
@@ -130,7 +131,7 @@ impl Links {
     }
 }
 
-/// The graph, as far as one may see it.
+/// The visible part of the graph.
 #[derive(Debug, Clone, Copy)]
 pub struct Topology<'a> {
     snapshot: &'a Snapshot,
@@ -138,7 +139,7 @@ pub struct Topology<'a> {
     visible: &'a Visible,
 }
 
-/// What a search came upon.
+/// An asset found by a search.
 #[derive(Debug, Clone, Copy)]
 struct Found {
     distance: usize,
@@ -155,17 +156,17 @@ impl<'a> Topology<'a> {
         }
     }
 
-    /// What is at most `hops` edges of any kind away, whichever way they point; without the asset itself. The nearest
-    /// come first, and those equally near in the plant's order.
+    /// Returns the assets that are at most `hops` edges away, along edges of any relation in either direction, without
+    /// the asset itself. Nearer assets come first; those at the same distance are in the plant's order.
     pub fn neighbours(&self, asset: AssetId, hops: usize) -> Vec<Reached<'a>> {
         let start = self.seen(asset);
         self.reached(self.search(start.as_slice(), |_| true, hops, None))
     }
 
-    /// What flows into the asset, or out of it, on ways of at most `most` edges, in the same order.
+    /// Returns the assets upstream or downstream of the asset, on paths of at most `most` edges, in the same order.
     ///
-    /// What nothing flows through itself stands for others: a sensor for the equipment that it measures, a unit or a
-    /// site for all that is part of it. Distances are from those, and they are not among what is told.
+    /// An asset without any flow is replaced by others: a sensor by the equipment that it measures, a unit or a site by
+    /// all its parts. Distances count from the replacements, which are not part of the result.
     pub fn along(&self, asset: AssetId, flow: Flow, most: usize) -> Vec<Reached<'a>> {
         let starts = self.seen(asset).map(|at| self.stand_ins(at));
         let way = match flow {
@@ -176,8 +177,8 @@ impl<'a> Topology<'a> {
         self.reached(self.search(&starts.unwrap_or_default(), follow, most, None))
     }
 
-    /// A shortest way between two assets along edges of this relation, or of any, whichever way they point, with both
-    /// ends; nothing if there is none.
+    /// Returns a shortest path between two assets, with both ends, along edges of this relation, or of any, in either
+    /// direction. Returns nothing if there is no path.
     pub fn path(&self, from: AssetId, to: AssetId, relation: Option<&Relation>) -> Vec<Step<'a>> {
         let (Some(from), Some(to)) = (self.seen(from), self.seen(to)) else {
             return Vec::new();
@@ -208,7 +209,7 @@ impl<'a> Topology<'a> {
         steps
     }
 
-    /// The relations of the edges that may be seen, in the order of their texts.
+    /// Returns the relations of the visible edges, in the order of their texts.
     pub fn relations(&self) -> Vec<&'a Relation> {
         let edges = self.snapshot.catalog().graph.edges.iter();
         let seen = edges.filter(|edge| {
@@ -220,7 +221,7 @@ impl<'a> Topology<'a> {
         texts.into_values().collect()
     }
 
-    /// Where an asset is, if it may be seen.
+    /// Returns the index of an asset, if it is visible.
     fn seen(&self, id: AssetId) -> Option<usize> {
         let at = self.snapshot.position(id)?;
         self.visible.contains(id).then_some(at)
@@ -243,7 +244,7 @@ impl<'a> Topology<'a> {
         self.relation(link) == Some(relation)
     }
 
-    /// Where to begin along what flows, in the plant's order.
+    /// Returns the assets at which a search along the flow begins, in the plant's order.
     fn stand_ins(&self, at: usize) -> Vec<usize> {
         let mut starts = self.flowing(at);
         if starts.is_empty() {
@@ -263,7 +264,7 @@ impl<'a> Topology<'a> {
         starts
     }
 
-    /// The asset, if anything flows through it; else what is part of it, and the parts of that.
+    /// Returns the asset, if it has any flow, and otherwise all its direct and indirect parts.
     fn flowing(&self, at: usize) -> Vec<usize> {
         let flows = |link: &Link| self.is(link, &Relation::FlowsTo);
         if self
@@ -285,8 +286,9 @@ impl<'a> Topology<'a> {
         parts
     }
 
-    /// Breadth first from `starts`, which are in order and may be seen, along the links that `follow` takes, for `most`
-    /// edges at most or until `goal` is reached. The nearest come first, and those equally near in the plant's order.
+    /// Searches breadth first from `starts`, which are sorted and visible, along the links that `follow` accepts, for
+    /// at most `most` edges or until `goal` is reached. Nearer assets come first; those at the same distance are in the
+    /// plant's order.
     fn search(
         &self,
         starts: &[usize],
@@ -302,7 +304,7 @@ impl<'a> Topology<'a> {
         {
             distance += 1;
             let mut next = Vec::new();
-            // Both are in order, so the first way to an asset is the one that is told.
+            // Both are sorted, so the first path found to an asset is the one to be returned.
             for &via in &layer {
                 for link in self.links.from(via) {
                     if follow(link) && !known.contains(&link.to) && self.sees(link.to) {

@@ -1,22 +1,22 @@
-//! Which assets of a catalog a set of rules allows: resolved once, and then looked up by id.
+//! The assets of a catalog that a set of grants allows: resolved once, and then looked up by id.
 
 use std::collections::{HashMap, HashSet};
 
 use super::Asset;
 use crate::model::{AssetId, Grant};
 
-/// The assets that may be seen.
+/// The visible assets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Visible {
-    /// Everything, even readings of assets that the catalog does not know.
+    /// All assets, including readings of assets that the catalog does not know.
     All,
-    /// These, in order.
+    /// These assets, sorted by id.
     Only(Vec<AssetId>),
 }
 
 impl Visible {
-    /// Resolves rules against a catalog: what [`Grant::allows`] says of each asset, but in time that grows with the
-    /// number of assets and not with that of rules.
+    /// Resolves grants against a catalog. The result agrees with [`Grant::allows`] for each asset, but the time for an
+    /// asset does not grow with the number of grants, except for those of locations that end in `*`.
     pub fn resolve(assets: &[Asset], grants: &[Grant]) -> Self {
         if grants.contains(&Grant::All) {
             return Self::All;
@@ -36,7 +36,7 @@ impl Visible {
                 }
             }
         }
-        // Many assets are at one place.
+        // Many assets are at the same location.
         let mut known: HashMap<&str, bool> = HashMap::new();
         let allowed = assets.iter().filter(|asset| {
             ids.contains(&asset.id)
@@ -51,7 +51,7 @@ impl Visible {
         Self::Only(allowed)
     }
 
-    /// Whether this asset may be seen.
+    /// Whether this asset is visible.
     pub fn contains(&self, id: AssetId) -> bool {
         match self {
             Self::All => true,
@@ -60,12 +60,12 @@ impl Visible {
     }
 }
 
-/// Places that are granted with what is inside them.
+/// Granted locations, with everything inside them.
 #[derive(Default)]
 struct Places {
-    /// `Works/Unit 100`: parts without the blanks around them.
+    /// Whole locations, such as `Works/Unit 100`: their parts without the blanks around them.
     whole: HashSet<String>,
-    /// What a location's text may begin with.
+    /// Prefixes of the text of a location.
     starts: Vec<String>,
 }
 
@@ -136,7 +136,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_what_each_rule_says_of_each_asset(
+        fn resolve_agrees_with_each_grant_for_each_asset(
             places in prop::collection::vec((location(), "[pqr]"), 0..20),
             grants in prop::collection::vec(grant(), 0..5),
         ) {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn without_rules_there_is_nothing_and_with_all_everything() {
+    fn resolve_without_grants_allows_nothing_and_with_all_everything() {
         let assets = [asset(1, "pump", "Works")];
         assert_eq!(Visible::resolve(&assets, &[]), Visible::Only(Vec::new()));
         assert!(Visible::resolve(&assets, &[Grant::All]).contains(AssetId::from_bytes([9; 16])));

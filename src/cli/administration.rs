@@ -1,4 +1,4 @@
-//! What the commands of administration share: the database, who acts, secrets that are typed, and how times look.
+//! Shared code of the administration commands: the database, the actor, typed secrets, and the format of times.
 
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -8,7 +8,7 @@ use super::{Context, Exit};
 use crate::model::this_host;
 use crate::store::{Actor, OrganisationStore};
 
-/// The organisation database of the settings, with its schema up to date.
+/// Opens the organisation database of the settings, and migrates its schema.
 pub(super) async fn open(context: &Context) -> anyhow::Result<OrganisationStore> {
     let (store, migrated) = OrganisationStore::open(&context.settings.organisation_url).await?;
     for step in &migrated.made {
@@ -17,7 +17,7 @@ pub(super) async fn open(context: &Context) -> anyhow::Result<OrganisationStore>
     Ok(store.with_caps((&context.settings.auth).into()))
 }
 
-/// The operator at this machine, as the audit trail has it.
+/// Returns the operator at this machine as an actor for the audit trail.
 pub(super) fn operator() -> Actor {
     let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
     let user = name("USER")
@@ -32,15 +32,15 @@ pub(super) fn operator() -> Actor {
     Actor(format!("operator {user} on {}", this_host()))
 }
 
-/// What the system calls the owner of this process: schedulers often set no variables.
+/// Returns the name of the owner of this process from `id -un`, because schedulers often set no environment variables.
 fn name_of_the_process_owner() -> Option<String> {
     let id = std::process::Command::new("id").arg("-un").output().ok()?;
     let name = String::from_utf8(id.stdout).ok()?.trim().to_owned();
     (!name.is_empty()).then_some(name)
 }
 
-/// Reads a secret: from the terminal, without showing it, or the first line of standard input. With `twice` a person
-/// has to type it again.
+/// Reads a secret from the terminal without showing it, or from the first line of standard input if that is not a
+/// terminal. With `twice`, the user must type it again.
 pub(super) async fn read_secret(
     context: &Context,
     what: &'static str,
@@ -76,7 +76,7 @@ pub(super) async fn read_secret(
     tokio::select! {
         typed = typed => typed,
         () = context.interrupt.wait() => {
-            // The one who asks is still there, and has made the terminal silent.
+            // The prompt is still blocked on another thread, and has switched off the echo of the terminal.
             let _ = std::process::Command::new("stty").arg("echo").status();
             let _ = writeln!(std::io::stderr());
             Err(interrupted())
@@ -84,7 +84,7 @@ pub(super) async fn read_secret(
     }
 }
 
-/// Asks on standard error: standard output may be for a program.
+/// Prompts on standard error, because a program may read standard output.
 fn ask(prompt: &str) -> anyhow::Result<String> {
     let mut out = std::io::stderr();
     out.write_all(prompt.as_bytes())?;
@@ -105,22 +105,22 @@ async fn off_the_runtime<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await?
 }
 
-/// `2026-11-24 08:00`, UTC.
+/// Formats a time as `2026-11-24 08:00`, in UTC.
 pub(super) fn minute(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d %H:%M").to_string()
 }
 
-/// The same, or nothing.
+/// Formats a time like [`minute`], and `None` as an empty string.
 pub(super) fn optional_minute(time: Option<DateTime<Utc>>) -> String {
     time.map(minute).unwrap_or_default()
 }
 
-/// `2026-11-24T08:00:00Z`.
+/// Formats a time as `2026-11-24T08:00:00Z`.
 pub(super) fn instant(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// `yes` or nothing, for tables.
+/// Returns `yes` or an empty string, for tables.
 pub(super) fn yes(is_so: bool) -> &'static str {
     if is_so { "yes" } else { "" }
 }

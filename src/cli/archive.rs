@@ -1,4 +1,4 @@
-//! `plantlake archive`: what expired and was archived, and bringing it back.
+//! `plantlake archive`: lists archived data, and restores it.
 
 use std::time::Duration;
 
@@ -40,9 +40,9 @@ pub struct ArchiveArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Show what is archived
+    /// List archived data
     List(ListArgs),
-    /// Bring back what is archived of some dates
+    /// Restore archived data of a range of dates
     Restore(RestoreArgs),
 }
 
@@ -60,14 +60,14 @@ struct ListArgs {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("range").args(["from", "to"]).required(true).multiple(true))]
 struct RestoreArgs {
-    /// The table, or the raw files
+    /// The table to restore, or raw for the raw files
     what: Archived,
     #[command(flatten)]
     dates: Dates,
-    /// How long it is left where it was brought to, such as 12h or 90d
+    /// How long the restored data is kept before it expires again, such as 12h or 90d
     #[arg(long, default_value = "30d", value_parser = hold)]
     hold: TimeDelta,
-    /// Only say what would come back
+    /// Only show what would be restored
     #[arg(long)]
     dry_run: bool,
     /// Print the result as JSON

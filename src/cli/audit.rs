@@ -1,4 +1,4 @@
-//! `plantlake audit`: who changed what, and when, and whether all of it is still there.
+//! `plantlake audit`: shows the audit trail, and verifies the hash chains over it and over the ledger.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -36,10 +36,10 @@ Examples:
 pub struct AuditArgs {
     #[command(subcommand)]
     action: Option<Action>,
-    /// Of this organisation only
+    /// Only this organisation
     #[arg(long, value_name = "NAME", global = true)]
     org: Option<String>,
-    /// How many of the last changes; a server answers with 10000 at most
+    /// The number of latest changes to show; a server returns at most 10000
     #[arg(long, value_name = "N", default_value_t = 50)]
     last: u32,
     #[command(flatten)]
@@ -51,9 +51,9 @@ pub struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Show where the hash chains of the audit trail and the ledger end now
+    /// Show the current heads of the hash chains of the audit trail and the ledger
     Head,
-    /// Compute these chains again, and say what was changed, inserted or removed
+    /// Recompute these chains, and report what was changed, inserted or removed
     Verify(HeadArgs),
 }
 

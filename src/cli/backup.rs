@@ -1,4 +1,4 @@
-//! `plantlake backup`: what cannot be computed again, in one file.
+//! `plantlake backup`: backs up the data that cannot be recomputed to one file.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ pub struct BackupArgs {
     /// Write a backup to this file
     #[arg(long, value_name = "FILE", group = "what")]
     to: Option<PathBuf>,
-    /// Read this backup as a whole, and say what is in it
+    /// Read this backup completely, and show its contents
     #[arg(long, value_name = "FILE", group = "what", conflicts_with = "only")]
     check: Option<PathBuf>,
     #[command(flatten)]
@@ -58,10 +58,10 @@ pub struct BackupArgs {
     json: bool,
 }
 
-/// Which parts.
+/// The parts that a backup or a restore is limited to.
 #[derive(Debug, Args)]
 pub(super) struct OnlyArgs {
-    /// Only these parts, with commas between them
+    /// Only these parts, separated by commas
     #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = part())]
     pub(super) only: Vec<Part>,
 }
@@ -127,7 +127,7 @@ async fn write(
     Ok(report)
 }
 
-/// With the code that it ends with.
+/// Adds the exit code to a failure.
 pub(super) fn coded(failure: BackupFailure) -> anyhow::Error {
     match failure {
         failure @ (BackupFailure::Serving(_) | BackupFailure::Restoring(_)) => {

@@ -1,4 +1,4 @@
-//! `plantlake catalog`: whether the catalog is right, and which one is in force while it is edited.
+//! `plantlake catalog`: checks the catalog, and follows its changes as a server does.
 
 use std::collections::BTreeMap;
 
@@ -36,9 +36,9 @@ pub struct CatalogArgs {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum Action {
-    /// Check the files, and count what they hold
+    /// Check the files, and count their contents
     Check,
-    /// Follow the files, and say what is in force
+    /// Follow the files, and show which version is in force
     Watch,
 }
 
@@ -136,7 +136,7 @@ fn tell_person(state: &LiveState) -> String {
     format!("{}  {what}", instant(clock::now()))
 }
 
-/// What a catalog holds, for programs.
+/// Returns the counts and the fingerprint of a catalog, as JSON.
 fn holds(snapshot: &Snapshot) -> Value {
     let catalog = snapshot.catalog();
     json!({
@@ -147,7 +147,7 @@ fn holds(snapshot: &Snapshot) -> Value {
     })
 }
 
-/// The same, for people.
+/// Returns the counts as text.
 fn in_words(snapshot: &Snapshot) -> String {
     let catalog = snapshot.catalog();
     format!(
@@ -164,7 +164,7 @@ fn mistakes(problems: &Problems) -> Value {
     })
 }
 
-/// How many assets there are of each type.
+/// Returns the number of assets of each type.
 fn types(snapshot: &Snapshot) -> BTreeMap<&str, u64> {
     let mut types = BTreeMap::new();
     for asset in &snapshot.catalog().assets {

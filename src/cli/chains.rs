@@ -1,4 +1,4 @@
-//! What commands say of the hash chains over the audit trail and the ledger.
+//! Shared code of the commands that verify the hash chains over the audit trail and the ledger.
 
 use std::path::{Path, PathBuf};
 
@@ -9,17 +9,17 @@ use super::output::{Table, human};
 use super::{Context, Exit};
 use crate::store::{ChainHeads, ChainVerification};
 
-/// A head to compare with.
+/// The exported head to compare with.
 #[derive(Debug, Args)]
 pub(super) struct HeadArgs {
-    /// Compare with a head that `plantlake audit head --json` exported earlier: then a tail that was cut is found, and
-    /// a chain that was made anew
+    /// Compare with a head that `plantlake audit head --json` exported earlier, to detect a chain that was truncated or
+    /// rebuilt
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
 }
 
 impl HeadArgs {
-    /// Reads the file, if one was named.
+    /// Reads the file, if one is given.
     pub fn read(&self) -> anyhow::Result<Option<ChainHeads>> {
         self.head.as_deref().map(read).transpose()
     }
@@ -40,12 +40,12 @@ fn read(path: &Path) -> anyhow::Result<ChainHeads> {
         .map_err(|error| Exit::Usage.because(error))
 }
 
-/// Whether everything fits.
+/// Whether no chain has findings.
 pub(super) fn are_whole(found: &[ChainVerification]) -> bool {
     found.iter().all(|chain| chain.findings.is_empty())
 }
 
-/// Shows a line for each chain, and what does not fit.
+/// Shows a line for each chain, and then the findings.
 pub(super) fn show(context: &Context, found: &[ChainVerification]) -> anyhow::Result<()> {
     let head = ["organisation", "chain", "records", "last hash", "whole"];
     let mut table = Table::new(head).numbers([2]);
@@ -67,7 +67,7 @@ pub(super) fn show(context: &Context, found: &[ChainVerification]) -> anyhow::Re
     show_findings(context, found)
 }
 
-/// Shows what does not fit.
+/// Shows the findings of all chains.
 pub(super) fn show_findings(context: &Context, found: &[ChainVerification]) -> anyhow::Result<()> {
     for chain in found {
         let of = format!("{}, {}", name_of(chain), chain.chain);

@@ -1,4 +1,4 @@
-//! `plantlake completions`: what makes a shell complete commands, flags and values, from the command line's own definition.
+//! `plantlake completions`: prints a completion script for a shell, generated from the definition of the command line.
 
 use clap::Args;
 use clap_complete::Shell;

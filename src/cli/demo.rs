@@ -1,4 +1,4 @@
-//! `plantlake demo`: everything at once, from nothing to a server that is asked by two organisations.
+//! `plantlake demo`: sets up everything from nothing, up to a server that two organisations query.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -38,19 +38,19 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DemoArgs {
-    /// End after the check, instead of staying until Ctrl-C
+    /// Exit after the check, instead of running until Ctrl-C
     #[arg(long)]
     once: bool,
-    /// Where the server listens on this machine; 0 takes any that is free [default: that of serve.listen; 0 with --once]
+    /// The port of the server on this machine; 0 picks a free one [default: that of serve.listen; 0 with --once]
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
 }
 
-/// What the server is asked: the newest day of some sensors.
+/// The query that is sent to the server: the newest day of some sensors.
 const DAYS: &str = include_str!("demo_days.sql");
-/// What is printed to be pasted.
+/// The Python code that is printed for pasting.
 const PYTHON: &str = include_str!("demo_python.txt");
-/// What Python needs for it.
+/// The Python packages that the code needs.
 const PACKAGES: &str = "adbc-driver-flightsql adbc-driver-manager pyarrow pandas";
 
 impl RunCommand for DemoArgs {
@@ -77,12 +77,12 @@ impl RunCommand for DemoArgs {
 }
 
 impl DemoArgs {
-    /// The settings, but that the server is for this machine only.
+    /// Returns the settings, with a server that only this machine can reach.
     fn settings(&self, settings: &Settings) -> Settings {
         let mut settings = settings.clone();
         let port = match (self.port, self.once) {
             (Some(port), _) => port,
-            // Nobody else is to connect, and a server may be running.
+            // Nobody else connects to this server, and another one may be running.
             (None, true) => 0,
             (None, false) => settings.serve.listen.port(),
         };
@@ -94,7 +94,7 @@ impl DemoArgs {
     }
 }
 
-/// What there is to be served.
+/// The data to be served.
 struct Made {
     lake: Store,
     catalog: Snapshot,
@@ -103,7 +103,7 @@ struct Made {
     left_out: bool,
 }
 
-/// Makes all that is missing. The ports are taken first, as what is taken by others is no use to wait for.
+/// Creates everything that is missing. Binds the ports before the long steps, so that a port in use is reported first.
 async fn make(context: &Context) -> anyhow::Result<(Ports, Made)> {
     let (settings, terminal) = (&context.settings, &context.terminal);
     let lake = demo::prepare(settings).await.map_err(|error| match error {
@@ -138,7 +138,7 @@ async fn make(context: &Context) -> anyhow::Result<(Ports, Made)> {
         "3. Its assets, so that they are found by what they are",
     )?;
     let catalog = Snapshot::read(&settings.catalog)?;
-    // By this process or not at all: a server that works here already, with keys that are good, is not to be disturbed.
+    // Indexed by this process only: a running server with valid keys must not be disturbed.
     let search = app::search(settings, true)?;
     let indexed = bring_up_to_date(context, &search, &catalog, false).await?;
     drop(search);
@@ -174,7 +174,7 @@ async fn make(context: &Context) -> anyhow::Result<(Ports, Made)> {
     Ok((ports, made))
 }
 
-/// A part of the demo that says how long it took.
+/// A step of the demo, which prints how long it took.
 struct Step<'a> {
     terminal: &'a Terminal,
     watch: Stopwatch,
@@ -195,15 +195,15 @@ impl<'a> Step<'a> {
     }
 }
 
-/// What is told while the server runs.
+/// The context of the output while the server runs.
 struct Shown<'a> {
     context: &'a Context,
     once: bool,
-    /// Since the demo began.
+    /// Measures the time since the demo started.
     watch: Stopwatch,
 }
 
-/// Starts the server with its jobs, asks it, and stays if that is wanted.
+/// Starts the server with its jobs, queries it, and keeps it running unless `--once` is given.
 async fn serve(shown: &Shown<'_>, ports: Ports, made: &Made) -> anyhow::Result<Exit> {
     crate::memory::stay_small();
     let (settings, interrupt) = (&shown.context.settings, &shown.context.interrupt);
@@ -215,7 +215,7 @@ async fn serve(shown: &Shown<'_>, ports: Ports, made: &Made) -> anyhow::Result<E
     let uri = service.uri();
     let (done, is_done) = oneshot::channel::<()>();
     let stop = async {
-        // That nobody asks any more is the end, too.
+        // A dropped sender stops the server, too.
         let _ = is_done.await;
     };
     let serving = service.run(stop, interrupt.wait_until_overdue());
@@ -227,7 +227,7 @@ async fn serve(shown: &Shown<'_>, ports: Ports, made: &Made) -> anyhow::Result<E
         if let (Ok(Exit::Success), false) = (&asked, shown.once) {
             interrupt.wait().await;
         }
-        // Keys of a server that is gone are of no use to anybody.
+        // The keys are of no use once the server has stopped.
         let closed = demo::close(&settings.organisation_url, &operator(), &made.tenants).await;
         drop(done);
         let exit = asked?;
@@ -265,7 +265,7 @@ impl Shown<'_> {
         Ok(terminal.line(&format!("   jobs         {jobs}"))?)
     }
 
-    /// Asks the server as each organisation, and tells what it was answered.
+    /// Queries the server as each organisation, and prints the results.
     async fn ask(&self, uri: &str, made: &Made) -> anyhow::Result<()> {
         let Context {
             settings, terminal, ..

@@ -1,4 +1,4 @@
-//! `plantlake doctor`: whether all is as plantlake needs it, and what is to be done.
+//! `plantlake doctor`: checks the installation and suggests fixes.
 
 use clap::Args;
 use serde_json::json;
@@ -60,7 +60,7 @@ impl RunCommand for DoctorArgs {
     }
 }
 
-/// A table, and below it in full what is to be done.
+/// Prints the findings as a table, and below it the suggested fixes in full.
 fn print(context: &Context, findings: &[Finding]) -> anyhow::Result<()> {
     let terminal = &context.terminal;
     let mut table = Table::new(["", "what", "found"]);

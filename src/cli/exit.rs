@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use super::output::{OutputError, Terminal, is_closed_output};
 use crate::config::ConfigError;
 
-/// How the program ended. Scripts rely on these codes: they never change their meaning.
+/// The exit code of the program. Scripts rely on these codes: their meaning never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All was done.
+    /// The command succeeded.
     Success = 0,
     /// Something failed.
     Failure = 1,
@@ -19,11 +19,11 @@ pub enum Exit {
     Usage = 2,
     /// Finished, but some input was left out (quarantined files).
     LeftOut = 3,
-    /// Refused, because another run is at work.
+    /// Refused, because another run is active.
     Refused = 4,
-    /// What was checked is not as it was written down (`plantlake usage verify`).
+    /// The checked data differs from what was recorded (`plantlake usage verify`).
     Differs = 5,
-    /// Interrupted by Ctrl-C or a request to end.
+    /// Interrupted by Ctrl-C or SIGTERM.
     Interrupted = 130,
 }
 
@@ -38,7 +38,7 @@ impl Exit {
         Self::Interrupted,
     ];
 
-    /// What it means, for `--help`.
+    /// Returns the meaning of the code, for `--help`.
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Success => "done",
@@ -53,13 +53,13 @@ impl Exit {
         }
     }
 
-    /// All codes with their meanings, for `--help`.
+    /// Returns all codes with their meanings, for `--help`.
     pub(super) fn table() -> String {
         let line = |exit: Self| format!("  {:>3}  {}\n", exit as u8, exit.meaning());
         format!("Exit codes:\n{}", Self::ALL.map(line).concat())
     }
 
-    /// `error`, made to end the program with this code instead of 1.
+    /// Wraps `error` so that it ends the program with this code instead of 1.
     pub fn because(self, error: impl Into<anyhow::Error>) -> anyhow::Error {
         anyhow::Error::new(WithExit {
             exit: self,
@@ -74,7 +74,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error with the exit code that it asks for; it reads like the error itself.
+/// An error with the exit code that it requires; its text is that of the wrapped error.
 #[derive(Debug)]
 pub struct WithExit {
     exit: Exit,
@@ -93,9 +93,9 @@ impl Error for WithExit {
     }
 }
 
-/// Tells the user why the program failed, and returns the code that it ends with.
+/// Prints why the program failed, and returns the exit code.
 ///
-/// That the reader of the output went away (`plantlake … | head`) is no failure, and nothing is said.
+/// If the reader closed standard output (`plantlake … | head`), that is not a failure, and nothing is printed.
 pub fn report(error: &anyhow::Error) -> Exit {
     if is_closed_output(error) {
         return Exit::Success;
@@ -104,7 +104,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
     exit_of(error)
 }
 
-/// The code of something that ran without a command's frame.
+/// Returns the exit code of an action that runs outside [`dispatch`](super::dispatch).
 pub(super) fn code_of(outcome: Result<(), OutputError>) -> Exit {
     match outcome {
         Ok(()) => Exit::Success,
@@ -125,9 +125,9 @@ fn exit_of(error: &anyhow::Error) -> Exit {
         .unwrap_or(Exit::Failure)
 }
 
-/// The error and its causes, one a line.
+/// Returns the error and its causes, one per line.
 ///
-/// Libraries often repeat a cause in the text of its effect; such a cause is not said again.
+/// Libraries often repeat a cause in the text of its effect; such a cause is left out.
 fn chain(error: &anyhow::Error) -> String {
     let mut said = String::new();
     for cause in error.chain() {
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chain_is_told_without_repetition() {
+    fn chain_with_repeated_cause_lists_it_once() {
         let error = anyhow!("no space")
             .context("cannot write: no space")
             .context("commit failed");
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_may_ask_for_its_code_and_keeps_its_text() {
+    fn error_with_exit_code_keeps_its_text() {
         let error = Exit::Refused
             .because(anyhow!("root").context("held"))
             .context("resample");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_lists_every_code() {
+    fn table_lists_every_code() {
         assert!(Exit::table().contains("  130  interrupted\n"));
         assert_eq!(Exit::table().lines().count(), 1 + Exit::ALL.len());
     }

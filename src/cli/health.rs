@@ -1,4 +1,4 @@
-//! `plantlake health`: whether the plantlake on this machine is fit for work, for container engines.
+//! `plantlake health`: checks whether the plantlake on this machine is ready, for container engines.
 
 use clap::Args;
 use serde_json::json;
@@ -20,7 +20,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct HealthArgs {
-    /// Only whether it lives
+    /// Only check that the process is alive
     #[arg(long)]
     live: bool,
     /// Print as JSON

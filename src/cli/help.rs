@@ -1,11 +1,13 @@
-//! Help texts that fit the terminal: paragraphs are broken where the terminal ends, and not where the source's lines do.
+//! Help texts that fit the terminal: paragraphs are wrapped at the width of the terminal, not where the lines of the
+//! source end.
 
 use clap::Command;
 
-/// A line of so many characters was broken because it was full.
+/// The minimum length, in characters, of a source line that ends only because it is full.
 const FULL: usize = 90;
 
-/// The command and all below it, with paragraphs as single lines, which are then broken to the terminal's width.
+/// Joins the lines of each paragraph in the help of the command and its subcommands; clap wraps them at the width of
+/// the terminal.
 pub(super) fn flowing(command: Command) -> Command {
     let command = match command.get_after_help() {
         Some(text) => {
@@ -17,7 +19,7 @@ pub(super) fn flowing(command: Command) -> Command {
     command.mut_subcommands(flowing)
 }
 
-/// The text without the ends of lines that are inside paragraphs. What is indented stays as it is.
+/// Joins the lines inside paragraphs. Indented lines stay as they are.
 fn joined(text: &str) -> String {
     let is_prose = |line: &str| line.starts_with(|first: char| !first.is_whitespace());
     let mut joined = String::with_capacity(text.len());
@@ -42,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paragraphs_become_lines_and_all_else_stays() {
+    fn joined_joins_lines_of_paragraphs_only() {
         let full = "x".repeat(FULL);
         let text = format!("{full}\n{full}\nend.\n\nExamples:\n  {full}\n  {full}\nshort\nlines\n");
         let expected =

@@ -28,7 +28,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct IndexArgs {
-    /// Do everything again, not only what changed
+    /// Index everything again, not only what changed
     #[arg(long)]
     full: bool,
     /// Print as JSON
@@ -64,7 +64,7 @@ impl RunCommand for IndexArgs {
     }
 }
 
-/// What is said where assets are found by their words only.
+/// The note that is printed if assets are found by their words only.
 pub(super) const NO_MODEL: &str = "Assets are found by their words only: there is no model yet. `plantlake models fetch` gets it.";
 
 pub(super) fn in_words(report: &IndexReport) -> String {
@@ -76,7 +76,7 @@ pub(super) fn in_words(report: &IndexReport) -> String {
     )
 }
 
-/// What came of a request, if a server beside this process has the index and took it.
+/// Returns the outcome of a request, if a server on this machine has the index open and accepts the request.
 pub(super) async fn handed_over(
     context: &Context,
     request: &Request,
@@ -90,7 +90,7 @@ pub(super) async fn handed_over(
     Ok(outcome.transpose()?)
 }
 
-/// Brings the index up to date, and shows how far it is.
+/// Brings the index up to date, and shows the progress.
 pub(super) async fn bring_up_to_date(
     context: &Context,
     search: &Search,
@@ -104,7 +104,8 @@ pub(super) async fn bring_up_to_date(
     outcome.map_err(refused)
 }
 
-/// An index that another process has is refused as a lake is that another run writes to.
+/// Adds the exit code to an error. An index that another process has open is refused like a lake that another run
+/// writes to.
 pub(super) fn refused(error: SearchError) -> anyhow::Error {
     match error {
         error @ SearchError::Index(IndexError::InUse { .. }) => Exit::Refused.because(error),
@@ -113,7 +114,7 @@ pub(super) fn refused(error: SearchError) -> anyhow::Error {
     }
 }
 
-/// One bar for each stage.
+/// Shows one progress bar for each stage.
 struct Shown {
     terminal: Terminal,
     bar: Arc<Mutex<Option<(IndexStage, usize, Progress)>>>,

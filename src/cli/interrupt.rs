@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM: the first asks the command to end, the second ends the process. A thread of its own takes them, so
-//! that they count whatever the others do.
+//! Handles Ctrl-C and SIGTERM: the first signal asks the command to stop, the second ends the process. A separate
+//! thread receives the signals, so that they take effect even if all others are busy.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,23 +9,23 @@ use tokio::sync::watch;
 
 use super::Exit;
 
-/// How long the command may take for what is still to be written, after its time to end is over.
+/// The time for pending writes after the time to stop has passed.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How far the end of the command is.
+/// The stage of stopping the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Running,
-    /// It was asked to end.
+    /// The command was asked to stop.
     Requested,
-    /// It should have ended by now.
+    /// The time to stop has passed.
     Overdue,
 }
 
-/// When the command is to have ended, counted from the request, and the exit code then.
+/// The maximum time between the request to stop and the end of the command, and the exit code if it is exceeded.
 type Limit = Option<(Duration, Exit)>;
 
-/// Tells whether the user or the system asked to stop. Cheap to clone.
+/// A handle that reports whether the user or the system asked to stop. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Interrupt {
     stage: watch::Receiver<Stage>,
@@ -33,7 +33,7 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Takes the signals over from the operating system.
+    /// Takes over the signals from the operating system.
     pub(super) fn listen() -> io::Result<Self> {
         let (sender, stage) = watch::channel(Stage::Running);
         let limit = Arc::new(Mutex::new(None));
@@ -50,23 +50,23 @@ impl Interrupt {
         Ok(Self { stage, limit })
     }
 
-    /// Ends the process with this code if the command is still there so long after it was asked to end, and after a
-    /// moment for what is still to be written.
+    /// Ends the process with `exit` if the command is still running `limit` after it was asked to stop, and after 3 s
+    /// more for pending writes.
     pub fn exit_after(&self, limit: Duration, exit: Exit) {
         *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some((limit, exit));
     }
 
-    /// Whether to stop; for loops that compute.
+    /// Whether the command was asked to stop; for loops that compute without waiting.
     pub fn is_requested(&self) -> bool {
         *self.stage.borrow() >= Stage::Requested
     }
 
-    /// Ends when the command is to stop; never, if that is not asked.
+    /// Completes when the command is asked to stop, and never if it is not.
     pub async fn wait(&self) {
         self.wait_for(Stage::Requested).await;
     }
 
-    /// Ends when the time to stop is over.
+    /// Completes when the time to stop has passed.
     pub async fn wait_until_overdue(&self) {
         self.wait_for(Stage::Overdue).await;
     }
@@ -74,13 +74,13 @@ impl Interrupt {
     async fn wait_for(&self, stage: Stage) {
         let mut current = self.stage.clone();
         if current.wait_for(|&current| current >= stage).await.is_err() {
-            // The listener is gone, and with it the process: there is nothing to wait for.
+            // The signal thread ends only with the process, so there is nothing to wait for.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Follows the signals to the end of the process.
+/// Handles the signals until the process ends.
 async fn watch_signals(mut signals: Signals, stage: &watch::Sender<Stage>, limit: &Mutex<Limit>) {
     signals.next().await;
     stage.send_replace(Stage::Requested);
@@ -99,7 +99,7 @@ async fn watch_signals(mut signals: Signals, stage: &watch::Sender<Stage>, limit
     };
     let exit = tokio::select! {
         exit = overdue => exit,
-        // A command that computes without a pause, or hangs, does not keep the user waiting.
+        // The user does not wait for a command that hangs or computes without a pause.
         () = signals.next() => Exit::Interrupted,
     };
     std::process::exit(i32::from(exit as u8));

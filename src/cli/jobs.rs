@@ -1,4 +1,4 @@
-//! `plantlake jobs`: the jobs that are declared, when they run, and how that went.
+//! `plantlake jobs`: lists the declared jobs, their schedules and their runs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::jobs::spec::read_jobs;
 use crate::model::JobSpec;
 use crate::store::JobRun;
 
-/// Next times that are printed as JSON.
+/// The number of next times that are printed as JSON.
 const NEXT: usize = 5;
 
 const EXAMPLES: &str = "\
@@ -54,9 +54,9 @@ pub struct JobsArgs {
 enum Action {
     /// Show the last runs
     History {
-        /// Of this job only
+        /// Only this job
         job: Option<String>,
-        /// How many
+        /// The number of runs to show
         #[arg(long, value_name = "N", default_value_t = 20)]
         last: u64,
     },
@@ -158,7 +158,7 @@ async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// The next times that the job is due.
+/// Returns the next times at which the job is due.
 fn next_times(spec: &JobSpec, now: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
     let next = move |after: DateTime<Utc>| {
         spec.schedule

@@ -1,4 +1,4 @@
-//! `plantlake key`: API keys, for programs and for tools that cannot sign in.
+//! `plantlake key`: manages API keys, for programs and for tools that cannot sign in.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -36,21 +36,21 @@ pub struct KeyArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make a key, and show it this once
+    /// Create a key, and show it this once
     Create(CreateArgs),
     /// List keys, without their secrets
     List {
-        /// Of the users of this organisation only
+        /// Only users of this organisation
         #[arg(long, value_name = "NAME")]
         org: Option<String>,
-        /// Of this user only
+        /// Only this user
         #[arg(long, value_name = "EMAIL")]
         user: Option<String>,
-        /// Those that are over, too
+        /// Include expired and revoked keys
         #[arg(long)]
         all: bool,
     },
-    /// End a key within seconds
+    /// Revoke a key within seconds
     Revoke {
         /// The key's id, which is the part between `pl_` and the next `_`
         id: String,
@@ -59,16 +59,16 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct CreateArgs {
-    /// Whose it is
+    /// The user that the key belongs to
     #[arg(long, value_name = "EMAIL")]
     user: String,
-    /// What it is for
+    /// The purpose of the key
     #[arg(long)]
     name: String,
-    /// When it ends: so many days from now (90d), or with a date, UTC [default: never]
+    /// The expiry: a number of days from now (90d), or the end of a date, UTC [default: never]
     #[arg(long, value_name = "DAYS|DATE")]
     expires: Option<String>,
-    /// Permit to send readings with it; takes a user who may
+    /// Allow sending readings with the key; requires a user who may send readings
     #[arg(long)]
     ingest: bool,
 }
@@ -123,7 +123,7 @@ impl Command {
             printed["key"] = json!(text);
             return Ok(terminal.line(&printed.to_string())?);
         }
-        // The key alone on standard output: it can be piped into a vault.
+        // Only the key goes to standard output, so that it can be piped into a vault.
         terminal.line(&text)?;
         terminal.note(&format!(
             "This is the key of {} for {:?}. It is not shown again: keep it where secrets are kept.",

@@ -1,4 +1,4 @@
-//! `plantlake org limit`: what an organisation may use, and what it used of that this month.
+//! `plantlake org limit`: shows and changes the usage limits of an organisation, with its usage of this month.
 
 use std::str::FromStr;
 
@@ -30,24 +30,24 @@ Examples:
 pub(super) struct LimitArgs {
     /// The organisation, by name or id
     organisation: String,
-    /// Requests in a second, in the long run; 0.5 is one every two seconds
+    /// Requests per second on average; 0.5 is one every two seconds
     #[arg(long, value_name = "N|none", value_parser = per_second, allow_negative_numbers = true)]
     requests_per_second: Option<Limit<f64>>,
-    /// Queries that run at once
+    /// Concurrent queries
     #[arg(long, value_name = "N|none", value_parser = whole, allow_negative_numbers = true)]
     concurrent_queries: Option<Limit<u64>>,
-    /// Billable requests in a UTC month
+    /// Billable requests per UTC month
     #[arg(long, value_name = "N|none", value_parser = whole, allow_negative_numbers = true)]
     monthly_requests: Option<Limit<u64>>,
-    /// Bytes that are sent in a UTC month, such as 10GB
+    /// Bytes sent per UTC month, such as 10GB
     #[arg(long, value_name = "SIZE|none", value_parser = size, allow_negative_numbers = true)]
     monthly_bytes_sent: Option<Limit<u64>>,
-    /// Bytes of the lake's files that are read in a UTC month, such as 1TB
+    /// Bytes of the lake's files scanned per UTC month, such as 1TB
     #[arg(long, value_name = "SIZE|none", value_parser = size, allow_negative_numbers = true)]
     monthly_bytes_scanned: Option<Limit<u64>>,
 }
 
-/// A limit as it is given; `none` takes it away.
+/// A limit as an argument; `none` removes the limit.
 #[derive(Debug, Clone, Copy)]
 struct Limit<T>(Option<T>);
 

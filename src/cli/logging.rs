@@ -1,4 +1,4 @@
-//! Log lines to standard error, around the progress bars.
+//! Writes log lines to standard error without overwriting progress bars.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use crate::config::{LogFormat, LogSettings};
 pub(super) fn start(settings: &LogSettings, terminal: &Terminal) -> anyhow::Result<()> {
     let mut filter =
         EnvFilter::try_new(&settings.filter).context("the log filter cannot be used")?;
-    // It warns of what is no concern of those who run this: that its flags are what they are.
+    // The crate warns about its own flags, which users of plantlake cannot change.
     if !settings.filter.contains("qdrant_edge") {
         filter = filter.add_directive("qdrant_edge=error".parse()?);
     }
@@ -30,7 +30,7 @@ pub(super) fn start(settings: &LogSettings, terminal: &Terminal) -> anyhow::Resu
     started.map_err(|error| anyhow::anyhow!(error).context("logging cannot be started"))
 }
 
-/// Writes each line whole, with the bars cleared away.
+/// A writer that hides the progress bars while it writes an entry.
 #[derive(Clone)]
 struct LogWriter {
     terminal: Terminal,
@@ -48,7 +48,8 @@ impl io::Write for LogWriter {
     }
 }
 
-/// An entry of the log, whose later lines are indented: what a client sent must not look like an entry of its own.
+/// Returns an entry of the log with its later lines indented, so that text from a client cannot look like a separate
+/// entry.
 fn one_entry(text: &str) -> String {
     let body = text.strip_suffix('\n').unwrap_or(text);
     format!("{}\n", body.replace('\r', "\\r").replace('\n', "\n    "))

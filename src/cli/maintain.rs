@@ -1,4 +1,4 @@
-//! `plantlake maintain`: keeps the files of the lake in order.
+//! `plantlake maintain`: compacts, expires and deletes files of the lake.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct MaintainArgs {
-    /// Only say what would be done
+    /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
     /// Print the result as JSON

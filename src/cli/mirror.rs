@@ -40,7 +40,7 @@ pub struct MirrorArgs {
     /// Compare everything in the windows, not only what changed since the last run
     #[arg(long)]
     full: bool,
-    /// Only say what would be done
+    /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
     /// Print the result as JSON
@@ -48,7 +48,7 @@ pub struct MirrorArgs {
     json: bool,
 }
 
-/// Nobody said where the mirror is.
+/// The error that no mirror is configured.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "there is no mirror: set `mirror_url`, for instance to postgres://plantlake@db.example/chemical, or DB_HOST and its kin"
@@ -78,7 +78,7 @@ impl RunCommand for MirrorArgs {
     }
 }
 
-/// Mirrors, with a progress bar.
+/// Runs the mirror with a progress bar.
 async fn run_mirror(
     settings: &Settings,
     terminal: &Terminal,

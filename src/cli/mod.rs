@@ -1,6 +1,6 @@
 //! The command line: flags, dispatch to one file per command, and the exit codes.
 //!
-//! A command is a file `src/cli/<command>.rs` with a clap `Args` struct that implements [`RunCommand`]. To add one
+//! A command is a file `src/cli/<command>.rs` with a clap `Args` struct that implements [`RunCommand`]. A new command
 //! takes three lines here: `mod`, a variant of `Command` and an arm in `run`.
 
 mod administration;
@@ -70,7 +70,7 @@ Examples:
       Look at the latest hours.
 ";
 
-/// What the command line says.
+/// The parsed command line.
 #[derive(Debug, Parser)]
 #[command(name = "plantlake", version, about = ABOUT, propagate_version = true)]
 pub struct Invocation {
@@ -83,17 +83,17 @@ pub struct Invocation {
 /// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything at once: a simulated plant, its tables, search, organisations, and a server to connect to
+    /// Set up a simulated plant with its tables, search and organisations, and start a server to connect to
     Demo(demo::DemoArgs),
-    /// Make a believable chemical plant: its catalog, and raw readings with known faults
+    /// Simulate a chemical plant: its catalog, and raw readings with known faults
     Simulate(simulate::Args),
-    /// Bring the tables of averages up to date with the raw files
+    /// Update the tables of averages from the raw files
     Resample(resample::ResampleArgs),
-    /// Keep the files of the tables in order: few large ones, and none that nobody needs
+    /// Compact the files of the tables, expire old data, and delete unused files
     Maintain(maintain::MaintainArgs),
-    /// What expired and was archived, and bringing it back
+    /// List archived data, and restore it
     Archive(archive::ArchiveArgs),
-    /// Make the mirror in Postgres equal to the tables, inside its windows
+    /// Update the mirror in Postgres from the tables, inside its windows
     Mirror(mirror::MirrorArgs),
     /// Show raw files, tables, last runs and the mirror
     Status(status::StatusArgs),
@@ -101,51 +101,51 @@ enum Command {
     Query(query::QueryArgs),
     /// Find equipment by describing it
     Search(search::SearchArgs),
-    /// Bring the search index up to date with the catalog
+    /// Update the search index from the catalog
     Index(index::IndexArgs),
     /// Serve the lake to Flight SQL clients, with authentication
     Serve(serve::ServeArgs),
-    /// Run one job now, as it is declared, and write that down
+    /// Run one declared job now, and record the run
     Run(run::RunArgs),
     /// Run jobs when they are due
     Schedule(schedule::ScheduleArgs),
-    /// The jobs that are declared: when they run, and how that went
+    /// List the declared jobs, their schedules and their runs
     Jobs(jobs::JobsArgs),
-    /// The catalog of assets: check it, and see which one is in force
+    /// Check the catalog of assets, or follow its changes
     Catalog(catalog::CatalogArgs),
-    /// Organisations: make them, and grant them assets
+    /// Manage organisations, their limits and their grants of assets
     Org(org::OrgArgs),
-    /// Users: make them, set passwords, take access away
+    /// Manage users, their passwords and their access
     User(user::UserArgs),
-    /// API keys: make and revoke them
+    /// Create, list and revoke API keys
     Key(key::KeyArgs),
-    /// Access tokens, and the keys that they are signed with
+    /// Manage access tokens and the keys that they are signed with
     Token(token::TokenArgs),
-    /// Who is signed in, and ending it
+    /// List and revoke sessions
     Session(session::SessionArgs),
-    /// What was used: reports, closed months and invoices
+    /// Report usage, close months and compute invoices
     Usage(usage::UsageArgs),
-    /// Who changed what, and when
+    /// Show who changed what and when, and verify that the records are intact
     Audit(audit::AuditArgs),
-    /// The models of search: which are there, and getting them
+    /// List and fetch the models of search
     Models(models::ModelsArgs),
-    /// Put into one file what cannot be computed again, or check such a file
+    /// Back up the data that cannot be recomputed to one file, or check such a file
     Backup(backup::BackupArgs),
-    /// Put a backup back
+    /// Restore a backup
     Restore(restore::RestoreArgs),
-    /// Bring the organisation database's schema up to date
+    /// Migrate the organisation database to the current schema
     Migrate(migrate::MigrateArgs),
-    /// Look whether all is as plantlake needs it, and say what to do
+    /// Check the installation and suggest fixes
     Doctor(doctor::DoctorArgs),
-    /// Ask the plantlake on this machine whether it is ready, for container engines
+    /// Check whether the plantlake on this machine is ready, for container engines
     Health(health::HealthArgs),
     /// Show the settings in force and where each came from
     Config(config::ConfigArgs),
-    /// Print what makes a shell complete this program's commands
+    /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
 
-/// Runs what the command line asks for.
+/// Runs the parsed command.
 async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
     let global = invocation.global;
     match invocation.command {
@@ -182,26 +182,26 @@ async fn run(invocation: Invocation) -> anyhow::Result<Exit> {
     }
 }
 
-/// The flags of every command.
+/// The flags that every command accepts.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 struct GlobalFlags {
     /// Root of the lake: a folder or a URL [default: lake]
     #[arg(long, global = true, value_name = "PATH_OR_URL")]
     lake: Option<String>,
-    /// Folder of what belongs to this machine [default: <lake>/.state, or state for a remote lake]
+    /// Folder of this machine's state [default: <lake>/.state, or state for a remote lake]
     #[arg(long, global = true, value_name = "DIR")]
     state: Option<String>,
     /// Folder of the plant's catalog [default: catalog]
     #[arg(long, global = true, value_name = "DIR")]
     catalog: Option<String>,
-    /// Settings file [default: plantlake.toml, if it is there]
+    /// Settings file [default: plantlake.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What is logged: a level, or a filter such as warn,plantlake::lake=debug [default: warn]
+    /// The log level, or a filter such as warn,plantlake::lake=debug [default: warn]
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
-    /// No progress and no remarks; results and errors only
+    /// Print only results and errors, without progress and notes
     #[arg(long, short, global = true)]
     quiet: bool,
 }
@@ -219,27 +219,27 @@ impl GlobalFlags {
     }
 }
 
-/// What a command does; implemented by its clap arguments.
+/// A command, implemented by its clap arguments.
 pub trait RunCommand {
-    /// Whether the command ends itself, in order, when [`Context::interrupt`] says so, and then returns
-    /// [`Exit::Interrupted`]. Otherwise it is dropped where it waits.
+    /// Whether the command stops in order by itself when [`Context::interrupt`] asks it to, and then returns
+    /// [`Exit::Interrupted`]. Otherwise its future is dropped.
     const ENDS_ITSELF_WHEN_INTERRUPTED: bool = false;
 
-    /// Settings that the command's own flags give.
+    /// Returns the settings that the command's own flags set.
     fn overrides(&self) -> Vec<Override> {
         Vec::new()
     }
 
-    /// Whether standard output is for a program to read: then there is no progress and no remark.
+    /// Whether standard output is for a program, so that progress and notes are suppressed.
     fn json(&self) -> bool {
         false
     }
 
-    /// Does it.
+    /// Runs the command.
     fn run(self, context: Context) -> impl Future<Output = anyhow::Result<Exit>>;
 }
 
-/// What every command is given.
+/// The context that every command receives.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The settings.
@@ -248,7 +248,7 @@ pub struct Context {
     pub in_force: Vec<InForce>,
     /// Standard output and standard error.
     pub terminal: Terminal,
-    /// Whether the user or the system asked to stop.
+    /// Reports whether the user or the system asked to stop.
     pub interrupt: Interrupt,
 }
 
@@ -278,15 +278,15 @@ async fn dispatch<C: RunCommand>(command: C, global: GlobalFlags) -> anyhow::Res
     outcome
 }
 
-/// What came of reading the command line.
+/// The result of parsing the command line.
 pub enum Parsed {
-    /// A command is to be run.
+    /// A command to be run.
     Run(Box<Invocation>),
-    /// Help was printed, or what is wrong.
+    /// Help or a usage error was printed.
     Done(Exit),
 }
 
-/// Reads the command line of the process.
+/// Parses the command line of the process.
 pub fn parse() -> Parsed {
     let parsed = clap_command()
         .try_get_matches()
@@ -297,7 +297,7 @@ pub fn parse() -> Parsed {
             None => Parsed::Run(Box::new(invocation)),
         },
         Err(error) => {
-            // Nobody is left to be told that the help could not be written.
+            // If the help cannot be written, there is no place to report it.
             let _ = error.print();
             Parsed::Done(if error.use_stderr() {
                 Exit::Usage
@@ -314,8 +314,8 @@ fn clap_command() -> clap::Command {
 }
 
 impl Invocation {
-    /// Prints what needs no settings, if that is asked for: documentation is wanted most when they are wrong, and a shell
-    /// completes in any folder.
+    /// Prints output that needs no settings, if it is requested: the documentation is needed most when the settings are
+    /// wrong, and shells complete commands in any folder.
     fn print_about_itself(&self) -> Option<Result<(), OutputError>> {
         match &self.command {
             Command::Config(args) if args.docs => Some(config::print_docs()),
@@ -331,15 +331,15 @@ mod tests {
     use crate::config::SETTINGS;
 
     #[test]
-    fn clap_accepts_the_declaration() {
+    fn clap_command_passes_its_assertions() {
         clap_command().debug_assert();
     }
 
     #[test]
-    fn every_global_flag_that_the_settings_name_exists() {
+    fn global_flags_named_by_settings_exist() {
         let command = clap_command();
         for flag in SETTINGS.iter().filter_map(|about| about.flag) {
-            // Flags of a single command name it after a space.
+            // The settings name a flag of a single command with that command, after a space.
             if !flag.contains(' ') {
                 let known = command
                     .get_arguments()

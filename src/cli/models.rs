@@ -1,4 +1,4 @@
-//! `plantlake models`: the models that search needs, and where they are.
+//! `plantlake models`: lists the models that search needs, and fetches them.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -28,7 +28,7 @@ Examples:
   plantlake models list --json | jq -r '.[] | select(.state != \"right\") | .model'
       Reads all files, and names the models that are not there or not as they were.";
 
-/// How many digits of a hash tell one from another for people.
+/// The number of digits of a hash that a table shows.
 const DIGITS: usize = 12;
 
 /// Arguments of `models`.
@@ -44,18 +44,18 @@ pub struct ModelsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Show which models there are, and check their files
+    /// List the models, and check their files
     List,
-    /// Get the models, unless they are there
+    /// Fetch the models that are missing
     Fetch(FetchArgs),
 }
 
 #[derive(Debug, Args)]
 struct FetchArgs {
-    /// Take them from this folder, and from nowhere else
+    /// Take them from this folder only
     #[arg(long, value_name = "FOLDER")]
     from: Option<PathBuf>,
-    /// Get this one only
+    /// Fetch only this model
     #[arg(long)]
     only: Option<Only>,
 }
@@ -79,7 +79,7 @@ impl RunCommand for ModelsArgs {
     }
 }
 
-/// What the settings say of models.
+/// Returns the settings of the models.
 pub(super) fn model_settings(settings: &Settings) -> ModelSettings {
     ModelSettings {
         folder: settings.search.models.clone(),
@@ -140,7 +140,7 @@ async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-/// How it stands with a model, for programs.
+/// Returns the state of a model, as JSON.
 fn tell(settings: &ModelSettings, what: Use, standing: &Standing) -> Value {
     let mut told = json!({
         "model": settings.name(what),
@@ -258,11 +258,11 @@ fn say(terminal: &Terminal, fetched: &Fetched) -> anyhow::Result<()> {
     for (name, file) in &fetched.files {
         table.row([name.clone(), human::bytes(file.bytes), file.sha256.clone()]);
     }
-    // At its full width: a hash that is cut says little.
+    // At full width, because a truncated hash cannot be compared.
     Ok(terminal.print(&table.render(None))?)
 }
 
-/// Shows how far fetching a model is.
+/// Shows the progress of fetching a model.
 struct Shown<'t> {
     terminal: &'t Terminal,
     model: &'t str,

@@ -1,4 +1,4 @@
-//! Where work is done: here, by an operator, or by a server, for those whom it lets in.
+//! Runs an administration command locally as the operator, or against a remote server as one of its users.
 
 use clap::Args;
 
@@ -7,14 +7,14 @@ use super::{Context, Exit};
 use crate::auth::{Administrator, AuthError, Order, Outcome, Passwords};
 use crate::flight::{Credential, RemoteServer};
 
-/// Which server, and as whom.
+/// The remote server, and the user that signs in.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "From afar")]
 pub(super) struct ServerArgs {
-    /// A server to ask, instead of what is here: grpc://HOST:PORT or grpc+tls://HOST:PORT
+    /// A server to use instead of the local data: grpc://HOST:PORT or grpc+tls://HOST:PORT
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
-    /// Who asks; the password is asked for. Without it: an API key or access token is asked for
+    /// The user to sign in as, with a password that is asked for. Without it: an API key or access token is asked for
     #[arg(
         id = "as",
         long = "as",
@@ -23,29 +23,29 @@ pub(super) struct ServerArgs {
         requires = "server"
     )]
     user: Option<String>,
-    /// Certificates to trust, PEM, instead of the system's
+    /// A PEM file of certificates to trust instead of the system's
     #[arg(long, global = true, value_name = "FILE", requires = "server")]
     server_ca: Option<std::path::PathBuf>,
 }
 
 impl ServerArgs {
-    /// Signs in to the server, if one is named: the secret is typed, or the first line of standard input.
+    /// Signs in to the server, if one is given. The secret is typed, or is the first line of standard input.
     pub async fn connect(&self, context: &Context) -> anyhow::Result<Option<RemoteServer>> {
         Ok(self.sign_in(context).await?.map(|(server, _)| server))
     }
 
-    /// Whether a server is named.
+    /// Whether a server is given.
     pub fn is_given(&self) -> bool {
         self.server.is_some()
     }
 
-    /// Whether the one who asks signs in with this address.
+    /// Whether the user signs in with this e-mail address.
     pub fn is_as(&self, email: &str) -> bool {
         let key = |email: &str| email.trim().to_lowercase();
         self.user.as_deref().map(key) == Some(key(email))
     }
 
-    /// Signs in, and keeps the password, if it was one.
+    /// Signs in, and returns the password as well, if one was used.
     async fn sign_in(
         &self,
         context: &Context,
@@ -80,16 +80,16 @@ impl ServerArgs {
     }
 }
 
-/// Carries out orders.
+/// The target of administration commands.
 pub(super) enum Office {
-    /// On the database of the settings.
+    /// The database of the settings.
     Here(Box<Administrator>),
-    /// On a server.
+    /// A remote server.
     There(Box<RemoteServer>),
 }
 
 impl Office {
-    /// Opens the database, or signs in to the server: the secret is typed, or the first line of standard input.
+    /// Opens the database, or signs in to the server. The secret is typed, or is the first line of standard input.
     pub async fn open(context: &Context, args: &ServerArgs) -> anyhow::Result<Self> {
         let Some(there) = args.connect(context).await? else {
             let store = open(context).await?;
@@ -99,7 +99,7 @@ impl Office {
         Ok(Self::There(Box::new(there)))
     }
 
-    /// Signs in to the server with a password, which is kept.
+    /// Signs in to the server with a password, and returns the password as well.
     pub async fn open_as(context: &Context, args: &ServerArgs) -> anyhow::Result<(Self, String)> {
         match args.sign_in(context).await? {
             Some((there, Some(password))) => Ok((Self::There(Box::new(there)), password)),
@@ -107,12 +107,12 @@ impl Office {
         }
     }
 
-    /// Whether orders change the database of the settings.
+    /// Whether the target is the database of the settings.
     pub fn is_here(&self) -> bool {
         matches!(self, Self::Here(_))
     }
 
-    /// Carries out an order.
+    /// Executes an order.
     pub async fn carry_out(&self, order: Order) -> anyhow::Result<Outcome> {
         match self {
             Self::Here(office) => office.carry_out(order).await.map_err(|error| match error {
@@ -124,7 +124,7 @@ impl Office {
     }
 }
 
-/// The organisation that a flag names, if it names one.
+/// Returns the organisation that a flag names, if it is given. An empty name is an error.
 pub(super) fn named(name: Option<String>) -> anyhow::Result<Option<String>> {
     if name.as_deref().is_some_and(str::is_empty) {
         let error = anyhow::anyhow!("the organisation's name is empty");
@@ -133,7 +133,7 @@ pub(super) fn named(name: Option<String>) -> anyhow::Result<Option<String>> {
     Ok(name)
 }
 
-/// The server answered something else than was asked for.
+/// Returns the error that the server's outcome is not of the expected kind.
 pub(super) fn unexpected() -> anyhow::Error {
     anyhow::anyhow!("the server's answer is not the expected one; it may be of another version")
 }

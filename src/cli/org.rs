@@ -1,4 +1,5 @@
-//! `plantlake org`: organisations, how many users they may have, what they may use (`limit`), and which assets they may see.
+//! `plantlake org`: manages organisations, how many users they may have, their usage limits (`limit`), and which assets
+//! they may see.
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
@@ -46,35 +47,35 @@ pub struct OrgArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make an organisation; it sees nothing until it is granted something
+    /// Create an organisation; it sees nothing until it is granted assets
     Create(CreateArgs),
     /// List the organisations
     List,
-    /// Show one: its profile, its users and what it may see
+    /// Show an organisation: its profile, its users and its grants
     Show {
         /// The organisation, by name or id
         organisation: String,
     },
-    /// Change how many users it may have
+    /// Change the maximum number of users
     SetLimit {
         /// The organisation, by name or id
         organisation: String,
-        /// How many users; deactivated ones count, removed ones do not
+        /// The maximum number of users; deactivated ones count, removed ones do not
         #[arg(allow_negative_numbers = true)]
         limit: i64,
     },
-    /// Show or change what it may use: requests, queries at once, bytes in a month
+    /// Show or change the usage limits: requests, concurrent queries, bytes per month
     Limit(LimitArgs),
-    /// Let it see assets, or send readings for them
+    /// Grant reading or writing of assets
     Grant(GrantArgs),
-    /// Take away what was granted
+    /// Revoke grants
     Revoke(RevokeArgs),
-    /// Take access from all its users and keys, within seconds
+    /// Suspend the access of all its users and keys within seconds
     Deactivate {
         /// The organisation, by name or id
         organisation: String,
     },
-    /// Give access back
+    /// Restore the access
     Activate {
         /// The organisation, by name or id
         organisation: String,
@@ -83,9 +84,9 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct CreateArgs {
-    /// Its name; no two differ in case alone
+    /// The name; no two organisations have names that differ only in case
     name: String,
-    /// How many users it may have
+    /// The maximum number of users
     #[arg(
         long,
         value_name = "N",
@@ -93,13 +94,13 @@ struct CreateArgs {
         allow_negative_numbers = true
     )]
     user_limit: i64,
-    /// A person or a department
+    /// The contact: a person or a department
     #[arg(long, default_value = "")]
     contact: String,
     /// The postal address
     #[arg(long, default_value = "")]
     address: String,
-    /// Where invoices go
+    /// The e-mail address for invoices
     #[arg(long, default_value = "")]
     billing_email: String,
 }
@@ -331,7 +332,7 @@ fn profile(organisation: &Organisation) -> Vec<String> {
     lines
 }
 
-/// The organisation that a flag names, if it names one.
+/// Returns the organisation that a flag names, if it is given. An empty name is an error.
 pub(super) async fn named(
     store: &OrganisationStore,
     name: Option<&str>,

@@ -1,4 +1,5 @@
-//! `plantlake org grant` and `org revoke`: which assets an organisation may see, and for which it may send readings.
+//! `plantlake org grant` and `org revoke`: manage which assets an organisation may see, and for which it may send
+//! readings.
 
 use clap::Args;
 use serde_json::json;
@@ -12,18 +13,18 @@ use crate::catalog::{Asset, Catalog, Visible};
 use crate::model::{AssetGrant, Grant, GrantAccess, OrganisationId};
 use crate::store::{Organisation, WritingOrganisation};
 
-/// The rules of a command.
+/// The rules that a command grants or revokes.
 #[derive(Debug, Args)]
 struct RuleArgs {
     /// The organisation, by name or id
     organisation: String,
-    /// Every asset, even those that the catalog does not know
+    /// Every asset, including those that the catalog does not contain
     #[arg(long)]
     all: bool,
-    /// A place with what is inside it; with a star at its end, any text that begins so
+    /// A location and everything inside it; with a star at its end, every location with that prefix
     #[arg(long, value_name = "PLACE")]
     location: Vec<String>,
-    /// A type, to the letter
+    /// A type of assets, exactly as in the catalog
     #[arg(long = "type", value_name = "TYPE")]
     r#type: Vec<String>,
     /// One asset, by id
@@ -36,7 +37,7 @@ struct RuleArgs {
 pub(super) struct GrantArgs {
     #[command(flatten)]
     rules: RuleArgs,
-    /// Let it send readings for these assets, too, by users and keys with the permission
+    /// Also allow sending readings for these assets, by users and keys with the permission
     #[arg(long)]
     write: bool,
     /// Grant writing even if another organisation may write to the same assets: each can replace the other's readings
@@ -49,7 +50,7 @@ pub(super) struct GrantArgs {
 pub(super) struct RevokeArgs {
     #[command(flatten)]
     rules: RuleArgs,
-    /// Take back the writing only; the assets can still be seen
+    /// Revoke writing only; the assets stay visible
     #[arg(long)]
     write: bool,
 }
@@ -124,7 +125,8 @@ impl Org {
         self.report(&organisation, "revoked", &rules, access).await
     }
 
-    /// Warns of other organisations that may write to the same assets: assets that were added since may fit both's rules.
+    /// Warns about other organisations that may write to the same assets: assets added since may match the rules of
+    /// both.
     pub(super) async fn warn_of_shared_writing(
         &self,
         organisation: OrganisationId,
@@ -141,7 +143,7 @@ impl Org {
         Ok(())
     }
 
-    /// Prints what was granted or revoked, and what the organisation may do now.
+    /// Prints the granted or revoked rules, and the current access of the organisation.
     async fn report(
         &self,
         organisation: &Organisation,
@@ -218,7 +220,7 @@ fn check_shared_writing(
     ))
 }
 
-/// How many of the assets these rules allow.
+/// Returns the number of assets that the rules allow.
 pub(super) fn count(assets: &[Asset], rules: &[Grant]) -> usize {
     match Visible::resolve(assets, rules) {
         Visible::All => assets.len(),
@@ -226,7 +228,7 @@ pub(super) fn count(assets: &[Asset], rules: &[Grant]) -> usize {
     }
 }
 
-/// The rules in a few words.
+/// Summarises the rules in a few words.
 pub(super) fn summary(rules: &[Grant]) -> String {
     match rules {
         [] => "nothing".to_owned(),

@@ -1,7 +1,7 @@
-//! From the process's start to its exit code: the runtime, and one command on it.
+//! The process from its start to its exit code: the runtime, and one command on it.
 //!
-//! In the library, not in `main.rs`: what is asynchronous is compiled where it is waited for, and the binary would compile all
-//! of it once more.
+//! This is in the library and not in `main.rs`, because async code is compiled where it is awaited: the binary would
+//! compile all of it a second time.
 
 use std::process::ExitCode;
 
@@ -10,17 +10,17 @@ use crate::descriptors;
 use crate::engine::MOST_STACK;
 use crate::memory;
 
-/// Does what the command line asks for.
+/// Runs the command of the command line.
 pub fn main() -> ExitCode {
     memory::keep_freed_pages();
     descriptors::raise_limit();
-    // The main thread's stack is of the size that the shell gives it.
+    // The shell determines the stack size of the main thread.
     let started = std::thread::Builder::new()
         .stack_size(MOST_STACK)
         .spawn(on_a_large_stack);
     match started.map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,
-        // A panic has been told.
+        // The panic has been reported already.
         Ok(Err(_)) => Exit::Failure.into(),
         Err(error) => {
             report(&anyhow::Error::new(error).context("no thread can be started"));
@@ -47,7 +47,7 @@ fn on_a_large_stack() -> ExitCode {
         }
     };
     let outcome = runtime.block_on(run(*invocation));
-    // Work that an interruption left on other threads must not hold the process back.
+    // Work that an interruption left on other threads must not delay the exit.
     runtime.shutdown_background();
     outcome.unwrap_or_else(|error| report(&error)).into()
 }

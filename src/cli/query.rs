@@ -18,7 +18,7 @@ use crate::app;
 use crate::engine::{QueryError, QuerySession};
 use crate::lake::Store;
 
-/// Rows that a table shows; more are for a file.
+/// The maximum number of rows that a table shows; more rows need a file.
 const SHOWN: usize = 1_000;
 
 const EXAMPLES: &str = "\
@@ -52,30 +52,30 @@ Examples:
 pub struct QueryArgs {
     /// One SELECT, WITH, VALUES, EXPLAIN, SHOW or DESCRIBE; `-` reads it from standard input
     sql: String,
-    /// How the answer is written
+    /// The format of the result
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Where to, instead of standard output
+    /// Write to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
     server: ServerArgs,
 }
 
-/// How an answer is written.
+/// The format of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// For people; fits the terminal
     Table,
-    /// With a header line
+    /// Comma-separated values with a header line
     Csv,
-    /// One object a line
+    /// One JSON object per line
     Json,
     /// A Parquet file
     Parquet,
 }
 
-/// The answer cannot be written.
+/// The error that the file of the result cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer cannot be written to {path}")]
 struct OutputFailed {
@@ -89,7 +89,7 @@ impl RunCommand for QueryArgs {
     }
 
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
-        // The secret is the first line of standard input, before the SQL.
+        // Read before the SQL: the secret is the first line of standard input.
         let server = self.server.connect(&context).await?;
         let mut sql = self.sql;
         if sql == "-" {
@@ -132,7 +132,7 @@ impl RunCommand for QueryArgs {
     }
 }
 
-/// The answer of the tables here.
+/// Runs a query on the local tables.
 pub(super) async fn answer(
     context: &Context,
     sql: &str,
@@ -154,7 +154,7 @@ pub(super) async fn answer(
     Ok(frame.execute_stream().await.map_err(QueryError::from)?)
 }
 
-/// Prints an answer as a table.
+/// Prints a result as a table.
 pub(super) async fn print_rows(
     context: &Context,
     stream: SendableRecordBatchStream,
@@ -171,7 +171,7 @@ pub(super) async fn print_rows(
     Ok(())
 }
 
-/// The first rows as a table, and how many rows there are.
+/// Returns the first rows as a table, and the total number of rows.
 async fn read_table(mut stream: SendableRecordBatchStream) -> anyhow::Result<(Table, usize)> {
     let schema = stream.schema();
     let mut table = Table::new(schema.fields().iter().map(|field| field.name().clone()))
@@ -234,7 +234,7 @@ async fn write_json(
     Ok(())
 }
 
-/// Prints an answer as one JSON list.
+/// Prints a result as one JSON array.
 pub(super) async fn print_json_list(
     context: &Context,
     mut stream: SendableRecordBatchStream,

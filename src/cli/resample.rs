@@ -38,10 +38,10 @@ While any file is in quarantine the exit code is 3.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ResampleArgs {
-    /// Where the raw files are: a folder or a URL [default: <lake>/raw]
+    /// The location of the raw files: a folder or a URL [default: <lake>/raw]
     #[arg(long, value_name = "PATH_OR_URL")]
     raw: Option<String>,
-    /// Compute everything again
+    /// Recompute everything
     #[arg(long)]
     full: bool,
     /// The first UTC date to compute
@@ -50,7 +50,7 @@ pub struct ResampleArgs {
     /// The last UTC date to compute, inclusive
     #[arg(long, value_name = "DATE")]
     to: Option<NaiveDate>,
-    /// Only say what would be done
+    /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
     /// Print the result as JSON
@@ -58,7 +58,7 @@ pub struct ResampleArgs {
     json: bool,
 }
 
-/// The dates are the wrong way round.
+/// The error that the first date is after the last.
 #[derive(Debug, thiserror::Error)]
 #[error("--from {from} is after --to {to}: no date is between them")]
 struct DatesBackwards {
@@ -103,7 +103,7 @@ impl ResampleArgs {
     }
 }
 
-/// The first and the last date that are meant; none if neither is said.
+/// Returns the first and the last date; `None` if neither is given.
 pub(super) fn dates_between(
     from: Option<NaiveDate>,
     to: Option<NaiveDate>,
@@ -134,7 +134,7 @@ pub(super) async fn run_job(
     result.map_err(job_failed)
 }
 
-/// Why there is no job, with the code that the program ends with.
+/// Adds the exit code to an error of creating the job.
 pub(super) fn no_job(error: NoJob) -> anyhow::Error {
     match error {
         NoJob::Spec(_) => Exit::Usage.because(error),
@@ -142,7 +142,7 @@ pub(super) fn no_job(error: NoJob) -> anyhow::Error {
     }
 }
 
-/// Why a run failed, with the code that the program ends with.
+/// Adds the exit code to an error of a run.
 pub(super) fn job_failed(error: JobError) -> anyhow::Error {
     match error {
         JobError::Lease(LeaseError::Held { .. }) => Exit::Refused.because(error),
@@ -150,12 +150,12 @@ pub(super) fn job_failed(error: JobError) -> anyhow::Error {
     }
 }
 
-/// Shows how many readings were read.
+/// Returns a progress bar that counts readings.
 pub(super) fn readings_bar(terminal: &Terminal) -> Arc<dyn Progress> {
     bar(terminal, "resample", "readings")
 }
 
-/// Shows how much of a job is done.
+/// Returns a progress bar of a job.
 pub(super) fn bar(
     terminal: &Terminal,
     label: &'static str,
@@ -180,7 +180,7 @@ impl Progress for ReadingsBar {
     }
 }
 
-/// What people want to know of a run.
+/// Prints the report of a run for people.
 pub(super) fn print(terminal: &Terminal, report: &Report) -> anyhow::Result<()> {
     let took = human::duration(Duration::from_secs_f64(report.seconds));
     let dates = match (&report.dates.first, &report.dates.last) {

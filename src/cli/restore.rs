@@ -1,4 +1,4 @@
-//! `plantlake restore`: puts a backup back.
+//! `plantlake restore`: restores a backup.
 
 use std::path::PathBuf;
 
@@ -32,7 +32,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RestoreArgs {
-    /// The backup
+    /// The backup file
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
     #[command(flatten)]
@@ -84,7 +84,7 @@ impl RunCommand for RestoreArgs {
     }
 }
 
-/// Where a part was put.
+/// Returns the destination of a part.
 fn place_of(settings: &Settings, part: Part) -> String {
     match part {
         Part::Catalog => settings.catalog.display().to_string(),
@@ -99,7 +99,7 @@ fn place_of(settings: &Settings, part: Part) -> String {
     }
 }
 
-/// What is to be done now.
+/// Returns the steps that the operator should take next.
 fn next_steps(report: &RestoreReport) -> Vec<String> {
     let mut steps = vec!["What to do next:".to_owned()];
     let has = |part| report.restored.contains_key(&part);

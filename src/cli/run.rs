@@ -1,4 +1,4 @@
-//! `plantlake run`: one job, as it is declared, now.
+//! `plantlake run`: runs one declared job now.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub struct RunArgs {
     json: bool,
 }
 
-/// There is no such job.
+/// The error that there is no such job.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no job {name:?} in {folder}; there {are}")]
 struct UnknownJob {
@@ -48,7 +48,7 @@ struct UnknownJob {
     are: String,
 }
 
-/// It runs already.
+/// The error that the job is running already.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the job {} runs already: process {} on {}, since {}. Wait until it ends, or stop it",
@@ -56,7 +56,7 @@ struct UnknownJob {
 )]
 struct RunsElsewhere(Box<JobRun>);
 
-/// How it ended, if not well.
+/// The error of a run that failed, took too long or was lost.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Ended(String);
@@ -81,7 +81,7 @@ impl RunCommand for RunArgs {
         let asked = tokio::spawn(async move {
             interrupt.wait().await;
             stopper.stop();
-            // Dropped, it could ask nobody any more.
+            // A dropped stopper could not ask the job to stop any more.
             std::future::pending::<()>().await;
         });
         let watch = Stopwatch::start();

@@ -26,7 +26,7 @@ Ctrl-C lets jobs that run go on for the setting `schedule.shutdown_timeout`, and
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ScheduleArgs {
-    /// Print what is scheduled as JSON, and go on
+    /// Print the scheduled jobs as JSON, and keep running
     #[arg(long)]
     json: bool,
 }

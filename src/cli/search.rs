@@ -33,12 +33,12 @@ In SQL:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SearchArgs {
-    /// What to look for, in your own words
+    /// A description of the equipment, in your own words
     text: String,
-    /// How many results at most
+    /// The maximum number of results
     #[arg(long, short = 'n', default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=MOST_RESULTS as i64))]
     limit: u16,
-    /// How results are ranked [default: as well as it can be]
+    /// How results are ranked [default: the best method that the available models allow]
     #[arg(long, value_enum, conflicts_with = "server")]
     by: Option<By>,
     /// Print as JSON
@@ -48,16 +48,16 @@ pub struct SearchArgs {
     server: ServerArgs,
 }
 
-/// How results are ranked.
+/// The method of ranking.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum By {
-    /// The best are read again by a model that sees query and description together
+    /// The best results, ranked again by a model that reads query and description together
     CrossEncoder,
     /// Meanings and words, fused
     Hybrid,
-    /// What query and description mean
+    /// The similarity of the meanings of query and description
     BiEncoder,
-    /// The words that they share
+    /// The words that query and description share
     Bm25,
 }
 

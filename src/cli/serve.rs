@@ -1,4 +1,4 @@
-//! `plantlake serve`: the lake to every Flight SQL client.
+//! `plantlake serve`: serves the lake to Flight SQL clients.
 
 use std::path::PathBuf;
 
@@ -32,30 +32,30 @@ Ctrl-C lets the answers that have begun end, and then stops; once more stops at 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ServeArgs {
-    /// Where to listen; port 0 takes any that is free [default: 127.0.0.1:50051]
+    /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:50051]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// The certificate and those between it and the root, PEM
+    /// The certificate and its intermediate certificates, PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<String>,
     /// The certificate's private key, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<String>,
-    /// Make a certificate for this run, for development
+    /// Create a self-signed certificate for this run, for development
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     dev_tls: bool,
-    /// Listen beyond this machine without TLS: passwords and data can be read by all between
+    /// Listen on an address that other machines can reach without TLS: passwords and data can be read in transit
     #[arg(long)]
     allow_plaintext: bool,
-    /// Run jobs when they are due, too
+    /// Also run jobs when they are due
     #[arg(long)]
     with_jobs: bool,
-    /// Print where it listens as JSON
+    /// Print the addresses as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Without TLS only on this machine.
+/// The error that other machines can reach the server without TLS.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{listen} can be reached from other machines, and there is no TLS: passwords and data could be read by all between. \
@@ -150,7 +150,7 @@ impl RunCommand for ServeArgs {
     }
 }
 
-/// That metrics are to be where they cannot be is a mistake in the settings.
+/// Adds the exit code to an error of the metrics: an address that is not allowed is an error in the settings.
 pub(super) fn wrong_address(error: MonitoringError) -> anyhow::Error {
     match error {
         MonitoringError::RemoteRefused { .. } => Exit::Usage.because(error),
@@ -158,7 +158,7 @@ pub(super) fn wrong_address(error: MonitoringError) -> anyhow::Error {
     }
 }
 
-/// That a job is declared wrongly is one, too.
+/// Adds the exit code to an error of the schedule: an invalid declaration of a job is an error in the settings.
 pub(super) fn wrong_spec(error: ScheduleError) -> anyhow::Error {
     match error {
         ScheduleError::Spec(_) => Exit::Usage.because(error),
@@ -166,7 +166,7 @@ pub(super) fn wrong_spec(error: ScheduleError) -> anyhow::Error {
     }
 }
 
-/// Why there is no server, with the code that the program ends with.
+/// Adds the exit code to an error of the server.
 pub(super) fn wrong_service(error: ServiceError) -> anyhow::Error {
     match error {
         ServiceError::Monitoring(error) => wrong_address(error),

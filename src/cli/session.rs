@@ -1,4 +1,4 @@
-//! `plantlake session`: who is signed in, and ending it.
+//! `plantlake session`: lists sessions, and revokes them.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -31,13 +31,13 @@ pub struct SessionArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the sessions that are good
+    /// List the valid sessions
     List {
-        /// Of this user only
+        /// Only this user
         #[arg(long, value_name = "EMAIL")]
         user: Option<String>,
     },
-    /// End a session, or all of a user's, within seconds
+    /// Revoke a session, or all sessions of a user, within seconds
     Revoke {
         /// The session's id
         #[arg(required_unless_present = "user", conflicts_with = "user")]

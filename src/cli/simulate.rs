@@ -1,4 +1,4 @@
-//! `plantlake simulate`: makes a plant, its catalog and its raw readings.
+//! `plantlake simulate`: simulates a plant with its catalog and its raw readings.
 
 use std::io::Write;
 use std::path::Path;
@@ -36,11 +36,11 @@ What is written:
 Simulating again replaces what simulations wrote, and nothing else: where another file is in the
 way, it stops before it writes anything, and names the file.";
 
-/// Make a believable chemical plant: its catalog, and raw readings with known faults
+/// Simulate a chemical plant: its catalog, and raw readings with known faults
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// How many assets have readings: sensors; the equipment that they are on comes on top
+    /// The number of assets with readings: sensors; the equipment that they are on is not counted
     #[arg(
         long,
         value_name = "N",
@@ -49,7 +49,7 @@ pub struct Args {
     )]
     pub assets: usize,
 
-    /// How many whole UTC days
+    /// The number of whole UTC days
     #[arg(
         long,
         value_name = "D",
@@ -58,7 +58,7 @@ pub struct Args {
     )]
     pub days: u32,
 
-    /// The first day, such as 2026-01-31 [default: so many days before today (UTC), which is not included]
+    /// The first day, such as 2026-01-31 [default: that many days before today (UTC), which is not included]
     #[arg(long, value_name = "DATE")]
     pub start: Option<NaiveDate>,
 
@@ -66,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = interval, allow_hyphen_values = true)]
     pub interval: Duration,
 
-    /// The same plan and seed make the same bytes
+    /// The seed of the random numbers; the same plan and seed make the same bytes
     #[arg(
         long,
         value_name = "S",
@@ -75,7 +75,7 @@ pub struct Args {
     )]
     pub seed: u64,
 
-    /// What the readings look like
+    /// The shape of the readings
     #[arg(long, value_enum, default_value_t = ShapeArg::Realistic)]
     pub shape: ShapeArg,
 
@@ -84,7 +84,7 @@ pub struct Args {
     pub json: bool,
 }
 
-/// What the readings look like.
+/// The shape of the readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ShapeArg {
     /// A daily cycle with noise, a reading at every tick, no faults
@@ -93,7 +93,7 @@ pub enum ShapeArg {
     Realistic,
 }
 
-/// Why the command failed.
+/// An error of the command.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateCommandError {
     /// The summary cannot be printed.
@@ -106,7 +106,7 @@ fn interval(text: &str) -> Result<Duration, PlanError> {
 }
 
 impl Args {
-    /// What to simulate.
+    /// Returns the plan of the simulation.
     pub fn plan(&self) -> Plan {
         Plan {
             assets: self.assets,
@@ -147,12 +147,12 @@ pub(super) async fn make(
     let reported = AtomicU64::new(0);
     let summary = simulate(plan, lake, &settings.catalog, |progress| {
         bar.set_total(progress.readings_total);
-        // Tasks report out of turn: only what is new moves the bar.
+        // Tasks report out of order: only an increase moves the bar.
         let before = reported.fetch_max(progress.readings, Ordering::Relaxed);
         bar.add(progress.readings.saturating_sub(before));
     })
     .await;
-    // Before anything is printed, be it an error: a bar would be drawn over it.
+    // Dropped before anything is printed, even an error, because the bar would be drawn over it.
     drop(bar);
     let mut out = terminal.writer();
     print(&summary?, json, lake, &settings.catalog, &mut out)
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn silly_arguments_are_refused_with_a_reason() {
+    fn args_that_are_invalid_are_rejected_with_reason() {
         for (words, said) in [
             ("--interval 0s", "such as 500ms, 10s, 1m or 1h"),
             ("--interval -10s", "such as 500ms, 10s, 1m or 1h"),
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_summary_is_a_table_or_json() {
+    async fn print_writes_table_or_json() {
         let folder = tempfile::tempdir().unwrap();
         let lake = Store::open(
             folder.path().join("lake").to_str().unwrap(),

@@ -1,4 +1,4 @@
-//! `plantlake status`: raw files, tables, last runs and the mirror at a glance.
+//! `plantlake status`: shows raw files, tables, last runs and the mirror.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct StatusArgs {
-    /// How many of the last runs to show
+    /// The number of latest runs to show
     #[arg(long, value_name = "N", default_value_t = 5)]
     runs: usize,
     /// Print as JSON
@@ -31,29 +31,29 @@ pub struct StatusArgs {
     json: bool,
 }
 
-/// What `--json` prints.
+/// The JSON output.
 #[derive(Serialize)]
 struct Printed<'a> {
     lake: String,
     #[serde(flatten)]
     status: &'a Status,
-    /// None where no mirror is set.
+    /// The mirror; `None` if none is configured.
     mirror: Option<Mirror>,
     /// Jobs whose last run failed.
     failed_jobs: &'a [JobRun],
 }
 
-/// The mirror beside the lake.
+/// The mirror, compared with the lake.
 #[derive(Serialize)]
 struct Mirror {
-    /// What it has; none if it cannot be asked.
+    /// The state of the mirror; `None` if it cannot be queried.
     #[serde(flatten)]
     status: Option<mirror::Status>,
-    /// Why it cannot.
+    /// Why the mirror cannot be queried.
     problem: Option<String>,
-    /// The run that the lake has published last.
+    /// The run that the lake published last.
     published_run: Option<u64>,
-    /// Whether that is the one that is mirrored.
+    /// Whether the mirror has that run.
     is_up_to_date: bool,
 }
 
@@ -114,7 +114,7 @@ impl Mirror {
     }
 }
 
-/// The jobs whose last run failed. A database that was never made is not made now.
+/// Returns the jobs whose last run failed. A database that does not exist is not created.
 async fn failed_jobs(url: &DatabaseUrl) -> anyhow::Result<Vec<JobRun>> {
     if let DatabaseKind::Sqlite(path) = url.kind()
         && !path.exists()
@@ -136,7 +136,7 @@ impl RunCommand for StatusArgs {
         let settings = &context.settings;
         let lake = Store::open(&settings.lake, settings.storage.options())?;
         let raw = Store::open_existing(&settings.raw, settings.storage.options())?;
-        // The last one is needed, shown or not.
+        // At least one run is needed, to compare it with the mirror.
         let mut status = status(&lake, &raw, self.runs.max(1)).await?;
         let mirror = Mirror::look(settings, &status).await;
         status.runs.truncate(self.runs);

@@ -1,4 +1,4 @@
-//! `plantlake token`: access tokens, and the keys that they are signed with.
+//! `plantlake token`: manages access tokens, and the keys that they are signed with.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -40,13 +40,13 @@ enum Action {
         /// The user's e-mail address
         email: String,
     },
-    /// Say who presents an API key or access token, read from a prompt or standard input
+    /// Show who an API key or access token belongs to; it is read from a prompt or standard input
     Check {
-        /// Stay until the access ends
+        /// Keep running until the access ends
         #[arg(long)]
         follow: bool,
     },
-    /// The keys that tokens are signed with
+    /// Manage the keys that tokens are signed with
     Keys {
         #[command(subcommand)]
         action: KeysAction,
@@ -57,9 +57,9 @@ enum Action {
 enum KeysAction {
     /// List the keys, without their secrets
     List,
-    /// Sign with a new key from now on
+    /// Create a key, and sign with it from now on
     Rotate,
-    /// Refuse what a key has signed
+    /// Remove a key, and refuse everything that it has signed
     Remove {
         /// The key's id
         id: String,
@@ -85,7 +85,7 @@ async fn create(context: &Context, email: &str, json: bool) -> anyhow::Result<()
     let authenticator = Authenticator::open(open(context).await?, &context.settings.auth)?;
     let password = read_secret(context, "password", false).await?;
     let signed_in = authenticator.sign_in(email, &password, None).await;
-    // A sign-in that failed goes into the audit trail.
+    // Waits until a failed sign-in is recorded in the audit trail.
     authenticator.settle().await;
     let signed_in = signed_in?;
     if json {

@@ -1,4 +1,4 @@
-//! `plantlake usage`: what was used, and the closing and verifying of months.
+//! `plantlake usage`: reports usage, and closes and verifies months.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -52,40 +52,40 @@ pub struct UsageArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// What was used, by organisation, user, endpoint or day
+    /// Report usage by organisation, user, endpoint or day
     Report(ReportArgs),
     /// Freeze a month that has ended
     Close(MonthArgs),
     /// Show the statements of a closed month
     Statement(MonthArgs),
-    /// Turn a month into the lines of invoices
+    /// Compute the invoices of a month
     Invoice(InvoiceArgs),
-    /// Derive months and the ledger's hash chain again, and compare
+    /// Recompute months and the ledger's hash chain, and compare
     Verify(VerifyArgs),
 }
 
 #[derive(Debug, Args)]
 struct MonthArgs {
-    /// The month, in UTC, such as 2026-10
+    /// The UTC month, such as 2026-10
     month: Month,
-    /// Of this organisation only, by name or id
+    /// Only this organisation, by name or id
     #[arg(long, value_name = "NAME")]
     org: Option<String>,
 }
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
-    /// The month, in UTC, such as 2026-10; all, if none is named
+    /// The UTC month, such as 2026-10 [default: all months]
     #[arg(long)]
     month: Option<Month>,
-    /// Of this organisation only, by name or id
+    /// Only this organisation, by name or id
     #[arg(long, value_name = "NAME")]
     org: Option<String>,
     #[command(flatten)]
     head: HeadArgs,
 }
 
-/// How a result is written.
+/// The format of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     /// For people
@@ -96,11 +96,11 @@ pub(super) enum Format {
     Json,
 }
 
-/// A month, or the months from one to another.
+/// A month, or a range of months.
 #[derive(Debug, Clone)]
 pub(super) struct Months(pub RangeInclusive<Month>);
 
-/// A text is neither a month nor a range of months.
+/// The error that a text is neither a month nor a range of months.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MalformedMonths {
     #[error(transparent)]
@@ -159,7 +159,7 @@ impl RunCommand for UsageArgs {
     }
 }
 
-/// What its commands share.
+/// The context that the subcommands share.
 pub(super) struct Usage {
     pub context: Context,
     pub store: OrganisationStore,
@@ -268,7 +268,7 @@ impl Usage {
         self.show_adjustments(late)
     }
 
-    /// What is billed later than it was used.
+    /// Prints the usage that is billed in a later month than that in which it occurred.
     pub fn show_adjustments(&self, late: &[Adjustment]) -> anyhow::Result<()> {
         if late.is_empty() {
             return Ok(());
@@ -401,7 +401,7 @@ impl Usage {
     }
 }
 
-/// Everything of these months that came too late for its own.
+/// Returns a filter for the usage of these months, without a split by user, endpoint or day.
 pub(super) fn adjustments_of(
     months: RangeInclusive<Month>,
     organisation: Option<crate::model::OrganisationId>,

@@ -1,4 +1,4 @@
-//! `plantlake usage invoice`: a month by the price list.
+//! `plantlake usage invoice`: computes the invoices of a month by the price list.
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -29,29 +29,29 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct InvoiceArgs {
-    /// The month, in UTC, such as 2026-10; one that is not closed gives a preview
+    /// The UTC month, such as 2026-10; one that is not closed gives a preview
     month: Month,
-    /// Of this organisation only, by name or id
+    /// Only this organisation, by name or id
     #[arg(long, value_name = "NAME")]
     org: Option<String>,
-    /// How it is written
+    /// The format of the result
     #[arg(long, default_value = "table")]
     pub format: Format,
 }
 
-/// A month of an organisation, with what it costs.
+/// A month of an organisation, with its invoice.
 #[derive(Debug, Serialize)]
 struct Billed {
     organisation_id: OrganisationId,
     organisation: String,
     month: Month,
-    /// Whether the month is open, and may come to more.
+    /// Whether the month is open, so that its amounts may still grow.
     preview: bool,
     closed_at: Option<DateTime<Utc>>,
     records_hash: Option<String>,
     #[serde(flatten)]
     invoice: Invoice,
-    /// What the month has of earlier ones.
+    /// The adjustments that this month has from earlier months.
     adjustments: Vec<Adjustment>,
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn run(usage: &Usage, args: InvoiceArgs) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// What the statements say, and of whoever has none, what the ledger says until now.
+/// Returns the invoices by the statements, and those of organisations without a statement by the ledger as it is now.
 async fn billed(usage: &Usage, args: &InvoiceArgs) -> anyhow::Result<Vec<Billed>> {
     let organisation = named(&usage.store, args.org.as_deref()).await?;
     let id = organisation.as_ref().map(|organisation| organisation.id);
@@ -169,7 +169,7 @@ fn show(usage: &Usage, billed: &Billed) -> anyhow::Result<()> {
     usage.show_adjustments(&billed.adjustments)
 }
 
-/// A line of an invoice, in the order of tables and of CSV.
+/// Returns the cells of a line of an invoice, in the order of tables and CSV.
 fn cells(line: &InvoiceLine) -> [String; 7] {
     [
         line.item.to_owned(),

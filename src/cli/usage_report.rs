@@ -1,4 +1,4 @@
-//! `plantlake usage report`: sums of the ledger as a table, CSV or JSON.
+//! `plantlake usage report`: prints sums of the ledger as a table, CSV or JSON.
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -25,16 +25,16 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ReportArgs {
-    /// The UTC month, such as 2026-11, or months, such as 2026-09..2026-11 [default: this month]
+    /// The UTC month, such as 2026-11, or a range, such as 2026-09..2026-11 [default: this month]
     #[arg(long, value_name = "MONTH")]
     month: Option<Months>,
-    /// Of this organisation only, by name or id
+    /// Only this organisation, by name or id
     #[arg(long, value_name = "NAME")]
     org: Option<String>,
-    /// A line for each of these
+    /// Print a line for each of these
     #[arg(long)]
     by: Option<By>,
-    /// How it is written
+    /// The format of the result
     #[arg(long, default_value = "table")]
     pub format: Format,
 }
@@ -43,7 +43,7 @@ pub(super) struct ReportArgs {
 enum By {
     User,
     Endpoint,
-    /// On which requests ended, in UTC
+    /// The UTC day on which requests ended
     Day,
 }
 
@@ -57,13 +57,13 @@ impl By {
     }
 }
 
-/// A column of numbers: its name in CSV, its title in tables, its value and how it looks.
+/// A column of numbers: its name in CSV, its title in tables, its value and its format.
 struct Column {
     name: &'static str,
     title: &'static str,
     value: fn(&UsageSums) -> u64,
     look: fn(u64) -> String,
-    /// Whether it is shown even if all of it is zero.
+    /// Whether the column is shown even if all its values are zero.
     always: bool,
 }
 
@@ -137,7 +137,7 @@ const COLUMNS: [Column; 9] = [
     ),
 ];
 
-/// In place of the last three, where there is no room for them.
+/// The column that replaces the last three in a narrow terminal.
 const FAILED: Column = column(
     "failed",
     "failed",
@@ -145,7 +145,7 @@ const FAILED: Column = column(
     human::count,
     false,
 );
-/// A terminal with fewer columns has no room.
+/// The minimum width of a terminal, in columns, that shows all columns.
 const WIDE: usize = 110;
 
 /// Prints the report.

@@ -1,4 +1,4 @@
-//! `plantlake user`: who belongs to an organisation, and what each may do.
+//! `plantlake user`: manages the users of organisations, and what each may do.
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -52,11 +52,11 @@ pub struct UserArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make a user, if the organisation's limit allows it
+    /// Create a user, if the organisation's limit allows it
     Create(CreateArgs),
     /// List users
     List {
-        /// Of this organisation only
+        /// Only this organisation
         #[arg(long, value_name = "NAME")]
         org: Option<String>,
     },
@@ -67,17 +67,17 @@ enum Action {
     },
     /// Change a user's name, role or permission to send readings
     Change(ChangeArgs),
-    /// Take access away within seconds; the user keeps the place
+    /// Suspend a user's access within seconds; the user still counts towards the limit
     Deactivate {
         /// The user's e-mail address
         email: String,
     },
-    /// Give access back
+    /// Restore a user's access
     Activate {
         /// The user's e-mail address
         email: String,
     },
-    /// Remove a user, with sessions and keys; frees the place
+    /// Remove a user, with sessions and keys; the user no longer counts towards the limit
     Remove {
         /// The user's e-mail address
         email: String,
@@ -86,18 +86,18 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct CreateArgs {
-    /// The e-mail address; no other user of the organisation has it, in any case
+    /// The e-mail address; unique in the organisation, regardless of case
     email: String,
     /// The organisation, by name or id; with --server it is your own
     #[arg(long, value_name = "NAME")]
     org: Option<String>,
-    /// What the user may do
+    /// The role of the user
     #[arg(long, value_enum, default_value_t = RoleArg::Analyst)]
     role: RoleArg,
     /// The person's or program's name
     #[arg(long, default_value = "")]
     name: String,
-    /// Permit to send readings
+    /// Allow sending readings
     #[arg(long)]
     ingest: bool,
 }
@@ -106,7 +106,7 @@ struct CreateArgs {
 struct ChangeArgs {
     /// The user's e-mail address
     email: String,
-    /// What the user may do
+    /// The role of the user
     #[arg(long, value_enum, required_unless_present_any = ["name", "ingest"])]
     role: Option<RoleArg>,
     /// The person's or program's name
@@ -241,7 +241,7 @@ impl Command {
     }
 
     async fn passwd(&self, email: String) -> anyhow::Result<()> {
-        // Nobody types a password for a user who is not there, or has none.
+        // Checked first, so that nobody types a password for a user who does not exist or has none.
         let (user, _) = self.user(Order::User { email }).await?;
         if !user.role.has_password() {
             anyhow::bail!(
@@ -263,7 +263,7 @@ impl Command {
         )
     }
 
-    /// Changes the password of the one who asks.
+    /// Changes the password of the user who is signed in.
     async fn own_passwd(&self, email: String, current: String) -> anyhow::Result<()> {
         let new = self.new_password("new password", &email).await?;
         let (user, _) = self.user(Order::ChangeOwnPassword { current, new }).await?;
@@ -309,7 +309,7 @@ impl Command {
         ))?)
     }
 
-    /// The user that the order is about, and whether it changed anything.
+    /// Returns the user that the order concerns, and whether the order changed anything.
     async fn user(&self, order: Order) -> anyhow::Result<(User, bool)> {
         match self.office.carry_out(order).await? {
             Outcome::User { user, changed } => Ok((user, changed)),
@@ -329,7 +329,7 @@ impl Command {
     }
 }
 
-/// Users as a table, with their organisations if they may differ.
+/// Returns the users as a table, with their organisations if `with_organisation` is set.
 pub(super) fn table(users: &[User], with_organisation: bool) -> Table {
     let mut head = vec![
         "user",

@@ -1,4 +1,4 @@
-//! The URL of a database; its password does not show.
+//! The URL of a database; its password is never shown.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use url::Url;
 
 use super::redact;
 
-/// Which database a URL names.
+/// The kind of database that a URL names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatabaseKind {
     /// A file on this machine.
@@ -24,11 +24,11 @@ pub struct DatabaseUrl {
 }
 
 impl DatabaseUrl {
-    /// Reads a URL of SQLite or Postgres, or says what is wrong with it.
+    /// Parses a URL of SQLite or Postgres; the error describes the problem.
     pub(super) fn parse_organisation(text: &str) -> Result<Self, String> {
         match text.strip_prefix("sqlite:") {
             Some(path) => {
-                // Both sqlite:path and sqlite://path are usual; sqlite:///path begins at the root.
+                // Both `sqlite:path` and `sqlite://path` are common; `sqlite:///path` is absolute.
                 let path = path.strip_prefix("//").unwrap_or(path);
                 if path.is_empty() || path.contains(":memory:") {
                     return Err("names no file".to_owned());
@@ -45,7 +45,7 @@ impl DatabaseUrl {
         }
     }
 
-    /// Reads a URL of Postgres; nothing, if the text is empty.
+    /// Parses a Postgres URL; returns `None` for an empty text.
     pub(super) fn parse_mirror(text: &str) -> Result<Option<Self>, String> {
         if text.trim().is_empty() {
             return Ok(None);
@@ -64,12 +64,12 @@ impl DatabaseUrl {
         })
     }
 
-    /// The URL with its password, for the one who connects.
+    /// Returns the URL with its password, for connecting.
     pub fn with_password(&self) -> &str {
         &self.text
     }
 
-    /// Which database it is.
+    /// Returns the kind of database.
     pub fn kind(&self) -> &DatabaseKind {
         &self.kind
     }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sqlite_is_a_file_and_postgres_a_server() {
+    fn parse_accepts_sqlite_files_and_postgres_servers() {
         for (text, path) in [
             ("sqlite:a/b.db", "a/b.db"),
             ("sqlite://a.db", "a.db"),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_password_does_not_show() {
+    fn display_and_debug_mask_the_password() {
         let url =
             DatabaseUrl::parse_organisation("postgres://me:hush@host/db?password=hush").unwrap();
         assert!(!format!("{url} {url:?}").contains("hush"));

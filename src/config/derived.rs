@@ -1,4 +1,4 @@
-//! The defaults that follow from other settings, or from the machine.
+//! Defaults that depend on other settings, or on the machine.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::raw::RawSettings;
 use super::table;
 use super::value::MOST_THREADS;
 
-/// The folder of a lake on the local disk.
+/// Returns the folder of a lake on the local disk; `None` for other lakes.
 fn local_lake(settings: &RawSettings) -> Option<PathBuf> {
     let lake = settings.in_force(&table::LAKE.about).text;
     if !lake.contains("://") {
@@ -33,7 +33,7 @@ pub(super) fn models(settings: &RawSettings) -> String {
     in_state(settings, "models")
 }
 
-/// What has its place in the state folder.
+/// Returns a path in the state folder.
 fn in_state(settings: &RawSettings, name: &str) -> String {
     let state = settings.in_force(&table::STATE.about).text;
     Path::new(&state).join(name).display().to_string()
@@ -53,12 +53,12 @@ pub(super) fn state(settings: &RawSettings) -> String {
 pub(super) fn raw(settings: &RawSettings) -> String {
     let mut lake = settings.in_force(&table::LAKE.about).text;
     if lake.contains("://") {
-        // Parameters of a URL do not name the place.
+        // The parameters of a URL are not part of the path.
         lake.truncate(lake.find(['?', '#']).unwrap_or(lake.len()));
     }
     match lake.strip_suffix('/') {
         Some(rest) if !rest.is_empty() && !rest.ends_with('/') => format!("{rest}/raw"),
-        // The root folder, or a URL that ends in its slashes: memory:// has nothing else.
+        // The root folder, or a URL that consists of its scheme only, such as `memory://`.
         Some(_) => format!("{lake}raw"),
         None => format!("{lake}/raw"),
     }

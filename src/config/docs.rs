@@ -1,4 +1,4 @@
-//! The documentation of every setting as Markdown; `docs/settings.md` is this text.
+//! The documentation of every setting as Markdown; `docs/settings.md` contains this text.
 
 use std::fmt::Write as _;
 
@@ -35,7 +35,7 @@ aws_endpoint = \"https://minio.example:9000\"
 ```
 ";
 
-/// All settings with their types, defaults, sources and meaning.
+/// Returns the documentation of all settings, with their types, defaults and sources.
 pub fn markdown() -> String {
     let mut out = HEAD.to_owned();
     for about in SETTINGS {

@@ -1,8 +1,9 @@
-//! The file `.env`: variables for this folder, weaker than those of the real environment.
+//! The file `.env`: variables for this folder, with lower precedence than the real environment.
 //!
-//! Lines are `KEY=VALUE`, also with `export ` before and a comment after; values may be quoted, `'as they are'`
-//! or `"with \n, \t, \" and \\"`. Nothing is expanded. The file may belong to other programs too: what does not
-//! begin with `PLANTLAKE_`, and is none of the original system's variables, is not looked at, not even for mistakes.
+//! Lines are `KEY=VALUE`, optionally after `export ` and with a comment at the end. Values may be quoted, `'as they
+//! are'` or `"with \n, \t, \" and \\"`. Nothing is expanded. The file may belong to other programs too: lines that
+//! neither begin with `PLANTLAKE_` nor set one of the original system's variables are ignored, even if they are
+//! malformed.
 
 use std::io::ErrorKind;
 
@@ -12,7 +13,7 @@ use super::raw::RawSettings;
 use super::table::ENVIRONMENT_PREFIX;
 use super::{Inputs, environment};
 
-/// Reads `.env` if it is there.
+/// Reads `.env` if it exists.
 pub(super) fn read(
     inputs: &Inputs,
     raw: &mut RawSettings,
@@ -21,13 +22,13 @@ pub(super) fn read(
     let path = inputs.folder.join(".env");
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
-        // A folder of that name is a Python environment.
+        // A folder of this name is a Python environment.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
             return Ok(());
         }
         Err(source) => return Err(ConfigError::Unreadable { path, source }),
     };
-    // Other programs' lines need not be Unicode; ours are checked below.
+    // Lines of other programs need not be Unicode; ours are checked below.
     let text = String::from_utf8_lossy(&bytes);
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let origin = Origin::DotEnv {
@@ -51,7 +52,7 @@ pub(super) fn read(
     parts.settle(raw, |origin| matches!(origin, Origin::DotEnv { .. }))
 }
 
-/// The variable on `line`, if it has one of ours.
+/// Returns the variable on `line`, if it is one of ours.
 fn parse_line(line: &str) -> Result<Option<(&str, String)>, &'static str> {
     let line = line.trim();
     let line = match line.strip_prefix("export") {
@@ -78,7 +79,7 @@ fn parse_value(text: &str) -> Result<String, &'static str> {
     } else if let Some(quoted) = text.strip_prefix('"') {
         parse_escapes(quoted)?
     } else {
-        // A # inside a word, as in a URL, is no comment.
+        // A # inside a word, as in a URL, does not begin a comment.
         let comment = text.match_indices('#').map(|(at, _)| at).find(|&at| {
             text.get(..at)
                 .is_some_and(|before| before.is_empty() || before.ends_with([' ', '\t']))
@@ -99,7 +100,7 @@ fn parse_value(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// Reads up to the closing double quote; returns the value and what follows.
+/// Parses up to the closing double quote; returns the value and the rest.
 fn parse_escapes(text: &str) -> Result<(String, &str), &'static str> {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -110,7 +111,7 @@ fn parse_escapes(text: &str) -> Result<(String, &str), &'static str> {
                 Some((_, 'n')) => value.push('\n'),
                 Some((_, 't')) => value.push('\t'),
                 Some((_, c @ ('"' | '\\' | '$'))) => value.push(c),
-                // Windows paths are common, and no other escape means anything here.
+                // Other escapes are kept as they are, because Windows paths are common.
                 Some((_, other)) => value.extend(['\\', other]),
                 None => break,
             },
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_read_as_shells_and_compose_write_them() {
+    fn parse_line_accepts_lines_of_shells_and_compose() {
         let lake = |value| Ok(Some(("PLANTLAKE_LAKE", value)));
         check("PLANTLAKE_LAKE=a", lake("a"));
         check("  export PLANTLAKE_LAKE = a b  # why", lake("a b"));
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_others_are_not_looked_at() {
+    fn parse_line_ignores_variables_of_other_programs() {
         for line in [
             "",
             "# PLANTLAKE_LAKE=a",
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_in_our_lines_are_found() {
+    fn parse_line_refuses_malformed_values() {
         for line in [
             "PLANTLAKE_LAKE",
             "PLANTLAKE_LAKE='a",

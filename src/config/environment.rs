@@ -1,5 +1,5 @@
-//! The environment: `PLANTLAKE_RESAMPLE_MEMORY` is `resample.memory`, and `PLANTLAKE_QDRANT_API_KEY_FILE` is the file that
-//! has `qdrant_api_key`.
+//! The environment: `PLANTLAKE_RESAMPLE_MEMORY` is `resample.memory`; `PLANTLAKE_QDRANT_API_KEY_FILE` names the file that
+//! contains `qdrant_api_key`.
 
 use super::Inputs;
 use super::error::{ConfigError, Origin};
@@ -8,12 +8,12 @@ use super::raw::{self, RawSettings, known};
 use super::secret::{self, FILE};
 use super::table::{ENVIRONMENT_PREFIX, SETTINGS};
 
-/// Debug builds read these to fail on purpose; they are no settings.
+/// The prefix of the variables that make debug builds fail on purpose. They are not settings.
 const FAILPOINTS: &str = "PLANTLAKE_FAILPOINT";
-/// What the variables of `storage.*` begin with.
+/// The prefix of the variables for `storage.*`.
 const STORAGE: &str = "PLANTLAKE_STORAGE_";
 
-/// Reads the process's variables.
+/// Reads the variables of the process.
 pub(super) fn read(
     inputs: &Inputs,
     raw: &mut RawSettings,
@@ -25,7 +25,7 @@ pub(super) fn read(
         .map(|(name, value)| (name.to_string_lossy(), value))
         .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX) || original::is_known(name))
         .collect();
-    // The environment has no order: with one, the same mistake gives the same message.
+    // The environment has no order. Sorting makes the error message deterministic.
     variables.sort();
     for (name, value) in variables {
         let origin = Origin::Environment(name.clone().into_owned());
@@ -42,7 +42,7 @@ pub(super) fn read(
     parts.settle(raw, |origin| matches!(origin, Origin::Environment(_)))
 }
 
-/// Takes over the variable `name`, which begins with the prefix.
+/// Adds the variable `name`, which begins with the prefix.
 pub(super) fn put(
     name: &str,
     value: String,
@@ -66,7 +66,7 @@ pub(super) fn put(
     }
 }
 
-/// The setting that the variable `name` sets.
+/// Returns the key of the setting that the variable `name` sets.
 fn key_of(name: &str) -> Option<String> {
     let about = SETTINGS
         .iter()

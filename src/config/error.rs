@@ -1,35 +1,35 @@
-//! What can be wrong with settings, and the words that say where it is.
+//! Errors in settings, with their origins.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a setting's value came from.
+/// The origin of a setting's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// The default.
     Default,
     /// A line of the settings file.
     File {
-        /// The file, as it was named.
+        /// The file, as given.
         path: PathBuf,
-        /// The line, from 1.
+        /// The line number, from 1.
         line: usize,
     },
     /// A line of `.env`.
     DotEnv {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The line number, from 1.
         line: usize,
     },
-    /// A variable of the environment.
+    /// An environment variable, by name.
     Environment(String),
     /// A flag, such as `--lake`.
     Flag(&'static str),
 }
 
 impl Origin {
-    /// Whether both are the same source (file, `.env`, environment, flags), whatever the line or name.
+    /// Whether both are the same source (file, `.env`, environment, flags), at any line or name.
     pub(super) fn same_source(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
@@ -51,43 +51,43 @@ impl fmt::Display for Origin {
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A file that is there, or must be, cannot be read.
+    /// A file cannot be read.
     #[error("the settings file {} cannot be read", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The file that a variable names as that of a secret cannot be read.
+    /// The file of a secret, which a variable names, cannot be read.
     #[error("{origin}: the file {} cannot be read; check that it is there and that you may", path.display())]
     SecretFile {
         /// The variable.
         origin: Origin,
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file is not written as it must be. The line itself is not quoted: it may hold a secret.
+    /// A file or a variable is malformed. The message does not quote the line, which may hold a secret.
     #[error("{origin}: {message}")]
     Syntax {
         /// The line.
         origin: Origin,
-        /// What is wrong.
+        /// The problem.
         message: String,
     },
-    /// There is no such setting.
+    /// No setting has this name.
     #[error("{origin}: unknown setting `{name}`; {}", or_nearest(nearest.as_deref()))]
     Unknown {
         /// Where it was found.
         origin: Origin,
-        /// What it is called there.
+        /// The name in that source.
         name: String,
-        /// The known setting whose name is the most alike, as that source spells it; none if none is.
+        /// The known setting with the most similar name, as that source spells it; `None` if none is similar.
         nearest: Option<String>,
     },
-    /// One source gives the same setting twice.
+    /// One source sets the same setting twice.
     #[error("{origin}: `{name}` is already set by {first}")]
     Twice {
         /// The second place.
@@ -118,9 +118,9 @@ pub struct WrongValue {
     pub key: String,
     /// The value, quoted if it is text; masked if it is a secret.
     pub found: String,
-    /// What is wrong with it, as words that follow "which".
+    /// The problem, as words that follow "which".
     pub problem: String,
-    /// What would be right.
+    /// The accepted values.
     pub expected: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! The settings file: TOML, each value with the line that it stands on.
+//! The settings file: TOML, each value with its line number.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::{Inputs, SETTINGS_FILE, redact, secret, storage};
 
 const STORAGE_EXPECTED: &str = "a text, a whole number, or true or false";
 
-/// Reads the file that was named, or `plantlake.toml` if it is there.
+/// Reads the given file, or `plantlake.toml` if it exists.
 pub(super) fn read(inputs: &Inputs, raw: &mut RawSettings) -> Result<(), ConfigError> {
     let path = inputs
         .folder
@@ -25,7 +25,7 @@ pub(super) fn read(inputs: &Inputs, raw: &mut RawSettings) -> Result<(), ConfigE
     }
 }
 
-/// A file with the means to say where something in it stands.
+/// The text of a settings file, with the path for origins.
 struct Source<'a> {
     text: &'a str,
     path: PathBuf,
@@ -46,7 +46,7 @@ fn parse(text: &str, path: &Path, raw: &mut RawSettings) -> Result<(), ConfigErr
         text,
         path: path.to_owned(),
     };
-    // Only the parser's message is taken: its full text quotes the line, which may hold a secret.
+    // The full text of the parser's error quotes the line, which may hold a secret; its message does not.
     let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
         origin: source.origin(error.span().map_or(0, |span| span.start)),
         message: format!("this is not TOML: {}", error.message().replace('\n', ", ")),
@@ -60,14 +60,14 @@ fn flatten(
     table: &DeTable<'_>,
     raw: &mut RawSettings,
 ) -> Result<(), ConfigError> {
-    // In the order of the file, so that the first mistake is the one that is told.
+    // In the order of the file, so that the first mistake is reported.
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);
     for (name, value) in entries {
         let key = format!("{prefix}{}", name.get_ref());
         let origin = source.origin(name.span().start);
         match (known(&key), value.get_ref()) {
-            // A table is a group, unless a setting has that very name.
+            // A table is a group, unless a setting has the same name.
             (None, DeValue::Table(group)) if !group.is_empty() => {
                 flatten(source, &format!("{key}."), group, raw)?;
             }
@@ -82,7 +82,7 @@ fn flatten(
             }
             (meaning, _) => {
                 let text = match meaning {
-                    // `put` finds the nearest name.
+                    // `put` returns an error with the nearest name.
                     None => Some(String::new()),
                     Some(Known::Storage(_)) => free_text(value),
                     Some(Known::Setting(about)) => typed_text(value, about.types),
@@ -99,7 +99,7 @@ fn flatten(
     Ok(())
 }
 
-/// Whether settings have `key` as the name of their table.
+/// Whether `key` is the name of a table that contains settings.
 fn is_group(key: &str) -> bool {
     let prefix = format!("{key}.");
     prefix == storage::PREFIX

@@ -1,11 +1,11 @@
-//! Where a lake or raw files are, without the credentials that its URL may have.
+//! The location of a lake or of raw files, which masks the credentials of its URL.
 
 use url::Url;
 
 use super::{redact, value};
 
-/// Where a lake or raw files are: a folder or a URL. `Debug` and `Display` mask the URL's credentials; it dereferences to the
-/// text as it was given, for the one who opens it.
+/// The location of a lake or of raw files: a folder or a URL. `Debug` and `Display` mask the URL's credentials. It
+/// dereferences to the original text, which is needed to open it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Location(String);
 
@@ -30,7 +30,7 @@ impl std::fmt::Debug for Location {
 }
 
 impl Location {
-    /// Reads the name of a folder, or a URL.
+    /// Parses the name of a folder, or a URL.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         value::not_empty(text)?;
         if text.contains("://") {

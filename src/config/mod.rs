@@ -1,8 +1,8 @@
-//! Settings: gathered raw from every source, then validated once into the [`Settings`] that all else trusts.
+//! Settings: read as text from every source, then validated once into typed [`Settings`].
 //!
-//! The sources, each stronger than the one before: the defaults, `plantlake.toml`, `.env`, the environment's
-//! `PLANTLAKE_*` (and the original system's variables), flags. The table [`SETTINGS`] declares every setting once, and reading, checking, `plantlake config`
-//! and `docs/settings.md` all follow from it: a setting that is not documented cannot be read.
+//! The sources, in increasing precedence: the defaults, `plantlake.toml`, `.env`, the environment's `PLANTLAKE_*` (and the
+//! original system's variables), flags. The table [`SETTINGS`] declares every setting once. Reading, validation, `plantlake
+//! config` and `docs/settings.md` all follow from it, so a setting without documentation cannot be read.
 
 mod database_url;
 mod derived;
@@ -64,7 +64,7 @@ pub struct Override {
 }
 
 impl Override {
-    /// The override that an optional flag stands for, if it was given.
+    /// Returns the override of an optional flag, if the flag was given.
     pub fn from_flag(
         key: &'static str,
         flag: &'static str,
@@ -78,21 +78,21 @@ impl Override {
     }
 }
 
-/// Everything that settings are made of; a value, so that tests need no process of their own.
+/// The sources of the settings. They are a value, so that tests need no separate process.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
-    /// Where `plantlake.toml` and `.env` are looked for; empty for the working folder.
+    /// The folder of `plantlake.toml` and `.env`; empty for the working folder.
     pub folder: PathBuf,
-    /// A settings file to read instead of `plantlake.toml`; it must be there.
+    /// A settings file to read instead of `plantlake.toml`. It must exist.
     pub file: Option<PathBuf>,
     /// The process's environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// What the command line says.
+    /// The settings given on the command line.
     pub overrides: Vec<Override>,
 }
 
 impl Inputs {
-    /// The inputs of this process: its working folder and its environment.
+    /// Returns the inputs of this process: its working folder and its environment.
     pub fn of_process(file: Option<PathBuf>, overrides: Vec<Override>) -> Self {
         Self {
             folder: PathBuf::new(),
@@ -103,12 +103,12 @@ impl Inputs {
     }
 }
 
-/// Settings, and the account of where each came from.
+/// Settings, with the origin of each.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The trusted settings.
+    /// The validated settings.
     pub settings: Settings,
-    /// What is in force and why, in the table's order.
+    /// The values in force with their origins, in the table's order.
     pub in_force: Vec<InForce>,
 }
 
@@ -122,7 +122,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
     for given in &inputs.overrides {
         raw.put(given.key, given.value.clone(), Origin::Flag(given.flag))?;
     }
-    // First: what is wrong with a setting must not tell another.
+    // Secrets are registered first, so that no error message about another setting reveals one.
     redact::remember_secrets(&raw);
     let settings = Settings::from_raw(&raw)?;
     Ok(Loaded {

@@ -1,4 +1,4 @@
-//! The types of settings about money: how each is read from text, to the digit.
+//! Parsers of settings about money. They are exact.
 
 use rust_decimal::Decimal;
 
@@ -21,7 +21,7 @@ pub(super) fn quantity(text: &str) -> Result<Decimal, String> {
     decimal(text, 9, 1_000_000_000)
 }
 
-/// Reads `12.50`, to the digit.
+/// Parses a decimal number such as `12.50` exactly, with at most `decimals` decimals.
 fn decimal(text: &str, decimals: u32, most: u64) -> Result<Decimal, String> {
     let text = text.trim();
     let is_plain = text
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prices_are_read_to_the_digit() {
+    fn price_accepts_exact_decimals_only() {
         for good in ["0", "0.40", "12", "0.000001", "1000000"] {
             assert_eq!(price(good).unwrap().to_string(), good);
         }

@@ -1,4 +1,4 @@
-//! Networks, given by their addresses: the proxies that a server trusts.
+//! IP networks, such as the proxies that a server trusts.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ struct Network {
 }
 
 impl Networks {
-    /// Reads addresses and networks in CIDR notation, separated by commas; an empty text is an empty list.
+    /// Parses addresses and networks in CIDR notation, separated by commas; an empty text is an empty list.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let parts = text.split(',').map(str::trim);
         let networks: Vec<Network> = parts
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_contain_what_shares_their_prefix() {
+    fn networks_contain_addresses_with_their_prefix() {
         let networks = Networks::parse("10.0.0.0/8, 192.0.2.7,2001:db8::/32, ::1").unwrap();
         for inside in [
             "10.255.0.1",
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_reject_what_is_no_network() {
+    fn networks_reject_malformed_text() {
         for text in [
             "localhost",
             "10.0.0.0/33",

@@ -1,6 +1,7 @@
-//! The original system's variables, as another spelling of two URLs: `DB_HOST` and its kin for the mirror, `auth_host`
-//! and its kin for the organisation database. The host is what counts: without it the others mean nothing here.
-//! `DB_PASSWORD_FILE` and `auth_password_FILE` name a file that has the password, which the original system did not know.
+//! The original system's variables, as an alternative to two URLs: `DB_HOST` and the related variables for the mirror,
+//! `auth_host` and the related variables for the organisation database. Without the host the others are ignored.
+//! `DB_PASSWORD_FILE` and `auth_password_FILE` name a file that contains the password; the original system did not have
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use super::error::{ConfigError, Origin};
 use super::raw::RawSettings;
 use super::secret::{self, FILE};
 
-/// The variables that spell one URL. What is not set is as it was in the original.
+/// The variables that make up one URL. Unset ones have the defaults of the original system.
 struct Spelling {
     /// The setting.
     key: &'static str,
@@ -57,13 +58,13 @@ impl Spelling {
     }
 }
 
-/// Whether the original system has a variable of this name, or has the password that is in the file which it names.
+/// Whether `name` is a variable of the original system, or one that names the file of its password.
 pub(super) fn is_known(name: &str) -> bool {
     let is_spelt = |spelling: &Spelling| spelling.names().contains(&name);
     SPELLINGS.iter().any(is_spelt) || password_of_file(name).is_some()
 }
 
-/// The password's variable, if `name` is that of the file which has it: `DB_PASSWORD` of `DB_PASSWORD_FILE`.
+/// Returns the password's variable if `name` is that of its file: `DB_PASSWORD` for `DB_PASSWORD_FILE`.
 fn password_of_file(name: &str) -> Option<&'static str> {
     let password = name.strip_suffix(FILE)?;
     SPELLINGS
@@ -72,7 +73,7 @@ fn password_of_file(name: &str) -> Option<&'static str> {
         .find(|known| *known == password)
 }
 
-/// The variables that were found, the strongest of each name.
+/// The variables that were found, each from the source with the highest precedence.
 #[derive(Default)]
 pub(super) struct Parts {
     found: BTreeMap<String, Part>,
@@ -80,13 +81,14 @@ pub(super) struct Parts {
 
 struct Part {
     value: String,
-    /// It was in the file that the variable names.
+    /// Whether the value was read from the file that the variable names.
     is_from_file: bool,
     origin: Origin,
 }
 
 impl Parts {
-    /// Takes over a variable, or what is in the file that it names; it replaces that of a weaker source.
+    /// Adds a variable, or the content of the file that it names. It replaces the value of a source with lower
+    /// precedence.
     pub(super) fn put(
         &mut self,
         name: &str,
@@ -103,7 +105,7 @@ impl Parts {
             is_from_file: password.is_some(),
             origin,
         };
-        // Both spellings in one place: nobody can tell which is meant.
+        // One source has both the password and the file, so that the choice is ambiguous.
         if let Some(first) = self.found.get(name)
             && first.is_from_file != part.is_from_file
             && first.origin.same_source(&part.origin)
@@ -118,7 +120,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Puts together the URLs that have a part from the source that was just read.
+    /// Assembles the URLs that have a part from the source that was just read.
     pub(super) fn settle(
         &self,
         raw: &mut RawSettings,
@@ -140,7 +142,7 @@ impl Parts {
         Ok(())
     }
 
-    /// What a variable says; an empty one says nothing.
+    /// Returns the value of a variable; `None` if it is empty or not set.
     fn get(&self, name: &str) -> Option<&str> {
         let part = self.found.get(name)?;
         Some(part.value.as_str()).filter(|value| !value.is_empty())
@@ -160,7 +162,7 @@ impl Parts {
         let base = || Url::parse("postgres://localhost/").ok();
         let mut url = base().ok_or_else(|| wrong(spelling.host, "usable"))?;
         if host.starts_with('/') {
-            // The folder of a local server's socket.
+            // The folder of a Unix socket.
             url.query_pairs_mut().append_pair("host", host);
         } else {
             let host = if host.contains(':') && !host.starts_with('[') {
@@ -174,7 +176,7 @@ impl Parts {
         let port = self.get(spelling.port).map(str::parse::<u16>).transpose();
         let port = port.map_err(|_| wrong(spelling.port, "a port, from 1 to 65535"))?;
         let user = self.get(spelling.user).unwrap_or(DEFAULT_USER);
-        // Refused for URLs without a host only, and this one has a host.
+        // These fail only for URLs without a host, and this one has a host.
         let set = url
             .set_port(port)
             .and_then(|()| url.set_username(user))

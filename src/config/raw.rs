@@ -1,4 +1,4 @@
-//! Raw settings: checked for their names and merged, but still text.
+//! Raw settings: known names and merged values, but still text.
 
 use std::collections::BTreeMap;
 
@@ -8,31 +8,31 @@ use super::secret;
 use super::storage;
 use super::table::{About, DefaultValue, ENVIRONMENT_PREFIX, SETTINGS, Setting, environment_name};
 
-/// A value as it was found.
+/// A value with its origin.
 #[derive(Debug, Clone)]
 pub(super) struct RawValue {
-    /// The setting as its source spells it (`storage.*` has synonyms).
+    /// The setting, as its source spells it (`storage.*` has synonyms).
     pub(super) key: String,
     pub(super) text: String,
     pub(super) origin: Origin,
 }
 
-/// What the sources say, the strongest last.
+/// The merged values of all sources.
 #[derive(Debug, Clone, Default)]
 pub struct RawSettings {
     /// By canonical key.
     values: BTreeMap<String, RawValue>,
 }
 
-/// What a key stands for.
+/// The meaning of a key.
 pub(super) enum Known {
-    /// A setting of the table.
+    /// A setting in the table.
     Setting(&'static About),
     /// One of `storage.*`, by its canonical key.
     Storage(String),
 }
 
-/// Looks `key` up.
+/// Returns the meaning of `key`; `None` if no setting has this name.
 pub(super) fn known(key: &str) -> Option<Known> {
     if let Some(about) = SETTINGS.iter().find(|about| about.key == key) {
         return Some(Known::Setting(about));
@@ -41,7 +41,7 @@ pub(super) fn known(key: &str) -> Option<Known> {
     Some(Known::Storage(format!("{}{name}", storage::PREFIX)))
 }
 
-/// The keys that are suggested to those who misspell one.
+/// Returns the keys that are suggested for a misspelled one.
 pub(super) fn all_keys() -> impl Iterator<Item = String> {
     let storage = storage::KNOWN
         .iter()
@@ -52,12 +52,12 @@ pub(super) fn all_keys() -> impl Iterator<Item = String> {
         .chain(storage)
 }
 
-/// What is less alike than this is another thing, not a misspelling.
+/// The minimum similarity of a misspelled name and its suggestion, from 0 to 1.
 const ALIKE: f64 = 0.5;
 
-/// The candidate that is spelled most like `name`, if any is like it at all.
+/// Returns the candidate with the spelling most similar to `name`, if any is similar enough.
 ///
-/// `separator` parts a group from what is in it: one who forgets the group (`memory`) is helped too.
+/// `separator` separates a group from its settings, so that a missing group (`memory`) gets a suggestion too.
 pub(super) fn nearest(
     name: &str,
     separator: char,
@@ -67,7 +67,7 @@ pub(super) fn nearest(
     let likeness = |candidate: &str| {
         let whole = strsim::normalized_damerau_levenshtein(name, candidate);
         let end = strsim::normalized_damerau_levenshtein(&last(name), &last(candidate));
-        // A match of the last part alone counts for a little less than one of the whole.
+        // A match of the last part alone counts slightly less than one of the whole.
         whole.max(0.9 * end)
     };
     let likenesses = candidates.map(|candidate| (likeness(&candidate), candidate));
@@ -77,12 +77,12 @@ pub(super) fn nearest(
         .map(|(_, candidate)| candidate)
 }
 
-/// The environment variable that is spelled most like `name`, which has no dots to tell a group by.
+/// Returns the environment variable with the spelling most similar to `name`, which has no dots that mark a group.
 pub(super) fn nearest_variable(name: &str) -> Option<String> {
     let written = name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or(name);
     let written = written.to_lowercase();
     let whole = |key: &str| key.replace('.', "_");
-    // As the whole of a name, or as what is in a group.
+    // Compares whole names first, then the names within groups.
     let by_whole = nearest(&written, '\0', all_keys().map(|key| whole(&key)));
     let by_whole = by_whole.and_then(|found| all_keys().find(|key| whole(key) == found));
     by_whole
@@ -91,7 +91,7 @@ pub(super) fn nearest_variable(name: &str) -> Option<String> {
 }
 
 impl RawSettings {
-    /// Takes over a value; it replaces one of a weaker source.
+    /// Adds a value; it replaces one of a source with lower precedence.
     pub(super) fn put(
         &mut self,
         key: &str,
@@ -131,12 +131,12 @@ impl RawSettings {
         Ok(())
     }
 
-    /// Where the value of `key` came from, if anything set it.
+    /// Returns the origin of the value of `key`, if it is set.
     pub(super) fn origin(&self, key: &str) -> Option<&Origin> {
         self.values.get(key).map(|value| &value.origin)
     }
 
-    /// The value in force, by default if by nothing else.
+    /// Returns the value in force; the default if it is not set.
     pub(super) fn in_force(&self, about: &About) -> RawValue {
         self.values
             .get(about.key)
@@ -151,7 +151,7 @@ impl RawSettings {
             })
     }
 
-    /// The value in force, validated.
+    /// Returns the value in force, validated.
     pub(super) fn get<T>(&self, setting: &Setting<T>) -> Result<T, ConfigError> {
         let value = self.in_force(&setting.about);
         (setting.parse)(&value.text).map_err(|problem| {
@@ -168,7 +168,7 @@ impl RawSettings {
         })
     }
 
-    /// All of `storage.*`: the canonical name without the prefix, and the value.
+    /// Returns all of `storage.*`: the canonical name without the prefix, and the value.
     pub(super) fn storage(&self) -> impl Iterator<Item = (&str, &RawValue)> {
         self.values
             .iter()

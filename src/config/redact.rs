@@ -1,6 +1,6 @@
-//! Texts without credentials: of URLs by their form, wherever they stand in a text, and of settings by their values.
+//! Removes credentials from text: those of URLs by their syntax, anywhere in the text, and secret settings by their values.
 //!
-//! Everything that leaves the process as a message goes through [`redact`]: errors, logs, findings of `doctor`, failures of jobs.
+//! Every message that leaves the process passes through [`redact`]: errors, logs, findings of `doctor`, failures of jobs.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -13,15 +13,16 @@ use super::secret::is_secret;
 use super::storage;
 use super::table::SETTINGS;
 
-/// Stands for a credential; it does not tell its length.
+/// Replaces a credential. It does not reveal the length.
 pub(super) const MASK: &str = "******";
-/// Shorter secrets are masked where they are part of a URL or the value of a setting, and not wherever their letters stand.
+/// The minimum length of a secret that is masked anywhere in a text. Shorter ones are masked only as a part of a URL or as the
+/// value of a setting.
 const MIN_LITERAL_CHARS: usize = 6;
-/// Values that are words of messages, too. Who chose one as a password has no secret.
+/// Common words of messages, which are not masked there. As passwords they would not be secret anyway.
 const COMMON_WORDS: [&str; 4] = ["password", "plantlake", "postgres", "postgresql"];
-/// Schemes of databases, where a user's name without a password is no credential.
+/// Schemes of databases, where a user name without a password is not a credential.
 const DATABASE_SCHEMES: [&str; 2] = ["postgres", "postgresql"];
-/// Parameters of URLs whose values are no credentials. Those of others are masked.
+/// Parameters of URLs whose values are not credentials. The values of all others are masked.
 const OPEN_PARAMETERS: [&str; 16] = [
     "application_name",
     "connect_timeout",
@@ -41,10 +42,10 @@ const OPEN_PARAMETERS: [&str; 16] = [
     "user",
 ];
 
-/// The secrets of the settings that this process has read, the longest first.
+/// The secrets in the settings that this process has read, the longest first.
 static KNOWN_SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
-/// `text` without the credentials of the URLs in it, and without the secrets of the settings.
+/// Returns `text` without the credentials of the URLs in it, and without the secrets of the settings.
 ///
 /// ```
 /// use plantlake::config::redact;
@@ -66,7 +67,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     redacted
 }
 
-/// The value of a setting as it may be shown: a secret not at all, a URL without its credentials.
+/// Returns the value of a setting as it may be shown: secrets are masked, URLs lose their credentials.
 pub(super) fn shown(text: &str, secret: bool) -> String {
     match secret {
         true => MASK.to_owned(),
@@ -84,7 +85,7 @@ fn without_credentials(text: &str) -> String {
         };
         let url_end = url.find(is_end).unwrap_or(url.len());
         let (url, after) = url.split_at(url_end);
-        // One URL may be part of another.
+        // A URL may contain another one.
         let scheme = url.find("://").map_or(0, |at| at + 3);
         let inner = split_at_scheme(url.get(scheme..).unwrap_or_default());
         let end = inner.map_or(url.len(), |(before, _)| scheme + before.len());
@@ -96,7 +97,7 @@ fn without_credentials(text: &str) -> String {
     out
 }
 
-/// What comes before the scheme of the first URL in `text`, and the rest from there.
+/// Returns the text before the scheme of the first URL in `text`, and the rest from there.
 fn split_at_scheme(text: &str) -> Option<(&str, &str)> {
     let is_of_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
     let starts = text.match_indices("://").map(|(at, _)| {
@@ -107,7 +108,7 @@ fn split_at_scheme(text: &str) -> Option<(&str, &str)> {
     with_scheme.next().map(|(start, _)| text.split_at(start))
 }
 
-/// A URL, or a text that may be meant as one, without its credentials.
+/// Returns a URL, or a text that may be one, without its credentials.
 fn redact_url(text: &str) -> String {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),
@@ -124,7 +125,7 @@ fn redact_url(text: &str) -> String {
                 _ => format!("{MASK}@{host}"),
             }
         }
-        // A path may have an @ in it; a user with a password comes of a URL whose scheme was forgotten.
+        // A path may contain an @. A user with a password comes from a URL whose scheme was forgotten.
         (None, Some((user, host))) => match user.contains(':') {
             true => format!("{MASK}@{host}"),
             false => authority.to_owned(),
@@ -136,11 +137,11 @@ fn redact_url(text: &str) -> String {
     }
 }
 
-/// What comes before the path of a URL, and the rest.
+/// Returns the part of a URL before the path, and the rest.
 fn split_authority(rest: &str) -> (&str, &str) {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, after) = rest.split_at(end);
-    // A password with signs that should have been escaped goes on behind them, up to the last @.
+    // A password with unescaped delimiters extends beyond them, up to the last @.
     let port = authority.split_once(':').map(|(_, port)| port);
     let is_cut = !authority.contains('@')
         && !authority.starts_with('[')
@@ -155,7 +156,7 @@ fn split_authority(rest: &str) -> (&str, &str) {
     }
 }
 
-/// The path of a URL and what follows it, with the values of its parameters masked.
+/// Returns the path of a URL and what follows it, with the values of its parameters masked.
 fn redact_query(after: &str) -> String {
     let Some(end) = after.find(['?', '#']) else {
         return after.to_owned();
@@ -181,7 +182,7 @@ fn redact_query(after: &str) -> String {
     format!("{path}?{}{fragment}", shown.join("&"))
 }
 
-/// Remembers the secrets of `settings`, which [`redact`] masks from then on.
+/// Registers the secrets of `settings`, which [`redact`] masks from then on.
 pub(super) fn remember_secrets(settings: &RawSettings) {
     let table = SETTINGS.iter().map(|about| {
         let secret = is_secret(about.key);
@@ -218,7 +219,7 @@ pub(super) fn remember_secrets(settings: &RawSettings) {
     known.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
 }
 
-/// Adds the credentials of a URL, as they are written and as they are meant.
+/// Adds the credentials of a URL, both as written and unescaped.
 fn credentials_of(text: &str, credentials: &mut BTreeSet<String>) {
     let Some((scheme, rest)) = text.split_once("://") else {
         return;
@@ -275,7 +276,7 @@ mod tests {
                 "POSTGRES://me:hu%40sh@host/db",
                 "POSTGRES://me:******@host/db",
             ),
-            // Signs that should have been escaped.
+            // Unescaped delimiters in the password.
             (
                 "postgres://me:hu/sh@host/db",
                 "postgres://me:******@host/db",
@@ -306,7 +307,7 @@ mod tests {
             assert!(!redact(text).contains("hush"), "{}", redact(text));
         }
         assert_eq!(shown("", true), MASK);
-        // The scheme was forgotten.
+        // The scheme is missing.
         assert_eq!(shown("me:hush@host/db", false), "******@host/db");
         assert_eq!(shown("folder/a@b", false), "folder/a@b");
     }

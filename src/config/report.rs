@@ -1,4 +1,4 @@
-//! The account of what is in force and where it came from, with secrets masked.
+//! The settings in force with their origins, with secrets masked.
 
 use super::error::Origin;
 use super::raw::RawSettings;
@@ -14,17 +14,17 @@ pub struct InForce {
     pub key: String,
     /// Its value as text, masked if it is a secret.
     pub value: String,
-    /// Where it came from.
+    /// The origin.
     pub origin: Origin,
     /// Whether the value is masked.
     pub secret: bool,
 }
 
-/// Every setting, in the table's order, then those of `storage.*` that are set.
+/// Returns every setting in the table's order, then those of `storage.*` that are set.
 pub(super) fn in_force(raw: &RawSettings) -> Vec<InForce> {
     let table = SETTINGS.iter().map(|about| {
         let value = raw.in_force(about);
-        // That none is set is not a secret.
+        // An unset secret is not masked.
         let secret = is_secret(about.key) && !value.text.is_empty();
         (value, secret)
     });

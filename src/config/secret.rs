@@ -1,4 +1,4 @@
-//! A value that is never shown, which settings have one, and the files that have them.
+//! Secret values, the settings that have one, and the files that contain them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use super::error::{ConfigError, Origin};
 use super::redact;
 use super::storage;
 
-/// What is at the end of a variable that names the file with a secret, as container engines hand them out.
+/// The suffix of a variable that names the file of a secret, as container engines provide them.
 pub(super) const FILE: &str = "_FILE";
 
 /// A secret. `Debug` masks it, and there is no `Display`.
@@ -19,7 +19,7 @@ impl Secret {
         Self(text.to_owned())
     }
 
-    /// What it is, for the one who needs it.
+    /// Returns the secret in clear text.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -31,7 +31,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether the value of the setting `key` may have a secret in it: it is one, or a database's URL, which may have a password.
+/// Whether the value of the setting `key` may contain a secret: it is one, or a database URL, which may have a password.
 pub(super) fn may_be_secret(key: &str) -> bool {
     is_secret(key) || matches!(key, "organisation_url" | "mirror_url")
 }
@@ -40,12 +40,12 @@ pub(super) fn may_be_secret(key: &str) -> bool {
 pub(super) fn is_secret(key: &str) -> bool {
     match key.strip_prefix(storage::PREFIX) {
         Some(name) => storage::is_secret(name),
-        // Who knows where failures are told can write there.
+        // Anyone who knows the webhook can write there.
         None => key.ends_with("_api_key") || key == "schedule.webhook_url",
     }
 }
 
-/// What is in the file of a secret, which the variable `origin` names, without the line's end that editors add.
+/// Reads a secret from the file that the variable `origin` names, without the line break that editors append.
 pub(super) fn read_file(path: &str, origin: &Origin) -> Result<String, ConfigError> {
     let read = std::fs::read_to_string(path);
     let text = read.map_err(|source| ConfigError::SecretFile {

@@ -1,4 +1,4 @@
-//! Trusted settings: typed, validated, and read by everything else.
+//! Validated settings with their types, which the rest of the program uses.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -25,88 +25,88 @@ use crate::model::{Price, PriceList, Resolution};
 pub struct Settings {
     /// The lake's root, a path or a URL.
     pub lake: Location,
-    /// Where the raw files are, a path or a URL.
+    /// The location of the raw files, a path or a URL.
     pub raw: Location,
-    /// The folder of what belongs to this machine.
+    /// The folder of data that belongs to this machine: embedded databases, keys, journal.
     pub state: PathBuf,
-    /// The catalog's folder.
+    /// The folder of the catalog.
     pub catalog: PathBuf,
     /// The database of organisations, users and keys.
     pub organisation_url: DatabaseUrl,
     /// The database that recent averages are mirrored to.
     pub mirror_url: Option<DatabaseUrl>,
-    /// The server that keeps the search index.
+    /// The server that holds the search index.
     pub qdrant: QdrantSettings,
-    /// How that is done.
+    /// The mirror.
     pub mirror: MirrorSettings,
-    /// How people and programs prove who they are.
+    /// Authentication.
     pub auth: AuthSettings,
     /// The folder of job specs.
     pub jobs: PathBuf,
-    /// How resampling works.
+    /// Resampling.
     pub resample: ResampleSettings,
-    /// How long what is kept.
+    /// Retention times.
     pub retention: RetentionSettings,
-    /// How files are kept in order.
+    /// Maintenance of files.
     pub maintain: MaintainSettings,
-    /// How the server listens.
+    /// The server.
     pub serve: ServeSettings,
-    /// How requests are metered.
+    /// Metering of requests.
     pub metering: MeteringSettings,
-    /// What search needs.
+    /// Search.
     pub search: SearchSettings,
-    /// How jobs are run by themselves.
+    /// Scheduling of jobs.
     pub schedule: ScheduleSettings,
-    /// Where metrics are.
+    /// Metrics.
     pub metrics: MetricsSettings,
-    /// What usage costs.
+    /// The prices of usage.
     pub billing: PriceList,
-    /// For the object store.
+    /// Options of the object store.
     pub storage: StorageSettings,
-    /// What is logged and how.
+    /// Logging.
     pub log: LogSettings,
 }
 
-/// The server that keeps the search index.
+/// The server that holds the search index.
 #[derive(Debug, Clone)]
 pub struct QdrantSettings {
-    /// Where it is; none: the index is kept on this machine.
+    /// The URL; `None` keeps the index on this machine.
     pub url: Option<Url>,
-    /// Lets this process in.
+    /// The API key.
     pub api_key: Option<Secret>,
-    /// What the index is called there.
+    /// The alias of the index, and the prefix of its collections.
     pub collection: String,
-    /// How long an answer may take.
+    /// The maximum time that a search waits for the server.
     pub timeout: TimeDelta,
 }
 
-/// How people and programs prove who they are.
+/// Settings of authentication.
 #[derive(Debug, Clone)]
 pub struct AuthSettings {
-    /// The folder of the keys that tokens are signed with.
+    /// The folder of the keys that sign tokens.
     pub keys_dir: PathBuf,
-    /// How long a token is good for.
+    /// The time after which a token expires.
     pub token_lifetime: TimeDelta,
-    /// Who issues tokens.
+    /// The issuer of tokens (`iss`).
     pub issuer: String,
-    /// Whom tokens are for.
+    /// The audience of tokens (`aud`).
     pub audience: String,
     /// The maximum number of keys of an organisation.
     pub keys_per_organisation: u64,
     /// The maximum number of sessions of a user.
     pub sessions_per_user: u64,
-    /// The maximum number of changes that a user makes within a day.
+    /// The maximum number of changes that a user makes within 24 hours.
     pub changes_per_day: u64,
 }
 
-/// How resampling works.
+/// Settings of resampling.
 #[derive(Debug, Clone)]
 pub struct ResampleSettings {
-    /// The most memory for its buffers, in bytes.
+    /// The maximum memory of its buffers, in bytes.
     pub memory: u64,
-    /// How many threads it computes on.
+    /// The number of compute threads.
     pub threads: usize,
-    /// The zone of timestamps without one.
+    /// The time zone of timestamps without one.
     pub timezone: Tz,
     /// The first plausible time.
     pub earliest: TimeBound,
@@ -115,36 +115,36 @@ pub struct ResampleSettings {
 }
 
 impl ResampleSettings {
-    /// The plausible times in microseconds since the epoch, both ends included, when it is `now`.
+    /// Returns the plausible times in microseconds since the epoch, both ends included, if the current time is `now`.
     pub fn plausible(&self, now: DateTime<Utc>) -> RangeInclusive<i64> {
         self.earliest.micros(now)..=self.latest.micros(now)
     }
 }
 
-/// How long what is kept.
+/// The retention times.
 #[derive(Debug, Clone)]
 pub struct RetentionSettings {
-    /// Raw files.
+    /// Of raw files.
     pub raw: Retention,
-    /// Minutes.
+    /// Of minutes.
     pub minute: Retention,
-    /// Hours.
+    /// Of hours.
     pub hour: Retention,
-    /// Days.
+    /// Of days.
     pub day: Retention,
 }
 
-/// How long something is kept, and what becomes of it then.
+/// The retention time of some data, and the action after it.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// None: for ever.
+    /// The retention time; `None` keeps the data for ever.
     pub keep: Option<TimeDelta>,
-    /// What is done with it then.
+    /// The action on expired data.
     pub then: Then,
 }
 
 impl RetentionSettings {
-    /// How long the rows of a table are kept.
+    /// Returns the retention time of a table.
     pub const fn of(&self, resolution: Resolution) -> Retention {
         match resolution {
             Resolution::Minute => self.minute,
@@ -154,32 +154,33 @@ impl RetentionSettings {
     }
 }
 
-/// How files are kept in order.
+/// Settings of the maintenance of files.
 #[derive(Debug, Clone)]
 pub struct MaintainSettings {
-    /// How large files become that are made of small ones, in bytes.
+    /// The size of the files that compaction writes, in bytes.
     pub target_file_size: u64,
-    /// How long files stay that are in no published version any more; never less than an answer may take.
+    /// How long files stay that no published version references. It is at least the longest time of a query, from its
+    /// ticket to its last row.
     pub grace: TimeDelta,
 }
 
-/// How recent averages are mirrored.
+/// Settings of the mirror.
 #[derive(Debug, Clone)]
 pub struct MirrorSettings {
-    /// How far back the minutes go.
+    /// The length of the window of minutes.
     pub window_min: TimeDelta,
-    /// How far back the hours go.
+    /// The length of the window of hours.
     pub window_h: TimeDelta,
-    /// How far back the days go.
+    /// The length of the window of days.
     pub window_d: TimeDelta,
-    /// How long one statement may take.
+    /// The timeout of one statement.
     pub timeout: TimeDelta,
-    /// How long failures are met with another attempt.
+    /// How long a failure is retried.
     pub retry_for: TimeDelta,
 }
 
 impl MirrorSettings {
-    /// How far back a table goes.
+    /// Returns the length of a table's window.
     pub const fn window(&self, resolution: Resolution) -> TimeDelta {
         match resolution {
             Resolution::Minute => self.window_min,
@@ -189,10 +190,10 @@ impl MirrorSettings {
     }
 }
 
-/// How the server listens.
+/// Settings of the server.
 #[derive(Debug, Clone)]
 pub struct ServeSettings {
-    /// Where.
+    /// The address.
     pub listen: SocketAddr,
     /// The certificate, PEM.
     pub tls_cert: Option<PathBuf>,
@@ -200,31 +201,31 @@ pub struct ServeSettings {
     pub tls_key: Option<PathBuf>,
     /// Whether it may listen beyond this machine without TLS.
     pub allow_plaintext: bool,
-    /// Long queries at once.
+    /// The maximum number of long queries that run at the same time.
     pub queries: usize,
-    /// The most memory of one query, in bytes.
+    /// The maximum memory of one query, in bytes.
     pub query_memory: u64,
-    /// The most memory of all queries, in bytes.
+    /// The maximum memory of all queries, in bytes.
     pub total_memory: u64,
-    /// The most disk of all queries, in bytes.
+    /// The maximum disk space of all queries, in bytes.
     pub spill: u64,
-    /// How long a query may be worked on.
+    /// The maximum time that a query runs.
     pub query_timeout: TimeDelta,
-    /// How long one may wait until it is.
+    /// The maximum time that a query waits before it runs.
     pub queue_timeout: TimeDelta,
-    /// How long an answer may lie there unread.
+    /// The maximum time that a result waits for its client to read on.
     pub unread_timeout: TimeDelta,
-    /// How long answers that have begun may go on when the server is to end.
+    /// How long responses in progress may continue when the server shuts down.
     pub shutdown_timeout: TimeDelta,
-    /// The most bytes of readings that are taken at once.
+    /// The maximum size of one ingest of readings, in bytes.
     pub largest_ingest: u64,
-    /// How old readings may be that are sent; none for any age.
+    /// The maximum age of readings that clients send; `None` for any age.
     pub oldest_ingest: Option<TimeDelta>,
-    /// What connections may take.
+    /// Limits on connections.
     pub connections: ConnectionSettings,
 }
 
-/// Limits on connections and on the requests that come by them.
+/// Limits on connections and on their requests.
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
     /// The maximum number of connections.
@@ -233,79 +234,79 @@ pub struct ConnectionSettings {
     pub per_address: usize,
     /// How long a client may take for the TLS handshake, and again for the headers of its first request.
     pub handshake_timeout: TimeDelta,
-    /// How long a connection may go without a valid credential.
+    /// How long a connection may stay open without a valid credential.
     pub unauthenticated_timeout: TimeDelta,
     /// How long one message of a request may take to arrive.
     pub message_timeout: TimeDelta,
-    /// The maximum memory for messages that have begun to arrive, in bytes.
+    /// The maximum memory for messages that are being received, in bytes.
     pub message_memory: u64,
-    /// Proxies whose word for a client's address is taken.
+    /// Proxies that are trusted to report the address of a client.
     pub trusted_proxies: Networks,
     /// Whether these proxies begin each connection with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
 
-/// How requests are metered.
+/// Settings of metering.
 #[derive(Debug, Clone)]
 pub struct MeteringSettings {
-    /// Whether the text of statements is kept.
+    /// Whether the text of statements is stored.
     pub sql: bool,
-    /// The most bytes of the journal.
+    /// The maximum size of the journal, in bytes.
     pub journal_size: u64,
-    /// What is done when it has them.
+    /// The behaviour when the journal is full.
     pub journal_full: JournalFull,
-    /// Whether an answer waits until its record would survive a power cut.
+    /// Whether a response waits until its record is synchronised to the disk.
     pub journal_sync: bool,
 }
 
-/// What search needs.
+/// Settings of search.
 #[derive(Debug, Clone)]
 pub struct SearchSettings {
     /// The folder of models.
     pub models: PathBuf,
-    /// The name of the model that tells what a text means.
+    /// The name of the model that computes embeddings.
     pub bi_encoder: String,
-    /// The name of the model that reads a query and a text together.
+    /// The name of the model that scores pairs of a query and a text.
     pub cross_encoder: String,
 }
 
-/// How jobs are run by themselves.
+/// Settings of the scheduler.
 #[derive(Debug, Clone)]
 pub struct ScheduleSettings {
     /// How long runs stay in the history.
     pub history: TimeDelta,
-    /// Where failures are told.
+    /// The URL that failures are reported to.
     pub webhook_url: Option<WebhookUrl>,
-    /// How long jobs may go on when their process is to end.
+    /// How long running jobs may continue when their process shuts down.
     pub shutdown_timeout: TimeDelta,
 }
 
-/// Where metrics are.
+/// Settings of metrics.
 #[derive(Debug, Clone)]
 pub struct MetricsSettings {
-    /// The address; none for no metrics.
+    /// The address; `None` for no metrics.
     pub listen: Option<SocketAddr>,
-    /// Whether somebody set it.
+    /// Whether the address was set, rather than the default.
     pub is_chosen: bool,
-    /// Whether it may be reached from other machines.
+    /// Whether other machines may connect.
     pub allow_remote: bool,
 }
 
-/// What is logged and how.
+/// Settings of logging.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
-    /// A filter that the tracing library takes.
+    /// The filter, in the syntax of the tracing library.
     pub filter: String,
-    /// How lines are written.
+    /// The format of lines.
     pub format: LogFormat,
     /// Whether the text of queries is logged.
     pub sql: bool,
 }
 
-/// How long a ticket is good for: the time between being told of an answer and fetching it.
+/// The lifetime of a ticket: the maximum time between the announcement of a result and its retrieval.
 pub const TICKET_LIFE: TimeDelta = TimeDelta::hours(1);
 
-/// How long after it was announced an answer may still be worked on.
+/// The maximum time between the announcement of a result and the end of its query.
 fn longest_answer(raw: &RawSettings) -> Result<TimeDelta, ConfigError> {
     let waits = raw.get(&table::SERVE_QUEUE_TIMEOUT)?;
     Ok(TICKET_LIFE + waits + raw.get(&table::SERVE_QUERY_TIMEOUT)?)
@@ -324,13 +325,13 @@ fn connection_settings(raw: &RawSettings) -> Result<ConnectionSettings, ConfigEr
     })
 }
 
-/// So many requests in thousands, which are what is priced.
+/// Converts a number of requests to thousands, the unit of prices.
 fn thousands(requests: u64) -> Decimal {
     Decimal::from_i128_with_scale(requests.into(), 3)
 }
 
 impl Settings {
-    /// The one validation.
+    /// Parses and validates all settings.
     pub(super) fn from_raw(raw: &RawSettings) -> Result<Self, ConfigError> {
         let settings = Self {
             lake: raw.get(&table::LAKE)?,
@@ -459,12 +460,12 @@ impl Settings {
         Ok(settings)
     }
 
-    /// What can only be wrong between settings.
+    /// Checks the conditions between settings.
     fn check_together(&self, raw: &RawSettings) -> Result<(), ConfigError> {
         let backwards = match (self.resample.earliest, self.resample.latest) {
             (TimeBound::At(earliest), TimeBound::At(latest))
             | (TimeBound::FromNow(earliest), TimeBound::FromNow(latest)) => earliest > latest,
-            // Depends on the day: an empty range then leaves out, and counts, everything.
+            // The order depends on the current date. If the range is empty, all readings are left out and counted.
             _ => false,
         };
         if !backwards {

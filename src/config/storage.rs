@@ -1,19 +1,20 @@
-//! The settings `storage.*`: a free map for the object store, whose names are `object_store`'s own.
+//! The settings `storage.*`: a map of options for the object store, with the names of `object_store`.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use object_store::aws::AmazonS3ConfigKey;
 
-/// What the keys of this group begin with.
+/// The prefix of the keys.
 pub(super) const PREFIX: &str = "storage.";
 
-/// What the group is for.
+/// The description of the group.
 pub(super) const DOC: &str = "Settings of the object store, for lakes and raw files at `s3://…`, as the \
     `object_store` library names them. What is not set here is taken from the usual `AWS_*` variables. \
     Those with `secret`, `token`, `password` or `customer_key` in the name are masked wherever they are shown.";
 
-/// The names under `storage.` that are documented and suggested; `object_store` knows a few synonyms more.
+/// The documented names under `storage.`, which are also suggested for misspelled ones. `object_store` accepts a few
+/// more synonyms.
 pub(super) const KNOWN: &[(&str, &str)] = &[
     (
         "aws_endpoint",
@@ -125,21 +126,22 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("aws_user_agent", "how plantlake names itself to the server"),
 ];
 
-/// The one name of all synonyms of `name` (without the prefix), or nothing if there is no such setting.
+/// Returns the canonical name of `name` (without the prefix) and all its synonyms; `None` if there is no such
+/// setting.
 pub(super) fn canonical(name: &str) -> Option<String> {
     name.parse::<AmazonS3ConfigKey>()
         .ok()
         .map(|key| key.as_ref().to_owned())
 }
 
-/// Whether the value of `name` must never be shown.
+/// Whether the value of `name` is a secret, which must never be shown.
 pub(super) fn is_secret(name: &str) -> bool {
     ["secret", "token", "password", "customer_key"]
         .iter()
         .any(|word| name.contains(word))
 }
 
-/// Settings for the object store. `Debug` masks secrets.
+/// Options of the object store. `Debug` masks secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct StorageSettings {
     options: HashMap<String, String>,
@@ -150,7 +152,7 @@ impl StorageSettings {
         Self { options }
     }
 
-    /// Names and values as `object_store` takes them.
+    /// Returns the options with the names that `object_store` uses.
     pub fn options(&self) -> &HashMap<String, String> {
         &self.options
     }

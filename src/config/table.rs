@@ -1,4 +1,4 @@
-//! The one declaration of every setting: name, type, default, flag and documentation.
+//! The declaration of every setting: name, type, default, flag and documentation.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use super::secret::Secret;
 use super::value::{self, JournalFull, LogFormat, Then, TimeBound, WebhookUrl};
 use crate::model::Currency;
 
-/// What the environment's names begin with.
+/// The prefix of the environment variables.
 pub(super) const ENVIRONMENT_PREFIX: &str = "PLANTLAKE_";
 
 /// A value's type in the settings file. In the environment and in flags everything is text.
@@ -34,47 +34,47 @@ pub enum Type {
     Boolean,
 }
 
-/// What holds when nobody sets it.
+/// The default of a setting.
 #[derive(Clone, Copy)]
 pub enum DefaultValue {
-    /// This value.
+    /// A constant.
     Fixed(&'static str),
-    /// A value that follows from other settings or the machine.
+    /// A value that depends on other settings or on the machine.
     Derived {
-        /// The rule in words.
+        /// The description of the rule.
         words: &'static str,
         /// The rule.
         rule: fn(&RawSettings) -> String,
     },
 }
 
-/// All that there is to know of a setting but its Rust type.
+/// The description of a setting, without its Rust type.
 #[derive(Clone, Copy)]
 pub struct About {
-    /// Its name in the settings file; a dot stands for a table.
+    /// The name in the settings file; a dot separates a table from its key.
     pub key: &'static str,
     /// The types that it may have in the settings file.
     pub types: &'static [Type],
-    /// What a value must be, as a phrase.
+    /// The accepted values, as a phrase.
     pub expected: &'static str,
-    /// What holds when nobody sets it.
+    /// The default.
     pub default: DefaultValue,
-    /// A value as one would write it in the settings file.
+    /// An example, as written in the settings file.
     pub example: &'static str,
     /// The flag that sets it, if there is one.
     pub flag: Option<&'static str>,
-    /// What it does.
+    /// The description.
     pub doc: &'static str,
 }
 
 impl About {
-    /// The environment variable that sets it: `resample.memory` is `PLANTLAKE_RESAMPLE_MEMORY`.
+    /// Returns the environment variable that sets it: `resample.memory` is `PLANTLAKE_RESAMPLE_MEMORY`.
     pub fn environment_name(&self) -> String {
         environment_name(self.key)
     }
 }
 
-/// The environment variable for the setting `key`.
+/// Returns the environment variable for the setting `key`.
 pub(super) fn environment_name(key: &str) -> String {
     format!(
         "{ENVIRONMENT_PREFIX}{}",
@@ -85,18 +85,18 @@ pub(super) fn environment_name(key: &str) -> String {
 /// A setting together with its Rust type.
 pub(super) struct Setting<T> {
     pub(super) about: About,
-    /// Reads the text, or says what is wrong with it ("is below the minimum of 64MiB").
+    /// Parses the text, or returns the problem with it ("is below the minimum of 64MiB").
     pub(super) parse: fn(&str) -> Result<T, String>,
 }
 
-/// Declares the settings and [`SETTINGS`] in one go: what is not listed here cannot be read anywhere.
+/// Declares the settings and [`SETTINGS`] together: a setting that is not listed here cannot be read anywhere.
 macro_rules! settings {
     ($($name:ident: $type:ty, $parse:path { $($field:ident: $value:expr),* $(,)? })*) => {
         $(pub(super) const $name: Setting<$type> =
             Setting { about: About { $($field: $value),* }, parse: $parse };)*
 
-        /// Every setting, in the order in which they are shown. Those of `storage.*` are apart:
-        /// their names are `object_store`'s.
+        /// Every setting, in the order in which they are shown. Those of `storage.*` are not included: their names
+        /// are `object_store`'s.
         pub const SETTINGS: &[About] = &[$($name.about),*];
     };
 }

@@ -1,4 +1,4 @@
-//! Settings as a whole: sources against each other, unknown names and wrong values.
+//! Tests of settings as a whole: precedence of sources, unknown names and wrong values.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ impl Case {
         self.load().unwrap().settings
     }
 
-    /// Checks that loading fails with a message that has all `parts`.
+    /// Checks that loading fails with a message that contains all `parts`.
     #[track_caller]
     fn fails(&self, parts: &[&str]) {
         let message = self.load().unwrap_err().to_string();
@@ -58,7 +58,7 @@ fn toml(toml: &'static str) -> Case {
 }
 
 #[test]
-fn every_default_is_valid_and_every_setting_is_documented() {
+fn defaults_are_valid_and_settings_are_documented() {
     let settings = Case::default().settings();
     assert_eq!(&*settings.lake, "lake");
     assert_eq!(&*settings.raw, "lake/raw");
@@ -76,7 +76,7 @@ fn every_default_is_valid_and_every_setting_is_documented() {
 }
 
 #[test]
-fn every_example_is_valid() {
+fn examples_are_valid() {
     for about in SETTINGS {
         let folder = tempfile::tempdir().unwrap();
         let text = format!("{} = {}\n", about.key, about.example);
@@ -108,7 +108,7 @@ fn environment_names_are_unambiguous() {
 }
 
 #[test]
-fn every_suggested_storage_name_is_one_that_object_store_knows() {
+fn storage_names_are_known_to_object_store() {
     let mut canonical = std::collections::BTreeSet::new();
     for (name, _) in storage::KNOWN {
         assert!(
@@ -119,7 +119,7 @@ fn every_suggested_storage_name_is_one_that_object_store_knows() {
 }
 
 #[test]
-fn the_later_source_wins() {
+fn load_prefers_the_later_source() {
     let all = Case {
         toml: "lake = 'a'\nraw = 'a'\ncatalog = 'a'\njobs = 'a'",
         dotenv: "PLANTLAKE_RAW=b\nPLANTLAKE_CATALOG=b\nPLANTLAKE_JOBS=b",
@@ -135,7 +135,7 @@ fn the_later_source_wins() {
 }
 
 #[test]
-fn state_and_raw_follow_the_lake() {
+fn state_and_raw_default_to_folders_of_the_lake() {
     for (lake, raw, state) in [
         ("lake = 'x'", "x/raw", "x/.state"),
         ("lake = 'x/'", "x/raw", "x/.state"),
@@ -154,7 +154,7 @@ fn state_and_raw_follow_the_lake() {
 }
 
 #[test]
-fn an_unknown_setting_names_the_nearest_and_its_line() {
+fn load_unknown_setting_suggests_the_nearest() {
     let near = |case: Case, name: &str, nearest: &str, place: &str| {
         case.fails(&[
             &format!("unknown setting `{name}`"),
@@ -236,7 +236,7 @@ fn an_unknown_setting_names_the_nearest_and_its_line() {
 }
 
 #[test]
-fn what_is_like_nothing_is_not_taken_for_another_setting() {
+fn load_dissimilar_name_gets_no_suggestion() {
     let stranger = Case {
         environment: &[("PLANTLAKE_KEY", "pl_hush")],
         ..Case::default()
@@ -255,7 +255,7 @@ fn what_is_like_nothing_is_not_taken_for_another_setting() {
 }
 
 #[test]
-fn a_secret_may_be_in_a_file_of_its_own() {
+fn load_reads_secrets_from_files() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -309,7 +309,7 @@ fn a_secret_may_be_in_a_file_of_its_own() {
         ],
         "is already set by",
     );
-    // The original system's passwords, too.
+    // The passwords of the original system can be in files too.
     let password = file("password", "p@ss\n");
     let host = OsString::from("db.example");
     let loaded = given(&[("auth_host", &host), ("auth_password_FILE", &password)]).unwrap();
@@ -334,7 +334,7 @@ fn a_secret_may_be_in_a_file_of_its_own() {
         &[("DB_HOST_FILE", &password), ("PLANTLAKE_LAKE_FILE", &key)],
         "unknown setting `PLANTLAKE_LAKE_FILE`",
     );
-    // What is no secret is written where all settings are.
+    // Only secrets can be in files.
     fails(
         &[("PLANTLAKE_LAKE_FILE", &key)],
         "unknown setting `PLANTLAKE_LAKE_FILE`",
@@ -342,7 +342,7 @@ fn a_secret_may_be_in_a_file_of_its_own() {
 }
 
 #[test]
-fn a_wrong_value_says_where_what_and_what_instead() {
+fn load_wrong_value_names_origin_and_expectation() {
     toml("lake = 3")
         .fails(&["plantlake.toml:1: `lake` is 3, which is a number; expected a folder"]);
     toml("lake = { a = 1 }").fails(&["`lake` is {…}, which is a table"]);
@@ -383,7 +383,7 @@ fn a_wrong_value_says_where_what_and_what_instead() {
 }
 
 #[test]
-fn toml_may_write_dates_and_numbers_bare() {
+fn load_accepts_unquoted_dates_and_numbers() {
     let settings = toml(
         "[resample]\nearliest = 1970-01-02\nlatest = 2024-01-01T00:00:00Z\nmemory = 0x1000_0000\nthreads = 3",
     )
@@ -395,7 +395,7 @@ fn toml_may_write_dates_and_numbers_bare() {
 }
 
 #[test]
-fn synonyms_of_a_storage_setting_are_one_setting() {
+fn load_merges_synonyms_of_storage_settings() {
     let case = Case {
         toml: "[storage]\nendpoint = 'a'\naws_allow_http = true",
         environment: &[("PLANTLAKE_STORAGE_AWS_ENDPOINT_URL", "b")],
@@ -405,7 +405,7 @@ fn synonyms_of_a_storage_setting_are_one_setting() {
     let options = loaded.settings.storage.options();
     assert_eq!(options.get("aws_endpoint").map(String::as_str), Some("b"));
     assert_eq!(options.get("allow_http").map(String::as_str), Some("true"));
-    // It is shown as it was written.
+    // It is shown as written.
     assert!(
         loaded
             .in_force
@@ -417,7 +417,7 @@ fn synonyms_of_a_storage_setting_are_one_setting() {
 }
 
 #[test]
-fn no_message_and_no_account_tells_a_secret() {
+fn messages_and_reports_mask_secrets() {
     let case = toml("[storage]\naws_secret_access_key = 'hush'\naws_session_token = 'hush'");
     let loaded = case.load().unwrap();
     assert!(!format!("{loaded:?}").contains("hush"));
@@ -443,7 +443,7 @@ fn no_message_and_no_account_tells_a_secret() {
 }
 
 #[test]
-fn failpoints_and_other_programs_variables_are_ignored() {
+fn load_ignores_failpoints_and_foreign_variables() {
     let case = Case {
         dotenv: "DB_HOST=x\nPLANTLAKE_FAILPOINT_A=1\n",
         environment: &[
@@ -457,7 +457,7 @@ fn failpoints_and_other_programs_variables_are_ignored() {
 }
 
 #[test]
-fn a_file_that_is_named_must_be_there() {
+fn load_fails_if_the_given_file_is_missing() {
     let inputs = Inputs {
         file: Some(PathBuf::from("nowhere.toml")),
         ..Inputs::default()
@@ -466,7 +466,7 @@ fn a_file_that_is_named_must_be_there() {
 }
 
 #[test]
-fn the_original_variables_spell_the_two_urls() {
+fn load_assembles_urls_from_original_variables() {
     let url = |case: &Case| {
         let settings = case.settings();
         let mirror = settings
@@ -515,7 +515,7 @@ fn the_original_variables_spell_the_two_urls() {
 }
 
 #[test]
-fn the_settings_do_not_show_passwords_when_they_are_debugged() {
+fn debug_of_settings_masks_passwords() {
     let case = toml(
         "organisation_url = \"postgres://me:hush@host/db\"\nmirror_url = \"postgres://me:hush@host/db\"",
     );

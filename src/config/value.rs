@@ -1,4 +1,4 @@
-//! The types of settings: how each is read from text.
+//! The value types of settings, and their parsers.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -13,51 +13,51 @@ use super::raw;
 use super::secret::Secret;
 use crate::model::{MICROS_PER_DAY, day_from_date};
 
-/// The least memory that resampling can work in.
+/// The minimum memory of resampling, in bytes.
 const LEAST_MEMORY: u64 = 64 << 20;
-/// Nobody means more.
+/// The maximum number of threads.
 pub(super) const MOST_THREADS: usize = 1024;
-/// No token is good for longer.
+/// The maximum lifetime of an access token.
 pub const LONGEST_TOKEN: TimeDelta = TimeDelta::days(30);
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What is done while requests cannot be recorded.
+/// The behaviour while requests cannot be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JournalFull {
-    /// New ones are refused.
+    /// New requests are refused.
     Refuse,
-    /// They are answered, and those that were not recorded are counted.
+    /// New requests are answered; the unrecorded ones are counted.
     GoOn,
 }
 
-/// What is done with what has expired.
+/// The treatment of expired data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
-    /// It is moved to the archive.
+    /// Expired data is moved to the archive.
     Archive,
-    /// It is deleted.
+    /// Expired data is deleted.
     Delete,
 }
 
-/// An end of the plausible range of time.
+/// A bound of the plausible time range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeBound {
-    /// This instant, in microseconds since the epoch.
+    /// A fixed time, in microseconds since the epoch.
     At(i64),
-    /// So many microseconds after now, or before it where negative.
+    /// A distance from now in microseconds; negative values are in the past.
     FromNow(i64),
 }
 
 impl TimeBound {
-    /// The instant in microseconds since the epoch, when it is `now`.
+    /// Returns the bound in microseconds since the epoch, if the current time is `now`.
     pub fn micros(self, now: DateTime<Utc>) -> i64 {
         match self {
             Self::At(instant) => instant,
@@ -101,7 +101,7 @@ pub(super) fn optional_address(text: &str) -> Result<Option<SocketAddr>, String>
     }
 }
 
-/// A URL that is a secret: who knows it can write there.
+/// The URL of a webhook. It is a secret, because anyone who knows it can write there.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookUrl(Url);
 
@@ -117,7 +117,7 @@ impl WebhookUrl {
         }
     }
 
-    /// The URL itself, for whoever calls it.
+    /// Returns the URL in clear text.
     pub fn reveal(&self) -> &str {
         self.0.as_str()
     }
@@ -146,7 +146,7 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Less would be full with a few requests.
+/// The minimum size of the journal, in bytes. A smaller one would be full after a few requests.
 const LEAST_JOURNAL: u64 = 1 << 20;
 
 pub(super) fn journal_size(text: &str) -> Result<u64, String> {
@@ -165,12 +165,12 @@ pub(super) fn file_size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Reads a number of bytes, with a unit or without (`512MiB`, `10GB`), or says what is wrong with it.
+/// Parses a number of bytes, with or without a unit (`512MiB`, `10GB`); the error describes the problem.
 pub fn size(text: &str) -> Result<u64, String> {
     bytes(text)
 }
 
-/// Reads `1GiB`, `512 MiB`, `1.5GB`, `1073741824`. A bare `G` is refused: it means two things.
+/// Parses `1GiB`, `512 MiB`, `1.5GB`, `1073741824`. A bare `G` is refused, because it is ambiguous.
 fn bytes(text: &str) -> Result<u64, String> {
     not_empty(text)?;
     let text = text.trim();
@@ -214,9 +214,9 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
-/// The maximum number of connections that can be set.
+/// The maximum of the connection settings.
 const MAX_CONNECTIONS: usize = 1_000_000;
-/// The minimum number: fewer would not serve one pool of a client.
+/// The minimum of the connection settings; fewer would not suffice for the connection pool of one client.
 const MIN_CONNECTIONS: usize = 8;
 
 pub(super) fn connections(text: &str) -> Result<usize, String> {
@@ -226,7 +226,7 @@ pub(super) fn connections(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "is out of range".to_owned())
 }
 
-/// Reads the maximum number of something.
+/// Parses a limit from 1 to 1,000,000.
 pub(super) fn cap(text: &str) -> Result<u64, String> {
     let number: u64 = text
         .trim()
@@ -238,7 +238,7 @@ pub(super) fn cap(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Reads the IANA name of a time zone, or says what is wrong with it.
+/// Parses the IANA name of a time zone; the error describes the problem.
 pub fn timezone(text: &str) -> Result<Tz, String> {
     not_empty(text)?;
     text.trim().parse().map_err(|_| {
@@ -258,7 +258,7 @@ pub(super) fn latest(text: &str) -> Result<TimeBound, String> {
     time_bound(text, MICROS_PER_DAY - 1)
 }
 
-/// `within_day` is the instant that a whole date stands for.
+/// Parses a bound of the time range. A date stands for the microsecond `within_day` of its day.
 fn time_bound(text: &str, within_day: i64) -> Result<TimeBound, String> {
     not_empty(text)?;
     let text = text.trim();
@@ -275,7 +275,7 @@ fn time_bound(text: &str, within_day: i64) -> Result<TimeBound, String> {
         .ok_or_else(|| "is not a time".to_owned())
 }
 
-/// Reads `+1d` or `-12h` as microseconds.
+/// Parses `+1d` or `-12h` into microseconds.
 fn distance(text: &str) -> Option<i64> {
     let (sign, rest) = match text.as_bytes().first()? {
         b'+' => (1, text.get(1..)?),
@@ -283,7 +283,7 @@ fn distance(text: &str) -> Option<i64> {
         _ => return None,
     };
     let number = rest.strip_suffix(['d', 'h'])?;
-    // `parse` would take another sign.
+    // `parse` would accept a second sign.
     if !number.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -298,7 +298,7 @@ fn distance(text: &str) -> Option<i64> {
         .checked_mul(sign)
 }
 
-/// Reads `15min`, `12h` or `7d`.
+/// Parses `15min`, `12h` or `7d`.
 pub(super) fn token_lifetime(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::minutes(1)..=LONGEST_TOKEN)
 }
@@ -307,17 +307,17 @@ pub(super) fn timeout(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::seconds(1)..=TimeDelta::days(1))
 }
 
-/// As long as [`timeout`], or not at all.
+/// Parses a duration like [`timeout`], but accepts zero too.
 pub(super) fn patience(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::zero()..=TimeDelta::days(1))
 }
 
-/// Reads how far back a window goes: `36h`, `90d`.
+/// Parses the length of a mirror window: `36h`, `90d`.
 pub(super) fn window(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::hours(1)..=TimeDelta::days(36_500))
 }
 
-/// Reads how long something is kept; none: for ever.
+/// Parses a retention time; `None` for `forever`.
 pub(super) fn keep(text: &str) -> Result<Option<TimeDelta>, String> {
     match text.trim() {
         "forever" => Ok(None),
@@ -333,7 +333,8 @@ pub(super) fn then(text: &str) -> Result<Then, String> {
     }
 }
 
-/// The Delta log forgets after a week which files went.
+/// Parses the grace time of unreferenced files. It is at most 5 days, because the Delta log forgets after 7 days
+/// which files were removed.
 pub(super) fn grace(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::hours(1)..=TimeDelta::days(5))
 }
@@ -342,7 +343,7 @@ pub(super) fn history(text: &str) -> Result<TimeDelta, String> {
     duration(text, TimeDelta::days(1)..=TimeDelta::days(3_650))
 }
 
-/// Reads `30s`, `15min`, `12h`, `7d`, or says what is wrong with it.
+/// Parses `30s`, `15min`, `12h`, `7d`; the error describes the problem.
 pub fn duration(text: &str, within: RangeInclusive<TimeDelta>) -> Result<TimeDelta, String> {
     let text = text.trim();
     let digits = text
@@ -369,7 +370,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     Ok(text.trim().to_owned())
 }
 
-/// The URL of a Qdrant server; nothing, if the text is empty.
+/// Parses the URL of a Qdrant server; returns `None` for an empty text.
 pub(super) fn qdrant_url(text: &str) -> Result<Option<Url>, String> {
     if text.trim().is_empty() {
         return Ok(None);
@@ -387,7 +388,7 @@ pub(super) fn qdrant_url(text: &str) -> Result<Option<Url>, String> {
     Ok(Some(url))
 }
 
-/// A key; nothing, if the text is empty. What is wrong with it is said without it.
+/// Parses a key; returns `None` for an empty text. The error does not contain the key.
 pub(super) fn api_key(text: &str) -> Result<Option<Secret>, String> {
     match text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(Some(text).filter(|text| !text.is_empty()).map(Secret::new)),
@@ -397,7 +398,7 @@ pub(super) fn api_key(text: &str) -> Result<Option<Secret>, String> {
 
 const LONGEST_COLLECTION: usize = 64;
 
-/// No hyphen: one ends it in the names of collections.
+/// Parses the name of a collection. It has no hyphen, because a hyphen ends it in the names of collections.
 pub(super) fn collection(text: &str) -> Result<String, String> {
     not_empty(text)?;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -407,7 +408,7 @@ pub(super) fn collection(text: &str) -> Result<String, String> {
     }
 }
 
-/// A name as the hub has them. It becomes a path: nothing in it may lead elsewhere.
+/// Parses the name of a model on the hub. The name becomes a path, so it must not lead out of its folder.
 pub(super) fn model(text: &str) -> Result<String, String> {
     not_empty(text)?;
     let text = text.trim();
@@ -426,7 +427,7 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
     EnvFilter::builder()
         .parse(text)
         .map_err(|error| format!("is not a filter ({error})"))?;
-    // A misspelled level would be taken for the name of a module, and silence everything.
+    // A misspelled level would be parsed as the name of a module, and silence everything.
     let bare = !text.contains(['=', ',', '[', ':']);
     if bare
         && text
@@ -460,7 +461,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_read_with_and_without_units() {
+    fn bytes_accepts_numbers_with_and_without_units() {
         for (text, expected) in [
             ("1GiB", 1 << 30),
             ("512 MiB", 512 << 20),
@@ -488,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_is_its_first_instant_as_the_start_and_its_last_as_the_end() {
+    fn time_bound_of_date_is_first_or_last_instant() {
         assert_eq!(earliest("1970-01-02"), Ok(TimeBound::At(MICROS_PER_DAY)));
         assert_eq!(
             latest("1970-01-02"),
@@ -498,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn distances_are_from_now() {
+    fn time_bound_accepts_distances_from_now() {
         assert_eq!(latest("+1d"), Ok(TimeBound::FromNow(MICROS_PER_DAY)));
         assert_eq!(
             earliest("-12h"),
@@ -520,13 +521,13 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_is_not_known_names_the_nearest() {
+    fn timezone_unknown_suggests_the_nearest() {
         assert_eq!(timezone("Europe/Berlin"), Ok(Tz::Europe__Berlin));
         assert!(timezone("Europe/Berln").is_err_and(|problem| problem.contains("Europe/Berlin")));
     }
 
     #[test]
-    fn a_qdrant_server_has_a_host_and_a_port_and_a_name_for_collections() {
+    fn qdrant_settings_are_validated() {
         let url = |text| qdrant_url(text).map(|url| url.map(String::from));
         assert_eq!(url(""), Ok(None));
         assert_eq!(
@@ -551,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_of_tokens_have_a_unit_and_bounds() {
+    fn token_lifetime_requires_unit_and_bounds() {
         assert_eq!(token_lifetime("15min"), Ok(TimeDelta::minutes(15)));
         assert_eq!(token_lifetime("30 d"), Ok(LONGEST_TOKEN));
         for bad in ["", "12", "0min", "31d", "1.5h", "-1h", "99999999999999999d"] {
@@ -560,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelled_level_is_no_filter() {
+    fn log_filter_refuses_misspelled_level() {
         for good in [
             "warn",
             "off",

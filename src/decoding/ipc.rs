@@ -1,7 +1,8 @@
-//! Messages in the IPC form of Arrow: read only if they are small, shallow, and declare nothing that is out of proportion.
+//! Bounded readers of Arrow IPC messages: they reject messages that are large or deeply nested, and declarations that are
+//! out of proportion.
 //!
-//! Parts of a FlatBuffer may be shared, so a message of a few hundred bytes can describe a type with a billion parts. The
-//! limits here are on what is described, not on bytes.
+//! Parts of a FlatBuffer may be shared, so a message of a few hundred bytes can describe a type with a billion parts.
+//! Therefore the limits apply to what a message describes, not to its bytes.
 
 use arrow::datatypes::Schema;
 use arrow::ipc;
@@ -9,21 +10,21 @@ use flatbuffers::VerifierOptions;
 
 use super::Implausible;
 
-/// The maximum number of fields of a schema, those inside others included.
+/// The maximum number of fields of a schema, nested fields included.
 pub const MAX_FIELDS: usize = 4_096;
-/// The maximum number of types within each other.
+/// The maximum nesting depth of types.
 pub const MAX_DEPTH: usize = 20;
-/// The maximum width of a value of a fixed size, in bytes, and the maximum length of a list of a fixed size.
+/// The maximum width of a fixed-size value, in bytes, and the maximum length of a fixed-size list.
 pub const MAX_FIXED_SIZE: i32 = 1 << 20;
-/// The maximum size of a header, in bytes; what is shared is counted each time.
+/// The maximum size of a header, in bytes; a shared part counts each time it is referenced.
 const MAX_HEADER_BYTES: usize = 8 << 20;
-/// The maximum number of tables in a header; what is shared is counted each time.
+/// The maximum number of FlatBuffer tables in a header; a shared table counts each time it is referenced.
 const MAX_TABLES: usize = 64_000;
 
-/// Reads the header of a message.
+/// Parses and verifies the header of a message.
 ///
 /// # Errors
-/// If it is no message, or describes more than [`MAX_FIELDS`] allow.
+/// Fails if `header` is not a valid message, or describes more than the limits allow.
 pub fn message(header: &[u8]) -> Result<ipc::Message<'_>, Implausible> {
     if header.len() > MAX_HEADER_BYTES {
         return Err(Implausible::new(format!(
@@ -44,7 +45,8 @@ pub fn message(header: &[u8]) -> Result<ipc::Message<'_>, Implausible> {
 /// Converts a schema.
 ///
 /// # Errors
-/// If it is deep, wide, or has a type of an impossible size.
+/// Fails if the schema is nested more than [`MAX_DEPTH`] levels deep, has more than [`MAX_FIELDS`] fields, or has a type of
+/// an impossible fixed size.
 pub fn schema(schema: ipc::Schema<'_>) -> Result<Schema, Implausible> {
     let fields = schema
         .fields()
@@ -85,7 +87,7 @@ fn check_field(field: ipc::Field<'_>, depth: usize, count: &mut usize) -> Result
     Ok(())
 }
 
-/// As much of a name as an error repeats.
+/// Returns the part of a name that an error quotes: up to 64 characters.
 fn shown(name: &str) -> String {
     name.chars().take(64).collect()
 }
@@ -98,7 +100,8 @@ mod tests {
 
     use super::*;
 
-    /// A message with a schema whose field has `levels` levels of `width` fields each, all of which are the same one.
+    /// Returns a message with a schema whose field has `levels` levels of `width` children each. All children of a level
+    /// are one shared FlatBuffer table.
     fn shared(levels: usize, width: usize) -> Vec<u8> {
         let mut builder = FlatBufferBuilder::new();
         let empty = ipc::NullBuilder::new(&mut builder)
@@ -136,9 +139,9 @@ mod tests {
     }
 
     #[test]
-    fn schema_of_shared_fields_is_refused_before_it_is_converted() {
+    fn schema_with_too_many_shared_fields_is_rejected() {
         assert_eq!(converted(&shared(3, 10)).unwrap().fields().len(), 1);
-        // 10,000 fields in a message of some hundred bytes; and more than there are atoms.
+        // 10,000 fields in a message of a few hundred bytes, 40^15 fields, and a nesting of 30 levels.
         for (levels, width) in [(4, 10), (15, 40), (30, 1)] {
             let bytes = shared(levels, width);
             assert!(bytes.len() < 10_000);
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn schema_with_a_fixed_size_out_of_proportion_is_refused() {
+    fn schema_with_excessive_fixed_size_is_rejected() {
         for (size, is_good) in [(16, true), (MAX_FIXED_SIZE + 1, false), (-1, false)] {
             let field = Field::new("x", DataType::FixedSizeBinary(size), true);
             let mut encoder = IpcSchemaEncoder::new();

@@ -1,25 +1,25 @@
-//! The length of LZ4 data when it is decompressed, found without decompressing it.
+//! Computes the decompressed length of LZ4 data without decompressing it.
 //!
-//! A block of LZ4 is a sequence of tokens, each of which declares how many bytes are literal and how many are copied from
-//! before. Adding them up takes no memory, and less time than decompressing.
+//! An LZ4 block is a sequence of tokens. Each token declares how many bytes are literals, and how many are copied from
+//! earlier output. Adding them up takes no memory, and less time than decompressing.
 
 use super::Implausible;
 
-/// The first bytes of a frame.
+/// The magic number at the start of a frame.
 const MAGIC: u32 = 0x184D_2204;
-/// Bits of the flags in a frame's descriptor.
+/// Bits of the `FLG` byte in a frame descriptor.
 const HAS_BLOCK_CHECKSUMS: u8 = 0b0001_0000;
 const HAS_CONTENT_SIZE: u8 = 0b0000_1000;
 const HAS_DICTIONARY: u8 = 0b0000_0001;
-/// The bit of a block's length that marks a block that is not compressed.
+/// The bit of a block's size field that marks an uncompressed block.
 const IS_STORED: u32 = 1 << 31;
-/// The shortest match.
+/// The minimum length of a match, in bytes.
 const MIN_MATCH: u64 = 4;
 
-/// Returns the length of the content of the LZ4 frame that `bytes` begin with. A decoder never produces more.
+/// Returns the decompressed length of the LZ4 frame at the start of `bytes`, in bytes. A decoder never produces more.
 ///
 /// # Errors
-/// If `bytes` are no frame, or one that is cut off.
+/// Fails if `bytes` do not start with a frame, or the frame is truncated.
 pub fn frame_content_length(bytes: &[u8]) -> Result<u64, Implausible> {
     let cut_off = || Implausible::new("an LZ4 frame is cut off");
     let mut rest = bytes;
@@ -32,7 +32,7 @@ pub fn frame_content_length(bytes: &[u8]) -> Result<u64, Implausible> {
     descriptor += if flags & HAS_DICTIONARY != 0 { 4 } else { 0 };
     rest = rest.get(descriptor..).ok_or_else(cut_off)?;
     let mut length: u64 = 0;
-    // Some writers leave out the mark at the end, and decoders accept that.
+    // Some writers omit the end mark, and decoders accept that.
     while let Some(declared) = read_u32(&mut rest) {
         if declared == 0 {
             break;
@@ -52,10 +52,10 @@ pub fn frame_content_length(bytes: &[u8]) -> Result<u64, Implausible> {
     Ok(length)
 }
 
-/// Returns the length of the content of one LZ4 block.
+/// Returns the decompressed length of one LZ4 block, in bytes.
 ///
 /// # Errors
-/// If the block is cut off.
+/// Fails if the block is truncated.
 pub fn block_content_length(block: &[u8]) -> Result<u64, Implausible> {
     let cut_off = || Implausible::new("an LZ4 block is cut off");
     let mut rest = block;
@@ -69,7 +69,7 @@ pub fn block_content_length(block: &[u8]) -> Result<u64, Implausible> {
         if rest.is_empty() {
             break;
         }
-        // The distance to what is copied.
+        // The offset of the match.
         rest = rest.get(2..).ok_or_else(cut_off)?;
         let copied = extended(u64::from(token & 15), &mut rest).ok_or_else(cut_off)?;
         length = length.saturating_add(copied + MIN_MATCH);
@@ -77,7 +77,8 @@ pub fn block_content_length(block: &[u8]) -> Result<u64, Implausible> {
     Ok(length)
 }
 
-/// A length whose first 4 bits are `nibble`: if all are set, bytes follow that are added, up to one that is not 255.
+/// Reads a length whose first 4 bits are `nibble`. If all 4 bits are set, the following bytes are added, up to and
+/// including the first that is not 255. Returns none if `rest` ends before that byte.
 fn extended(nibble: u64, rest: &mut &[u8]) -> Option<u64> {
     if nibble < 15 {
         return Some(nibble);
@@ -99,14 +100,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn block_of_literals_and_a_long_match_has_the_sum_of_both() {
+    fn block_content_length_of_literals_and_match_is_their_sum() {
         // 3 literals, then a match of 4 + 15 + 255 + 255 + 1 bytes, then 1 literal.
         let block = [0x3F, b'a', b'b', b'c', 3, 0, 255, 255, 1, 0x10, b'z'];
         assert_eq!(block_content_length(&block), Ok(3 + 19 + 511 + 1));
     }
 
     #[test]
-    fn frame_with_a_stored_block_has_its_length() {
+    fn frame_content_length_of_stored_block_is_its_length() {
         let mut frame = MAGIC.to_le_bytes().to_vec();
         frame.extend([0x60, 0x40, 0]);
         frame.extend((5 | IS_STORED).to_le_bytes());

@@ -1,20 +1,20 @@
-//! Checks of numbers that somebody else declared, before anything is allocated by them.
+//! Checks of sizes that untrusted input declares, made before anything is allocated for them.
 //!
 //! | file | checks |
 //! |---|---|
-//! | `ipc` | messages and schemas in the IPC form of Arrow: depth, number of fields, widths |
-//! | `lz4` | how long LZ4 data is when it is decompressed |
+//! | `ipc` | Arrow IPC messages and schemas: nesting depth, number of fields, widths |
+//! | `lz4` | the decompressed length of LZ4 data |
 
 pub mod ipc;
 pub mod lz4;
 
-/// Why something that was declared is not believed: a text without a capital or a full stop.
+/// The error that a declared size is implausible. Its text has no initial capital and no full stop.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Implausible(pub String);
 
 impl Implausible {
-    /// With this text.
+    /// Creates an error with this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }

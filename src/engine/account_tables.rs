@@ -1,5 +1,4 @@
-//! What an organisation may know of itself, as tables: its users and their keys, for its admins; what it used, and what
-//! it may use.
+//! The tables of the schema `account`: users and API keys of an organisation, for its admins, and its usage and limits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,20 +21,20 @@ use crate::clock;
 use crate::model::{Month, OrganisationId, UsageLimits, UserId};
 use crate::store::{ApiKey, OrganisationStore, UsageTotals, User};
 
-/// Whose account a session may look at.
+/// The account that a session reads, and who reads it.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// Where users and keys are.
+    /// The database that holds users, keys, limits and usage.
     pub store: OrganisationStore,
-    /// Whose.
+    /// The organisation that the account belongs to.
     pub organisation: OrganisationId,
-    /// Who looks at it.
+    /// The user who runs the session.
     pub user: UserId,
-    /// Whether users and keys may be seen, and the usage of others.
+    /// Whether the user is an admin, who sees users, keys and the usage of others.
     pub is_admin: bool,
 }
 
-/// The schema `account`.
+/// The schema `account` as one session sees it.
 #[derive(Debug)]
 pub(super) struct AccountSchema(pub Account);
 
@@ -79,7 +78,7 @@ enum AccountTable {
 impl AccountTable {
     const ALL: [Self; 3] = [Self::Users, Self::Keys, Self::Limits];
 
-    /// Users and keys are for admins.
+    /// Whether the table is visible in this account: users and keys are for admins only.
     const fn is_for(self, account: &Account) -> bool {
         account.is_admin || matches!(self, Self::Limits)
     }
@@ -119,11 +118,11 @@ impl AccountTable {
                 time("revoked_at", true),
             ],
             Self::Limits => vec![
-                // As it is called in `plantlake org limit`.
+                // The name of the limit in `plantlake org limit`.
                 text("limit_name"),
-                // None for as much as it likes.
+                // Null if the limit is not set.
                 Field::new("at_most", DataType::Float64, true),
-                // This month; none where it is not counted by months.
+                // The usage of the current month; null for limits that do not count by month.
                 Field::new("used", DataType::Int64, true),
                 time("resets_at", true),
             ],
@@ -136,7 +135,8 @@ impl AccountTable {
         let columns = match self {
             Self::Users => {
                 let users = store.users(Some(organisation)).await.map_err(failed)?;
-                // The database was asked for this organisation's only; nobody else's may get out by a mistake.
+                // The store query is restricted to this organisation already; the filter guards against a mistake
+                // there.
                 user_columns(
                     users
                         .iter()

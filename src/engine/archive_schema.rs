@@ -1,4 +1,4 @@
-//! The schema `archive` as one session sees it: what expired of the tables, with the names and columns that they have.
+//! The schema `archive` as one session sees it: expired rows of each table, under the table's own name and columns.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use super::rollup_table::RollupTable;
 use crate::catalog::Visible;
 use crate::model::Resolution;
 
-/// The tables. Before anything was archived they are empty.
+/// The archive tables. They are empty until rows are archived.
 #[derive(Debug)]
 pub(super) struct ArchiveSchema {
     pub published: Arc<PublishedTables>,
-    /// What may be seen of them: as much as of those that rows came from.
+    /// The assets whose rows are visible, the same as in the tables that the rows came from.
     pub visible: Arc<Visible>,
 }
 
@@ -27,7 +27,7 @@ fn resolution_of(name: &str) -> Option<Resolution> {
 #[async_trait]
 impl SchemaProvider for ArchiveSchema {
     fn table_names(&self) -> Vec<String> {
-        // Who looks around is not to find each name twice, as long as nothing is in the archive. Asked for, it is empty.
+        // Do not list each name twice while the archive is empty. The tables can still be queried.
         match self.published.has_archive() {
             true => Resolution::ALL.map(|it| it.table().to_owned()).to_vec(),
             false => Vec::new(),
@@ -46,7 +46,7 @@ impl SchemaProvider for ArchiveSchema {
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
-        // Without opening it.
+        // The type is known without opening the table.
         Ok(resolution_of(name).map(|_| TableType::Base))
     }
 

@@ -1,4 +1,4 @@
-//! The execution context of batch plans: how much memory their operators may hold.
+//! The execution context of batch plans, with a limit on the memory that operators hold.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionConfig;
 
-/// A context for one plan that may hold `memory` bytes (none: as much as it takes).
+/// Returns a context for one plan whose operators may hold `memory` bytes; `None` means no limit.
 pub fn batch_context(memory: Option<usize>, threads: usize) -> Result<Arc<TaskContext>> {
     let mut runtime = RuntimeEnvBuilder::new();
     if let Some(memory) = memory {

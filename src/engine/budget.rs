@@ -1,4 +1,4 @@
-//! What a query may take of memory and disk, so that none takes the server down with it.
+//! The limits on memory and disk of queries, which protect the server from a single large query.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,38 +17,38 @@ use crate::clock;
 use crate::memory::{self, QueryMemory};
 use crate::metrics::METRICS;
 
-/// The consumer with which a sort reserves memory for merging its runs, up to the number of its partition.
+/// The name under which a sort's merge of runs reserves memory, up to the partition number.
 const MERGE_CONSUMER: &str = "ExternalSorterMerge[";
-/// A merge of spilled runs holds up to twice what it reserves: batches that are read ahead, and the rows that they are
-/// compared by. Both are made of a batch, whose size alone is reserved.
+/// The factor by which a merge of spilled runs exceeds its reservation: it also holds prefetched batches and the rows
+/// in the format in which they are compared. Both derive from a batch, whose size alone is reserved.
 const MERGE_FACTOR: usize = 2;
-/// Bytes of data files' footers that are kept.
+/// The size in bytes of the cache of Parquet footers.
 const FOOTERS: usize = 64 << 20;
 
-/// The limits, in bytes. They are for what operators hold on to: sorting, grouping, joining. What is under way through
-/// a plan comes on top, some megabytes for each query.
+/// The limits, in bytes. They apply to memory that operators reserve: sorts, aggregates, joins. Batches in flight
+/// through a plan come on top, a few megabytes for each query.
 #[derive(Debug, Clone)]
 pub struct MemoryLimits {
-    /// Memory of one query.
+    /// The memory limit of one query.
     pub query_memory: usize,
-    /// Memory of all queries.
+    /// The memory limit of all queries together.
     pub memory: usize,
-    /// Where what does not fit is put. Several processes may share the folder.
+    /// The spill folder. Several processes may share it.
     pub spill: PathBuf,
-    /// The most that may be there.
+    /// The maximum size of all spill files.
     pub spill_bytes: u64,
 }
 
-/// Gives each query its own share of what all have.
+/// Creates a runtime environment for each query, with its own memory limit within the limit of all queries.
 #[derive(Debug)]
 pub(super) struct Budget {
     query_memory: usize,
     total: Arc<GreedyMemoryPool>,
-    /// Disk, caches and stores, which queries share.
+    /// The disk manager, caches and object stores that queries share.
     shared: Arc<RuntimeEnv>,
-    /// The same, but for the disk.
+    /// The same environment with the disk manager disabled.
     without_disk: Arc<RuntimeEnv>,
-    /// Says that what this process has put aside is still needed.
+    /// The lock that marks this process's spill folder as in use.
     _spill: SpillFolder,
 }
 
@@ -83,7 +83,7 @@ impl Budget {
         })
     }
 
-    /// Lets the metrics look how much is taken.
+    /// Registers gauges of the memory and disk that queries use, and of their limits.
     fn tell(limits: &MemoryLimits, total: &Arc<GreedyMemoryPool>, disk: &Arc<DiskManager>) {
         let (memory_limit, spill_limit) = (limits.memory as f64, limits.spill_bytes as f64);
         let (total, disk) = (Arc::downgrade(total), Arc::downgrade(disk));
@@ -98,13 +98,13 @@ impl Budget {
         metrics.spill_limit_bytes.from(move || Some(spill_limit));
     }
 
-    /// What all queries share.
+    /// Returns the environment that all queries share.
     pub fn shared(&self) -> Arc<RuntimeEnv> {
         Arc::clone(&self.shared)
     }
 
-    /// What one query runs in: memory of its own, and the rest shared. One that shows settings has no disk: where that is
-    /// would be among them.
+    /// Returns the environment of one query: a memory pool of its own, the rest shared. A query that shows settings
+    /// gets no disk manager, because the settings would reveal the path of the spill folder.
     pub fn of_one_query(&self, shows_settings: bool) -> Arc<RuntimeEnv> {
         let shared = match shows_settings {
             true => &self.without_disk,
@@ -122,11 +122,12 @@ impl Budget {
     }
 }
 
-/// A folder of this process's own. It goes with the process, or, if that is killed, when the next one starts.
+/// The spill folder of this process. It is removed when the process ends, or, if the process was killed, when the next
+/// one starts.
 #[derive(Debug)]
 struct SpillFolder {
     path: PathBuf,
-    /// Locked for as long as the process lives.
+    /// The lock file, locked for the lifetime of the process.
     lock: File,
     lock_path: PathBuf,
 }
@@ -136,7 +137,8 @@ impl SpillFolder {
         std::fs::create_dir_all(parent)?;
         Self::remove_abandoned(parent)?;
         let path = parent.join(clock::new_id().to_string());
-        // Under its name only when it is locked: another process that starts now takes what is not for abandoned.
+        // The file gets its final name only after it is locked: a process that starts now would treat an unlocked file
+        // as abandoned.
         let unlocked = path.with_extension("new");
         let lock = File::create(&unlocked)?;
         lock.lock()?;
@@ -150,7 +152,7 @@ impl SpillFolder {
         })
     }
 
-    /// Removes what processes that were killed have left behind.
+    /// Removes the folders of processes that were killed.
     fn remove_abandoned(parent: &Path) -> io::Result<()> {
         for entry in std::fs::read_dir(parent)? {
             let lock_path = entry?.path();
@@ -159,7 +161,7 @@ impl SpillFolder {
             }
             let is_abandoned = File::open(&lock_path).is_ok_and(|lock| lock.try_lock().is_ok());
             if is_abandoned {
-                // Another process that starts now may have been faster.
+                // Another process that starts now may remove them first.
                 let _ = std::fs::remove_dir_all(lock_path.with_extension(""));
                 let _ = std::fs::remove_file(&lock_path);
             }
@@ -170,25 +172,25 @@ impl SpillFolder {
 
 impl Drop for SpillFolder {
     fn drop(&mut self) {
-        // Else the next process does it.
+        // If this fails, the next process removes the folder.
         let _ = std::fs::remove_dir_all(&self.path);
         let _ = std::fs::remove_file(&self.lock_path);
         let _ = self.lock.unlock();
     }
 }
 
-/// One query's memory: its own limit holds, and that of all.
+/// The memory pool of one query. Reservations count towards the query's own limit and the limit of all queries.
 #[derive(Debug)]
 struct QueryPool {
     own: FairSpillPool,
     total: Arc<GreedyMemoryPool>,
-    /// What the allocator counts for the query; known once the query is worked on.
+    /// The allocator's account of the query; set by the first reservation of an operator.
     memory: OnceLock<Arc<QueryMemory>>,
 }
 
 impl QueryPool {
-    /// Tells the query's account how much is reserved. The first to reserve is an operator, on a thread that works for
-    /// the query.
+    /// Reports the reserved bytes to the query's account. An operator makes the first reservation, on a thread that is
+    /// charged to the query.
     fn report(&self) {
         let known = self.memory.get().or_else(|| {
             let memory = QueryMemory::current()?;
@@ -199,7 +201,7 @@ impl QueryPool {
         }
     }
 
-    /// Returns the bytes that count for `bytes` of a reservation.
+    /// Returns the bytes to count for a reservation of `bytes`.
     fn counted(reservation: &MemoryReservation, bytes: usize) -> usize {
         let is_merge = reservation.consumer().name().starts_with(MERGE_CONSUMER);
         bytes.saturating_mul(if is_merge { MERGE_FACTOR } else { 1 })
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn merge_of_spilled_runs_counts_for_twice_what_it_reserves() {
+    fn merge_of_spilled_runs_counts_twice_its_reservation() {
         let total = Arc::new(GreedyMemoryPool::new(128 * MIB));
         let pool = query(&total);
         let sort = MemoryConsumer::new("ExternalSorter[0]").with_can_spill(true);

@@ -1,8 +1,8 @@
-//! Cancellation of a statement, from outside, while code that cannot be interrupted plans or runs it.
+//! Cancellation of a statement from outside, while code that cannot be interrupted plans or runs it.
 //!
-//! A [`CancelToken`] is cancelled when the statement's time is up or its client has left. Whoever polls a scan or an
-//! operator makes the token the thread's current one ([`CancelToken::scope`]), so that code deep inside libraries can
-//! [`check`] it between two steps of a long loop.
+//! A [`CancelToken`] is cancelled when the statement exceeds its time limit or its client disconnects. The code that
+//! polls a scan or an operator makes the token the current one of the thread ([`CancelToken::scope`]), so that code
+//! deep inside libraries can [`check`] it between two steps of a long loop.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -14,33 +14,34 @@ use datafusion::common::{DataFusionError, Result};
 use crate::clock::Stopwatch;
 
 thread_local! {
-    /// The token of the statement that this thread works on.
+    /// The token of the statement that this thread runs.
     static CURRENT: RefCell<Option<CancelToken>> = const { RefCell::new(None) };
-    /// The time slice of the poll that this thread is in.
+    /// The time slice of the current poll on this thread.
     static SLICE: Cell<Option<(Stopwatch, Duration)>> = const { Cell::new(None) };
 }
 
-/// The error of work that found its statement cancelled. Clients see the reason instead, which whoever cancels reports.
+/// The error of work whose statement was cancelled. Clients see the reason instead, which the code that cancels
+/// reports.
 #[derive(Debug, thiserror::Error)]
 #[error("the statement was cancelled")]
 pub struct Cancelled;
 
-/// Whether a statement is to end. Cheap to clone; clones are one token.
+/// Signals that a statement must stop. Cheap to clone; clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
 
 impl CancelToken {
-    /// Asks all work on the statement to end.
+    /// Requests that all work on the statement stops.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the statement is to end.
+    /// Whether the statement must stop.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Fails if the statement is to end.
+    /// Returns an error if the statement must stop.
     ///
     /// # Errors
     /// [`Cancelled`], as an external error.
@@ -51,9 +52,9 @@ impl CancelToken {
         }
     }
 
-    /// Does `work` with this as the thread's current token.
+    /// Runs `work` with this token as the current one of the thread.
     pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
-        /// Puts the token before back, also when `work` panics.
+        /// Restores the previous token, also when `work` panics.
         struct Before(Option<CancelToken>);
         impl Drop for Before {
             fn drop(&mut self) {
@@ -65,7 +66,8 @@ impl CancelToken {
     }
 }
 
-/// Fails if the statement that this thread works on is to end. For the start of every function call and for long loops.
+/// Returns an error if the statement that this thread runs must stop. Call it at the start of every function call and
+/// in long loops.
 ///
 /// # Errors
 /// [`Cancelled`], as an external error.
@@ -73,7 +75,7 @@ pub fn check() -> Result<()> {
     CURRENT.with_borrow(|current| current.as_ref().map_or(Ok(()), CancelToken::check))
 }
 
-/// Does `work`, a poll that is to return to its caller after `limit`; see [`is_slice_over`].
+/// Runs `work`, a poll that should return to its caller after `limit`; see [`is_slice_over`].
 pub fn with_time_slice<T>(limit: Duration, work: impl FnOnce() -> T) -> T {
     struct Before(Option<(Stopwatch, Duration)>);
     impl Drop for Before {
@@ -85,8 +87,8 @@ pub fn with_time_slice<T>(limit: Duration, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Whether the poll that this thread is in has used up its time slice, so that a stream should return `Pending` and be
-/// woken again.
+/// Whether the current poll on this thread has used up its time slice. If so, a stream should return `Pending` and wake
+/// itself.
 pub fn is_slice_over() -> bool {
     SLICE
         .get()

@@ -1,4 +1,4 @@
-//! The catalog as tables of the engine: `assets`, and `asset_edges` between them.
+//! The catalog tables: `assets`, and `asset_edges`, the edges between assets.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,25 +17,25 @@ use tokio::task::spawn_blocking;
 
 use crate::catalog::{Asset, CatalogError, Edge, Snapshot, Visible};
 
-/// Rows in a batch, as elsewhere in the engine.
+/// Rows in a batch, the same as DataFusion's default.
 pub(super) const BATCH_ROWS: usize = 8_192;
 
-/// Where a session's catalog comes from.
+/// The source of a session's catalog.
 #[derive(Debug)]
 pub(super) enum CatalogSource {
-    /// The one that is in force.
+    /// The catalog in force.
     InForce(Arc<Snapshot>),
-    /// A folder that is read when a query first asks for it: queries that do not, need none.
+    /// A catalog folder, read by the first query that needs it.
     Folder(PathBuf, OnceCell<Arc<Snapshot>>),
 }
 
 impl CatalogSource {
-    /// The catalog in `folder`, which is not looked at yet.
+    /// Returns the catalog in `folder`, without reading it.
     pub fn folder(folder: PathBuf) -> Self {
         Self::Folder(folder, OnceCell::new())
     }
 
-    /// The catalog, once it is needed.
+    /// Returns the catalog; reads the folder on the first call.
     pub async fn snapshot(&self) -> Result<&Arc<Snapshot>, CatalogError> {
         let (folder, snapshot) = match self {
             Self::InForce(snapshot) => return Ok(snapshot),
@@ -56,20 +56,20 @@ impl CatalogSource {
     }
 }
 
-/// One of the tables that a catalog has.
+/// A table of the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CatalogTable {
-    /// A row for each asset.
+    /// The table `assets`: a row for each asset.
     Assets,
-    /// A row for each edge of the graph.
+    /// The table `asset_edges`: a row for each edge of the graph.
     Edges,
 }
 
 impl CatalogTable {
-    /// All of them.
+    /// All catalog tables.
     pub const ALL: [Self; 2] = [Self::Assets, Self::Edges];
 
-    /// Its name in SQL.
+    /// Returns the table's name in SQL.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Assets => "assets",
@@ -88,7 +88,7 @@ impl CatalogTable {
         ))
     }
 
-    /// What tells two rows apart; the catalog's checks see to it.
+    /// Returns the primary key. The checks of the catalog guarantee that it is unique.
     fn primary_key(self) -> Constraints {
         let columns = match self {
             Self::Assets => vec![0],
@@ -97,7 +97,7 @@ impl CatalogTable {
         Constraints::new_unverified(vec![Constraint::PrimaryKey(columns)])
     }
 
-    /// The rows that may be seen: an edge, if both of its ends may.
+    /// Returns the visible rows. An edge is visible if both of its ends are.
     fn rows(self, snapshot: &Snapshot, visible: &Visible) -> Result<Vec<RecordBatch>> {
         let catalog = snapshot.catalog();
         match self {
@@ -119,7 +119,7 @@ impl CatalogTable {
     }
 }
 
-/// Rows of `assets`. The specifications are a JSON object as text.
+/// Returns rows of `assets`. The specifications are a JSON object as text.
 fn asset_rows<'a>(
     schema: SchemaRef,
     assets: impl Iterator<Item = &'a Asset>,
@@ -134,7 +134,7 @@ fn asset_rows<'a>(
     batches(schema, assets, &columns)
 }
 
-/// Rows of `asset_edges`.
+/// Returns rows of `asset_edges`.
 fn edge_rows<'a>(
     schema: SchemaRef,
     edges: impl Iterator<Item = &'a Edge>,
@@ -147,7 +147,7 @@ fn edge_rows<'a>(
     batches(schema, edges, &columns)
 }
 
-/// The text of one column in one entry of the catalog.
+/// A function that returns the text of one column for an entry of the catalog.
 type Column<T> = fn(&T) -> serde_json::Result<String>;
 
 fn batches<'a, T: 'a>(
@@ -172,7 +172,7 @@ fn batches<'a, T: 'a>(
     entries.chunks(BATCH_ROWS).map(batch).collect()
 }
 
-/// A table of the catalog in a session.
+/// A catalog table as one session sees it.
 pub(super) struct CatalogTableProvider {
     table: CatalogTable,
     catalog: Arc<CatalogSource>,
@@ -182,7 +182,7 @@ pub(super) struct CatalogTableProvider {
 }
 
 impl CatalogTableProvider {
-    /// `table` of `catalog`, with what may be seen of it.
+    /// Creates `table` of `catalog`, restricted to the assets in `visible`.
     pub fn new(table: CatalogTable, catalog: Arc<CatalogSource>, visible: Arc<Visible>) -> Self {
         Self {
             table,

@@ -1,4 +1,4 @@
-//! Aggregates over windows that look at each row whether the query was cancelled; see `checked_window`.
+//! Aggregates in window functions that check at each row whether the query was cancelled; see `checked_window`.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use datafusion::logical_expr::{
 
 use super::cancellation;
 
-/// The plan, which was optimised, with checks in its aggregates over windows.
+/// Returns the optimised plan with cancellation checks in the aggregates of its window functions.
 pub(super) fn checked_aggregates(plan: &LogicalPlan) -> Result<LogicalPlan> {
     let checked = plan.clone().transform_up_with_subqueries(|step| {
         if !matches!(step, LogicalPlan::Window(_)) {
@@ -43,7 +43,7 @@ fn checked(aggregate: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(CheckedAggregate(aggregate)))
 }
 
-/// An aggregate whose accumulators check.
+/// An aggregate whose accumulators check for cancellation.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct CheckedAggregate(Arc<AggregateUDF>);
 

@@ -1,8 +1,8 @@
-//! A plan of a long query whose operators look often whether the query was cancelled.
+//! Plans of long queries whose operators check often whether the query was cancelled.
 //!
-//! DataFusion's operators loop for as long as their input has rows, and joins and windows for longer: what they do with one
-//! batch may take hours. So every operator's output is checked at each batch ([`CheckedExec`]), and what loops within a batch
-//! is given an expression, or a function, that checks at each step.
+//! DataFusion's operators loop for as long as their input has rows, and joins and windows longer: a single batch may
+//! take them hours. So every operator checks at each output batch ([`CheckedExec`]), and operators that loop within a
+//! batch get an expression, or a function, that checks at each step.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -29,7 +29,7 @@ use super::cancellation::{self, CancelToken};
 use super::checked_window::checked_window;
 use super::counted_scan::{CountedScan, RunContext};
 
-/// The plan with checks in it. For plans that are run once.
+/// Returns the plan with cancellation checks. Use it for plans that run once.
 pub(super) fn checked(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let checked = plan.transform_up(|step| {
         if step.is::<CountedScan>() {
@@ -44,7 +44,7 @@ pub(super) fn checked(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionP
     checked.data()
 }
 
-/// A join that checks at each piece of work, which is a batch of pairs of rows.
+/// Returns a join that checks at each batch of row pairs; `None` if the step is not a join that needs it.
 fn checked_join(step: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if let Some(join) = step.downcast_ref::<NestedLoopJoinExec>() {
         let filter = checked_filter(join.filter());
@@ -54,7 +54,8 @@ fn checked_join(step: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Executio
     let Some(join) = step.downcast_ref::<HashJoinExec>() else {
         return Ok(None);
     };
-    // Others hand on what they find, batch by batch; these find the same rows again and again, and hand on nothing.
+    // Other joins emit matches batch by batch, and are checked there. These may match the same rows again and again
+    // without emitting anything.
     let is_silent = matches!(
         join.join_type(),
         JoinType::LeftSemi
@@ -72,7 +73,7 @@ fn checked_join(step: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Executio
     join.build_exec().map(Some)
 }
 
-/// The filter, or one that everything passes.
+/// Returns the filter with a check, or, if there is none, a filter with a check that every row passes.
 fn checked_filter(filter: Option<&JoinFilter>) -> JoinFilter {
     match filter {
         Some(filter) => JoinFilter::new(
@@ -88,7 +89,7 @@ fn checked_filter(filter: Option<&JoinFilter>) -> JoinFilter {
     }
 }
 
-/// An operator whose output fails at the next batch when the query is cancelled.
+/// An operator whose output fails at the next batch after the query is cancelled.
 #[derive(Debug)]
 struct CheckedExec {
     inner: Arc<dyn ExecutionPlan>,
@@ -157,7 +158,7 @@ impl ExecutionPlan for CheckedExec {
     }
 }
 
-/// Looks at its token whenever it is polled, and makes it the thread's.
+/// A stream that checks its token at each poll, and makes it the current one of the thread.
 struct Checked {
     token: CancelToken,
     batches: SendableRecordBatchStream,
@@ -181,7 +182,7 @@ impl RecordBatchStream for Checked {
     }
 }
 
-/// An expression that fails when the query that the thread works on is cancelled.
+/// An expression that fails if the query that the thread runs was cancelled.
 #[derive(Debug, Eq)]
 struct CheckedExpr(Arc<dyn PhysicalExpr>);
 

@@ -1,5 +1,5 @@
-//! Window functions that look at each row whether the query was cancelled: what they do for one row may be as much as the
-//! frame has rows, and an operator asks for all rows of a partition at once. Aggregates are in `checked_aggregate`.
+//! Window functions that check at each row whether the query was cancelled. The work for one row may grow with the size
+//! of the frame, and an operator computes all rows of a partition in one call. Aggregates are in `checked_aggregate`.
 
 use std::any::Any;
 use std::ops::Range;
@@ -19,7 +19,7 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 
 use super::cancellation;
 
-/// The same operator with checks in its functions; none if it is not one of windows.
+/// Returns the window operator with checks in its functions; `None` if the step is not a window operator.
 pub(super) fn checked_window(
     step: &Arc<dyn ExecutionPlan>,
 ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
@@ -60,7 +60,7 @@ fn checked_function(function: &Arc<dyn WindowExpr>) -> Arc<dyn WindowExpr> {
     ))
 }
 
-/// A function such as `nth_value`.
+/// A window function such as `nth_value`, with checks.
 #[derive(Debug)]
 struct CheckedFunction(Arc<dyn StandardWindowFunctionExpr>);
 

@@ -1,7 +1,7 @@
-//! A scan whose bytes are counted for the query that it is run for: each run of a plan counts for itself, though plans
-//! are run more than once. It ends when the query is cancelled, and gives the thread back when its time slice is over.
+//! A scan whose bytes are counted for the run of the query, so that each run of a plan that is reused is counted
+//! separately. The scan ends when the query is cancelled, and yields the thread when its time slice is over.
 //!
-//! For who may see everything, the bytes that are read of files count; for others, `tenant_scan` counts.
+//! For callers who see everything, the bytes read from files are counted; for others, `tenant_scan` counts.
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,16 +20,16 @@ use futures::{Stream, StreamExt};
 use super::cancellation::{CancelToken, is_slice_over};
 use crate::lake::scanned::Scanned;
 
-/// What the operators of one run of a plan share; an extension of the session's configuration.
+/// The state that the operators of one run of a plan share; an extension of the session's configuration.
 #[derive(Debug)]
 pub(super) struct RunContext {
-    /// What the bytes that are read count for.
+    /// The counter of the bytes that the run reads.
     pub scanned: Scanned,
-    /// Whether the run is to end.
+    /// Cancels the run.
     pub token: CancelToken,
 }
 
-/// Counts for the [`RunContext`].
+/// A scan that counts for the [`RunContext`].
 #[derive(Debug)]
 pub(super) struct CountedScan {
     scan: Arc<dyn ExecutionPlan>,
@@ -37,12 +37,12 @@ pub(super) struct CountedScan {
 }
 
 impl CountedScan {
-    /// Counts what `scan` reads.
+    /// Wraps `scan` and counts the bytes that it reads.
     pub fn new(scan: Arc<dyn ExecutionPlan>) -> Self {
         Self { scan, counts: true }
     }
 
-    /// Counts nothing of what `scan` reads; it only ends in time.
+    /// Wraps `scan` for cancellation and time slices only, without counting.
     pub fn uncounted(scan: Arc<dyn ExecutionPlan>) -> Self {
         Self {
             scan,
@@ -112,7 +112,7 @@ impl ExecutionPlan for CountedScan {
     }
 }
 
-/// Says for whom it reads, whenever it is polled.
+/// A stream that makes the run's counter the current one of the thread at each poll.
 struct Counted {
     run: Arc<RunContext>,
     batches: SendableRecordBatchStream,

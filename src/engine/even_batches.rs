@@ -1,4 +1,4 @@
-//! Batches of an even size, whatever the sizes of those that they are made of.
+//! Regroups batches of any size into batches of equal size.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -11,15 +11,19 @@ use arrow::error::ArrowError;
 use futures::stream::Fuse;
 use futures::{Stream, StreamExt};
 
-/// A batch that takes more memory is copied even if it has the right size: its buffers may be larger than its rows.
+/// The maximum memory in bytes of a batch that is passed on without a copy. A larger one is copied even if it has the
+/// right number of rows, because its buffers may hold more than its rows.
 const MAX_UNCOPIED_BYTES: usize = 1 << 20;
-/// Bytes of rows that wait for a full batch, at most; those of very wide rows come in smaller batches.
+/// The maximum number of bytes of rows that wait for a full batch. Beyond it, the waiting rows become a smaller batch,
+/// which happens with very wide rows.
 const MAX_WAITING_BYTES: usize = 8 << 20;
 
 /// A stream of the same rows in batches of exactly `rows` rows; only the last may be smaller, and none is empty.
+/// Batches are also smaller where the rows that wait exceed 8 MiB.
 ///
-/// How rows lie in files decides the batches of a scan. Whoever counts batches, or bytes of encoded batches, would learn of
-/// rows that lie between; after this stream they depend on the rows alone. An error drops the rows that wait for a full batch.
+/// The layout of rows in files decides the batches of a scan. A client that counts batches, or bytes of encoded
+/// batches, would learn about hidden rows in between; batches of exactly `rows` rows depend on the visible rows alone.
+/// An error drops the rows that wait for a full batch.
 pub struct EvenBatches<S> {
     input: Fuse<S>,
     schema: SchemaRef,
@@ -71,14 +75,14 @@ impl<S: Stream + Unpin> EvenBatches<S> {
         };
         match parts.as_slice() {
             [whole] if bytes(whole) <= MAX_UNCOPIED_BYTES => Ok(whole.clone()),
-            // One array alone would not be copied.
+            // `concat_batches` does not copy a single array, so add an empty one.
             [whole] => concat_batches(&self.schema, [whole, &whole.slice(0, 0)]),
             parts => concat_batches(&self.schema, parts),
         }
     }
 }
 
-/// Bytes of a batch's rows, without what else is in its buffers.
+/// Returns the bytes of a batch's rows, without other contents of its buffers.
 fn row_bytes(batch: &RecordBatch) -> usize {
     let columns = batch.columns().iter().map(|column| {
         let bytes = column.to_data().get_slice_memory_size();
@@ -149,7 +153,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn even_batches_of_any_input_have_the_same_rows_in_even_sizes(
+        fn even_batches_of_any_input_have_equal_sizes_and_the_same_rows(
             sizes in prop::collection::vec(0..20_usize, 1..12),
             rows in 1..25_usize,
         ) {
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn even_batches_after_an_error_have_no_rows_that_waited() {
+    fn even_batches_after_an_error_drop_waiting_rows() {
         let input = batches(&[5, 2]);
         let schema = input[0].schema();
         let failed = Err(ArrowError::ComputeError("1 / 0".to_owned()));

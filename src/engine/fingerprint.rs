@@ -1,4 +1,4 @@
-//! What statements have in common that differ in their literals only.
+//! Fingerprints that are equal for statements that differ in their literals only.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,11 +21,11 @@ fn fingerprint(sql: &str) -> String {
     hex(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
-/// Statements whose fingerprints are remembered, and how long one is at most.
+/// The maximum number of statements whose fingerprints are cached, and the maximum length in bytes of each.
 const MOST: usize = 1_024;
 const LONGEST: usize = 4 << 10;
 
-/// Fingerprints of statements that were seen lately. Each is asked for with every call that is about it.
+/// A cache of fingerprints of recent statements. Every call for a statement asks for its fingerprint.
 #[derive(Debug, Default)]
 pub struct Fingerprints {
     known: Mutex<Known>,
@@ -34,9 +34,9 @@ pub struct Fingerprints {
 type Known = HashMap<String, EcoString, RandomState>;
 
 impl Fingerprints {
-    /// SHA-256, in hexadecimal, of a statement without its literals, comments and the way that it is laid out: names in lower
-    /// case where they are not quoted, a `?` for each literal and parameter, and for a list of them. Of a text that is no
-    /// SQL, or too long to be planned, it is that of the text.
+    /// Returns the SHA-256, in hexadecimal, of the normalised statement: without literals, comments and layout,
+    /// unquoted names in lower case, a `?` for each literal, parameter or list of them. For text that is not SQL, or
+    /// too long to be planned, it is the hash of the text itself.
     pub fn of(&self, sql: &str) -> EcoString {
         if let Some(known) = self.locked().get(sql) {
             return known.clone();
@@ -76,7 +76,7 @@ fn normalised(sql: &str) -> Option<String> {
             | Token::Placeholder(_) => "?".to_owned(),
             other => other.to_string(),
         };
-        // A list of literals is as one, however long.
+        // A list of literals is one `?`, whatever its length.
         let continues_list = part == "?"
             && matches!(parts.as_slice(), [.., literal, comma] if literal == "?" && comma == ",");
         match continues_list {
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literals_layout_and_case_make_no_difference_and_names_do() {
+    fn fingerprint_ignores_literals_layout_and_case_but_not_names() {
         let same = [
             "SELECT value FROM data_h WHERE asset_id IN ('a', 'b') AND value > 1.5",
             "select value\nfrom DATA_H -- what\nwhere asset_id in ('x','y','z') and value > 2;",

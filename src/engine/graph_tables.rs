@@ -1,8 +1,8 @@
-//! Ways along the catalog's graph as table functions: `neighbours`, `upstream`, `downstream` and `path_between`.
+//! Table functions over the catalog's graph: `neighbours`, `upstream`, `downstream` and `path_between`.
 //!
-//! As the catalog's tables, they show the catalog in force to whom may see it; where an asset that is asked for is hidden,
-//! the error is the same as where there is none. Which asset is meant is found out when a query is to be run: one that is
-//! being prepared, and a view, are for many who see different ones.
+//! Like the catalog tables, they show the catalog in force, restricted to the visible assets. The error for a hidden
+//! asset is the same as for one that does not exist. Names of assets are resolved when a query is about to run, because
+//! a prepared statement or a view may be used by callers who see different assets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use super::catalog_tables::{BATCH_ROWS, CatalogSource};
 use super::table_arguments::{Argument, Form, Kind};
 use crate::catalog::{Asset, Flow, Reached, Relation, Snapshot, Step, Topology, Visible};
 
-/// Edges that may be asked for at most.
+/// The maximum number of edges that a call may ask for.
 const MOST_HOPS: i64 = 100;
 
-/// What is near an asset.
+/// The assets near an asset.
 pub(super) static NEIGHBOURS: Form = Form {
     name: "neighbours",
     takes: &[Kind::Text, Kind::Integer],
@@ -32,7 +32,7 @@ pub(super) static NEIGHBOURS: Form = Form {
     example: "neighbours('R-101', 2)",
 };
 
-/// What flows into an asset.
+/// The assets upstream of an asset.
 pub(super) static UPSTREAM: Form = Form {
     name: "upstream",
     takes: &[Kind::Text, Kind::Integer],
@@ -40,7 +40,7 @@ pub(super) static UPSTREAM: Form = Form {
     example: "upstream('R-101')",
 };
 
-/// What flows out of an asset.
+/// The assets downstream of an asset.
 pub(super) static DOWNSTREAM: Form = Form {
     name: "downstream",
     takes: &[Kind::Text, Kind::Integer],
@@ -48,7 +48,7 @@ pub(super) static DOWNSTREAM: Form = Form {
     example: "downstream('R-101')",
 };
 
-/// A shortest way between two assets.
+/// A shortest path between two assets.
 pub(super) static PATH_BETWEEN: Form = Form {
     name: "path_between",
     takes: &[Kind::Text, Kind::Text, Kind::Text],
@@ -98,7 +98,7 @@ impl Function {
     }
 }
 
-/// Makes the functions known to a session that sees so much of a catalog.
+/// Registers the functions with a session that sees the assets in `visible`.
 pub(super) fn register(
     state: &mut SessionState,
     catalog: &Arc<CatalogSource>,
@@ -161,13 +161,13 @@ impl TableFunctionImpl for GraphFunction {
     }
 }
 
-/// What a call of a function gives.
+/// The result of a call of a graph function.
 pub(super) struct GraphTable {
     function: Function,
     asset: Argument<String>,
     /// The other end of a path.
     other: Argument<String>,
-    /// What a path is along.
+    /// The relation of the edges of a path.
     relation: Argument<String>,
     most: Argument<i64>,
     catalog: Arc<CatalogSource>,
@@ -225,7 +225,7 @@ impl GraphTable {
     }
 }
 
-/// Refuses a relation that is mistyped: one that has no meaning here, and that no edge has which may be seen.
+/// Returns an error for a mistyped relation: neither a standard relation nor that of a visible edge.
 fn check_relation(relation: Option<&Relation>, topology: &Topology<'_>) -> Result<()> {
     let Some(unknown @ Relation::Other(text)) = relation else {
         return Ok(());
@@ -244,7 +244,7 @@ fn check_relation(relation: Option<&Relation>, topology: &Topology<'_>) -> Resul
     )))
 }
 
-/// The columns that say which assets they are.
+/// Returns the columns that identify assets: id, name, type and location.
 fn of_assets<'a>(assets: impl Iterator<Item = &'a Asset> + Clone) -> Vec<ArrayRef> {
     let assets = || assets.clone();
     vec![

@@ -1,4 +1,4 @@
-//! How many sets of columns a statement groups by, before it is planned: `CUBE` of twenty columns makes a million.
+//! Limits the number of grouping sets of a statement before it is planned: `CUBE` of twenty columns makes a million.
 
 use std::ops::ControlFlow;
 
@@ -9,10 +9,10 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::QueryError;
 
-/// The most grouping sets of one `GROUP BY`. Each reading is counted once for each of them.
+/// The maximum number of grouping sets of one `GROUP BY`. Each input row is aggregated once for each of them.
 pub const MAX_GROUPING_SETS: usize = 512;
 
-/// Refuses a statement that groups by too many sets.
+/// Returns an error if a `GROUP BY` of the statement has more than [`MAX_GROUPING_SETS`] sets.
 pub(super) fn check_grouping_sets(statement: &Parsed) -> Result<(), QueryError> {
     let mut found = GroupingSets::default();
     let _: ControlFlow<()> = match statement {
@@ -26,7 +26,7 @@ pub(super) fn check_grouping_sets(statement: &Parsed) -> Result<(), QueryError> 
     }
 }
 
-/// The most of any `GROUP BY`.
+/// The largest number of grouping sets of any `GROUP BY` visited so far.
 #[derive(Default)]
 struct GroupingSets(usize);
 
@@ -49,7 +49,7 @@ impl Visitor for GroupingSets {
     }
 }
 
-/// As many as a part of `GROUP BY` stands for.
+/// Returns the number of grouping sets that an element of `GROUP BY` makes.
 fn sets_of(expression: &Expr) -> usize {
     match expression {
         Expr::Nested(inside) => sets_of(inside),
@@ -74,7 +74,7 @@ mod tests {
     use super::super::Statement;
 
     #[test]
-    fn statement_of_too_many_grouping_sets_is_refused() {
+    fn statement_with_too_many_grouping_sets_is_rejected() {
         let columns = |count: usize| vec!["x"; count].join(", ");
         for group_by in [
             format!("CUBE ({})", columns(20)),

@@ -1,6 +1,6 @@
-//! What scans do for callers who may see some assets only. Nothing that a caller made up is worked out for rows that the caller
-//! may not see: whether `1 / (value - 42) > 0` fails would tell of them. And nothing but conditions on assets and times decides
-//! what is read: with others, row groups would be left out, or not, by others' values.
+//! Scans for callers who see some assets only. No expression of the caller is evaluated on rows that the caller may not
+//! see: whether `1 / (value - 42) > 0` fails would reveal their values. Only conditions on assets and times prune files
+//! and row groups: with other conditions, the values of hidden rows would decide what is read.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,15 +39,15 @@ use super::sequential::SequentialExec;
 use super::tenant_scan::{Sequence, TenantScan};
 use super::visible_filter::IsVisible;
 
-/// What an asset's id counts in `bytes_scanned`: a UUID.
+/// The bytes that an asset's id, a UUID, counts in `bytes_scanned`.
 const ASSET_BYTES: u64 = 16;
-/// What an instant or a number counts.
+/// The bytes that a timestamp or a number counts.
 const VALUE_BYTES: u64 = 8;
-/// What a reading counts: all its columns are read.
+/// The bytes that a raw reading counts; all of its columns are read.
 const READING_BYTES: u64 = ASSET_BYTES + 2 * VALUE_BYTES;
 
-/// The plan with all scans counted, and those guarded that may not show everything. With `sequential`, the plan reads in an
-/// order that the caller's rows alone decide; see [`SequentialExec`].
+/// Returns the plan with all scans counted, and with restricted scans rewritten according to the rules of this module.
+/// With `sequential`, the plan reads in an order that depends on the caller's rows alone; see [`SequentialExec`].
 pub(super) fn guarded(
     plan: Arc<dyn ExecutionPlan>,
     sequential: bool,
@@ -88,12 +88,13 @@ pub(super) fn guarded(
     guarded.data()
 }
 
-/// The step of a plan that may end early, such that it reads as much each time.
+/// Replaces a step that may end early by one that reads the same amount in each run.
 fn ends_early(step: Arc<dyn ExecutionPlan>) -> Transformed<Arc<dyn ExecutionPlan>> {
     if step.is::<UnionExec>() {
         return Transformed::yes(Arc::new(SequentialExec::new(step)));
     }
-    // It asks for more once it has all rows, and what is there by then counts; the step for limits does not.
+    // `CoalescePartitionsExec` polls its input once more after it has all rows, and batches that are ready by then are
+    // counted; `GlobalLimitExec` does not.
     let fetch = step.downcast_ref::<CoalescePartitionsExec>();
     let fetch = fetch.and_then(ExecutionPlan::fetch);
     match (fetch, step.children().as_slice()) {
@@ -105,7 +106,8 @@ fn ends_early(step: Arc<dyn ExecutionPlan>) -> Transformed<Arc<dyn ExecutionPlan
     }
 }
 
-/// A scan that shows some assets, with what is worked out above it; none if it shows all.
+/// Returns a scan of visible rows with the remaining expressions evaluated above it; `None` if the scan is not
+/// restricted.
 fn tenant_scan(
     config: &FileScanConfig,
     parquet: &ParquetSource,
@@ -122,7 +124,7 @@ fn tenant_scan(
         return Ok(None);
     }
     within.sort_by_key(turn);
-    // What a join or a sort found out while it runs only spares work.
+    // The dynamic filter of a join or a sort only saves work, so it can be dropped.
     beyond.retain(|condition| !condition.is::<DynamicFilterPhysicalExpr>());
     let projection = parquet.projection();
     let projected = projection.into_iter().flat_map(|exprs| exprs.expr_iter());
@@ -175,7 +177,8 @@ fn tenant_scan(
     above(scan, beyond, parquet, config.limit).map(Some)
 }
 
-/// What is worked out above a scan of plain columns: `conditions`, then the columns as `parquet` was to give them, up to `limit`.
+/// Adds the expressions above a scan of plain columns: the filter `conditions`, the projection of `parquet`, and
+/// `limit`.
 fn above(
     scan: Arc<dyn ExecutionPlan>,
     conditions: Vec<Arc<dyn PhysicalExpr>>,
@@ -202,8 +205,8 @@ fn above(
     })
 }
 
-/// The files, each in a group of its own, and the order in which they are read: by dates, and by asset and time within. A date's
-/// rows may be in any number of files, since it is the rows of all organisations that fill them.
+/// Returns the files, each in its own group, and the order in which to read them: by date, and within a date by asset
+/// and time. A date may have any number of files, because rows of all organisations fill them.
 fn in_sequence(
     groups: &[FileGroup],
     columns: &BTreeSet<usize>,
@@ -234,7 +237,7 @@ fn in_sequence(
     Ok((groups.collect(), sequence))
 }
 
-/// The columns of the table that an expression needs.
+/// Returns the indices of the table's columns that an expression uses.
 fn indices(expr: &Arc<dyn PhysicalExpr>, table: &Schema) -> Result<Vec<usize>> {
     let columns = collect_columns(expr).into_iter();
     columns
@@ -242,8 +245,8 @@ fn indices(expr: &Arc<dyn PhysicalExpr>, table: &Schema) -> Result<Vec<usize>> {
         .collect()
 }
 
-/// Whether a condition is on assets, times and dates alone, and cannot fail: whether it compares them with what is the same for
-/// all rows. Such conditions may be looked up in what files say of their rows.
+/// Whether a condition uses assets, times and dates only, compares them with values that are the same for all rows, and
+/// cannot fail. Such conditions may be evaluated on the statistics of files.
 fn is_bound(condition: &Arc<dyn PhysicalExpr>, parquet: &ParquetSource) -> bool {
     let dates = parquet.table_schema().table_partition_cols();
     let is_one =
@@ -279,8 +282,8 @@ fn is_bound(condition: &Arc<dyn PhysicalExpr>, parquet: &ParquetSource) -> bool 
     all && looked.is_ok()
 }
 
-/// When it is a condition's turn. Assets come first, in runs, and decide most; what needs other columns comes when there are
-/// few rows left.
+/// Returns the position of a condition in the order of evaluation. Conditions on assets come first: rows of an asset
+/// are adjacent, and these conditions discard most rows. Conditions on other columns come last, when few rows are left.
 fn turn(condition: &Arc<dyn PhysicalExpr>) -> u8 {
     const VISIBLE: u8 = 2;
     if condition.is::<IsVisible>() {
@@ -295,7 +298,8 @@ fn turn(condition: &Arc<dyn PhysicalExpr>) -> u8 {
     }
 }
 
-/// The column that a condition compares with constants of its type, which cannot fail, and whether with single ones.
+/// Returns the column that a condition compares with constants of its type, which cannot fail, and whether it compares
+/// for equality.
 fn compared(condition: &Arc<dyn PhysicalExpr>) -> Option<(&str, bool)> {
     let is_constant = |side: &Arc<dyn PhysicalExpr>| side.is::<Literal>();
     if let Some(list) = condition.downcast_ref::<InListExpr>() {

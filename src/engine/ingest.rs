@@ -1,4 +1,5 @@
-//! Readings that are sent here: checked one by one, and kept as one raw file for the next run, or refused as a whole.
+//! Ingest of readings from a client: each reading is checked, and all are stored as one raw file for the next run, or
+//! refused as a whole.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -14,23 +15,23 @@ use crate::lake::growing_file::GrowthError;
 use crate::lake::raw::{ContentsBuilder, FileFault, Incoming};
 use crate::model::{AssetId, DateSet, Day, day_of, day_to_date};
 
-/// Longest id that an error repeats, in characters.
+/// The maximum number of characters of an id that an error quotes.
 const SHOWN: usize = 64;
-/// The maximum number of days (UTC) that the readings of one ingest may be of: each day is a partition that the next run
-/// computes. Ten years fit.
+/// The maximum number of days (UTC) in one ingest: each day is a partition that the next run computes. Ten years fit
+/// within the limit.
 const MAX_DAYS: usize = 4_000;
 
-/// Why readings are refused.
+/// The reason why readings are refused.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    /// A column is not there.
+    /// A column is missing.
     #[error(
         "there is no column {column:?}: readings have the columns id, timestamp and value, and these have {found}"
     )]
     MissingColumn {
-        /// The column.
+        /// The missing column.
         column: String,
-        /// The columns that are there.
+        /// The columns that are present.
         found: String,
     },
     /// A column has a type that cannot be used.
@@ -40,14 +41,14 @@ pub enum IngestError {
         column: String,
         /// Its type.
         found: String,
-        /// What it may be.
+        /// The accepted types.
         expected: &'static str,
     },
-    /// A column is there twice, or cannot be converted.
+    /// A column is duplicated, or cannot be converted.
     #[error("the readings cannot be understood: {0}")]
     Unusable(String),
-    /// A reading's asset is none that readings may be sent for. That there is none, and that it is another
-    /// organisation's, are told alike.
+    /// The organisation may neither write nor see the asset of a reading. The error is the same for assets that do not
+    /// exist and for those of other organisations.
     #[error("row {row}: {id} is no asset that your organisation was granted; nothing was kept")]
     NotGranted {
         /// The row, counted from 1.
@@ -55,7 +56,7 @@ pub enum IngestError {
         /// The asset.
         id: String,
     },
-    /// A reading's asset may be seen, and not be written to.
+    /// The organisation may see the asset of a reading, but not write to it.
     #[error(
         "row {row}: the asset {id} is granted to your organisation for reading only; ask the operator to grant writing \
          (`plantlake org grant … --asset {id} --write`, or a rule that it fits); nothing was kept"
@@ -66,15 +67,15 @@ pub enum IngestError {
         /// The asset.
         id: String,
     },
-    /// A reading has no id.
+    /// The id of a reading is missing or malformed.
     #[error("row {row}: the id is {found}, and must be an asset's UUID; nothing was kept")]
     NoAsset {
         /// The row, counted from 1.
         row: usize,
-        /// What is there.
+        /// The value in the row.
         found: String,
     },
-    /// A reading has no time, or an impossible one.
+    /// The time of a reading is missing or implausible.
     #[error(
         "row {row}: the time is {found}, and must be from {} to {}; nothing was kept", 
         instant(*.plausible.start()), instant(*.plausible.end())
@@ -82,9 +83,9 @@ pub enum IngestError {
     NoTime {
         /// The row, counted from 1.
         row: usize,
-        /// What is there.
+        /// The value in the row.
         found: String,
-        /// The times that are possible.
+        /// The accepted times, in microseconds since the epoch.
         plausible: RangeInclusive<i64>,
     },
     /// A reading is older than the operator accepts.
@@ -97,10 +98,10 @@ pub enum IngestError {
         row: usize,
         /// Its time, in microseconds since the epoch.
         time: i64,
-        /// The oldest time that is accepted.
+        /// The oldest accepted time, in microseconds since the epoch.
         oldest: i64,
     },
-    /// The readings are of too many days.
+    /// The readings have more than 4,000 distinct days (UTC).
     #[error(
         "row {row}: with {} the readings are of more than {MAX_DAYS} days, the most of one ingest; nothing was kept, send \
          them in parts of fewer days",
@@ -109,7 +110,7 @@ pub enum IngestError {
     TooManyDays {
         /// The row, counted from 1.
         row: usize,
-        /// Its date.
+        /// The date, the first beyond the limit.
         day: Day,
     },
     /// The file cannot be written.
@@ -117,7 +118,7 @@ pub enum IngestError {
     Kept(#[from] GrowthError),
 }
 
-/// An id as an error quotes it.
+/// Returns an id as an error quotes it.
 fn shown(id: &str) -> String {
     let length = id.chars().count();
     match length <= SHOWN {
@@ -136,22 +137,22 @@ fn instant(micros: i64) -> String {
     )
 }
 
-/// The assets for which someone may send readings.
+/// The assets that a sender may send readings for.
 #[derive(Debug, Clone)]
 pub struct IngestAssets {
-    /// Those that the sender's organisation may write to.
+    /// The assets that the sender's organisation may write to.
     pub writable: Arc<Visible>,
-    /// Those that it may see: for others, not even that they are there is told.
+    /// The assets that it may see. Errors do not reveal whether other assets exist.
     pub visible: Arc<Visible>,
 }
 
-/// What may be done with an asset that readings are sent for.
+/// The access of a sender to the asset of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AssetAccess {
     Write,
     Read,
     None,
-    /// The id is none.
+    /// The id is null or not a UUID.
     Malformed,
 }
 
@@ -166,16 +167,16 @@ impl IngestAssets {
     }
 }
 
-/// The times that readings may have, in microseconds since the epoch.
+/// The accepted times of readings, in microseconds since the epoch.
 #[derive(Debug, Clone)]
 pub struct IngestTimes {
-    /// The times that averages are computed of.
+    /// The plausible times, of which averages are computed.
     pub plausible: RangeInclusive<i64>,
-    /// The oldest time that the operator accepts; none for any.
+    /// The oldest time that the operator accepts; `None` for no limit.
     pub oldest: Option<i64>,
 }
 
-/// Takes the readings of one who sends them.
+/// An ingest in progress.
 pub struct Ingest {
     files: Arc<RawFiles>,
     file: Incoming,
@@ -188,7 +189,12 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// For readings of this schema, of assets that may be written to, at `times`; they become the file `path` of `files`.
+    /// Begins an ingest of readings with this schema, of the `allowed` assets and `times`. They become the file `path`
+    /// of `files`.
+    ///
+    /// # Errors
+    /// [`IngestError::MissingColumn`], [`IngestError::WrongType`] or [`IngestError::Unusable`] if the schema does not
+    /// fit.
     pub(super) fn begin(
         files: Arc<RawFiles>,
         path: &str,
@@ -226,7 +232,7 @@ impl Ingest {
         })
     }
 
-    /// Checks readings, and takes them.
+    /// Checks the readings of a batch and writes them to the file.
     pub async fn take(&mut self, batch: &RecordBatch) -> Result<(), IngestError> {
         let unusable = |error: ArrowError| IngestError::Unusable(error.to_string());
         let readings = self.file.canonical(batch).map_err(unusable)?;
@@ -237,7 +243,7 @@ impl Ingest {
         Ok(self.file.write(&readings).await?)
     }
 
-    /// Keeps what was taken; how many readings. If there were none, there is no file.
+    /// Completes the file and returns the number of readings. Without readings, no file is created.
     pub async fn keep(self) -> Result<usize, IngestError> {
         if self.rows == 0 {
             self.file.abandon().await;
@@ -249,7 +255,7 @@ impl Ingest {
         Ok(self.rows)
     }
 
-    /// Keeps nothing.
+    /// Discards the file.
     pub async fn refuse(self) {
         self.file.abandon().await;
     }
@@ -257,7 +263,7 @@ impl Ingest {
     fn check_assets(&self, readings: &RecordBatch) -> Result<(), IngestError> {
         let ids = readings.column(0).as_dictionary::<Int32Type>();
         let texts = ids.values().as_string::<i32>();
-        // What is wrong with each distinct id; those that no row has do not matter.
+        // Access to each distinct id; dictionary values that no row uses do not matter.
         let allowed = texts.iter().map(|text| self.allowed.access(text));
         let allowed: Vec<AssetAccess> = allowed.collect();
         for (row, key) in ids.keys().iter().enumerate() {

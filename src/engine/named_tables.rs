@@ -1,4 +1,5 @@
-//! How many tables a statement names, before it is planned: what is named twice is planned twice.
+//! Limits the number of tables that a statement names before it is planned: a table that is named twice is planned
+//! twice.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -8,11 +9,11 @@ use datafusion::sql::sqlparser::ast::{self, Visit, Visitor};
 
 use super::QueryError;
 
-/// Tables that are named at most, those of a common table expression wherever that is named: by a chain of twenty, each of
-/// which names the one before twice, there are a million.
+/// The maximum number of tables that a statement names. The tables of a common table expression count wherever it is
+/// named: a chain of twenty expressions, each naming the previous one twice, makes a million.
 pub const MOST_TABLES: usize = 500;
 
-/// Refuses a statement that names too many.
+/// Returns an error if the statement names more than [`MOST_TABLES`] tables.
 pub(super) fn check_tables(statement: &Parsed) -> Result<(), QueryError> {
     let mut tables = Tables::default();
     let _: ControlFlow<()> = match statement {
@@ -26,15 +27,15 @@ pub(super) fn check_tables(statement: &Parsed) -> Result<(), QueryError> {
     }
 }
 
-/// Counts the tables that are named.
+/// Counts the tables that a statement names.
 #[derive(Default)]
 struct Tables {
     count: usize,
-    /// What was counted before each query that is gone through.
+    /// The count before each query that is being visited, outermost first.
     before: Vec<usize>,
-    /// The names of the common table expressions that are still to be gone through, by where their queries are.
+    /// The names of common table expressions that are not visited yet, by the address of their query.
     names: HashMap<*const ast::Query, String>,
-    /// What each that was gone through stands for.
+    /// The number of tables in each common table expression that was visited.
     known: HashMap<String, usize>,
 }
 
@@ -76,7 +77,7 @@ mod tests {
     use super::super::Statement;
 
     #[test]
-    fn tables_are_counted_wherever_they_are_named() {
+    fn statement_that_names_too_many_tables_is_rejected() {
         let chain = |times: usize| {
             let mut sql = "WITH c0 AS (SELECT 1 AS x)".to_owned();
             for at in 1..=times {

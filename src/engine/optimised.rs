@@ -1,4 +1,4 @@
-//! A query as it will be run. What was worked out to run it once is used again, where that is sure to be the same.
+//! An optimised query. Its physical plan is reused where the result is certain to be the same.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,26 +19,26 @@ use super::sequential::{SequentialExec, may_stop_early};
 use super::tenant_scan::TenantScan;
 use super::weight;
 
-/// A physical plan is used so often: it keeps figures of every run, which are only let go with it.
+/// The maximum number of runs of one physical plan. A plan accumulates the metrics of every run until it is dropped.
 const MOST_USES: usize = 4;
 
-/// A query with more columns is not taken for short: its schema alone takes a while to encode.
+/// The maximum number of columns of a short query; encoding the schema of more takes too long.
 const MAX_SHORT_COLUMNS: usize = 256;
 
-/// A query that was optimised.
+/// An optimised query.
 pub struct OptimisedQuery {
     pub(super) plan: LogicalPlan,
-    /// Whether it is probably done within a moment.
+    /// Whether the query probably takes a few tens of milliseconds at most.
     pub is_short: bool,
     /// Whether it may end before all rows are read.
     pub(super) may_stop_early: bool,
     /// Whether it joins tables.
     pub(super) joins: bool,
-    /// Bytes of the constants in the plan.
+    /// The bytes of the constants in the plan.
     constant_bytes: usize,
-    /// Whether it reads `information_schema`, where settings and functions are.
+    /// Whether it reads `information_schema`, which shows settings and functions.
     pub(super) shows_settings: bool,
-    /// The plan of steps, and how often it was used.
+    /// The physical plan, and the number of its runs.
     steps: Mutex<Option<(Arc<dyn ExecutionPlan>, usize)>>,
 }
 
@@ -55,17 +55,17 @@ impl OptimisedQuery {
         }
     }
 
-    /// Bytes of the constants in the plan, those that were worked out while it was made among them.
+    /// Returns the bytes of the constants in the plan, including those evaluated during planning.
     pub fn constant_bytes(&self) -> usize {
         self.constant_bytes
     }
 
-    /// The answer's columns.
+    /// Returns the schema of the result.
     pub fn schema(&self) -> &Schema {
         self.plan.schema().as_arrow()
     }
 
-    /// Steps that were kept, as if they had never been taken.
+    /// Returns the stored physical plan, with its state reset; `None` if there is none.
     pub(super) fn steps(&self) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let mut kept = self.locked();
         let Some((steps, uses)) = kept.as_mut() else {
@@ -77,11 +77,11 @@ impl OptimisedQuery {
             *kept = None;
         }
         drop(kept);
-        // A scan remembers which files it has begun.
+        // A scan keeps the list of files that it has begun.
         reset_plan_states(steps).map(Some)
     }
 
-    /// Keeps steps, if they can be taken again, and working them out takes long beside taking them.
+    /// Stores the physical plan if it can be run again, and if planning takes long compared with running it.
     pub(super) fn keep_steps(&self, steps: &Arc<dyn ExecutionPlan>) {
         if self.is_short && weight::is_pinned(&self.plan) && are_stateless(steps) {
             *self.locked() = Some((Arc::clone(steps), 1));
@@ -93,8 +93,8 @@ impl OptimisedQuery {
     }
 }
 
-/// Whether no step remembers anything of a run that another could come upon once the steps are reset: of the many kinds
-/// of steps, those that look up a few rows. One that sorts for a `LIMIT` remembers, and has told those below it.
+/// Whether no operator keeps state from one run that another could see after a reset. Only the operators of lookups of
+/// a few rows are accepted. A sort with a `LIMIT` keeps state and shares it with operators below it.
 fn are_stateless(step: &Arc<dyn ExecutionPlan>) -> bool {
     let is_stateless = step.is::<CountedScan>()
         || step.is::<TenantScan>()

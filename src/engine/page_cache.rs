@@ -1,5 +1,6 @@
-//! Reads of data files: what the system holds in memory is taken at once, on the thread that wants it. To hand a read of
-//! a few pages to another thread, and to wake up when it is done, takes longer than all else that a small query does.
+//! Reads of data files. Pages that are in the page cache of the operating system are read at once, on the calling
+//! thread: handing a read of a few pages to another thread and waking up afterwards takes longer than the rest of a
+//! small query.
 
 use std::fs::File;
 use std::ops::Range;
@@ -22,20 +23,20 @@ use parquet::file::metadata::ParquetMetaData;
 use crate::lake::scanned;
 use crate::metrics::{Cache, METRICS};
 
-/// More than so many bytes are read elsewhere: to copy them takes long enough for others to want the thread.
+/// The maximum number of bytes to read on the calling thread. Copying more blocks the thread for too long.
 const AT_ONCE: u64 = 1 << 20;
 
-/// Makes readers of the data files below a local folder, or of remote ones. What they read is counted; footers are not.
+/// Creates readers of data files, local or remote. Bytes of pages are counted for the query, those of footers are not.
 #[derive(Debug)]
 pub(super) struct Readers {
-    /// Footers from the cache, and pages from the store.
+    /// The reader factory that caches footers and reads pages from the store.
     plain: CachedParquetFileReaderFactory,
-    /// The folder that paths start from.
+    /// The folder that paths are relative to; `None` if it is not local.
     root: Option<PathBuf>,
 }
 
 impl Readers {
-    /// In front of `plain`; the store's paths start from `root`, if that is on this machine.
+    /// Wraps `plain`. The store's paths are relative to `root`, which is `None` if the store is not local.
     pub fn new(plain: CachedParquetFileReaderFactory, root: Option<PathBuf>) -> Self {
         Self { plain, root }
     }
@@ -64,17 +65,17 @@ impl ParquetFileReaderFactory for Readers {
     }
 }
 
-/// Reads one file.
+/// A reader of one file.
 struct Reader {
     plain: Box<dyn AsyncFileReader + Send>,
-    /// None if it is not on this machine.
+    /// The path of the file; `None` if it is not local.
     path: Option<PathBuf>,
-    /// Opened when it is needed first.
+    /// The file, opened when it is needed first.
     file: Option<File>,
 }
 
 impl Reader {
-    /// The bytes, if all of them are in memory.
+    /// Returns the bytes if all of them are in the page cache.
     fn at_once(&mut self, ranges: &[Range<u64>]) -> Option<Vec<Bytes>> {
         let wanted: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         if wanted > AT_ONCE {
@@ -118,7 +119,7 @@ impl AsyncFileReader for Reader {
     }
 }
 
-/// Reads `range`; none if that would have to wait for a disk, or cannot be told.
+/// Reads `range` from the page cache; returns `None` if the read would wait for a disk, or if the system cannot tell.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(
     unsafe_code,
@@ -137,7 +138,8 @@ fn in_memory(file: &File, range: &Range<u64>) -> Option<Bytes> {
             iov_len: rest.len(),
         };
         let offset = libc::off64_t::try_from(range.start + read as u64).ok()?;
-        // SAFETY: `part` is the one buffer, of that length, which lives and is nobody else's until the call is over.
+        // SAFETY: `part` describes one buffer, of that length, which outlives the call and which nothing else accesses
+        // meanwhile.
         let count = unsafe {
             libc::preadv2(
                 file.as_raw_fd(),
@@ -149,7 +151,8 @@ fn in_memory(file: &File, range: &Range<u64>) -> Option<Bytes> {
         };
         match usize::try_from(count) {
             Ok(count) if count > 0 => read += count,
-            // It would wait, or the file ends, or the file system cannot say: the plain way finds out.
+            // The read would block, the file ends, or the file system does not support the flag: the plain reader
+            // handles it.
             _ => return None,
         }
     }
@@ -166,13 +169,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_just_written_is_in_memory() {
+    fn in_memory_after_a_write_returns_the_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let content: Vec<u8> = (0..100_000_u32).map(|byte| byte as u8).collect();
         std::fs::write(&path, &content).unwrap();
         let file = File::open(&path).unwrap();
-        // Some file systems cannot say.
+        // Some file systems do not support `RWF_NOWAIT`.
         if let Some(read) = in_memory(&file, &(500..70_000)) {
             assert_eq!(read, content[500..70_000]);
         }

@@ -1,7 +1,8 @@
-//! A dialect of SQL that is read with patience, but not for ever.
+//! A SQL dialect with a limit on backtracking.
 //!
-//! Where a word such as `CASE` may begin an expression or be a name, the parser tries the one and, if that cannot be read,
-//! the other; and within each, again. A mistake that is thirty levels deep is so come upon a billion times.
+//! Where a word such as `CASE` may begin an expression or be a name, the parser tries the one and, if that fails, the
+//! other, and does so again at each level of nesting. It would reach an error that is thirty levels deep a billion
+//! times.
 
 use std::any::TypeId;
 use std::cell::Cell;
@@ -10,40 +11,41 @@ use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 
-/// Expressions are begun so many times at most for each token. In what can be read, each token begins two at most.
+/// The number of attempts to parse an expression that each token allows. In valid SQL a token needs two at most.
 const TRIES: usize = 4;
-/// And so many times in any text.
+/// The number of attempts that every text is allowed in addition.
 const TRIES_ANYHOW: usize = 10_000;
 
-/// [`GenericDialect`], until patience ends.
+/// [`GenericDialect`], which fails when its budget of attempts is used up.
 #[derive(Debug)]
 pub(super) struct Patience {
-    /// How many expressions may still be begun.
+    /// The number of attempts that are left.
     left: Cell<usize>,
 }
 
 impl Patience {
-    /// For a text of so many tokens.
+    /// Returns the budget for a text of `tokens` tokens.
     pub fn with(tokens: usize) -> Self {
         Self {
             left: Cell::new(TRIES * tokens + TRIES_ANYHOW),
         }
     }
 
-    /// The same without more to spare than what can be read needs.
+    /// Returns a budget without the additional attempts, which valid SQL does not need.
     pub fn little_with(tokens: usize) -> Self {
         Self {
             left: Cell::new(TRIES * tokens + 1),
         }
     }
 
-    /// Whether it has ended.
+    /// Whether the budget is used up.
     pub fn is_over(&self) -> bool {
         self.left.get() == 0
     }
 }
 
-/// What [`GenericDialect`] has otherwise than dialects have by default; when the crate is updated, to be compared with it.
+/// Delegates to the methods of [`GenericDialect`] that differ from the defaults of [`Dialect`]. Compare the list with
+/// the crate after each update.
 macro_rules! as_generic {
     ($($name:ident)*) => {
         $(fn $name(&self) -> bool {

@@ -1,5 +1,5 @@
-//! Limits of a plan before it is optimised. The optimiser takes twice as long for each subquery within another, and each of
-//! its rules visits every step and copies the columns of many of them.
+//! Limits on a plan before it is optimised. The time of the optimiser doubles with each level of nested subqueries, and each
+//! of its rules visits every step and copies the columns of many of them.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
@@ -16,7 +16,7 @@ const MAX_STEPS: usize = 5_000;
 /// the square of the tables joined.
 const MAX_COLUMNS: usize = 100_000;
 
-/// Refuses a plan that would take too long to optimise, or whose values would take too much room.
+/// Returns an error for a plan that would take too long to optimise, or whose types take too much memory.
 pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
     Size::default().add(plan, 0)
 }
@@ -47,7 +47,7 @@ impl Size {
                     "the steps of the query have more than {MAX_COLUMNS} columns; join fewer tables, or select fewer columns of each"
                 )));
             }
-            // A view's query is not in the plan yet.
+            // The query of a view is not part of the plan yet.
             if let LogicalPlan::TableScan(scan) = node
                 && let Some(inside) = scan.source.get_logical_plan()
             {

@@ -1,4 +1,4 @@
-//! The schema `public` as one session sees it: the tables, and the views of operators over them.
+//! The schema `public` as one session sees it: the tables, and the operator's views of them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,28 +21,28 @@ use crate::catalog::Visible;
 use crate::model::Resolution;
 use crate::search::Search;
 
-/// The table of raw readings.
+/// The name of the table of raw readings.
 const RAW_READINGS: &str = "raw_readings";
 
-/// All tables. Nothing is opened before a query asks for it.
+/// The schema `public`. A table is opened when a query names it.
 #[derive(Clone)]
 pub(super) struct PublicSchema {
     pub published: Arc<PublishedTables>,
     pub raw: Option<Arc<RawFiles>>,
     pub catalog: Arc<CatalogSource>,
     pub views: Arc<Views>,
-    /// What `search('…')` asks.
+    /// The index for `search('…')`; `None` if the session does not have the function.
     pub search: Option<Search>,
-    /// What may be seen of all of them.
+    /// The assets that the session sees.
     pub visible: Arc<Visible>,
-    /// What views are planned with; it has no tables of its own.
+    /// The state that views are planned with; it has no tables.
     pub bare: Arc<SessionState>,
-    /// The views that are being planned, each asked for by the former.
+    /// The views that are being planned, outermost first.
     pub within: Vec<String>,
 }
 
 impl PublicSchema {
-    /// Names that no view can have.
+    /// Returns the names of the tables, which no view can have.
     pub fn table_names() -> Vec<&'static str> {
         let tables = Resolution::ALL.map(Resolution::table).into_iter();
         let catalog = CatalogTable::ALL.map(CatalogTable::name);
@@ -112,7 +112,7 @@ impl SchemaProvider for PublicSchema {
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
-        // A view that cannot be planned must not hide the others.
+        // A view that cannot be planned must not hide the others from listings.
         Ok(if self.views.get(name).is_some() {
             Some(TableType::View)
         } else {

@@ -1,4 +1,4 @@
-//! What finished runs published: the three tables at one consistent set of versions, opened once and shared.
+//! The tables that finished runs published: one consistent set of versions, opened once and shared.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::lake::table::{DataFile, Table, TableError};
 use crate::metrics::METRICS;
 use crate::model::{AssetId, Resolution};
 
-/// Publications that stay open: queries go on with the one that they began with.
+/// The maximum number of publications that stay open. A query goes on with the publication that it began with.
 const OPEN: usize = 8;
 
 /// The files of the three tables, as one run published them.
@@ -24,11 +24,11 @@ pub struct PublishedTables {
     archive: Arc<Archive>,
 }
 
-/// The archive's tables as they were published. Each is opened when somebody asks for it: most queries do not, and need not
-/// wait for it, or fail because it cannot be read.
+/// The archive tables of a publication. Each is opened when a query names it, so that other queries neither wait for it
+/// nor fail because it cannot be read.
 #[derive(Debug, Default)]
 struct Archive {
-    /// The folder and the versions; none before the first was archived.
+    /// The folder and the versions; `None` before anything was archived.
     at: Option<(Store, Versions)>,
     tables: [OnceCell<PublishedTable>; 3],
 }
@@ -52,11 +52,11 @@ pub(super) struct PublishedTable {
     pub files: Arc<[PublishedFile]>,
 }
 
-/// A data file, and what tells whether a query needs it.
+/// A data file and the bounds that decide whether a query needs it.
 #[derive(Debug, Clone)]
 pub(super) struct PublishedFile {
     pub file: DataFile,
-    /// The least and the greatest asset, where they are known.
+    /// The smallest and the largest asset, if they are known.
     pub assets: Option<(AssetId, AssetId)>,
 }
 
@@ -69,7 +69,7 @@ impl PublishedFile {
 }
 
 impl PublishedTables {
-    /// What is published now. Before the first run the tables are empty.
+    /// Opens the latest publication. Before the first run the tables are empty.
     pub async fn latest(lake: &Store) -> Result<Self, QueryError> {
         match Runs::open(lake).latest_publication().await? {
             Some(publication) => Self::open(lake, &publication, &[]).await,
@@ -77,7 +77,7 @@ impl PublishedTables {
         }
     }
 
-    /// Opens what was published; what is the same in one of the `known` is taken from there.
+    /// Opens the tables of a publication. The archive is shared with the one in `known` that has the same versions.
     async fn open(
         lake: &Store,
         publication: &Publication,
@@ -106,12 +106,12 @@ impl PublishedTables {
         })
     }
 
-    /// The run that published them; 0 before the first.
+    /// Returns the run that published the tables; 0 before the first.
     pub fn run(&self) -> u64 {
         self.run
     }
 
-    /// Says in the metrics where the tables end.
+    /// Sets the metrics of the newest bucket of each table.
     fn tell(&self) {
         for resolution in Resolution::ALL {
             let files = self
@@ -130,12 +130,12 @@ impl PublishedTables {
         self.tables[resolution as usize].as_ref()
     }
 
-    /// Whether there is an archive.
+    /// Whether anything was archived.
     pub(super) fn has_archive(&self) -> bool {
         self.archive.at.is_some()
     }
 
-    /// What expired of a table and is in the archive; none before the first was archived.
+    /// Returns the archive of a table; `None` before anything was archived.
     pub(super) async fn archived(
         &self,
         resolution: Resolution,
@@ -144,7 +144,7 @@ impl PublishedTables {
     }
 }
 
-/// The table in a folder, at its version.
+/// Opens the table in a folder at the published version.
 async fn open_table(
     folder: &Store,
     resolution: Resolution,
@@ -157,7 +157,7 @@ async fn open_table(
     })
 }
 
-/// The files by date, and by asset and time within, as their rows are sorted.
+/// Sorts the files by date, and within a date by asset and time, like their rows.
 fn sorted(files: Vec<DataFile>) -> Vec<PublishedFile> {
     let mut files: Vec<_> = files.into_iter().map(PublishedFile::new).collect();
     files.sort_by_cached_key(|known| {
@@ -167,17 +167,17 @@ fn sorted(files: Vec<DataFile>) -> Vec<PublishedFile> {
     files
 }
 
-/// The publications of a lake that are in use, the newest last.
+/// The open publications of a lake, the newest last.
 #[derive(Debug)]
 pub(super) struct Publications {
     lake: Store,
     open: Mutex<VecDeque<Arc<PublishedTables>>>,
-    /// For the metrics.
+    /// The run of the newest publication, for the metrics.
     newest_run: Arc<AtomicU64>,
 }
 
 impl Publications {
-    /// With what is published now.
+    /// Opens the latest publication.
     pub async fn open(lake: &Store) -> Result<Self, QueryError> {
         let newest = Arc::new(PublishedTables::latest(lake).await?);
         newest.tell();
@@ -194,13 +194,13 @@ impl Publications {
         })
     }
 
-    /// The newest that [`look`](Self::look) has seen.
+    /// Returns the newest publication that [`look`](Self::look) has found.
     pub fn newest(&self) -> Arc<PublishedTables> {
         let newest = self.locked().back().cloned();
         newest.unwrap_or_default()
     }
 
-    /// What this run published, opened again if need be; none if its records are gone.
+    /// Returns the publication of a run, opened again if needed; `None` if its records are gone.
     pub async fn of(&self, run: u64) -> Result<Option<Arc<PublishedTables>>, QueryError> {
         let known = self.locked().iter().find(|known| known.run == run).cloned();
         if known.is_some() || run == 0 {
@@ -219,7 +219,7 @@ impl Publications {
         PublishedTables::open(&self.lake, publication, &known).await
     }
 
-    /// Takes up what was published since.
+    /// Opens the latest publication if it is newer than the known ones.
     pub async fn look(&self) -> Result<(), QueryError> {
         let latest = Runs::open(&self.lake).latest_publication().await?;
         if let Some(publication) = latest

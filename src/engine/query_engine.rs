@@ -1,4 +1,4 @@
-//! What a server asks: the lake, the catalog and the views as they are now, followed while they change.
+//! The query engine of a server: it follows changes of the lake, the catalog and the views, and opens sessions on them.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,10 +30,10 @@ use crate::lake::Store;
 use crate::memory;
 use crate::search::Search;
 
-/// How often the lake and the views are looked at.
+/// The interval at which the lake and the views are checked for changes.
 const POLL: Duration = Duration::from_secs(1);
 
-/// The lake, the catalog and the views, for sessions to be opened on.
+/// The lake, the catalog and the views, on which sessions are opened.
 pub struct QueryEngine {
     bare: Arc<SessionState>,
     sessions: Sessions,
@@ -45,42 +45,42 @@ pub struct QueryEngine {
     oldest_ingest: Option<TimeDelta>,
     catalog: LiveCatalog,
     search: Search,
-    /// Where requests of other processes to search are taken.
+    /// The folder in which other processes place search requests.
     search_requests: Option<PathBuf>,
     views: ViewFolder,
     views_in_force: RwLock<(Stamps, Arc<Views>)>,
-    /// Grows when other views come into force.
+    /// Increases when the views in force change.
     views_version: AtomicU64,
 }
 
-/// What queries may take.
+/// The limits of queries and ingests.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Memory and disk.
     pub memory: MemoryLimits,
-    /// Threads and time.
+    /// Threads and times.
     pub lanes: LaneLimits,
-    /// Which times readings may have that are sent here.
+    /// The settings that define plausible times of ingested readings.
     pub readings: ResampleSettings,
-    /// How old readings may be that are sent here; none for any age.
+    /// The maximum age of ingested readings; `None` for no limit.
     pub oldest_ingest: Option<TimeDelta>,
 }
 
-/// What a session is opened for.
+/// The scope of a session.
 pub struct Scope {
-    /// The assets that may be seen.
+    /// The assets that the session sees.
     pub visible: Arc<Visible>,
-    /// The organisation's own account.
+    /// The organisation's account and the user.
     pub account: Account,
-    /// What the session was told to use.
+    /// The options that the client has set.
     pub options: Vec<SessionOption>,
-    /// The tables; none for the newest.
+    /// The published tables; `None` for the newest.
     pub published: Option<Arc<PublishedTables>>,
 }
 
 impl QueryEngine {
-    /// Opens what is published in `lake` now; views are in the folder `views`. Assets are found by `search`;
-    /// what other processes ask of it is taken in the folder `search_requests`.
+    /// Opens the engine on the latest publication of `lake`, with the views in the folder `views`. Assets are found by
+    /// `search`, which also serves requests of other processes in the folder `search_requests`.
     pub async fn open(
         lake: &Store,
         raw: RawFiles,
@@ -113,8 +113,8 @@ impl QueryEngine {
         Ok(engine)
     }
 
-    /// Takes up new tables and views, each second, and keeps the search index up to date, for as long as the future is
-    /// polled. The catalog follows by itself.
+    /// Checks for new tables and views each second, and keeps the search index up to date, while the future is polled.
+    /// The catalog is updated independently.
     pub async fn keep_watch(&self) {
         tokio::join!(
             self.keep_looking(),
@@ -142,32 +142,32 @@ impl QueryEngine {
         }
     }
 
-    /// The catalog in force.
+    /// Returns the catalog in force.
     pub fn catalog(&self) -> Arc<Snapshot> {
         self.catalog.snapshot()
     }
 
-    /// Where queries are worked on.
+    /// Returns the query scheduler.
     pub fn lanes(&self) -> &Arc<Lanes> {
         &self.lanes
     }
 
-    /// Which views are in force; grows when others are.
+    /// Returns the version of the views in force, which increases when they change.
     pub fn views_version(&self) -> u64 {
         self.views_version.load(Ordering::Acquire)
     }
 
-    /// The newest published tables.
+    /// Returns the newest published tables.
     pub fn newest(&self) -> Arc<PublishedTables> {
         self.publications.newest()
     }
 
-    /// What `run` published; none if it is gone.
+    /// Returns the tables that `run` published; `None` if they are gone.
     pub async fn published(&self, run: u64) -> Result<Option<Arc<PublishedTables>>, QueryError> {
         self.publications.of(run).await
     }
 
-    /// Readings that someone sends who may write to what `allowed` says, to become the raw file `path`.
+    /// Begins an ingest of readings for the `allowed` assets; they become the raw file `path`.
     pub fn ingest(
         &self,
         path: &str,
@@ -186,7 +186,7 @@ impl QueryEngine {
         self.raw.ingest(path, schema, allowed, times)
     }
 
-    /// A session with what `scope` allows.
+    /// Returns a session with the given scope.
     pub fn session(&self, scope: Scope) -> Result<QuerySession, QueryError> {
         let views = {
             let in_force = self.views_in_force.read();
@@ -236,7 +236,8 @@ impl QueryEngine {
         }
     }
 
-    /// Puts changed views in force, without those that cannot be planned: they must not spoil what lists them.
+    /// Puts changed views in force. Views that cannot be planned are left out, because they would break listings of all
+    /// views.
     async fn look_at_views(&self) {
         let known = {
             let in_force = self.views_in_force.read();
@@ -245,7 +246,7 @@ impl QueryEngine {
         let Some((stamps, mut views)) = self.views.changed(&known) else {
             return;
         };
-        // Those that ask for one that was left out go, too.
+        // Views that depend on a view that was left out are removed by the next iterations.
         while let Some((name, problem)) = self.wrong_view(&views).await {
             tracing::warn!("the view {name} is left out: {problem}");
             views.remove(&name);

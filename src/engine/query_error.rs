@@ -1,4 +1,4 @@
-//! Why a query has no answer, and where in its text the reason is.
+//! Errors of queries, and the position of an error in the query's text.
 
 use datafusion::common::DataFusionError;
 
@@ -10,72 +10,73 @@ use crate::catalog::CatalogError;
 use crate::lake::runs::RunsError;
 use crate::lake::table::TableError;
 
-/// Why a query has no answer.
+/// The error of a query.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// Which versions are published cannot be found out.
+    /// The published versions cannot be determined.
     #[error("the published tables cannot be found")]
     Runs(#[from] RunsError),
     /// A published table cannot be opened.
     #[error("a published table cannot be opened")]
     Table(#[from] TableError),
-    /// It is not one read-only statement.
+    /// The text is not exactly one read-only statement.
     #[error(
         "only one SELECT, WITH, VALUES, EXPLAIN, SHOW or DESCRIBE is allowed here, not {found}: plantlake's tables are written by its jobs only"
     )]
     NotReadOnly {
-        /// What it is.
+        /// The beginning of the statement, or the number of statements.
         found: String,
     },
-    /// `EXPLAIN` with options that tell more than the plan.
+    /// `EXPLAIN` with options that show more than the plan.
     #[error("only plain EXPLAIN is allowed here, without ANALYZE, VERBOSE or FORMAT")]
     ExplainsTooMuch,
-    /// `SET` of something else.
+    /// `SET` of an option that sessions do not have.
     #[error(
         "{found} is not allowed here; a session has the options TIME ZONE and SCHEMA (SET TIME ZONE 'Europe/Berlin', SET schema = 'public')"
     )]
     NotSettable {
-        /// What it begins with.
+        /// The beginning of the statement.
         found: String,
     },
-    /// The text is too long.
+    /// The text is longer than [`LONGEST_SQL`](super::LONGEST_SQL).
     #[error(
         "the statement is {bytes} bytes long, more than {LONGEST_SQL}; send values as parameters"
     )]
     TooLong {
-        /// How long it is.
+        /// Its length in bytes.
         bytes: usize,
     },
-    /// Expressions may be too deep.
+    /// The statement has more operators than [`MOST_OPERATORS`](super::MOST_OPERATORS), so its expressions may be
+    /// nested too deep.
     #[error(
         "the statement has {operators} operators and keywords, more than {MOST_OPERATORS}; compare with many values by `IN (…)`"
     )]
     TooComplex {
-        /// How many.
+        /// The number of operators and keywords.
         operators: usize,
     },
-    /// Planning would take too long.
+    /// The statement names more tables than can be planned in reasonable time.
     #[error(
         "the statement names {count} tables, more than {MOST_TABLES}, if those of each common table expression are counted wherever it is named; name each once"
     )]
     TooManyTables {
-        /// How many.
+        /// The number of tables.
         count: usize,
     },
-    /// `CUBE` and the like of too many columns.
+    /// A `GROUP BY` has too many grouping sets, such as `CUBE` of many columns.
     #[error(
         "the statement groups by {sets} grouping sets, more than {MAX_GROUPING_SETS}; name those that are wanted by GROUPING SETS"
     )]
     TooManyGroupingSets {
-        /// How many.
+        /// The number of grouping sets.
         sets: usize,
     },
-    /// The parser finds no end of ways to read it.
+    /// The parser used up its budget of attempts.
     #[error(
         "the statement cannot be read: there may be a mistake deep inside, and it could be read in too many ways; nest less"
     )]
     TooTangled,
-    /// `?` and `$1` in one statement.
+    /// The statement mixes `?` and `$1` parameters.
     #[error("the statement has parameters of both forms, ? and $1; use one of them")]
     MixedParameters,
     /// A parameter's number, or how many there are, is over the limit.
@@ -83,37 +84,37 @@ pub enum QueryError {
         "the statement has parameter {number}; the limit is {MAX_PARAMETERS} parameters, numbered from $1"
     )]
     TooManyParameters {
-        /// The number of the parameter, as it is written.
+        /// The number of the parameter as written.
         number: String,
     },
-    /// There is no such table.
+    /// The table does not exist, or the session does not see it.
     #[error("there is no table {name}{}", instead(.name, .nearest.as_deref()))]
     UnknownTable {
-        /// As it was written.
+        /// The name as written.
         name: String,
-        /// What may have been meant.
+        /// The most similar name of a table or table function.
         nearest: Option<String>,
     },
-    /// The query asks for the catalog, which is missing or wrong.
+    /// The query needs the catalog, which is missing or invalid.
     #[error(transparent)]
     Catalog(Box<CatalogError>),
-    /// What does not fit into memory cannot be put anywhere.
+    /// The folder for spill files cannot be created.
     #[error("the folder {} for what does not fit into memory cannot be made anew", folder.display())]
     Spill {
         /// The folder.
         folder: std::path::PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The threads that work on queries cannot be started.
+    /// The threads for queries cannot be started.
     #[error("the threads for queries cannot be started")]
     Threads(#[source] std::io::Error),
-    /// The SQL is wrong, or its execution failed.
+    /// The SQL is invalid, or its execution failed.
     #[error("the query cannot be answered")]
     Sql(#[source] Box<DataFusionError>),
 }
 
-/// What to write instead of `name`.
+/// Returns the end of the message: a name to use instead of `name`, or where tables are listed.
 fn instead(name: &str, nearest: Option<&str>) -> String {
     match name.split_once('.') {
         Some((schema, _)) if schema.eq_ignore_ascii_case(ACCOUNT) => {
@@ -139,7 +140,7 @@ impl From<DataFusionError> for QueryError {
 }
 
 impl QueryError {
-    /// The line of `sql` that is wrong, with a mark below the place, if that can be told.
+    /// Returns the line of `sql` that has the error, with a mark below the position; `None` if the position is unknown.
     pub fn place(&self, sql: &str) -> Option<String> {
         let (line, column) = match self {
             Self::Sql(error) if ends_early(error) => {
@@ -158,7 +159,7 @@ impl QueryError {
             _ => return None,
         };
         let text = sql.lines().nth(line.checked_sub(1)?)?;
-        // A long line is cut around the place.
+        // A long line is cut around the position.
         let skipped = column.saturating_sub(60);
         let shown: String = text.chars().skip(skipped).take(100).collect();
         let mark = " ".repeat((column - 1).saturating_sub(skipped));
@@ -169,18 +170,18 @@ impl QueryError {
     }
 }
 
-/// Whether the parser came to the end of the text where more was to come.
+/// Whether the parser reached the end of the text too early.
 fn ends_early(error: &DataFusionError) -> bool {
     matches!(error.find_root(), DataFusionError::SQL(..))
         && error.to_string().contains("found: EOF")
 }
 
-/// Line and column, from 1.
+/// Returns the line and column of an error, counted from 1.
 fn place_of(error: &DataFusionError) -> Option<(usize, usize)> {
     if let Some(span) = error.diagnostic().and_then(|diagnostic| diagnostic.span) {
         return place_in_range(span.start.line, span.start.column);
     }
-    // The parser has the place in its text only: `… at Line: 1, Column: 8`.
+    // The parser states the position in its message only: `… at Line: 1, Column: 8`.
     let text = error.to_string();
     let (_, rest) = text.rsplit_once(" at Line: ")?;
     let (line, column) = rest.split_once(", Column: ")?;

@@ -1,8 +1,8 @@
-//! The raw files and what is known of each, shared by all sessions.
+//! The raw files and the known facts about each, shared by all sessions.
 //!
-//! A file's contents ([`FileContents`]) are found out once for all callers: when a client sends the readings, or when the file
-//! is first looked into, by whichever query or by [`RawFiles::keep_watch`] ahead of queries. From then on a query opens only
-//! files with readings of assets that its caller may see, on dates that it asks for.
+//! The contents of a file ([`FileContents`]) are determined once for all callers: when a client sends the readings,
+//! when a query first needs the file, or ahead of queries by [`RawFiles::keep_watch`]. After that, a query opens only
+//! files with readings of assets that its caller sees, on dates that it asks for.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -20,34 +20,35 @@ use crate::lake::Store;
 use crate::lake::raw::{FileContents, RawFile, RawFormat, contents, list, survey};
 use crate::model::{AssetId, DateSet, Window};
 
-/// Files that are looked into at once.
+/// The number of files that are inspected concurrently.
 const SURVEYS: usize = 16;
-/// The folder is listed again after so long.
+/// The time after which the folder is listed again.
 const FRESH: Duration = Duration::from_secs(1);
-/// How often files are looked for that no query has asked for.
+/// The interval at which new files are inspected ahead of queries.
 const POLL: Duration = Duration::from_secs(5);
-/// Folder of the files that clients send.
+/// The folder of files that clients send.
 pub const INGESTED: &str = "ingested";
-/// The maximum size of a file, other than those that clients send, whose ids and times are read ahead of queries. In larger
-/// ones, the footer says which assets there are, or nothing does.
+/// The maximum size in bytes of a file whose ids and times are read ahead of queries; files that clients send have no
+/// such limit. The assets of larger files are known only if the footer names them.
 const MAX_READ_BYTES: u64 = 8 << 20;
-/// The maximum number of assets in all lists of assets that are remembered: 64 MiB. Files of the same assets share a list.
+/// The maximum number of assets in all remembered lists of assets, which take 64 MiB. Files with the same assets share
+/// a list.
 const MAX_LISTED_ASSETS: usize = 4 << 20;
 
-/// What is known of a file that can be read.
+/// The known facts about a readable file.
 #[derive(Debug)]
 pub(super) struct FileFacts {
-    /// The dates of its readings; perhaps a few more.
+    /// The dates of its readings, possibly with a few more.
     pub dates: DateSet,
-    /// Whether it may have readings without a time.
+    /// Whether it may have readings without a plausible time.
     pub irregular: bool,
-    /// Its assets, and when they have readings; none if that is not known.
+    /// Its assets and the dates of their readings; `None` if unknown.
     pub contents: Option<FileContents>,
-    /// Whether the contents have been looked for in the readings.
+    /// Whether the readings were searched for the contents.
     was_read: bool,
 }
 
-/// A file that can be read.
+/// A readable file.
 #[derive(Debug, Clone)]
 pub(super) struct KnownFile {
     pub file: RawFile,
@@ -59,26 +60,26 @@ pub struct RawFiles {
     pub(super) raw: Store,
     pub(super) format: Arc<RawFormat>,
     known: Mutex<Known>,
-    /// Held by the one who lists files and looks into them; others wait for what is found.
+    /// Held while files are listed and inspected; other tasks wait for the result.
     turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct Known {
     listed: Option<(Stopwatch, Arc<[RawFile]>)>,
-    /// By path.
+    /// The known versions, by path.
     versions: HashMap<String, Version>,
-    /// The listed files that can be read; none if it is to be put together again.
+    /// The listed files that are readable; `None` after a change.
     readable: Option<Arc<[KnownFile]>>,
     lists: AssetLists,
 }
 
-/// What is known of one version of a file.
+/// The known facts about one version of a file.
 struct Version {
     etag: String,
-    /// None for a file that cannot be read, which the job quarantines and reports.
+    /// `None` for an unreadable file, which the job quarantines and reports.
     facts: Option<Arc<FileFacts>>,
-    /// Whether it was in a listing; one that was just written is not yet.
+    /// Whether the file was in a listing; a file that was just written was not.
     was_listed: bool,
 }
 
@@ -106,7 +107,7 @@ impl Known {
         self.readable = None;
     }
 
-    /// Takes a new listing; what is known of files that are gone is forgotten.
+    /// Stores a new listing and forgets files that are gone.
     fn list(&mut self, files: Vec<RawFile>) -> Arc<[RawFile]> {
         let files: Arc<[RawFile]> = match &self.listed {
             Some((_, former)) if **former == *files => Arc::clone(former),
@@ -140,16 +141,17 @@ impl Known {
     }
 }
 
-/// Lists of assets; each is there once, however many files have it.
+/// Lists of assets; files with equal lists share one.
 #[derive(Default)]
 struct AssetLists {
     lists: HashSet<Arc<[AssetId]>>,
-    /// Assets in all of them.
+    /// The number of assets in all lists.
     assets: usize,
 }
 
 impl AssetLists {
-    /// Replaces lists that are known already; false if there is no room for one that is not.
+    /// Replaces lists by equal ones that are known, and adds new ones; returns `false` if there is no room for a new
+    /// one.
     fn share(&mut self, contents: &mut FileContents) -> bool {
         for group in &mut contents.groups {
             if let Some(known) = self.lists.get(&group.assets) {
@@ -177,7 +179,8 @@ impl fmt::Debug for RawFiles {
 }
 
 impl RawFiles {
-    /// The files below `raw`, with columns as in `format`. Times outside its plausible range are shown too.
+    /// Opens the files in `raw`, with columns as in `format`. Readings with times outside its plausible range are
+    /// included.
     pub fn new(raw: Store, format: RawFormat) -> Self {
         let format = RawFormat {
             plausible: Window::ALL,
@@ -191,7 +194,7 @@ impl RawFiles {
         }
     }
 
-    /// Readings that are to become the raw file `path`; see [`Ingest`].
+    /// Begins an ingest of readings that become the raw file `path`; see [`Ingest`].
     pub(super) fn ingest(
         self: &Arc<Self>,
         path: &str,
@@ -202,9 +205,9 @@ impl RawFiles {
         Ingest::begin(Arc::clone(self), path, schema, allowed, times)
     }
 
-    /// Remembers the contents of a file that was just written.
+    /// Stores the contents of a file that was just written.
     pub(super) fn remember_written(&self, file: &RawFile, contents: Option<FileContents>) {
-        // Without contents it is looked into as any other.
+        // Without contents, the file is inspected like any other.
         if let Some(contents) = contents {
             let facts = FileFacts {
                 dates: contents.dates(),
@@ -216,7 +219,7 @@ impl RawFiles {
         }
     }
 
-    /// Looks into new files ahead of the queries that ask for them, for as long as the future is polled.
+    /// Inspects new files ahead of queries, while the future is polled.
     pub(super) async fn keep_watch(self: &Arc<Self>, lanes: &Lanes) {
         let mut ticks = tokio::time::interval(POLL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -238,7 +241,7 @@ impl RawFiles {
         }
     }
 
-    /// Looks into files without the turn: it runs behind queries, which must not wait for it.
+    /// Inspects files without holding the lock `turn`: this runs in the background, and queries must not wait for it.
     async fn look_into(&self, listed: &[RawFile]) {
         for file in listed {
             if self.locked().version(file).is_none() {
@@ -255,13 +258,13 @@ impl RawFiles {
         }
     }
 
-    /// Finds out from its readings which assets a file has, where its footer does not say so.
+    /// Determines the assets of a file from its readings, if its footer does not name them.
     async fn read_contents(&self, file: &RawFile, known: &Arc<FileFacts>) {
         let is_sent = file.path.starts_with(&format!("{INGESTED}/"));
         if !is_sent && file.size > MAX_READ_BYTES {
             return;
         }
-        // What is wrong with it is found by whoever reads it.
+        // An error in the file is reported by the query or job that reads it.
         let contents = contents(&self.raw, file, &self.format).await;
         let facts = FileFacts {
             dates: known.dates.clone(),
@@ -270,7 +273,7 @@ impl RawFiles {
             was_read: true,
         };
         let mut locked = self.locked();
-        // It may have been left out meanwhile.
+        // The file may have been left out meanwhile.
         let is_same = |version: &Version| {
             let facts = version.facts.as_ref();
             facts.is_some_and(|facts| Arc::ptr_eq(facts, known))
@@ -280,7 +283,7 @@ impl RawFiles {
         }
     }
 
-    /// The files that can be read, each with what is known of it.
+    /// Returns the readable files, each with the known facts.
     pub(super) async fn readable(&self) -> Result<Arc<[KnownFile]>> {
         if let Some(readable) = self.fresh() {
             return Ok(readable);
@@ -340,13 +343,13 @@ impl RawFiles {
             }
         };
         let mut locked = self.locked();
-        // Somebody else may have found out as much, or more, meanwhile.
+        // Another task may have stored the same facts, or more, meanwhile.
         if locked.version(file).is_none() {
             locked.remember(file, facts, true);
         }
     }
 
-    /// Leaves a file out from now on, as the job does that quarantines it.
+    /// Excludes a file from now on, like the job that quarantines it.
     pub(super) fn leave_out(&self, file: &RawFile) {
         tracing::warn!(
             "{} cannot be read, and is no longer in raw_readings",

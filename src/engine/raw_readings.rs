@@ -1,4 +1,4 @@
-//! The raw files as the table `raw_readings`: every reading that can be read, also those that averages leave out.
+//! The raw files as the table `raw_readings`: every readable reading, including those that averages leave out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::catalog::Visible;
 use crate::model::{AssetId, DateSet};
 use crate::resample::schema::READINGS;
 
-/// The raw files in a session.
+/// The raw files as one session sees them.
 #[derive(Debug)]
 pub(super) struct RawReadings {
     files: Arc<RawFiles>,
@@ -29,7 +29,7 @@ pub(super) struct RawReadings {
 }
 
 impl RawReadings {
-    /// What may be seen of `files`.
+    /// Creates the table of `files`, restricted to the assets in `visible`.
     pub fn new(files: Arc<RawFiles>, visible: Arc<Visible>) -> Self {
         Self { files, visible }
     }
@@ -88,7 +88,8 @@ impl TableProvider for RawReadings {
         }
         let format = Arc::clone(&self.files.format);
         let scan = RawScanExec::grouped(format, partitions, wanted.window);
-        // What is counted of readings is what may be seen and is wanted, exactly.
+        // The readings that count for the caller are exactly those that are visible and match the pushed-down
+        // conditions.
         let visible = wanted.visible(&self.visible);
         let visible = visible_filter(&visible, "id", 0, &READINGS)?;
         let files = Arc::clone(&self.files);
@@ -107,7 +108,7 @@ impl TableProvider for RawReadings {
 }
 
 impl Wanted {
-    /// What may be seen of the assets that are wanted, where not everything may be.
+    /// Returns the visible assets that match the conditions; unchanged if everything is visible.
     fn visible(&self, visible: &Arc<Visible>) -> Arc<Visible> {
         match (&**visible, &self.assets) {
             (Visible::Only(ids), Some(_)) => {
@@ -119,12 +120,12 @@ impl Wanted {
     }
 }
 
-/// Tells the files that may have readings that are wanted and may be seen.
+/// Selects the files that may have visible readings that match the conditions.
 struct Relevance<'a> {
     wanted: &'a Wanted,
     visible: &'a Visible,
     dates: DateSet,
-    /// Whether a list has an asset that is wanted and may be seen, by where the list is: files share lists.
+    /// Whether a list of assets has a visible one that matches, by the address of the list, because files share lists.
     known: HashMap<*const AssetId, bool>,
 }
 
@@ -141,7 +142,7 @@ impl<'a> Relevance<'a> {
     fn is_relevant(&mut self, facts: &FileFacts) -> bool {
         let sees_all = matches!(self.visible, Visible::All);
         match &facts.contents {
-            // Rows whose id is no asset's are shown to those who may see everything.
+            // Rows whose id is not an asset's are visible to callers who see everything.
             Some(contents) if !(sees_all && contents.has_other_ids) => {
                 let mut groups = contents.groups.iter();
                 groups.any(|group| {

@@ -1,4 +1,4 @@
-//! A leaf of a plan that reads raw files, in the order given.
+//! A leaf of a physical plan that reads raw files, in the given order.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,45 +26,46 @@ use crate::resample::schema::READINGS;
 /// A file to read.
 #[derive(Debug, Clone)]
 pub struct ScanFile {
-    /// The folder that it is in.
+    /// The folder that contains the file.
     pub folder: Store,
     /// The file.
     pub file: RawFile,
-    /// Whether readings without a plausible time are wanted of it too.
+    /// Whether to read readings without a plausible time, too.
     pub untimed: bool,
 }
 
-/// Is told of files that cannot be read after all.
+/// A callback for files that turn out to be unreadable.
 pub type OnUnreadable = Arc<dyn Fn(&RawFile) + Send + Sync>;
 
-/// Reads raw files. A file at fault fails its own partition, with the [`FileFault`](crate::lake::raw::FileFault)
-/// as the external error.
+/// Reads raw files. A faulty file fails its own partition, with the [`FileFault`](crate::lake::raw::FileFault) as the
+/// external error.
 pub struct RawScanExec {
     format: Arc<RawFormat>,
     /// The files of each partition.
     partitions: Vec<Vec<ScanFile>>,
     window: Window,
-    /// Which readings may be seen; all, if none. It is here so that nothing is worked out for others.
+    /// The predicate of visible readings; `None` if all are visible. It is applied here so that no other expression is
+    /// evaluated on hidden readings.
     visible: Option<Arc<dyn PhysicalExpr>>,
-    /// Whether only readings inside the window are given away, of those that may be seen.
+    /// Whether visible readings outside the window are removed.
     cuts: bool,
     on_unreadable: Option<OnUnreadable>,
     properties: Arc<PlanProperties>,
 }
 
-/// Rows in a batch: its three columns stay in the second-level cache.
+/// Rows in a batch: its three columns fit in the second-level cache.
 const BATCH_ROWS: usize = 16_384;
-/// Where the time is among the columns of [`READINGS`].
+/// The index of the time column in [`READINGS`].
 const TIME_INDEX: usize = 1;
 
 impl RawScanExec {
-    /// Reads what `files` have inside `window`, or more: each file is a partition.
+    /// Reads the readings of `files` inside `window`, and possibly more. Each file is a partition.
     pub fn new(format: Arc<RawFormat>, files: Vec<ScanFile>, window: Window) -> Self {
         let partitions = files.into_iter().map(|file| vec![file]).collect();
         Self::grouped(format, partitions, window)
     }
 
-    /// Reads what the files have inside `window`, or more; those of a partition one after another.
+    /// Reads the readings inside `window`, and possibly more. Files of a partition are read one after another.
     pub fn grouped(format: Arc<RawFormat>, partitions: Vec<Vec<ScanFile>>, window: Window) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&READINGS)),
@@ -83,7 +84,7 @@ impl RawScanExec {
         }
     }
 
-    /// Gives away only those readings for which `visible` is true; with `cuts`, none of these that is outside the window.
+    /// Emits only readings for which `visible` is true, and with `cuts` only those inside the window.
     pub fn showing(self, visible: Option<Arc<dyn PhysicalExpr>>, cuts: bool) -> Self {
         Self {
             visible,
@@ -92,7 +93,7 @@ impl RawScanExec {
         }
     }
 
-    /// Tells `on_unreadable` of each file that is damaged.
+    /// Calls `on_unreadable` for each damaged file.
     pub fn telling(self, on_unreadable: OnUnreadable) -> Self {
         Self {
             on_unreadable: Some(on_unreadable),
@@ -100,12 +101,12 @@ impl RawScanExec {
         }
     }
 
-    /// Whether all readings are given away.
+    /// Whether all readings are emitted.
     pub(super) fn shows_all(&self) -> bool {
         self.visible.is_none()
     }
 
-    /// The same scan with each file as a partition, in the order of their paths.
+    /// Returns the same scan with each file as a partition, in the order of their paths.
     pub(super) fn file_by_file(&self) -> Self {
         let mut files: Vec<_> = self.partitions.iter().flatten().cloned().collect();
         files.sort_by(|one, other| one.file.path.cmp(&other.file.path));
@@ -117,7 +118,7 @@ impl RawScanExec {
     }
 }
 
-/// The readings of a batch for which `visible` is true, and whose times are inside `window`, if there is one.
+/// Returns the readings of a batch for which `visible` is true and whose time is inside `window`, if there is one.
 fn shown(
     batch: &RecordBatch,
     visible: &Arc<dyn PhysicalExpr>,

@@ -1,5 +1,5 @@
-//! A Delta table at one version as a table of the engine: plain Parquet files with their statistics, so that
-//! files, row groups and pages that cannot match are never read.
+//! A Delta table at one version as a table provider: plain Parquet files with their statistics, so that files, row
+//! groups and pages that cannot match are not read.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -36,20 +36,20 @@ use crate::lake::Store;
 use crate::lake::table::{DataFile, Partition, ROWS_PER_PAGE};
 use crate::model::{Resolution, day_to_date};
 
-/// The column that says whose rows these are; the first.
+/// The column of the asset, the first.
 pub(super) const ASSET: &str = "asset_id";
-/// The column that says when they were; the second.
+/// The column of the bucket's time, the second.
 pub(super) const TIME: &str = "timestamp";
-/// Bytes at the end of a file that are fetched at once; holds the footers of most files.
+/// The number of bytes at the end of a file that are fetched at once, enough for the footers of most files.
 const FOOTER_HINT: usize = 64 << 10;
 
-/// The table of one resolution, at one version or before its first.
+/// The table of one resolution, at one version or before its first publication.
 pub(super) struct RollupTable {
     resolution: Resolution,
     source: Option<PublishedTable>,
     visible: Arc<Visible>,
     schema: TableSchema,
-    /// Asset and time.
+    /// The asset and the time.
     primary_key: Constraints,
 }
 
@@ -62,7 +62,8 @@ impl fmt::Debug for RollupTable {
 }
 
 impl RollupTable {
-    /// The table as it was published, empty where it was not yet, with the rows of the assets that may be seen.
+    /// Creates the table as it was published, or empty before the first publication, restricted to the assets in
+    /// `visible`.
     pub fn new(
         resolution: Resolution,
         table: Option<&PublishedTable>,
@@ -117,7 +118,7 @@ impl RollupTable {
     fn statistics(&self, file: &DataFile) -> Statistics {
         let columns = self.schema.file_schema().fields().len();
         let mut statistics = Statistics {
-            // A count that was taken from here would count what may not be seen.
+            // DataFusion answers `count(*)` from an exact number of rows, which would include hidden rows.
             num_rows: match (&*self.visible, file.rows) {
                 (Visible::All, Some(rows)) => Precision::Exact(rows as usize),
                 _ => Precision::Absent,
@@ -125,7 +126,7 @@ impl RollupTable {
             total_byte_size: Precision::Absent,
             column_statistics: vec![ColumnStatistics::default(); columns],
         };
-        // Bounds, not values that occur: the log rounds times.
+        // The bounds are inexact, because the Delta log rounds timestamps.
         let bounds =
             |column: &mut ColumnStatistics, min: Option<ScalarValue>, max: Option<ScalarValue>| {
                 column.min_value = min.map_or(Precision::Absent, Precision::Inexact);
@@ -212,11 +213,11 @@ impl TableProvider for RollupTable {
             readers,
             source.store.local_path().map(|_| PathBuf::from("/")),
         );
-        // What may be seen is looked at first, and not reordered: see `guarded_scan`.
+        // Visibility is checked first, and conditions are not reordered: see `guarded_scan`.
         let options = state.table_options().parquet.clone();
         let mut parquet = parquet_source(self.schema.clone(), options, Arc::new(readers))
             .with_reorder_filters(filter.is_none());
-        // Rows that may not be seen must not use up the limit.
+        // Hidden rows must not count towards the limit.
         let limit = limit.filter(|_| filter.is_none());
         if let Some(filter) = filter {
             parquet = parquet.with_predicate(filter);
@@ -230,7 +231,7 @@ impl TableProvider for RollupTable {
     }
 }
 
-/// The source of scans of a table's files. What conditions a scan takes, it also applies.
+/// Returns the source of scans of a table's files. It evaluates all conditions that are pushed down to it.
 pub(super) fn parquet_source(
     schema: TableSchema,
     options: TableParquetOptions,
@@ -244,7 +245,7 @@ pub(super) fn parquet_source(
 }
 
 impl RollupTable {
-    /// The files that a query with these conditions has to look into.
+    /// Returns the files that a query with these conditions has to read.
     fn wanted<'a>(
         &'a self,
         source: &'a PublishedTable,
@@ -257,8 +258,8 @@ impl RollupTable {
             .filter(move |file| self.assets_in(file, &wanted) > 0 && may_be_at(&wanted, &file.file))
     }
 
-    /// How many of the assets that may be seen and are asked for are inside the file's bounds, where they can be told;
-    /// else the greatest number that there is.
+    /// Returns how many visible assets that the query asks for are inside the file's bounds, or [`usize::MAX`] if that
+    /// is unknown.
     fn assets_in(&self, file: &PublishedFile, wanted: &Wanted) -> usize {
         let Some((min, max)) = file.assets else {
             return usize::MAX;
@@ -277,7 +278,7 @@ impl RollupTable {
         }
     }
 
-    /// About how many rows are read for a query with these conditions.
+    /// Estimates the number of rows that a query with these conditions reads.
     pub fn estimate(&self, filters: &[Expr], limit: Option<usize>) -> u64 {
         let Some(source) = &self.source else {
             return 0;
@@ -295,13 +296,13 @@ impl RollupTable {
     }
 }
 
-/// Whether the file can have rows of the times that are wanted.
+/// Whether the file's time bounds overlap the window of the conditions.
 fn may_be_at(wanted: &Wanted, file: &DataFile) -> bool {
     file.min_time.is_none_or(|min| min < wanted.window.end)
         && file.max_time.is_none_or(|max| wanted.window.start <= max)
 }
 
-/// The name under which a lake's object store is registered with a session.
+/// Returns the URL under which a lake's object store is registered with a session.
 pub(super) fn store_url(store: &Store) -> Result<ObjectStoreUrl> {
     let url = store.url();
     ObjectStoreUrl::parse(format!(

@@ -1,4 +1,4 @@
-//! How many rows a statement asks for at most: `LIMIT` and `OFFSET` may be any number, and operators make room for it.
+//! Limits the numbers in `LIMIT` and `OFFSET`, which may be of any size, while operators allocate memory for them.
 
 use std::sync::Arc;
 
@@ -10,13 +10,14 @@ use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::sorts::sort::SortExec;
 
-/// The maximum of a `LIMIT` or an `OFFSET`: more rows than a statement can ever have. Beyond, the sum of both overflows.
+/// The maximum of a `LIMIT` or an `OFFSET`, more rows than a statement can have. The sum of larger numbers may
+/// overflow.
 const MAX_ROWS: i64 = 1 << 40;
-/// The maximum number of rows of which the first are kept in memory while others stream by. For more, all rows are sorted,
-/// which goes to the disk where it must.
+/// The maximum number of first rows that an operator keeps in memory while the others stream by. Beyond it, all rows
+/// are sorted, which can spill to disk.
 const MAX_TOP_ROWS: usize = 100_000;
 
-/// Puts numbers that are beyond all rows back to the maximum, which has the same rows.
+/// Reduces larger numbers to the maximum, which does not change the result.
 pub(super) fn clamp(plan: LogicalPlan) -> Result<LogicalPlan> {
     let clamped = plan.transform_down_with_subqueries(|node| match node {
         LogicalPlan::Limit(Limit { skip, fetch, input })
@@ -50,7 +51,8 @@ fn is_beyond(rows: &Option<Box<Expr>>) -> bool {
     }
 }
 
-/// Lets no operator make room for more first rows than [`MAX_TOP_ROWS`]: a sort for more sorts all, and is cut after.
+/// Replaces operators that keep more than [`MAX_TOP_ROWS`] first rows in memory: a full sort with a limit above it
+/// instead of a top-k sort, and an aggregate without a limit.
 pub(super) fn without_large_tops(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let bounded = plan.transform_up(|step| {
         if let Some(sort) = step.downcast_ref::<SortExec>()

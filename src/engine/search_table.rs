@@ -1,4 +1,4 @@
-//! The table function `search('what is looked for' [, limit])`: assets by what they are, best first.
+//! The table function `search('what is looked for' [, limit])`: assets that match a description, best first.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use super::table_arguments::{Argument, Form, Kind};
 use crate::catalog::{Snapshot, Visible};
 use crate::search::{Ask, Found, MOST_RESULTS, Search, check_text};
 
-/// Assets by what they are.
+/// The assets that match a description.
 pub(super) static SEARCH: Form = Form {
     name: "search",
     takes: &[Kind::Text, Kind::Integer],
@@ -35,17 +35,17 @@ pub(super) static SEARCH: Form = Form {
     example: "search('high-temperature reactor vessel', 5)",
 };
 
-/// Results where no limit is given.
+/// The number of results if no limit is given.
 const USUAL_LIMIT: usize = 10;
 
-/// The function, as a session has it that sees so much of a catalog.
+/// The function in a session that sees the assets in `visible`.
 struct SearchFunction {
     search: Search,
     catalog: Arc<CatalogSource>,
     visible: Arc<Visible>,
 }
 
-/// Makes the function known to a session that sees so much of a catalog.
+/// Registers the function with a session that sees the assets in `visible`.
 pub(super) fn register(
     state: &mut SessionState,
     search: Search,
@@ -103,7 +103,7 @@ pub(super) struct SearchTable {
     schema: SchemaRef,
 }
 
-/// What a result has.
+/// Returns the schema of the results.
 fn schema() -> SchemaRef {
     let text = |name| Field::new(name, DataType::Utf8View, false);
     Arc::new(Schema::new(vec![
@@ -176,7 +176,7 @@ impl TableProvider for SearchTable {
     }
 }
 
-/// Searches when it is run: the index and the models are not asked while a statement is planned.
+/// Runs the search at execution, so that planning a statement uses neither the index nor the models.
 #[derive(Debug)]
 struct SearchExec {
     search: Search,
@@ -231,7 +231,7 @@ impl ExecutionPlan for SearchExec {
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 
-    /// A few rows: a join builds its table of them, and looks only for their assets in the other.
+    /// Few rows: a join then builds its hash table from them and prunes the other side by their assets.
     fn partition_statistics(&self, _: Option<usize>) -> Result<Arc<Statistics>> {
         let mut statistics = Statistics::new_unknown(&self.schema());
         statistics.num_rows = Precision::Inexact(self.ask.limit);

@@ -1,6 +1,6 @@
-//! Plans that may end before all rows are read, such as those with a `LIMIT`, for callers who may see some assets only. They run
-//! in one task and in one order: how much is read, and counted, before they end must not depend on others' rows, nor on which of
-//! several tasks was faster.
+//! Plans that may end before all rows are read, such as those with a `LIMIT`, for callers who see some assets only.
+//! They run in one task and in a fixed order: how much is read, and counted, before they end must depend neither on
+//! hidden rows nor on the timing of concurrent tasks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
-/// Whether a plan may end before its scans do. A `LIMIT` of sorted rows does not: to sort them, all are read.
+/// Whether a plan may end before its scans do. A `LIMIT` of sorted rows does not count, because a sort reads all rows.
 pub(super) fn may_stop_early(plan: &LogicalPlan) -> bool {
     let mut found = false;
     let looked = plan.apply_with_subqueries(|node| {
@@ -31,7 +31,7 @@ pub(super) fn may_stop_early(plan: &LogicalPlan) -> bool {
     looked.is_err() || found
 }
 
-/// Gives away the partitions of its input one after another, each begun when the one before has ended.
+/// Emits the partitions of its input one after another; each begins after the previous one has ended.
 #[derive(Debug)]
 pub(super) struct SequentialExec {
     input: Arc<dyn ExecutionPlan>,

@@ -1,5 +1,5 @@
-//! Sessions that were opened lately, for whoever asks the next thing of the same: to open one takes longer than to plan a
-//! small query, and all plans that are kept share it instead of holding one each.
+//! A cache of recent sessions. Opening a session takes longer than planning a small query, and cached plans share one
+//! session instead of holding one each.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,12 +13,12 @@ use super::views::Views;
 use crate::catalog::{Snapshot, Visible};
 use crate::clock::Stopwatch;
 
-/// Sessions that are kept at most.
+/// The maximum number of cached sessions.
 const MOST: usize = 32;
-/// One that nobody asked for so long is forgotten: it holds on to tables and a catalog that may have been replaced.
+/// The time after which an unused session is dropped: it holds tables and a catalog that may have been replaced.
 const LIFE: Duration = Duration::from_secs(60);
 
-/// All that a session depends on.
+/// The inputs of a session, which are the key of the cache.
 pub(super) struct Ground {
     pub published: Arc<PublishedTables>,
     pub catalog: Arc<Snapshot>,
@@ -41,14 +41,14 @@ impl Ground {
     }
 }
 
-/// The sessions of one engine, which has one organisation database.
+/// The sessions of one engine, which has a single organisation database.
 #[derive(Default)]
 pub(super) struct Sessions {
     kept: Mutex<Vec<(Ground, QuerySession, Stopwatch)>>,
 }
 
 impl Sessions {
-    /// The session on this ground, by `open` if there is none.
+    /// Returns the session for these inputs; calls `open` if none is cached.
     pub fn get(
         &self,
         ground: Ground,

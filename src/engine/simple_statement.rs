@@ -1,8 +1,8 @@
-//! Statements that are certain to be planned within a moment. They are planned by the thread that answers; others go to the
-//! threads for planning, which costs more than planning a small query does.
+//! Statements that are certain to be planned in little time. They are planned on the serving thread; others go to the
+//! planning threads, which costs more than planning a small query.
 //!
-//! A statement is simple when nothing in it can be worked out, multiplied or looked up at length while it is planned: it is
-//! short, reads a few of the tables that are always there, and calls only functions whose constants are cheap.
+//! A statement is simple when planning it evaluates, expands and looks up little: it is short, reads a few of the
+//! tables that always exist, and calls only functions that are cheap to evaluate on constants.
 
 use std::ops::ControlFlow;
 
@@ -14,16 +14,16 @@ use datafusion::sql::sqlparser::ast::{
 use super::public_schema::PublicSchema;
 use super::session::ARCHIVE;
 
-/// Bytes of the text of a simple statement.
+/// The maximum length of a simple statement, in bytes.
 pub(super) const MAX_BYTES: usize = 4 << 10;
-/// Expressions in it.
+/// The maximum number of expressions.
 const MAX_EXPRESSIONS: usize = 256;
-/// Tables that it names.
+/// The maximum number of tables.
 const MAX_TABLES: usize = 4;
-/// `SELECT`s in it: an outer one may repeat the expressions of an inner one.
+/// The maximum number of `SELECT`s: an outer one may repeat the expressions of an inner one.
 const MAX_SELECTS: usize = 2;
 
-/// Functions that make little of little in little time, whatever constants they are given; sorted.
+/// Functions with short run times and small results for small arguments, whatever their values; sorted.
 #[rustfmt::skip]
 const CHEAP_FUNCTIONS: [&str; 84] = [
     "abs", "acos", "asin", "atan", "atan2", "avg", "btrim", "cbrt", "ceil", "char_length",
@@ -38,12 +38,12 @@ const CHEAP_FUNCTIONS: [&str; 84] = [
     "sum", "tan", "to_char", "to_date", "to_timestamp", "trim", "upper", "var_pop", "var_samp",
 ];
 
-/// Whether calling the function is always cheap.
+/// Whether calls of the function are always cheap.
 pub(super) fn is_cheap_function(name: &str) -> bool {
     CHEAP_FUNCTIONS.binary_search(&name).is_ok()
 }
 
-/// Whether a statement of [`MAX_BYTES`] at most is simple.
+/// Whether a statement of at most [`MAX_BYTES`] bytes is simple.
 pub(super) fn is_simple(statement: &Parsed) -> bool {
     let Parsed::Statement(statement) = statement else {
         return false;
@@ -61,10 +61,10 @@ pub(super) fn is_simple(statement: &Parsed) -> bool {
     Visit::visit(&**query, &mut found).is_continue()
 }
 
-/// What is found in a statement. The visit breaks off at what is not simple.
+/// Counts of the parts of a statement. The visit stops at the first part that is not simple.
 #[derive(Default)]
 struct Found {
-    /// Names that stand for tables, or for common table expressions that were gone through.
+    /// Names of tables, and of common table expressions that were visited.
     tables: Vec<String>,
     expressions: usize,
     named: usize,
@@ -123,7 +123,7 @@ impl Visitor for Found {
     }
 }
 
-/// Whether an expression is simple but for those that it is made of.
+/// Whether an expression is simple, regardless of its operands.
 fn is_simple_expression(expression: &Expr) -> bool {
     match expression {
         Expr::Identifier(_)
@@ -155,7 +155,7 @@ fn is_simple_expression(expression: &Expr) -> bool {
             op,
             UnaryOperator::Plus | UnaryOperator::Minus | UnaryOperator::Not
         ),
-        // A pattern beside a constant text would be looked for in it now.
+        // A pattern match on a constant text would be evaluated during planning.
         Expr::Like { expr, .. } | Expr::ILike { expr, .. } => {
             matches!(**expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
         }
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn statement_whose_planning_may_take_long_is_not_simple() {
+    fn statement_slow_to_plan_is_not_simple() {
         let long = format!("SELECT 1 IN ({})", vec!["1"; 300].join(","));
         let union = ["SELECT 1"; 10].join(" UNION ALL ");
         for sql in [

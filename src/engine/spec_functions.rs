@@ -1,4 +1,5 @@
-//! Specifications as numbers with their units: `spec_value`, `spec_unit` and `spec_in`, over the JSON that `assets` has.
+//! Functions for specifications as numbers with units: `spec_value`, `spec_unit` and `spec_in`, over the JSON in
+//! `assets`.
 
 use std::sync::{Arc, LazyLock};
 
@@ -16,7 +17,7 @@ use datafusion::logical_expr::{
 use super::spec_json::{Found, InUnit};
 use crate::model::{Unit, is_difference};
 
-/// Makes the functions known to a session.
+/// Registers the functions with a session.
 pub(super) fn register(state: &mut SessionState) -> Result<()> {
     for asks in [Asks::Value, Asks::Unit, Asks::Converted] {
         let arguments = asks.documentation().arguments.as_ref().map_or(0, Vec::len);
@@ -29,14 +30,14 @@ pub(super) fn register(state: &mut SessionState) -> Result<()> {
     Ok(())
 }
 
-/// What a function asks for.
+/// The result of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Asks {
-    /// The number as it stands.
+    /// The number as written.
     Value,
     /// Its unit.
     Unit,
-    /// The number in the unit that is wanted.
+    /// The number converted to the requested unit.
     Converted,
 }
 
@@ -177,7 +178,7 @@ impl SpecFunction {
         })
     }
 
-    /// The specification of this name, if it is a number.
+    /// Returns the specification with this name, if it is a number.
     fn find(&self, specifications: &str, key: &str) -> Result<Option<Found>> {
         Found::read(specifications, key).map_err(|error| {
             let shown: String = specifications.chars().take(60).collect();
@@ -189,7 +190,7 @@ impl SpecFunction {
     }
 }
 
-/// The texts of an argument.
+/// The values of a text argument.
 struct Texts {
     values: StringViewArray,
     is_one: bool,
@@ -214,7 +215,7 @@ impl Texts {
     }
 }
 
-/// The number in the unit that is wanted.
+/// Converts the number to the requested unit.
 fn told_in(found: &Found, wanted: &'static Unit, key: &str) -> Result<Option<f64>> {
     let told = |unit: &'static Unit| unit.convert(found.value, wanted, is_difference(key));
     match &found.unit {
@@ -222,7 +223,8 @@ fn told_in(found: &Found, wanted: &'static Unit, key: &str) -> Result<Option<f64
             Ok(value) => Ok(Some(value)),
             Err(error) => exec_err!("spec_in: '{key}' cannot be told in that unit: {error}"),
         },
-        // Which unit that is, differs from asset to asset: a thermometer has no range in bar.
+        // The asset's unit differs between assets, and a thermometer has no range in bar, so another quantity gives
+        // null.
         InUnit::Asset(unit) => Ok(Unit::named(unit).and_then(|unit| told(unit).ok())),
         InUnit::None => Ok(None),
     }
@@ -236,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    /// The first column of the answer, as text.
+    /// Returns the first column of the result as text.
     async fn ask(sql: &str) -> Result<Vec<String>> {
         let lake = tempfile::tempdir().unwrap();
         let lake = crate::lake::Store::open(lake.path().to_str().unwrap(), &Default::default());
@@ -254,7 +256,7 @@ mod tests {
     const SENSOR: &str = r#"{"unit":"°C","range_low":-20.0,"range_high":80.0,"resolution":0.1,"design_pressure_bar":6}"#;
 
     #[tokio::test]
-    async fn a_specification_is_a_number_with_a_unit() {
+    async fn spec_functions_return_values_and_units() {
         for (call, expected) in [
             ("spec_value(r, 'volume_m3')", "12.5"),
             ("spec_value(r, 'volume')", "12.5"),
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_row_has_its_own() {
+    async fn spec_in_on_columns_converts_each_row() {
         let sql = format!(
             "SELECT spec_in(column1, column2, column3) FROM (VALUES
              ('{REACTOR}', 'volume', 'm3'), (NULL, 'volume', 'm3'), ('{SENSOR}', 'range_high', 'K'), ('{{}}', 'x', 'bar'))"
@@ -311,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_makes_no_sense_is_said_so() {
+    async fn spec_functions_reject_invalid_arguments() {
         for (call, says) in [
             (
                 "spec_in(r, 'volume', 'bar')",

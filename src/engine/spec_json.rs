@@ -1,4 +1,4 @@
-//! Finds a number in the JSON of an asset's specifications, with its unit, and keeps nothing else of it.
+//! Finds a number and its unit in the JSON of an asset's specifications, without deserialising the rest.
 
 use std::fmt;
 
@@ -10,25 +10,25 @@ use crate::model::{Unit, split_key};
 /// A specification that is a number.
 #[derive(Debug, PartialEq)]
 pub(super) struct Found {
-    /// As it stands.
+    /// The number as written.
     pub value: f64,
-    /// What it is in.
+    /// Its unit.
     pub unit: InUnit,
 }
 
-/// Where a specification's unit is said.
+/// The source of a specification's unit.
 #[derive(Debug, PartialEq)]
 pub(super) enum InUnit {
-    /// At its key's end.
+    /// The suffix of the key.
     Key(&'static Unit),
-    /// The asset has one, as it is written.
+    /// The member `unit` of the asset, as written.
     Asset(String),
-    /// Nowhere.
+    /// There is no unit.
     None,
 }
 
 impl InUnit {
-    /// As text.
+    /// Returns the unit as text.
     pub fn text(self) -> Option<String> {
         match self {
             Self::Key(unit) => Some(unit.symbol.to_owned()),
@@ -39,7 +39,7 @@ impl InUnit {
 }
 
 impl Found {
-    /// Finds the specification of this name; none if it is not there or not a number.
+    /// Finds the specification with this name; returns `None` if it is missing or not a number.
     pub fn read(specifications: &str, key: &str) -> serde_json::Result<Option<Self>> {
         let mut json = serde_json::Deserializer::from_str(specifications);
         let found = Wanted { key }.deserialize(&mut json)?;
@@ -48,21 +48,21 @@ impl Found {
     }
 }
 
-/// Goes through an object for what is wanted, and keeps nothing else of it.
+/// Deserialises an object and keeps only the requested specification.
 struct Wanted<'a> {
     key: &'a str,
 }
 
-/// What a member of the object is.
+/// The kind of a member of the object, by its key.
 enum Member {
     Exact,
-    /// What is wanted, with a unit.
+    /// The requested name with the suffix of a unit.
     WithUnit(&'static Unit),
     Unit,
     Other,
 }
 
-/// What a member's value is.
+/// The value of a member.
 enum Scalar {
     Number(f64),
     Text(String),
@@ -93,7 +93,7 @@ impl<'de> Visitor<'de> for Wanted<'_> {
             }
             match (member, members.next_value_seed(ScalarSeed)?) {
                 (Member::Exact, value) => exact = Some(value),
-                // Keys are in order, so it is the same one each time.
+                // The keys are sorted, so the first match is always the same one.
                 (Member::WithUnit(unit), Scalar::Number(value)) if with_unit.is_none() => {
                     with_unit = Some((value, unit));
                 }
@@ -121,7 +121,7 @@ impl<'de> Visitor<'de> for Wanted<'_> {
     }
 }
 
-/// Looks at a key, and keeps nothing of it.
+/// Classifies a key without storing it.
 struct MemberSeed<'a> {
     key: &'a str,
 }
@@ -145,7 +145,7 @@ impl Visitor<'_> for MemberSeed<'_> {
         if key == self.key {
             return Ok(Member::Exact);
         }
-        // Only few keys begin like that, and so few are split.
+        // Few keys have the prefix, so few are split.
         let unit = match key.strip_prefix(self.key) {
             Some(end) if end.starts_with('_') => match split_key(key) {
                 (about, Some(unit)) if about == self.key => Some(unit),
@@ -161,7 +161,7 @@ impl Visitor<'_> for MemberSeed<'_> {
     }
 }
 
-/// Takes numbers and texts, and goes over all else.
+/// Deserialises numbers and texts, and skips other values.
 struct ScalarSeed;
 
 impl<'de> DeserializeSeed<'de> for ScalarSeed {

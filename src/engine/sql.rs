@@ -1,4 +1,4 @@
-//! One statement of SQL as it is checked before it is planned: read-only, with numbered parameters.
+//! Parsing and checks of one SQL statement before it is planned: it must be read-only, and its parameters are numbered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -16,32 +16,32 @@ use super::named_tables::check_tables;
 use super::patience::Patience;
 use super::{QueryError, simple_statement, table_arguments};
 
-/// Longest SQL text, in bytes; more is a program's mistake or an attack.
+/// The maximum length of SQL text, in bytes; longer text is a program's mistake or an attack.
 pub const LONGEST_SQL: usize = 1 << 20;
-/// Deepest nesting of parentheses and the like that is parsed.
+/// The maximum nesting of parentheses and similar constructs that is parsed.
 const DEEPEST: usize = 100;
-/// Operators at most. Each may put the rest of its expression one level deeper, and what goes through an expression
-/// goes down its levels: without a limit, a long sum ends the process by using up a thread's stack.
+/// The maximum number of operators. Each may nest the rest of its expression one level deeper, and recursive visitors
+/// descend all levels: without a limit, a long sum overflows a thread's stack, which aborts the process.
 pub const MOST_OPERATORS: usize = 2_000;
-/// The maximum number of parameters of a statement, and the greatest number that one may have.
+/// The maximum number of parameters of a statement, and the maximum number of a parameter.
 pub(super) const MAX_PARAMETERS: usize = 10_000;
 /// The maximum number of characters of a parameter that an error quotes.
 const MAX_QUOTED_CHARS: usize = 24;
-/// The stack that threads need for expressions that deep, in bytes; only what is used takes memory.
+/// The stack size in bytes that threads need for expressions of that depth; only the part that is used takes memory.
 pub const MOST_STACK: usize = 64 << 20;
 
-/// One statement that changes nothing but perhaps the session.
+/// One statement that changes nothing except perhaps the session.
 #[derive(Debug, Clone)]
 pub enum Statement {
-    /// It has rows.
+    /// A statement that returns rows.
     Query(Query),
-    /// `EXPLAIN`: the rows are the plan of the query.
+    /// `EXPLAIN`: returns the plan of the query.
     Explain(Box<Explain>),
-    /// `SET`: an option of the session.
+    /// `SET`: sets an option of the session.
     Set(SessionOption),
 }
 
-/// A statement that has rows.
+/// A statement that returns rows.
 #[derive(Debug, Clone)]
 pub struct Query {
     /// The text, with parameters as `$1`, `$2`, ….
@@ -49,12 +49,12 @@ pub struct Query {
     pub(super) parsed: Parsed,
 }
 
-/// A query whose plan is asked for.
+/// An `EXPLAIN` statement.
 #[derive(Debug, Clone)]
 pub struct Explain {
     /// The query.
     pub query: Query,
-    /// Whether it is a mere `EXPLAIN`, which runs nothing.
+    /// Whether it is a plain `EXPLAIN`, which does not run the query.
     pub is_plain: bool,
     pub(super) whole: Parsed,
 }
@@ -62,14 +62,14 @@ pub struct Explain {
 /// An option of a session that SQL may set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionOption {
-    /// The zone that times without one are in: `SET TIME ZONE`.
+    /// The time zone of timestamps without one: `SET TIME ZONE`.
     TimeZone(String),
-    /// The schema of tables that are named without one.
+    /// The schema of unqualified table names.
     Schema(String),
 }
 
 impl SessionOption {
-    /// The option `name` with the value `value`; none if sessions have no such option.
+    /// Returns the option `name` with the value `value`; `None` if sessions have no such option.
     pub fn of(name: &str, value: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
             "timezone" | "time_zone" | "datafusion.execution.time_zone" => {
@@ -84,7 +84,10 @@ impl SessionOption {
 }
 
 impl Statement {
-    /// Parses one statement, and refuses what is not read-only.
+    /// Parses one statement.
+    ///
+    /// # Errors
+    /// If the text cannot be parsed, exceeds a limit, or is not read-only.
     pub fn parse(sql: &str) -> Result<Self, QueryError> {
         if sql.len() > LONGEST_SQL {
             return Err(QueryError::TooLong { bytes: sql.len() });
@@ -92,7 +95,8 @@ impl Statement {
         Self::parse_within(sql, Patience::with)
     }
 
-    /// Parses a statement that is certain to be parsed and planned within a moment; none if it is not, or has a mistake.
+    /// Parses a statement that is certain to be parsed and planned in little time; returns `None` for others and for
+    /// invalid SQL.
     pub fn parse_simple(sql: &str) -> Option<Self> {
         if sql.len() > simple_statement::MAX_BYTES {
             return None;
@@ -156,21 +160,21 @@ impl Statement {
 }
 
 impl Query {
-    /// The same with `values` in place of the parameters in the arguments of table functions, which are evaluated
-    /// while the statement is planned; null where there is no value yet.
+    /// Returns the statement with `values` in place of the parameters in arguments of table functions, which are
+    /// evaluated during planning; null for parameters without a value.
     pub(super) fn with_arguments(&self, values: &[ScalarValue]) -> Result<Parsed, DataFusionError> {
         let mut parsed = self.parsed.clone();
         table_arguments::put_values(&mut parsed, values)?;
         Ok(parsed)
     }
 
-    /// Whether an argument of a table function is made by calling others, such as `now()`.
+    /// Whether an argument of a table function contains a function call, such as `now()`.
     pub fn has_computed_arguments(&self) -> bool {
         table_arguments::are_computed(&self.parsed)
     }
 
-    /// The types of the parameters, by their numbers, that plans give no type: those that say how many rows in LIMIT and
-    /// OFFSET, and those of table functions.
+    /// Returns the types, by parameter number, that plans do not infer: those of LIMIT and OFFSET, and of arguments of
+    /// table functions.
     pub fn told_types(&self) -> BTreeMap<usize, DataType> {
         let mut found = RowCounts::default();
         if let Parsed::Statement(statement) = &self.parsed {
@@ -181,7 +185,7 @@ impl Query {
         types
     }
 
-    /// How many parameters there are: the greatest number.
+    /// Returns the number of parameters, which is the largest parameter number.
     pub fn parameters(&self) -> usize {
         let Parsed::Statement(statement) = &self.parsed else {
             return 0;
@@ -196,7 +200,7 @@ impl Query {
 }
 
 impl Explain {
-    /// The whole statement with `values`, as [`Query::with_arguments`] does it.
+    /// Returns the statement with `values`, like [`Query::with_arguments`].
     pub(super) fn with_arguments(
         mut self,
         values: &[ScalarValue],
@@ -206,7 +210,7 @@ impl Explain {
     }
 }
 
-/// Finds the parameters of LIMIT and OFFSET.
+/// Collects the parameters of LIMIT and OFFSET.
 #[derive(Default)]
 struct RowCounts(BTreeSet<usize>);
 
@@ -233,7 +237,7 @@ impl Visitor for RowCounts {
     }
 }
 
-/// The number of a placeholder `$n`.
+/// Returns the number of a placeholder `$n`.
 pub(super) fn placeholder(expression: &Expr) -> Option<usize> {
     match expression {
         Expr::Value(value) => match &value.value {
@@ -244,8 +248,8 @@ pub(super) fn placeholder(expression: &Expr) -> Option<usize> {
     }
 }
 
-/// Refuses parameters beyond [`MAX_PARAMETERS`]: a description of all up to the greatest number is made for whoever
-/// prepares the statement.
+/// Refuses parameters beyond [`MAX_PARAMETERS`]: a prepared statement is described with all parameters up to the
+/// largest number.
 fn check_parameters(tokens: &[Token]) -> Result<(), QueryError> {
     let mut questions = 0_usize;
     for token in tokens {
@@ -272,7 +276,8 @@ fn check_parameters(tokens: &[Token]) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// The text with each `?` as `$1`, `$2`, …: in the tokens, because a `?` in a string or a comment is no parameter.
+/// Returns the text with each `?` replaced by `$1`, `$2`, …. It replaces tokens, because a `?` in a string or a comment
+/// is not a parameter.
 fn numbered(sql: &str, tokens: &[Token]) -> Result<String, QueryError> {
     let is_named = |token: &Token| matches!(token, Token::Placeholder(name) if name != "?");
     let is_question = |token: &Token| matches!(token, Token::Placeholder(name) if name == "?");
@@ -299,8 +304,8 @@ fn tokens(sql: &str) -> Result<Vec<Token>, QueryError> {
     Ok(tokens.map_err(|error| DataFusionError::SQL(Box::new(error.into()), None))?)
 }
 
-/// Whether the token may put an expression or a query one level deeper without parentheses. What lists are made of
-/// does not: values, names and commas.
+/// Whether the token may nest an expression or a query one level deeper without parentheses. The tokens of lists do
+/// not: values, names and commas.
 fn may_nest(token: &Token) -> bool {
     match token {
         Token::Word(word) => !matches!(
@@ -347,7 +352,7 @@ fn is_read_only(statement: &Parsed) -> bool {
     }
 }
 
-/// Whether the query is not `SELECT … INTO`, nor holds an `INSERT` and the like.
+/// Whether the query contains neither `SELECT … INTO` nor a data modification such as `INSERT`.
 fn selects_only(query: &ast::Query) -> bool {
     let mut with = query.with.iter().flat_map(|with| &with.cte_tables);
     body_selects_only(&query.body) && with.all(|table| selects_only(&table.query))
@@ -365,7 +370,7 @@ fn body_selects_only(body: &ast::SetExpr) -> bool {
     }
 }
 
-/// What a statement begins with: enough to recognise it.
+/// Returns the first words of a statement, to recognise it.
 fn beginning(statement: &impl ToString) -> String {
     let text = statement.to_string();
     let words: Vec<&str> = text.split_whitespace().take(3).collect();
@@ -406,8 +411,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_mistake_is_looked_for_longer_than_a_moment() {
-        // The server's threads have such stacks.
+    fn parser_on_nested_errors_returns_quickly() {
+        // The server's threads have stacks of this size.
         let threads = std::thread::Builder::new().stack_size(MOST_STACK);
         threads.spawn(parse_mistakes).unwrap().join().unwrap();
     }
@@ -427,7 +432,7 @@ mod tests {
                 for depth in [20, 45, 99, 200] {
                     let (before, after) = (before.repeat(depth), after.repeat(depth));
                     let sql = format!("SELECT {before}{middle}{after}");
-                    // That it comes back at all is what is asked here.
+                    // The test only requires that parsing returns.
                     let _ = Statement::parse(&sql);
                 }
             }

@@ -1,6 +1,6 @@
-//! The arguments of table functions. They are worked out while a statement is planned, so they are constants, or parameters:
-//! those have their values put into the statement before, and are null where there is no value yet. A function that is
-//! given null has its columns nevertheless, for statements that are being prepared, and only cannot be run.
+//! The arguments of table functions. They are evaluated while a statement is planned, so they must be constants or
+//! parameters. Values of parameters are put into the statement before planning; parameters without a value are null. A
+//! call with a null argument has a schema, so that statements can be prepared, but it cannot be run.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -22,16 +22,16 @@ use super::usage_tables::REPORT;
 /// The maximum number of characters of an argument that an error quotes.
 const MAX_QUOTED_CHARS: usize = 24;
 
-/// How a table function is called.
+/// The signature of a table function.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Form {
-    /// Its name.
+    /// The function's name.
     pub name: &'static str,
-    /// What it takes.
+    /// The types of the parameters.
     pub takes: &'static [Kind],
-    /// How many of them there must be.
+    /// The number of required arguments.
     pub needs: usize,
-    /// A call, for errors to show.
+    /// An example call, for error messages.
     pub example: &'static str,
 }
 
@@ -44,7 +44,7 @@ pub(super) enum Kind {
     Integer,
 }
 
-/// The functions whose parameters have types of their own, for clients that ask for them.
+/// The functions whose parameters have known types, which clients can ask for.
 static FORMS: [&Form; 6] = [
     &NEIGHBOURS,
     &UPSTREAM,
@@ -54,14 +54,14 @@ static FORMS: [&Form; 6] = [
     &SEARCH,
 ];
 
-/// What was given for an argument.
+/// The value of an argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Argument<T> {
-    /// It was left out.
+    /// The argument is omitted.
     Absent,
-    /// It is null, or a parameter without a value.
+    /// The argument is null, or a parameter without a value.
     Open,
-    /// This.
+    /// The argument has this value.
     Given(T),
 }
 
@@ -89,12 +89,12 @@ fn beginning(text: &str) -> String {
 }
 
 impl Form {
-    /// An error that says what is wrong with a call.
+    /// Returns an error about a call of the function.
     pub fn wrong(&self, what: impl std::fmt::Display) -> DataFusionError {
         DataFusionError::Plan(format!("{}: {what}", self.name))
     }
 
-    /// Refuses too few and too many arguments.
+    /// Returns an error if there are too few or too many arguments.
     pub fn check_count(&self, arguments: &[Expr]) -> Result<()> {
         let most = self.takes.len();
         if (self.needs..=most).contains(&arguments.len()) {
@@ -111,14 +111,14 @@ impl Form {
         )))
     }
 
-    /// The text at `at`, counted from 0.
+    /// Returns the text argument at index `at`, counted from 0.
     pub fn text(&self, arguments: &[Expr], at: usize) -> Result<Argument<String>> {
         self.read(arguments, at, "a text in quotes", |value| {
             value.try_as_str().flatten().map(str::to_owned)
         })
     }
 
-    /// The whole number at `at`, counted from 0.
+    /// Returns the integer argument at index `at`, counted from 0.
     pub fn integer(&self, arguments: &[Expr], at: usize) -> Result<Argument<i64>> {
         self.read(arguments, at, "a whole number", |value| {
             let is_whole = value.data_type().is_integer();
@@ -154,12 +154,15 @@ impl Form {
                     None => beginning(&value.to_string()),
                 })),
             },
-            // What a row has cannot be known before there are rows.
+            // The value of a column is not known during planning.
             Some(_) => Err(wrong(&"no constant")),
         }
     }
 
-    /// The value of an argument, now that it is needed; none if it was left out.
+    /// Returns the value of an argument when the call is run; `None` if it is omitted.
+    ///
+    /// # Errors
+    /// If the argument is null, or a parameter without a value.
     pub fn value<T: Clone>(&self, argument: &Argument<T>) -> Result<Option<T>> {
         match argument {
             Argument::Absent => Ok(None),
@@ -168,7 +171,7 @@ impl Form {
         }
     }
 
-    /// The error of a call that is to be run without a value.
+    /// Returns the error of a call that is run without a value for an argument.
     pub fn lacks_value(&self) -> DataFusionError {
         self.wrong(format_args!(
             "an argument is null, or a parameter that has no value; it is called as in {}",
@@ -177,7 +180,7 @@ impl Form {
     }
 }
 
-/// The name and the arguments of a table function that is called.
+/// Returns the name and the arguments of a call of a table function.
 fn called(table: &TableFactor) -> Option<(&ObjectName, &[FunctionArg])> {
     match table {
         TableFactor::Table {
@@ -190,7 +193,7 @@ fn called(table: &TableFactor) -> Option<(&ObjectName, &[FunctionArg])> {
     }
 }
 
-/// Puts values into the arguments of table functions; null where there is none yet.
+/// Replaces parameters in the arguments of table functions by their values, or by null if there is none.
 pub(super) fn put_values(parsed: &mut Parsed, values: &[ScalarValue]) -> Result<()> {
     let statement = match parsed {
         Parsed::Statement(statement) => statement,
@@ -220,7 +223,8 @@ impl VisitorMut for Values<'_> {
             TableFactor::Function { name, args, .. } => (name, args),
             _ => return ControlFlow::Continue(()),
         };
-        // Names without quotes are in lower case, as those of tables are; the planner does not see to it.
+        // Unquoted names are lower case, like those of tables; the planner does not convert the names of table
+        // functions.
         if let [ObjectNamePart::Identifier(name)] = name.0.as_mut_slice()
             && name.quote_style.is_none()
         {
@@ -247,7 +251,7 @@ fn null() -> ast::Expr {
     ast::Expr::Value(Value::Null.with_empty_span())
 }
 
-/// A value as a literal of SQL.
+/// Converts a value to a SQL literal.
 fn literal(value: &ScalarValue) -> Result<ast::Expr> {
     if value.is_null() {
         return Ok(null());
@@ -264,7 +268,7 @@ fn literal(value: &ScalarValue) -> Result<ast::Expr> {
     Ok(ast::Expr::Value(value.with_empty_span()))
 }
 
-/// The types of the parameters among the arguments of table functions, by their numbers, as far as they are told here.
+/// Returns the types of the parameters in arguments of table functions, by parameter number, as far as they are known.
 pub(super) fn parameter_types(parsed: &Parsed) -> BTreeMap<usize, DataType> {
     let mut found = Types::default();
     if let Parsed::Statement(statement) = parsed {
@@ -298,7 +302,7 @@ impl Visitor for Types {
     }
 }
 
-/// Whether a function is called to make an argument of a table function: in the plan, there is only what came of it.
+/// Whether an argument of a table function contains a function call. The plan has only the result of the call.
 pub(super) fn are_computed(parsed: &Parsed) -> bool {
     match parsed {
         Parsed::Statement(statement) => Visit::visit(&**statement, &mut Computed).is_break(),
@@ -349,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_put_wherever_a_parameter_is() {
+    fn with_arguments_replaces_parameters_in_table_functions() {
         let values = ["R-101".into(), ScalarValue::from(2_i64)];
         for (sql, expected) in [
             ("neighbours(?, ?)", "neighbours('R-101', 2)"),
@@ -372,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn the_types_of_parameters_are_told() {
+    fn told_types_of_table_function_parameters_are_known() {
         for (sql, expected) in [
             (
                 "neighbours(?, ?)",
@@ -398,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_computed_is_noticed() {
+    fn has_computed_arguments_detects_function_calls() {
         for (sql, expected) in [
             ("upstream('R-101', 1 + 2)", false),
             ("(SELECT now() AS n) x, upstream('R-' || ?)", false),
@@ -417,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn argument_that_is_long_is_quoted_by_its_beginning() {
+    fn long_argument_is_quoted_truncated() {
         let long = lit("7 ".repeat(5_000));
         let error = NEIGHBOURS.integer(&[long], 0).unwrap_err().to_string();
         assert!(error.contains("\"7 7 ") && error.contains("…\""), "{error}");
@@ -426,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_constants_of_their_types() {
+    fn arguments_of_the_wrong_type_are_rejected() {
         let form = &NEIGHBOURS;
         let null = lit(ScalarValue::Utf8(None));
         for wrong in [lit(101), col("id"), lit(true)] {

@@ -1,4 +1,4 @@
-//! Tasks that operators start: each works on behalf of the query that started it, and is charged to its memory.
+//! Charges tasks that operators spawn to the memory of the query that spawned them.
 
 use std::any::Any;
 
@@ -12,9 +12,9 @@ type Output = Box<dyn Any + Send>;
 
 struct TaskMemory;
 
-/// Has tasks that operators start from now on follow their queries. Later calls have no effect.
+/// Installs the tracer of spawned tasks. Later calls have no effect.
 pub(super) fn follow_tasks() {
-    // Set already: by an engine that was opened before.
+    // The tracer is set already if an engine was opened before.
     let _ = set_join_set_tracer(&TaskMemory);
 }
 

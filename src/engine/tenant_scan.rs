@@ -1,8 +1,9 @@
-//! The scan of a caller who may see some assets only, and what is counted for it.
+//! The scan of a caller who sees some assets only, and the bytes that it counts.
 //!
-//! `bytes_scanned` of a request must tell nothing of rows that its caller may not see. So what counts is not what was read of
-//! files, which other organisations' rows are in, but the caller's own rows: those that the statement's conditions on assets and
-//! times select, before any other condition, times the width of the columns that the scan gives away.
+//! `bytes_scanned` of a request must not reveal rows that its caller does not see. So it does not count the bytes read
+//! from files, which contain rows of other organisations, but the caller's own rows: those that the statement's
+//! conditions on assets and times select, before any other condition, times the width of the columns that the scan
+//! emits.
 
 use std::fmt;
 use std::ops::Range;
@@ -24,22 +25,22 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::counted_scan::{CountedScan, RunContext};
 use super::even_batches::EvenBatches;
 
-/// Rows of a batch that is given away in sequence.
+/// Rows in a batch that is emitted in sequence.
 const BATCH_ROWS: usize = 8_192;
 
-/// The order in which partitions of a scan are read one after another, so that the caller's rows come in an order and in batches
-/// that do not depend on others' rows.
+/// The order in which the partitions of a scan are read one after another, so that neither the order of the caller's
+/// rows nor their batches depend on hidden rows.
 #[derive(Debug)]
 pub(super) struct Sequence {
-    /// Partitions of the scan whose rows belong together, such as those of one date.
+    /// Ranges of partitions of the scan whose rows belong together, such as those of one date.
     pub runs: Vec<Range<usize>>,
-    /// What the rows of each partition are sorted by; partitions of one run are merged by it.
+    /// The sort order of the rows of each partition; the partitions of a run are merged by it.
     pub order: Option<LexOrdering>,
 }
 
 /// Counts the rows of a scan for the [`RunContext`].
 ///
-/// The scan's own conditions are those on assets and times; all other conditions are worked out above.
+/// The scan evaluates conditions on assets and times; operators above it evaluate all others.
 #[derive(Debug)]
 pub(super) struct TenantScan {
     scan: Arc<dyn ExecutionPlan>,
@@ -49,7 +50,7 @@ pub(super) struct TenantScan {
 }
 
 impl TenantScan {
-    /// Counts each row of `scan` as `row_bytes`. With a `sequence`, rows come in one partition, in that order.
+    /// Wraps `scan` and counts each row as `row_bytes`. With a `sequence`, it has one partition, in that order.
     pub fn new(
         scan: Arc<dyn ExecutionPlan>,
         row_bytes: u64,
@@ -79,7 +80,7 @@ impl TenantScan {
         }
     }
 
-    /// The rows of a run: those of its only partition, or of several, merged.
+    /// Returns the rows of a run, merged if it has several partitions.
     fn run(
         scan: &Arc<dyn ExecutionPlan>,
         partitions: Range<usize>,

@@ -1,5 +1,5 @@
-//! The usage ledger as SQL sees it: the table `account.usage`, a row for each request, and the table function
-//! `usage_report`, sums of a month. Admins see all of their organisation, others what they did themselves.
+//! The usage ledger in SQL: the table `account.usage`, a row for each request, and the table function `usage_report`,
+//! the totals of a month. Admins see their whole organisation, others only their own requests.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ use crate::store::{
     ReportLine,
 };
 
-/// Rows that are read from the store at once.
+/// The number of rows that are read from the store at once.
 const PAGE: u32 = 1_024;
-/// The sums of a month.
+/// The totals of a month.
 pub(super) static REPORT: Form = Form {
     name: "usage_report",
     takes: &[Kind::Text],
@@ -62,7 +62,7 @@ impl UsageTable {
     /// Its name in the schema `account`.
     pub const NAME: &str = "usage";
 
-    /// What the account's owner may see of the ledger.
+    /// Creates the table of the requests that the account's user sees.
     pub fn new(account: Account) -> Self {
         let field = |name, kind| Field::new(name, kind, false);
         let text = |name| field(name, DataType::Utf8);
@@ -97,7 +97,7 @@ impl UsageTable {
         }
     }
 
-    /// All that the account's owner may see.
+    /// Returns the filter for all requests that the account's user sees.
     fn filter(&self) -> RecordFilter {
         RecordFilter {
             organisation: self.account.organisation,
@@ -108,7 +108,7 @@ impl UsageTable {
         }
     }
 
-    /// Records as rows.
+    /// Converts ledger entries to rows.
     fn rows(schema: &SchemaRef, entries: &[LedgerEntry]) -> Result<RecordBatch> {
         let entries = || entries.iter();
         let records = || entries().map(|entry| &entry.record);
@@ -158,7 +158,7 @@ impl TableProvider for UsageTable {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        // What is not understood to the last is worked out above, too.
+        // The store may return more rows than the conditions select, so the plan evaluates them again.
         let pushed = |filter: &&Expr| match narrow(&mut self.filter(), filter) {
             true => TableProviderFilterPushDown::Inexact,
             false => TableProviderFilterPushDown::Unsupported,
@@ -199,7 +199,7 @@ impl TableProvider for UsageTable {
     }
 }
 
-/// Makes `filter` keep out what the expression does, as far as it understands it; whether it does at all.
+/// Restricts `filter` by the expression, as far as it is understood. Returns whether it restricts anything.
 fn narrow(filter: &mut RecordFilter, expression: &Expr) -> bool {
     match expression {
         Expr::BinaryExpr(BinaryExpr {
@@ -248,7 +248,7 @@ fn compare(filter: &mut RecordFilter, column: &str, op: Operator, value: &Scalar
             };
             true
         }
-        // What began after an instant ended after it, and is billed in its month or later.
+        // A request that started after an instant also ended after it, and is billed in its month or later.
         "ended_at" | "started_at" => {
             let Some(at) = instant(value) else {
                 return false;
@@ -277,18 +277,18 @@ fn instant(value: &ScalarValue) -> Option<DateTime<Utc>> {
         ScalarValue::TimestampNanosecond(Some(at), _) => Some(DateTime::from_timestamp_nanos(*at)),
         _ => None,
     };
-    // The store's texts do not reach further.
+    // The store's text representation of times does not reach further.
     at.filter(|at| (Month::FIRST.start()..=Month::LAST.end()).contains(at))
 }
 
-/// Reads the ledger page by page, while the rows are taken.
+/// Reads the ledger page by page, as rows are requested.
 struct LedgerReader {
     store: OrganisationStore,
     filter: RecordFilter,
     page: u32,
     schema: SchemaRef,
-    /// Where the store's connections are at home: the threads that queries are worked on have a runtime that may end
-    /// before these do.
+    /// The runtime that owns the store's connections. The runtime of the threads that run queries may end before they
+    /// do.
     runtime: Handle,
 }
 
@@ -298,7 +298,7 @@ impl fmt::Debug for LedgerReader {
     }
 }
 
-/// How far a reader is.
+/// The position of a reader.
 enum At {
     Start,
     After(LedgerPosition),
@@ -330,7 +330,7 @@ impl PartitionStream for LedgerReader {
                     Some(last) if entries.len() >= page as usize => At::After(last.position()),
                     _ => At::End,
                 };
-                // The database was asked for these only; nobody else's may get out by a mistake.
+                // The store query is restricted to these entries already; the filter guards against a mistake there.
                 entries.retain(|entry| {
                     entry.record.organisation_id == organisation
                         && user.is_none_or(|user| entry.record.user_id == user)
@@ -342,7 +342,7 @@ impl PartitionStream for LedgerReader {
     }
 }
 
-/// The table function `usage_report('2026-11')`: a month's sums by user and endpoint.
+/// The table function `usage_report('2026-11')`: the totals of a month by user and endpoint.
 pub(super) struct UsageReportFunction(pub Account);
 
 impl fmt::Debug for UsageReportFunction {
@@ -371,10 +371,10 @@ fn wrong_month(text: &str) -> DataFusionError {
     REPORT.wrong(format_args!("{month} is no month, such as 2026-11"))
 }
 
-/// The sums of one month.
+/// The totals of one month.
 pub(super) struct UsageReport {
     account: Account,
-    /// None while it is not known.
+    /// `None` if the month is not given yet.
     month: Option<Month>,
     schema: SchemaRef,
 }
@@ -456,7 +456,7 @@ impl TableProvider for UsageReport {
             },
         };
         let mut lines = account.store.usage_report(&filter).await.map_err(failed)?;
-        // The database was asked for these only; nobody else's may get out by a mistake.
+        // The store query is restricted to these lines already; the filter guards against a mistake there.
         lines.retain(|line| {
             line.organisation_id == account.organisation
                 && (account.is_admin || line.user_id == Some(account.user))

@@ -1,4 +1,4 @@
-//! The views that operators declare: each file `<name>.sql` of a folder holds one query.
+//! The views that operators define: each file `<name>.sql` of a folder holds one query.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,50 +7,50 @@ use std::time::SystemTime;
 
 use super::sql::{Query, Statement};
 
-/// What a view's file ends in.
+/// The extension of view files.
 const EXTENSION: &str = "sql";
 
-/// The views that are in force, by name.
+/// The views in force, by name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Views {
     by_name: BTreeMap<String, Arc<Query>>,
 }
 
 impl Views {
-    /// The query of the view `name`.
+    /// Returns the query of the view `name`.
     pub fn get(&self, name: &str) -> Option<&Arc<Query>> {
         self.by_name.get(name)
     }
 
-    /// Leaves out the view `name`.
+    /// Removes the view `name`.
     pub fn remove(&mut self, name: &str) {
         self.by_name.remove(name);
     }
 
-    /// The names, in order.
+    /// Returns the names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)
     }
 }
 
-/// The folder of views. A file with a mistake is left out, and said so in the log: it fails nothing else.
+/// The folder of views. A file with an error is left out and logged; the other views stay in force.
 #[derive(Debug)]
 pub(super) struct ViewFolder {
     folder: PathBuf,
-    /// Names that are taken.
+    /// Names of tables, which views cannot have.
     tables: Vec<&'static str>,
 }
 
-/// What tells that files have changed: path, size and time of each.
+/// The state of the files, to detect changes: path, size and modification time of each.
 pub(super) type Stamps = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
 impl ViewFolder {
-    /// The views in `folder`, which need not be there. None of them may have the name of one of the `tables`.
+    /// Creates the folder of views, which need not exist. A view must not have the name of one of the `tables`.
     pub fn new(folder: PathBuf, tables: Vec<&'static str>) -> Self {
         Self { folder, tables }
     }
 
-    /// The views, if they are others than those of `known`. Blocks.
+    /// Reads the views if the files differ from `known`; returns `None` otherwise. Blocks on file access.
     pub fn changed(&self, known: &Stamps) -> Option<(Stamps, Views)> {
         let stamps = stamps(&self.folder);
         if stamps == *known {

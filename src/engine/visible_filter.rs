@@ -1,4 +1,4 @@
-//! The predicate that keeps the rows of the assets that a session may see, and no others.
+//! The predicate that selects the rows of the assets that a session sees.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -17,10 +17,11 @@ use datafusion::physical_expr::{PhysicalExpr, conjunction};
 use crate::catalog::Visible;
 use crate::model::AssetId;
 
-/// So few ids are also given as a list, which row groups and pages are pruned by.
+/// The maximum number of ids that are also passed as a list, by which row groups and pages are pruned.
 const LISTED: usize = 20;
 
-/// The whole predicate on the column `name`, which is the column `index` of the input: none if everything may be seen.
+/// Returns the predicate on the column `name`, which is the column `index` of the input; `None` if everything is
+/// visible.
 pub(super) fn visible_filter(
     visible: &Arc<Visible>,
     name: &str,
@@ -33,7 +34,7 @@ pub(super) fn visible_filter(
     let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(name, index));
     let mut parts: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
     if let DataType::Utf8View = schema.field(index).data_type() {
-        // These two prune; what they let through is looked at below.
+        // These conditions only prune; `IsVisible` decides about each row.
         let text = |id: &AssetId| lit(ScalarValue::Utf8View(Some(id.to_string())));
         let bound = |operator, id: &AssetId| {
             Arc::new(BinaryExpr::new(Arc::clone(&column), operator, text(id))) as _
@@ -55,7 +56,7 @@ pub(super) fn visible_filter(
     Ok(Some(conjunction(parts)))
 }
 
-/// Whether the asset of a row may be seen. Ids that are null or malformed are nobody's.
+/// Whether the asset of a row is visible. Rows with a null or malformed id are hidden.
 #[derive(Debug)]
 pub(super) struct IsVisible {
     asset: Arc<dyn PhysicalExpr>,
@@ -70,7 +71,7 @@ impl IsVisible {
 
     fn of_views(&self, ids: &StringViewArray) -> BooleanArray {
         let mut shown = BooleanBufferBuilder::new(ids.len());
-        // An asset's rows are beside each other, and then share the text.
+        // The rows of an asset are adjacent, and then share the text.
         let mut last: Option<(u128, bool)> = None;
         for (row, view) in ids.views().iter().enumerate() {
             let is_shown = match last {
@@ -108,7 +109,7 @@ impl IsVisible {
                 };
                 let shown: ArrayRef = Arc::new(self.of(ids.values())?);
                 let shown = take(&shown, ids.keys(), None)?;
-                // A null key is nobody's.
+                // A row with a null key is hidden.
                 shown
                     .as_boolean()
                     .iter()
@@ -122,7 +123,7 @@ impl IsVisible {
 
 impl fmt::Display for IsVisible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not which: a plan may be shown.
+        // The ids are left out, because plans can be shown to users.
         write!(f, "visible({})", self.asset)
     }
 }
@@ -189,7 +190,7 @@ mod tests {
         AssetId::from_bytes([byte; 16])
     }
 
-    /// Rows in runs: null, malformed, or one of a few ids in one of two spellings.
+    /// Returns rows in runs: null, malformed, or one of a few ids in one of two spellings.
     fn rows() -> impl Strategy<Value = Vec<Option<String>>> {
         let run = (0..6_u8, any::<bool>(), 1..5_usize).prop_map(|(byte, upper, length)| {
             let text = match byte {

@@ -1,4 +1,4 @@
-//! What a query's conditions ask for, as far as files are left out by it: assets and times.
+//! The assets and times that a query's conditions select, by which files are pruned.
 
 use std::collections::BTreeSet;
 
@@ -8,22 +8,22 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 
 use crate::model::{AssetId, Window};
 
-/// The column of a reading's or an average's time, in every table.
+/// The time column of every table, of readings and of averages.
 const TIMESTAMP: &str = "timestamp";
 
-/// The rows that conditions can hold for; some more, but none less.
+/// A superset of the rows that the conditions can be true for.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wanted {
-    /// Their times.
+    /// The times of the rows.
     pub window: Window,
-    /// Whether rows without a time are wanted, too.
+    /// Whether rows without a time are included.
     pub untimed: bool,
-    /// Their assets; none for all.
+    /// The assets of the rows; `None` for all.
     pub assets: Option<BTreeSet<AssetId>>,
 }
 
 impl Wanted {
-    /// By conditions that all hold, on the columns `timestamp` and `asset`.
+    /// Returns the rows for which all conditions on the columns `timestamp` and `asset` can be true.
     pub fn of(filters: &[Expr], asset: &str) -> Self {
         let mut wanted = Self {
             window: Window::ALL,
@@ -36,7 +36,7 @@ impl Wanted {
         wanted
     }
 
-    /// Whether this asset's rows are.
+    /// Whether rows of this asset are included.
     pub fn wants(&self, asset: AssetId) -> bool {
         self.assets
             .as_ref()
@@ -58,7 +58,7 @@ impl Wanted {
                         return;
                     }
                     (left, right) if *op == Operator::Or => {
-                        // As a short list is written by the optimiser.
+                        // The optimiser rewrites a short `IN` list to such conditions.
                         let either = [left, right]
                             .map(|side| Self::of(std::slice::from_ref(side), asset).assets);
                         if let [Some(one), Some(other)] = either {
@@ -120,7 +120,7 @@ impl Wanted {
             Operator::Eq => (*time, after),
             _ => return,
         };
-        // A comparison with nothing is never true.
+        // A comparison with null is never true.
         self.untimed = false;
         self.window.start = self.window.start.max(start);
         self.window.end = self.window.end.min(end);
@@ -138,7 +138,7 @@ impl Wanted {
     }
 }
 
-/// The asset that a value names; none if it is no asset's id.
+/// Returns the asset that a value names; `None` if it is not an asset's id.
 fn asset_of(value: &ScalarValue) -> Option<AssetId> {
     match value {
         ScalarValue::Utf8(Some(text))
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn assets_are_those_that_all_conditions_allow() {
+    fn wanted_assets_are_those_that_all_conditions_allow() {
         assert_eq!(assets(is(1)), Some(vec![1]));
         assert_eq!(assets(is(1).or(is(2)).or(is(3))), Some(vec![1, 2, 3]));
         assert_eq!(assets(is(1).or(is(2)).and(is(2).or(is(3)))), Some(vec![2]));
@@ -191,7 +191,7 @@ mod tests {
             assets(col("asset_id").in_list(list.clone(), false)),
             Some(vec![4])
         );
-        // Such conditions leave out nothing.
+        // Such conditions prune nothing.
         assert_eq!(assets(col("asset_id").in_list(list, true)), None);
         assert_eq!(assets(is(1).or(col("value").gt(lit(1.0)))), None);
         assert_eq!(assets(col("name").eq(lit(id(1).to_string()))), None);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_those_that_all_conditions_allow() {
+    fn wanted_window_is_what_all_conditions_allow() {
         let window = |filter: Expr| {
             let wanted = Wanted::of(&[filter], "asset_id");
             (wanted.window.start, wanted.window.end, wanted.untimed)

@@ -1,4 +1,4 @@
-//! About how much work a query is, told from its plan: what is done within a moment goes before what is not.
+//! Estimates the cost of a query from its plan, to decide whether it is short: short queries run on the serving thread.
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -16,30 +16,30 @@ use super::session::INFORMATION_SCHEMA;
 use super::simple_statement::is_cheap_function;
 use super::usage_tables::{UsageReport, UsageTable};
 
-/// So many rows are read and worked on within some ten milliseconds.
+/// The maximum estimated rows of a short query, which a scan processes in some 10 ms.
 const SHORT: f64 = 300_000.0;
-/// What is held in memory, as if it had so many rows.
+/// The number of rows that a table in memory counts as.
 const IN_MEMORY: f64 = 1_000.0;
-/// Rows of a frame that a function goes through in the time that a row is read in.
+/// The number of rows of a window frame that a function processes in the time in which a scan reads a row.
 const FRAME_ROWS: f64 = 16.0;
 
-/// Whether a plan that was optimised is probably done within a moment. It may take longer than is thought, but not by much
-/// at any one step: whoever answers can be given back the thread only between two.
+/// Whether an optimised plan is probably short. It may take longer than estimated, but not by much in any single step,
+/// because the serving thread can be yielded only between steps.
 pub(super) fn is_short(plan: &LogicalPlan) -> bool {
     let mut cost = Cost::default();
     let looked = cost.add(plan);
     looked.is_ok() && cost.is_cheap && rows(plan) * cost.per_row() <= SHORT
 }
 
-/// Expressions that a row of a short query may be put to without counting for more than a row.
+/// The number of expressions per row that cost no more than reading the row.
 const FREE_EXPRESSIONS: usize = 64;
-/// Bytes of a constant of a short query: each row may be compared with it.
+/// The maximum size in bytes of a constant in a short query: each row may be compared with it.
 const MAX_CONSTANT: usize = 4 << 10;
 
-/// What is done with each row.
+/// The cost of the expressions of a plan.
 struct Cost {
     expressions: usize,
-    /// Whether no function or pattern may take long for a single batch.
+    /// Whether no function or pattern may take long on a single batch.
     is_cheap: bool,
 }
 
@@ -72,7 +72,7 @@ impl Cost {
     }
 }
 
-/// Whether an expression takes little time for each row, but for those that it is made of.
+/// Whether an expression takes little time for each row, regardless of its operands.
 fn is_cheap(expression: &Expr) -> bool {
     match expression {
         Expr::ScalarFunction(call) => is_cheap_function(call.name()),
@@ -98,7 +98,7 @@ fn is_cheap(expression: &Expr) -> bool {
     }
 }
 
-/// Whether a plan that was optimised joins tables.
+/// Whether an optimised plan joins tables.
 pub(super) fn joins(plan: &LogicalPlan) -> bool {
     let mut found = false;
     let visited = plan.apply_with_subqueries(|node| {
@@ -108,7 +108,7 @@ pub(super) fn joins(plan: &LogicalPlan) -> bool {
     visited.is_err() || found
 }
 
-/// Bytes of the constants in a plan.
+/// Returns the bytes of the constants in a plan; [`usize::MAX`] if they cannot be counted.
 pub(super) fn constant_bytes(plan: &LogicalPlan) -> usize {
     let mut bytes = 0_usize;
     let looked = plan.apply_with_subqueries(|node| {
@@ -127,7 +127,7 @@ pub(super) fn constant_bytes(plan: &LogicalPlan) -> usize {
     }
 }
 
-/// Whether all that is read stays as it is: what a run published, and the catalog as it was when the query was planned.
+/// Whether everything that a plan reads is immutable: published tables, and the catalog at the time of planning.
 pub(super) fn is_pinned(plan: &LogicalPlan) -> bool {
     !any_scan(plan, |scan| {
         let table = source_as_provider(&scan.source);
@@ -137,8 +137,8 @@ pub(super) fn is_pinned(plan: &LogicalPlan) -> bool {
     })
 }
 
-/// Whether the settings are read, or may be: whether a table is read that is none of those made here. The name does not
-/// tell: a session may have `information_schema` for its default.
+/// Whether a plan reads the settings, or may read them: whether it reads a table of a type that is not defined in this
+/// engine. The name is not enough, because `information_schema` may be the session's default schema.
 pub(super) fn shows_settings(plan: &LogicalPlan) -> bool {
     any_scan(plan, |scan| {
         let table = source_as_provider(&scan.source);
@@ -152,13 +152,13 @@ pub(super) fn shows_settings(plan: &LogicalPlan) -> bool {
     })
 }
 
-/// Whether a table is read of which each user sees something else.
+/// Whether a scan reads a table whose contents differ between users.
 pub(super) fn is_of_account(scan: &TableScan) -> bool {
-    // What cannot be told apart is not shared.
+    // A plan of unknown tables is not shared.
     source_as_provider(&scan.source).map_or(true, |table| is_account(&*table))
 }
 
-/// Whether it is made of the catalog.
+/// Whether a table derives from the catalog.
 fn is_catalog(table: &dyn TableProvider) -> bool {
     table.is::<CatalogTableProvider>() || table.is::<GraphTable>()
 }
@@ -167,7 +167,7 @@ fn is_account(table: &dyn TableProvider) -> bool {
     table.is::<AccountTableProvider>() || table.is::<UsageTable>() || table.is::<UsageReport>()
 }
 
-/// Whether this is so of any table that is read, in subqueries too.
+/// Whether a predicate is true for any table that a plan reads, in subqueries too.
 fn any_scan(plan: &LogicalPlan, is_so: impl Fn(&TableScan) -> bool) -> bool {
     let mut found = false;
     let looked = plan.apply_with_subqueries(|node| {
@@ -179,7 +179,7 @@ fn any_scan(plan: &LogicalPlan, is_so: impl Fn(&TableScan) -> bool) -> bool {
     looked.is_err() || found
 }
 
-/// About how many rows are touched; infinitely many where that cannot be told.
+/// Estimates the number of rows that a plan processes; infinity if it is unknown.
 fn rows(plan: &LogicalPlan) -> f64 {
     let mut inputs = plan.inputs().into_iter().map(rows);
     let own = match plan {
@@ -189,7 +189,7 @@ fn rows(plan: &LogicalPlan) -> f64 {
             let (left, right) = (inputs.next().unwrap_or(0.0), inputs.next().unwrap_or(0.0));
             left + right + pairs(join, left, right)
         }
-        // Each row may be compared with all of its frame.
+        // Each row may be compared with all rows of its frame.
         LogicalPlan::Window(_) => {
             let inside = inputs.next().unwrap_or(0.0);
             inside + inside * inside / FRAME_ROWS
@@ -199,8 +199,8 @@ fn rows(plan: &LogicalPlan) -> f64 {
     own + inputs.sum::<f64>() + rows_of_subqueries(plan)
 }
 
-/// The most pairs of rows that a join may come upon: each of one side finds one of the other, if that is told apart by
-/// what they are joined by; otherwise it may find all.
+/// Returns the maximum number of row pairs that a join compares: if the join columns are a key of one side, each row of
+/// the other side has one match, otherwise all pairs.
 fn pairs(join: &Join, left: f64, right: f64) -> f64 {
     let is_key = |schema: &DFSchema, columns: Vec<Option<usize>>| {
         let keys = schema.functional_dependencies().iter();
@@ -234,7 +234,7 @@ fn rows_of_scan(scan: &TableScan) -> f64 {
     if let Some(table) = table.downcast_ref::<RollupTable>() {
         return table.estimate(&scan.filters, scan.fetch) as f64;
     }
-    // The ledger may be long; it is read page by page.
+    // The ledger may be long, and is read page by page, so it does not count as small.
     let is_small = table.is::<AccountTableProvider>() || table.is::<UsageReport>();
     match is_catalog(&*table) || is_small {
         true => IN_MEMORY,

@@ -1,4 +1,4 @@
-//! Actions: prepared statements, cancelling, and what concerns the session.
+//! Actions: prepared statements, cancellation, session options, administration.
 
 use std::collections::HashMap;
 
@@ -28,11 +28,11 @@ use crate::engine::{CATALOG, PUBLIC, SessionOption};
 use crate::metering::Work;
 use crate::model::printable;
 
-/// Carries out an order about users and keys: JSON of an [`Order`], answered by JSON of an
-/// [`Outcome`](crate::auth::Outcome).
+/// The action that carries out an order about users and keys. Its body is an [`Order`] as JSON, and its result an
+/// [`Outcome`](crate::auth::Outcome) as JSON.
 pub(super) const ADMINISTER: &str = "plantlake.Administer";
 
-/// The actions that there are.
+/// The names and descriptions of the supported actions.
 const ACTIONS: [(&str, &str); 7] = [
     ("CreatePreparedStatement", "Plans a statement for later"),
     ("ClosePreparedStatement", "Lets go of a prepared statement"),
@@ -56,15 +56,15 @@ const ACTIONS: [(&str, &str); 7] = [
 const MAX_ORDER_BYTES: usize = 64 << 10;
 /// The maximum number of options that one call sets.
 const MAX_OPTIONS: usize = 16;
-/// The maximum length of an option's name and value, in bytes.
+/// The maximum length of an option's name, and of its value, in bytes.
 const MAX_OPTION_BYTES: usize = 256;
 
-/// Options of a session, as clients name them.
+/// Names of session options, as clients send them.
 const OPTION_CATALOG: &str = "catalog";
 const OPTION_SCHEMA: &str = "schema";
 const OPTION_TIME_ZONE: &str = "time_zone";
 
-/// What `ListActions` answers.
+/// Returns the result of `ListActions`.
 pub(super) fn list() -> Vec<ActionType> {
     let of = |(name, about): (&str, &str)| ActionType {
         r#type: name.to_owned(),
@@ -74,14 +74,14 @@ pub(super) fn list() -> Vec<ActionType> {
 }
 
 impl Server {
-    /// Does what the action says; the bodies of its results.
+    /// Runs an action. Returns the bodies of its results.
     pub(super) async fn act(&self, call: &Call, action: &Action) -> Result<Vec<Bytes>, Status> {
         let body = &action.body;
-        // Names that there are not may be long, and anything.
+        // An unknown name may be long and contain anything, so it is not recorded.
         let known = ACTIONS.iter().find(|(name, _)| *name == action.r#type);
         call.asks(known.map_or("unknown", |(name, _)| name));
         match action.r#type.as_str() {
-            // The first has a rate of its own; the others free what is taken.
+            // The first has a rate limit of its own; the others free resources.
             "CreatePreparedStatement" | "ClosePreparedStatement" | "CancelFlightInfo" => {}
             _ => self.admit(call, Work::Act)?,
         }
@@ -100,7 +100,8 @@ impl Server {
                 };
                 Ok(vec![result.as_any().encode_to_vec().into()])
             }
-            // Nothing is kept that would have to be let go; an unknown handle is closed already.
+            // The server keeps no state of a prepared statement, so there is nothing to release. An unknown handle counts
+            // as closed.
             "ClosePreparedStatement" => {
                 let _: ActionClosePreparedStatementRequest = unwrapped(body)?;
                 Ok(Vec::new())
@@ -147,7 +148,7 @@ impl Server {
         }
         let (store, passwords) = (self.store.clone(), self.auth.passwords().clone());
         let administrator = Administrator::of(call.principal(), store, passwords);
-        // What serde says of a wrong order may quote a password.
+        // The error of serde may quote a password, so it is not passed on.
         let order = serde_json::from_slice::<Order>(body)
             .map_err(|_| Status::invalid_argument("the order is not JSON of the expected form"));
         let is_for_everybody = order.as_ref().is_ok_and(Order::is_for_everybody);
@@ -173,7 +174,7 @@ impl Server {
         Ok(vec![body.into()])
     }
 
-    /// Cancels the query whose answer the tickets are for.
+    /// Cancels the query whose result the tickets are for.
     fn cancel(&self, call: &Call, info: Option<&FlightInfo>) -> CancelStatus {
         let endpoints = info
             .map(|info| info.endpoint.as_slice())
@@ -194,7 +195,7 @@ impl Server {
         if cancelled {
             CancelStatus::Cancelled
         } else {
-            // It has ended, or runs on another server.
+            // The query has ended, or runs on another server.
             CancelStatus::NotCancellable
         }
     }
@@ -270,7 +271,7 @@ impl Server {
     }
 }
 
-/// The command that a message holds.
+/// Decodes the command in a message.
 pub(super) fn command_of(message: &[u8]) -> Result<Command, Status> {
     let any = Any::decode(message).map_err(malformed)?;
     Command::try_from(any).map_err(|error| {
@@ -302,7 +303,7 @@ fn unwrapped<M: ProstMessageExt>(body: &[u8]) -> Result<M, Status> {
     }
 }
 
-/// A schema as an encapsulated IPC message.
+/// Encodes a schema as an encapsulated IPC message.
 pub(super) fn schema_bytes(schema: &arrow::datatypes::Schema) -> Result<Bytes, Status> {
     let options = IpcWriteOptions::default();
     let message: IpcMessage = SchemaAsIpc::new(schema, &options).try_into().map_err(

@@ -1,5 +1,5 @@
-//! Decodes the batches that clients send. Nothing that a message declares is believed: lengths, offsets and decompressed
-//! sizes are checked against the bytes that are there, and against limits, before Arrow decodes it.
+//! Decodes the batches that clients send. Nothing that a message declares is trusted: lengths, offsets and decompressed
+//! sizes are checked against the received bytes, and against limits, before Arrow decodes it.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,40 +19,40 @@ use tonic::Status;
 use super::body_check::{BodyLimits, check_body};
 use crate::decoding::{Implausible, ipc};
 
-/// What a message costs of [`DecodeLimits::max_bytes`], beside its content.
+/// The bytes that a message counts for in [`DecodeLimits::max_bytes`] in addition to its content.
 const MESSAGE_OVERHEAD_BYTES: u64 = 64;
 
-/// How much a client may send.
+/// Limits on the messages of a client.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DecodeLimits {
-    /// Bytes of all messages together, decompressed.
+    /// The maximum size of all messages together, decompressed, in bytes.
     pub max_bytes: u64,
-    /// Messages, of any kind.
+    /// The maximum number of messages of any kind.
     pub max_messages: u64,
-    /// How long the next message may take.
+    /// The time limit for the next message.
     pub idle_timeout: Duration,
-    /// Of each message.
+    /// The limits of each message.
     pub body: BodyLimits,
-    /// Checks a column's type.
+    /// A function that checks the type of a column.
     pub check_type: fn(&DataType) -> Result<(), Implausible>,
 }
 
-/// Why no more batches can be decoded.
+/// The reason why no more batches can be decoded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DecodeError {
     /// The stream of messages failed.
     #[error("{0}")]
     Stream(Status),
-    /// A message is not what it should be, or declares what cannot be.
+    /// A message is malformed, or declares something impossible.
     #[error(transparent)]
     Invalid(#[from] Implausible),
-    /// More than [`DecodeLimits::max_bytes`].
+    /// The messages exceed [`DecodeLimits::max_bytes`].
     #[error("more than {0} bytes")]
     TooManyBytes(u64),
-    /// More than [`DecodeLimits::max_messages`].
+    /// The number of messages exceeds [`DecodeLimits::max_messages`].
     #[error("more than {0} messages")]
     TooManyMessages(u64),
-    /// No message in time.
+    /// No message arrived in time.
     #[error("no message for {} s", .0.as_secs())]
     Idle(Duration),
 }
@@ -64,7 +64,7 @@ pub(super) struct BatchDecoder<S> {
     state: State,
 }
 
-/// What was learnt from the messages so far.
+/// The state after the messages so far.
 #[derive(Default)]
 struct State {
     bytes: u64,
@@ -74,7 +74,7 @@ struct State {
 }
 
 impl<S: Stream<Item = Result<FlightData, Status>> + Unpin> BatchDecoder<S> {
-    /// Decodes `messages`, which are to be a schema, and then batches.
+    /// Creates a decoder of `messages`: a schema, followed by batches.
     pub fn new(messages: S, limits: DecodeLimits) -> Self {
         Self {
             messages,
@@ -83,7 +83,7 @@ impl<S: Stream<Item = Result<FlightData, Status>> + Unpin> BatchDecoder<S> {
         }
     }
 
-    /// The schema of the batches, if it has come.
+    /// Returns the schema of the batches, if it has arrived.
     pub fn schema(&self) -> Option<&SchemaRef> {
         self.state.schema.as_ref()
     }
@@ -91,7 +91,7 @@ impl<S: Stream<Item = Result<FlightData, Status>> + Unpin> BatchDecoder<S> {
     /// Returns the next batch, if there is one.
     ///
     /// # Errors
-    /// If what comes is not a batch, exceeds the limits, or does not come in time.
+    /// Fails if a message is not a batch, exceeds the limits, or does not arrive in time.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, DecodeError> {
         let idle_timeout = self.limits.idle_timeout;
         loop {
@@ -109,7 +109,7 @@ impl<S: Stream<Item = Result<FlightData, Status>> + Unpin> BatchDecoder<S> {
 }
 
 impl State {
-    /// Decodes a message; the batch, if it is one.
+    /// Decodes a message. Returns the batch, if it is one.
     fn take(
         &mut self,
         data: &FlightData,
@@ -126,7 +126,7 @@ impl State {
             self.charge(data.data_body.len() as u64, limits)?;
             return Ok(None);
         }
-        // The library panics on some bytes that no library has written.
+        // Arrow panics on some bytes that no Arrow library writes.
         let decoded = catch_unwind(AssertUnwindSafe(|| self.decode(data, limits)));
         decoded.unwrap_or_else(|_| Err(Implausible::new("they are not as Arrow has them").into()))
     }
@@ -172,7 +172,7 @@ impl State {
                 if let Some(known) = self.dictionaries.get(&batch.id())
                     && batch.isDelta()
                 {
-                    // What is added to is copied.
+                    // A delta copies the dictionary that it extends.
                     size = size.saturating_add(known.get_array_memory_size() as u64);
                 }
                 self.charge(size, limits)?;
@@ -210,7 +210,7 @@ impl State {
     }
 }
 
-/// The body of a message, at an address that Arrow's arrays can use.
+/// Returns the body of a message, aligned as Arrow's arrays require.
 fn aligned(data: &FlightData) -> Buffer {
     match data.data_body.as_ptr().addr().is_multiple_of(64) {
         true => Buffer::from(data.data_body.clone()),
@@ -218,7 +218,7 @@ fn aligned(data: &FlightData) -> Buffer {
     }
 }
 
-/// The type of the values of a dictionary.
+/// Returns the type of the values of a dictionary.
 #[expect(
     deprecated,
     reason = "Arrow offers nothing else to find a dictionary of a message by"
@@ -233,12 +233,12 @@ fn dictionary_type(schema: &Schema, id: i64) -> Result<DataType, Implausible> {
     }
 }
 
-/// Accepts any column beside those that are read.
+/// Accepts any type: columns that are not read may be of any.
 pub(super) fn any_type(_: &DataType) -> Result<(), Implausible> {
     Ok(())
 }
 
-/// Accepts the types of parameters: those whose values cannot refer to the same bytes over and over.
+/// Accepts the types of parameters: those whose values cannot refer to the same bytes repeatedly.
 pub(super) fn parameter_type(kind: &DataType) -> Result<(), Implausible> {
     match kind {
         DataType::Dictionary(_, values) => plain_type(values),

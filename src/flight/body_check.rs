@@ -1,34 +1,35 @@
-//! Checks the body of a message against what its header declares of it, before it is decoded.
+//! Checks the body of a message against the declarations in its header, before it is decoded.
 
 use arrow::datatypes::{DataType, UnionMode};
 use arrow::ipc::{BodyCompressionMethod, Buffer, CompressionType, MetadataVersion, RecordBatch};
 
 use crate::decoding::{Implausible, lz4};
 
-/// Bytes before compressed data that say how long it is when it is decompressed.
+/// The size of the prefix of compressed data that declares its decompressed length, in bytes.
 const PREFIX_BYTES: usize = 8;
-/// The prefix of data that is not compressed after all.
+/// The prefix of data in a compressed body that is not compressed itself.
 const NOT_COMPRESSED: i64 = -1;
-/// Bytes of a view of a text.
+/// The size of a view of a text, in bytes.
 const VIEW_BYTES: usize = 16;
-/// How many times as long as its body the texts may be that the views of a message refer to: each is checked.
+/// The maximum total length of the texts that the views of a message refer to, as a multiple of the length of its body.
+/// Arrow validates the text of each view.
 const MAX_VIEWED_PER_BYTE: u64 = 16;
 
-/// What one message may hold.
+/// The limits of one message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyLimits {
-    /// Bytes, decompressed.
+    /// The maximum decompressed size, in bytes.
     pub max_bytes: u64,
-    /// Rows.
+    /// The maximum number of rows.
     pub max_rows: u64,
-    /// Bytes, decompressed, that each row takes at least.
+    /// The minimum decompressed size of a row, in bytes.
     pub min_row_bytes: u64,
-    /// Whether it may be compressed.
+    /// Whether the body may be compressed.
     pub may_be_compressed: bool,
 }
 
 impl BodyLimits {
-    /// The same for the values of a dictionary, which has no rows.
+    /// Returns the limits for the values of a dictionary, which has no rows.
     pub fn for_dictionary(self) -> Self {
         Self {
             max_rows: u64::MAX,
@@ -38,10 +39,10 @@ impl BodyLimits {
     }
 }
 
-/// Checks a body whose columns are of the types `kinds`; returns how many bytes it has when it is decompressed.
+/// Checks a body whose columns are of the types `kinds`. Returns its decompressed size in bytes.
 ///
 /// # Errors
-/// If something that is declared cannot be, or exceeds `limits`.
+/// Fails if the header declares something impossible, or more than `limits` allow.
 pub(super) fn check_body(
     batch: RecordBatch<'_>,
     body: &[u8],
@@ -54,7 +55,7 @@ pub(super) fn check_body(
     let size = decoded_size(&buffers, body, codec, limits.max_bytes)?;
     let rows = non_negative(batch.length(), "rows")?;
     let backed = match limits.min_row_bytes {
-        // A value takes a bit at least; what takes none is allowed for as many.
+        // A value takes at least one bit. Up to 65,536 rows may take no space, as in columns of the type Null.
         0 => size.saturating_mul(8).max(limits.max_rows.min(1 << 16)),
         bytes => size / bytes,
     };
@@ -80,7 +81,7 @@ pub(super) fn check_body(
         variadic: variadic.collect::<Vec<i64>>().into_iter(),
         body,
         is_compressed: codec.is_some(),
-        // In version 5, unions lost a buffer.
+        // Since version 5, unions have no validity buffer.
         unions_have_nulls: version < MetadataVersion::V5,
         viewed: 0,
     };
@@ -113,7 +114,7 @@ fn codec(
     }
 }
 
-/// The size of all buffers together, decompressed.
+/// Returns the decompressed size of all buffers together, in bytes; at least the size of the body.
 fn decoded_size(
     buffers: &[&Buffer],
     body: &[u8],
@@ -124,7 +125,7 @@ fn decoded_size(
     for buffer in buffers {
         let content = content(buffer, body)?;
         encoded = encoded.saturating_add(content.len() as u64);
-        // Buffers of their own do not overlap, and what is there is counted once.
+        // Separate buffers do not overlap, so their total size is at most that of the body.
         if encoded > body.len() as u64 {
             return Err(Implausible::new(format!(
                 "the buffers of a message have more bytes than its body of {}",
@@ -140,7 +141,7 @@ fn decoded_size(
             return Err(too_large(max_bytes));
         }
     }
-    // What no buffer refers to was sent as well.
+    // Bytes that no buffer refers to count, because they were sent as well.
     Ok(decoded.max(body.len() as u64))
 }
 
@@ -159,7 +160,7 @@ fn decompressed_size(
     if declared > max_bytes {
         return Err(too_large(max_bytes));
     }
-    // Zstandard is decompressed into as much as is declared, and LZ4 for as long as there is something.
+    // Arrow decompresses at most the declared size with Zstandard, but the whole frame with LZ4.
     if codec == CompressionType::LZ4_FRAME && declared > 0 {
         let actual = lz4::frame_content_length(compressed)?;
         if actual > declared {
@@ -198,8 +199,8 @@ fn non_negative(number: i64, of: &str) -> Result<u64, Implausible> {
     u64::try_from(number).map_err(|_| Implausible::new(format!("a batch declares {number} {of}")))
 }
 
-/// Adds up what the views of texts refer to. A view takes 16 bytes, and any number of them may refer to the same long
-/// text, which is checked for each.
+/// Adds up the lengths of the texts that views refer to. A view takes 16 bytes, and any number of views may refer to the
+/// same long text, which is validated for each.
 struct Views<'a> {
     buffers: std::slice::Iter<'a, &'a Buffer>,
     variadic: std::vec::IntoIter<i64>,
@@ -210,7 +211,7 @@ struct Views<'a> {
 }
 
 impl Views<'_> {
-    /// Goes through a column's buffers in the order in which they are sent.
+    /// Advances over the buffers of a column, in the order in which they are sent.
     fn column(&mut self, kind: &DataType) -> Result<(), Implausible> {
         match kind {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {

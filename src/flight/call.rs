@@ -1,4 +1,4 @@
-//! One call of a client: its id, where it comes from, and who makes it.
+//! One call of a client: its id, the client's address, and the principal that makes it.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -17,34 +17,34 @@ use crate::auth::{Access, Authenticator, Principal};
 use crate::clock::Stopwatch;
 use crate::memory::{self, QueryMemory};
 
-/// A call that was let in.
+/// An authenticated call.
 #[derive(Debug)]
 pub(super) struct Call {
-    /// Names it in logs, response headers and errors.
+    /// The id of the call in logs, response headers and errors.
     pub id: Uuid,
-    /// The one who makes it.
+    /// The access of the principal that makes the call.
     pub access: Access,
-    /// Where it comes from.
+    /// The address of the client.
     pub address: Option<IpAddr>,
-    /// The RPC.
+    /// The name of the RPC.
     pub rpc: &'static str,
-    /// Its record.
+    /// The usage record of the call.
     pub meter: Meter,
 }
 
 impl Call {
-    /// The one who makes it.
+    /// Returns the principal that makes the call.
     pub fn principal(&self) -> &Principal {
         self.access.principal()
     }
 
-    /// Says which command it has, for its record.
+    /// Sets the command of the call in its usage record.
     pub fn asks(&self, command: &str) {
         self.meter.asks(self.rpc, command);
     }
 
-    /// Works on the call, and names it in what is logged on its behalf. A mistake of a library that panics ends the call
-    /// with an error, and not without an answer. What calls share is behind locks, and never left half changed.
+    /// Runs the work of the call, and adds the call's id to everything that is logged meanwhile. If a library panics, the
+    /// call ends with an error instead of no response. State that calls share is behind locks, and never left half changed.
     pub async fn work<T>(
         &self,
         work: impl Future<Output = Result<T, Status>>,
@@ -53,7 +53,7 @@ impl Call {
         let query = QueryMemory::start();
         let work = query.charge_to(Box::pin(work));
         let worked = AssertUnwindSafe(work).catch_unwind().instrument(span).await;
-        // Whatever it failed by after that is a consequence.
+        // Any later failure is a consequence.
         if query.is_exhausted() && !matches!(worked, Ok(Ok(_))) {
             return Err(status::out_of_memory());
         }
@@ -75,27 +75,27 @@ impl Call {
 #[error("panicked: {0}")]
 struct BrokeOff(String);
 
-/// A call whose caller was let in by its headers, as the gate hands it to the service.
+/// An authenticated call, as the gate passes it to the service.
 #[derive(Clone)]
 pub(super) struct Entry {
-    /// Names the call.
+    /// The id of the call.
     pub id: Uuid,
-    /// Since its headers are there.
+    /// Started when the headers of the call arrived.
     pub since: Stopwatch,
-    /// The one who makes it.
+    /// The access of the principal that makes the call.
     pub access: Access,
-    /// The credential that a handshake answers with.
+    /// The credential that a handshake returns.
     pub credential: Option<String>,
-    /// Where the call comes from.
+    /// The address of the client.
     pub address: Option<IpAddr>,
 }
 
-/// Where a call comes from.
+/// Returns the address of the client that makes a call.
 pub(super) fn address_of<T>(request: &Request<T>) -> Option<IpAddr> {
     request.extensions().get::<Entry>()?.address
 }
 
-/// Lets in who sent these headers, or says why not.
+/// Authenticates a call by its headers.
 pub(super) async fn authorise(
     authenticator: &Authenticator,
     headers: &MetadataMap,
@@ -118,7 +118,7 @@ pub(super) async fn authorise(
         .map_err(|error| status::of_auth(&error, id))
 }
 
-/// Lets in who shakes hands, and says which credential is to be sent from then on, and what it is good for.
+/// Authenticates a handshake. Returns the credential that the client is to send from then on, and the access that it gives.
 pub(super) async fn shake_hands(
     authenticator: &Authenticator,
     headers: &MetadataMap,
@@ -139,7 +139,7 @@ pub(super) async fn shake_hands(
     Ok((credential, access.map_err(refused)?))
 }
 
-/// Names the call in its answer.
+/// Adds the id of the call to its response.
 pub(super) fn stamp<T>(
     answer: Result<Response<T>, Status>,
     id: Uuid,
@@ -153,14 +153,14 @@ pub(super) fn stamp<T>(
     }
 }
 
-/// Names the call in an error, whose text is brought within the limits.
+/// Adds the id of the call to an error, whose text is brought within the limits.
 pub(super) fn stamped(status: Status, id: Uuid) -> Status {
     let mut status = error_text::within_limits(status);
     status.metadata_mut().extend_id(id);
     status
 }
 
-/// Puts a call's id among headers.
+/// Adds the id of a call to headers.
 trait ExtendId {
     fn extend_id(&mut self, id: Uuid);
 }

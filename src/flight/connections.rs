@@ -1,8 +1,8 @@
-//! Which connections are open, and which of them are closed so that others find a place.
+//! The registry of open connections, and of those that are closed to make room for others.
 //!
-//! A connection is *pending* until a call on it shows a valid credential. Pending connections cost their clients nothing,
-//! so they are few, short-lived, may send little, and the oldest gives way to a new one: a client that wants something has
-//! its credential looked at within moments, one that holds a place does not.
+//! A connection is *pending* until a call on it presents a valid credential. Pending connections cost their clients
+//! nothing. Therefore they are few, short-lived, may send little, and the oldest is closed for a new one: the credential of
+//! a client that makes a call is checked within moments, whereas a client that only occupies a place presents none.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -18,19 +18,20 @@ use crate::clock::Stopwatch;
 use crate::metrics::{CloseReason, METRICS};
 use crate::model::OrganisationId;
 
-/// The maximum number of pending connections, and of those from one address.
+/// The maximum number of pending connections, in total and from one address.
 const MAX_PENDING: usize = 1024;
 const MAX_PENDING_PER_ADDRESS: usize = 256;
-/// Connections above the maximum that may be on their way out.
+/// The maximum number of connections above the limit that are still being closed.
 const MAX_LEAVING: usize = 32;
-/// What a pending connection may send before the credential of its first call is looked at, in bytes: more than the
-/// headers of a call may have. Each refused call allows as much again.
+/// The bytes that a pending connection may send before the credential of its first call is checked: more than the headers
+/// of a call may have. Each refused call adds the same amount.
 const CALL_ALLOWANCE_BYTES: u64 = 64 << 10;
-/// What a pending connection may send for each health check that it asks for.
+/// The bytes that a pending connection may send for each health check.
 const HEALTH_ALLOWANCE_BYTES: u64 = 4 << 10;
-/// Calls without a valid credential after which a pending connection is closed.
+/// The number of calls without a valid credential after which a pending connection is closed.
 const MAX_REFUSED: u32 = 32;
-/// Calls that a client may cancel before they are answered: in [`CANCEL_WINDOW`], on one connection.
+/// The number of calls on one connection that the client cancels before their response, within [`CANCEL_WINDOW`], after
+/// which the connection is closed. The limit is lower for a pending connection.
 const MAX_CANCELLED: u32 = 1_000;
 const MAX_CANCELLED_PENDING: u32 = 64;
 const CANCEL_WINDOW: Duration = Duration::from_secs(10);
@@ -39,16 +40,16 @@ const PENDING: u8 = 0;
 const AUTHENTICATED: u8 = 1;
 const CLOSED: u8 = 2;
 
-/// How many connections there may be, and for how long without a credential.
+/// Limits on the number of connections, and on the time without a credential.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RegistryLimits {
-    /// Of all addresses.
+    /// The maximum number of connections.
     pub total: usize,
-    /// Of one address.
+    /// The maximum number of connections from one address.
     pub per_address: usize,
-    /// Until the headers of the first call are there.
+    /// The time limit for the headers of the first call.
     pub first_call: Duration,
-    /// Until a call shows a valid credential.
+    /// The time limit for a call to present a valid credential.
     pub unauthenticated: Duration,
 }
 
@@ -57,7 +58,8 @@ impl RegistryLimits {
         MAX_PENDING.min(self.total / 2).max(1)
     }
 
-    /// One organisation must not take the places of all, nor those of one address, from which others may come too.
+    /// The maximum number of connections of one organisation. It must not take all places, nor all places of an address,
+    /// which other organisations may share.
     fn max_per_organisation(&self) -> usize {
         (self.total / 2).min(self.per_address * 3 / 4).max(1)
     }
@@ -67,7 +69,7 @@ impl RegistryLimits {
     }
 }
 
-/// The open connections. Cheap to clone.
+/// A registry of the open connections. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Registry {
     shared: Arc<Shared>,
@@ -82,10 +84,10 @@ struct Shared {
 struct Open {
     next_id: u64,
     count: usize,
-    /// By age, the oldest first.
+    /// The pending connections by id, the oldest first.
     pending: BTreeMap<u64, Arc<ConnectionState>>,
     addresses: HashMap<IpAddr, OpenOfAddress>,
-    /// How many have shown a credential of each organisation.
+    /// The number of authenticated connections of each organisation.
     organisations: HashMap<OrganisationId, usize>,
 }
 
@@ -95,30 +97,30 @@ struct OpenOfAddress {
     pending: BTreeSet<u64>,
 }
 
-/// There is no place for another connection, and none that would be closed for it.
+/// The error that there is no place for a connection, and no other connection can be closed for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoPlace;
 
-/// An open connection; dropped, its place is free.
+/// The place of an open connection; released on drop.
 pub(super) struct Place {
     state: Arc<ConnectionState>,
 }
 
-/// What is known of a connection by those who read from it and those who answer its calls.
+/// The state of a connection, shared by the task that reads from it and by those that handle its calls.
 pub(super) struct ConnectionState {
     id: u64,
-    /// None: exempt from limits on addresses.
+    /// The network that limits on addresses count; none for a connection that is exempt from them.
     network: Option<IpAddr>,
     phase: AtomicU8,
-    /// Whose credential it showed first.
+    /// The organisation whose credential was presented first.
     organisation: OnceLock<OrganisationId>,
     has_call: AtomicBool,
     allowance_bytes: AtomicU64,
     refused: AtomicU32,
     cancelled: Mutex<(Stopwatch, u32)>,
-    /// Since it was opened, or last asked for the server's health.
+    /// Started when the connection was opened; restarted after the handshake and by each health check.
     since: Mutex<Stopwatch>,
-    /// Of the task that reads from it.
+    /// The waker of the task that reads from the connection.
     reader: AtomicWaker,
     shared: Arc<Shared>,
 }
@@ -137,11 +139,11 @@ impl Registry {
         Self { shared }
     }
 
-    /// Gives a new connection from `address` a place; of a trusted proxy, the address is none.
+    /// Opens a place for a new connection from `address`; for a connection of a trusted proxy, the address is none.
     ///
     /// # Errors
     ///
-    /// All places are taken by connections that have shown a credential.
+    /// Fails if all places are taken by connections that have presented a credential.
     pub fn open(&self, address: Option<IpAddr>) -> Result<Place, NoPlace> {
         let network = address.map(network_of);
         let limits = &self.shared.limits;
@@ -188,7 +190,7 @@ impl Registry {
         Ok(Place { state })
     }
 
-    /// Closes all connections that have not shown a credential: the server ends.
+    /// Closes all pending connections, because the server shuts down.
     pub fn close_pending(&self) {
         let mut open = self.shared.lock();
         while let Some((_, state)) = open.pending.pop_first() {
@@ -207,7 +209,11 @@ impl Shared {
 }
 
 impl Open {
-    /// Closes a pending connection for another; that there is none matters only if a place `is_needed`.
+    /// Closes the pending connection `oldest` for another one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such connection, and a place `is_needed`.
     fn evict(&mut self, oldest: Option<u64>, is_needed: bool) -> Result<(), NoPlace> {
         let state = oldest.and_then(|id| self.pending.get(&id).cloned());
         let Some(state) = state else {
@@ -230,7 +236,7 @@ impl Open {
 }
 
 impl Place {
-    /// What is known of the connection.
+    /// Returns the state of the connection.
     pub fn state(&self) -> &Arc<ConnectionState> {
         &self.state
     }
@@ -261,18 +267,18 @@ impl Drop for Place {
 }
 
 impl ConnectionState {
-    /// Notes that the headers of a call are there.
+    /// Records that the headers of a call have arrived.
     pub fn begin_call(&self) {
         if !self.has_call.load(Ordering::Relaxed) {
             self.has_call.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Notes that a call showed a valid credential of `organisation`: the connection is no longer pending.
+    /// Records that a call presented a valid credential of `organisation`: the connection is no longer pending.
     ///
     /// # Errors
     ///
-    /// The organisation has as many connections as it may have; this one stays pending.
+    /// Fails if the organisation has as many connections as it may have; the connection stays pending.
     pub fn authenticate(&self, organisation: OrganisationId) -> Result<(), NoPlace> {
         if self.phase.load(Ordering::Acquire) != PENDING {
             return Ok(());
@@ -280,7 +286,7 @@ impl ConnectionState {
         let mut open = self.shared.lock();
         let count = open.organisations.get(&organisation).copied();
         let count = count.unwrap_or_default();
-        // Connections of proxies are everybody's.
+        // Organisations share the connections of proxies, so these are not counted.
         let is_counted = self.network.is_some() && self.organisation.get().is_none();
         if is_counted && count >= self.shared.limits.max_per_organisation() {
             METRICS.connections.count_closed(CloseReason::Full);
@@ -301,7 +307,7 @@ impl ConnectionState {
         Ok(())
     }
 
-    /// Notes that a call showed no valid credential.
+    /// Records that a call presented no valid credential.
     pub fn refuse(&self) {
         if self.phase.load(Ordering::Acquire) != PENDING {
             return;
@@ -312,7 +318,7 @@ impl ConnectionState {
         }
     }
 
-    /// Notes that it asks for the server's health, which takes no credential: its time without one begins anew.
+    /// Records a health check, which requires no credential: the time limit of a pending connection starts again.
     pub fn check_health(&self) {
         if self.phase.load(Ordering::Acquire) == PENDING {
             *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
@@ -320,7 +326,7 @@ impl ConnectionState {
         }
     }
 
-    /// Notes that the client cancelled a call before it was answered. Too many such calls close the connection: each costs
+    /// Records that the client cancelled a call before its response. Too many such calls close the connection: each costs
     /// the server work, and the client next to nothing.
     pub fn cancel(&self) {
         let mut cancelled = self
@@ -358,12 +364,12 @@ impl ConnectionState {
         self.reader.wake();
     }
 
-    /// Whether a call on it has shown a valid credential, and it is not to be closed.
+    /// Whether a call on the connection has presented a valid credential, and the connection is not to be closed.
     pub fn is_authenticated(&self) -> bool {
         self.phase.load(Ordering::Acquire) == AUTHENTICATED
     }
 
-    /// Waits until it is to be closed.
+    /// Polls whether the connection is to be closed, and registers the task that reads from it.
     pub fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
         self.reader.register(context.waker());
         match self.phase.load(Ordering::Acquire) {
@@ -372,11 +378,11 @@ impl ConnectionState {
         }
     }
 
-    /// How long it may stay pending from now on.
+    /// Returns how long the connection may stay pending from now on.
     ///
     /// # Errors
     ///
-    /// It is to be closed, or has been pending for too long.
+    /// Fails if the connection is to be closed, or has been pending for too long.
     pub fn remaining(&self) -> io::Result<Duration> {
         if self.phase.load(Ordering::Acquire) == CLOSED {
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -396,18 +402,18 @@ impl ConnectionState {
         }
     }
 
-    /// Whether it may send more, after so many bytes.
+    /// Whether the connection may send more after `sent_bytes`.
     pub fn may_send(&self, sent_bytes: u64) -> bool {
         sent_bytes < self.allowance_bytes.load(Ordering::Acquire)
     }
 
-    /// The time for its first call begins now: before, there was a handshake with a limit of its own.
+    /// Starts the time limit for the first call; the handshake before it had a limit of its own.
     pub fn end_handshake(&self) {
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
     }
 }
 
-/// The addresses that limits take for one: who has an IPv6 address has its whole /64.
+/// Returns the network that limits count as one address: the holder of an IPv6 address has its whole /64.
 fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),

@@ -1,24 +1,24 @@
-//! What a client sends to prove who it is: the header `authorization`, Basic (RFC 7617) or Bearer (RFC 6750).
+//! The credential of a call: the header `authorization`, Basic (RFC 7617) or Bearer (RFC 6750).
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use tonic::metadata::MetadataMap;
 
-/// Go sends no padding, others do.
+/// Base64 with or without padding: Go sends none, others do.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-/// Longer headers are no credential of ours.
+/// The maximum length of the header, in bytes; no valid credential is longer.
 const LONGEST: usize = 8 << 10;
 
-/// What was sent. Has no `Debug`: it is secret.
+/// The credentials of a call. Has no `Debug`, because they are secret.
 #[derive(PartialEq, Eq)]
 pub(super) enum Credentials {
-    /// A key or a token.
+    /// An API key or an access token.
     Bearer(String),
-    /// A user's address and password; or anything, and a key or a token.
+    /// A user's address and password; or any user, and a key or a token as the password.
     Basic {
         /// The user.
         user: String,
@@ -27,7 +27,7 @@ pub(super) enum Credentials {
     },
 }
 
-/// Why there are no credentials.
+/// The reason why there are no credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoCredentials {
     #[error(
@@ -43,7 +43,7 @@ pub(super) enum NoCredentials {
 }
 
 impl Credentials {
-    /// From a call's headers.
+    /// Reads the credentials from the headers of a call.
     pub fn of(headers: &MetadataMap) -> Result<Self, NoCredentials> {
         let mut sent = headers.get_all("authorization").iter();
         let header = sent.next().ok_or(NoCredentials::Missing)?;
@@ -65,7 +65,7 @@ impl Credentials {
         if scheme.eq_ignore_ascii_case("basic") {
             let decoded = BASE64.decode(value).ok();
             let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-            // A password may have colons, a user may not.
+            // A password may contain colons, a user may not.
             if let Some((user, password)) = text.as_deref().and_then(|text| text.split_once(':')) {
                 return Ok(Self::Basic {
                     user: user.to_owned(),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_are_read_and_others_are_not() {
+    fn credentials_of_basic_and_bearer_are_read_and_others_rejected() {
         assert!(of("Bearer pl_a_b") == Ok(Credentials::Bearer("pl_a_b".to_owned())));
         assert!(of("bearer  x ") == Ok(Credentials::Bearer("x".to_owned())));
         let basic = |user: &str, password: &str| {
@@ -99,7 +99,7 @@ mod tests {
                 password: password.to_owned(),
             })
         };
-        // a:b:c, with padding, without, and a user of nothing
+        // `a:b:c`, with and without padding, and an empty user.
         assert!(of("Basic YTpiOmM=") == basic("a", "b:c"));
         assert!(of("Basic YTpiOmM") == basic("a", "b:c"));
         assert!(of("basic OmI=") == basic("", "b"));
@@ -124,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_makes_it_panic(bytes in prop::collection::vec(32..127_u8, 0..60)) {
+        fn credentials_of_any_header_never_panic(bytes in prop::collection::vec(32..127_u8, 0..60)) {
             let _ = of(&String::from_utf8(bytes).unwrap());
         }
     }

@@ -1,4 +1,4 @@
-//! How data looks to clients: plain types that every driver knows, and one schema for all calls about an answer.
+//! Wire types: data is sent in plain types that every driver knows, and all calls about a result announce the same schema.
 
 use std::sync::Arc;
 
@@ -8,11 +8,14 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use tonic::Status;
 
-/// Levels of a type within others at most. Readers of Arrow's messages take some thirty.
+/// The maximum nesting depth of a type. Readers of Arrow IPC messages accept about thirty levels.
 const DEEPEST: usize = 20;
 
-/// The schema of an answer. Every column may be null: what a plan promises changes while it is optimised, and drivers
-/// refuse an answer whose schema is not to the letter the one that they were told.
+/// Returns the schema of a result. Every column is nullable: the nullability in a plan changes while it is optimised, and
+/// drivers refuse a result whose schema differs from the announced one.
+///
+/// # Errors
+/// Fails if the type of a column is nested more than [`DEEPEST`] levels deep.
 pub(super) fn answer_schema(schema: &Schema) -> Result<SchemaRef, Status> {
     let fields = schema.fields().iter();
     let fields = fields.map(|field| {
@@ -30,7 +33,7 @@ pub(super) fn answer_schema(schema: &Schema) -> Result<SchemaRef, Status> {
     )))
 }
 
-/// How many types are within each other.
+/// Returns the nesting depth of a type.
 fn depth(kind: &DataType) -> usize {
     let inside = match kind {
         DataType::List(field) | DataType::FixedSizeList(field, _) | DataType::Map(field, _) => {
@@ -45,7 +48,7 @@ fn depth(kind: &DataType) -> usize {
     inside + 1
 }
 
-/// The schema of a table, as it is described.
+/// Returns the schema of a table as it is described to clients.
 pub(super) fn table_schema(schema: &Schema) -> Schema {
     let fields = schema.fields().iter();
     let fields =
@@ -53,7 +56,7 @@ pub(super) fn table_schema(schema: &Schema) -> Schema {
     Schema::new(fields.collect::<Vec<_>>())
 }
 
-/// `batch` in the form of an [`answer_schema`].
+/// Casts `batch` to a schema that [`answer_schema`] returned.
 pub(super) fn to_answer(
     batch: &RecordBatch,
     schema: &SchemaRef,
@@ -74,7 +77,7 @@ pub(super) fn to_answer(
     )
 }
 
-/// The type that clients are given: no views, which older drivers do not know, and no encodings.
+/// Returns the type that is sent to clients: no views, which older drivers do not know, and no encodings.
 fn plain(kind: &DataType) -> DataType {
     let inside = |field: &FieldRef| {
         let field = field.as_ref().clone();
@@ -86,7 +89,8 @@ fn plain(kind: &DataType) -> DataType {
         DataType::BinaryView => DataType::Binary,
         DataType::Dictionary(_, value) => plain(value),
         DataType::RunEndEncoded(_, value) => plain(value.data_type()),
-        // arrow-flight says of a large list that it is none, whatever was announced; and no row is as large.
+        // The encoder of arrow-flight sends the type of a large list as a list, whatever schema was announced. No row needs
+        // a large list.
         DataType::List(field)
         | DataType::ListView(field)
         | DataType::LargeList(field)

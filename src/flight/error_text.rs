@@ -1,5 +1,5 @@
-//! Texts of errors as clients get them: short enough for a header, without control characters and credentials, and with no
-//! more than a glance at the data that they are about.
+//! Error texts for clients: short enough for a header, without control characters and credentials, and with only a short
+//! excerpt of the data that they concern.
 
 use tonic::Status;
 
@@ -8,17 +8,18 @@ use crate::config::redact;
 
 /// The maximum length of a text, in characters.
 const MAX_TEXT_CHARS: usize = 2_000;
-/// The maximum length of a text in a header, where gRPC writes most characters other than letters as three bytes each.
-/// Clients take as little as 8 KiB of headers in all.
+/// The maximum length of an encoded text in a header, in bytes. gRPC encodes most characters other than letters as three
+/// bytes each. Some clients accept only 8 KiB of headers in all.
 const MAX_ENCODED_BYTES: usize = 6_000;
-/// The maximum length of what is said of a text that was cut, in characters: so that it is not cut again.
+/// The maximum length of the note that is appended to a cut text, in characters. Room for it is reserved, so that the text
+/// is not cut again.
 const CUT_NOTE: usize = 50;
-/// The maximum length of a value that a text quotes, in characters.
+/// The maximum length of a quoted value, in characters.
 const MAX_VALUE_CHARS: usize = 64;
-/// The maximum length of a text about data, in characters, however it quotes.
+/// The maximum length of a text about data, in characters.
 const MAX_DATA_TEXT_CHARS: usize = 512;
 
-/// The same status with a text that is within the limits.
+/// Returns the same status with a text that is within the limits.
 pub(super) fn within_limits(status: Status) -> Status {
     let text = sanitised(status.message());
     if text == status.message() {
@@ -33,9 +34,9 @@ pub(super) fn within_limits(status: Status) -> Status {
     }
 }
 
-/// A text without credentials and control characters, cut to what a header holds.
+/// Returns the text without credentials and control characters, cut to the limits of a header.
 fn sanitised(text: &str) -> String {
-    // Nobody reads beyond the limit: what is behind it need not be looked at. A URL that is cut keeps its beginning.
+    // Text beyond the limit is not sent, so it need not be redacted. A URL that is cut keeps its beginning.
     let length = text.chars().count();
     let start: String = text.chars().take(2 * MAX_TEXT_CHARS).collect();
     let text = escaped(&redact(&start));
@@ -51,7 +52,7 @@ fn sanitised(text: &str) -> String {
     }
 }
 
-/// How much of `text` is within the limits, in bytes, if something of `reserve` characters is to come after it.
+/// Returns the length of the start of `text` that is within the limits if `reserve` characters follow it, in bytes.
 fn length_within(text: &str, reserve: usize) -> usize {
     let max_bytes = MAX_ENCODED_BYTES - 3 * reserve;
     let mut encoded = 0;
@@ -65,7 +66,7 @@ fn length_within(text: &str, reserve: usize) -> usize {
     fits.map(char::len_utf8).sum()
 }
 
-/// How many bytes of a header a character may become.
+/// Returns the maximum number of bytes that a character takes in a header.
 fn encoded_bytes(c: char) -> usize {
     match c.is_ascii_alphanumeric() {
         true => 1,
@@ -73,7 +74,8 @@ fn encoded_bytes(c: char) -> usize {
     }
 }
 
-/// A text whose control characters, but for line ends, are written as escapes; those that turn the direction of writing, too.
+/// Returns the text with escapes for control characters other than line feeds, for line separators, and for characters that
+/// change the writing direction.
 fn escaped(text: &str) -> String {
     let is_harmful = |c: char| {
         c != '\n' && c.is_control()
@@ -91,9 +93,9 @@ fn escaped(text: &str) -> String {
     })
 }
 
-/// The text of an error about a value of the data: the value is cut, and its length said.
+/// Returns the text of an error about a value of the data. The value is cut, and its length stated.
 pub(super) fn about_data(text: &str) -> String {
-    // The pattern is in it, over several lines; what is wrong with it is the last.
+    // The text contains the pattern, over several lines; the reason follows `error: `.
     if let Some((_, reason)) = text
         .rsplit_once("\nerror: ")
         .filter(|_| text.contains("regex parse error"))
@@ -116,8 +118,8 @@ pub(super) fn about_data(text: &str) -> String {
     }
 }
 
-/// `text` with the value between its first quotation mark and the last such mark cut; none if the value is short. A value
-/// may have such marks in it.
+/// Returns `text` with a cut value: the value is between the first quotation mark and the last such mark, and may contain
+/// such marks. Returns none if the value is short.
 fn with_cut_value(text: &str) -> Option<String> {
     let start = text.find(['\'', '"', '`'])?;
     let mark = text.get(start..)?.chars().next()?;
@@ -134,10 +136,10 @@ fn with_cut_value(text: &str) -> Option<String> {
     ))
 }
 
-/// `text` with each word cut that is longer than a value may be.
+/// Returns `text` with each word cut that is longer than a value may be.
 fn with_cut_words(text: &str) -> String {
     let words = text.split(' ').map(|word| {
-        // What comes before and after the value that was cut already, such as its quotation marks, counts, too.
+        // A value that was cut already has up to 3 more characters, such as its quotation marks.
         match word.chars().count() {
             length if length > MAX_VALUE_CHARS + 3 => {
                 let shown: String = word.chars().take(MAX_VALUE_CHARS).collect();
@@ -156,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn status_text_is_cut_to_what_a_header_holds() {
+    fn within_limits_cuts_text_to_header_size() {
         let text = |text: &str| {
             let status = within_limits(Status::new(Code::NotFound, text));
             assert_eq!(status.code(), Code::NotFound);
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn text_about_data_shows_the_start_of_the_value_and_its_length() {
+    fn about_data_shows_start_and_length_of_value() {
         let value = "9".repeat(3_000);
         assert_eq!(
             about_data(&format!(
@@ -196,7 +198,7 @@ mod tests {
             about_data("Cannot cast string 'abc' to Int64"),
             "Cannot cast string 'abc' to Int64"
         );
-        // Marks in the value do not end it.
+        // Quotation marks in the value do not end it.
         let marked = about_data(&format!(
             "Cannot cast string '{}' to Int64",
             "a' to 'b".repeat(100)

@@ -1,8 +1,8 @@
-//! The gate in front of the service: looks at the headers of a call, and lets its body be read only if they have a valid
-//! credential.
+//! The gate in front of the service: authenticates a call by its headers, and lets its body be read only if they have a
+//! valid credential.
 //!
-//! tonic reads and decodes the message of a call before it calls the service. Here a call without a valid credential is
-//! answered while its body is still with the client.
+//! tonic reads and decodes the message of a call before it calls the service. The gate rejects a call without a valid
+//! credential before its body is read.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -32,9 +32,9 @@ use crate::clock::{self, Stopwatch};
 
 const FLIGHT_PREFIX: &str = "/arrow.flight.protocol.FlightService/";
 const HEALTH_PREFIX: &str = "/grpc.health.v1.Health/";
-/// The maximum size of a request of the health service, in bytes: it has the name of a service.
+/// The maximum size of a request of the health service, in bytes: it contains the name of a service.
 const MAX_HEALTH_MESSAGE_BYTES: usize = 4 << 10;
-/// Added to the time that a client may take between messages, so that who reads them says first that it is over.
+/// A margin on the time limit between messages, so that the reader of the messages reports a timeout first.
 const IDLE_MARGIN: Duration = Duration::from_secs(5);
 
 /// The methods of the service, as they are logged and recorded.
@@ -51,11 +51,11 @@ const METHODS: [&str; 10] = [
     "ListActions",
 ];
 
-/// All services of the server, behind the gate. Cheap to clone; `H` is gRPC's health service, which takes no credential.
+/// All services of the server, behind the gate. Cheap to clone; `H` is gRPC's health service, which requires no credential.
 #[derive(Clone)]
 pub(super) struct Gate<H> {
     server: Arc<Server>,
-    /// For messages of ordinary size, and for those of DoPut.
+    /// The service with the limit for ordinary messages, and with the limit for those of DoPut.
     small: FlightServiceServer<Service>,
     large: FlightServiceServer<Service>,
     health: H,
@@ -80,7 +80,7 @@ impl<H> Gate<H> {
         }
     }
 
-    /// Answers a call of the Flight service.
+    /// Handles a call of the Flight service.
     async fn answer(
         self,
         method: &'static str,
@@ -89,7 +89,7 @@ impl<H> Gate<H> {
     ) -> Response<Body> {
         let (id, since) = (clock::new_id(), Stopwatch::start());
         let (mut parts, body) = request.into_parts();
-        // The bodies of these two are not needed: the headers of one say everything, the other is not offered.
+        // These two bodies are not needed: a handshake consists of headers, and DoExchange is not supported.
         let body = match method {
             "Handshake" | "DoExchange" => Body::empty(),
             _ => body,
@@ -132,12 +132,12 @@ impl<H> Gate<H> {
             "DoPut" => self.large.clone().call(request).await,
             _ => self.small.clone().call(request).await,
         };
-        // The memory of its message, which may be large, was in use until here.
+        // The memory of the request message, which may be large, was in use until here.
         drop(account);
         if let Some(status) = response.extensions().get::<Status>()
             && !response.headers().contains_key(REQUEST_ID)
         {
-            // It ended before its message was there.
+            // The call ended before its message arrived.
             tracing::info!(request = %id, call = method, ?address, "refused: {}", status.message());
             if let Ok(id) = id.to_string().parse() {
                 response.headers_mut().insert(REQUEST_ID, id);
@@ -146,7 +146,7 @@ impl<H> Gate<H> {
         response
     }
 
-    /// Lets the caller in by what the headers say; with the credential that a handshake answers with.
+    /// Authenticates the caller by the headers. Returns its access, and the credential that a handshake returns.
     async fn admit(
         &self,
         method: &'static str,
@@ -245,7 +245,7 @@ fn too_many_connections() -> Status {
     )
 }
 
-/// A call that is being answered; dropped before [`InFlight::end`], its client has cancelled it.
+/// A call in progress. If it is dropped before [`InFlight::end`], its client has cancelled it.
 struct InFlight(Option<Arc<ConnectionState>>);
 
 impl InFlight {

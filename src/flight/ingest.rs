@@ -1,5 +1,5 @@
-//! Readings that clients send (`CommandStatementIngest`, which is ADBC's `adbc_ingest`): whether they may, and the way of
-//! the messages into a raw file.
+//! Ingest of readings that clients send (`CommandStatementIngest`, which ADBC's `adbc_ingest` uses): checks the permission,
+//! and writes the messages into a raw file.
 
 use std::time::Duration;
 
@@ -21,19 +21,19 @@ use super::server::Server;
 use super::status;
 use crate::engine::{CATALOG, INGESTED, Ingest, IngestAssets, IngestError, PUBLIC};
 
-/// The only table that takes anything.
+/// The only table that accepts data.
 const TARGET: &str = "raw_readings";
-/// Bytes that a reading takes at least: its time.
+/// The minimum size of a reading, in bytes: its time.
 const MIN_READING_BYTES: u64 = 8;
-/// Messages of one ingest at most. Each takes room of the bytes as well.
+/// The maximum number of messages of one ingest. Each counts towards the limit on bytes as well.
 const MAX_MESSAGES: u64 = 1 << 20;
 
-/// What an ingest may take.
+/// The limits of an ingest.
 #[derive(Debug, Clone, Copy)]
 pub struct IngestLimits {
-    /// Bytes of Arrow data, decompressed.
+    /// The maximum size of the Arrow data, decompressed, in bytes.
     pub bytes: u64,
-    /// How long the next message may take.
+    /// The time limit for the next message.
     pub unsent: Duration,
 }
 
@@ -55,7 +55,7 @@ impl IngestLimits {
 }
 
 impl Server {
-    /// Keeps the readings that a client sends, all or none; how many.
+    /// Stores the readings that a client sends, all or none. Returns their number.
     pub(super) async fn ingest(
         &self,
         call: &Call,
@@ -97,7 +97,7 @@ impl Server {
                 taken = take(&mut ingest, first, batches, request) => taken,
                 ended = access.ended() => Err(refusal(&ended)),
             };
-            // All may have been there at once when the access ended.
+            // The readings may all have been there when the access ended, so it is checked again.
             let taken = taken.and_then(|()| access.check().map_err(|ended| refusal(&ended)));
             match taken {
                 Ok(()) => {
@@ -134,7 +134,7 @@ async fn take(
     Ok(())
 }
 
-/// Readings are appended to one table, and nothing else can be done.
+/// Checks that the command appends to the one table for readings; nothing else is supported.
 fn check_target(command: &CommandStatementIngest) -> Result<(), Status> {
     if command.transaction_id.is_some() {
         return Err(no_transactions());
@@ -151,7 +151,7 @@ fn check_target(command: &CommandStatementIngest) -> Result<(), Status> {
         )));
     }
     let options = command.table_definition_options.as_ref();
-    // The crate does not name the types of these options.
+    // The options are compared by their names in FlightSql.proto. Without options, the command appends.
     let appends = options.is_none_or(|options| {
         options.if_not_exist().as_str_name() != "TABLE_NOT_EXIST_OPTION_CREATE"
             && [
@@ -168,7 +168,7 @@ fn check_target(command: &CommandStatementIngest) -> Result<(), Status> {
     Ok(())
 }
 
-/// The organisation's grants are all for reading.
+/// Returns the status for an organisation whose grants are all read-only.
 fn no_write_grant(organisation: &str) -> Status {
     let organisation = organisation.escape_debug();
     Status::permission_denied(format!(
@@ -177,7 +177,7 @@ fn no_write_grant(organisation: &str) -> Status {
     ))
 }
 
-/// Too many readings are being sent.
+/// Returns the status for too many ingests at once.
 fn no_place(reason: NoPlace) -> Status {
     Status::unavailable(match reason {
         NoPlace::All => "too many clients send readings now; try again in a moment".to_owned(),
@@ -187,7 +187,7 @@ fn no_place(reason: NoPlace) -> Status {
     })
 }
 
-/// Why the messages are no readings.
+/// Converts a decoding error to a status.
 fn of_decoding(error: DecodeError) -> Status {
     match error {
         DecodeError::Stream(status) => match status.code() {

@@ -1,41 +1,44 @@
-//! The ingests that run at once: how many, and how they are shared between organisations.
+//! Limits on concurrent ingests, and their distribution among organisations.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::OrganisationId;
 
-/// The maximum number of ingests at once: each takes the memory of a file in the making.
+/// The maximum number of concurrent ingests: each takes the memory of a file that is being written.
 const MAX_INGESTS: usize = 16;
-/// The maximum number of one organisation's.
+/// The maximum number of concurrent ingests of one organisation.
 const MAX_INGESTS_OF_ONE: usize = MAX_INGESTS / 2;
-/// Places that are only for organisations that have none.
+/// The number of places reserved for organisations without a running ingest.
 const RESERVED: usize = MAX_INGESTS / 4;
 
-/// How many ingests run of each organisation.
+/// The number of running ingests of each organisation.
 #[derive(Debug, Default)]
 pub(super) struct IngestPlaces {
     running: Mutex<HashMap<OrganisationId, usize>>,
 }
 
-/// A place of an organisation's; given back when it is dropped.
+/// A place for an ingest of an organisation; released on drop.
 #[derive(Debug)]
 pub(super) struct IngestPlace {
     places: Arc<IngestPlaces>,
     organisation: OrganisationId,
 }
 
-/// Why there is no place.
+/// The reason why there is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoPlace {
-    /// All organisations together have too many.
+    /// All organisations together have too many ingests.
     All,
-    /// The organisation has so many, as many as it may have.
+    /// The organisation has the maximum number of ingests, which is given here.
     Organisation(usize),
 }
 
 impl IngestPlaces {
     /// Takes a place for an organisation.
+    ///
+    /// # Errors
+    /// Fails if the organisation, or all together, have too many ingests.
     pub fn take(self: &Arc<Self>, organisation: OrganisationId) -> Result<IngestPlace, NoPlace> {
         let mut running = self.locked();
         let free = MAX_INGESTS.saturating_sub(running.values().sum());
@@ -82,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn organisation_with_half_of_the_places_gets_no_more() {
+    fn take_by_organisation_with_half_of_the_places_fails() {
         let places = Arc::new(IngestPlaces::default());
         let mut taken: Vec<_> = (0..MAX_INGESTS_OF_ONE)
             .map(|_| places.take(organisation(1)).unwrap())
@@ -91,7 +94,7 @@ mod tests {
             places.take(organisation(1)).unwrap_err(),
             NoPlace::Organisation(MAX_INGESTS_OF_ONE)
         );
-        // Dropped places can be taken again.
+        // A released place can be taken again.
         taken.pop();
         taken.push(places.take(organisation(1)).unwrap());
         drop(taken);
@@ -99,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn organisations_without_a_place_get_the_last_ones() {
+    fn take_of_reserved_place_succeeds_only_without_another_place() {
         let places = Arc::new(IngestPlaces::default());
         let mut taken = Vec::new();
         for number in [1, 2] {

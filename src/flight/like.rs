@@ -1,9 +1,9 @@
-//! Patterns of `LIKE` as metadata calls use them: `%` is any text, `_` any character, `\` takes the next as it is.
+//! `LIKE` patterns of metadata calls: `%` matches any text, `_` any character, and `\` escapes the next character.
 //!
-//! Clients send what they like, whole queries too (pandas asks whether a table has the query's text as its name). So
-//! this goes through name and pattern once, going back only to the last `%`: no pattern makes it slow.
+//! Clients send arbitrary patterns, including whole queries: pandas checks whether a table has the text of the query as its
+//! name. Therefore matching goes back only to the last `%`, so that no pattern is slow.
 
-/// Whether `name` is like `pattern`. No pattern is like everything.
+/// Whether `name` matches `pattern`. Without a pattern, every name matches.
 pub(super) fn is_like(name: &str, pattern: Option<&str>) -> bool {
     let Some(pattern) = pattern else {
         return true;
@@ -14,7 +14,7 @@ pub(super) fn is_like(name: &str, pattern: Option<&str>) -> bool {
     let name: Vec<char> = name.chars().collect();
     let pattern = tokens(pattern);
     let (mut at, mut part) = (0, 0);
-    // After the last `%`: where it is, and where the text for it ends so far.
+    // The last `%` in the pattern, and the end of the text that it matches so far.
     let mut retry: Option<(usize, usize)> = None;
     while at < name.len() {
         match pattern.get(part) {
@@ -40,10 +40,11 @@ pub(super) fn is_like(name: &str, pattern: Option<&str>) -> bool {
     rest.iter().all(|token| *token == Token::AnyText)
 }
 
-/// Whether a pattern has more characters than the name, so that nothing need be made of it: clients send megabytes.
+/// Whether a pattern certainly requires more characters than the name has, so that it need not be parsed: clients send
+/// megabytes.
 fn takes_more_than(pattern: &str, name: &str) -> bool {
     let others = pattern.chars().filter(|character| *character != '%');
-    // Each that is taken as it is may have a `\\` before it.
+    // Each literal character may have a `\` before it.
     let enough = 2 * name.chars().count() + 2;
     others.take(enough).count() == enough
 }
@@ -70,7 +71,7 @@ fn tokens(pattern: &str) -> Vec<Token> {
     let mut characters = pattern.chars();
     while let Some(character) = characters.next() {
         tokens.push(match character {
-            // Two in a row are as good as one.
+            // Consecutive `%` are equivalent to one.
             '%' if tokens.last() == Some(&Token::AnyText) => continue,
             '%' => Token::AnyText,
             '_' => Token::AnyCharacter,
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_are_those_of_sql() {
+    fn is_like_matches_sql_patterns() {
         for (name, pattern, expected) in [
             ("data_min", "data\\_%", true),
             ("dataXmin", "data\\_%", false),
@@ -108,7 +109,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_arrow(name in "[ab_%]{0,8}", pattern in "[ab_%]{0,8}") {
+        fn is_like_agrees_with_arrow(name in "[ab_%]{0,8}", pattern in "[ab_%]{0,8}") {
             let names = StringArray::from(vec![name.as_str()]);
             let patterns = Scalar::new(StringArray::from(vec![pattern.as_str()]));
             let expected = arrow::compute::like(&names, &patterns).unwrap().value(0);

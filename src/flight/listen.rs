@@ -1,4 +1,4 @@
-//! Listening: connections with TLS or without, as tonic takes them.
+//! The listener: accepts connections with or without TLS, and passes them to tonic.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -22,45 +22,45 @@ use super::tls::Tls;
 use crate::config::Networks;
 use crate::metrics::{CloseReason, METRICS};
 
-/// After an error of the system, such as too many open files, accepting pauses.
+/// The pause after a system error, such as too many open files, before the next connection is accepted.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Connections that wait for tonic to take them.
+/// The maximum number of connections that wait for tonic to take them.
 const MAX_WAITING: usize = 64;
 
-/// How connections begin.
+/// The configuration of new connections.
 #[derive(Clone)]
 pub(super) struct Listening {
-    /// Their encryption.
+    /// The TLS configuration; none for plain text.
     pub tls: Option<Tls>,
-    /// Their places.
+    /// The registry that limits connections.
     pub registry: Registry,
-    /// How long TLS and the PROXY protocol may take.
+    /// The time limit for TLS and the PROXY protocol together.
     pub handshake_timeout: Duration,
-    /// Whose word for clients' addresses is taken.
+    /// The proxies that are trusted to report client addresses.
     pub trusted_proxies: Networks,
-    /// Whether the PROXY protocol is how it is given.
+    /// Whether trusted proxies report them by the PROXY protocol.
     pub proxy_protocol: bool,
 }
 
-/// Where a connection comes from.
+/// The origin of a connection.
 #[derive(Clone)]
 pub(super) struct Peer {
-    /// The address; behind the PROXY protocol, that of the client.
+    /// The remote address; with the PROXY protocol, that of the client.
     pub address: IpAddr,
-    /// What is known of the connection.
+    /// The state of the connection.
     pub state: Arc<ConnectionState>,
 }
 
-/// A connection that was accepted.
+/// An accepted connection.
 pub(super) struct Connection {
     stream: Socket,
     address: IpAddr,
     place: Place,
-    /// While no call on it has shown a valid credential.
+    /// Set until a call on the connection presents a valid credential.
     pending: Option<Pending>,
 }
 
-/// What a connection without a credential is held to.
+/// The limits of a connection without a valid credential.
 struct Pending {
     deadline: Pin<Box<Sleep>>,
     sent_bytes: u64,
@@ -71,7 +71,7 @@ enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// The connections of `listener`. One that does not finish its handshake holds up no other.
+/// Returns the connections of `listener`. One that does not finish its handshake does not delay others.
 pub(super) fn connections(
     listener: TcpListener,
     listening: Listening,
@@ -107,7 +107,7 @@ async fn accept(listener: TcpListener, listening: Listening, sender: mpsc::Sende
             continue;
         };
         let has_header = is_proxy && listening.proxy_protocol;
-        // Answers are small and awaited.
+        // Responses are small, and clients wait for them.
         let _ = stream.set_nodelay(true);
         if listening.tls.is_none() && !has_header {
             let connection = Connection::new(Socket::Plain(stream), address, place);
@@ -119,7 +119,7 @@ async fn accept(listener: TcpListener, listening: Listening, sender: mpsc::Sende
         let (listening, sender) = (Arc::clone(&listening), sender.clone());
         tokio::spawn(async move {
             match listening.begin(stream, address, place, has_header).await {
-                // Nobody takes it when the server ends.
+                // This fails only when the server shuts down.
                 Some(connection) => drop(sender.send(connection).await),
                 None => tracing::debug!(%address, "a connection did not begin"),
             }
@@ -133,7 +133,8 @@ fn refuse(address: IpAddr) {
 }
 
 impl Listening {
-    /// Lets a connection begin, unless it takes too long or its place is needed.
+    /// Completes the handshake of a connection. Returns none if it fails or takes too long, or if the place of the
+    /// connection is needed.
     async fn begin(
         &self,
         stream: TcpStream,
@@ -169,7 +170,7 @@ impl Listening {
         if has_header && let Some(client) = proxies::read_header(&mut stream).await? {
             address = client.ip();
             if !self.trusted_proxies.contains(address) {
-                // The limit on an address goes by the client's.
+                // The limit per address applies to the address of the client.
                 let of_client = self.registry.open(Some(address));
                 place = of_client.map_err(|NoPlace| {
                     refuse(address);
@@ -200,7 +201,11 @@ impl Connection {
         }
     }
 
-    /// Fails if the connection is to be closed. A pending one has this looked at again in time.
+    /// Checks whether the connection is to be closed. For a pending connection, registers the task to be woken at the
+    /// deadline.
+    ///
+    /// # Errors
+    /// Fails if the connection is to be closed.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let state = self.place.state();
         let Some(pending) = &mut self.pending else {
@@ -223,7 +228,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the client may send more for now.
+    /// Whether the client may send more data for now.
     fn may_send(&self) -> bool {
         let state = self.place.state();
         let pending = self.pending.as_ref();
@@ -250,7 +255,7 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         self.check(context)?;
         if !self.may_send() {
-            // Woken when a call was looked at, or when the time is over.
+            // The task is woken when a call was checked, or at the deadline.
             return Poll::Pending;
         }
         let before = buffer.filled().len();

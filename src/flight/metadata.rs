@@ -1,4 +1,4 @@
-//! What there is: catalogs, schemas, tables, keys, types. Each answer is made from the caller's own session, so that it
+//! Metadata commands: catalogs, schemas, tables, keys, types. Each result is made from the caller's own session, so it
 //! names nothing that the caller may not see.
 
 use std::collections::BTreeSet;
@@ -24,14 +24,14 @@ use super::status;
 use crate::engine::{CATALOG, INFORMATION_SCHEMA, PUBLIC, QueryError, QuerySession};
 use datafusion::common::Constraint;
 
-/// What tables are called.
+/// The type of a table.
 const TABLE: &str = "TABLE";
-/// The same, as some tools call it.
+/// The type of a table, as some tools call it.
 const BASE_TABLE: &str = "BASE TABLE";
 const VIEW: &str = "VIEW";
 
 impl Server {
-    /// The answer to a command about what there is; none if the command is about something else.
+    /// Returns the result of a metadata command; none if the command is of another kind.
     pub(super) async fn describe(
         &self,
         call: &Call,
@@ -67,7 +67,7 @@ impl Server {
                 known.record_batch(data_type).map_err(failed)?
             }
             Command::CommandGetPrimaryKeys(command) => self.primary_keys(call, command).await?,
-            // No table refers to another as far as a database is concerned.
+            // There are no foreign keys.
             Command::CommandGetExportedKeys(_)
             | Command::CommandGetImportedKeys(_)
             | Command::CommandGetCrossReference(_) => RecordBatch::new_empty(references_schema()),
@@ -102,7 +102,7 @@ impl Server {
     async fn tables(&self, call: &Call, command: CommandGetTables) -> Result<RecordBatch, Status> {
         let options = self.sessions.options(call.principal());
         let session = self.session(call, &options, None)?;
-        // To say what columns a view has, it is planned.
+        // Views are planned to determine their columns.
         let timer = self.engine.lanes().timer();
         let tables = described_tables(session, command, call.id);
         self.on_planning_lane(call, &timer, tables).await
@@ -122,7 +122,7 @@ impl Server {
     }
 }
 
-/// The primary key of the table that the command asks for.
+/// Returns the primary key of the table that the command names.
 async fn described_keys(
     session: QuerySession,
     command: CommandGetPrimaryKeys,
@@ -170,8 +170,9 @@ async fn described_keys(
     rows.map_err(|error| status::hidden(&error, request, "the description could not be made"))
 }
 
-/// Those of `ids` that there is something to say of, each once; all if `ids` is empty. The crate looks through all that
-/// there is for each id, and a client may send millions.
+/// Returns the known ids among `ids`, each once. Returns an empty set, which stands for all, if `ids` is empty. If none is
+/// known, returns the first, which selects nothing. The crate searches all entries for each id, and a client may send
+/// millions of ids.
 fn known_infos(ids: Vec<u32>, known: &SqlInfoData) -> Result<BTreeSet<u32>, FlightError> {
     let Some(&first) = ids.first() else {
         return Ok(BTreeSet::new());
@@ -184,13 +185,13 @@ fn known_infos(ids: Vec<u32>, known: &SqlInfoData) -> Result<BTreeSet<u32>, Flig
         .collect();
     let mut wanted: BTreeSet<u32> = ids.into_iter().filter(|id| names.contains(id)).collect();
     if wanted.is_empty() {
-        // None at all would stand for everything.
+        // An empty set would stand for everything.
         wanted.insert(first);
     }
     Ok(wanted)
 }
 
-/// The tables that the session has and the command asks for.
+/// Returns the tables of the session that match the command.
 async fn described_tables(
     session: QuerySession,
     command: CommandGetTables,
@@ -225,7 +226,7 @@ async fn described_tables(
             let Some(table) = schema.table(&name).await.map_err(of_query)? else {
                 continue;
             };
-            // What a tool of the trade calls a table is the type that it asks for.
+            // Clients ask for a type of table: everything that is not a view is a TABLE.
             let kind = match table.table_type() {
                 TableType::View => VIEW,
                 _ => TABLE,
@@ -241,12 +242,12 @@ async fn described_tables(
     found.build().map_err(failed)
 }
 
-/// Whether a filter for catalogs lets ours through.
+/// Whether a catalog filter matches the only catalog.
 fn is_ours(catalog: Option<&str>) -> bool {
     catalog.is_none_or(|catalog| catalog == CATALOG)
 }
 
-/// As FlightSql.proto has it.
+/// Returns the schema of primary keys, as FlightSql.proto defines it.
 fn primary_keys_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("catalog_name", DataType::Utf8, true),
@@ -258,7 +259,7 @@ fn primary_keys_schema() -> SchemaRef {
     ]))
 }
 
-/// As FlightSql.proto has it, for exported and imported keys and cross references alike.
+/// Returns the schema of exported keys, imported keys and cross references, as FlightSql.proto defines it.
 fn references_schema() -> SchemaRef {
     let text = |name, nullable| Field::new(name, DataType::Utf8, nullable);
     Arc::new(Schema::new(vec![
@@ -283,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sql_info_of_many_ids_is_looked_up_once_for_each_that_is_known() {
+    fn known_infos_of_many_ids_returns_each_known_id_once() {
         let known = SQL_INFO.as_ref().unwrap();
         let ids: Vec<u32> = (0..2_000_000).chain(0..2_000_000).collect();
         let all = known.record_batch([]).unwrap();

@@ -1,5 +1,5 @@
-//! The meter in front of the service: what is known of a call goes into its record, and an answer ends for the client
-//! only when the record is written.
+//! The meter in front of the service: collects the usage record of a call, and ends a response only when the record is
+//! written.
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,12 +29,12 @@ use crate::engine::Fingerprints;
 use crate::lake::scanned::Scanned;
 use crate::metering::{Caller, End, Ended, EndedBy, IS_OFF, NotBegun, OpenRequest, OverLimit};
 
-/// Longest name of a client that is kept, in characters.
+/// The maximum length of a client's user agent in a record, in characters.
 const LONGEST_AGENT: usize = 200;
 
-/// A message of an answer.
+/// A message of a response.
 pub(super) trait Metered: Message {
-    /// Returns the rows of a table in it, and the bytes that are billed for it.
+    /// Returns the number of table rows in the message, and the bytes that are billed for it.
     fn size(&self) -> (u64, u64) {
         (0, self.encoded_len() as u64)
     }
@@ -63,7 +63,7 @@ impl Metered for PutResult {}
 impl Metered for SchemaResult {}
 impl Metered for arrow_flight::Result {}
 
-/// Who makes a call, for its record.
+/// Returns the caller of a request, for its usage record.
 pub(super) fn caller_of<T>(principal: &Principal, request: &Request<T>) -> Caller {
     let (api_key_id, session_id) = match &principal.proof {
         Proof::Key { id, .. } => (Some(id.clone()), None),
@@ -84,11 +84,11 @@ fn agent_of(headers: &MetadataMap) -> EcoString {
     let agent = headers.get("user-agent");
     let agent = agent.and_then(|agent| agent.to_str().ok());
     let agent = agent.unwrap_or_default();
-    // What can be read of a header is ASCII.
+    // Header text is ASCII, so the cut is at a character boundary.
     agent.get(..LONGEST_AGENT).unwrap_or(agent).into()
 }
 
-/// The record of a call, as those see it who work on the call.
+/// The usage record of a call, shared by the code that handles the call.
 #[derive(Debug)]
 pub(super) struct Meter {
     request: Mutex<OpenRequest>,
@@ -96,7 +96,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// For a call of the RPC `name`.
+    /// Creates the meter of a call of the RPC `name`.
     pub fn new(mut request: OpenRequest, name: &str) -> Self {
         request.asks(name.into());
         Self {
@@ -105,12 +105,12 @@ impl Meter {
         }
     }
 
-    /// Says which command the call has.
+    /// Sets the command of the call.
     pub fn asks(&self, rpc: &str, command: &str) {
         self.locked().asks(eco_format!("{rpc}/{command}"));
     }
 
-    /// Says which statement the call is about.
+    /// Sets the statement of the call.
     pub fn is_about(&self, sql: &str, known: &Fingerprints) {
         if !IS_OFF {
             let fingerprint = known.of(sql);
@@ -118,8 +118,11 @@ impl Meter {
         }
     }
 
-    /// Says that a statement will be run, which is paid for. Before the client knows anything of it, it is to be
-    /// [kept](Self::keep), or answered by a [`MeteredStream`].
+    /// Marks the call as billable, because it runs a statement. Before the client receives any data, the start of the call
+    /// must be [persisted](Self::keep), or the response must be a [`MeteredStream`].
+    ///
+    /// # Errors
+    /// Fails if the organisation is over a limit, or the call cannot be recorded.
     pub fn bills(&self, request: Uuid) -> Result<(), Status> {
         let begun = self.locked().bills();
         let warning = begun.map_err(|error| match error {
@@ -132,13 +135,16 @@ impl Meter {
         Ok(())
     }
 
-    /// Writes down that the statement is being run.
+    /// Persists that the statement is being run.
+    ///
+    /// # Errors
+    /// Fails if that cannot be recorded.
     pub fn keep(&self, request: Uuid) -> Result<(), Status> {
         let kept = self.locked().keep();
         kept.map_err(|error| unrecorded(&error, request))
     }
 
-    /// What the client is to be warned of.
+    /// Returns the warning for the client, if a quota is nearly used up.
     pub fn warning(&self) -> Option<String> {
         self.warning
             .lock()
@@ -146,17 +152,17 @@ impl Meter {
             .clone()
     }
 
-    /// Counts readings that were taken in.
+    /// Counts ingested readings.
     pub fn took_in(&self, rows: usize) {
         self.locked().took_in(rows as u64);
     }
 
-    /// Where bytes of the lake's files are counted.
+    /// Returns the counter of bytes read from the lake's files.
     pub fn scanned(&self) -> Scanned {
         self.locked().scanned()
     }
 
-    /// The record itself.
+    /// Returns the record.
     pub fn into_request(self) -> OpenRequest {
         self.request
             .into_inner()
@@ -168,7 +174,7 @@ impl Meter {
     }
 }
 
-/// What the client is told when its organisation is over a limit.
+/// Returns the status for a call whose organisation is over a limit.
 pub(super) fn over_limit(over: &OverLimit) -> Status {
     let retry_after = match over {
         OverLimit::Quota { .. } => return Status::failed_precondition(over.to_string()),
@@ -182,7 +188,7 @@ pub(super) fn over_limit(over: &OverLimit) -> Status {
     status
 }
 
-/// What the client is told when its request cannot be recorded.
+/// Returns the status for a request that cannot be recorded.
 pub(super) fn unrecorded(error: &dyn std::error::Error, request: Uuid) -> Status {
     status::hidden(
         error,
@@ -191,7 +197,7 @@ pub(super) fn unrecorded(error: &dyn std::error::Error, request: Uuid) -> Status
     )
 }
 
-/// Writes the record of an answer of one message.
+/// Writes the record of a call whose response is one message.
 pub(super) async fn end_one<T: Metered>(
     mut request: OpenRequest,
     answer: Result<&T, &Status>,
@@ -217,36 +223,38 @@ fn end_of(error: Option<&Status>) -> End {
     }
 }
 
-/// An answer is waited for so long before the client is told that it begins,
+/// The maximum time for which a response is held back to wait for its end.
 const HELD: Duration = Duration::from_millis(100);
-/// if it is no longer than this: messages, and bytes.
+/// The maximum size of a response that is held back: in messages, and in bytes.
 const MOST_HELD: usize = 4;
 const MOST_BYTES: usize = 64 << 10;
 
-/// An answer whose messages are counted, and which ends when its record is written. Dropped before, it was cancelled.
+/// A response whose messages are counted, and which ends when its record is written. If it is dropped before, the client
+/// has cancelled it.
 pub(super) struct MeteredStream<T> {
     request: OpenRequest,
     id: Uuid,
-    /// Messages that were held, and counted.
+    /// Messages that were held back; they are counted already.
     held: VecDeque<T>,
     rest: Rest<T>,
-    /// When quotas are checked while nothing comes.
+    /// The interval at which quotas are checked while no message arrives.
     checks: Option<Interval>,
 }
 
-/// What comes after the messages that are held.
+/// The state after the messages that were held back.
 enum Rest<T> {
-    /// More of them, perhaps.
+    /// More messages may follow.
     Coming(BoxStream<'static, Result<T, Status>>),
-    /// The end, or an error, when the record is on the disk.
+    /// The record is being synced to the disk; then follows the end, or an error.
     Syncing(BoxFuture<'static, io::Result<()>>, Option<Status>),
-    /// The end, or an error.
+    /// The end, or an error that is still to be sent.
     Ended(Option<Status>),
 }
 
 impl<T: Metered + Unpin> MeteredStream<T> {
-    /// Of the call `id`. A short answer is waited for: it is in the journal once, as ended, and goes to the client in one
-    /// piece. Any other is in the journal as begun when this returns; if it cannot be, an error is all that the client gets.
+    /// Starts the response of the call `id`. A short response is held back until its end: the journal has only the record
+    /// of its end, and the client receives it in one piece. For any other response, the start is in the journal when this
+    /// function returns; if it cannot be written, the client receives only an error.
     pub async fn begin(
         mut answer: BoxStream<'static, Result<T, Status>>,
         request: OpenRequest,
@@ -291,7 +299,7 @@ impl<T: Metered + Unpin> MeteredStream<T> {
         begun
     }
 
-    /// Ends the answer if its organisation has used up a quota; whether it has.
+    /// Ends the response if its organisation has used up a quota. Returns whether it has.
     fn is_used_up(&mut self) -> bool {
         let Err(over) = self.request.check_quotas() else {
             return false;
@@ -306,7 +314,7 @@ impl<T: Metered + Unpin> MeteredStream<T> {
         true
     }
 
-    /// Ends the answer, perhaps by an error.
+    /// Ends the response, with an error if there is one.
     fn end(&mut self, error: Option<Status>) {
         let error = error.map(error_text::within_limits);
         let end = end_of(error.as_ref());
@@ -314,7 +322,7 @@ impl<T: Metered + Unpin> MeteredStream<T> {
     }
 
     fn end_by(&mut self, error: Option<Status>, end: End) {
-        // Who works on it may still count until it is dropped.
+        // The query may count bytes until its stream is dropped here.
         self.rest = Rest::Ended(None);
         self.rest = match self.request.end(end) {
             Ok(Ended::Recorded) => Rest::Ended(error),
@@ -328,7 +336,7 @@ impl<T: Metered + Unpin> MeteredStream<T> {
     }
 }
 
-/// Ticks as long as it is polled; what was missed meanwhile is left out.
+/// Returns an interval that skips the ticks it missed.
 fn every(period: Duration) -> Interval {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -350,7 +358,7 @@ impl<T: Metered + Unpin> Stream for MeteredStream<T> {
         loop {
             match &mut self.rest {
                 Rest::Coming(answer) => match answer.poll_next_unpin(context) {
-                    // What was used up ends before the next message, not at it: a quota may be passed by one.
+                    // A used-up quota ends the response before the next message: the last message sent may exceed it.
                     Poll::Ready(Some(Ok(message))) if !self.is_used_up() => {
                         count(&mut self.request, &message);
                         return Poll::Ready(Some(Ok(message)));

@@ -1,20 +1,20 @@
-//! The Flight SQL server: the lake to every client that speaks Arrow Flight SQL, each with what it may see.
+//! The Arrow Flight SQL server. It serves the lake to Flight SQL clients, to each the part that its organisation may see.
 //!
-//! | file | what it knows |
+//! | file | content |
 //! |---|---|
-//! | `listen`, `tls`, `proxies`, `connections` | connections: how they begin, where from, how many |
-//! | `gate` | lets callers in by the headers of their calls (`call`, `credentials`), before a body is read (`request_body`) |
-//! | `service` | the calls of gRPC: hands them on |
-//! | `statements` | SQL: what an answer will look like, and the answer (`planning`, `plans`, `ticket`, `edge`, `running`) |
-//! | `ingest` | readings that are sent here |
-//! | `parameters` | parameters that are bound |
+//! | `listen`, `tls`, `proxies`, `connections` | connections: accepting them, TLS, client addresses, limits |
+//! | `gate` | authentication by headers (`call`, `credentials`), before a body is read (`request_body`) |
+//! | `service` | the gRPC methods; dispatches each call |
+//! | `statements` | SQL: the description of a result, and the result (`planning`, `plans`, `ticket`, `edge`, `running`) |
+//! | `ingest` | readings that clients send |
+//! | `parameters` | bound parameters |
 //! | `batch_decoder`, `body_check` | batches of clients, of parameters and of readings: checked, then decoded |
-//! | `metadata`, `sql_info` | what there is (`like`) |
-//! | `actions` | prepared statements, cancelling, sessions (`session_messages`, `session_options`) |
-//! | `status`, `error_text` | how errors look |
-//! | `tenants` | which assets each organisation may see |
-//! | `server` | what all calls share |
-//! | `remote` | the client's side: what `plantlake` asks of another server |
+//! | `metadata`, `sql_info` | catalogs, schemas, tables, types, and information about the server (`like`) |
+//! | `actions` | prepared statements, cancellation, sessions (`session_messages`, `session_options`) |
+//! | `status`, `error_text` | error statuses and their texts |
+//! | `tenants` | the assets that each organisation may see |
+//! | `server` | the state that all calls share |
+//! | `remote` | the client with which `plantlake` calls another server |
 
 mod actions;
 mod batch_decoder;
@@ -74,41 +74,43 @@ use listen::Listening;
 use service::Service;
 use tls::Tls;
 
-/// The maximum size of a message that is sent, in bytes: what ADBC takes.
+/// The maximum size of a sent message, in bytes: the limit of ADBC.
 const MAX_SENT_MESSAGE_BYTES: usize = 16 << 20;
-/// The maximum size of a message of a DoPut, in bytes: a million readings, which some clients send in one piece.
+/// The maximum size of a DoPut message, in bytes: enough for a million readings, which some clients send in one message.
 const MAX_PUT_MESSAGE_BYTES: usize = 64 << 20;
-/// The maximum size of any other message that is taken, in bytes: twice the longest statement handle.
+/// The maximum size of any other received message, in bytes: twice the size of the longest statement handle.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
-/// Calls at once on one connection.
+/// The maximum number of concurrent calls on one connection.
 const STREAMS: u32 = 256;
-/// What a client may send before the server has read it, in bytes: on one call, and on one connection. While messages wait
-/// for memory, others on the same connection must go on. Before there is a credential, `connections` allows far less.
+/// The HTTP/2 flow-control windows, in bytes: the data that a client may send before the server has read it, on one call
+/// and on one connection. The window of a connection is larger, so that messages that wait for memory do not block other
+/// calls on the same connection. For connections without a credential, `connections` has far lower limits.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// The maximum size of the headers of a call, in bytes, as HTTP/2 counts it. A credential has up to 8 KiB.
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
-/// Calls that were cancelled before the server has seen them, after which a connection is closed.
+/// The maximum number of calls that are cancelled before the server has accepted them; beyond it, the connection is closed.
 const MAX_RESET_UNSEEN: usize = 20;
-/// Calls with malformed frames, after which a connection is closed.
+/// The maximum number of calls with malformed frames; beyond it, the connection is closed.
 const MAX_RESET_MALFORMED: usize = 256;
-/// A connection is asked so often whether there is still someone,
+/// The interval of HTTP/2 keepalive pings.
 const ASKED: Duration = Duration::from_secs(30);
-/// and has so long to answer.
+/// The time limit for the response to a keepalive ping.
 const ANSWERED: Duration = Duration::from_secs(20);
 
-/// Whether a certificate and its key can be read, and used together; and when the certificate is good, if it says so.
+/// Checks that a certificate and its key can be read and used together. Returns the validity of the certificate; none if it
+/// cannot be determined.
 pub fn check_tls(certificate: &Path, key: &Path) -> Result<Option<Validity>, TlsError> {
     tls::read(certificate, key).map(|(_, validity)| validity)
 }
 
-/// Why the server ended.
+/// The error that ended the server.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// gRPC failed.
+    /// The gRPC transport failed.
     #[error("the server failed")]
     Transport(#[from] tonic::transport::Error),
 }
@@ -117,12 +119,12 @@ pub enum ServeError {
 pub struct Serving {
     server: Arc<Server>,
     tls: Option<Tls>,
-    /// The certificate that was made, as PEM, where that was asked for.
+    /// The generated certificate as PEM, if one was generated.
     pub made_certificate: Option<String>,
 }
 
 impl Serving {
-    /// With TLS from `tls`, or without any.
+    /// Creates a server with TLS from `tls`, or without TLS.
     pub fn new(server: Server, tls: Option<TlsSource>) -> Result<Self, ServeError> {
         let (tls, made_certificate) = match tls.map(Tls::open).transpose()? {
             Some((tls, made)) => (Some(tls), made),
@@ -135,8 +137,9 @@ impl Serving {
         })
     }
 
-    /// Answers until `stop`, and then until the answers that have begun have ended; but not after `too_late`, which comes
-    /// from a thread of its own and ends the answers even if no timer of this runtime goes off any more.
+    /// Serves calls until `stop`, then waits for the results in progress: at most for the shutdown time limit, and at most
+    /// until `too_late`. `too_late` comes from a thread of its own, and ends the results even if no timer of this runtime
+    /// fires any more.
     pub async fn run(
         self,
         listener: TcpListener,
@@ -173,7 +176,7 @@ impl Serving {
             .http2_max_local_error_reset_streams(Some(MAX_RESET_MALFORMED))
             .serve_with_incoming_shutdown(gate, connections, async move {
                 stop.await;
-                // Load balancers look elsewhere from now on.
+                // From now on, load balancers send calls to other servers.
                 reporter
                     .set_not_serving::<FlightServiceServer<Service>>()
                     .await;
@@ -183,7 +186,7 @@ impl Serving {
         let too_late = async {
             let asked = async {
                 if stopped.wait_for(|stopped| *stopped).await.is_err() {
-                    // All answers were sent, and what is above has ended.
+                    // The sender was dropped: all results were sent, and `serve` has ended.
                     std::future::pending::<()>().await;
                 }
                 tokio::time::sleep(limits.shutdown).await;
@@ -193,7 +196,7 @@ impl Serving {
                 () = too_late => {}
             }
         };
-        // Of its own: what watches wakes up often, and would have all that is done here looked at each time.
+        // A task of its own: the watchers wake up often, and would poll everything in this task each time.
         let mut watching = JoinSet::new();
         let (server, tls) = (Arc::clone(&self.server), self.tls.clone());
         watching.spawn(async move {
@@ -213,7 +216,7 @@ impl Serving {
                 Ok(())
             }
         };
-        // Not waited for: where a thread is blocked, it would not end.
+        // Not awaited: if a thread is blocked, the task would not end.
         watching.abort_all();
         self.server.settle().await;
         Ok(outcome?)

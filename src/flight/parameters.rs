@@ -1,4 +1,4 @@
-//! Parameters of prepared statements: how they come, and how a handle keeps them.
+//! Parameters of prepared statements: how they are received, and how a handle stores them.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use super::body_check::BodyLimits;
 
 /// The maximum number of batches of parameters that one call may send.
 const MAX_BATCHES: usize = 64;
-/// The maximum number of messages that they may come in.
+/// The maximum number of messages of parameters that one call may send.
 const MAX_MESSAGES: u64 = 4 * MAX_BATCHES as u64;
 /// The maximum number of rows of parameters that one call may send.
 const MAX_ROWS: usize = 1_000;
-/// The maximum number of bytes of parameters: what a handle can keep.
+/// The maximum size of parameters, in bytes: the amount that a handle can store.
 const MAX_BYTES: u64 = 2 << 20;
 
-/// Returns the parameters that a call binds. All of them must come within `unsent`.
+/// Returns the parameters that a call binds. All of them must arrive within `unsent`.
 pub(super) async fn parameters(
     messages: impl Stream<Item = Result<FlightData, Status>> + Unpin + Send,
     unsent: Duration,
@@ -80,7 +80,7 @@ fn of_decoding(error: DecodeError) -> Status {
     }
 }
 
-/// Returns the parameters as a handle keeps them.
+/// Encodes the parameters as an Arrow IPC stream, which a handle stores.
 pub(super) fn to_ipc(schema: &Schema, rows: &[RecordBatch]) -> Result<Vec<u8>, Status> {
     let write = || {
         let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
@@ -94,10 +94,10 @@ pub(super) fn to_ipc(schema: &Schema, rows: &[RecordBatch]) -> Result<Vec<u8>, S
     })
 }
 
-/// Returns the values of the one row of parameters that a handle keeps; none if nothing was bound.
+/// Returns the values of the one row of parameters in a handle; none if nothing was bound.
 ///
 /// # Errors
-/// If there are more rows: a query takes one.
+/// Fails if there are more rows: a query takes one.
 pub(super) fn bound_values(ipc: &[u8]) -> Result<Vec<ScalarValue>, Status> {
     if ipc.is_empty() {
         return Ok(Vec::new());

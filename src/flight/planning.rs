@@ -1,4 +1,4 @@
-//! Planning a statement: what needs no call, so that it can be done on another thread than the one that answers.
+//! Planning of statements, without the call, so that it can run on another thread than the one that handles the call.
 
 use std::sync::Arc;
 
@@ -14,37 +14,38 @@ use super::parameters::bound_values;
 use super::status;
 use crate::engine::{OptimisedQuery, Query, QueryError, QuerySession, SessionOption, Statement};
 
-/// Bytes of parameters with which a simple statement is planned where it was asked for.
+/// The maximum size of the parameters, in bytes, with which a simple statement is planned on the thread that handles the
+/// call.
 const MAX_SIMPLE_PARAMETERS: usize = 4 << 10;
 
 /// A statement that is to be planned.
 pub(super) struct Unplanned {
-    /// What it is planned in.
+    /// The session in which it is planned.
     pub session: QuerySession,
     pub sql: String,
-    /// An Arrow IPC stream; empty for none.
+    /// The bound parameters as an Arrow IPC stream; empty for none.
     pub parameters: Vec<u8>,
-    /// The call, for errors.
+    /// The id of the call, for errors.
     pub request: Uuid,
 }
 
-/// What came of planning a statement.
+/// The outcome of planning a statement.
 pub(super) enum Planning {
-    /// It changes the session, and has no plan.
+    /// The statement changes the session, and has no plan.
     Set(SessionOption),
-    /// It has a plan.
+    /// The statement has a plan.
     Made(Made),
-    /// It has parameters that are not bound yet.
+    /// The statement has parameters that are not bound yet.
     Described(Description),
 }
 
-/// The schemas of a statement as a client gets them. They are encoded where the statement is planned, since they grow with
-/// it: a statement may name thousands of columns.
+/// The encoded schemas of a statement. They are encoded where the statement is planned, because they grow with it: a
+/// statement may name thousands of columns.
 #[derive(Debug, Clone)]
 pub(super) struct Description {
-    /// The schema of the answer, as an encapsulated IPC message.
+    /// The schema of the result, as an encapsulated IPC message.
     pub schema: Bytes,
-    /// The schema of the parameters that are not bound, in the same form.
+    /// The schema of the unbound parameters, as an encapsulated IPC message.
     pub parameters: Bytes,
 }
 
@@ -58,27 +59,27 @@ impl Description {
     }
 }
 
-/// A plan.
+/// An optimised plan and its schemas.
 pub(super) struct Made {
     pub query: Arc<OptimisedQuery>,
-    /// Whether the plan itself is the answer.
+    /// Whether the plan itself is the result (`EXPLAIN`).
     pub explains: bool,
-    /// Whether it means the same when it is run again.
+    /// Whether the plan means the same when it is run again.
     pub is_repeatable: bool,
     pub schema: SchemaRef,
     pub description: Description,
 }
 
 impl Unplanned {
-    /// The statement, if it is certain that neither parsing nor planning it takes longer than a moment: then that is done by
-    /// whoever answers.
+    /// Returns the parsed statement, if neither parsing nor planning it can take longer than a moment. The thread that
+    /// handles the call then plans it.
     pub fn simple(&self) -> Option<Statement> {
         (self.parameters.len() <= MAX_SIMPLE_PARAMETERS)
             .then(|| Statement::parse_simple(&self.sql))
             .flatten()
     }
 
-    /// Plans the statement, which is parsed if it was not yet.
+    /// Plans the statement, and parses it if `parsed` is none.
     pub async fn plan(self, parsed: Option<Statement>) -> Result<Planning, Status> {
         let (query, explains) = match self.parsed(parsed)? {
             Ok(query) => query,
@@ -87,14 +88,14 @@ impl Unplanned {
         self.make(&query, explains).await.map(Planning::Made)
     }
 
-    /// Plans the statement if it has no parameters, and otherwise says what they are.
+    /// Plans the statement if it has no parameters, and otherwise returns their schema and that of the result.
     pub async fn describe(self, parsed: Option<Statement>) -> Result<Planning, Status> {
         let (query, explains) = match self.parsed(parsed)? {
             Ok(query) => query,
             Err(option) => return Ok(Planning::Set(option)),
         };
         if query.parameters() == 0 {
-            // What is wrong is said now.
+            // Planning it completely reports errors now.
             return self.make(&query, explains).await.map(Planning::Made);
         }
         let failed = |error| status::of_query(&error, &self.sql, self.request);
@@ -104,7 +105,7 @@ impl Unplanned {
         let parameters = (1..=query.parameters()).map(|number| {
             let name = format!("${number}");
             let known = types.get(&name).cloned().flatten();
-            // Where SQL does not say what is wanted, text will do.
+            // A parameter without a known type is described as text.
             let kind = known.or_else(|| told.get(&number).cloned());
             let kind = kind.unwrap_or(DataType::Utf8);
             Field::new(name, as_described(kind), true)
@@ -118,7 +119,7 @@ impl Unplanned {
         Ok(Planning::Described(description))
     }
 
-    /// The query, and whether its plan is the answer; or what is set.
+    /// Returns the query and whether its plan is the result, or the option that the statement sets.
     fn parsed(
         &self,
         parsed: Option<Statement>,
@@ -136,7 +137,7 @@ impl Unplanned {
         }
     }
 
-    /// Plans `query` with the parameters that are bound.
+    /// Plans `query` with the bound parameters.
     async fn make(&self, query: &Query, explains: bool) -> Result<Made, Status> {
         let values = bound_values(&self.parameters)?;
         check_count(query, &values)?;
@@ -158,8 +159,8 @@ impl Unplanned {
     }
 }
 
-/// The type that a parameter is described as. Instants are in milliseconds: the JDBC driver, up to 18.3, sends
-/// milliseconds whatever the unit that was asked for. Other clients send instants in the unit that they have.
+/// Returns the type as which a parameter is described. Timestamps are described in milliseconds: the JDBC driver, up to
+/// 18.3, sends milliseconds whatever unit was requested. Other clients send timestamps in their own unit.
 fn as_described(kind: DataType) -> DataType {
     match kind {
         DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone),

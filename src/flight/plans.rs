@@ -1,4 +1,5 @@
-//! Plans that were made lately: between the calls that make, announce and run one, and for whoever asks the same again.
+//! A cache of recent plans: for the calls that make, announce and run a plan, and for clients that send the same statement
+//! again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,70 +14,70 @@ use crate::clock::Stopwatch;
 use crate::engine::{OptimisedQuery, QuerySession};
 use crate::model::OrganisationId;
 
-/// Plans that are kept at most.
+/// The maximum number of cached plans.
 const MOST: usize = 256;
-/// Bytes of their texts, parameters and constants at most: what a plan takes grows with them. A constant may be far larger
-/// than its text, which says `repeat`.
+/// The maximum size of the texts, parameters and constants of all cached plans, in bytes. The memory of a plan grows with
+/// them. A constant may be far larger than its SQL text, for example with `repeat`.
 const MOST_BYTES: usize = 4 << 20;
-/// A plan that is not used for so long is forgotten: it holds on to the tables that it was made for.
+/// The time after which an unused plan is removed: it holds the tables that it was made for.
 const LIFE: Duration = Duration::from_secs(60);
 
-/// A statement that was planned.
+/// A planned statement.
 #[derive(Clone)]
 pub(super) struct Planned {
-    /// What it was planned in.
+    /// The session in which it was planned.
     pub session: QuerySession,
-    /// What is run.
+    /// The optimised query that is run.
     pub query: Arc<OptimisedQuery>,
-    /// Whether the plan itself is the answer.
+    /// Whether the plan itself is the result (`EXPLAIN`).
     pub explains: bool,
-    /// Whether it means the same when it is run again; not where it says `now()`.
+    /// Whether the plan means the same when it is run again; it does not if it contains `now()`, for example.
     pub is_repeatable: bool,
-    /// The answer's schema.
+    /// The schema of the result.
     pub schema: SchemaRef,
-    /// The same, encoded.
+    /// The encoded schemas of the result and of the parameters.
     pub description: Description,
-    /// What could be seen then.
+    /// The assets that were visible when it was planned.
     pub visible: Arc<Visible>,
 }
 
-/// All that a plan depends on.
+/// Everything that a plan depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct PlanKey {
     pub organisation: OrganisationId,
     pub is_admin: bool,
     pub run: u64,
-    /// Which views were in force.
+    /// The version of the views.
     pub views: u64,
     pub time_zone: Option<String>,
     pub schema: Option<String>,
     pub sql: String,
     pub parameters: Vec<u8>,
-    /// The query that it is for, if it is for that one only.
+    /// The query that the plan is for; none if any query may use it.
     pub query: Option<Uuid>,
 }
 
-/// The bytes that a plan counts for.
+/// Returns the bytes that a plan counts for in the cache.
 fn bytes_of(key: &PlanKey, planned: &Planned) -> usize {
     let texts = key.sql.len() + key.parameters.len() + planned.description.schema.len();
     texts.saturating_add(planned.query.constant_bytes())
 }
 
-/// The plans.
+/// The cached plans.
 #[derive(Default)]
 pub(super) struct Plans {
     kept: Mutex<HashMap<PlanKey, (Planned, Stopwatch)>>,
 }
 
 impl Plans {
-    /// Keeps a plan for the query, and for others if it is repeatable.
+    /// Caches a plan for the query, and for others if it is repeatable.
     pub fn keep(&self, mut key: PlanKey, planned: &Planned) {
         if planned.is_repeatable {
             key.query = None;
         }
         let own = bytes_of(&key, planned);
         if own > MOST_BYTES {
-            // It will be planned again.
+            // The statement is planned again when it is run.
             return;
         }
         let mut kept = self.locked();
@@ -97,7 +98,7 @@ impl Plans {
         kept.insert(key, (planned.clone(), Stopwatch::start()));
     }
 
-    /// The plan for `key`, if it is still what `visible` allows.
+    /// Returns the plan for `key`, if it was made for the same `visible` assets. A plan for a single query is removed.
     pub fn find(&self, key: &PlanKey, visible: &Arc<Visible>) -> Option<Planned> {
         let mut kept = self.locked();
         let is_current = |planned: &Planned| Arc::ptr_eq(&planned.visible, visible);

@@ -1,4 +1,4 @@
-//! What trusted proxies say of the clients behind them: the PROXY protocol at the beginning of a connection, and the header
+//! Client addresses that trusted proxies report: by the PROXY protocol at the start of a connection, and by the header
 //! `x-forwarded-for` of a call.
 
 use std::io;
@@ -10,19 +10,19 @@ use tonic::codegen::http::HeaderMap;
 use crate::config::Networks;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
-/// The maximum number of addresses in it that are looked at.
+/// The maximum number of addresses in the header that are considered.
 const MAX_HOPS: usize = 16;
 /// The maximum length of a header of version 1, in bytes, with its line end.
 const MAX_V1_BYTES: usize = 107;
-/// The maximum length of what follows the fixed part of a header of version 2, in bytes.
+/// The maximum length of the variable part of a header of version 2, in bytes.
 const MAX_V2_BYTES: u16 = 2048;
 const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Returns the address of the client: what trusted proxies, each before the one that it names, say of it. `address` is
-/// where the connection comes from.
+/// Returns the address of the client as trusted proxies report it. `address` is the origin of the connection. The address
+/// that a hop reports is used only if the hop itself is a trusted proxy.
 pub(super) fn client_of(address: IpAddr, headers: &HeaderMap, trusted: &Networks) -> IpAddr {
     let mut client = address;
-    // A proxy appends: what it was told itself stands before.
+    // A proxy appends an address; the addresses that it received itself stand before it.
     let values = headers.get_all(FORWARDED_FOR).iter();
     let values: Vec<&str> = values.map_while(|value| value.to_str().ok()).collect();
     let hops = values.iter().rev().flat_map(|value| value.rsplit(','));
@@ -46,15 +46,15 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
     Some(address.or_else(in_brackets)?.to_canonical())
 }
 
-/// Reads the header of the PROXY protocol. Returns the client's address; none if the proxy speaks for itself.
+/// Reads the header of the PROXY protocol. Returns the client's address; none if the proxy reports no client.
 ///
 /// # Errors
 ///
-/// There is no such header, or it is malformed.
+/// Fails if there is no such header, or it is malformed.
 pub(super) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<Option<SocketAddr>> {
-    // As long as the shortest line, and the signature of version 2.
+    // The length of the signature of version 2; every line of version 1 is at least as long.
     let mut start = [0; V2_SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
     if start == V2_SIGNATURE {
@@ -79,7 +79,7 @@ fn malformed() -> io::Error {
     )
 }
 
-/// `PROXY TCP4 192.0.2.1 192.0.2.9 56324 443`, or `PROXY UNKNOWN` and whatever follows.
+/// Parses `PROXY TCP4 192.0.2.1 192.0.2.9 56324 443`, or `PROXY UNKNOWN` followed by anything.
 fn parse_v1(line: &str) -> Option<Option<SocketAddr>> {
     let mut parts = line.split(' ');
     if parts.next() != Some("PROXY") {
@@ -113,7 +113,7 @@ async fn read_v2(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Soc
 
 fn parse_v2(command: u8, family: u8, rest: &[u8]) -> Option<Option<SocketAddr>> {
     match command {
-        // LOCAL: the proxy looks whether the server is there.
+        // LOCAL: a health check by the proxy.
         0x20 => return Some(None),
         0x21 => {}
         _ => return None,
@@ -129,7 +129,7 @@ fn parse_v2(command: u8, family: u8, rest: &[u8]) -> Option<Option<SocketAddr>> 
             let source = IpAddr::from(source).to_canonical();
             Some(Some(SocketAddr::new(source, port(32)?)))
         }
-        // Unspecified: the connection is to be taken as it is.
+        // Unspecified: the address of the connection is used.
         0x00 => Some(None),
         _ => None,
     }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn client_of_believes_trusted_proxies_only() {
+    fn client_of_uses_addresses_of_trusted_proxies_only() {
         let trusted = networks("127.0.0.1, 10.0.0.0/8");
         let client = |address: &str, values: &[&str]| {
             let mut headers = HeaderMap::new();
@@ -168,7 +168,7 @@ mod tests {
             "192.0.2.9",
             "not trusted"
         );
-        // What the client itself has put there is before what the first proxy appended.
+        // Addresses that the client itself sends stand before the one that the first proxy appends.
         assert_eq!(client("127.0.0.1", &["1.1.1.1, 192.0.2.1"]), "192.0.2.1");
         assert_eq!(
             client("127.0.0.1", &["1.1.1.1, 192.0.2.1, 10.0.0.2"]),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn read_header_takes_both_versions() {
+    async fn read_header_accepts_both_versions() {
         let v1 = read(b"PROXY TCP4 192.0.2.1 192.0.2.9 56324 443\r\nPRI").await;
         assert_eq!(v1.unwrap(), Some("192.0.2.1:56324".parse().unwrap()));
         let v1 = read(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n").await;

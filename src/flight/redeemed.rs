@@ -1,22 +1,23 @@
-//! Which queries' answers were fetched lately: to fetch one for the first time is part of having asked for it, and to
-//! fetch it again is to ask again.
+//! Queries whose results were fetched recently. The first fetch of a result belongs to the request that planned the query;
+//! each further fetch counts as a new request.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use uuid::Uuid;
 
-/// Queries that are remembered. What was asked long ago may be fetched once more.
+/// The maximum number of queries that are remembered. The result of an older query may be fetched once more without
+/// counting as a new request.
 const MOST: usize = 16_384;
 
-/// The queries.
+/// The queries whose results were fetched.
 #[derive(Debug, Default)]
 pub(super) struct Redeemed {
     known: Mutex<(HashSet<Uuid>, VecDeque<Uuid>)>,
 }
 
 impl Redeemed {
-    /// Whether the answer is fetched for the first time.
+    /// Records that the result of `query` is fetched. Returns whether this is the first time.
     pub fn is_first(&self, query: Uuid) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (ids, order) = &mut *known;

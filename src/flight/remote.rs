@@ -1,4 +1,4 @@
-//! The client's side: queries and orders that go to a server, and what comes back.
+//! The client: sends queries and administration orders to a server, and decodes the responses.
 
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
@@ -21,20 +21,20 @@ use super::MAX_SENT_MESSAGE_BYTES;
 use super::actions::ADMINISTER;
 use crate::auth::{Order, Outcome};
 
-/// What the caller proves with. Has no `Debug`: it is secret.
+/// The credential of the caller. Has no `Debug`, because it is secret.
 pub enum Credential {
     /// An API key or an access token.
     Bearer(String),
-    /// To sign in with.
+    /// An email address and a password to sign in with.
     Password {
-        /// The address.
+        /// The email address.
         email: String,
         /// The password.
         password: String,
     },
 }
 
-/// Why nothing came back.
+/// The error of a call to a server.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// The URL cannot be used.
@@ -42,28 +42,28 @@ pub enum RemoteError {
         "{url:?} is not the URL of a server; expected grpc://HOST:PORT or grpc+tls://HOST:PORT{why}"
     )]
     Url {
-        /// As it was given.
+        /// The URL as it was given.
         url: String,
-        /// What is wrong.
+        /// The reason, as the end of the error text; may be empty.
         why: &'static str,
     },
-    /// Nobody answers.
+    /// The server does not respond.
     #[error(
         "the server {url} cannot be reached; check the address, that it runs, and whether it has TLS"
     )]
     Unreachable {
         /// The URL.
         url: String,
-        /// What failed.
+        /// The transport error.
         source: tonic::transport::Error,
     },
-    /// The server said no.
+    /// The call was refused.
     #[error("{0}")]
     Refused(String),
-    /// The statement has no rows to answer with.
+    /// The statement has no result.
     #[error("the statement has no answer, and its effect ends with this call; ask for rows")]
     NoAnswer,
-    /// The answer has another form.
+    /// The response has an unexpected format.
     #[error("the server's answer cannot be read; it may be of another version")]
     Malformed(#[from] serde_json::Error),
 }
@@ -77,7 +77,7 @@ impl From<Status> for RemoteError {
     }
 }
 
-/// A server that was signed in to.
+/// A connection to a server, with the credential of the caller.
 #[derive(Clone)]
 pub struct RemoteServer {
     client: FlightServiceClient<Channel>,
@@ -85,8 +85,12 @@ pub struct RemoteServer {
 }
 
 impl RemoteServer {
-    /// Connects and signs in. With `roots` (PEM), only these are trusted instead of the system's. A password does not go
-    /// to another machine in plain text.
+    /// Connects to a server, and signs in if the credential is a password. With `roots` (PEM), only these certificates are
+    /// trusted instead of the system's.
+    ///
+    /// # Errors
+    /// Fails if the URL has no TLS and names another machine, among others: credentials are not sent to other machines in
+    /// plain text.
     pub async fn connect(
         url: &str,
         roots: Option<&[u8]>,
@@ -134,7 +138,7 @@ impl RemoteServer {
         })
     }
 
-    /// Has an order carried out.
+    /// Sends an order to the server. Returns its outcome.
     pub async fn carry_out(&self, order: &Order) -> Result<Outcome, RemoteError> {
         let request = self.request(Action {
             r#type: ADMINISTER.to_owned(),
@@ -147,7 +151,7 @@ impl RemoteServer {
         Ok(serde_json::from_slice(&result.body)?)
     }
 
-    /// The rows that answer a query.
+    /// Runs a query. Returns its rows.
     pub async fn query(&self, sql: &str) -> Result<SendableRecordBatchStream, RemoteError> {
         let command = CommandStatementQuery {
             query: sql.to_owned(),

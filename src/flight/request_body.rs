@@ -1,7 +1,7 @@
-//! The bodies of requests: how large a message may be, how long it may take to arrive, and how much memory all that arrive
-//! may take together.
+//! Request bodies: limits on the size of a message, on the time it takes to arrive, and on the memory for all messages that
+//! arrive at once.
 //!
-//! A gRPC message begins with its length, and tonic allocates that much at once. So the length is looked at here, and
+//! A gRPC message begins with its length, and tonic allocates that much at once. Therefore the length is read here, and
 //! memory is reserved for it, before tonic sees it.
 
 use std::collections::HashMap;
@@ -21,14 +21,15 @@ use tonic::Status;
 
 use crate::model::OrganisationId;
 
-/// A flag of one byte, and the length of the message in four.
+/// The size of the prefix of a gRPC message, in bytes: a flag of one byte, and the length of the message in four.
 const HEADER_BYTES: usize = 5;
-/// Memory is reserved in units of so many bytes.
+/// The unit in which memory is reserved, in bytes.
 const UNIT_BYTES: usize = 1024;
-/// One organisation's share of the memory is this part of it.
+/// The divisor of the total memory that gives the share of one organisation.
 const SHARE_DIVISOR: u64 = 4;
-/// The maximum number of an organisation's messages that wait for memory. Of each, the client may have sent as much as the
-/// window of a call allows; together they must not fill the window of a connection, or those that have memory stand still.
+/// The maximum number of an organisation's messages that wait for memory. For each, the client may have sent as much as the
+/// flow-control window of a call allows. Together they must not fill the window of a connection, or messages that have
+/// memory could not arrive.
 const MAX_WAITING: usize = 8;
 
 /// The memory for messages that arrive. Cheap to clone.
@@ -39,16 +40,17 @@ pub(super) struct MessageMemory {
     shares: Arc<Mutex<HashMap<OrganisationId, Share>>>,
 }
 
-/// What one organisation may take of the memory.
+/// The share of one organisation.
 #[derive(Clone)]
 struct Share {
     memory: Arc<Semaphore>,
-    /// Places to wait for it.
+    /// Permits to wait for memory.
     waiting: Arc<Semaphore>,
 }
 
 impl MessageMemory {
-    /// So many bytes in all, of which one organisation gets a part, but always enough for a message of `max_message_bytes`.
+    /// Creates a memory of `bytes` in all. An organisation's share is a part of it, but always enough for a message of
+    /// `max_message_bytes`.
     pub fn new(bytes: u64, max_message_bytes: usize) -> Self {
         let share_bytes = (bytes / SHARE_DIVISOR).max(max_message_bytes as u64);
         let units = |bytes: u64| {
@@ -62,7 +64,7 @@ impl MessageMemory {
         }
     }
 
-    /// An account for the messages of one call of an organisation.
+    /// Opens an account for the messages of one call of an organisation.
     pub fn open(&self, organisation: OrganisationId) -> Arc<Account> {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         let share = shares.entry(organisation).or_insert_with(|| Share {
@@ -77,15 +79,15 @@ impl MessageMemory {
     }
 }
 
-/// Memory that is reserved for the latest message of a call: until the next one begins, or all who hold the account have
-/// dropped it.
+/// The memory that is reserved for the latest message of a call. It is released when the next message begins, or when all
+/// holders of the account have dropped it.
 pub(super) struct Account {
     share: Share,
     all: Arc<Semaphore>,
     reserved: Mutex<Option<Reserved>>,
 }
 
-/// Of the organisation's share, and of all.
+/// Permits of the organisation's share, and of the total.
 type Reserved = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl Account {
@@ -100,7 +102,8 @@ impl Account {
         Some((share, all))
     }
 
-    /// The same, in turn: first among the organisation's own messages, then among all. None if too many wait.
+    /// Reserves memory in order of arrival: first from the organisation's share, then from the total. Returns none if too
+    /// many messages wait.
     fn reserve(&self, units: u32) -> Option<BoxFuture<'static, Option<Reserved>>> {
         let waiting = Arc::clone(&self.share.waiting).try_acquire_owned().ok()?;
         let (share, all) = (Arc::clone(&self.share.memory), Arc::clone(&self.all));
@@ -113,29 +116,29 @@ impl Account {
     }
 }
 
-/// What the body of a call may be.
+/// Limits on the body of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyLimits {
-    /// The maximum size of a message; tonic refuses what is larger.
+    /// The maximum size of a message, in bytes; tonic rejects larger ones.
     pub max_message_bytes: usize,
-    /// How long a message may take to arrive. Where there is only one, the time counts from the beginning of the call to
-    /// the end of the body.
+    /// The time limit for a message to arrive. If the body has only one message, the time counts from the start of the call
+    /// to the end of the body.
     pub message_timeout: Duration,
-    /// How long the next message may take to begin; none if there is only one.
+    /// The time limit for the next message to begin; none if the body has only one message.
     pub idle_timeout: Option<Duration>,
 }
 
-/// Where in a message the body is.
+/// The position of a body within its messages.
 #[derive(Debug, Default)]
 struct Framing {
     header: [u8; HEADER_BYTES],
     header_bytes: usize,
-    /// What is left of the message after its header.
+    /// The bytes of the message after its header that have not arrived yet.
     left_bytes: usize,
 }
 
 impl Framing {
-    /// Follows the messages in `data`; returns the length of the last one that begins in it, if one does.
+    /// Advances over the messages in `data`. Returns the length of the last message that begins in it, if one does.
     fn follow(&mut self, mut data: &[u8]) -> Option<usize> {
         let mut begun = None;
         while !data.is_empty() {
@@ -165,24 +168,24 @@ impl Framing {
         begun
     }
 
-    /// Whether a message has begun and is not there yet.
+    /// Whether a message has begun and has not arrived completely.
     fn is_within_message(&self) -> bool {
         self.left_bytes > 0 || self.header_bytes > 0
     }
 }
 
-/// A body that keeps to its limits.
+/// A body that enforces its limits.
 pub(super) struct RequestBody<B> {
     inner: B,
     limits: BodyLimits,
-    /// None: its messages are too small to be counted.
+    /// None if the messages are too small to be counted.
     account: Option<Arc<Account>>,
     framing: Framing,
     /// Data that waits for memory.
     waiting: Option<(Bytes, BoxFuture<'static, Option<Reserved>>)>,
-    /// Set while something is waited for.
+    /// Set while the body waits for data or memory.
     timer: Option<Pin<Box<Sleep>>>,
-    /// What the timer is for.
+    /// Whether the timer is for the next message to begin, rather than for a message to arrive.
     is_idle: bool,
 }
 
@@ -199,16 +202,20 @@ impl<B> RequestBody<B> {
         }
     }
 
-    /// Takes data in: it may be handed on when there is memory for the message that begins in it; until then, none.
+    /// Accepts data. Returns it once memory is reserved for the message that begins in it; returns none if the data has to
+    /// wait for memory.
+    ///
+    /// # Errors
+    /// Fails if too many messages wait for memory.
     fn take(&mut self, data: Bytes) -> Result<Option<Bytes>, Status> {
         let begun = self.framing.follow(&data);
         let (Some(length), Some(account)) = (begun, &self.account) else {
             return Ok(Some(data));
         };
-        // The one before was decoded, or will be in a moment.
+        // The previous message was decoded, or will be in a moment.
         account.keep(None);
         if length > self.limits.max_message_bytes {
-            // Nothing is allocated for it.
+            // tonic rejects it, and allocates nothing for it.
             return Ok(Some(data));
         }
         let units = u32::try_from(length / UNIT_BYTES + 1).unwrap_or(u32::MAX);
@@ -225,7 +232,7 @@ impl<B> RequestBody<B> {
         }
     }
 
-    /// Ends the call if what is waited for takes too long.
+    /// Returns the status that ends the call when the wait exceeds its limit.
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Status> {
         let is_idle = !self.framing.is_within_message() && self.limits.idle_timeout.is_some();
         if self.is_idle != is_idle {
@@ -278,7 +285,7 @@ where
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
             let status = ready!(this.poll_timer(context));
-            // Its turn is another's.
+            // Gives up the place in the queue for memory.
             this.waiting = None;
             return Poll::Ready(Some(Err(status)));
         }
@@ -293,13 +300,13 @@ where
                     Err(status) => return Poll::Ready(Some(Err(status))),
                 };
                 if this.limits.idle_timeout.is_some() && !this.framing.is_within_message() {
-                    // The next message has time of its own.
+                    // The time limit starts again for the next message.
                     this.timer = None;
                 }
                 if let Some(data) = handed_on {
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                // Registers with what is waited for.
+                // The next poll registers the waker with the reservation.
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -329,7 +336,7 @@ mod tests {
     use super::*;
     use crate::clock::Stopwatch;
 
-    /// A body of these pieces, and then nothing more, or its end.
+    /// A body that yields these pieces, and then ends if the flag is set; otherwise it stays pending.
     struct Pieces(VecDeque<Bytes>, bool);
 
     impl Body for Pieces {
@@ -373,7 +380,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn framing_finds_messages_however_they_are_cut(
+        fn framing_finds_messages_in_chunks_of_any_size(
             lengths in prop::collection::vec(0..300_usize, 1..8),
             piece in 1..200_usize,
         ) {
@@ -389,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn body_that_stands_still_within_a_message_ends_with_an_error() {
+    async fn body_stalled_within_message_fails_after_message_timeout() {
         let unfinished = message(100);
         let mut body = RequestBody::new(
             pieces(&[&unfinished[..50]], false),
@@ -401,7 +408,7 @@ mod tests {
         let status = next(&mut body).await.unwrap().unwrap_err();
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
         assert!(began.elapsed() < Duration::from_secs(5));
-        // Between messages there is more time; where there is only one, there is no between.
+        // Between messages, the idle limit applies. Without an idle limit, the message limit applies throughout.
         for (idle, is_long) in [(Some(1_500), true), (None, false)] {
             let mut body = RequestBody::new(pieces(&[&message(100)], false), limits(idle), None);
             assert!(next(&mut body).await.unwrap().is_ok());
@@ -412,7 +419,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_wait_for_memory_that_others_of_the_organisation_have() {
+    async fn messages_over_organisation_share_wait_for_memory() {
         let memory = MessageMemory::new(4 << 20, 1 << 20);
         let north = OrganisationId(uuid::Uuid::from_u128(1));
         let south = OrganisationId(uuid::Uuid::from_u128(2));
@@ -451,7 +458,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_is_given_back_when_the_next_message_begins_and_at_the_end() {
+    async fn memory_is_released_at_next_message_and_at_end() {
         let memory = MessageMemory::new(4 << 20, 1 << 20);
         let before = memory.all.available_permits();
         let north = OrganisationId(uuid::Uuid::from_u128(1));

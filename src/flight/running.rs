@@ -1,4 +1,4 @@
-//! The answers that are being sent, so that they can be cancelled, and end when their owner's access does.
+//! Results that are being sent. They can be cancelled, and end when the access of their caller ends.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::status;
 use crate::auth::{Access, Ended};
 
-/// The queries whose answers are being sent.
+/// The queries whose results are being sent. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Running {
     queries: Arc<Mutex<HashMap<Uuid, Query>>>,
@@ -24,12 +24,12 @@ pub(super) struct Running {
 #[derive(Debug)]
 struct Query {
     cancel: watch::Sender<bool>,
-    /// A ticket may be redeemed more than once.
+    /// The number of result streams; a ticket may be redeemed more than once.
     streams: usize,
 }
 
 impl Running {
-    /// Cancels the query; false if it does not run here.
+    /// Cancels the query. Returns false if it does not run on this server.
     pub fn cancel(&self, query: Uuid) -> bool {
         match self.locked().get(&query) {
             Some(query) => query.cancel.send(true).is_ok(),
@@ -37,8 +37,8 @@ impl Running {
         }
     }
 
-    /// `stream`, until the query is cancelled or the access ends: then an error, and nothing more. What the stream
-    /// holds is let go at once.
+    /// Returns `stream`, ended by an error as soon as the query is cancelled or the access ends. Everything that the stream
+    /// holds is dropped at once.
     pub fn guard<T: Send + 'static>(
         &self,
         query: Uuid,
@@ -75,7 +75,7 @@ impl Running {
     }
 }
 
-/// What the client is told: that asking again may help, or that it may not.
+/// Returns the status for a call whose access has ended; its code says whether a retry may succeed.
 pub(super) fn refusal(ended: &Ended) -> Status {
     match ended {
         Ended::Narrowed => status::callers_doing(Status::unavailable(ended.to_string())),
@@ -83,7 +83,7 @@ pub(super) fn refusal(ended: &Ended) -> Status {
     }
 }
 
-/// See [`Running::guard`].
+/// A stream that ends when its query is cancelled or its access ends; see [`Running::guard`].
 pub(super) struct Guarded<T> {
     stream: Option<BoxStream<'static, Result<T, Status>>>,
     end: BoxFuture<'static, Status>,

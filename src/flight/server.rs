@@ -1,4 +1,4 @@
-//! What all calls share.
+//! The state that all calls share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::metering::{Meter, Work};
 use crate::model::printable;
 use crate::store::OrganisationStore;
 
-/// The server behind the calls.
+/// The state behind all calls.
 pub struct Server {
     pub(super) auth: Authenticator,
     pub(super) engine: QueryEngine,
@@ -33,7 +33,7 @@ pub struct Server {
     pub(super) tenants: Tenants,
     pub(super) plans: Plans,
     pub(super) limits: ServerLimits,
-    /// Clients that send readings now.
+    /// The ingests in progress.
     pub(super) ingests: Arc<IngestPlaces>,
     pub(super) log_sql: bool,
     pub(super) meter: Meter,
@@ -41,40 +41,40 @@ pub struct Server {
     pub(super) fingerprints: Fingerprints,
 }
 
-/// What calls may take, beside what queries may.
+/// Limits on calls, other than those on queries.
 #[derive(Debug, Clone)]
 pub struct ServerLimits {
-    /// Of connections, and of what comes by them.
+    /// Limits on connections and their requests.
     pub connections: ConnectionLimits,
-    /// Of readings that are sent here.
+    /// Limits on ingests.
     pub ingest: IngestLimits,
-    /// How long answers that have begun may go on when the server is to end.
+    /// The time limit for results in progress at shutdown.
     pub shutdown: Duration,
 }
 
-/// Limits on connections, and on the requests that come by them.
+/// Limits on connections, and on the requests that arrive on them.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
     /// The maximum number of connections.
     pub total: usize,
     /// The maximum number of connections from one address.
     pub per_address: usize,
-    /// How long a handshake may take, and again the headers of the first call.
+    /// The time limit for a handshake, and again for the headers of the first call.
     pub handshake_timeout: Duration,
-    /// How long a connection may go without a valid credential.
+    /// The time limit for a connection to present a valid credential.
     pub unauthenticated_timeout: Duration,
-    /// How long a message may take to arrive.
+    /// The time limit for a message to arrive.
     pub message_timeout: Duration,
     /// The maximum memory for messages that arrive, in bytes.
     pub message_memory: u64,
-    /// Proxies whose word for a client's address is taken.
+    /// Proxies that are trusted to report client addresses.
     pub trusted_proxies: Networks,
-    /// Whether they begin connections with a header of the PROXY protocol.
+    /// Whether they start connections with a header of the PROXY protocol.
     pub proxy_protocol: bool,
 }
 
 impl Server {
-    /// Answers queries on `engine` for the users of `store`.
+    /// Creates a server that runs queries on `engine` for the users of `store`.
     pub fn new(
         auth: Authenticator,
         engine: QueryEngine,
@@ -100,7 +100,8 @@ impl Server {
         }
     }
 
-    /// Takes up what changes: access, tables, views; for as long as the future is polled.
+    /// Applies changes of access, tables and views, and moves usage records into the ledger, for as long as the future is
+    /// polled.
     pub async fn keep_watch(&self) {
         tokio::join!(
             self.auth.keep_watch(),
@@ -109,20 +110,23 @@ impl Server {
         );
     }
 
-    /// Finishes what is still to be written.
+    /// Completes pending writes; called at shutdown.
     pub async fn settle(&self) {
         self.auth.settle().await;
         self.meter.settle().await;
     }
 
-    /// Lets work that a call asks for through, if its organisation's rate allows.
+    /// Checks the rate limit of the caller's organisation for the work that a call requests.
+    ///
+    /// # Errors
+    /// Fails if the organisation is over its limit.
     pub(super) fn admit(&self, call: &Call, work: Work) -> Result<(), Status> {
         let organisation = call.principal().organisation_id;
         let admitted = self.meter.admit(organisation, work);
         admitted.map_err(|over| over_limit(&over))
     }
 
-    /// Whether a session may have this option.
+    /// Checks that a session may have this option.
     pub(super) fn check_option(&self, option: &SessionOption) -> Result<(), Status> {
         match option {
             SessionOption::Schema(schema)

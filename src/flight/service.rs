@@ -1,4 +1,4 @@
-//! The service that gRPC calls behind the gate: hands each call to its trade, and names it in the answer.
+//! The gRPC service behind the gate: dispatches each call, and adds its id to the response.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,23 +34,23 @@ use crate::clock::Stopwatch;
 use crate::engine::Statement;
 use crate::metering::Work;
 
-/// The header that says that a quota is nearly used up.
+/// The header that warns that a quota is nearly used up.
 const WARNING: &str = "plantlake-warning";
-/// The service. Cheap to clone.
+/// The Flight service. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Service(pub Arc<Server>);
 
 type Answer<T> = Result<Response<T>, Status>;
 type Sent<T> = BoxStream<'static, Result<T, Status>>;
 
-/// A call under way.
+/// A call in progress.
 struct Begun {
     call: Call,
     since: Stopwatch,
 }
 
 impl Service {
-    /// Begins a call that the gate has let in.
+    /// Begins a call that the gate has authenticated.
     fn begin<T>(&self, name: &'static str, request: &Request<T>) -> Result<Begun, Status> {
         let entry = request.extensions().get::<Entry>().ok_or_else(not_let_in)?;
         let (id, since) = (entry.id, entry.since);
@@ -78,7 +78,7 @@ impl Service {
         })
     }
 
-    /// Records the call, and names it in its answer, and in the log.
+    /// Writes the usage record of the call, logs the call, and adds its id to the response.
     async fn end<T: Metered>(begun: Begun, answer: Result<T, Status>) -> Answer<T> {
         let id = begun.call.id;
         Self::log(&begun, &answer);
@@ -87,7 +87,7 @@ impl Service {
         stamp(recorded.and(answer).map(Response::new), id)
     }
 
-    /// The same for an answer of many messages: its record ends when it does.
+    /// Does the same for a response of many messages: its record is written when it ends.
     async fn end_stream<T: Metered + Unpin + Send + 'static>(
         begun: Begun,
         answer: Result<Sent<T>, Status>,
@@ -100,7 +100,7 @@ impl Service {
             Ok(messages) => {
                 let messages = MeteredStream::begin(messages, request, id).await;
                 let mut response = Response::new(messages.boxed());
-                // Where it is no text for a header, the log has it.
+                // A warning that is not valid header text is only in the log.
                 if let Some(warning) = warning.and_then(|warning| warning.parse().ok()) {
                     response.metadata_mut().insert(WARNING, warning);
                 }
@@ -131,7 +131,7 @@ impl Service {
         );
     }
 
-    /// The command that a message of a call holds, if the caller's organisation may ask now.
+    /// Decodes the command in a message of a call, and checks the rate limit of the caller's organisation.
     fn asked(&self, call: &Call, message: &[u8]) -> Result<Command, Status> {
         let command = command_of(message)?;
         let name = command.type_url().rsplit('.').next().unwrap_or_default();
@@ -140,13 +140,13 @@ impl Service {
             .find_map(|kind| name.strip_prefix(kind))
             .unwrap_or(name);
         call.asks(match &command {
-            // What the client calls it may be megabytes, and would be stored.
+            // The client's name for it may be megabytes long, and would be stored.
             Command::Unknown(_) => "unknown",
             _ => name,
         });
         let is_part_of_another = match &command {
             Command::TicketStatementQuery(_) => true,
-            // To bind parameters.
+            // DoPut of this command binds parameters.
             Command::CommandPreparedStatementQuery(_) => call.rpc == "DoPut",
             _ => false,
         };
@@ -223,13 +223,13 @@ impl Service {
 
     async fn get(&self, call: &Call, ticket: &Ticket) -> Result<Sent<FlightData>, Status> {
         let command = self.asked(call, &ticket.ticket)?;
-        // What planning takes is taken off the time of the run, if one call does both.
+        // The timer covers both planning and running, if one call does both.
         let timer = self.0.timer();
         match &command {
             Command::TicketStatementQuery(ticket) => {
                 self.0.answer(call, &ticket.statement_handle, timer).await
             }
-            // Some drivers fetch the answer of a prepared statement by its handle.
+            // Some drivers fetch the result of a prepared statement by its handle.
             Command::CommandPreparedStatementQuery(query) => {
                 let handle = &query.prepared_statement_handle;
                 match self.0.ask_prepared(call, handle, &timer).await? {
@@ -250,7 +250,7 @@ impl Service {
         let first = match Pin::new(&mut request).peek().await {
             Some(Ok(first)) => first,
             Some(Err(status)) => return Err(status.clone()),
-            // ADBC does not even say what it would write, if there are no rows.
+            // Without rows, ADBC does not even send the command.
             None => {
                 return Ok(PutResult {
                     app_metadata: updated.into(),
@@ -262,7 +262,7 @@ impl Service {
             .ok_or_else(|| Status::invalid_argument("the first message names no command"))?;
         let result = match self.asked(call, &descriptor.cmd)? {
             Command::CommandPreparedStatementQuery(query) => {
-                // Nothing is read of a body for a handle that is none.
+                // The handle is checked before the body is read.
                 let kind = super::ticket::Kind::Statement;
                 let handle = &query.prepared_statement_handle;
                 let held = self.0.opened(call, kind, handle)?;
@@ -299,7 +299,7 @@ impl Service {
         })
     }
 
-    /// Runs a statement that is to change something: of those, only `SET` is allowed.
+    /// Runs a statement that is meant to change something: of those, only `SET` is supported.
     async fn set_only(&self, call: &Call, sql: String) -> Result<(), Status> {
         let timer = self.0.timer();
         let parsed = match Statement::parse_simple(&sql) {
@@ -321,7 +321,7 @@ impl Service {
     }
 }
 
-/// `schema` is an encapsulated IPC message.
+/// Returns a FlightInfo; `schema` is an encapsulated IPC message.
 fn flight_info(schema: Bytes) -> FlightInfo {
     FlightInfo {
         schema,
@@ -337,7 +337,7 @@ fn encoded(rows: RecordBatch) -> Sent<FlightData> {
         .boxed()
 }
 
-/// A call that did not come through the gate; there is no other way in.
+/// Returns the status for a call that did not come through the gate; there is no other way in.
 fn not_let_in() -> Status {
     Status::unauthenticated("no credential was looked at")
 }

@@ -1,5 +1,4 @@
-//! The messages about sessions of Flight.proto that arrow-flight has no types for. They travel as they are, not in an
-//! `Any`.
+//! The session messages of Flight.proto for which arrow-flight has no types. They are sent directly, not in an `Any`.
 
 use std::collections::HashMap;
 
@@ -12,7 +11,7 @@ pub(super) struct SetSessionOptionsRequest {
     pub session_options: HashMap<String, SessionOptionValue>,
 }
 
-/// A value; none set means that the option is to be as it was at first.
+/// The value of an option; none resets the option to its default.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct SessionOptionValue {
     #[prost(oneof = "OptionValue", tags = "1, 2, 3, 4, 5")]
@@ -39,7 +38,7 @@ pub(super) struct StringListValue {
     pub values: Vec<String>,
 }
 
-/// What is wrong with an option.
+/// The reason why an option was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
 pub(super) enum SetErrorValue {
@@ -55,21 +54,21 @@ pub(super) struct SetError {
     pub value: i32,
 }
 
-/// The answer to `SetSessionOptions`: the options that were refused.
+/// The result of `SetSessionOptions`: the options that were refused.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct SetSessionOptionsResult {
     #[prost(map = "string, message", tag = "1")]
     pub errors: HashMap<String, SetError>,
 }
 
-/// The answer to `GetSessionOptions`.
+/// The result of `GetSessionOptions`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct GetSessionOptionsResult {
     #[prost(map = "string, message", tag = "1")]
     pub session_options: HashMap<String, SessionOptionValue>,
 }
 
-/// Whether a session was closed.
+/// The state of a session after `CloseSession`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
 pub(super) enum CloseStatus {
@@ -79,7 +78,7 @@ pub(super) enum CloseStatus {
     NotCloseable = 3,
 }
 
-/// The answer to `CloseSession`.
+/// The result of `CloseSession`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct CloseSessionResult {
     #[prost(enumeration = "CloseStatus", tag = "1")]

@@ -1,4 +1,4 @@
-//! Options that clients set for a session: in memory, per credential, forgotten when they are not used for a while.
+//! Session options that clients set. They are kept in memory, per credential, and expire when they are not used.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,13 +9,13 @@ use crate::clock::Stopwatch;
 use crate::engine::SessionOption;
 use crate::model::OrganisationId;
 
-/// An idle session's options are forgotten after so long.
+/// The time after which the options of an idle session expire.
 const IDLE: Duration = Duration::from_secs(24 * 3_600);
-/// The maximum number of sessions of an organisation that have options; the one that was idle for longest makes room. No
-/// organisation takes that of another.
+/// The maximum number of sessions of an organisation that have options. At the limit, the session that was idle for longest
+/// is removed. The limit is per organisation, so none displaces sessions of another.
 const MAX_PER_ORGANISATION: usize = 1_000;
 
-/// What a session uses where a query does not say otherwise.
+/// The defaults of a session, for queries that do not specify them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Options {
     pub time_zone: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// With this one changed.
+    /// Sets one option.
     pub fn set(&mut self, option: SessionOption) {
         match option {
             SessionOption::TimeZone(zone) => self.time_zone = Some(zone),
@@ -31,7 +31,7 @@ impl Options {
         }
     }
 
-    /// As the engine takes them.
+    /// Returns the options as the engine takes them.
     pub fn list(&self) -> Vec<SessionOption> {
         let zone = self.time_zone.clone().map(SessionOption::TimeZone);
         let schema = self.schema.clone().map(SessionOption::Schema);
@@ -39,7 +39,7 @@ impl Options {
     }
 }
 
-/// The options of an organisation's sessions, and when they were last used.
+/// The options of an organisation's sessions by credential, and when they were last used.
 type Known = HashMap<String, (Options, Stopwatch)>;
 
 /// The options of all sessions.
@@ -49,7 +49,7 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// The options of the session of `principal`.
+    /// Returns the options of the session of `principal`, and marks them as used.
     pub fn options(&self, principal: &Principal) -> Options {
         let mut all = self.locked();
         let known = all.get_mut(&principal.organisation_id);
@@ -62,7 +62,7 @@ impl Sessions {
         }
     }
 
-    /// Changes an option.
+    /// Changes the options of the session of `principal`.
     pub fn set(&self, principal: &Principal, change: impl FnOnce(&mut Options)) {
         let mut all = self.locked();
         let known = all.entry(principal.organisation_id).or_default();
@@ -83,7 +83,7 @@ impl Sessions {
         entry.1 = Stopwatch::start();
     }
 
-    /// Forgets the session's options.
+    /// Removes the options of the session.
     pub fn close(&self, principal: &Principal) {
         let mut all = self.locked();
         if let Some(known) = all.get_mut(&principal.organisation_id) {

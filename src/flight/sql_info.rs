@@ -1,4 +1,4 @@
-//! What drivers ask about the server and its SQL: a value for everything that they read, and each an honest one.
+//! Information about the server and its SQL for drivers. There is a correct value for every item that drivers read.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -12,16 +12,16 @@ use arrow_flight::sql::{
     SqlSupportedTransaction, SqlSupportsConvert, XdbcDataType, XdbcDatetimeSubcode,
 };
 
-/// Answers to GetSqlInfo.
+/// The result of GetSqlInfo.
 pub(super) static SQL_INFO: LazyLock<Result<SqlInfoData, FlightError>> =
     LazyLock::new(|| sql_info().build());
 
-/// Answers to GetXdbcTypeInfo.
+/// The result of GetXdbcTypeInfo.
 pub(super) static TYPES: LazyLock<Result<XdbcTypeInfoData, FlightError>> = LazyLock::new(types);
 
-/// The version of the Arrow format that is spoken.
+/// The supported version of the Arrow format.
 const ARROW_FORMAT: &str = "1.5.0";
-/// Functions that tools offer in their editors.
+/// Functions that tools suggest in their editors.
 const NUMERIC: &[&str] = &[
     "abs", "acos", "asin", "atan", "atan2", "cbrt", "ceil", "cos", "degrees", "exp", "floor", "ln",
     "log", "log10", "log2", "pi", "power", "radians", "random", "round", "signum", "sin", "sqrt",
@@ -82,7 +82,7 @@ const SYSTEM: &[&str] = &[
     "spec_value",
     "version",
 ];
-/// Words that are reserved here and not in SQL:2003.
+/// Keywords that are reserved here and not in SQL:2003.
 const KEYWORDS: &[&str] = &[
     "ANALYZE", "ANTI", "ASOF", "EXPLAIN", "ILIKE", "LIMIT", "OFFSET", "QUALIFY", "SEMI", "SHOW",
 ];
@@ -149,7 +149,7 @@ fn about_the_language(info: &mut SqlInfoDataBuilder) {
     ] {
         info.append(yes, true);
     }
-    // Aliases may be those of other tables.
+    // An alias may equal the name of another table.
     info.append(SqlInfo::SqlSupportsDifferentTableCorrelationNames, false);
     let lower = SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase as i32;
     let exact = SqlSupportedCaseSensitivity::SqlCaseSensitivityCaseInsensitive as i32;
@@ -175,7 +175,8 @@ fn about_the_language(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::SqlSupportedGrammar, 0b111_i32);
     info.append(SqlInfo::SqlAnsi92SupportedLevel, 0b001_i32);
     info.append(SqlInfo::SqlOuterJoinsSupportLevel, 0b110_i32);
-    // In SELECT and in calls, definitions of indexes and privileges: the names may be qualified in SELECT only.
+    // Procedure calls, index definitions and privilege definitions do not exist, so no bit is set. Names may be qualified
+    // in SELECT only.
     info.append(SqlInfo::SqlSchemasSupportedActions, 0_i32);
     info.append(SqlInfo::SqlCatalogsSupportedActions, 0_i32);
     info.append(SqlInfo::SqlSupportedPositionedCommands, 0_i32);
@@ -210,7 +211,7 @@ fn about_the_language(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::SqlSupportsConvert, &conversions);
 }
 
-/// Zero says: no limit, or none that is known.
+/// Zero means no limit, or no known limit.
 fn about_limits(info: &mut SqlInfoDataBuilder) {
     for unlimited in [
         SqlInfo::SqlMaxBinaryLiteralLength,
@@ -296,7 +297,7 @@ fn types() -> Result<XdbcTypeInfoData, FlightError> {
         ..quoted("VARCHAR", XdbcDataType::XdbcVarchar, None)
     });
     types.append(XdbcTypeInfo {
-        // The generated code has one name for what FlightSql.proto numbers 1: year, and date.
+        // FlightSql.proto gives year and date the number 1; the generated code has one name for both.
         datetime_subcode: Some(XdbcDatetimeSubcode::XdbcSubcodeYear),
         sql_data_type: XdbcDataType::XdbcDatetime,
         ..quoted("DATE", XdbcDataType::XdbcDate, Some(10))

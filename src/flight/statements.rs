@@ -1,4 +1,4 @@
-//! Statements: planned when a client asks what the answer will look like, run when it fetches the answer.
+//! SQL statements: planned when a client requests the description of the result, run when it fetches the result.
 
 use std::sync::Arc;
 
@@ -31,33 +31,35 @@ use crate::engine::{
 use crate::metering::Work;
 use crate::metrics::{Cache, METRICS};
 
-/// Bytes of a message of an answer; a little over it is usual, and clients take no more than 4 MiB.
+/// The target size of a message of a result, in bytes. Messages usually exceed it a little; some clients accept at most 4
+/// MiB.
 const MESSAGE: usize = 1 << 20;
-/// Rows of a message, where their number must not depend on how the rows lie in files.
+/// The rows of a message, if their number must not depend on the layout of the rows in files.
 const EVEN_ROWS: usize = 8_192;
-/// Bytes of a row that can be sent, with some to spare for what is around it.
+/// The maximum size of a row that can be sent, in bytes; 64 KiB are reserved for the rest of the message.
 const LARGEST_ROW: usize = super::MAX_SENT_MESSAGE_BYTES - (64 << 10);
 
-/// The maximum number of parameters that are encoded where they were bound.
+/// The maximum number of parameters that are encoded on the thread that handles the call; more are encoded on the planning
+/// threads.
 const MAX_SIMPLE_PARAMETERS: usize = 64;
 
-/// What came of asking about a statement.
+/// The outcome of planning a statement for a client.
 pub(super) enum Asked {
-    /// It has an answer of this schema, an encapsulated IPC message, for this ticket.
+    /// The statement has a result: its schema as an encapsulated IPC message, and the ticket for it.
     Answer { schema: Bytes, ticket: Vec<u8> },
-    /// It changed the session, and has no answer.
+    /// The statement changed the session, and has no result.
     Done,
 }
 
-/// What is known of a statement that was prepared.
+/// A prepared statement.
 pub(super) struct Prepared {
     pub handle: Vec<u8>,
-    /// The answer's schema, of no columns if there is no answer; and a field for each parameter: `$1`, `$2`, ….
+    /// The schema of the result, without columns if there is no result; and a field for each parameter: `$1`, `$2`, ….
     pub description: Description,
 }
 
 impl Server {
-    /// The session that a caller's statements are planned in.
+    /// Creates the session in which a caller's statements are planned.
     pub(super) fn session(
         &self,
         call: &Call,
@@ -80,7 +82,7 @@ impl Server {
         session.map_err(|error| status::of_query(&error, "", call.id))
     }
 
-    /// Plans a statement that was just sent, and makes the ticket for its answer.
+    /// Plans a new statement, and makes the ticket for its result.
     pub(super) async fn ask(
         &self,
         call: &Call,
@@ -94,7 +96,7 @@ impl Server {
         self.ask_held(call, held, timer).await
     }
 
-    /// Plans a statement that was prepared, and makes the ticket for its answer.
+    /// Plans a prepared statement, and makes the ticket for its result.
     pub(super) async fn ask_prepared(
         &self,
         call: &Call,
@@ -142,7 +144,7 @@ impl Server {
         Ok(Asked::Answer { schema, ticket })
     }
 
-    /// What the caller may see now.
+    /// Returns the assets that the caller may see now.
     pub(super) fn visible(&self, call: &Call) -> Arc<Visible> {
         self.tenants
             .visible(call.principal(), &self.engine.catalog())
@@ -186,7 +188,8 @@ impl Server {
         })
     }
 
-    /// Does `work` on the threads for planning, on the caller's turn and time.
+    /// Runs `work` on the planning threads, on the turn of the caller's organisation and within the time that `timer` has
+    /// left.
     pub(super) async fn on_planning_lane<T: Send + 'static>(
         &self,
         call: &Call,
@@ -198,7 +201,8 @@ impl Server {
         done.map_err(|cut| status::of_cut(&cut, call.id))?
     }
 
-    /// Plans a statement with the parameters that are bound, and keeps the plan for the next call; or says what it sets.
+    /// Plans a statement with the bound parameters, and caches the plan for the next call. Returns the option instead if
+    /// the statement sets one.
     async fn planned(
         &self,
         call: &Call,
@@ -223,7 +227,7 @@ impl Server {
         }
     }
 
-    /// Keeps a plan for the next call.
+    /// Caches a plan for the next call.
     fn kept(
         &self,
         call: &Call,
@@ -245,7 +249,7 @@ impl Server {
         planned
     }
 
-    /// The answer for a ticket, within the time that `timer` has left.
+    /// Returns the result for a ticket, computed within the time that `timer` has left.
     pub(super) async fn answer(
         &self,
         call: &Call,
@@ -276,7 +280,7 @@ impl Server {
             let ready = self.ready(call, &held, &planned, &timer).await?;
             call.meter.bills(request)?;
             let (lanes, of) = (self.engine.lanes(), call.principal().organisation_id);
-            // How many batches there are must not tell how others' rows lie between the caller's.
+            // The number of batches must not reveal how rows of other organisations lie between the caller's.
             let is_even = *planned.visible != Visible::All;
             let run = move || match ready.run() {
                 Ok(batches) => encoded(batches, schema, request, is_even),
@@ -298,7 +302,7 @@ impl Server {
         Ok(guarded.boxed())
     }
 
-    /// The plan's steps; what may take long is planned where it may.
+    /// Makes the physical plan; on the planning threads, unless the query is short.
     async fn ready(
         &self,
         call: &Call,
@@ -340,7 +344,7 @@ impl Server {
         planned.map_err(|_| Status::invalid_argument("SET has no answer"))
     }
 
-    /// Prepares a statement: what its answer will look like, and which parameters it has.
+    /// Prepares a statement: returns its handle, and the schemas of its result and parameters.
     pub(super) async fn prepare(&self, call: &Call, sql: String) -> Result<Prepared, Status> {
         self.note(call, &sql);
         let options = self.sessions.options(call.principal());
@@ -362,7 +366,7 @@ impl Server {
         })
     }
 
-    /// The schema of the answer, and that of the parameters.
+    /// Returns the schemas of the result and of the parameters.
     async fn described(
         &self,
         call: &Call,
@@ -390,7 +394,7 @@ impl Server {
         }
     }
 
-    /// The statement with these parameters bound, as a new handle.
+    /// Binds parameters to a statement. Returns a new handle.
     pub(super) async fn bind(
         &self,
         call: &Call,
@@ -408,7 +412,7 @@ impl Server {
         held.seal(Kind::Statement, self.auth.keys())
     }
 
-    /// Notes which statement a call is about.
+    /// Records the statement of a call in its usage record, and logs it if statements are logged.
     fn note(&self, call: &Call, sql: &str) {
         call.meter.is_about(sql, &self.fingerprints);
         if self.log_sql {
@@ -424,7 +428,7 @@ impl Server {
     }
 }
 
-/// Batches as a client gets them; with `is_even`, regrouped so that their sizes depend on the rows alone.
+/// Encodes batches for the client. With `is_even`, they are regrouped so that their sizes depend on the rows alone.
 fn encoded(
     batches: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send + Unpin + 'static,
     schema: SchemaRef,
@@ -447,7 +451,7 @@ fn encoded(
         .build(batches)
         .map(move |message| {
             let message = message.map_err(|error| of_flight(error, request))?;
-            // A row is not divided.
+            // The encoder does not divide a row.
             match message.data_body.len() {
                 bytes if bytes > LARGEST_ROW => Err(too_wide(bytes)),
                 _ => Ok(message),
@@ -462,11 +466,11 @@ fn too_wide(bytes: usize) -> Status {
     ))
 }
 
-/// The error of an encoder as a status.
+/// Converts the error of an encoder to a status.
 fn of_flight(error: FlightError, request: Uuid) -> Status {
     match error {
         FlightError::Tonic(status) => super::call::stamped(*status, request),
-        // Of values that were computed and cannot be told.
+        // A computed value cannot be converted to its wire type.
         FlightError::Arrow(error) => {
             let status = status::of_execution(&DataFusionError::from(error), request);
             super::call::stamped(status, request)

@@ -1,4 +1,5 @@
-//! What each organisation may see of the catalog in force, and write to, worked out once for each change of either.
+//! The assets of the current catalog that each organisation may see and write to, resolved once for each change of the
+//! catalog or the grants.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,10 +8,10 @@ use crate::auth::Principal;
 use crate::catalog::{Snapshot, Visible};
 use crate::model::{Grant, OrganisationId};
 
-/// Organisations that are remembered at most.
+/// The maximum number of cached organisations.
 const MOST: usize = 1_000;
 
-/// What organisations may see.
+/// A cache of the assets that organisations may see and write to.
 #[derive(Debug, Default)]
 pub(super) struct Tenants {
     known: Mutex<HashMap<OrganisationId, Known>>,
@@ -21,12 +22,14 @@ struct Known {
     grants: Vec<Grant>,
     catalog: u64,
     visible: Arc<Visible>,
-    /// What may be written to, and the rules that it follows from. Only organisations that send readings have it.
+    /// The assets that may be written to, and the grants that they follow from. Set only for organisations that send
+    /// readings.
     writable: Option<(Vec<Grant>, Arc<Visible>)>,
 }
 
 impl Tenants {
-    /// What `principal` may see; the same value for as long as neither the grants nor the catalog change.
+    /// Returns the assets that `principal` may see; the same value for as long as neither the grants nor the catalog
+    /// change.
     pub fn visible(&self, principal: &Principal, catalog: &Snapshot) -> Arc<Visible> {
         let is_current =
             |known: &&Known| known.catalog == catalog.version() && known.grants == principal.grants;
@@ -52,10 +55,10 @@ impl Tenants {
         visible
     }
 
-    /// The assets that `principal` may send readings for; the same value for as long as neither the grants nor the catalog
-    /// change.
+    /// Returns the assets that `principal` may send readings for; the same value for as long as neither the grants nor the
+    /// catalog change.
     pub fn writable(&self, principal: &Principal, catalog: &Snapshot) -> Arc<Visible> {
-        // So that what is remembered is of this catalog and these grants.
+        // Ensures that the cached entry is for this catalog and these grants.
         self.visible(principal, catalog);
         let organisation = principal.organisation_id;
         let rules = &principal.write_grants;

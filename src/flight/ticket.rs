@@ -1,5 +1,6 @@
-//! Tickets and handles: what a client brings back to get what it asked for. They are sealed, so any server that shares
-//! the keys can answer, and none has to remember; they are no credentials: whoever brings one proves who it is anew.
+//! Tickets and handles, which clients present to fetch results and to run prepared statements. They are encrypted and
+//! contain all state, so any server that shares the keys can process them, and none has to store them. They are no
+//! credentials: the client that presents one is authenticated again.
 
 use prost::Message;
 use tonic::Status;
@@ -9,50 +10,50 @@ use crate::auth::{KeyRing, Principal};
 use crate::clock;
 use crate::config::TICKET_LIFE;
 
-/// How long a prepared statement is, in seconds.
+/// The lifetime of a prepared statement, in seconds.
 const STATEMENT_LIFE: i64 = 24 * 3_600;
-/// Longest sealed content, in bytes: SQL text and parameters.
+/// The maximum size of the content before encryption, in bytes: SQL text and parameters.
 const LONGEST: usize = 2 << 20;
 
-/// A statement that a client holds on to.
+/// The content of a ticket or a handle: a statement.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Held {
-    /// [`Kind`].
+    /// The [`Kind`], as a number.
     #[prost(uint32, tag = "1")]
     kind: u32,
     #[prost(bytes = "vec", tag = "2")]
     organisation: Vec<u8>,
     #[prost(bytes = "vec", tag = "3")]
     user: Vec<u8>,
-    /// Seconds since the epoch.
+    /// The time of expiry, in seconds since the epoch.
     #[prost(int64, tag = "4")]
     expires_at: i64,
-    /// As the client sent it.
+    /// The SQL text, as the client sent it.
     #[prost(string, tag = "5")]
     pub sql: String,
-    /// Bound parameters, an Arrow IPC stream; empty for none.
+    /// The bound parameters as an Arrow IPC stream; empty for none.
     #[prost(bytes = "vec", tag = "6")]
     pub parameters: Vec<u8>,
-    /// The run whose tables the statement sees; none for those that are newest when it runs.
+    /// The run whose tables the statement sees; none for the newest tables when it runs.
     #[prost(uint64, optional, tag = "7")]
     pub run: Option<u64>,
-    /// The query, for logs and for cancelling.
+    /// The id of the query, for logs and for cancelling.
     #[prost(bytes = "vec", tag = "8")]
     query: Vec<u8>,
-    /// The session's time zone and schema when the statement was planned.
+    /// The time zone of the session when the statement was planned.
     #[prost(string, optional, tag = "9")]
     pub time_zone: Option<String>,
-    /// See above.
+    /// The schema of the session when the statement was planned.
     #[prost(string, optional, tag = "10")]
     pub schema: Option<String>,
 }
 
-/// What a sealed statement is for; one cannot be used as the other.
+/// The purpose of an encrypted statement; one cannot be used as the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// To fetch an answer.
+    /// A ticket to fetch a result.
     Ticket,
-    /// A prepared statement, perhaps with parameters bound.
+    /// A prepared statement, possibly with bound parameters.
     Statement,
 }
 
@@ -66,7 +67,7 @@ impl Kind {
 }
 
 impl Held {
-    /// A statement of `principal`.
+    /// Creates a statement of `principal`.
     pub fn new(principal: &Principal, query: Uuid, sql: String) -> Self {
         Self {
             organisation: principal.organisation_id.0.as_bytes().to_vec(),
@@ -77,18 +78,21 @@ impl Held {
         }
     }
 
-    /// The query's id.
+    /// Returns the id of the query.
     pub fn query(&self) -> Uuid {
         Uuid::from_slice(&self.query).unwrap_or_default()
     }
 
-    /// The same for another query.
+    /// Returns the same statement for another query.
     pub fn for_query(mut self, query: Uuid) -> Self {
         self.query = query.as_bytes().to_vec();
         self
     }
 
-    /// Seals it, good from now for as long as its kind is.
+    /// Encrypts the statement, valid from now for the lifetime of its kind.
+    ///
+    /// # Errors
+    /// Fails if the content is too large, or cannot be encrypted.
     pub fn seal(&self, kind: Kind, keys: &KeyRing) -> Result<Vec<u8>, Status> {
         let mut held = self.clone();
         held.kind = kind as u32;
@@ -112,7 +116,10 @@ impl Held {
         })
     }
 
-    /// Opens what `principal` brings back.
+    /// Decrypts a ticket or a handle that `principal` presents.
+    ///
+    /// # Errors
+    /// Fails if it is not of this kind and this principal, or has expired.
     pub fn open(
         kind: Kind,
         sealed: &[u8],
@@ -123,7 +130,7 @@ impl Held {
             Kind::Ticket => "ticket",
             Kind::Statement => "prepared statement",
         };
-        // One text for all that is not this caller's own: whose it is, is not told.
+        // The error is the same for everything that is not this caller's own, so that it does not reveal the owner.
         let refused = || {
             Status::not_found(format!(
                 "there is no such {name}; run the query again, or prepare it again"

@@ -1,4 +1,4 @@
-//! Certificates: read from files and taken up again when these change, or made for development.
+//! TLS certificates: read from files and reloaded when these change, or generated for development.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use super::validity::Validity;
 use crate::clock;
 use crate::metrics::METRICS;
 
-/// How often the files are looked at.
+/// The interval at which the files are checked for changes.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Why there is no TLS.
+/// The reason why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
@@ -28,32 +28,32 @@ pub enum TlsError {
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The two do not fit each other.
+    /// The certificate and the private key cannot be used together.
     #[error("the certificate and the private key cannot be used together")]
     Unfit(#[source] tokio_rustls::rustls::Error),
-    /// No certificate can be made.
+    /// No certificate can be generated.
     #[error("no certificate can be made for development")]
     Make(#[from] rcgen::Error),
 }
 
-/// Where the certificate comes from.
+/// The source of the certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsSource {
     /// PEM files.
     Files {
-        /// The certificate, and those between it and the root.
+        /// The certificate, followed by the intermediate certificates.
         certificate: PathBuf,
         /// Its private key.
         key: PathBuf,
     },
-    /// One that is made at the start, for these names; nobody has reason to trust it.
+    /// A self-signed certificate for these names, generated at the start.
     SelfSigned(Vec<String>),
 }
 
-/// The certificate in force. Cheap to clone.
+/// The current certificate. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Tls {
     source: TlsSource,
@@ -61,7 +61,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Reads or makes the certificate. One that was made comes back as PEM too, for clients to trust.
+    /// Reads or generates the certificate. A generated one is also returned as PEM, for clients to trust.
     pub fn open(source: TlsSource) -> Result<(Self, Option<String>), TlsError> {
         let (config, made) = match &source {
             TlsSource::Files { certificate, key } => {
@@ -83,13 +83,13 @@ impl Tls {
         Ok((tls, made))
     }
 
-    /// For the next connection.
+    /// Returns the acceptor for the next connection.
     pub fn acceptor(&self) -> TlsAcceptor {
         let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
         TlsAcceptor::from(Arc::clone(&config))
     }
 
-    /// Takes up changed files, for as long as the future is polled. Files that do not fit change nothing.
+    /// Reloads changed files, for as long as the future is polled. Files that cannot be used change nothing.
     pub async fn keep_watch(&self) {
         let TlsSource::Files { certificate, key } = &self.source else {
             return std::future::pending().await;
@@ -126,7 +126,7 @@ fn stamp(path: &Path) -> Option<(u64, SystemTime)> {
     Some((file.len(), file.modified().ok()?))
 }
 
-/// Lets those who watch know when the certificate ends.
+/// Publishes the end of the certificate's validity as a metric, and warns if it has passed.
 fn announce(validity: Option<Validity>) {
     let until = validity.map(|validity| validity.until);
     METRICS
@@ -137,7 +137,7 @@ fn announce(validity: Option<Validity>) {
     }
 }
 
-/// What is in the files, and when the certificate itself is good.
+/// Reads the files. Returns the TLS configuration, and the validity of the server's own certificate.
 pub(super) fn read(
     certificate: &Path,
     key: &Path,

@@ -1,6 +1,7 @@
-//! From when until when a certificate is good.
+//! The validity of a certificate.
 //!
-//! rustls reads that, but tells it only when it refuses a certificate: it is asked about the beginning and the end of time.
+//! rustls parses it, but returns it only when it rejects a certificate. Therefore rustls verifies the certificate for the
+//! beginning and for the end of time.
 
 use std::sync::Arc;
 
@@ -11,19 +12,19 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{CertificateError, Error, RootCertStore};
 
-/// When a certificate is good.
+/// The time during which a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// Not before this.
+    /// The start of the validity.
     pub from: DateTime<Utc>,
-    /// Not after this.
+    /// The end of the validity.
     pub until: DateTime<Utc>,
 }
 
 impl Validity {
-    /// That of `certificate`; none if rustls cannot read it.
+    /// Returns the validity of `certificate`; none if rustls cannot parse it.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
-        // It need not be trusted by anybody: its dates are looked at before that.
+        // The certificate need not be trusted: rustls checks the dates first.
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone().into_owned()).ok()?;
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dates_are_those_that_the_certificate_was_made_with() {
+    fn validity_of_certificate_has_its_dates() {
         let at = |year: i32| {
             let date = NaiveDate::from_ymd_opt(year, 3, 5).unwrap();
             date.and_time(NaiveTime::MIN).and_utc()
@@ -70,7 +71,7 @@ mod tests {
             let mut wanted = rcgen::CertificateParams::new(vec!["db.example".to_owned()]).unwrap();
             wanted.not_before = rcgen::date_time_ymd(from, 3, 5);
             wanted.not_after = rcgen::date_time_ymd(until, 3, 5);
-            // For itself and as an authority's: neither is refused for what it is.
+            // As an end-entity and as a CA certificate: neither is rejected for its kind.
             for is_ca in [
                 rcgen::IsCa::NoCa,
                 rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained),

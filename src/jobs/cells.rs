@@ -1,8 +1,8 @@
-//! Cuts the dates to compute into cells whose minute rows fit into memory. Pure: no I/O.
+//! Divides the dates to compute into cells whose minute rows fit into memory. Pure: no I/O.
 //!
-//! A raw file is read once for each block of dates that it touches, so blocks should be long; what makes a
-//! cell of a long block fit is a range of assets. But each range adds a file to every date, and hours wait
-//! until their month's last range is done, so there are not many ranges.
+//! A raw file is read once for each block of dates that it touches, so blocks should be long. A cell of a long block
+//! fits into memory because it covers only a range of assets. But each range adds a file to every date, and hours wait
+//! until the last range of their month is done, so there are few ranges.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,31 +10,31 @@ use super::ledger::KnownFile;
 use crate::model::{AssetId, DateSet, Day};
 use crate::resample::Cell;
 
-/// Ranges of assets, at most: hours and days of as many cells wait in memory.
+/// The maximum number of asset ranges. The hours and days of as many cells wait in memory.
 const MAX_RANGES: usize = 8;
-/// Rows that a date's file should have at least, on average, not to be cut by asset.
+/// The minimum mean number of rows in each file of a date that is divided by asset.
 pub const ROWS_PER_FILE: usize = 65_536;
-/// The share of the rows whose asset must be known before reading, to cut by asset.
+/// The minimum share of rows whose asset is known before they are read; below it, dates are not divided by asset.
 const KNOWN_SHARE: f64 = 0.8;
 
-/// A range of assets: from, inclusive, to, exclusive; none is open.
+/// A range of assets, from inclusive to exclusive; `None` is unbounded.
 type AssetRange = (Option<AssetId>, Option<AssetId>);
 
-/// Cells of consecutive dates and ranges of assets, each date and asset once.
+/// An iterator over cells of consecutive dates and ranges of assets. They cover each date and asset once.
 #[derive(Debug)]
 pub struct Cells {
     waiting: VecDeque<Cell>,
     remaining: DateSet,
     rows_by_date: BTreeMap<Day, f64>,
-    /// Rows that came for each row that was expected, learned on the way.
+    /// The ratio of actual to expected rows, updated from finished cells.
     ratio: f64,
     capacity: f64,
     ranges: Vec<AssetRange>,
 }
 
 impl Cells {
-    /// Cells over `dirty`, with at most `capacity` minute rows each as far as `files` tell; a date's files
-    /// should have `rows_per_file` at least.
+    /// Creates cells over `dirty` with at most `capacity` minute rows each, estimated from `files`. A date's files
+    /// should have at least `rows_per_file` rows.
     pub fn new<'a>(
         dirty: &DateSet,
         files: impl Iterator<Item = &'a KnownFile>,
@@ -64,7 +64,7 @@ impl Cells {
         }
     }
 
-    /// Learns from a cell that is done.
+    /// Updates the ratio from a finished cell.
     pub fn learn(&mut self, cell: &Cell, minutes: usize) {
         let expected: f64 = self
             .rows_by_date
@@ -78,13 +78,13 @@ impl Cells {
         }
     }
 
-    /// Puts the parts of a cell that did not fit in front.
+    /// Queues the two parts of a cell that did not fit, before all other cells.
     pub fn retry(&mut self, parts: (Cell, Cell)) {
         self.waiting.push_front(parts.1);
         self.waiting.push_front(parts.0);
     }
 
-    /// Whether a cell that is still to come touches the dates `first..=last`.
+    /// Whether a cell that has not been computed touches the dates `first..=last`.
     pub fn is_waiting(&self, first: Day, last: Day) -> bool {
         self.waiting
             .iter()
@@ -93,7 +93,7 @@ impl Cells {
     }
 }
 
-/// Ranges of about equal weight, as many as are useful.
+/// Returns as many asset ranges as are useful, with about equal numbers of rows.
 fn asset_ranges(
     rows_by_date: &BTreeMap<Day, f64>,
     rows_by_asset: &BTreeMap<AssetId, f64>,
@@ -113,7 +113,7 @@ fn asset_ranges(
     let mut borders = Vec::new();
     let mut sum = 0.0;
     for (&asset, &rows) in rows_by_asset {
-        // The border comes before the asset that has the greater part beyond the share.
+        // A new range starts at an asset if more than half of its rows lie beyond the current range's share.
         let share = known * (borders.len() + 1) as f64 / wanted as f64;
         if borders.len() + 1 < wanted && sum > 0.0 && sum + rows / 2.0 > share {
             borders.push(asset);
@@ -138,7 +138,7 @@ impl Iterator for Cells {
                 .get(&day)
                 .map_or(0.0, |rows| rows * self.ratio)
         };
-        // Blocks of equal size: the last of them is as cheap to hold as the first.
+        // Blocks of equal size need less memory than full blocks followed by a small one.
         let total: f64 = (first..=last).map(rows).sum();
         let capacity = self.capacity * self.ranges.len() as f64;
         let share = total / (total / capacity).ceil().max(1.0);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn many_assets_on_a_date_are_cut_by_asset_first() {
+    fn cells_with_many_assets_are_divided_by_asset_first() {
         let files: Vec<_> = (0..200).map(|number| file(Some(number), 0, 9)).collect();
         let dirty = DateSet::range(0, 9);
         let total = 200 * 10 * 1_440;
@@ -203,7 +203,7 @@ mod tests {
             ..Cell::days(0, 9)
         };
         assert_eq!(cells, [half, rest]);
-        // No more ranges than files of a good size; then by date.
+        // There are no more ranges than files of sufficient size; the rest is divided by date.
         let cells: Vec<_> =
             Cells::new(&dirty, files.iter(), total / 16 + 1, ROWS_PER_FILE).collect();
         assert_eq!(cells.iter().filter(|cell| cell.first == 0).count(), 4);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_unknown_assets_are_cut_by_date() {
+    fn cells_with_unknown_assets_are_divided_by_date() {
         let files: Vec<_> = (0..200)
             .map(|number| file((number % 2 == 0).then_some(number), 0, 9))
             .collect();

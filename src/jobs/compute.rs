@@ -1,4 +1,4 @@
-//! The heart of a run: the dirty dates, computed cell by cell into new data files.
+//! Computes the dirty dates of a run, cell by cell, into new data files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,18 +23,18 @@ use crate::lake::raw::FileFault;
 use crate::model::{DateSet, Resolution};
 use crate::resample::{Cell, FileTask, LeftOut, MinuteRow, Request, ResampleExec};
 
-/// What the computation gathered about files and readings.
+/// The counts of files and readings that the computation collects.
 #[derive(Default)]
 pub(super) struct Gathered {
     valid: u64,
     used: u64,
     left_out: BTreeMap<String, LeftOut>,
-    /// Files that were read in a cell that is done.
+    /// The files that were read in a finished cell.
     read: BTreeSet<String>,
 }
 
 impl Attempt<'_> {
-    /// Computes the dirty dates, cell by cell. False: start over.
+    /// Computes the dirty dates, cell by cell. Returns false if the run must start over.
     pub(super) async fn compute(
         &self,
         plan: &mut Plan,
@@ -47,7 +47,7 @@ impl Attempt<'_> {
         let usable = plan.ledger.all_files();
         let usable = usable.filter(|file| file.quarantined.is_none());
         let readable = self.inputs(&plan.ledger);
-        // Tests that make memory scarce have small files.
+        // Tests with little memory have small files, and still need cells that are divided by asset.
         let rows_per_file = failpoint::memory().map_or(ROWS_PER_FILE, |_| 1);
         let mut cells = Cells::new(&plan.dirty, usable, rows, rows_per_file);
         self.job
@@ -57,11 +57,11 @@ impl Attempt<'_> {
             files.dirty_partitions(Resolution::Hour),
             files.dirty_partitions(Resolution::Day),
         ];
-        // Readings without a plausible time are on no date: they are counted along with the first cell.
+        // Readings without a plausible time belong to no date, so the first cell counts them.
         let mut untimed = true;
         let mut next = cells.next();
         if next.is_none() && plan.ledger.all_files().any(|file| file.untimed) {
-            // No date to compute, but files to count: an empty cell reads them.
+            // There are files to count but no date to compute, so an empty cell reads them.
             next = Some(Cell::days(0, -1));
         }
         while let Some(cell) = next {
@@ -169,7 +169,7 @@ impl Attempt<'_> {
                 ));
             }
         }
-        // One more than cores: while one waits for a file to be fetched or stored, another computes.
+        // One more than threads: while one waits for a file to be fetched or stored, another computes.
         let at_once = self.job.settings.resample.threads.max(1) + 1;
         let progress = Arc::clone(&self.job.progress);
         let scan = RawScanExec::new(
@@ -196,7 +196,7 @@ impl Attempt<'_> {
             on_readings: Arc::new(move |readings| progress.read(readings)),
         };
         let exec = Arc::new(ResampleExec::try_new(Arc::new(scan), request)?);
-        // A task each: encoding is most of the work, and must not share one core.
+        // One task per partition: encoding is most of the work and must not be limited to one core.
         let mut writers = JoinSet::new();
         for partition in 0..at_once {
             let (exec, context) = (Arc::clone(&exec), Arc::clone(&context));
@@ -226,7 +226,8 @@ impl Attempt<'_> {
             let is_archived = Ledger::archive_name(key).is_some();
             match file_fault(fault) {
                 Some(FileFault::Changed { .. }) if !is_archived => again = true,
-                // That can pass, and what follows from a damaged file of the archive does not.
+                // This error may be transient, whereas the dates of a damaged archived file are sealed for good, so the
+                // run fails.
                 Some(FileFault::Refused { .. }) if is_archived => {
                     return Err(JobError::Compute(DataFusionError::Execution(
                         fault.to_string(),
@@ -239,7 +240,7 @@ impl Attempt<'_> {
                 }
                 Some(fault) => {
                     let reason = fault.to_string();
-                    // Other results were made with it, or will be by dates that this run does not compute.
+                    // Other results contain the file's readings, or belong to dates that this run does not compute.
                     let known_before = gathered.read.contains(key)
                         || plan.is_used_elsewhere(key)
                         || written.is_err();
@@ -284,7 +285,7 @@ impl Attempt<'_> {
         Ok(CellDone::Computed(outcome.minutes))
     }
 
-    /// Enters what was counted into the ledger and the report.
+    /// Enters the counts into the ledger and the report.
     pub(super) fn account(&self, plan: &mut Plan, report: &mut Report, gathered: Gathered) {
         let mut total = LeftOut::default();
         for (_, file) in plan.ledger.all_files_mut() {
@@ -309,16 +310,16 @@ impl Attempt<'_> {
     }
 }
 
-/// What came of a cell.
+/// The outcome of computing a cell.
 enum CellDone {
-    /// So many minute rows.
+    /// The number of minute rows that were written.
     Computed(usize),
-    /// Does not fit into memory; the middle one of its assets.
+    /// The cell does not fit into memory. Contains the median of its assets, at which it can be split.
     TooLarge(Option<crate::model::AssetId>),
     Again,
 }
 
-/// The fault of a file that is inside an error of the plan.
+/// Returns the file's fault inside an error of the plan.
 fn file_fault(error: &DataFusionError) -> Option<&FileFault> {
     match error.find_root() {
         DataFusionError::External(inner) => inner.downcast_ref(),
@@ -326,7 +327,7 @@ fn file_fault(error: &DataFusionError) -> Option<&FileFault> {
     }
 }
 
-/// Readings that computing `dates` reads, about.
+/// Estimates the number of readings that are read to compute `dates`.
 pub(super) fn estimate(ledger: &Ledger, dates: &DateSet) -> u64 {
     let share = |file: &KnownFile| {
         file.rows as f64 * file.dates.intersection(dates).len() as f64

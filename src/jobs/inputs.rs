@@ -1,4 +1,4 @@
-//! What a run reads: raw files, and those of them that are in the archive, in the order in which later ones win.
+//! The inputs of a run: raw files and archived raw files in order of precedence, in which later files win.
 
 use super::ledger::Ledger;
 use super::resample::Attempt;
@@ -6,24 +6,24 @@ use crate::lake::Store;
 use crate::lake::raw::RawFile;
 use crate::model::DateSet;
 
-/// A file that averages are made of.
+/// A file whose readings are averaged.
 #[derive(Debug, Clone)]
 pub(super) struct Input {
-    /// Its key in the ledger.
+    /// The key of the file in the ledger.
     pub key: String,
-    /// The folder that it is in.
+    /// The folder that contains the file.
     pub folder: Store,
-    /// The file, as it is there.
+    /// The file as it is in the folder.
     pub file: RawFile,
 }
 
-/// Where raw files are that expired, below a lake.
+/// Returns the archive folder of a lake for expired raw files.
 pub(super) fn archive_of_raw(lake: &Store) -> Store {
     lake.child("archive").child("raw")
 }
 
 impl Attempt<'_> {
-    /// The files that can be read, in the order in which later ones win.
+    /// Returns the files that can be read, in order of precedence; later files win.
     pub(super) fn inputs(&self, ledger: &Ledger) -> Vec<Input> {
         let mut ranked = Vec::new();
         for file in &self.listed {
@@ -52,7 +52,7 @@ impl Attempt<'_> {
         ranked.into_iter().map(|(_, input)| input).collect()
     }
 
-    /// Those that have something to do with `dates`.
+    /// Returns the inputs that have readings on `dates`.
     pub(super) fn inputs_of(&self, ledger: &Ledger, dates: &DateSet) -> Vec<Input> {
         let mut inputs = self.inputs(ledger);
         inputs.retain(|input| {

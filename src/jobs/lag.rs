@@ -1,7 +1,8 @@
-//! How far the tables are behind the raw files: which of them no published run has taken up, and since when they wait.
+//! Measures how far the tables are behind the raw files: the number of files that no published run has processed, and
+//! since when they wait.
 //!
-//! A file waits from when it was last modified; or, if it came into the folder later than that, from the look before the
-//! first that saw it. Files that are gone wait, too, but nobody knows since when.
+//! A file waits since its last modification, or since the check before the one that first saw it, if that is later.
+//! Removed files wait, too, but without a start time.
 
 use std::collections::HashMap;
 
@@ -17,21 +18,21 @@ use crate::lake::runs::Runs;
 use crate::metrics::{METRICS, Waiting};
 use crate::model::Resolution;
 
-/// Looks again and again, and remembers what it saw.
+/// Checks the lag repeatedly, and remembers since when files wait.
 #[derive(Debug)]
 pub struct LagWatch {
     lake: Store,
     raw: Store,
-    /// The last published run, and what it knew.
+    /// The last published run and its ledger.
     known: Option<(u64, Ledger)>,
-    /// Files that wait, by path and time of modification: since when.
+    /// The time since which each file waits, by path and modification time.
     since: HashMap<(String, i64), DateTime<Utc>>,
-    /// When it looked last.
+    /// The time of the last check.
     looked: Option<DateTime<Utc>>,
 }
 
 impl LagWatch {
-    /// Of these tables and raw files.
+    /// Creates a watch for the tables in `lake` and the files in `raw`.
     pub fn new(lake: Store, raw: Store) -> Self {
         Self {
             lake,
@@ -42,7 +43,7 @@ impl LagWatch {
         }
     }
 
-    /// Looks, and tells the metrics.
+    /// Checks the lag and updates the metrics.
     pub async fn look(&mut self) -> Result<Waiting, JobError> {
         let waiting = self
             .look_now(clock::now())
@@ -73,7 +74,7 @@ impl LagWatch {
             });
         };
         let changes = compare(ledger, &listed, false);
-        // At the first look, what was there and was not taken up came after that run.
+        // At the first check, unprocessed files are assumed to have arrived after the last published run.
         let earliest = self
             .looked
             .or(published.map(|publication| publication.published_at));

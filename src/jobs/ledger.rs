@@ -1,4 +1,4 @@
-//! What a run knew when it was published: the raw files, those in the archive, and what is still to be done about them.
+//! The ledger of a published run: its raw files, its archived files, and the work that is still due.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,130 +9,132 @@ use crate::lake::raw::RawFile;
 use crate::model::{AssetId, DateSet};
 use crate::resample::LeftOut;
 
-/// What keys of files in the archive begin with. No path below the raw folder begins with a slash.
+/// The prefix of the keys of archived files. No path below the raw folder begins with a slash.
 const ARCHIVE: &str = "/archive/raw/";
 
-/// What a run knew when it was published: every raw file, and what is still to be done about it.
+/// The ledger of a run: the raw files that it knew, and the work that is still due.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// The settings that the results depend on; when they change, everything is computed again.
+    /// The settings that determine the results. When they change, everything is computed again.
     pub settings: String,
-    /// Raw files by path.
+    /// The raw files by path.
     pub files: BTreeMap<String, KnownFile>,
-    /// Dates that a removed or damaged file touched and that a run with `--from` or `--to` left for later.
+    /// Dates to compute again that are not in the `due` of a file, such as those of a removed or damaged file that a
+    /// run with `--from` or `--to` left for later.
     #[serde(default, skip_serializing_if = "DateSet::is_empty")]
     pub due: DateSet,
-    /// Dates whose raw files expired and were deleted: their averages stay as they are, whatever comes.
+    /// Dates whose raw files expired and were deleted. Their averages never change again.
     #[serde(default, skip_serializing_if = "DateSet::is_empty")]
     pub sealed: DateSet,
-    /// Raw files that expired and are in the archive, by their names there. Averages are made of them as of the others.
+    /// Expired raw files in the archive, by their names there. Their readings are averaged with those of other files.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub archived: BTreeMap<String, ArchivedFile>,
-    /// Raw files that expired and are still in the raw folder, until nobody reads them any more.
+    /// Expired raw files that stay in the raw folder until no reader uses them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub leaving: BTreeMap<String, Leaving>,
-    /// Names in the archive that are not needed there any more.
+    /// Names in the archive of files that are no longer needed there.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unarchived: BTreeSet<String>,
-    /// Dates that were computed and may be in the archive as they were before.
+    /// Dates that were computed again, and whose rows in the archive may be outdated.
     #[serde(default, skip_serializing_if = "DateSet::is_empty")]
     pub recomputed: DateSet,
-    /// What was brought back from the archive, and is to stay for a while.
+    /// Dates that were restored from the archive and must not expire for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<Hold>,
 }
 
-/// One raw file as it was last taken up.
+/// A raw file as the last run that processed it knew it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct KnownFile {
-    /// The version of the file.
+    /// The store's identifier of the version.
     pub etag: String,
-    /// When it was last modified, nanoseconds since the epoch. A store that names versions by their contents gives
-    /// the same one to a file that is put again, which then is the younger of two with the same reading.
+    /// The time of the last modification, in nanoseconds since the Unix epoch. It is part of the version: a store with
+    /// content-based etags gives the same etag to a file that is uploaded again, but the file then takes precedence as
+    /// the newer one.
     #[serde(default)]
     pub modified: i64,
-    /// The time by which it goes before or after others, where that is not when it was modified: a file that came back
-    /// from the archive is as old as it was before.
+    /// The time that determines precedence, if it is not the modification time: a file that was restored from the
+    /// archive keeps its earlier precedence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranks_as: Option<i64>,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Rows.
+    /// The number of rows.
     pub rows: u64,
-    /// At most so many minute rows come of it.
+    /// The maximum number of minute rows that it produces.
     pub minutes: u64,
-    /// The asset that all its readings are of, where the footer says so.
+    /// The asset of all its readings, if the footer shows that there is only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asset: Option<AssetId>,
-    /// The dates that its readings touch, or more.
+    /// The dates of its readings, and possibly more.
     pub dates: DateSet,
-    /// Those of them that no run has computed with it yet.
+    /// The dates that no run has computed with this file yet.
     #[serde(default, skip_serializing_if = "DateSet::is_empty")]
     pub due: DateSet,
-    /// Those of them that were sealed before it came: its readings of them are in no average.
+    /// The dates that were sealed before the file arrived. Its readings on them are in no average.
     #[serde(default, skip_serializing_if = "DateSet::is_empty")]
     pub late: DateSet,
-    /// Whether it may have readings without a plausible time that were not counted yet.
+    /// Whether it may have readings without a plausible time that are not counted yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untimed: bool,
-    /// What was left out of it so far.
+    /// The readings that were left out so far.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub left_out: LeftOut,
-    /// Why it is in quarantine, if it is.
+    /// The reason why the file is in quarantine, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantined: Option<String>,
 }
 
-/// A raw file that is in the archive.
+/// A raw file in the archive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArchivedFile {
-    /// Where it was below the raw folder.
+    /// The path that it had below the raw folder.
     pub path: String,
-    /// What was known of it.
+    /// The properties that it had as a raw file.
     pub file: KnownFile,
-    /// SHA-256 of its bytes, in hexadecimal digits.
+    /// The SHA-256 of its bytes, in hexadecimal.
     pub sha256: String,
-    /// When it was archived.
+    /// The time at which it was archived.
     pub archived_at: DateTime<Utc>,
 }
 
-/// A version of a raw file that is no longer one of the raw files, though it is still there.
+/// A version of an expired raw file that is still in the raw folder but no longer one of the raw files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Leaving {
-    /// The version.
+    /// The store's identifier of the version.
     pub etag: String,
-    /// When it was last modified, nanoseconds since the epoch.
+    /// The time of the last modification, in nanoseconds since the Unix epoch.
     pub modified: i64,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Since when.
+    /// The time at which it expired.
     pub since: DateTime<Utc>,
 }
 
-/// Dates that stay where they are, whatever their age.
+/// Dates that do not expire, whatever their age.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hold {
-    /// `raw`, or a table's name.
+    /// `raw` or the name of a table.
     pub what: String,
     /// The dates.
     pub dates: DateSet,
-    /// Until when.
+    /// The end of the hold.
     pub until: DateTime<Utc>,
 }
 
 impl KnownFile {
-    /// Whether it is this very version.
+    /// Whether `file` is this version.
     pub fn is_version(&self, file: &RawFile) -> bool {
         (self.etag.as_str(), self.modified, self.size)
             == (file.etag.as_str(), file.modified, file.size)
     }
 
-    /// The time by which it goes before or after others.
+    /// Returns the time that determines precedence among files with the same reading.
     pub fn rank(&self) -> i64 {
         self.ranks_as.unwrap_or(self.modified)
     }
 
-    /// At most so many minute rows on these dates, if the file's dates are all alike.
+    /// Returns the maximum number of minute rows on `dates`, assuming that all dates of the file have equally many.
     pub fn minutes_on(&self, dates: &DateSet) -> f64 {
         self.minutes as f64 * self.dates.intersection(dates).len() as f64
             / self.dates.len().max(1) as f64
@@ -140,15 +142,15 @@ impl KnownFile {
 }
 
 impl ArchivedFile {
-    /// The file in the archive, for who reads it there.
+    /// Returns the archived file, to be read from the archive.
     pub fn stored(&self, name: &str) -> RawFile {
-        // Its version there says nothing: an archive may have been moved, or come from a backup.
+        // The version in the archive is not checked: an archive may have been moved, or restored from a backup.
         RawFile::fixed(name, self.file.size)
     }
 }
 
 impl Leaving {
-    /// Whether it is this very version.
+    /// Whether `file` is this version.
     pub fn is_version(&self, file: &RawFile) -> bool {
         (self.etag.as_str(), self.modified, self.size)
             == (file.etag.as_str(), file.modified, file.size)
@@ -156,28 +158,30 @@ impl Leaving {
 }
 
 impl Ledger {
-    /// The ledger without files that have left the raw folder at last: that alone is nothing to publish.
+    /// Returns the ledger without expired files that are no longer in the raw folder. This change alone needs no
+    /// publication.
     pub fn left(mut self, left: &[String]) -> Self {
         self.leaving.retain(|path, _| !left.contains(path));
         self
     }
 
-    /// The key of a file in the archive; a raw file's is its path.
+    /// Returns the key of an archived file. The key of a raw file is its path.
     pub fn archive_key(name: &str) -> String {
         format!("{ARCHIVE}{name}")
     }
 
-    /// The name in the archive of the file with this key; none if it is not there.
+    /// Returns the name in the archive of the file with this key, or `None` if it is a raw file.
     pub fn archive_name(key: &str) -> Option<&str> {
         key.strip_prefix(ARCHIVE)
     }
 
-    /// How a file with this key is called to people: by its path below the raw folder, or below the lake.
+    /// Returns the path of the file with this key for messages, relative to the raw folder or, for an archived file, to
+    /// the lake.
     pub fn told(key: &str) -> String {
         key.trim_start_matches('/').to_owned()
     }
 
-    /// The file with this key.
+    /// Returns the file with this key.
     pub fn file(&self, key: &str) -> Option<&KnownFile> {
         match Self::archive_name(key) {
             Some(name) => self.archived.get(name).map(|archived| &archived.file),
@@ -185,7 +189,7 @@ impl Ledger {
         }
     }
 
-    /// The same, to be changed.
+    /// Returns the file with this key, mutably.
     pub fn file_mut(&mut self, key: &str) -> Option<&mut KnownFile> {
         match Self::archive_name(key) {
             Some(name) => {
@@ -196,13 +200,13 @@ impl Ledger {
         }
     }
 
-    /// All files that averages are made of, raw and in the archive.
+    /// Returns all files whose readings are averaged, raw and archived.
     pub fn all_files(&self) -> impl Iterator<Item = &KnownFile> {
         let archived = self.archived.values().map(|archived| &archived.file);
         self.files.values().chain(archived)
     }
 
-    /// The same with their keys, to be changed.
+    /// Returns all files whose readings are averaged with their keys, mutably.
     pub fn all_files_mut(&mut self) -> impl Iterator<Item = (String, &mut KnownFile)> {
         let archived = self.archived.iter_mut();
         let archived =
@@ -213,7 +217,7 @@ impl Ledger {
             .chain(archived)
     }
 
-    /// The dates of `what` that are held at `now`.
+    /// Returns the dates of `what` that are on hold at `now`.
     pub fn held(&self, what: &str, now: DateTime<Utc>) -> DateSet {
         let mut held = DateSet::default();
         for hold in &self.holds {

@@ -1,4 +1,4 @@
-//! Batch jobs: what an operator declares, what a run will do, and the doing of it.
+//! Batch jobs: their specifications, their plans, and their execution.
 
 mod cells;
 mod compute;

@@ -1,4 +1,4 @@
-//! What a resample run has to do, worked out from what is known and what is there. Pure: no I/O.
+//! Plans a resample run from the ledger and the files in the raw folder. Pure: no I/O.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -6,20 +6,21 @@ use super::ledger::{KnownFile, Ledger};
 use crate::lake::raw::RawFile;
 use crate::model::{DateSet, Day};
 
-/// How the raw folder differs from what is known.
+/// The differences between the raw folder and the ledger.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Files to look into: new or changed.
+    /// Files to survey, because they are new or changed.
     pub fresh: Vec<RawFile>,
-    /// How many of those are new.
+    /// The number of new files among `fresh`.
     pub new: usize,
-    /// Known files that are gone.
+    /// Known files that no longer exist.
     pub removed: Vec<String>,
-    /// Expired files that have left the raw folder at last.
+    /// Expired files that are no longer in the raw folder.
     pub left: Vec<String>,
 }
 
-/// Compares a listing with the ledger; with `full`, or under other settings, every file is fresh.
+/// Compares a listing with the ledger. With `full`, every file is fresh; callers also set it if the settings have
+/// changed.
 pub fn compare(ledger: &Ledger, listed: &[RawFile], full: bool) -> Changes {
     let mut changes = Changes::default();
     let leaves = |file: &RawFile| {
@@ -56,32 +57,33 @@ pub fn compare(ledger: &Ledger, listed: &[RawFile], full: bool) -> Changes {
     changes
 }
 
-/// What decides which dates a run computes, beside the files.
+/// The inputs that determine which dates a run computes, besides the files.
 #[derive(Debug, Clone)]
 pub struct Scope {
-    /// Only these dates, if given; others stay due.
+    /// The only dates to compute, if given; other dates stay due.
     pub dates: Option<(Day, Day)>,
-    /// The last date that has a plausible instant now; what lies later stays due.
+    /// The last date with a plausible time at the moment; later dates stay due.
     pub last_plausible: Day,
-    /// Dates of runs that began and were never published.
+    /// The dates of runs that began and were never published.
     pub unfinished: DateSet,
-    /// Dates that the tables have, for a full run.
+    /// The dates in the tables, for a full run.
     pub in_tables: DateSet,
 }
 
-/// What a run will do.
+/// The plan of a run.
 #[derive(Debug)]
 pub struct Plan {
     /// The dates to compute.
     pub dirty: DateSet,
-    /// The ledger as it will be once they are computed.
+    /// The ledger after the dates are computed.
     pub ledger: Ledger,
-    /// The dates that are computed with a file for the first time: what is left out of it is counted now.
+    /// The dates that are computed with a file for the first time, by the file's key. Readings of the file that are
+    /// left out are counted on these dates.
     pub first_time: BTreeMap<String, DateSet>,
 }
 
 impl Plan {
-    /// Whether results that this plan does not replace were made with the file.
+    /// Whether the file was used for results that this plan does not replace.
     pub fn is_used_elsewhere(&self, path: &str) -> bool {
         self.ledger.file(path).is_some_and(|file| {
             let mut new = file.due.clone();
@@ -93,16 +95,17 @@ impl Plan {
     }
 }
 
-/// What was found out about files, by their keys in the ledger.
+/// The results of surveys, by the keys of files in the ledger.
 #[derive(Debug, Default)]
 pub struct Surveyed {
-    /// Those that [`compare`] called fresh, and for a full run those in the archive.
+    /// The files that are fresh according to [`compare`], and for a full run also the archived ones.
     pub files: BTreeMap<String, KnownFile>,
-    /// Raw files that are the same, byte for byte, as one in the archive that had their path: its name there.
+    /// The names in the archive of files that are identical, byte for byte, to the raw file at their former path, by
+    /// that path.
     pub came_back: BTreeMap<String, String>,
 }
 
-/// Works out the dates to compute, and the ledger that follows.
+/// Returns the dates to compute, and the ledger after that.
 pub fn plan(before: &Ledger, changes: &Changes, surveyed: Surveyed, scope: &Scope) -> Plan {
     let mut due = before.due.clone();
     due.extend(&scope.unfinished);
@@ -122,7 +125,7 @@ pub fn plan(before: &Ledger, changes: &Changes, surveyed: Surveyed, scope: &Scop
     let archived = names_by_path(&ledger);
     let is_archived = |(key, _): &(String, KnownFile)| Ledger::archive_name(key).is_some();
     let (in_archive, raw): (Vec<_>, Vec<_>) = surveyed.files.into_iter().partition(is_archived);
-    // First, for some may be taken out by raw ones.
+    // Archived files come first, because raw files may replace some of them.
     for (key, file) in in_archive {
         if let Some(old) = ledger.file_mut(&key) {
             due.extend(&old.dates);
@@ -165,7 +168,7 @@ pub fn plan(before: &Ledger, changes: &Changes, surveyed: Surveyed, scope: &Scop
             dirty.extend(&file.due.intersection(&chosen));
         }
     }
-    // The last plausible date may grow: readings on it that lie ahead of the clock are looked at again.
+    // The last plausible date may still advance, so its readings that lie in the future stay due.
     let settled = DateSet::range(Day::MIN, scope.last_plausible.saturating_sub(1));
     let done = dirty.intersection(&settled);
     ledger.due = due.difference(&dirty);
@@ -188,7 +191,7 @@ pub fn plan(before: &Ledger, changes: &Changes, surveyed: Surveyed, scope: &Scop
     }
 }
 
-/// Of a file that has nothing but sealed dates, nothing is used.
+/// Puts a file into quarantine if all its dates are sealed, because none of its readings are used.
 fn seal(file: &mut KnownFile) {
     if file.late.is_empty() || file.quarantined.is_some() {
         return;
@@ -205,7 +208,7 @@ fn seal(file: &mut KnownFile) {
     }
 }
 
-/// Nothing is due of sealed dates, even where it was due before they were sealed.
+/// Removes the sealed dates from the due dates of all files, including those that were due before they were sealed.
 fn keep_sealed(ledger: &mut Ledger) {
     let sealed = ledger.sealed.clone();
     for (_, file) in ledger.all_files_mut() {
@@ -213,7 +216,7 @@ fn keep_sealed(ledger: &mut Ledger) {
     }
 }
 
-/// A file of the archive that was looked into again is the same file still.
+/// Keeps the version and the precedence of an archived file that was surveyed again.
 fn keep_identity(ledger: &mut Ledger, key: &str, old: &KnownFile) {
     if let Some(file) = ledger.file_mut(key) {
         file.etag.clone_from(&old.etag);
@@ -224,7 +227,7 @@ fn keep_identity(ledger: &mut Ledger, key: &str, old: &KnownFile) {
     }
 }
 
-/// A raw file is one that was in the archive: nothing has changed by that.
+/// Makes an archived file a raw file again. Its readings do not change, so nothing becomes due.
 fn come_back(ledger: &mut Ledger, file: &mut KnownFile, name: &str) {
     if let Some(archived) = ledger.archived.remove(name) {
         ledger.unarchived.insert(name.to_owned());
@@ -237,7 +240,7 @@ fn come_back(ledger: &mut Ledger, file: &mut KnownFile, name: &str) {
     }
 }
 
-/// The names in the archive of what was once in each place.
+/// Returns the names of archived files by their former paths.
 pub(super) fn names_by_path(ledger: &Ledger) -> HashMap<String, Vec<String>> {
     let mut names: HashMap<String, Vec<String>> = HashMap::new();
     for (name, archived) in &ledger.archived {
@@ -247,8 +250,8 @@ pub(super) fn names_by_path(ledger: &Ledger) -> HashMap<String, Vec<String>> {
     names
 }
 
-/// A raw file takes the place of those in the archive that had its path and have dates in common with it: it is a
-/// correction.
+/// Removes archived files that had the path of a raw file and share dates with it: the raw file is a correction of
+/// them.
 fn replace_archived<'a>(
     ledger: &mut Ledger,
     names: impl Iterator<Item = &'a String>,
@@ -319,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_put_again_as_it_was_is_a_changed_file() {
+    fn compare_of_file_uploaded_again_reports_change() {
         let ledger = run(&Ledger::default(), &[("a", "1", 5, 6)], &scope()).ledger;
         let mut file = listed("a", "1");
         assert_eq!(
@@ -332,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn added_changed_and_removed_files_dirty_their_old_and_new_dates() {
+    fn plan_with_changed_files_computes_old_and_new_dates() {
         let first = run(
             &Ledger::default(),
             &[("a", "1", 1, 3), ("b", "1", 10, 10)],
@@ -351,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_outside_the_scope_stays_due() {
+    fn dates_outside_scope_stay_due() {
         let narrow = Scope {
             dates: Some((2, 2)),
             ..scope()
@@ -366,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn readings_ahead_of_the_clock_become_due_when_their_time_comes() {
+    fn readings_in_future_become_due_when_plausible() {
         let early = Scope {
             last_plausible: 5,
             ..scope()
@@ -389,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_of_an_unfinished_run_are_computed_again() {
+    fn dates_of_unfinished_run_are_computed_again() {
         let unfinished = Scope {
             unfinished: DateSet::range(7, 8),
             ..scope()
@@ -400,7 +403,7 @@ mod tests {
         );
     }
 
-    /// `path` as it was, in the archive.
+    /// Moves the file at `path` to the archive.
     fn archive(ledger: &mut Ledger, path: &str) {
         let file = ledger.files.remove(path).unwrap();
         let leaving = Leaving {
@@ -420,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_expired_is_neither_new_nor_removed() {
+    fn file_that_expired_is_neither_new_nor_removed() {
         let mut ledger = run(&Ledger::default(), &[("a", "1", 5, 6)], &scope()).ledger;
         archive(&mut ledger, "a");
         let still = run(&ledger, &[("a", "1", 5, 6)], &scope());
@@ -429,23 +432,23 @@ mod tests {
         let gone = run(&ledger, &[], &scope());
         assert!(gone.dirty.is_empty() && gone.ledger.leaving.is_empty());
         assert_eq!(gone.ledger.archived, ledger.archived);
-        // What comes late is computed together with what is in the archive,
+        // A late file is computed together with the archived one,
         let late = run(&gone.ledger, &[("b", "1", 6, 7)], &scope());
         assert_eq!(late.dirty.ranges(), [(6, 7)]);
         assert_eq!(late.ledger.archived, ledger.archived);
-        // a correction without it,
+        // a correction replaces the archived one,
         let corrected = run(&gone.ledger, &[("a", "2", 6, 6)], &scope());
         assert_eq!(corrected.dirty.ranges(), [(5, 6)]);
         assert!(corrected.ledger.archived.is_empty());
         assert!(corrected.ledger.unarchived.contains("a-1"));
-        // and another file of that name has nothing to do with it.
+        // and another file at the same path does not affect it.
         let other = run(&gone.ledger, &[("a", "2", 9, 9)], &scope());
         assert_eq!(other.dirty.ranges(), [(9, 9)]);
         assert_eq!(other.ledger.archived, ledger.archived);
     }
 
     #[test]
-    fn a_file_that_comes_back_from_the_archive_changes_nothing() {
+    fn file_restored_from_archive_makes_no_date_due() {
         let mut ledger = run(&Ledger::default(), &[("a", "1", 5, 6)], &scope()).ledger;
         archive(&mut ledger, "a");
         let files = [RawFile {
@@ -474,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_due_of_dates_that_were_sealed_since() {
+    fn dates_sealed_while_due_are_no_longer_due() {
         let narrow = Scope {
             dates: Some((9, 9)),
             ..scope()
@@ -489,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn sealed_dates_stay_as_they_are() {
+    fn dates_once_sealed_are_never_computed() {
         let mut ledger = run(
             &Ledger::default(),
             &[("a", "1", 5, 7), ("b", "1", 7, 9)],
@@ -500,7 +503,7 @@ mod tests {
         ledger.sealed = DateSet::range(5, 7);
         let before = [("b", "1", 7, 9)];
         assert!(run(&ledger, &before, &scope()).dirty.is_empty());
-        // Not by files that come, change or go,
+        // Files that are added, changed or removed do not change sealed dates,
         let late = run(
             &ledger,
             &[("b", "1", 7, 9), ("c", "1", 4, 6), ("d", "1", 5, 5)],
@@ -513,7 +516,7 @@ mod tests {
         assert_eq!(run(&ledger, &[], &scope()).dirty.ranges(), [(8, 9)]);
         let changed = run(&ledger, &[("b", "2", 7, 8)], &scope());
         assert_eq!(changed.dirty.ranges(), [(8, 9)]);
-        // by a dead run, or by a full one.
+        // nor does a crashed or a full run.
         let everything = Scope {
             unfinished: DateSet::range(6, 8),
             in_tables: DateSet::range(5, 9),

@@ -1,4 +1,4 @@
-//! What a run says about itself, in its record and on the terminal.
+//! The report of a run, for its record and for the terminal.
 
 use std::collections::BTreeMap;
 
@@ -10,26 +10,26 @@ use crate::resample::LeftOut;
 use super::inputs::Input;
 use super::ledger::{KnownFile, Ledger};
 
-/// How a run ended.
+/// The outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The tables were brought up to date and published.
+    /// The tables were updated and published.
     Published,
-    /// They were up to date.
+    /// The tables were up to date.
     NothingToDo,
-    /// Only said what it would do.
+    /// A dry run: nothing was changed.
     DryRun,
 }
 
-/// Dates, counted.
+/// A summary of dates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DateSpan {
-    /// How many.
+    /// The number of dates.
     pub count: usize,
-    /// The earliest, as YYYY-MM-DD.
+    /// The earliest date, YYYY-MM-DD.
     pub first: Option<String>,
-    /// The latest.
+    /// The latest date, YYYY-MM-DD.
     pub last: Option<String>,
 }
 
@@ -46,87 +46,88 @@ impl From<&DateSet> for DateSpan {
     }
 }
 
-/// Raw files, counted.
+/// Numbers of raw files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileCounts {
-    /// Known after the run.
+    /// Files known after the run.
     pub known: usize,
-    /// Seen for the first time.
+    /// Files seen for the first time.
     pub new: usize,
-    /// Seen before, and different now.
+    /// Known files that have changed.
     pub changed: usize,
-    /// Gone.
+    /// Known files that no longer exist.
     pub removed: usize,
-    /// In quarantine after the run.
+    /// Files in quarantine after the run.
     pub quarantined: usize,
 }
 
-/// Readings, counted.
+/// Numbers of readings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadingCounts {
-    /// Valid readings on the computed dates, and those left out.
+    /// Valid readings on the computed dates, and readings that were left out.
     pub read: u64,
-    /// Readings in the averages: each time of an asset once.
+    /// Readings in the averages. Each time of an asset counts once.
     pub used: u64,
-    /// Left out, by reason.
+    /// Readings that were left out, by reason.
     pub left_out: LeftOut,
-    /// Valid ones that a later file or row replaced.
+    /// Valid readings that a later file or row replaced.
     pub superseded: u64,
 }
 
 /// A file in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantined {
-    /// Below the raw folder.
+    /// The path relative to the raw folder.
     pub path: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// What was left out of one file.
+/// The readings of one file that were left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOutOfFile {
-    /// Below the raw folder.
+    /// The path relative to the raw folder.
     pub path: String,
-    /// How many, by reason.
+    /// The number of readings by reason.
     pub reasons: LeftOut,
 }
 
-/// One run.
+/// The report of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The run's number; none if it published nothing.
+    /// The number of the run; `None` if it published nothing.
     pub run: Option<u64>,
-    /// How it ended.
+    /// The outcome of the run.
     pub outcome: Outcome,
-    /// When it began, RFC 3339.
+    /// The start of the run, RFC 3339.
     pub started_at: String,
-    /// Whether everything was computed again.
+    /// Whether all dates were computed again.
     pub full: bool,
-    /// The dates that were computed, or would be.
+    /// The dates that were computed; for a dry run, those that would be computed.
     pub dates: DateSpan,
-    /// Raw files.
+    /// Numbers of raw files.
     pub files: FileCounts,
-    /// Readings.
+    /// Numbers of readings.
     pub readings: ReadingCounts,
-    /// Rows computed for each table.
+    /// The number of computed rows by table.
     pub rows: BTreeMap<String, u64>,
-    /// How long it took.
+    /// The duration in seconds.
     pub seconds: f64,
     /// Files in quarantine after the run.
     pub quarantined: Vec<Quarantined>,
-    /// What was left out of the files that this run took up.
+    /// The readings that were left out of the files of this run.
     pub left_out: Vec<LeftOutOfFile>,
-    /// For a dry run: the files that would be taken up.
+    /// The files that would be read. Dry runs only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub would_read: Vec<String>,
-    /// For a dry run: readings that would be read, estimated.
+    /// The estimated number of readings that would be read. Dry runs only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_readings: Option<u64>,
 }
 
 impl Report {
-    /// The files in quarantine, as a ledger has them; and those of which some dates are, because they were sealed before.
+    /// Returns the files in quarantine according to a ledger, and the files with sealed dates whose readings are left
+    /// out.
     pub fn quarantine_of(ledger: &Ledger) -> Vec<Quarantined> {
         let files = ledger.files.iter();
         let partly = |path: &str, file: &KnownFile| {
@@ -151,7 +152,7 @@ impl Report {
         quarantined.collect()
     }
 
-    /// What a dry run says about the files that it would take up.
+    /// Returns the paths of the files that a dry run would read.
     pub(super) fn would_read(fresh: &[Input]) -> Vec<String> {
         let keys = fresh.iter().map(|input| Ledger::told(&input.key));
         keys.collect()

@@ -1,13 +1,14 @@
-//! The resample job: brings the three tables up to date with the raw files, exactly once.
+//! The resample job: updates the three tables from the raw files, exactly once.
 //!
-//! 1. Take the lease; list raw, compare it with the ledger of the last published run, look into what is new.
-//! 2. Write down what will be done (the intent): should the run die, the next one computes those dates again.
-//! 3. Compute the dirty dates from raw, cell by cell, into new data files.
-//! 4. Commit minute, hour and day, each once and each with the run's number.
-//! 5. Write the ledger, and publish the three versions as one: from here on readers see them.
+//! 1. Take the lease; list the raw files, compare them with the ledger of the last published run, and survey new and
+//!    changed files.
+//! 2. Write the intent. If the run crashes, the next one computes these dates again.
+//! 3. Compute the dirty dates from the raw files, cell by cell, into new data files.
+//! 4. Commit the minute, hour and day tables, each once and with the run's number.
+//! 5. Write the ledger, and publish the three versions together: from here on readers see them.
 //!
-//! A run that died is not continued but superseded: its raw files may be gone, and recomputing its dates
-//! from what is there now is right whatever it had committed.
+//! A run that crashed is not continued but superseded: its raw files may no longer exist, and computing its dates from
+//! the current files is right whatever it had committed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,68 +33,69 @@ use crate::lake::table::{Change, Table, TableError};
 use crate::lake::{Store, failpoint};
 use crate::model::{DateSet, Day, Resolution, Window, day_of};
 
-/// How many published runs are kept, for readers that still use them.
+/// The number of published runs whose records are kept, for readers that still use them.
 pub(super) const RUNS_KEPT: usize = 100;
-/// How often a run starts over because raw files changed under it, or turned out to be damaged.
+/// The maximum number of attempts of a run. A run starts over if raw files change while it reads them, or turn out to
+/// be damaged.
 const ATTEMPTS: usize = 20;
-/// The last instant that a minute number can name in 32 bits is in the year 6053.
+/// The upper bound of plausible times in microseconds, 6000-01-01. Minute numbers of 32 bits reach to the year 6053.
 pub(super) const LAST_TIME: i64 = 127_174_492_800_000_000;
 
-/// Why a run failed. Everything that it had written is either unseen or will be replaced by the next run.
+/// The reasons why a run failed. Readers see nothing of what it wrote, and the next run replaces it.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// Another run is at work, or took the lease over.
+    /// Another run holds the lease, or took it over.
     #[error(transparent)]
     Lease(#[from] LeaseError),
     /// The raw folder cannot be listed.
     #[error("the raw files cannot be listed")]
     Raw(#[from] RawError),
-    /// The store of raw files fails.
+    /// The store of the raw files fails.
     #[error("raw files cannot be read")]
     RawStore(#[source] FileFault),
-    /// A raw file cannot be taken into the archive, or be brought back.
+    /// A raw file cannot be archived or restored.
     #[error("raw files and their archive cannot be used")]
     Archive(#[from] CopyError),
-    /// There is an archive that no run is known to have made.
+    /// There is an archive that no known run created.
     #[error(
         "{folder} has tables with rows that the record of runs does not know of: the record was lost, or they are another \
          lake's. Nothing was done to them. Move them elsewhere, where any reader of Delta tables can read them, and run again"
     )]
     UnknownArchive {
-        /// Where it is.
+        /// The folder of the archive.
         folder: String,
     },
-    /// A raw file is not deleted, because it is not in the archive.
+    /// A raw file is not deleted, because its copy is missing in the archive.
     #[error(
         "the raw file {path} has expired and is not deleted, because {file} is missing, to which it was copied. Bring that back; \
          or touch the raw file, and the next `plantlake resample` takes it for one that came back"
     )]
     NotInArchive {
-        /// Where it should be.
+        /// The missing copy.
         file: String,
-        /// The raw file.
+        /// The path of the raw file.
         path: String,
     },
-    /// Raw files were archived, and the archive has none.
+    /// The archive of raw files is empty, although raw files were archived.
     #[error(
         "{folder} is empty, where {files} raw files were archived that late readings are to be averaged with: is it mounted? \
          Bring it back, and run again"
     )]
     ArchiveGone {
-        /// Where they were.
+        /// The folder of the archive.
         folder: String,
-        /// How many.
+        /// The number of raw files that were archived.
         files: usize,
     },
-    /// The run records cannot be read or written.
+    /// The records of runs cannot be read or written.
     #[error("the record of runs cannot be used")]
     Runs(#[from] RunsError),
     /// A table cannot be read or committed to.
     #[error("table {table} cannot be used")]
     Table {
-        /// Its name.
+        /// The name of the table.
         table: &'static str,
-        /// What is wrong.
+        /// The table's error.
         source: Box<TableError>,
     },
     /// The rollups cannot be written.
@@ -109,26 +111,26 @@ pub enum JobError {
     Restless,
 }
 
-/// What to do.
+/// The options of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Compute everything again.
+    /// Whether to compute everything again.
     pub full: bool,
-    /// Only these dates; others stay due.
+    /// The only dates to compute, if given; other dates stay due.
     pub dates: Option<(Day, Day)>,
-    /// Only say what would be done.
+    /// Whether to report only, without changing anything.
     pub dry_run: bool,
 }
 
-/// Is told how far a run is.
+/// Receives the progress of a run.
 pub trait Progress: Send + Sync {
-    /// So many readings will be read, about.
+    /// Announces the approximate number of readings that will be read.
     fn expect(&self, readings: u64);
-    /// So many more were read.
+    /// Reports the number of readings that were read since the last call.
     fn read(&self, readings: u64);
 }
 
-/// The job, with what it needs.
+/// The resample job with its inputs.
 pub struct Job {
     /// The lake.
     pub lake: Store,
@@ -136,13 +138,13 @@ pub struct Job {
     pub raw: Store,
     /// The settings.
     pub settings: Settings,
-    /// What the operator declares.
+    /// The operator's specification of the job.
     pub spec: ResampleSpec,
-    /// Where progress goes.
+    /// The receiver of progress.
     pub progress: Arc<dyn Progress>,
 }
 
-/// What everything of one attempt needs.
+/// The state of one attempt of a run.
 pub(super) struct Attempt<'a> {
     pub(super) job: &'a Job,
     lease: Option<&'a Lease>,
@@ -152,10 +154,10 @@ pub(super) struct Attempt<'a> {
     pub(super) listed: Vec<RawFile>,
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 enum Attempted {
     Done(Box<Report>),
-    /// A file turned out to be at fault after other results were made with it, or changed.
+    /// A file changed, or turned out to be damaged after other results were computed with it.
     Again,
 }
 
@@ -166,7 +168,8 @@ pub(super) fn table_failed(resolution: Resolution) -> impl Fn(TableError) -> Job
     }
 }
 
-/// Where a file of the archive cannot be read any more, its dates are sealed: averages are not lost for want of it.
+/// Seals the dates of archived files that can no longer be read, so that their averages are kept instead of computed
+/// without them.
 fn seal_damaged(ledger: &mut Ledger, damaged: &BTreeMap<(String, String), String>) {
     for ((key, _), reason) in damaged {
         let name = Ledger::archive_name(key);
@@ -179,7 +182,7 @@ fn seal_damaged(ledger: &mut Ledger, damaged: &BTreeMap<(String, String), String
             ));
         }
     }
-    // What waited for these dates comes too late now, and is told of as such.
+    // Readings that were due on these dates are late now, and are reported as such.
     let sealed = ledger.sealed.clone();
     for file in ledger.files.values_mut() {
         file.late.extend(&file.due.intersection(&sealed));
@@ -249,7 +252,7 @@ impl Job {
             listed: list(&self.raw).await?,
         };
         let mut changes = compare(&ledger, &attempt.listed, full);
-        // Known files that this run found to be damaged: their dates are computed again without them.
+        // Known files that this run found to be damaged. Their dates are computed again without them.
         let found = attempt
             .listed
             .iter()
@@ -316,7 +319,7 @@ impl Job {
             estimated_readings: None,
         };
         if full {
-            // Computed again is not changed: say what really differs.
+            // In a full run every file is fresh, but only files that differ count as changed.
             let really = compare(&ledger, &attempt.listed, false);
             report.files.changed = really.fresh.len() - really.new;
         }
@@ -344,7 +347,8 @@ impl Job {
         Ok(Attempted::Done(Box::new(report)))
     }
 
-    /// A file that the archive does not have any more seals its dates; that all of them seem to be gone does not.
+    /// Fails if the archive of raw files is empty. A single missing file seals its dates, but an archive without any
+    /// file is probably not mounted.
     async fn must_have_archive(&self, ledger: &Ledger) -> Result<(), JobError> {
         let archive = archive_of_raw(&self.lake);
         match has_any(&archive).await? {
@@ -377,8 +381,8 @@ impl Job {
         }
     }
 
-    /// The settings that decide the results. The plausible range counts as it is written: `+1d` moves with
-    /// the clock, and what it uncovers stays due (see `plan`).
+    /// Returns the settings that determine the results. The plausible range is included as it is configured: `+1d`
+    /// moves with the clock, and dates that become plausible later stay due until then (see `plan`).
     pub(super) fn fingerprint(&self) -> String {
         let resample = &self.settings.resample;
         let columns = &self.spec.columns;
@@ -396,7 +400,7 @@ impl Job {
 }
 
 impl Attempt<'_> {
-    /// Steps 2 to 5. None: start over.
+    /// Performs steps 2 to 5. Returns `None` if the run must start over.
     async fn publish(
         &self,
         run: u64,
@@ -490,13 +494,13 @@ impl Attempt<'_> {
             let version = publication.versions.of(resolution);
             let lake = &self.job.lake;
             if let Err(error) = Table::checkpoint_if_due(lake, resolution, version).await {
-                // Nothing depends on it; a later run writes the next.
+                // Nothing depends on the checkpoint; a later run writes the next one.
                 warn!(%error, "the log of {} could not be summed up", resolution.table());
             }
         }
         let since = clock::now() - self.job.settings.maintain.grace;
         if let Err(error) = self.runs.clean_up(RUNS_KEPT, since).await {
-            // Nothing depends on it; the next run tries again.
+            // Nothing depends on the clean-up; the next run tries again.
             warn!(%error, "old run records could not be removed");
         }
         failpoint::reach("after-cleanup");

@@ -1,7 +1,7 @@
-//! Turns the operator's batches into the data files of the three tables.
+//! Writes the operator's batches to the data files of the three tables.
 //!
-//! Minutes are written as they come: a date is a partition. Hours and days wait until all dirty dates of
-//! their month or year are computed, and are merged with the rows of the dates that stay.
+//! Minutes are written as they come, because a date is a partition. Hours and days wait until all dirty dates of their
+//! month or year are computed, and are merged with the existing rows of other dates.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,37 +17,37 @@ use crate::lake::failpoint;
 use crate::lake::table::{DataFile, FileWriter, Partition, Table, TableError, WrittenFile};
 use crate::model::{DateSet, Day, Resolution, day_of, day_to_date};
 
-/// Rows of a partition up to which its files are melted into one; larger files are kept, or copied
-/// without the dates that were computed anew.
+/// The maximum number of rows of a partition whose files are merged into one. Files of a larger partition are kept, or
+/// copied without the dates that were computed again.
 const MERGE_ROWS: u64 = 2_000_000;
 
-/// Why the files cannot be made.
+/// The reasons why the files cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
     /// A table's file cannot be written or read.
     #[error("a data file of {table} cannot be written")]
     Table {
-        /// The table.
+        /// The name of the table.
         table: &'static str,
-        /// What the table says.
+        /// The table's error.
         source: Box<TableError>,
     },
-    /// A writer's task died.
+    /// The task of a writer panicked or was cancelled.
     #[error("a writer stopped")]
     Task(#[source] tokio::task::JoinError),
-    /// Rows cannot be put together.
+    /// Rows cannot be merged.
     #[error("rollup rows cannot be put in order")]
     Arrow(#[from] arrow::error::ArrowError),
 }
 
-/// The files of one table that a commit adds and removes.
+/// The files that a commit adds to one table and removes from it.
 #[derive(Debug, Default)]
 pub struct TableChange {
-    /// Files that were written.
+    /// The files that were written.
     pub add: Vec<WrittenFile>,
-    /// Files that they replace.
+    /// The files that they replace.
     pub remove: Vec<DataFile>,
-    /// Rows computed by this run (rows that stay are not counted).
+    /// The number of rows computed by this run. Existing rows that are copied do not count.
     pub rows: u64,
 }
 
@@ -55,13 +55,13 @@ pub struct TableChange {
 pub struct RollupFiles {
     tables: [Table; 3],
     dirty: DateSet,
-    /// What was written of each table.
+    /// The changes to each table, finest first.
     changes: [Mutex<TableChange>; 3],
-    /// Hour and day batches that wait, by the first day of their partition.
+    /// Batches of hours and days that wait, by the first date of their partition.
     waiting: [Mutex<BTreeMap<Day, Vec<RecordBatch>>>; 2],
 }
 
-/// One output partition's writer of minute files.
+/// The writer of minute files for one output partition of the operator.
 pub struct MinuteWriter {
     files: Arc<RollupFiles>,
     open: Option<(u32, FileWriter)>,
@@ -78,7 +78,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The first day of the partition that `day` is in.
+/// Returns the first date of the partition that contains `day`.
 fn partition_start(resolution: Resolution, day: Day) -> Day {
     let date = day_to_date(day);
     match resolution {
@@ -88,18 +88,18 @@ fn partition_start(resolution: Resolution, day: Day) -> Day {
     }
 }
 
-/// The last day of the partition that begins on `start`.
+/// Returns the last date of the partition that begins on `start`.
 fn partition_end(resolution: Resolution, start: Day) -> Day {
     match resolution {
         Resolution::Minute => start,
-        // 31 days on is always in the next month, 366 in the next year.
+        // 31 days after a first of the month lie in the next month, and 366 days after a 1 January in the next year.
         Resolution::Hour => partition_start(resolution, start + 31) - 1,
         Resolution::Day => partition_start(resolution, start + 366) - 1,
     }
 }
 
 impl RollupFiles {
-    /// Files for `dirty` dates, to replace those of the tables as they are (minute, hour, day).
+    /// Creates a writer for the rows of `dirty` dates, which replace those in `tables` (minute, hour, day).
     pub fn new(tables: [Table; 3], dirty: DateSet) -> Self {
         Self {
             tables,
@@ -109,7 +109,7 @@ impl RollupFiles {
         }
     }
 
-    /// A writer for one output partition of the operator.
+    /// Creates a writer for one output partition of the operator.
     pub fn minute_writer(self: &Arc<Self>) -> MinuteWriter {
         MinuteWriter {
             files: Arc::clone(self),
@@ -121,12 +121,12 @@ impl RollupFiles {
         &self.tables[resolution as usize]
     }
 
-    /// Hands the tables back for their commits, finest first.
+    /// Returns the tables for their commits, finest first.
     pub fn tables(&self) -> [Table; 3] {
         self.tables.clone()
     }
 
-    /// What the commits are to change, finest first; call once, when everything is written.
+    /// Takes the changes to commit, finest first. Must be called once, after everything is written.
     pub fn take_changes(&self) -> [TableChange; 3] {
         let mut changes = self
             .changes
@@ -145,7 +145,7 @@ impl RollupFiles {
         changes
     }
 
-    /// Writes the partitions of hours or days that begin on `starts`, each in a task of its own.
+    /// Writes the partitions of hours or days that begin on `starts`, each in its own task.
     pub async fn write_partitions(
         self: &Arc<Self>,
         resolution: Resolution,
@@ -155,7 +155,7 @@ impl RollupFiles {
         let mut written = Ok(());
         let mut starts = starts.iter();
         loop {
-            // Two at a time: each holds its partition's rows twice.
+            // At most two at a time, because each holds the rows of its partition twice.
             while writers.len() < 2
                 && written.is_ok()
                 && let Some(start) = starts.next()
@@ -170,7 +170,7 @@ impl RollupFiles {
         }
     }
 
-    /// The starts of all partitions that have a dirty date.
+    /// Returns the first dates of all partitions that have a dirty date.
     pub fn dirty_partitions(&self, resolution: Resolution) -> DateSet {
         self.dirty
             .iter()
@@ -178,7 +178,7 @@ impl RollupFiles {
             .collect()
     }
 
-    /// The last day of a partition, by its start.
+    /// Returns the last date of the partition that begins on `start`.
     pub fn end_of(resolution: Resolution, start: Day) -> Day {
         partition_end(resolution, start)
     }
@@ -257,7 +257,7 @@ impl RollupFiles {
         Ok(filter_record_batch(batch, &keep)?)
     }
 
-    /// Deletes what was written, for a run that is given up.
+    /// Deletes the files of a run that failed.
     pub async fn discard(&self) {
         for (resolution, change) in Resolution::ALL.into_iter().zip(&self.changes) {
             let change = std::mem::take(&mut *lock(change));
@@ -267,7 +267,7 @@ impl RollupFiles {
 }
 
 impl MinuteWriter {
-    /// Takes one output batch of the operator.
+    /// Writes one output batch of the operator.
     pub async fn take(&mut self, batch: &RecordBatch) -> Result<(), FilesError> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -320,7 +320,7 @@ impl MinuteWriter {
         Ok(())
     }
 
-    /// Ends the open file.
+    /// Closes the open file.
     pub async fn finish(&mut self) -> Result<(), FilesError> {
         if let Some((_, writer)) = self.open.take() {
             failpoint::reach("before-data-file");
@@ -332,14 +332,14 @@ impl MinuteWriter {
     }
 }
 
-/// All rows in one batch, by asset and time; none if there are none.
+/// Returns all rows in one batch, sorted by asset and time, or `None` if there are no rows.
 fn in_order(batches: &[RecordBatch]) -> Result<Option<RecordBatch>, FilesError> {
     let mut keys = Vec::new();
     for (number, batch) in batches.iter().enumerate() {
         let assets = batch.column(0).as_dictionary::<Int32Type>();
         let texts = assets.values().as_string::<i32>();
         let times = batch.column(1).as_primitive::<TimestampMicrosecondType>();
-        // Canonical texts order as the numbers that they spell: comparing numbers is much cheaper.
+        // Canonical UUID texts sort like their numbers, and comparing numbers is much cheaper.
         let numbers: Vec<u128> = (0..texts.len())
             .map(|entry| {
                 crate::model::AssetId::parse(texts.value(entry))
@@ -371,7 +371,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn partitions_begin_and_end_with_the_calendar() {
+    fn partition_start_and_end_follow_calendar() {
         for (date, month, year) in [
             (
                 "2024-02-29",

@@ -1,4 +1,4 @@
-//! `jobs/<name>.toml`: what an operator declares about the jobs. Checked when read; each mistake with its line.
+//! The job specifications in `jobs/<name>.toml`. They are checked when they are read, and every error names its line.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,38 +13,38 @@ use toml::value::{Datetime, Value};
 use crate::config::{parse_duration, parse_timezone};
 use crate::model::{Argument, ArgumentType, JobKind, JobSpec, Missed, Schedule};
 
-/// The most that a job is tried again.
+/// The maximum number of retries of a job.
 const MOST_RETRIES: u32 = 100;
 const TIMEOUT: &str = "1h";
 const BACKOFF: &str = "1min";
 const RETRIES: u32 = 2;
-/// Longest name of a job, in characters: it is a label of metrics.
+/// The maximum length of a job's name in characters. The name is a metric label.
 const LONGEST_NAME: usize = 64;
 
-/// Why a job spec cannot be used.
+/// The reasons why a job specification cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
     /// The file cannot be read.
     #[error("the job spec {path} cannot be read")]
     Unreadable {
-        /// The file or the folder.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The file says something that it cannot say.
+    /// The file has an invalid value.
     #[error("the job spec {path} is wrong, line {line}: {problem}")]
     Wrong {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The line, starting with 1.
         line: usize,
-        /// What is wrong.
+        /// The description of the error.
         problem: String,
     },
 }
 
-/// The part of `resample.toml` that says how raw files are read; it holds for whatever reads them.
+/// The part of `resample.toml` that configures how raw files are read, by jobs and by queries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResampleSpec {
     /// The names of the columns in the raw files.
@@ -55,11 +55,11 @@ pub struct ResampleSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Columns {
-    /// The asset's UUID.
+    /// The column with the asset's UUID.
     pub id: String,
-    /// The reading's time.
+    /// The column with the reading's time.
     pub timestamp: String,
-    /// The reading.
+    /// The column with the reading's value.
     pub value: String,
 }
 
@@ -73,7 +73,7 @@ impl Default for Columns {
     }
 }
 
-/// A file as it is written.
+/// A file before it is checked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Written {
@@ -89,22 +89,22 @@ struct Written {
     columns: Option<Spanned<Columns>>,
 }
 
-/// A file, and where in it something stands.
+/// A file with its text, for the positions in errors.
 struct Source<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
-/// What is read of one file.
+/// The checked contents of one file.
 struct Declared {
     spec: JobSpec,
     columns: Columns,
-    /// Where each job that is waited for is named.
+    /// The byte offset in the file of each name in `after`.
     after: Vec<usize>,
 }
 
 impl Source<'_> {
-    /// A mistake at a byte of the file.
+    /// Returns an error at a byte offset in the file.
     fn wrong(&self, at: usize, problem: impl Into<String>) -> SpecError {
         let before = self.text.as_bytes().iter().take(at);
         SpecError::Wrong {
@@ -114,7 +114,7 @@ impl Source<'_> {
         }
     }
 
-    /// A value that cannot be what it is.
+    /// Returns the error for an invalid value.
     fn bad(&self, key: &str, value: &Spanned<String>, problem: &str, expected: &str) -> SpecError {
         let found = value.get_ref();
         let problem = format!("`{key}` is {found:?}, which {problem}; expected {expected}");
@@ -202,7 +202,7 @@ impl Source<'_> {
         let kind = kind
             .ok_or_else(|| self.bad("kind", written, "is no kind", &format!("one of {names}")))?;
         match JobKind::parse(name) {
-            // Who reads `plantlake run mirror` must not be misled.
+            // `plantlake run mirror` must run a job of that kind.
             Some(other) if other != kind => {
                 let problem = format!(
                     "is not what the file is called; a file {name}.toml has the kind {name:?}"
@@ -324,7 +324,7 @@ fn date_of(date: &Datetime) -> Option<Argument> {
 }
 
 impl ResampleSpec {
-    /// Reads `resample.toml` in the jobs folder; the defaults if there is none.
+    /// Reads `resample.toml` in the jobs folder. Returns the defaults if the file does not exist.
     pub fn read(jobs: &Path) -> Result<Self, SpecError> {
         let path = jobs.join("resample.toml");
         let text = match std::fs::read_to_string(&path) {
@@ -343,7 +343,7 @@ impl ResampleSpec {
     }
 }
 
-/// Reads all jobs in the folder, by name. Without the folder there are none.
+/// Reads all jobs in the folder, sorted by name. Returns none if the folder does not exist.
 pub fn read_jobs(jobs: &Path) -> Result<Vec<JobSpec>, SpecError> {
     let mut declared = BTreeMap::new();
     for path in files(jobs)? {
@@ -386,7 +386,7 @@ pub fn read_jobs(jobs: &Path) -> Result<Vec<JobSpec>, SpecError> {
     Ok(declared.into_values().map(|(_, job, _)| job.spec).collect())
 }
 
-/// The files of the folder that declare jobs.
+/// Returns the paths of all job files in the folder, sorted.
 fn files(jobs: &Path) -> Result<Vec<PathBuf>, SpecError> {
     let failed = |source| SpecError::Unreadable {
         path: jobs.to_owned(),
@@ -423,7 +423,7 @@ fn is_name(name: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
-/// Whether `name` runs after `other`, however many others are between.
+/// Whether `name` runs after `other`, directly or through other jobs.
 fn waits_for(
     declared: &BTreeMap<String, (PathBuf, Declared, String)>,
     name: &str,
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_mapped_and_mistakes_point_at_their_line() {
+    fn columns_are_mapped_and_errors_name_their_line() {
         let mapped = columns("kind = \"resample\"\n[columns]\nid = \"sensor\"\n").unwrap();
         assert_eq!(
             (mapped.id.as_str(), mapped.value.as_str()),
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_means_the_defaults() {
+    fn spec_without_file_is_default() {
         let folder = folder(&[]);
         assert_eq!(
             ResampleSpec::read(folder.path()).unwrap(),
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_a_job_may_say_is_read() {
+    fn spec_with_all_keys_is_read() {
         let read = jobs(&[
             ("resample.toml", "schedule = \"*/15 * * * *\"\n"),
             (
@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_names_its_file_and_line() {
+    fn spec_with_error_names_file_and_line() {
         for (name, text, line, part) in [
             (
                 "resample.toml",
@@ -640,7 +640,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_do_not_wait_for_each_other_in_a_ring() {
+    fn spec_with_cycle_in_after_is_rejected() {
         let one = |after: &str| {
             format!("kind = \"index\"\nschedule = \"0 * * * *\"\nafter = [\"{after}\"]\n")
         };
@@ -678,9 +678,9 @@ mod tests {
         assert!(jobs(&unscheduled).unwrap_err().contains("has no schedule"));
     }
 
-    /// The files that come with plantlake.
+    /// Checks the job files that are shipped with plantlake.
     #[test]
-    fn the_jobs_of_the_repository_are_right() {
+    fn specs_of_repository_are_valid() {
         let jobs = Path::new(env!("CARGO_MANIFEST_DIR")).join("jobs");
         let names: Vec<_> = read_jobs(&jobs)
             .unwrap()

@@ -1,4 +1,4 @@
-//! What is known of a lake without changing it: raw files, published tables, last runs.
+//! Reads the status of a lake without changing it: raw files, published tables, and last runs.
 
 use serde::Serialize;
 
@@ -12,52 +12,52 @@ use crate::lake::runs::Runs;
 use crate::lake::table::Table;
 use crate::model::Resolution;
 
-/// A lake at a glance.
+/// The status of a lake.
 #[derive(Debug, Serialize)]
 pub struct Status {
-    /// Raw files against what the last published run knew.
+    /// The raw files compared with the ledger of the last published run.
     pub raw: RawStatus,
-    /// The published tables; none before the first run.
+    /// The published tables; empty before the first run.
     pub tables: Vec<TableStatus>,
-    /// The last runs, newest first.
+    /// The reports of the last runs, newest first.
     pub runs: Vec<Report>,
 }
 
-/// Raw files against what the last published run knew.
+/// Raw files compared with the ledger of the last published run.
 #[derive(Debug, Serialize)]
 pub struct RawStatus {
-    /// Taken up.
+    /// The number of files that were processed.
     pub known: usize,
-    /// Not seen by a run yet.
+    /// The number of files that no run has seen.
     pub new: usize,
-    /// Different now.
+    /// The number of files that have changed.
     pub changed: usize,
-    /// Gone.
+    /// The number of files that no longer exist.
     pub removed: usize,
-    /// In quarantine.
+    /// The files in quarantine.
     pub quarantined: Vec<Quarantined>,
 }
 
-/// One published table.
+/// The status of one published table.
 #[derive(Debug, Serialize)]
 pub struct TableStatus {
-    /// Its name.
+    /// The name of the table.
     pub table: String,
     /// The published version.
     pub version: u64,
-    /// Rows.
+    /// The number of rows.
     pub rows: u64,
-    /// Data files.
+    /// The number of data files.
     pub files: usize,
-    /// Bytes of them.
+    /// The size of the data files in bytes.
     pub bytes: u64,
-    /// The earliest bucket, RFC 3339.
+    /// The start of the earliest bucket, RFC 3339.
     pub first: Option<String>,
-    /// The latest bucket.
+    /// The start of the latest bucket, RFC 3339.
     pub last: Option<String>,
 }
 
-/// Looks at a lake.
+/// Reads the status of a lake, with the reports of its last `last_runs` runs.
 pub async fn status(lake: &Store, raw: &Store, last_runs: usize) -> Result<Status, JobError> {
     let runs = Runs::open(lake);
     let published = runs.latest_publication().await?;

@@ -1,4 +1,4 @@
-//! Looks into new and changed files: which dates they touch, whether they can be read, and whether they are known from the
+//! Surveys new and changed files: their dates, whether they can be read, and whether they were restored from the
 //! archive.
 
 use std::collections::BTreeMap;
@@ -14,12 +14,12 @@ use crate::lake::raw::shelf::{CopyError, sha256};
 use crate::lake::raw::{FileFault, RawFormat, survey};
 use crate::model::{Window, day_of};
 
-/// Footers that are read at once.
+/// The number of footers that are read concurrently.
 const SURVEYS_AT_ONCE: usize = 16;
 
 impl Job {
-    /// The format for looking into files: times ahead of the clock belong to dates, too, which stay due until their time
-    /// comes.
+    /// Returns the format for surveys. It accepts times in the future: their dates stay due until they become
+    /// plausible.
     pub(super) fn format_ahead(&self, plausible: Window) -> RawFormat {
         self.format(Window {
             end: LAST_TIME,
@@ -29,8 +29,8 @@ impl Job {
 }
 
 impl Attempt<'_> {
-    /// Looks into new and changed files; for a full run into those of the archive, too. A file at fault is quarantined; a
-    /// store that fails, fails the run.
+    /// Surveys new and changed files, and for a full run also archived ones. A faulty file is put into quarantine. An
+    /// error of the store fails the run.
     pub(super) async fn survey(
         &self,
         ledger: &Ledger,
@@ -72,7 +72,7 @@ impl Attempt<'_> {
         Ok(Surveyed { files, came_back })
     }
 
-    /// What is known of a file; none for one of the archive that cannot be read now, which stays known as it was.
+    /// Surveys one file. Returns `None` for an archived file that cannot be read now; its known properties are kept.
     async fn survey_one(
         &self,
         input: Input,
@@ -104,11 +104,11 @@ impl Attempt<'_> {
                 known.dates = survey.dates;
             }
             Err(fault @ FileFault::Store { .. }) => return Err(JobError::RawStore(fault)),
-            // Its dates are computed in any case: then it is found to be at fault.
+            // The dates of an archived file are computed in any case, and the fault is found then.
             Err(_) if Ledger::archive_name(&input.key).is_some() => return Ok(None),
             Err(fault) => {
                 if matches!(fault, FileFault::Refused { .. }) {
-                    // No version of it is known: the next run tries again.
+                    // An empty etag matches no version, so the next run tries again.
                     known.etag.clear();
                 }
                 known.quarantined = Some(fault.to_string());
@@ -117,7 +117,8 @@ impl Attempt<'_> {
         Ok(Some((input.key, known)))
     }
 
-    /// Which fresh files are those that were archived from there, byte for byte, by their names in the archive.
+    /// Returns the fresh files that are identical, byte for byte, to a file that was archived from the same path, with
+    /// their names in the archive.
     async fn came_back(
         &self,
         ledger: &Ledger,
@@ -128,7 +129,7 @@ impl Attempt<'_> {
         let names = names_by_path(ledger);
         for file in &changes.fresh {
             let is_new = || {
-                // A full run looks into all files.
+                // In a full run, known files are fresh, too.
                 let known = ledger.files.get(&file.path);
                 known.is_none_or(|known| !known.is_version(file))
             };
@@ -142,7 +143,7 @@ impl Attempt<'_> {
             }
             let hash = match sha256(&self.job.raw, file).await {
                 Ok(hash) => hash,
-                // The run will see, and start over.
+                // The run notices the change later and starts over.
                 Err(CopyError::Changed { .. }) => continue,
                 Err(error) => return Err(error.into()),
             };

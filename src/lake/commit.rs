@@ -1,4 +1,4 @@
-//! The one way to change a table: files are added and removed in one step, in the name of a run.
+//! Commits changes to a table: files are added and removed in one Delta commit, in the name of a run.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,23 +12,24 @@ use super::data_file::WrittenFile;
 use super::table::{APPLICATION, DataFile, Partition, Table, TableError, failure};
 use crate::clock;
 
-/// What a commit does.
+/// The files that a commit adds and removes.
 #[derive(Debug, Default)]
 pub struct Change {
-    /// Files with other rows than there were.
+    /// Added files whose rows differ from the rows that were there (`dataChange` is true).
     pub add: Vec<WrittenFile>,
-    /// Files that go, with their rows or for the sake of those.
+    /// Removed files whose rows are deleted, or rewritten into `add`.
     pub remove: Vec<DataFile>,
-    /// Files with the rows of `merged`, to which nothing was done: who follows changes of rows may pass over both.
+    /// Added files with the rows of `merged`, unchanged. Both are written with `dataChange` false, so readers of row
+    /// changes may skip them.
     pub merged_into: Vec<WrittenFile>,
-    /// The files that these rows were in.
+    /// Removed files whose rows are now in `merged_into`.
     pub merged: Vec<DataFile>,
 }
 
 impl Table {
-    /// Carries `change` out in one step, as the result of `run`, and gives the new version; the version that is open, if
-    /// there is nothing to do. What runs before did and never published is undone in the same step. The step is taken
-    /// from this very version of the table: if another writer moved it, nothing happens.
+    /// Commits `change` in one Delta commit as the result of `run`, and returns the new version. Returns the open
+    /// version if there is nothing to do. The same commit undoes the commits of earlier runs that were never published.
+    /// The commit is based on the open version: if another writer has committed since, it fails and changes nothing.
     pub async fn commit(&mut self, run: u64, change: Change) -> Result<u64, TableError> {
         let table = self.resolution.table();
         if let Some(applied) = self.applied.filter(|&applied| applied >= run) {
@@ -57,7 +58,7 @@ impl Table {
         };
         let properties = CommitProperties::default()
             .with_application_transaction(Transaction::new(APPLICATION, run as i64))
-            // From this version or not at all: a second runner is fenced off here.
+            // No retry on a newer version: a second runner must fail here.
             .with_max_retries(0)
             .with_cleanup_expired_logs(Some(false));
         let log = self.delta.log_store();
@@ -73,7 +74,7 @@ impl Table {
             .await;
         match committed {
             Ok(commit) => Ok(commit.version()),
-            // What follows a commit can fail when the commit itself did not: look before giving up.
+            // A step after the commit can fail although the commit succeeded, so check the log before giving up.
             Err(error) => {
                 let mut latest = DeltaTable::new(Arc::clone(&log));
                 latest.load().await.map_err(&failed)?;
@@ -91,7 +92,8 @@ impl Table {
         }
     }
 
-    /// What turns the files of the latest version into those of the [base](Self::open_for_change), changed.
+    /// Returns the actions that turn the files of the latest version into those of the [base](Self::open_for_change)
+    /// with `change` applied.
     fn actions(&self, change: Change) -> Result<Vec<Action>, TableError> {
         let now = clock::now().timestamp_millis();
         let column = self.resolution.partition_column();
@@ -101,7 +103,7 @@ impl Table {
         let mut actions = Vec::new();
         let merged: BTreeSet<String> = change.merged.iter().map(|it| it.path.clone()).collect();
         for file in change.merged.into_iter().chain(change.remove) {
-            // It was not there any more, and need not come back to go.
+            // The latest version does not have this file, so it needs neither an add nor a remove action.
             if undone.adds.remove(&file.path).is_some() {
                 continue;
             }
@@ -140,7 +142,7 @@ impl Table {
         Ok(actions)
     }
 
-    /// What undoes that which was committed since the base.
+    /// Returns the actions that undo the commits since the base.
     fn undone(&self) -> Result<Undone, TableError> {
         let mut undone = Undone::default();
         let Some(base) = &self.base else {

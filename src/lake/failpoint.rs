@@ -1,6 +1,7 @@
-//! Places in a run where a test can kill the process. Release builds have none.
+//! Points in a run at which a test can kill or stop the process. Release builds have none.
 
-/// The steps of runs that change the lake, in order, those of a mirror run, and those of a backup and of a restore; `<name>` is what `PLANTLAKE_FAILPOINT` takes.
+/// The names of all points, as `PLANTLAKE_FAILPOINT` takes them: first those of runs that change the lake, in order,
+/// then those of a mirror run, of a backup and of a restore.
 pub const POINTS: [&str; 48] = [
     "lease-taken",
     "before-intent",
@@ -52,9 +53,9 @@ pub const POINTS: [&str; 48] = [
     "restore-done",
 ];
 
-/// Passes the point `name`. In a debug build with `PLANTLAKE_FAILPOINT=name` or `name:k` in the
-/// environment, the process kills itself the first or the k-th time, as `kill -9` would; with
-/// `PLANTLAKE_FAILPOINT_STOP` it stops itself, until it gets `SIGCONT`.
+/// Passes the point `name`. In a debug build with `PLANTLAKE_FAILPOINT=name` or `name:k` in the environment, the
+/// process kills itself as `kill -9` would when it passes the point for the first or the k-th time. With
+/// `PLANTLAKE_FAILPOINT_STOP` it stops itself until it gets `SIGCONT`.
 #[cfg(debug_assertions)]
 pub fn reach(name: &str) {
     use std::sync::atomic::AtomicU64;
@@ -66,17 +67,17 @@ pub fn reach(name: &str) {
     );
     if is_reached("PLANTLAKE_FAILPOINT_STOP", name, &STOPS) {
         send("-STOP");
-        // It is on its way to another thread, perhaps: this one must not go on before it stands.
+        // The signal may be delivered to another thread first; this thread must not continue before the process stops.
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     if is_reached("PLANTLAKE_FAILPOINT", name, &KILLS) {
         send("-9");
-        // The signal is on its way: nothing more may happen.
+        // The signal may still be on its way, and nothing more may happen.
         std::process::abort();
     }
 }
 
-/// Whether the point that `variable` asks for is reached now, as often as it asks for.
+/// Whether `variable` names this point, and the point is reached as often as the variable says.
 #[cfg(debug_assertions)]
 fn is_reached(variable: &str, name: &str, reached: &std::sync::atomic::AtomicU64) -> bool {
     use std::sync::atomic::Ordering;
@@ -102,8 +103,8 @@ fn send(signal: &str) {
 #[cfg(not(debug_assertions))]
 pub fn reach(_: &str) {}
 
-/// A memory budget in bytes that overrides the settings, however small: debug builds only, so that tests see
-/// many small cells.
+/// Returns a memory budget in bytes that overrides the settings and may be smaller than they allow, so that tests get
+/// many small cells. Always `None` in a release build.
 pub fn memory() -> Option<u64> {
     #[cfg(debug_assertions)]
     return std::env::var("PLANTLAKE_FAILPOINT_MEMORY")
@@ -114,7 +115,8 @@ pub fn memory() -> Option<u64> {
     None
 }
 
-/// A time that is now, whatever the clock says (RFC 3339): debug builds only, so that tests see time pass.
+/// Returns the time that replaces the clock's (RFC 3339 in `PLANTLAKE_FAILPOINT_NOW`), so that tests can let time pass.
+/// Always `None` in a release build.
 pub fn now() -> Option<chrono::DateTime<chrono::Utc>> {
     #[cfg(debug_assertions)]
     return std::env::var("PLANTLAKE_FAILPOINT_NOW").ok()?.parse().ok();
@@ -122,8 +124,8 @@ pub fn now() -> Option<chrono::DateTime<chrono::Utc>> {
     None
 }
 
-/// Blocks the threads of the current runtime for good, in a debug build with `PLANTLAKE_FAILPOINT_BLOCK` in the
-/// environment, as many milliseconds later as it says: as a library would that computes without a pause.
+/// Blocks all threads of the current runtime for good, as a library that computes without yielding would. Does so in a
+/// debug build with `PLANTLAKE_FAILPOINT_BLOCK` in the environment, after that many milliseconds.
 pub fn block_threads() {
     #[cfg(debug_assertions)]
     if let Ok(Ok(delay)) = std::env::var("PLANTLAKE_FAILPOINT_BLOCK").map(|delay| delay.parse()) {

@@ -1,5 +1,5 @@
-//! A Parquet file that is written as its rows come: encoded in memory, and put there in one request, or in several while
-//! it grows. It is there when it is finished, and not before.
+//! A Parquet file that is written as its rows arrive. Rows are encoded in memory and uploaded in one request, or in
+//! several parts if the file grows beyond one. The file becomes visible only when it is finished.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::Store;
 
-/// Bytes up to which a file is written in one request.
+/// The maximum size in bytes of a file that is written in one request, and the size of a part of a larger file.
 const ONE_REQUEST: usize = 8 << 20;
 
-/// Why a file cannot be written.
+/// The reasons why a file cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum GrowthError {
     /// Rows cannot be encoded.
     #[error("rows cannot be encoded")]
     Parquet(#[from] ParquetError),
-    /// The store does not take it.
+    /// The store rejects the file.
     #[error("the file cannot be stored")]
     Store(#[from] object_store::Error),
 }
@@ -37,7 +37,7 @@ pub(super) struct GrowingFile {
 }
 
 impl GrowingFile {
-    /// A file of rows of `schema`, at `path` below `folder`.
+    /// Begins a file with rows of `schema` at `path` in `folder`.
     pub fn new(
         folder: &Store,
         path: &str,
@@ -53,7 +53,7 @@ impl GrowingFile {
         })
     }
 
-    /// Takes rows.
+    /// Encodes rows, and uploads a part when enough bytes are encoded.
     pub async fn write(&mut self, rows: &RecordBatch) -> Result<(), GrowthError> {
         self.writer.write(rows)?;
         if self.writer.inner().len() < ONE_REQUEST {
@@ -72,7 +72,7 @@ impl GrowingFile {
         Ok(())
     }
 
-    /// Puts the file in its place; what is known of it, and its size in bytes.
+    /// Completes the file. Returns its metadata and its size in bytes.
     pub async fn finish(mut self) -> Result<(ParquetMetaData, u64), GrowthError> {
         let metadata = self.writer.finish()?;
         let size = self.writer.bytes_written() as u64;
@@ -90,7 +90,7 @@ impl GrowingFile {
         Ok((metadata, size))
     }
 
-    /// Removes what was written.
+    /// Aborts the upload and removes the parts that were written.
     pub async fn abandon(self) -> Result<(), GrowthError> {
         if let Some(upload) = self.upload {
             upload.abort().await?;

@@ -1,7 +1,8 @@
-//! The log of runs, apart from the tables that they made: what was done, and when. It cannot be computed again.
+//! The log of runs: what each run did, and when. Unlike the tables, it cannot be recomputed.
 //!
-//! It is copied into backups. A lake that begins anew, from its raw files, gets it back as its history (`history/`): what
-//! those runs published is no more, so nobody may take them for publications. Numbers of runs go on after it.
+//! The log is copied into backups. A lake that is rebuilt from its raw files gets the old log back as its history
+//! (`history/`). The versions that those runs published no longer exist, so the history is kept apart from the
+//! publications. Run numbers continue after the history.
 
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -11,11 +12,12 @@ use serde::de::DeserializeOwned;
 use super::runs::{MAINTENANCE, RECORD, Runs, RunsError, failed, publication_path, run_path};
 use super::store::delete_if_there;
 
-/// Where the log of runs is that came before the lake.
+/// The folder with the log of runs from before the lake was rebuilt.
 const HISTORY: &str = "history";
 
 impl Runs {
-    /// The files of the log: records of published runs, and of those before the lake. Paths are as in a history.
+    /// Returns the paths of the log's files: the records of published runs and those of the history. Paths are relative
+    /// to the lake or to the history.
     pub async fn log_files(&self) -> Result<Vec<String>, RunsError> {
         let mut files: Vec<String> = Vec::new();
         for object in self.list(HISTORY).await? {
@@ -33,7 +35,7 @@ impl Runs {
         Ok(files)
     }
 
-    /// The content of a file of the log; none, if there is no such file, or no more.
+    /// Returns the content of a file of the log, or `None` if there is no such file any more.
     pub async fn log_file(&self, file: &str) -> Result<Option<Vec<u8>>, RunsError> {
         for path in [Path::from(file), in_history(file)] {
             match self.objects.get(&path).await {
@@ -48,12 +50,12 @@ impl Runs {
         Ok(None)
     }
 
-    /// Whether the lake has runs of its own.
+    /// Whether the lake has runs of its own, published or not.
     pub async fn has_begun(&self) -> Result<bool, RunsError> {
         Ok(!self.published_runs().await?.is_empty() || !self.begun_runs().await?.is_empty())
     }
 
-    /// Puts a file into the history.
+    /// Adds a file to the history.
     pub async fn add_history(&self, file: &str, bytes: Vec<u8>) -> Result<(), RunsError> {
         let path = in_history(file);
         let options = PutOptions {
@@ -64,19 +66,19 @@ impl Runs {
         put.map(drop).map_err(failed(&path))
     }
 
-    /// Takes a file out of the history.
+    /// Removes a file from the history.
     pub async fn remove_history(&self, file: &str) -> Result<(), RunsError> {
         let path = in_history(file);
         let deleted = delete_if_there(&*self.objects, &path).await;
         deleted.map_err(failed(&path))
     }
 
-    /// The last run of the history; 0 without one.
+    /// Returns the number of the last run in the history, or 0 if there is none.
     pub(super) async fn last_of_history(&self) -> Result<u64, RunsError> {
         Ok(self.history().await?.pop().unwrap_or(0))
     }
 
-    /// What the last `limit` runs of the history did, newest first.
+    /// Returns the records of the last `limit` runs in the history, newest first.
     pub(super) async fn history_records<T: DeserializeOwned>(
         &self,
         limit: usize,
@@ -89,7 +91,7 @@ impl Runs {
         Ok(records)
     }
 
-    /// The runs of the history.
+    /// Returns the numbers of the runs in the history, in ascending order.
     async fn history(&self) -> Result<Vec<u64>, RunsError> {
         let records = self.list(HISTORY).await?;
         let mut runs: Vec<u64> = records
@@ -135,14 +137,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lake_that_begins_anew_goes_on_after_its_history() {
+    async fn runs_of_rebuilt_lake_continue_after_history() {
         let old = runs("history-old");
         for run in 1..=3 {
             old.write_record(run, &run).await.unwrap();
             let publication = Publication::new(run, [run, run, run], DateTime::default());
             old.publish(&publication).await.unwrap();
         }
-        // One that died before it published anything.
+        // A run that crashed before it published anything.
         old.write_record(4, &4).await.unwrap();
         let new = runs("history-new");
         for file in old.log_files().await.unwrap() {
@@ -159,7 +161,7 @@ mod tests {
         new.publish(&publication).await.unwrap();
         new.clean_up(1, DateTime::default()).await.unwrap();
         assert_eq!(new.records::<u64>(10).await.unwrap(), [40, 3, 2, 1]);
-        // The log of both can be copied again.
+        // The logs of both lakes can be copied again.
         let files = new.log_files().await.unwrap();
         assert!(
             files.contains(&"runs/0000000001/record.json".to_owned()),

@@ -1,4 +1,5 @@
-//! One run at a time on a lake: a file lock on a local lake, a conditional object elsewhere.
+//! The lease that allows one run at a time on a lake: a file lock on a local lake, a conditionally written object
+//! elsewhere.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,29 +18,29 @@ use super::Store;
 use crate::clock;
 use crate::model::this_host;
 
-/// A remote lease that was not renewed for this long may be taken over.
+/// The time without renewal after which another run may take over a remote lease.
 const EXPIRES_AFTER: TimeDelta = TimeDelta::seconds(60);
 const RENEWED_EVERY: Duration = Duration::from_secs(15);
 const LOCK_FILE: &str = ".lease-resample.lock";
 const LEASE_OBJECT: &str = "lease/resample.json";
 
-/// Who holds a lease.
+/// The process that holds a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// What runs.
+    /// The command that it runs.
     pub command: String,
-    /// The process.
+    /// The process id.
     pub pid: u32,
-    /// The machine.
+    /// The host name.
     pub host: String,
-    /// Since when.
+    /// The time at which it took the lease.
     pub since: DateTime<Utc>,
-    /// When a remote lease was last renewed.
+    /// The time at which a remote lease was last renewed.
     pub renewed_at: DateTime<Utc>,
 }
 
 impl Holder {
-    /// This process, running `command`.
+    /// Returns a holder for this process, which runs `command`.
     pub fn of_process(command: &str) -> Self {
         let now = clock::now();
         Self {
@@ -63,16 +64,16 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Why there is no lease.
+/// The reasons why a lease cannot be taken or used.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// Another run has it.
+    /// Another run holds the lease.
     #[error("another run holds the lease: {holder}. Wait until it ends, or stop it")]
     Held {
-        /// Who, as far as is known.
+        /// The holder, as far as it is known.
         holder: String,
     },
-    /// It expired, and another run may have it.
+    /// The lease expired, and another run may have taken it.
     #[error(
         "the lease of this run was lost: it could not be renewed in time; nothing was published"
     )]
@@ -80,17 +81,17 @@ pub enum LeaseError {
     /// The lock file cannot be used.
     #[error("the lock file {path} cannot be used")]
     File {
-        /// The file.
+        /// The path of the lock file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The store fails.
+    /// The object store fails.
     #[error("the lease {LEASE_OBJECT} cannot be used")]
     Store(#[source] object_store::Error),
 }
 
-/// The right to run, until it is released or its holder dies.
+/// The exclusive right to run on a lake, until it is released or the process ends.
 #[derive(Debug)]
 pub struct Lease {
     kind: Kind,
@@ -98,7 +99,7 @@ pub struct Lease {
 
 #[derive(Debug)]
 enum Kind {
-    /// The lock is the open file's; the operating system frees it with the process.
+    /// The open file holds the lock. The operating system releases it when the process ends.
     Local { _locked: File },
     Remote {
         objects: Arc<dyn ObjectStore>,
@@ -109,7 +110,11 @@ enum Kind {
 }
 
 impl Lease {
-    /// Takes the lease, or says who has it.
+    /// Takes the lease.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseError::Held`] names the holder if another run has the lease.
     pub async fn take(lake: &Store, holder: Holder) -> Result<Self, LeaseError> {
         let kind = match lake.local_path() {
             Some(folder) => take_local(folder.join(LOCK_FILE), &holder)?,
@@ -118,7 +123,7 @@ impl Lease {
         Ok(Self { kind })
     }
 
-    /// Fails if the lease was lost. Asked before every step that others see.
+    /// Fails if the lease was lost. Must be called before every step that other processes can see.
     pub fn check(&self) -> Result<(), LeaseError> {
         match &self.kind {
             Kind::Local { .. } => Ok(()),
@@ -127,7 +132,7 @@ impl Lease {
         }
     }
 
-    /// Gives it back.
+    /// Releases the lease.
     pub async fn release(self) {
         if let Kind::Remote {
             objects,
@@ -137,7 +142,7 @@ impl Lease {
         } = &self.kind
         {
             renewal.abort();
-            // Only our own: if it was lost, another run has it by now.
+            // Delete only this run's object: if the lease was lost, another run may hold it by now.
             if !lost.load(Ordering::SeqCst)
                 && read(&**objects)
                     .await
@@ -182,7 +187,7 @@ fn take_local(path: PathBuf, holder: &Holder) -> Result<Kind, LeaseError> {
         }
         Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
     }
-    // For the message to whom it is refused; the lock itself does not depend on it.
+    // The text is for the error message of a run that is refused. The lock does not depend on it.
     let text = serde_json::to_string(holder).unwrap_or_default();
     file.set_len(0)
         .and_then(|()| file.seek(SeekFrom::Start(0)))
@@ -191,7 +196,7 @@ fn take_local(path: PathBuf, holder: &Holder) -> Result<Kind, LeaseError> {
     Ok(Kind::Local { _locked: file })
 }
 
-/// Whether the two are one run: renewal changes only `renewed_at`.
+/// Whether both are the same run. A renewal changes only `renewed_at`.
 fn same(a: &Holder, b: &Holder) -> bool {
     (a.pid, &a.host, a.since) == (b.pid, &b.host, b.since)
 }
@@ -277,7 +282,7 @@ async fn take_remote(objects: Arc<dyn ObjectStore>, holder: Holder) -> Result<Ki
     })
 }
 
-/// Renews until it cannot in time.
+/// Renews the lease until it is lost.
 async fn renew(
     objects: Arc<dyn ObjectStore>,
     mut holder: Holder,
@@ -295,7 +300,7 @@ async fn renew(
             Err(
                 object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. },
             ) => break,
-            // A passing fault: try again while there is time.
+            // A transient error: try again while there is time before the lease expires.
             Err(_) if clock::now() - holder.renewed_at < EXPIRES_AFTER - TimeDelta::seconds(20) => {
             }
             Err(_) => break,
@@ -332,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_at_a_time_on_a_local_lake_and_in_an_object_store() {
+    async fn lease_held_by_another_run_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         second_is_refused(
             &Store::open(folder.path().to_str().unwrap(), &StoreOptions::new()).unwrap(),
@@ -343,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_expired_lease_is_taken_over() {
+    async fn lease_that_expired_is_taken_over() {
         let lake = Store::open("memory://lease-expired/lake", &StoreOptions::new()).unwrap();
         let dead = Holder {
             renewed_at: clock::now() - TimeDelta::seconds(61),

@@ -1,4 +1,4 @@
-//! The lake: raw files, Delta tables, the record of runs, and the object store below them all.
+//! The lake: raw files, Delta tables, the records of runs, and the object store that holds them.
 
 mod commit;
 mod data_file;

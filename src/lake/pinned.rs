@@ -1,4 +1,4 @@
-//! Fetches parts of one version of a file: if the file changes meanwhile, the fetch fails.
+//! Fetches byte ranges of one version of a file. A fetch fails if the file has changed.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use super::scanned;
 
-/// The end of a file that is fetched at once: holds most footers.
+/// The number of bytes at the end of a file that are fetched first. They contain most footers.
 const FOOTER_HINT: usize = 64 << 10;
-/// Ranges with smaller gaps are fetched as one.
+/// The gap in bytes below which two ranges are fetched in one request.
 const GAP: u64 = 1 << 20;
 
 /// One version of one file.
@@ -29,7 +29,7 @@ pub(super) struct Pinned {
     size: u64,
 }
 
-/// The store's error inside one of the Parquet library's.
+/// Returns the object store's error inside an error of the Parquet library.
 pub(super) fn store_error<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a object_store::Error> {
@@ -39,9 +39,9 @@ pub(super) fn store_error<'a>(
 }
 
 impl Pinned {
-    /// The file at `path` with `size` bytes; with an `etag`, that version of it or none.
+    /// Pins the file at `path` with `size` bytes. With an `etag`, fetches fail for any other version of the file.
     pub fn new(objects: Arc<dyn ObjectStore>, path: &str, etag: Option<String>, size: u64) -> Self {
-        // As it was listed: `Path::from` would escape once more what is escaped in it.
+        // `path` is escaped as in a listing; `Path::from` would escape it again.
         let path = Path::parse(path).unwrap_or_else(|_| Path::from(path));
         Self {
             objects,

@@ -1,4 +1,5 @@
-//! Whether a place can be written, and keeps what commits rely on: tried out with a small object that is removed again.
+//! Checks that a location is writable and supports the conditional writes that commits rely on. It writes a small
+//! object and removes it again.
 
 use chrono::{DateTime, Utc};
 use object_store::path::Path;
@@ -8,40 +9,40 @@ use super::Store;
 use super::store::delete_if_there;
 use crate::clock;
 
-/// Why a place is of no use for a lake.
+/// The reasons why a location cannot hold a lake.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// Nothing can be written.
+    /// The location is not writable.
     #[error(
         "{location} cannot be written; check that you may write there, and the room that is left"
     )]
     Write {
-        /// The place.
+        /// The location.
         location: String,
-        /// What the store says.
+        /// The store's error.
         source: object_store::Error,
     },
-    /// What is there can be overwritten by who wants to create it.
+    /// An existing object can be overwritten by a request to create it.
     #[error(
         "{location} lets an object be created twice, so two runs could overwrite each other's commits; take an object store with conditional writes"
     )]
     NoConditions {
-        /// The place.
+        /// The location.
         location: String,
     },
-    /// What was written cannot be removed.
+    /// The object that was written cannot be deleted.
     #[error("{location} can be written, but nothing can be deleted; check the rights to delete")]
     Delete {
-        /// The place.
+        /// The location.
         location: String,
-        /// What the store says.
+        /// The store's error.
         source: object_store::Error,
     },
 }
 
 impl Store {
-    /// Writes a small object, tries to create it again, which must fail, and removes it. Tells what time it was there, if the
-    /// store says so.
+    /// Writes a small object, checks that creating it again fails, and deletes it. Returns the store's time of the
+    /// write, if the store reports it.
     pub async fn probe(&self) -> Result<Option<DateTime<Utc>>, ProbeError> {
         let location = self.to_string();
         let objects = self.objects();
@@ -73,7 +74,7 @@ mod tests {
     use crate::lake::StoreOptions;
 
     #[tokio::test]
-    async fn nothing_is_left_behind() {
+    async fn probe_leaves_no_object_behind() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().to_str().unwrap();
         Store::open(place, &StoreOptions::new())

@@ -1,7 +1,7 @@
-//! The record of runs: what each meant to do, what it knew, what it did, and which versions it published.
+//! The records of runs: what each run intends to do, knows and did, and the versions that it published.
 //!
-//! Every record is created under a name of its own and never overwritten. Readers take the greatest
-//! publication; a run that died leaves an intent that no publication follows.
+//! Every record is created under a unique name and never overwritten. Readers use the publication with the greatest
+//! number. A run that crashed leaves an intent without a publication.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,59 +17,59 @@ use super::Store;
 use super::store::delete_if_there;
 use crate::model::{DateSet, Day, Resolution};
 
-/// Why a record cannot be used.
+/// The reasons why a record cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RunsError {
-    /// The store fails.
+    /// The object store fails.
     #[error("{what} cannot be read or written")]
     Store {
-        /// The record.
+        /// The path of the record.
         what: String,
-        /// What the store says.
+        /// The store's error.
         source: object_store::Error,
     },
-    /// A record is there, but it is not what plantlake writes.
+    /// The record exists, but does not have the format that plantlake writes.
     #[error("{what} is damaged, or was written by another version of plantlake")]
     Damaged {
-        /// The record.
+        /// The path of the record.
         what: String,
-        /// What is wrong with it.
+        /// The reason.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Another run has this number.
     #[error("run {run} was begun by another process: the lease was lost")]
     Taken {
-        /// The number.
+        /// The number of the run.
         run: u64,
     },
 }
 
-/// What a run means to do.
+/// A run's intent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Intent {
     /// The run's number.
     pub run: u64,
-    /// When it began.
+    /// The time at which the run began.
     pub started_at: DateTime<Utc>,
-    /// The dates that it replaces.
+    /// The dates whose rows the run replaces.
     pub dates: DateSet,
-    /// The raw files that it reads, with their versions.
+    /// The raw files that the run reads, with their versions.
     pub files: Vec<(String, String)>,
 }
 
-/// The versions of the three tables that belong together.
+/// The versions of the three tables that form one consistent state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
-    /// Of the minutes.
+    /// The version of the minute table.
     pub data_min: u64,
-    /// Of the hours.
+    /// The version of the hour table.
     pub data_h: u64,
-    /// Of the days.
+    /// The version of the day table.
     pub data_d: u64,
 }
 
 impl Versions {
-    /// The version of one table.
+    /// Returns the version of one table.
     pub const fn of(&self, resolution: Resolution) -> u64 {
         match resolution {
             Resolution::Minute => self.data_min,
@@ -79,25 +79,25 @@ impl Versions {
     }
 }
 
-/// What readers see.
+/// The state of the lake that readers see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publication {
     /// The run that published it.
     pub run: u64,
-    /// The tables' versions.
+    /// The versions of the tables.
     pub versions: Versions,
-    /// When.
+    /// The time of the publication.
     pub published_at: DateTime<Utc>,
-    /// The versions of the archive's tables; none before the first was archived.
+    /// The versions of the archive's tables; `None` before anything was archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Versions>,
-    /// Minutes of dates before this one may have expired: that a date has none does not say that it has no hours.
+    /// The first date whose minutes have not expired. A date before it may have hours without minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minutes_from: Option<Day>,
 }
 
 impl Publication {
-    /// The publication of `run`, with the versions of minutes, hours and days.
+    /// Creates the publication of `run`, with the versions of minutes, hours and days.
     pub const fn new(run: u64, versions: [u64; 3], published_at: DateTime<Utc>) -> Self {
         let [data_min, data_h, data_d] = versions;
         Self {
@@ -113,7 +113,7 @@ impl Publication {
         }
     }
 
-    /// Takes over what the one before says of what expired.
+    /// Copies the expiry state (`archive` and `minutes_from`) from the previous publication.
     pub fn follow(&mut self, before: &Self) {
         self.archive = before.archive;
         self.minutes_from = before.minutes_from;
@@ -121,7 +121,7 @@ impl Publication {
 }
 
 impl From<[u64; 3]> for Versions {
-    /// Of minutes, hours and days.
+    /// Converts the versions of minutes, hours and days.
     fn from([data_min, data_h, data_d]: [u64; 3]) -> Self {
         Self {
             data_min,
@@ -131,7 +131,7 @@ impl From<[u64; 3]> for Versions {
     }
 }
 
-/// The records of a lake.
+/// The records of a lake's runs.
 #[derive(Debug, Clone)]
 pub struct Runs {
     pub(super) objects: Arc<dyn ObjectStore>,
@@ -158,14 +158,14 @@ fn damaged(path: &Path) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> 
 }
 
 impl Runs {
-    /// The records below `lake`.
+    /// Opens the records of `lake`.
     pub fn open(lake: &Store) -> Self {
         Self {
             objects: lake.objects(),
         }
     }
 
-    /// What readers see now; none before the first run.
+    /// Returns the latest publication, or `None` before the first run.
     pub async fn latest_publication(&self) -> Result<Option<Publication>, RunsError> {
         match self.published_runs().await?.last_key_value() {
             Some((&run, _)) => self.read_json(&publication_path(run)).await,
@@ -173,22 +173,22 @@ impl Runs {
         }
     }
 
-    /// What readers saw after this run; none if it was not published, or its record was cleaned up.
+    /// Returns the publication of `run`, or `None` if the run was not published or its record was cleaned up.
     pub async fn publication(&self, run: u64) -> Result<Option<Publication>, RunsError> {
         self.read_json(&publication_path(run)).await
     }
 
-    /// Intents of runs after `published`, which were never published.
+    /// Returns the intents of runs after `published`, none of which was published.
     pub async fn unfinished_intents(&self, published: u64) -> Result<Vec<Intent>, RunsError> {
         let mut intents = Vec::new();
         for run in self.begun_runs().await?.range(published + 1..) {
-            // Without an intent nothing was written.
+            // A run without an intent has written nothing.
             intents.extend(self.read_json(&run_path(*run, INTENT)).await?);
         }
         Ok(intents)
     }
 
-    /// A number that no run has had.
+    /// Returns a number that no run has had.
     pub async fn next_run_number(&self) -> Result<u64, RunsError> {
         let published = self.published_runs().await?;
         let last_published = published.last_key_value().map_or(0, |(run, _)| *run);
@@ -197,13 +197,13 @@ impl Runs {
         Ok(last.max(self.last_of_history().await?) + 1)
     }
 
-    /// Writes down what a run means to do; its number is its own from then on.
+    /// Writes the intent of a run. From then on no other run can have its number.
     pub async fn write_intent(&self, intent: &Intent) -> Result<(), RunsError> {
         self.create_json(intent.run, &run_path(intent.run, INTENT), intent)
             .await
     }
 
-    /// Writes what a run knows.
+    /// Writes the ledger of a run.
     pub async fn write_ledger<T: Serialize + Sync>(
         &self,
         run: u64,
@@ -215,7 +215,7 @@ impl Runs {
         self.create(run, &path, bytes).await
     }
 
-    /// Reads what a published run knew.
+    /// Reads the ledger of a published run.
     pub async fn read_ledger<T: DeserializeOwned>(&self, run: u64) -> Result<T, RunsError> {
         let path = run_path(run, LEDGER);
         let bytes = self
@@ -231,7 +231,7 @@ impl Runs {
         serde_json::from_slice(&json).map_err(|error| damaged(&path)(error.into()))
     }
 
-    /// Writes what a run did.
+    /// Writes the record of a run.
     pub async fn write_record<T: Serialize + Sync>(
         &self,
         run: u64,
@@ -240,7 +240,8 @@ impl Runs {
         self.create_json(run, &run_path(run, RECORD), record).await
     }
 
-    /// What the last `limit` published runs did, newest first; those of the history after those of the lake.
+    /// Returns the records of the last `limit` published runs, newest first. Those of the history come after those of
+    /// the lake.
     pub async fn records<T: DeserializeOwned>(&self, limit: usize) -> Result<Vec<T>, RunsError> {
         let mut records = Vec::new();
         for run in self.published_runs().await?.keys().rev() {
@@ -256,7 +257,7 @@ impl Runs {
         Ok(records)
     }
 
-    /// Makes the versions those that readers see.
+    /// Publishes versions: readers that start later see them.
     pub async fn publish(&self, publication: &Publication) -> Result<(), RunsError> {
         self.create_json(
             publication.run,
@@ -266,7 +267,7 @@ impl Runs {
         .await
     }
 
-    /// Writes what a run of the upkeep did: for people, and apart from what runs of the job did.
+    /// Writes the record of a maintenance run. It is for people, and separate from the records of resample runs.
     pub async fn write_maintenance<T: Serialize + Sync>(
         &self,
         run: u64,
@@ -276,8 +277,8 @@ impl Runs {
             .await
     }
 
-    /// The publications that somebody may still read who began at `since` or later, the oldest first: the latest, and
-    /// those that were the latest then or later.
+    /// Returns the publications that a reader which started at or after `since` may still use, oldest first: the latest
+    /// one, and those that were the latest at `since` or later.
     pub async fn in_use(&self, since: DateTime<Utc>) -> Result<Vec<Publication>, RunsError> {
         let mut in_use = Vec::new();
         for run in self.published_runs().await?.keys().rev() {
@@ -294,15 +295,15 @@ impl Runs {
         Ok(in_use)
     }
 
-    /// Removes the records of all but the last `keep` published runs and of dead runs before the last. Publications stay
-    /// while somebody may read them who began at `since` or later.
+    /// Removes the records of all published runs except the last `keep`, and those of crashed runs before the last
+    /// published one. A publication stays while a reader that started at or after `since` may use it.
     pub async fn clean_up(&self, keep: usize, since: DateTime<Utc>) -> Result<(), RunsError> {
         let published = self.published_runs().await?;
         let Some((&last, _)) = published.last_key_value() else {
             return Ok(());
         };
         let kept: BTreeSet<u64> = published.keys().rev().take(keep.max(1)).copied().collect();
-        // Each was followed by the next, when that was written.
+        // A publication was replaced when the next one was written.
         let followed = published.values().skip(1);
         let unused = published.keys().zip(followed);
         let unused = unused.filter(|(run, followed)| !kept.contains(run) && **followed < since);
@@ -325,7 +326,7 @@ impl Runs {
         deleted.map_err(failed(path))
     }
 
-    /// The published runs, and when the store took each publication.
+    /// Returns the published runs, with the store's time of each publication.
     pub(super) async fn published_runs(&self) -> Result<BTreeMap<u64, DateTime<Utc>>, RunsError> {
         let folder = Path::from("published");
         let objects: Vec<_> = self
@@ -343,7 +344,7 @@ impl Runs {
             .collect())
     }
 
-    /// Runs that wrote something.
+    /// Returns the runs that have written any record.
     pub(super) async fn begun_runs(&self) -> Result<BTreeSet<u64>, RunsError> {
         let folder = Path::from("runs");
         let mut runs = BTreeSet::new();
@@ -422,7 +423,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_greatest_publication_is_seen_and_dead_runs_are_remembered() {
+    async fn runs_return_latest_publication_and_unfinished_intents() {
         let runs =
             Runs::open(&Store::open("memory://runs-test/lake", &StoreOptions::new()).unwrap());
         assert_eq!(runs.latest_publication().await.unwrap(), None);
@@ -450,13 +451,13 @@ mod tests {
         assert_eq!(runs.unfinished_intents(3).await.unwrap(), [intent(4, 9)]);
         assert_eq!(runs.next_run_number().await.unwrap(), 5);
         assert_eq!(runs.read_ledger::<Vec<u64>>(3).await.unwrap(), [3]);
-        // Publications that somebody may still read stay,
+        // Publications that a reader may still use are kept,
         let long_ago = DateTime::default();
         runs.clean_up(2, long_ago).await.unwrap();
         assert!(runs.publication(1).await.unwrap().is_some());
         let all = runs.in_use(DateTime::default()).await.unwrap();
         assert_eq!(all.len(), 3);
-        // and others go.
+        // and older ones are removed.
         let later = clock::now() + chrono::TimeDelta::hours(1);
         runs.clean_up(2, later).await.unwrap();
         assert!(runs.publication(1).await.unwrap().is_none());

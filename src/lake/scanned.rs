@@ -1,34 +1,34 @@
-//! Counts the bytes of the lake's files that are read on somebody's behalf.
+//! Counts the bytes of the lake's files that are read for a query.
 //!
-//! Readers are made deep inside of libraries, which pass nothing on that could say whom they are for. So whoever polls
-//! says it: while a scan is polled, what its thread reads counts for [`Scanned`].
+//! File readers are created deep inside libraries that pass no context on. So the code that polls a scan sets the
+//! counter: while a scan is polled, the reads of its thread count for its [`Scanned`].
 
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 thread_local! {
-    /// Whom this thread reads for at the moment.
+    /// The counter for the reads of this thread.
     static FOR: RefCell<Option<Scanned>> = const { RefCell::new(None) };
 }
 
-/// How many bytes were asked of files; those that came out of a cache of the system's, too. Cheap to clone; clones count
-/// together.
+/// The number of bytes requested from files, including those that the operating system's cache serves. Cheap to clone;
+/// clones share one count.
 #[derive(Debug, Clone, Default)]
 pub struct Scanned(Arc<AtomicU64>);
 
 impl Scanned {
-    /// How many it were so far.
+    /// Returns the number of bytes so far.
     pub fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Counts bytes that were not asked of a file on this thread.
+    /// Adds bytes that were not read from a file on this thread.
     pub fn add(&self, bytes: u64) {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Does `work`; what it reads on this thread is counted.
+    /// Runs `work`, and counts the reads of this thread meanwhile.
     pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
         let before = FOR.replace(Some(self.clone()));
         let done = work();
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_counts_for_whom_it_is_read() {
+    fn scanned_bytes_count_for_innermost_counter() {
         let (outer, inner) = (Scanned::default(), Scanned::default());
         count(1);
         outer.during(|| {

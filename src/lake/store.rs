@@ -1,4 +1,4 @@
-//! Where bytes live: a folder, a bucket or memory, named by URL and reached through `object_store`.
+//! The store of a lake: a folder, a bucket or memory, named by a URL and accessed through `object_store`.
 
 use std::collections::HashMap;
 use std::path::{Path as FsPath, PathBuf};
@@ -16,59 +16,59 @@ use url::Url;
 
 use crate::config::redact;
 
-/// Why a location cannot be used.
+/// The reasons why a location cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The text is neither a path nor a URL of a kind that plantlake knows.
+    /// The text is neither a path nor a URL with a supported scheme.
     #[error(
         "{location:?} is not a place that plantlake can use: {reason}. Give a folder, file:///folder, s3://bucket/prefix or memory://name"
     )]
     Location {
-        /// What was given.
+        /// The location as it was given.
         location: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A setting of the object store is unknown or wrong.
+    /// A setting of the object store is unknown or invalid.
     #[error("the storage settings for {location} cannot be used")]
     Settings {
-        /// The URL that they are for.
+        /// The URL that the settings are for.
         location: String,
-        /// What the store says.
+        /// The store's error.
         source: object_store::Error,
     },
-    /// A folder to read from is not there.
+    /// A folder to read from does not exist.
     #[error(
         "the folder {path} is not there: make it and put Parquet files into it, or name another"
     )]
     Missing {
-        /// The folder.
+        /// The path of the folder.
         path: PathBuf,
     },
-    /// A storage setting that plantlake decides itself.
+    /// The setting must not be changed by users.
     #[error(
         "the storage setting {key} is not for you to set: commits are only safe as plantlake makes them. Remove it"
     )]
     Unsafe {
-        /// The setting.
+        /// The name of the setting.
         key: String,
     },
-    /// The folder cannot be made or resolved.
+    /// The folder cannot be created or resolved.
     #[error(
         "the folder {path} cannot be used; check that it is one and that you may write there, or name another"
     )]
     Folder {
-        /// The folder.
+        /// The path of the folder.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
 }
 
-/// Settings for remote stores, as `object_store` spells them (`aws_endpoint`, `aws_access_key_id`, …).
+/// Settings for remote stores, with the names that `object_store` uses (`aws_endpoint`, `aws_access_key_id`, …).
 pub type StoreOptions = HashMap<String, String>;
 
-/// A folder in some object store. Cheap to clone.
+/// A folder in an object store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: Arc<dyn ObjectStore>,
@@ -78,8 +78,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a location to read from. Unlike [`open`](Self::open) it makes no folder: one that is not there is
-    /// a mistake, or a disk that is not mounted, and must not be taken for one that was emptied.
+    /// Opens a location to read from. Unlike [`open`](Self::open) it creates no folder: a missing folder is a mistake
+    /// or an unmounted disk, and must not be treated as an empty one.
     pub fn open_existing(location: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let local = match Url::parse(location) {
             Ok(url) if url.scheme() == "file" => url.to_file_path().ok(),
@@ -92,11 +92,11 @@ impl Store {
         Self::open(location, options)
     }
 
-    /// Opens `location`: a local path (made if it is not there), or a `file://`, `s3://` or `memory://` URL.
+    /// Opens `location`: a local path (created if it does not exist), or a `file://`, `s3://` or `memory://` URL.
     ///
-    /// Nothing is read or written remotely yet. `memory://name` is shared by all that open it in one process.
+    /// Nothing is read from or written to a remote store yet. A store `memory://name` is shared within the process.
     pub fn open(location: &str, options: &StoreOptions) -> Result<Self, StoreError> {
-        // No error may show the credentials that a URL has.
+        // No error may contain the credentials in a URL.
         let shown = || redact(location).into_owned();
         let wrong = |reason: &str| StoreError::Location {
             location: shown(),
@@ -125,9 +125,10 @@ impl Store {
             "s3" | "s3a" => {
                 let mut builder = AmazonS3Builder::from_env()
                     .with_url(url.as_str())
-                    // Commits are only safe where "create, or fail if it is there" is one step.
+                    // Commits are safe only if the store creates an object atomically, or fails because it exists.
                     .with_conditional_put(S3ConditionalPut::ETagMatch);
-                // Connections outlive the threads of the query that first needed one, and those of another cannot hold them up.
+                // Requests run on this runtime: connections outlive the threads of the query that opened them, and the
+                // threads of another query cannot block them.
                 if let Ok(runtime) = Handle::try_current() {
                     builder = builder.with_http_connector(SpawnedReqwestConnector::new(runtime));
                 }
@@ -183,7 +184,7 @@ impl Store {
         })
     }
 
-    /// The folder `name` below this one.
+    /// Returns the subfolder `name`.
     pub fn child(&self, name: &str) -> Self {
         let mut url = self.url.clone();
         let path = format!("{}/{name}/", url.path().trim_end_matches('/'));
@@ -201,7 +202,7 @@ impl Store {
         }
     }
 
-    /// The objects below this folder, with paths relative to it.
+    /// Returns an object store of this folder, with paths relative to it.
     pub fn objects(&self) -> Arc<dyn ObjectStore> {
         Arc::new(PrefixStore::new(
             Arc::clone(&self.root),
@@ -209,23 +210,23 @@ impl Store {
         ))
     }
 
-    /// The whole store that this folder is in, for those that address objects by `absolute`.
+    /// Returns the whole store that this folder is in, for code that uses paths from `absolute`.
     pub fn root(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.root)
     }
 
-    /// The path in `root` of an object below this folder.
+    /// Returns the path in `root` of an object in this folder.
     pub fn absolute(&self, relative: &Path) -> Path {
         self.prefix.parts().chain(relative.parts()).collect()
     }
 
-    /// The folder's URL.
+    /// Returns the URL of the folder.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Waits until an object that was put below this folder is on the disk, where that is a local one: the local store
-    /// leaves it to the system when that will be.
+    /// Waits until an object in this folder is on the disk, if the store is a local one: the local store does not flush
+    /// files itself. Does nothing for other stores.
     pub async fn sync(&self, relative: &Path) -> object_store::Result<()> {
         let Some(folder) = &self.local else {
             return Ok(());
@@ -233,7 +234,7 @@ impl Store {
         let file = folder.join(relative.as_ref());
         let sync = move || -> std::io::Result<()> {
             std::fs::File::open(&file)?.sync_all()?;
-            // The names, too.
+            // The directory entries must be on the disk, too.
             let folders = file.ancestors().skip(1).take(2);
             folders
                 .map(std::fs::File::open)
@@ -247,14 +248,14 @@ impl Store {
         })
     }
 
-    /// The folder on the local disk, if it is there.
+    /// Returns the path of the folder on the local disk, or `None` for other stores.
     pub fn local_path(&self) -> Option<&FsPath> {
         self.local.as_deref()
     }
 }
 
 impl std::fmt::Display for Store {
-    /// The local path where there is one, else the URL.
+    /// Formats the local path if there is one, otherwise the URL.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.local {
             Some(path) => path.display().fmt(f),
@@ -263,7 +264,7 @@ impl std::fmt::Display for Store {
     }
 }
 
-/// Deletes an object. That it is gone already is as good.
+/// Deletes an object. Succeeds if the object does not exist.
 pub(super) async fn delete_if_there(
     objects: &dyn ObjectStore,
     path: &Path,
@@ -274,10 +275,10 @@ pub(super) async fn delete_if_there(
     }
 }
 
-/// Takes from a URL what does not name the place. Object stores take their credentials from the settings, and libraries
-/// tell the URL in logs and errors.
+/// Removes credentials, query and fragment from a URL. Object stores take credentials from the settings, and libraries
+/// show the URL in logs and errors.
 fn remove_credentials(url: &mut Url) {
-    // Refused for URLs without a host only, which have no credentials.
+    // These calls fail only for URLs without a host, which have no credentials.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_query(None);

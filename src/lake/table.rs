@@ -1,4 +1,4 @@
-//! The three Delta tables: their schema, and their files at a version.
+//! The three Delta tables: their schemas, and their files at a version.
 
 use arrow::array::RecordBatch;
 use chrono::{DateTime, Datelike, NaiveDate};
@@ -24,68 +24,68 @@ use crate::model::{Day, Resolution, day_from_date, day_to_date};
 /// The application id of the resample job's transactions in the Delta logs.
 pub(super) const APPLICATION: &str = "resample";
 
-/// How tables that are of no use are made anew.
+/// The remedy for tables that cannot be used: rebuild them.
 const ANEW: &str = "As long as no raw file has expired (`plantlake archive list` shows nothing), they have all that it takes to make the \
     tables anew: stop the servers of the lake, remove its folders data_min, data_h, data_d, published and runs, and run \
     `plantlake resample`. Else bring the lake's folder back from a copy";
 
-/// Why a table cannot be used.
+/// The reasons why a table cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// The Delta log or a data file cannot be read or written.
     #[error("the Delta table {table} cannot be {action}")]
     Delta {
-        /// Its name.
+        /// The name of the table.
         table: &'static str,
-        /// What was tried.
+        /// The attempted action, as a past participle.
         action: &'static str,
-        /// What the library says.
+        /// The Delta library's error.
         source: Box<DeltaTableError>,
     },
     /// A data file cannot be read or written.
     #[error("the data file {path} cannot be read or written")]
     Parquet {
-        /// Below the table.
+        /// The path relative to the table's folder.
         path: String,
-        /// What the library says.
+        /// The Parquet library's error.
         source: parquet::errors::ParquetError,
     },
-    /// A data file cannot be put in its place.
+    /// A data file cannot be stored.
     #[error("the data file {path} cannot be stored")]
     Store {
-        /// Below the table.
+        /// The path relative to the table's folder.
         path: String,
-        /// What the store says.
+        /// The store's error.
         source: object_store::Error,
     },
-    /// The table uses something that plantlake's readers do not understand.
+    /// The table uses a Delta feature that plantlake's readers do not support.
     #[error(
         "{table} uses {feature}, which plantlake does not: it was changed by another program. {ANEW}"
     )]
     Unsupported {
-        /// Its name.
+        /// The name of the table.
         table: &'static str,
-        /// What it uses.
+        /// The name of the feature.
         feature: String,
     },
-    /// The table has not the columns that plantlake writes.
+    /// The table does not have the columns that plantlake writes.
     #[error(
         "{table} {problem}: it was made by another version of plantlake, or changed by another program. {ANEW}"
     )]
     OtherColumns {
-        /// Its name.
+        /// The name of the table.
         table: &'static str,
-        /// Which column is missing or another.
+        /// The column that is missing or has another type.
         problem: String,
     },
     /// A later run has already committed.
     #[error("run {run} was overtaken: {table} has run {applied} already")]
     Overtaken {
-        /// Its name.
+        /// The name of the table.
         table: &'static str,
-        /// This run.
+        /// The number of this run.
         run: u64,
-        /// The run that the table has.
+        /// The number of the last run that committed.
         applied: u64,
     },
 }
@@ -97,16 +97,16 @@ pub struct Table {
     pub(super) store: Store,
     pub(super) delta: DeltaTable,
     pub(super) applied: Option<u64>,
-    /// The version whose files count, where that is not the one that is open.
+    /// The published version whose files are used, if it is not the open version.
     pub(super) base: Option<DeltaTable>,
 }
 
-/// A partition's value, as its folder name has it: `2026-01-31`, `2026-01` or `2026`.
+/// A partition's value as in its folder name: `2026-01-31`, `2026-01` or `2026`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub(super) String);
 
 impl Partition {
-    /// The partition of a table that the date is in.
+    /// Returns the partition of a table that contains the date.
     pub fn of(resolution: Resolution, day: Day) -> Self {
         let date = day_to_date(day);
         Self(match resolution {
@@ -116,12 +116,12 @@ impl Partition {
         })
     }
 
-    /// The value's text.
+    /// Returns the text of the value.
     pub fn text(&self) -> &str {
         &self.0
     }
 
-    /// The first and last date inside; none if the text is not a partition's.
+    /// Returns the first and the last date of the partition, or `None` if the text is not a valid value.
     pub fn days(&self) -> Option<(Day, Day)> {
         let numbers: Vec<i32> = self
             .0
@@ -145,26 +145,26 @@ impl Partition {
 /// A data file of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataFile {
-    /// Below the table.
+    /// The path relative to the table's folder.
     pub path: String,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Rows, if the log says so.
+    /// The number of rows, if the log has it.
     pub rows: Option<u64>,
-    /// Its partition.
+    /// The partition of the file.
     pub partition: Partition,
-    /// No bucket begins before, in microseconds.
+    /// The lower bound of the times of its buckets, in microseconds.
     pub min_time: Option<i64>,
-    /// No bucket begins after.
+    /// The upper bound of the times of its buckets, in microseconds.
     pub max_time: Option<i64>,
-    /// The least asset id.
+    /// The minimum asset id.
     pub min_asset: Option<String>,
-    /// The greatest asset id.
+    /// The maximum asset id.
     pub max_asset: Option<String>,
 }
 
 impl Table {
-    /// Opens the latest version; makes the table if it is not there.
+    /// Opens the latest version of the table. Creates the table if it does not exist.
     pub async fn open_or_create(lake: &Store, resolution: Resolution) -> Result<Self, TableError> {
         let mut delta = DeltaTable::new(log_store(lake, resolution));
         let failed = failure(resolution, "opened");
@@ -178,7 +178,7 @@ impl Table {
                 .await;
             match created {
                 Ok(_) | Err(DeltaTableError::VersionAlreadyExists(_)) => {}
-                // Another process may have been first.
+                // Another process may have created it first.
                 Err(error) if !delta.verify_deltatable_existence().await.unwrap_or(false) => {
                     return Err(failure(resolution, "made")(error));
                 }
@@ -189,9 +189,9 @@ impl Table {
         Self::checked(lake, resolution, delta).await
     }
 
-    /// Opens the table for a change; makes it if it is not there. Where a run committed after the `published` version (none
-    /// before the first) and was never published, the files are those that were published: what it did is undone by the
-    /// next commit. What another program did since stays.
+    /// Opens the table for a change. Creates the table if it does not exist. If a run committed after the `published`
+    /// version (`None` before the first publication) and was never published, the table has the files of the published
+    /// version, and the next commit undoes that run. Changes that another program committed since are kept.
     pub async fn open_for_change(
         lake: &Store,
         resolution: Resolution,
@@ -205,7 +205,7 @@ impl Table {
         }
         let before = match Self::open_at(lake, resolution, version).await {
             Ok(before) => before,
-            // Whoever lost the record of runs may have a table whose log is shorter than that.
+            // If the records of runs were lost, the log may not reach back to the first version.
             Err(_) if published.is_none() => return Ok(table),
             Err(error) => return Err(error),
         };
@@ -215,7 +215,7 @@ impl Table {
         Ok(table)
     }
 
-    /// Opens the table as it was at `version`.
+    /// Opens the table at `version`.
     pub async fn open_at(
         lake: &Store,
         resolution: Resolution,
@@ -286,32 +286,32 @@ impl Table {
         })
     }
 
-    /// The table's resolution.
+    /// Returns the resolution of the table.
     pub fn resolution(&self) -> Resolution {
         self.resolution
     }
 
-    /// The version that is open.
+    /// Returns the open version.
     pub fn version(&self) -> u64 {
         self.delta.version().unwrap_or(0)
     }
 
-    /// The last run whose results it has.
+    /// Returns the last run that committed to the table.
     pub fn applied_run(&self) -> Option<u64> {
         self.applied
     }
 
-    /// Its folder.
+    /// Returns the folder of the table.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The state whose files count.
+    /// Returns the state whose files are used.
     pub(super) fn state(&self) -> Option<&DeltaTableState> {
         self.base.as_ref().unwrap_or(&self.delta).snapshot().ok()
     }
 
-    /// Its data files, by path.
+    /// Returns the data files, sorted by path.
     pub fn files(&self) -> Vec<DataFile> {
         let Some(state) = self.state() else {
             return Vec::new();
@@ -341,7 +341,7 @@ impl Table {
                     rows: stats["numRecords"].as_u64(),
                     partition: Partition(partition.unwrap_or_default()),
                     min_time: time("minValues"),
-                    // Statistics have milliseconds: what is beyond them is still inside.
+                    // Statistics are truncated to milliseconds, so the last time may be up to 999 µs later.
                     max_time: time("maxValues").map(|time| time + 999),
                     min_asset: text("minValues", "asset_id"),
                     max_asset: text("maxValues", "asset_id"),
@@ -352,12 +352,12 @@ impl Table {
         files
     }
 
-    /// A writer of one new file; nobody sees it before it is committed.
+    /// Returns a writer of one new file. The file is not part of the table before it is committed.
     pub fn writer(&self, partition: Partition) -> FileWriter {
         FileWriter::new(&self.store, self.resolution, partition)
     }
 
-    /// The rows of a file, in its order, with the columns that are written.
+    /// Reads the rows of a file in their order, with the columns of [`written_schema`].
     pub async fn read_file(
         &self,
         file: &DataFile,
@@ -365,7 +365,7 @@ impl Table {
         self.read_file_by(file, 65_536).await
     }
 
-    /// The same, so many rows at a time.
+    /// Reads the rows of a file in batches of at most `rows`.
     pub async fn read_file_by(
         &self,
         file: &DataFile,
@@ -386,8 +386,8 @@ impl Table {
         Ok(stream.map_err(failed).boxed())
     }
 
-    /// Deletes files that were written and will not be committed. What cannot be deleted is an orphan, which
-    /// no version names.
+    /// Deletes files that will not be committed. A file that cannot be deleted remains as an orphan that no version
+    /// references.
     pub async fn delete_uncommitted(&self, files: &[WrittenFile]) {
         let objects = self.store.objects();
         for file in files {
@@ -407,7 +407,8 @@ pub(super) fn failure(
     }
 }
 
-/// A log store over our own object store: no registry, and the same code for local folders, memory and S3.
+/// Returns a log store over plantlake's object store. It uses no registry, and the same code for local folders, memory
+/// and S3.
 fn log_store(lake: &Store, resolution: Resolution) -> LogStoreRef {
     let store = lake.child(resolution.table());
     default_logstore(
@@ -418,7 +419,7 @@ fn log_store(lake: &Store, resolution: Resolution) -> LogStoreRef {
     )
 }
 
-/// The columns of a table, the partition column last.
+/// Returns the columns of a table. The partition column is the last.
 fn columns(resolution: Resolution) -> Vec<StructField> {
     let field = |name: &str, kind: PrimitiveType, nullable: bool| {
         StructField::new(name, DataType::Primitive(kind), nullable)
@@ -447,7 +448,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn partitions_name_their_dates() {
+    fn partition_days_match_its_text() {
         let day = day_from_date("2024-12-31".parse().unwrap());
         for (resolution, text, dates) in [
             (Resolution::Minute, "2024-12-31", 1),

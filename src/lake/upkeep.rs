@@ -1,4 +1,4 @@
-//! What keeps a table's folder small: which files no version in use names, checkpoints, and the end of old log files.
+//! Maintenance of a table's folder: unreferenced files, checkpoints, and old log files.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,23 +15,23 @@ use super::store::{Store, delete_if_there};
 use super::table::{Table, TableError, failure};
 use crate::model::Resolution;
 
-/// How many versions have a checkpoint: each tenth, as the Delta protocol has it by default (delta-rs: each hundredth).
+/// The number of versions between checkpoints. 10 is the default of the Delta protocol; delta-rs uses 100.
 const CHECKPOINT_EVERY: u64 = 10;
 
 /// A file in a table's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredFile {
-    /// Below the table.
+    /// The path relative to the table's folder.
     pub path: String,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// When it was written, as the store says.
+    /// The time at which it was written, as the store reports it.
     pub modified: DateTime<Utc>,
 }
 
 impl Table {
-    /// The files that a version from `oldest` up to this one names. Data files that are in none of them, and were not
-    /// written a moment ago, are for nobody.
+    /// Returns the files that any version from `oldest` to this one references. A data file that none of them
+    /// references, and that was not written recently, is not needed.
     pub async fn files_since(&self, oldest: u64) -> Result<BTreeSet<String>, TableError> {
         let failed = failure(self.resolution, "read");
         let mut named = BTreeSet::new();
@@ -42,14 +42,15 @@ impl Table {
         old.load_version(oldest).await.map_err(&failed)?;
         let old = old.snapshot().map_err(&failed)?;
         name_files(old, &mut named);
-        // What came after the oldest version and went before the latest was removed since.
+        // Files that were added after the oldest version and removed before the latest have tombstones only in the
+        // latest.
         let gone_before: BTreeSet<String> = tombstones(old, &*log).await.map_err(&failed)?;
         let gone = tombstones(latest, &*log).await.map_err(&failed)?;
         named.extend(gone.difference(&gone_before).cloned());
         Ok(named)
     }
 
-    /// The Parquet files in the folders of partitions, whether a version names them or not.
+    /// Returns the Parquet files in the folders of partitions, whether a version references them or not.
     pub async fn stored_files(&self) -> Result<Vec<StoredFile>, TableError> {
         let start = format!("{}=", self.resolution.partition_column());
         let objects = self.store.objects();
@@ -75,7 +76,7 @@ impl Table {
         Ok(found)
     }
 
-    /// Deletes a file that no version in use names. That it is gone already is as good.
+    /// Deletes a file that no version in use references. Succeeds if the file does not exist.
     pub async fn delete_stored(&self, file: &StoredFile) -> Result<(), TableError> {
         let path = Path::parse(&file.path).unwrap_or_else(|_| Path::from(file.path.as_str()));
         let deleted = delete_if_there(&*self.store.objects(), &path).await;
@@ -85,7 +86,7 @@ impl Table {
         })
     }
 
-    /// Whether there is a checkpoint of this version.
+    /// Whether this version has a checkpoint.
     async fn has_checkpoint(&self) -> Result<bool, TableError> {
         let path = format!("_delta_log/{:020}.checkpoint.parquet", self.version());
         match self.store.objects().head(&Path::from(path.as_str())).await {
@@ -95,8 +96,8 @@ impl Table {
         }
     }
 
-    /// Writes a checkpoint of `version`, if it is one of those that get one by themselves. Whoever opens a table reads all
-    /// that came after the last: with a commit a minute and none, opening takes longer and more memory with each.
+    /// Writes a checkpoint of `version`, if one is due for this version. Opening a table reads the log after the last
+    /// checkpoint: without checkpoints, one commit a minute makes every opening slower and larger in memory.
     pub async fn checkpoint_if_due(
         lake: &Store,
         resolution: Resolution,
@@ -110,7 +111,8 @@ impl Table {
         Ok(())
     }
 
-    /// Writes a checkpoint of this version, so that it is opened without reading all the log; whether there was none yet.
+    /// Writes a checkpoint of this version, so that opening it does not read the whole log. Returns whether the
+    /// checkpoint is new.
     pub async fn ensure_checkpoint(&self) -> Result<bool, TableError> {
         if self.has_checkpoint().await? {
             return Ok(false);
@@ -121,7 +123,7 @@ impl Table {
         Ok(true)
     }
 
-    /// Removes files of the log from before `before`, as far as no version from `oldest` on needs them; gives how many.
+    /// Removes log files from before `before`, unless a version from `oldest` on needs them. Returns their number.
     pub async fn shorten_log(
         &self,
         oldest: u64,
@@ -135,7 +137,7 @@ impl Table {
 }
 
 fn name_files(state: &DeltaTableState, named: &mut BTreeSet<String>) {
-    // As the store lists them.
+    // Use the paths as the store lists them.
     let files = state.log_data().into_iter();
     named.extend(files.map(|file| file.object_store_path().to_string()));
 }

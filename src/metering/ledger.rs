@@ -1,8 +1,8 @@
-//! The way of records from journals into the organisation database: in batches, as often as it takes, and once.
+//! Moves records from journals into the organisation database: in batches, with retries, and exactly once.
 //!
-//! A query leaves four records or more. They are added every second, all at once, with a connection of its own: the fewer
-//! the transactions, the less of the disk and the less changing of threads. A record takes some microseconds, so whoever
-//! answers, or writes to the database, does not wait for long.
+//! A query leaves four records or more. They are added every second in batches, on a separate connection: fewer
+//! transactions need less disk and fewer thread switches. A record takes a few microseconds, so that requests and other
+//! writes to the database do not wait for long.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -21,45 +21,46 @@ use crate::metrics::METRICS;
 use crate::model::UsageRecord;
 use crate::store::{OrganisationStore, StoreError, for_owner_only};
 
-/// How often it is looked for new records,
+/// The interval at which new records are added,
 const EVERY: Duration = Duration::from_secs(1);
-/// and how long at most, while the database is away.
+/// and its maximum, to which it grows while the database is unavailable.
 const SELDOM: Duration = Duration::from_secs(5);
-/// How often it is looked for journals of servers that died.
+/// The interval at which journals of dead servers are searched.
 const DEAD_EVERY: Duration = Duration::from_secs(30);
-/// Bytes of the journal that are taken at once.
+/// The number of bytes of the journal that are read at once.
 const BYTES: u64 = 1 << 20;
-/// Records that are added in one transaction (whole statements of the store). With SQLite, nobody else writes meanwhile.
+/// The number of records in one transaction, a multiple of what one statement of the store adds. With SQLite, no other
+/// writes are possible meanwhile.
 const RECORDS: usize = 1_536;
-/// Where records go that the database will never take.
+/// The file of records that the database refuses.
 const REJECTED: &str = "rejected.jsonl";
 
-/// Takes records into the ledger.
+/// Moves records into the ledger.
 #[derive(Debug)]
 pub(super) struct Ledger {
     folder: PathBuf,
     journal: Journal,
     quotas: Arc<Quotas>,
     taking: Mutex<Taking>,
-    /// Records of requests that ended, of those that were taken; those that could not be read included.
+    /// The number of records of ended requests that were moved, including unreadable ones.
     taken: AtomicU64,
-    /// When all had been taken the last time.
+    /// The time since no record was waiting.
     caught_up: std::sync::Mutex<Stopwatch>,
-    /// Whether the database was reached the last time.
+    /// Whether the database was available at the last attempt.
     is_there: AtomicBool,
     store: OrganisationStore,
 }
 
-/// How records are taken.
+/// The progress in the journal.
 #[derive(Debug)]
 struct Taking {
-    /// How far the journal was.
+    /// The position in the journal.
     reader: Reader,
-    /// Room for those that are just being added.
+    /// A buffer for the records that are being added.
     records: Vec<UsageRecord>,
 }
 
-/// Why records stay where they are.
+/// Why records stay in the journal.
 #[derive(Debug, thiserror::Error)]
 enum LedgerError {
     #[error(transparent)]
@@ -69,7 +70,7 @@ enum LedgerError {
 }
 
 impl Ledger {
-    /// Of `journal`, and the journals of dead servers in `folder`.
+    /// Creates the ledger of `journal` and of the journals of dead servers in `folder`.
     pub fn new(
         folder: &Path,
         journal: Journal,
@@ -91,13 +92,13 @@ impl Ledger {
         }
     }
 
-    /// Records of requests that ended and are not in the ledger.
+    /// Returns the number of records of ended requests that are not in the ledger.
     pub fn waiting(&self) -> u64 {
         let ended = self.journal.ended_so_far();
         ended.saturating_sub(self.taken.load(Ordering::Relaxed))
     }
 
-    /// For how long there have been such, or a little longer.
+    /// Returns for how long records have been waiting, or slightly more.
     pub fn lag(&self) -> Duration {
         match self.waiting() {
             0 => Duration::ZERO,
@@ -109,9 +110,9 @@ impl Ledger {
         }
     }
 
-    /// Takes records for as long as the future is polled.
+    /// Moves records until the future is dropped.
     pub async fn keep_up(&self) {
-        // What is not begun here is begun by the first record.
+        // Chains that are not begun here begin with the first record.
         if let Err(error) = self.store.begin_chains().await {
             tracing::warn!("the chains over older records are not begun yet: {error}");
         }
@@ -132,7 +133,7 @@ impl Ledger {
         }
     }
 
-    /// Takes what is left, and removes the journal if nothing is and nothing more can come: if it `is_over`.
+    /// Moves the remaining records. If `is_over`, so that no more can follow, and none is left, the journal is removed.
     pub async fn settle(&self, is_over: bool) {
         let outcome = self.take().await;
         self.tell(&outcome);
@@ -156,7 +157,7 @@ impl Ledger {
         }
     }
 
-    /// Takes all that is in the journal.
+    /// Moves all records of the journal.
     async fn take(&self) -> Result<(), LedgerError> {
         let mut taking = self.taking.lock().await;
         let Taking { reader, records } = &mut *taking;
@@ -194,7 +195,7 @@ impl Ledger {
         }
     }
 
-    /// Takes over from servers that died.
+    /// Moves the records of dead servers.
     async fn take_over(&self) -> Result<(), LedgerError> {
         for dead in Dead::find(&self.folder)? {
             self.take_over_from(dead).await?;
@@ -227,7 +228,7 @@ impl Ledger {
         Ok(dead.remove()?)
     }
 
-    /// Reads files where nobody waits for it: a megabyte is read and understood in some milliseconds.
+    /// Reads files on a blocking thread: reading and parsing a megabyte takes some milliseconds.
     async fn apart<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
@@ -251,7 +252,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// One that the database refuses must not hold up the others.
+    /// Adds records one by one, so that one that the database refuses does not block the others.
     async fn add_one_by_one(&self, records: &[UsageRecord]) -> Result<(), LedgerError> {
         for record in records {
             match self.store.add_usage(std::slice::from_ref(record)).await {

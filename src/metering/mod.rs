@@ -1,8 +1,9 @@
-//! Metering: every request of a known organisation becomes one record in the ledger, once.
+//! Metering: every request of a known organisation becomes exactly one record in the ledger.
 //!
-//! A request is [opened](Meter::open) when its caller is known and [ends](OpenRequest::end) when its answer does; in
-//! between, whoever sends the answer counts. The record is in the `journal` before the client knows that the answer
-//! is whole, and the `ledger` takes it from there into the organisation database, now or when that is back.
+//! A request is [opened](Meter::open) when its caller is known, and [ends](OpenRequest::end) when its response does. In
+//! between, the code that sends the response counts rows and bytes. The record is in the `journal` before the client
+//! knows that the response is complete. The `ledger` moves it from there to the organisation database, at once or when
+//! that is available again.
 
 mod journal;
 mod ledger;
@@ -29,21 +30,21 @@ use crate::metrics::METRICS;
 use crate::model::OrganisationId;
 use crate::store::OrganisationStore;
 
-/// Whether nothing is metered: in a build for benches only, to tell what metering costs.
+/// Whether metering is off: only in a build for benchmarks that measure the cost of metering.
 pub const IS_OFF: bool = cfg!(feature = "unmetered");
 
-/// How requests are metered.
+/// Settings of metering.
 #[derive(Debug, Clone)]
 pub struct MeterSettings {
-    /// Where journals are.
+    /// The folder of the journals.
     pub folder: PathBuf,
-    /// Bytes that the journal may have.
+    /// The maximum size of the journal, in bytes.
     pub limit: u64,
-    /// What is done when it has them.
+    /// The behaviour when the journal is full.
     pub when_full: JournalFull,
-    /// Whether an answer waits until its record would outlive the machine's power.
+    /// Whether a response waits until its record is synchronised to the disk.
     pub sync: bool,
-    /// Whether the text of statements is kept.
+    /// Whether the text of statements is stored.
     pub sql: bool,
 }
 
@@ -61,16 +62,16 @@ struct Shared {
     ledger: Ledger,
     quotas: Arc<Quotas>,
     unknown: UnknownCallers,
-    /// Requests that were answered and not recorded.
+    /// The number of requests that were answered, but not recorded.
     dropped: AtomicU64,
-    /// Requests that are being answered.
+    /// The number of requests in progress.
     open: AtomicU64,
-    /// Whether the server is done: what is still being answered is cut off by it, not by its client.
+    /// Whether the server is shutting down. If so, it cuts off the remaining responses, not their clients.
     is_ending: AtomicBool,
 }
 
 impl Meter {
-    /// Begins a journal for a run of a server; what it takes goes into `store`.
+    /// Creates a journal for this run of a server; its records go into `store`.
     pub fn begin(settings: MeterSettings, store: OrganisationStore) -> Result<Self, JournalError> {
         let server = clock::new_id();
         let journal = Journal::begin(&settings.folder, server, settings.limit)?;
@@ -94,7 +95,7 @@ impl Meter {
         Ok(meter)
     }
 
-    /// Lets the metrics look how the journal stands.
+    /// Registers the gauges of the journal.
     fn tell(&self) {
         let look = |value: fn(&Shared) -> f64| {
             let shared = Arc::downgrade(&self.shared);
@@ -117,32 +118,32 @@ impl Meter {
         METRICS.requests.open.from(open);
     }
 
-    /// Begins the record of a request of `caller`.
+    /// Opens the record of a request of `caller`.
     ///
     /// # Errors
     ///
-    /// There is no room for it, and such requests are to be refused.
+    /// The journal has no room for it, and such requests are refused.
     pub fn open(&self, id: Uuid, caller: Caller) -> Result<OpenRequest, JournalError> {
         match self.shared.journal.has_room() {
             Err(full) if self.shared.settings.when_full == JournalFull::Refuse => Err(full),
-            // When it ends, there may be.
+            // There may be room when the request ends.
             _ => Ok(OpenRequest::new(self.clone(), id, caller)),
         }
     }
 
-    /// Lets work through, if its organisation's rate allows.
+    /// Admits work if the rate limit of its organisation allows.
     pub fn admit(&self, organisation: OrganisationId, work: Work) -> Result<(), OverLimit> {
         let admitted = self.shared.quotas.admit(organisation, work);
         admitted.inspect_err(OverLimit::count)
     }
 
-    /// Counts a call whose caller nobody knows.
+    /// Counts a call without a known caller.
     pub fn count_unknown(&self, address: Option<std::net::IpAddr>) {
         METRICS.requests.unknown();
         self.shared.unknown.count(address);
     }
 
-    /// Takes records into the ledger, for as long as the future is polled.
+    /// Moves records into the ledger and keeps the limits up to date, until the future is dropped.
     pub async fn keep_watch(&self) {
         tokio::join!(
             self.shared.journal.keep_syncing(),
@@ -152,8 +153,8 @@ impl Meter {
         );
     }
 
-    /// Takes what is left, if the organisation database can be reached; else the next start does. The server answers no
-    /// more: requests that are open from now on end as aborted.
+    /// Moves the remaining records if the organisation database is available; otherwise the next start does. The server
+    /// is shutting down: requests that are still open end as aborted.
     pub async fn settle(&self) {
         self.shared.is_ending.store(true, Ordering::Release);
         self.shared.unknown.write().await;

@@ -1,11 +1,11 @@
-//! What organisations may use, held against what they use: requests in a second, queries at once, and amounts in a month.
+//! Enforces the limits of organisations: requests per second, concurrent queries, and monthly quotas.
 //!
-//! Servers that share a database share the limits. Amounts of the month are the ledger's sums, some two seconds old, what
-//! ended here since, and what is being answered here. An answer ends when a quota is used up, at the next message: so each
-//! answer may pass it by one message, and servers together by what the others answered within those two seconds. Rates and
-//! queries at once are divided by demand: every second each server writes down its own, and takes the part of the limit
-//! that its demand is of all. For as long as the demand shifts, or the database is away, an organisation may have up to
-//! its limit on each server.
+//! Servers that share a database share the limits. The amounts of a month are the sums in the ledger, about two seconds
+//! old, plus the requests that ended on this server since then, plus the requests in progress. A response ends at the
+//! first message after a quota is used up. So each response may exceed it by one message, and several servers together by
+//! what the others sent within those two seconds. Rates and concurrent queries are divided by demand: every second each
+//! server writes its own demand, and takes a part of the limit in proportion to it. While the demand shifts, or while the
+//! database is unavailable, an organisation may use up to its full limit on each server.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,40 +20,41 @@ use crate::metrics::{Limit, METRICS};
 use crate::model::{Month, OrganisationId, UsageLimits, UsageRecord};
 use crate::store::{OrganisationStore, StoreError, UsageDemand, UsageTotals};
 
-/// How often limits, sums and demand are looked at.
+/// The interval at which limits, sums and demand are read.
 const EVERY: Duration = Duration::from_secs(1);
-/// Another server's demand counts for so long.
+/// How long the demand of another server counts after it was written.
 const HEARD: TimeDelta = TimeDelta::seconds(5);
-/// How much of an average the last second is.
+/// The weight of the last second in the moving average of the demand.
 const WEIGHT: f64 = 0.5;
-/// From this part of a quota on, it is warned of.
+/// The fraction of a quota from which on a warning is given.
 const WARNED_FROM: f64 = 0.8;
 
-/// What a rate is held against, each for itself: a query that was prepared is asked for as well.
+/// The kind of work that a rate limit applies to. Each kind has its own bucket, since a prepared query is executed as
+/// well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// To answer something.
+    /// Executes a query or another request for data.
     Ask,
-    /// To plan a statement for later.
+    /// Prepares a statement.
     Prepare,
-    /// To carry out an action, of the session or of administration.
+    /// Runs an action of the session or of administration.
     Act,
 }
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum OverLimit {
-    /// Too many within a second.
+    /// Too many requests per second.
     #[error(
         "your organisation may make {limit} requests per second, and makes more; try again in a moment"
     )]
     Rate {
         /// The limit.
         limit: f64,
-        /// When there will be room.
+        /// When the next request is admitted.
         retry_after: Duration,
     },
-    /// Too many at once.
+    /// Too many concurrent queries.
     #[error(
         "your organisation may run {limit} queries at once, and they are running; try again when one has ended"
     )]
@@ -61,21 +62,21 @@ pub enum OverLimit {
         /// The limit.
         limit: u64,
     },
-    /// Too much in a month.
+    /// A monthly quota is used up.
     #[error(
         "your organisation has used up its quota of {quota} for {month}: {used} of {limit}; it begins anew at {}",
         resets_at.format("%Y-%m-%dT%H:%MZ")
     )]
     Quota {
-        /// Which quota, such as `monthly_requests`.
+        /// The name of the quota, such as `monthly_requests`.
         quota: &'static str,
-        /// What was used.
+        /// The amount used.
         used: u64,
-        /// What may be.
+        /// The limit.
         limit: u64,
         /// The month.
         month: Month,
-        /// When it begins anew.
+        /// When the next month begins.
         resets_at: DateTime<Utc>,
     },
 }
@@ -91,7 +92,7 @@ impl OverLimit {
     }
 }
 
-/// What a request that is being answered has come to.
+/// The amounts of a request in progress.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counted {
     pub bytes_sent: u64,
@@ -112,38 +113,38 @@ struct State {
     used: HashMap<OrganisationId, Used>,
 }
 
-/// What an organisation uses.
+/// The usage of an organisation.
 #[derive(Debug, Default)]
 struct Used {
     asks: Option<Bucket>,
     prepares: Option<Bucket>,
     acts: Option<Bucket>,
-    /// Queries that run here.
+    /// Queries that run on this server.
     running: u64,
-    /// Requests since the last look, those that were refused too.
+    /// Requests since the last update, including refused ones.
     asked: u64,
-    /// The average of that, in a second.
+    /// The moving average of the requests per second.
     demand: f64,
-    /// The most queries that ran here at once since the last look.
+    /// The maximum number of concurrent queries on this server since the last update.
     peak: u64,
-    /// Of the other servers.
+    /// The demand on the other servers.
     others: UsageDemand,
-    /// In the ledger, of the month.
+    /// The sums of the month in the ledger.
     ledger: UsageTotals,
-    /// Ended here, and perhaps not in `ledger` yet.
+    /// Requests that ended here and may not be in `ledger` yet.
     here: UsageTotals,
-    /// Of that, what has gone into the ledger since it was read.
+    /// The part of `here` that was added to the ledger since it was last read.
     added: UsageTotals,
-    /// Of what is being answered here.
+    /// The amounts of requests in progress here.
     open: Counted,
-    /// Bytes that queries of the month have scanned here which a quota ended before they had sent anything: nobody pays
-    /// for them, but whoever has used up a quota must not read on by asking again.
+    /// Bytes scanned this month by queries that a quota ended before they had sent anything. They are not billed, but
+    /// count towards the quota, so that an organisation cannot continue to read by repeating the query.
     unpaid_scanned: Option<(Month, u64)>,
-    /// Which quotas were warned of, and in which month.
+    /// The quotas that a warning was given for, with the month.
     warned: Vec<(&'static str, Month)>,
 }
 
-/// Tokens: a request takes one, and they grow by the rate, up to what a second brings.
+/// A token bucket: a request takes one token. The tokens grow at the rate limit, up to those of one second.
 #[derive(Debug)]
 struct Bucket {
     tokens: f64,
@@ -164,7 +165,7 @@ impl Bucket {
 }
 
 impl Used {
-    /// The part of the organisation's demand that is made here.
+    /// Returns the fraction of the organisation's demand that is on this server.
     fn share(&self) -> f64 {
         match self.others.requests_per_second {
             others if others > 0.0 => {
@@ -175,7 +176,7 @@ impl Used {
         }
     }
 
-    /// What was used in the month, as far as is known here; with what is being answered.
+    /// Returns the usage of the month as far as this server knows, including requests in progress.
     fn total(&self) -> UsageTotals {
         let open = UsageTotals {
             requests: self.running,
@@ -200,7 +201,7 @@ impl Used {
         self.unpaid_scanned = Some((Month::of(clock::now()), all));
     }
 
-    /// Notes how far a request is.
+    /// Updates the amounts of a request in progress.
     fn advance(&mut self, from: Counted, to: Counted) {
         let Counted {
             bytes_sent,
@@ -215,7 +216,7 @@ impl Used {
     }
 }
 
-/// The quotas of a month: their names, and what is used of each that there is.
+/// Returns the quotas that are limited: name, amount used, limit.
 fn quotas(
     total: &UsageTotals,
     limits: &UsageLimits,
@@ -248,7 +249,7 @@ fn used_up(quota: &'static str, used: u64, limit: u64, month: Month) -> OverLimi
 }
 
 impl Quotas {
-    /// Nothing is limited until it was [looked](Self::keep_looking).
+    /// Creates quotas without limits; [`keep_looking`](Self::keep_looking) reads them.
     pub fn new(server: Uuid, store: OrganisationStore) -> Self {
         Self {
             server,
@@ -257,7 +258,7 @@ impl Quotas {
         }
     }
 
-    /// Lets work through, if the organisation's rate allows.
+    /// Admits work if the organisation's rate limit allows.
     pub fn admit(&self, organisation: OrganisationId, work: Work) -> Result<(), OverLimit> {
         let mut state = self.locked();
         let State { limits, used } = &mut *state;
@@ -286,7 +287,8 @@ impl Quotas {
             .map_err(|retry_after| OverLimit::Rate { limit, retry_after })
     }
 
-    /// Lets a query begin, if there is a place and the month's quotas are not used up. Returns what is to be warned of.
+    /// Admits a query if a concurrent query is left and the monthly quotas are not used up. Returns a warning about quotas
+    /// that are nearly used up.
     pub fn begin(&self, organisation: OrganisationId) -> Result<Option<String>, OverLimit> {
         let month = Month::of(clock::now());
         let mut state = self.locked();
@@ -309,7 +311,7 @@ impl Quotas {
         }
         if let Some(limit) = limits.concurrent_queries
             && used.running + used.others.running >= limit
-            // One at least, or servers could shut each other out.
+            // At least one query; otherwise servers could block each other.
             && used.running >= (limit as f64 * used.share()).floor().max(1.0) as u64
         {
             return Err(OverLimit::Concurrency { limit });
@@ -319,7 +321,11 @@ impl Quotas {
         Ok((!warnings.is_empty()).then(|| warnings.join("; ")))
     }
 
-    /// Notes how far a query is, if what was used before leaves room for more.
+    /// Updates the amounts of a query in progress.
+    ///
+    /// # Errors
+    ///
+    /// A quota is used up.
     pub fn advance(
         &self,
         organisation: OrganisationId,
@@ -333,7 +339,7 @@ impl Quotas {
         let Some(limits) = limits.get(&organisation) else {
             return Ok(());
         };
-        // A query that runs has its place among the month's requests.
+        // A running query is counted among the monthly requests already.
         let limits = UsageLimits {
             monthly_requests: None,
             ..*limits
@@ -345,15 +351,15 @@ impl Quotas {
         }
     }
 
-    /// Whether an organisation can use up its quota by reading alone.
+    /// Whether the quota of scanned bytes is limited, so that a query can use it up without sending anything.
     pub fn limits_scanned(&self, organisation: OrganisationId) -> bool {
         let state = self.locked();
         let limits = state.limits.get(&organisation);
         limits.is_some_and(|limits| limits.monthly_bytes_scanned.is_some())
     }
 
-    /// Counts a request that ended here; `counted` is what was known of it, and `ran` whether it was a query that began.
-    /// One that a quota ended unpaid counts with what it has scanned.
+    /// Counts a request that ended here. `counted` is its last known amount; `ran` is whether it was a query that began.
+    /// If a quota ended it before it became billable, its scanned bytes count.
     pub fn end(&self, record: &UsageRecord, counted: Counted, ran: bool, by: EndedBy) {
         if !record.billable && !ran {
             return;
@@ -371,7 +377,7 @@ impl Quotas {
         }
     }
 
-    /// Says that these, which ended here, are in the ledger now.
+    /// Records that these requests are in the ledger now, if they ended here.
     pub fn added(&self, records: &[UsageRecord]) {
         let mut state = self.locked();
         for record in records
@@ -383,7 +389,7 @@ impl Quotas {
         }
     }
 
-    /// Looks at what is limited and used, for as long as the future is polled.
+    /// Reads limits and usage at intervals, until the future is dropped.
     pub async fn keep_looking(&self) {
         let mut was_there = true;
         loop {
@@ -406,7 +412,7 @@ impl Quotas {
                 .set_usage_demand(self.server, clock::now(), &mine)
                 .await?;
         }
-        // What is added from here on may or may not be in the sums; it is taken off at the next look.
+        // Records that are added from now on may or may not be in the sums. They are subtracted at the next update.
         let added: HashMap<_, _> = self
             .locked()
             .used
@@ -442,7 +448,7 @@ impl Quotas {
         Ok(())
     }
 
-    /// What is asked here by those who are limited.
+    /// Returns the demand on this server of organisations with shared limits.
     fn demand(
         &self,
         limits: &[(OrganisationId, UsageLimits)],

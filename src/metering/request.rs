@@ -1,5 +1,5 @@
-//! A request that is being answered: what is counted while it is, and how its record comes about. Dropped before it was
-//! [ended](OpenRequest::end), it was cancelled.
+//! A request in progress: counts its amounts and writes its record. If it is dropped before it [ended](OpenRequest::end), it
+//! was cancelled.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -17,56 +17,57 @@ use crate::lake::scanned::Scanned;
 use crate::metrics::{EndedRequest, METRICS, RequestKind};
 use crate::model::{ABORTED, OrganisationId, SessionId, UsageRecord, UserId};
 
-/// The status of what was cancelled, as gRPC names it.
+/// The status of a cancelled request, as gRPC names it.
 const CANCELLED: &str = "CANCELLED";
-/// The maximum length of a statement in the ledger, in characters; of a longer one the beginning is kept.
+/// The maximum length of a statement in the ledger, in characters; a longer one is truncated.
 const MAX_SQL_CHARS: usize = 64 << 10;
-/// The journal is told of so many bytes of a long answer at a time: more of it is never lost if the server dies.
+/// The number of bytes sent after which the journal is updated. If the server dies, at most this many bytes of a response
+/// are lost from its record.
 const PROGRESS_BYTES: u64 = 16 << 20;
-/// How often quotas are checked while an answer has nothing to send: so long a query may read on.
+/// The interval at which quotas are checked while a query reads without sending anything.
 const CHECKED_EVERY: Duration = Duration::from_millis(100);
-/// A statement that is longer, in bytes, is not repeated with them.
+/// The maximum size of a statement that these updates repeat, in bytes.
 const MAX_REPEATED_SQL_BYTES: usize = 16 << 10;
 
-/// Who asks, and where from.
+/// The caller of a request, and its address.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Who pays.
+    /// The organisation, which is billed.
     pub organisation_id: OrganisationId,
-    /// Who asks.
+    /// The user.
     pub user_id: UserId,
-    /// The key that they ask with.
+    /// The API key, if one was used.
     pub api_key_id: Option<EcoString>,
-    /// The session that they ask in.
+    /// The session, if one was used.
     pub session_id: Option<SessionId>,
-    /// Where they are.
+    /// The client's address.
     pub address: EcoString,
-    /// What their program calls itself.
+    /// The client's user agent.
     pub agent: EcoString,
 }
 
-/// How an answer ended.
+/// How a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
-    /// As gRPC names it: `OK`, `INVALID_ARGUMENT`, …
+    /// The status as gRPC names it: `OK`, `INVALID_ARGUMENT`, …
     pub status: &'static str,
-    /// Who ended it.
+    /// The party that ended it.
     pub by: EndedBy,
 }
 
-/// Who ended an answer. It decides whether one of which nothing was sent is paid for.
+/// The party that ended a response. It decides whether a response of which nothing was sent is billed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndedBy {
-    /// The client, its organisation's admins or the statement: it is paid for.
+    /// The client, the organisation's admins or the statement: it is billed.
     Caller,
-    /// Something on the server's side: it is paid for if rows were sent until then.
+    /// The server: it is billed if rows were sent until then.
     Server,
-    /// A quota of its organisation: it is paid for if anything was sent until then.
+    /// A quota of the organisation: it is billed if anything was sent until then.
     Quota,
 }
 
 impl EndedBy {
-    /// Returns whether a request that ran is paid for.
+    /// Whether a request that ran is billed.
     fn is_billable(self, record: &UsageRecord) -> bool {
         match self {
             Self::Caller => true,
@@ -76,41 +77,41 @@ impl EndedBy {
     }
 }
 
-/// What is left to do when an answer has ended.
+/// What remains to be done when a response has ended.
 pub enum Ended {
-    /// The client may know.
+    /// Nothing: the client may be notified.
     Recorded,
-    /// The client may know when this is done.
+    /// A synchronisation, after which the client may be notified.
     Syncing(BoxFuture<'static, io::Result<()>>),
 }
 
-/// The record of a request in the making.
+/// A request in progress, with its record.
 #[derive(Debug)]
 pub struct OpenRequest {
     meter: Meter,
-    /// None only when it is in the journal.
+    /// `None` once it is in the journal.
     record: Option<Box<UsageRecord>>,
     since: Stopwatch,
     scanned: Scanned,
-    /// Whether it is one of its organisation's queries at once.
+    /// Whether it counts as a concurrent query of its organisation.
     runs: bool,
-    /// What the quotas know of it already.
+    /// The amounts that the quotas know.
     counted: Counted,
-    /// Bytes that had been sent when the journal was last told; none if it knows nothing of it.
+    /// The number of bytes sent at the last update of the journal; `None` if the journal does not know the request.
     journaled: Option<u64>,
-    /// How it ended.
+    /// The status that it ended with.
     status: &'static str,
-    /// Who ended it; its client, if it is dropped.
+    /// The party that ended it. If it is dropped, that is its client.
     ended_by: EndedBy,
 }
 
-/// Why a statement is not run.
+/// Why a statement is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum NotBegun {
     /// The organisation is over a limit.
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
-    /// It cannot be recorded.
+    /// The journal cannot record it.
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
@@ -155,19 +156,19 @@ impl OpenRequest {
         }
     }
 
-    /// Where whoever reads the lake's files for it counts.
+    /// Returns the counter of bytes that are read from the lake's files for this request.
     pub fn scanned(&self) -> Scanned {
         self.scanned.clone()
     }
 
-    /// Says what is asked: the RPC and the command in it.
+    /// Sets the RPC and its command.
     pub fn asks(&mut self, endpoint: EcoString) {
         if let Some(record) = &mut self.record {
             record.endpoint = endpoint;
         }
     }
 
-    /// Says which statement it is about; `fingerprint` is what all have in common that differ in literals only.
+    /// Sets the statement. `fingerprint` is shared by all statements that differ only in literals.
     pub fn is_about(&mut self, sql: &str, fingerprint: EcoString) {
         let keeps = self.meter.shared.settings.sql;
         if let Some(record) = &mut self.record {
@@ -176,13 +177,12 @@ impl OpenRequest {
         }
     }
 
-    /// Says that it runs a statement, which is paid for. Returns what its organisation is to be warned of. Before the client
-    /// has anything of the answer, it is to be [kept](Self::keep), or to have ended.
+    /// Marks the request as running a billable statement. Returns a warning about quotas of its organisation. Before the
+    /// client receives anything of the response, the request must be [persisted](Self::keep), or must have ended.
     ///
     /// # Errors
     ///
-    /// It may not run, since its organisation is over a limit, or since it cannot be recorded and such requests are to be
-    /// refused.
+    /// The organisation is over a limit; or the request cannot be recorded, and such requests are refused.
     pub fn bills(&mut self) -> Result<Option<String>, NotBegun> {
         let Some(record) = &mut self.record else {
             return Ok(None);
@@ -203,11 +203,12 @@ impl OpenRequest {
         }
     }
 
-    /// Writes down that it runs a statement, if it does: from now on it is found as aborted if the server dies.
+    /// Writes the start of a running statement to the journal. If the server dies after that, the request is found as
+    /// aborted.
     ///
     /// # Errors
     ///
-    /// It cannot be written, and such requests are to be refused.
+    /// The journal cannot be written, and such requests are refused.
     pub fn keep(&mut self) -> Result<(), JournalError> {
         if !self.runs {
             return Ok(());
@@ -220,12 +221,12 @@ impl OpenRequest {
                 record.billable = false;
                 Err(error)
             }
-            // It is tried again when it ends.
+            // The end of the request is another attempt.
             _ => Ok(()),
         }
     }
 
-    /// Writes down how far the answer is: what is to be paid for if the server dies.
+    /// Writes the progress of the response, which is what is billed if the server dies.
     fn tell_journal(&mut self) -> Result<(), JournalError> {
         let Some(record) = &self.record else {
             return Ok(());
@@ -247,7 +248,7 @@ impl OpenRequest {
         Ok(())
     }
 
-    /// Whether more of the answer may be sent, as far as the month's quotas go.
+    /// Checks whether the monthly quotas allow more of the response to be sent.
     ///
     /// # Errors
     ///
@@ -269,7 +270,7 @@ impl OpenRequest {
         checked.inspect_err(OverLimit::count)
     }
 
-    /// How often the quotas are to be checked while nothing is sent; never, if none can be used up by that.
+    /// Returns the interval at which the quotas must be checked while nothing is sent; `None` if reading cannot use up any.
     pub fn checks_every(&self) -> Option<Duration> {
         let record = self.record.as_ref().filter(|_| self.runs)?;
         let quotas = &self.meter.shared.quotas;
@@ -278,7 +279,7 @@ impl OpenRequest {
             .then_some(CHECKED_EVERY)
     }
 
-    /// Counts a message of the answer.
+    /// Counts a message of the response.
     pub fn sent(&mut self, rows: u64, bytes: u64) {
         let since = self.since;
         if let Some(record) = &mut self.record {
@@ -289,26 +290,26 @@ impl OpenRequest {
             let is_behind = self
                 .journaled
                 .is_some_and(|told| record.bytes_sent - told >= PROGRESS_BYTES);
-            // Room in the journal is for beginnings and ends first.
+            // The starts and ends of requests have priority over progress in the remaining room of the journal.
             if is_behind && self.meter.shared.journal.has_room().is_ok() {
-                // It is tried again by the next message.
+                // The next message is another attempt.
                 let _ = self.tell_journal();
             }
         }
     }
 
-    /// Counts rows that were taken in.
+    /// Counts rows that were ingested.
     pub fn took_in(&mut self, rows: u64) {
         if let Some(record) = &mut self.record {
             record.rows = record.rows.saturating_add(rows);
         }
     }
 
-    /// Writes the record: from here on it outlives the process.
+    /// Writes the record. Once this returns, the record survives the death of the process.
     ///
     /// # Errors
     ///
-    /// It cannot be written, and the client must not take the answer for whole.
+    /// The record cannot be written; the client must not consider the response complete.
     pub fn end(&mut self, end: End) -> Result<Ended, JournalError> {
         if let Some(record) = &mut self.record {
             self.status = end.status;
@@ -337,7 +338,7 @@ impl OpenRequest {
             bytes_sent: record.bytes_sent,
             bytes_scanned: record.bytes_scanned,
         });
-        // What servers tell of themselves, they tell without metering, too.
+        // Metrics are collected even if metering is off.
         if IS_OFF {
             return Ok(Ended::Recorded);
         }
@@ -350,7 +351,7 @@ impl OpenRequest {
                 .journal
                 .has_room()
                 .and_then(|()| shared.journal.ended(*record)),
-            // It was let in when there was room for its end.
+            // The room for its end was checked when it was admitted.
             JournalFull::Refuse => shared.journal.ended(*record),
         };
         match written {
@@ -372,12 +373,12 @@ impl OpenRequest {
     }
 }
 
-/// What a call asks for, from its RPC and the command in it.
+/// Returns the kind of a call, from its RPC and the command in it.
 fn kind_of(endpoint: &str, runs: bool) -> RequestKind {
     let (rpc, command) = endpoint.split_once('/').unwrap_or((endpoint, ""));
     match (rpc, command) {
         (_, "StatementIngest") => RequestKind::Ingest,
-        // Tickets of statements, and statements that are fetched by their handle.
+        // Tickets of statements, and prepared statements that are executed by their handle.
         ("DoGet", "StatementQuery" | "PreparedStatementQuery") => RequestKind::Query,
         _ if runs => RequestKind::Query,
         ("GetFlightInfo" | "PollFlightInfo" | "GetSchema" | "DoPut", command)
@@ -396,7 +397,7 @@ impl Drop for OpenRequest {
     fn drop(&mut self) {
         let is_ending = self.meter.shared.is_ending.load(Ordering::Acquire);
         if let Some(record) = self.record.as_mut().filter(|_| is_ending) {
-            // The client did not leave: the server cut it off, as when it dies.
+            // The client did not leave. The server cut it off, as if it had died.
             self.status = ABORTED;
             record.status = ABORTED.into();
             record.cancelled = false;
@@ -414,7 +415,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_have_few_kinds() {
+    fn kind_of_maps_endpoints() {
         for (endpoint, kind) in [
             ("DoGet/StatementQuery", RequestKind::Query),
             ("DoGet/PreparedStatementQuery", RequestKind::Query),

@@ -1,5 +1,5 @@
-//! Calls that nobody is known to have made: counted by address and minute, and not kept one by one, or whoever wants to
-//! could fill the disk.
+//! Calls without a known caller. They are counted by address and minute rather than stored one by one, since otherwise
+//! anyone could fill the disk.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,27 +12,27 @@ use uuid::Uuid;
 use crate::clock;
 use crate::store::OrganisationStore;
 
-/// How often the counts are written.
+/// The interval at which the counts are written.
 const EVERY: Duration = Duration::from_secs(10);
-/// Addresses that are told apart, of those minutes that were not written yet.
+/// The maximum number of pairs of minute and address in memory.
 const MOST: usize = 10_000;
-/// The address of all others.
+/// The address that further calls are counted under.
 const OTHERS: &str = "others";
 
 /// Calls by minute and address.
 type Counts = HashMap<(DateTime<Utc>, String), i64>;
 
-/// The counts.
+/// The counts of calls without a known caller.
 #[derive(Debug)]
 pub(super) struct UnknownCallers {
     server: Uuid,
     store: OrganisationStore,
-    /// Of the minutes that are not over, and those that were not written yet.
+    /// The counts of the current minute, and earlier ones that are not written yet.
     counts: Mutex<Counts>,
 }
 
 impl UnknownCallers {
-    /// None so far.
+    /// Creates empty counts.
     pub fn new(server: Uuid, store: OrganisationStore) -> Self {
         Self {
             server,
@@ -54,7 +54,7 @@ impl UnknownCallers {
         *counts.entry((minute, address)).or_default() += 1;
     }
 
-    /// Writes the counts now and then, for as long as the future is polled.
+    /// Writes the counts at intervals, until the future is dropped.
     pub async fn keep_writing(&self) {
         loop {
             tokio::time::sleep(EVERY).await;
@@ -62,7 +62,7 @@ impl UnknownCallers {
         }
     }
 
-    /// Writes the counts, and forgets those of minutes that are over.
+    /// Writes the counts, and removes those of past minutes.
     pub async fn write(&self) {
         let counts: Vec<_> = self.locked().clone().into_iter().collect();
         if counts.is_empty() {

@@ -1,4 +1,5 @@
-//! Asks a plantlake on this machine how it is, by the port of its metrics: what container engines run as a health check.
+//! A client that checks the health of the plantlake process on this machine through its metrics port. Container engines run
+//! it as a health check.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -6,37 +7,38 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A health check that takes longer is no good news.
+/// The time limit of a health check, including the connection and the response.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// More than any answer has.
+/// The maximum number of bytes read of a response; responses of plantlake are shorter.
 const LONGEST: u64 = 4_096;
 
-/// Why nobody says that all is well.
+/// The reason why a health check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nobody listens, or does not answer.
+    /// No process listens at the address, or it does not respond in time.
     #[error(
         "nobody answers at {address}: no plantlake runs here, or it has its metrics elsewhere (`metrics.listen`)"
     )]
     Silent {
-        /// Where it was asked.
+        /// The address that was tried.
         address: SocketAddr,
-        /// What the system says.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// It says why not.
+    /// The process reports that it is not ready, with the reason.
     #[error("{0}")]
     Unwell(String),
-    /// What answers is something else.
+    /// The process at the address is not plantlake.
     #[error("what answers at {0} is not plantlake")]
     Stranger(SocketAddr),
 }
 
-/// What the process whose metrics are at `listen` says at `path`, such as `/readyz`.
+/// Sends a GET request for `path`, such as `/readyz`, to the process whose metrics are at `listen`. Returns the trimmed
+/// body of the response.
 pub async fn ask(listen: SocketAddr, path: &str) -> Result<String, AskError> {
     let address = SocketAddr::new(
         match listen.ip() {
-            // "All addresses" is none to connect to.
+            // A client cannot connect to an unspecified address; it connects to the loopback address instead.
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,

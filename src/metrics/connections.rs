@@ -1,4 +1,4 @@
-//! Connections of clients: how many are open, and how many were closed or refused to protect others.
+//! Metrics of client connections: how many are open, and how many were closed or refused to protect others.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,11 +10,12 @@ use super::Pulled;
 /// Why the server closed a connection, or did not accept it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
-    /// All places were taken; it was the oldest without a valid credential, or none of these was left to close.
+    /// A limit on connections was reached. The connection was the oldest without a valid credential; or no such connection
+    /// was left to close, or its organisation had too many connections, and it was refused.
     Full,
-    /// It did not finish the TLS handshake, or showed no valid credential, in time.
+    /// The connection did not finish the TLS handshake, or presented no valid credential, in time.
     Timeout,
-    /// It cancelled too many calls, or presented too many wrong credentials.
+    /// The client cancelled too many calls, or presented too many invalid credentials.
     Misuse,
 }
 
@@ -35,10 +36,10 @@ struct ReasonLabel {
     reason: &'static str,
 }
 
-/// Connections of clients.
+/// Metrics of client connections.
 #[derive(Debug)]
 pub struct ConnectionMetrics {
-    /// Connections that are open.
+    /// The number of open connections.
     pub open: Pulled,
     closed: [Counter; 3],
 }

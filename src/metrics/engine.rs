@@ -1,4 +1,4 @@
-//! Queries: where they are worked on, what they take, and what is found in caches.
+//! Metrics of queries: where they run, how long they wait, the memory and disk space that they use, and cache hits.
 
 use std::time::Duration;
 
@@ -11,36 +11,36 @@ use prometheus_client::registry::Registry;
 
 use super::{LATENCIES, Pulled, Running};
 
-/// Where a query is worked on.
+/// The threads that a query runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// Where it was asked for: it is done within a moment.
+    /// The threads that serve calls; for short queries.
     Short,
-    /// On the threads for long ones, in turns.
+    /// The threads for long queries, which take turns.
     Long,
 }
 
-/// What is remembered.
+/// A cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cache {
     /// Plans of statements.
     Plans,
-    /// Pages of data files, in the system's memory.
+    /// Pages of data files, in the page cache of the operating system.
     Pages,
-    /// Who presents which credential.
+    /// The principals of authenticated credentials.
     Credentials,
 }
 
-/// Why an answer ended before it was whole.
+/// The reason why a result ended before it was complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// It was worked on for too long.
+    /// The query exceeded its time limit.
     Worked,
-    /// There was no place for too long.
+    /// The query waited too long for its turn.
     Waited,
-    /// It was not read.
+    /// The client stopped reading the result.
     Unread,
-    /// The work broke off.
+    /// The query exceeded its memory limit, or its execution failed on the server's side.
     Lost,
 }
 
@@ -60,7 +60,7 @@ struct ReasonLabel {
     reason: &'static str,
 }
 
-/// Queries, and what they take.
+/// Metrics of queries and of the resources that they use.
 #[derive(Debug)]
 pub struct EngineMetrics {
     short: Gauge,
@@ -68,17 +68,17 @@ pub struct EngineMetrics {
     waiting: Gauge,
     waited: Histogram,
     cut: Family<ReasonLabel, Counter>,
-    /// Found and not found: of plans, pages and credentials.
+    /// Hits and misses of the caches for plans, pages and credentials, in this order.
     caches: [(Counter, Counter); 3],
-    /// Long queries that may be worked on at once.
+    /// The maximum number of long queries that run at once.
     pub places: Pulled,
-    /// Memory that operators of queries hold.
+    /// The memory that operators of queries hold, in bytes.
     pub memory_bytes: Pulled,
-    /// Memory that they may hold.
+    /// The limit of [`Self::memory_bytes`].
     pub memory_limit_bytes: Pulled,
-    /// What does not fit there, on the disk.
+    /// The disk space that queries use for data that does not fit into memory, in bytes.
     pub spill_bytes: Pulled,
-    /// What may be there.
+    /// The limit of [`Self::spill_bytes`].
     pub spill_limit_bytes: Pulled,
 }
 
@@ -166,7 +166,7 @@ impl EngineMetrics {
         metrics
     }
 
-    /// A query is worked on, until what is returned is dropped.
+    /// Counts a running query until the returned guard is dropped.
     pub fn running(&self, lane: Lane) -> Running {
         Running::new(match lane {
             Lane::Short => &self.short,
@@ -174,17 +174,17 @@ impl EngineMetrics {
         })
     }
 
-    /// A query waits for its turn, until what is returned is dropped.
+    /// Counts a query that waits for its turn until the returned guard is dropped.
     pub fn waiting(&self) -> Running {
         Running::new(&self.waiting)
     }
 
-    /// A query waited for so long.
+    /// Records how long a query waited for its turn.
     pub fn waited(&self, time: Duration) {
         self.waited.observe(time.as_secs_f64());
     }
 
-    /// Counts an answer that ended before it was whole.
+    /// Counts a result that ended before it was complete.
     pub fn cut(&self, cut: Cut) {
         let reason = match cut {
             Cut::Worked => "worked",
@@ -195,7 +195,7 @@ impl EngineMetrics {
         self.cut.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// Counts what was looked for in a cache, and whether it was there.
+    /// Counts a cache lookup as a hit or a miss.
     pub fn looked_up(&self, cache: Cache, found: bool) {
         let [plans, pages, credentials] = &self.caches;
         let (hits, misses) = match cache {

@@ -1,4 +1,4 @@
-//! Whether this process is fit for work: it has started, is not about to end, and hears from its database.
+//! The readiness of this process: it has started, is not shutting down, and its organisation database responds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -9,14 +9,14 @@ use prometheus_client::registry::Registry;
 use super::Pulled;
 use crate::clock::Stopwatch;
 
-/// The organisation database may be silent for so long.
+/// The maximum time since the last response of the organisation database for the process to be ready.
 const SILENCE: Duration = Duration::from_secs(30);
 
 const STARTING: u8 = 0;
 const READY: u8 = 1;
 const STOPPING: u8 = 2;
 
-/// The state of this process.
+/// A handle to the readiness of this process.
 #[derive(Debug, Clone)]
 pub struct Health {
     shared: Arc<Shared>,
@@ -26,7 +26,7 @@ pub struct Health {
 struct Shared {
     since: Stopwatch,
     state: AtomicU8,
-    /// Milliseconds after the start; 0 for never.
+    /// The time of the database's last response, in milliseconds after `since`; 0 for never.
     answered: AtomicU64,
 }
 
@@ -50,23 +50,23 @@ impl Health {
         health
     }
 
-    /// The process has started.
+    /// Marks the process as started.
     pub fn started(&self) {
         self.shared.state.store(READY, Ordering::Release);
     }
 
-    /// The process is about to end.
+    /// Marks the process as shutting down.
     pub fn stopping(&self) {
         self.shared.state.store(STOPPING, Ordering::Release);
     }
 
-    /// The organisation database has answered.
+    /// Records a response of the organisation database.
     pub fn database_answered(&self) {
         let now = u64::try_from(self.shared.since.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.shared.answered.store(now.max(1), Ordering::Release);
     }
 
-    /// For how long the database has not; none if it never did.
+    /// Returns the time since the database last responded; none if it never did.
     fn silence(&self) -> Option<Duration> {
         match self.shared.answered.load(Ordering::Acquire) {
             0 => None,
@@ -79,7 +79,10 @@ impl Health {
         }
     }
 
-    /// Whether it is fit for work, or why not.
+    /// Checks whether the process is ready.
+    ///
+    /// # Errors
+    /// Returns the reason if it is not.
     pub fn check(&self) -> Result<(), &'static str> {
         match self.shared.state.load(Ordering::Acquire) {
             STARTING => Err("starting"),

@@ -1,5 +1,5 @@
-//! Answers `/metrics`, `/healthz` and `/readyz` by HTTP, on a thread of its own: whatever the others do, it is told whether the
-//! process lives. For this machine, or a network that may know it all.
+//! An HTTP server for `/metrics`, `/healthz` and `/readyz`. It has a thread of its own, so that it responds whatever the
+//! other threads do. It has no access control: it is meant for this machine, or for a network that may see all metrics.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -21,33 +21,35 @@ use tokio::task::AbortHandle;
 
 use super::METRICS;
 
-/// Connections at once: a few Prometheus servers, load balancers, people. The oldest idle one gives way to a new one.
+/// The maximum number of open connections: a few Prometheus servers, load balancers and people. At the limit, the oldest
+/// idle connection is closed for a new one.
 const MAX_CONNECTIONS: usize = 64;
-/// How long a client may take to ask.
+/// The time limit for a client to send the headers of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one connection lasts: one that its client forgot must not keep others out.
+/// The maximum lifetime of a connection: one that its client has forgotten must not keep others out.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
 /// The maximum size of a request's headers, in bytes.
 const MAX_HEADER_BYTES: usize = 16 << 10;
-/// How long it waits when the system has no connection to give.
+/// The pause after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
-/// All metrics are gathered so often at once. It looks into what others may have locked, so it is done on another thread.
+/// The maximum number of requests that gather metrics at once. Gathering takes locks that others may hold, so it runs on
+/// blocking threads.
 const MAX_GATHERING: usize = 2;
-/// How long gathering may take.
+/// The time limit for gathering metrics.
 const GATHER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The thread that answers; dropped, it ends.
+/// A handle to the thread that serves HTTP. The thread ends when the handle is dropped.
 #[derive(Debug)]
 pub struct HttpServer {
     _stop: oneshot::Sender<()>,
 }
 
 impl HttpServer {
-    /// Answers on `listener`.
+    /// Starts a server on `listener`.
     ///
     /// # Errors
     ///
-    /// The system has no thread to give, or the listener cannot be used.
+    /// Fails if the thread cannot be started, or the listener cannot be used.
     pub fn start(listener: TcpListener) -> std::io::Result<Self> {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -60,7 +62,7 @@ impl HttpServer {
             runtime.block_on(async {
                 tokio::select! {
                     () = answer(listener) => {}
-                    // The other half is dropped, never used.
+                    // The sender never sends; it is only dropped.
                     _ = stopped => {}
                 }
             });
@@ -70,7 +72,7 @@ impl HttpServer {
     }
 }
 
-/// An open connection, as those see it who look for one to close.
+/// An open connection, from which the accept loop chooses one to close.
 struct Connection {
     task: AbortHandle,
     is_busy: Arc<AtomicBool>,
@@ -122,7 +124,7 @@ async fn serve(stream: TcpStream, is_busy: Arc<AtomicBool>, gathering: Arc<Semap
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    // Whoever went away needs no answer.
+    // Errors are ignored: the client has gone, and there is nobody to report them to.
     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
 }
 
@@ -159,7 +161,7 @@ async fn respond(request: &Request<Incoming>, gathering: &Arc<Semaphore>) -> Res
     }
 }
 
-/// All metrics as text; none if that failed.
+/// Returns all metrics as text; none if gathering them failed.
 async fn gather(gathering: &Arc<Semaphore>) -> Option<String> {
     let permit = Arc::clone(gathering).acquire_owned().await.ok()?;
     let gathered = tokio::task::spawn_blocking(move || {

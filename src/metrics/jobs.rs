@@ -1,4 +1,4 @@
-//! Jobs of the schedule.
+//! Metrics of scheduled jobs.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -24,7 +24,7 @@ struct RunLabels {
     result: &'static str,
 }
 
-/// Jobs.
+/// Metrics of scheduled jobs.
 #[derive(Debug)]
 pub struct JobMetrics {
     runs: Family<RunLabels, Counter>,
@@ -35,7 +35,7 @@ pub struct JobMetrics {
     succeeded: Family<JobLabel, Gauge>,
     due: Family<JobLabel, Gauge>,
     told: Family<ResultLabel, Counter>,
-    /// The jobs that there are.
+    /// The names of the declared jobs.
     known: Mutex<HashSet<String>>,
 }
 
@@ -98,12 +98,12 @@ impl JobMetrics {
         metrics
     }
 
-    /// The job runs, until what is returned is dropped.
+    /// Counts a running job until the returned guard is dropped.
     pub fn running(&self, job: &str) -> Running {
         Running::new(&self.running.get_or_create_owned(&of(job)))
     }
 
-    /// Counts a run that ended.
+    /// Counts a run that ended, with its duration and its rows.
     pub fn ended(&self, job: &str, result: &'static str, took: Duration, rows: Option<u64>) {
         let labels = RunLabels {
             job: job.to_owned(),
@@ -118,7 +118,7 @@ impl JobMetrics {
             .inc_by(rows.unwrap_or_default());
     }
 
-    /// Counts a due time that nothing was run for.
+    /// Counts a due time that was skipped.
     pub fn skipped(&self, job: &str) {
         let labels = RunLabels {
             job: job.to_owned(),
@@ -127,29 +127,29 @@ impl JobMetrics {
         self.runs.get_or_create(&labels).inc();
     }
 
-    /// Counts a run of another process that this one goes on with.
+    /// Counts a run that this process took over from another one.
     pub fn taken_over(&self, job: &str) {
         self.taken_over.get_or_create(&of(job)).inc();
     }
 
-    /// Says when the job last ended well.
+    /// Records when the job last succeeded, in seconds since the epoch.
     pub fn succeeded(&self, job: &str, timestamp: i64) {
         self.succeeded.get_or_create(&of(job)).set(timestamp);
     }
 
-    /// Says when the job is due next.
+    /// Records when the job is due next, in seconds since the epoch.
     pub fn due(&self, job: &str, timestamp: i64) {
         self.due.get_or_create(&of(job)).set(timestamp);
     }
 
-    /// Counts a call of the webhook.
+    /// Counts a call of the webhook, by whether it succeeded.
     pub fn told(&self, is_ok: bool) {
         let result = if is_ok { "ok" } else { "failed" };
         self.told.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// Says which jobs there are: each has its counters from the beginning, so that their first step is seen, and those
-    /// that are no more have none.
+    /// Sets the names of the declared jobs. The counters of a new job start at 0, so that their first increase is visible.
+    /// The gauges of a job that is no longer declared are removed.
     pub fn only<'a>(&self, jobs: impl Iterator<Item = &'a str>) {
         let now: HashSet<String> = jobs.map(str::to_owned).collect();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

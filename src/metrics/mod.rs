@@ -1,10 +1,11 @@
-//! Metrics: what this process does, in numbers, for Prometheus. The one place where they are declared.
+//! Prometheus metrics of this process. All metrics are declared here.
 //!
-//! Whoever does something counts it here, by a few atomic additions; what is only known when it is asked for (memory, queues)
-//! is a [`Pulled`] value, which its owner gives a source. `http` answers `/metrics`, `/healthz` and `/readyz`.
+//! Events are counted where they happen, by a few atomic additions. A value that is known only when the metrics are
+//! gathered (memory, queues) is a [`Pulled`] gauge, for which its owner sets a source. `http` serves `/metrics`, `/healthz`
+//! and `/readyz`.
 //!
 //! Names begin with `plantlake_`, and units are seconds and bytes. Labels have few values: kinds, statuses, tables, and the
-//! names of jobs; never what a client sends.
+//! names of jobs; never text that a client sends.
 
 pub mod ask;
 mod connections;
@@ -35,11 +36,11 @@ pub use requests::{EndedRequest, JournalMetrics, Limit, RequestKind, RequestMetr
 pub use running::Running;
 pub use tables::{TableMetrics, Waiting};
 
-/// From a millisecond to ten minutes: what people wait for.
+/// The buckets of histograms for latencies that users experience, in seconds: 1 ms to 10 minutes.
 const LATENCIES: [f64; 15] = [
     0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0,
 ];
-/// From a tenth of a second to a few hours: what is done beside.
+/// The buckets of histograms for background work, in seconds: 0.1 s to 6 hours.
 const DURATIONS: [f64; 11] = [
     0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 7_200.0, 21_600.0,
 ];
@@ -56,20 +57,20 @@ pub struct Metrics {
     pub requests: RequestMetrics,
     /// The journal of requests.
     pub journal: JournalMetrics,
-    /// Queries, and what they take.
+    /// Queries and the resources that they use.
     pub engine: EngineMetrics,
     /// Jobs of the schedule.
     pub jobs: JobMetrics,
     /// The lake's tables, the catalog and the mirror.
     pub tables: TableMetrics,
-    /// Whether this process is fit for work.
+    /// The readiness of this process.
     pub health: Health,
-    /// When the server's certificate ends, in seconds since the epoch.
+    /// When the server's certificate expires, in seconds since the epoch.
     pub certificate_expiry: Pulled,
     registry: Mutex<Registry>,
 }
 
-/// What became of something.
+/// The outcome of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
@@ -120,7 +121,7 @@ impl Metrics {
         }
     }
 
-    /// All metrics as Prometheus reads them.
+    /// Returns all metrics in the text format of Prometheus.
     pub fn text(&self) -> String {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::with_capacity(16 << 10);
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_has_a_name_of_its_own_and_says_what_it_is() {
+    fn text_names_are_unique_and_have_help() {
         let text = METRICS.text();
         let names: Vec<&str> = text
             .lines()

@@ -1,4 +1,4 @@
-//! The process itself, by the names that all exporters of Prometheus use. Where there is no `/proc`, there are none.
+//! Metrics of the process itself, under the names that all Prometheus exporters use. Without `/proc` there are none.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-/// What the kernel counts times of processes in, on every Linux there is.
+/// The number of clock ticks per second in which the kernel reports process times; 100 on every Linux system.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Debug)]
@@ -64,7 +64,7 @@ fn open_files() -> Option<f64> {
 
 fn cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name, in brackets, may have spaces.
+    // The process name, in parentheses, may contain spaces.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);
     let user: f64 = fields.next()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! Values that are looked up when somebody asks for the metrics.
+//! Gauges whose values are read when the metrics are gathered.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,14 +8,15 @@ use prometheus_client::metrics::MetricType;
 
 type Source = Box<dyn Fn() -> Option<f64> + Send + Sync>;
 
-/// A gauge whose value is looked up. Without a source, or where that has nothing to say, it has none. Cheap to clone.
+/// A gauge that reads its value from a source when the metrics are gathered. It has no value if there is no source, or if
+/// the source returns none. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Pulled {
     source: Arc<Mutex<Option<Source>>>,
 }
 
 impl Pulled {
-    /// Says where the value comes from. The source should hold on to nothing that is large: it stays.
+    /// Sets the source of the value. The source should not hold anything large, because it is never removed.
     pub fn from(&self, source: impl Fn() -> Option<f64> + Send + Sync + 'static) {
         *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(source));
     }

@@ -1,4 +1,4 @@
-//! Calls of clients, and the journal that they are written to.
+//! Metrics of client calls, and of the journal that records them.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use prometheus_client::registry::Registry;
 
 use super::{LATENCIES, Pulled};
 
-/// What a call asks for.
+/// The kind of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestKind {
-    /// Running a statement, to the end of its answer.
+    /// Runs a statement, to the end of its result.
     Query,
-    /// Sending readings.
+    /// Sends readings.
     Ingest,
-    /// What a statement's answer will look like, and preparing one.
+    /// Describes or prepares a statement.
     Plan,
-    /// What there is: tables, types, what the server can do.
+    /// Returns metadata: tables, types, or the capabilities of the server.
     Metadata,
-    /// Signing in.
+    /// Signs in.
     SignIn,
-    /// All else.
+    /// Any other call.
     Other,
 }
 
@@ -49,14 +49,14 @@ impl RequestKind {
     }
 }
 
-/// What an organisation was over.
+/// A limit that an organisation exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// Requests in a second.
+    /// Requests per second.
     Rate,
-    /// Queries at once.
+    /// Concurrent queries.
     Concurrency,
-    /// A month's amount.
+    /// A monthly amount.
     Quota,
 }
 
@@ -78,11 +78,11 @@ struct LimitLabel {
 
 type Histograms = Family<KindLabel, Histogram>;
 
-/// Calls of clients whose organisation is known.
+/// Metrics of client calls. All of them but `unknown` concern calls whose organisation is known.
 #[derive(Debug)]
 pub struct RequestMetrics {
     ended: Family<RequestLabels, Counter>,
-    /// By kind; held, so that no lookup is needed.
+    /// The histograms by kind, in the order of `RequestKind::ALL`; held here to avoid lookups by label.
     durations: [Histogram; 6],
     first_bytes: [Histogram; 6],
     rows_sent: Counter,
@@ -91,26 +91,26 @@ pub struct RequestMetrics {
     bytes_scanned: Counter,
     over_limit: Family<LimitLabel, Counter>,
     unknown: Counter,
-    /// Calls that are being answered.
+    /// The number of calls in progress.
     pub open: Pulled,
 }
 
 /// A call that has ended.
 #[derive(Debug, Clone, Copy)]
 pub struct EndedRequest {
-    /// What it asked for.
+    /// The kind of the call.
     pub kind: RequestKind,
-    /// How it ended, as gRPC names it.
+    /// The gRPC status code, by name.
     pub status: &'static str,
-    /// How long it took.
+    /// The duration of the call.
     pub took: Duration,
-    /// How long it took to the first message of the answer.
+    /// The time from the start of the call to the first message of the response; none if there was no message.
     pub first_byte: Option<Duration>,
-    /// Rows that were sent, or taken in.
+    /// The number of rows sent or ingested.
     pub rows: u64,
-    /// Bytes of the answer.
+    /// The size of the response, in bytes.
     pub bytes_sent: u64,
-    /// Bytes of the lake's files.
+    /// The bytes read from the lake's files.
     pub bytes_scanned: u64,
 }
 
@@ -198,7 +198,7 @@ impl RequestMetrics {
         self.bytes_scanned.inc_by(call.bytes_scanned);
     }
 
-    /// Counts a call that was refused.
+    /// Counts a call that was refused because its organisation exceeded a limit.
     pub fn over_limit(&self, limit: Limit) {
         let limit = match limit {
             Limit::Rate => "rate",
@@ -208,22 +208,22 @@ impl RequestMetrics {
         self.over_limit.get_or_create(&LimitLabel { limit }).inc();
     }
 
-    /// Counts a call whose caller nobody knows.
+    /// Counts a call without a valid credential.
     pub fn unknown(&self) {
         self.unknown.inc();
     }
 }
 
-/// The journal, and the way from there into the ledger.
+/// Metrics of the journal, and of the transfer of its records into the ledger.
 #[derive(Debug)]
 pub struct JournalMetrics {
-    /// Bytes of its files.
+    /// The size of the journal's files, in bytes.
     pub bytes: Pulled,
-    /// Bytes that it may have.
+    /// The maximum size of the journal's files, in bytes.
     pub limit_bytes: Pulled,
-    /// Records that are not in the ledger.
+    /// The number of records of ended requests that are not in the ledger.
     pub records: Pulled,
-    /// For how long there have been such.
+    /// How long there have been records that are not in the ledger; 0 if there are none.
     pub lag_seconds: Pulled,
     added: Counter,
     dropped: Counter,
@@ -275,12 +275,12 @@ impl JournalMetrics {
         metrics
     }
 
-    /// Counts records that are in the ledger now.
+    /// Counts records that were added to the ledger.
     pub fn added(&self, records: u64) {
         self.added.inc_by(records);
     }
 
-    /// Counts a request that is in no invoice.
+    /// Counts a request that was answered but not recorded, and is therefore in no invoice.
     pub fn dropped(&self) {
         self.dropped.inc();
     }

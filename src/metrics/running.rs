@@ -1,8 +1,8 @@
-//! What goes on now: counted while something is held.
+//! A guard that counts operations in progress.
 
 use prometheus_client::metrics::gauge::Gauge;
 
-/// Counts one more in a gauge, until it is dropped.
+/// A guard that adds one to a gauge until it is dropped.
 #[derive(Debug)]
 pub struct Running(Gauge);
 

@@ -1,4 +1,4 @@
-//! What is published, how far it is behind what there is, and the catalog.
+//! Metrics of the published tables, their lag behind the raw files, and the catalog.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,16 +19,16 @@ struct TableLabel {
     table: &'static str,
 }
 
-/// Raw files that no published run has taken up.
+/// Raw files that no published run has processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
-    /// How many: new, changed and removed ones.
+    /// The number of new, changed and removed files.
     pub files: u64,
-    /// Since when the one that has waited longest does.
+    /// When the file that has waited longest began to wait; none if that is not known.
     pub since: Option<DateTime<Utc>>,
 }
 
-/// What was last known of raw files that wait, for each table.
+/// The lag of each table, from the last known state of the raw files.
 #[derive(Debug, Clone, Default)]
 struct Lags {
     state: Arc<Mutex<LagState>>,
@@ -40,7 +40,7 @@ struct LagState {
     since: Option<DateTime<Utc>>,
 }
 
-/// The lake's tables, the catalog and the mirror.
+/// Metrics of the lake's tables, the catalog and the mirror.
 #[derive(Debug)]
 pub struct TableMetrics {
     lags: Lags,
@@ -49,11 +49,11 @@ pub struct TableMetrics {
     reloads: Family<ResultLabel, Counter>,
     looks: Family<ResultLabel, Counter>,
     mirrored: Arc<Mutex<Option<DateTime<Utc>>>>,
-    /// The run whose tables are in force.
+    /// The published run whose tables are current.
     pub run: Pulled,
 }
 
-/// Seconds from `since` until now.
+/// Returns the seconds from `since` until now; at least 0.
 fn seconds_since(since: DateTime<Utc>) -> f64 {
     (clock::now() - since)
         .max(TimeDelta::zero())
@@ -129,7 +129,7 @@ impl TableMetrics {
         metrics
     }
 
-    /// Says which raw files wait for `tables`.
+    /// Records which raw files wait to be in `tables`, and counts a successful check of the raw files.
     pub fn waiting(&self, tables: &[&'static str], waiting: Waiting) {
         let mut state = self
             .lags
@@ -145,28 +145,28 @@ impl TableMetrics {
             .inc();
     }
 
-    /// Counts a look that failed.
+    /// Counts a failed check of the raw files.
     pub fn not_seen(&self) {
         self.looks
             .get_or_create(&ResultLabel { result: "failed" })
             .inc();
     }
 
-    /// Says where the table ends.
+    /// Records the start of the table's newest bucket, in seconds since the epoch.
     pub fn newest_bucket(&self, table: &'static str, timestamp: i64) {
         self.newest
             .get_or_create(&TableLabel { table })
             .set(timestamp);
     }
 
-    /// Counts a changed catalog.
+    /// Counts a changed catalog, by whether it was activated or rejected.
     pub fn catalog_changed(&self, is_in_force: bool) {
         let result = if is_in_force { "ok" } else { "refused" };
         self.reloads.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// Says that the mirror has all that there was at `as_of`. The schedule says so of mirror jobs that ended well; a
-    /// mirror that knows better may, too.
+    /// Records that the mirror contains all data as of `as_of`. The scheduler calls this for mirror jobs that succeeded; a
+    /// mirror with more exact knowledge may call it, too.
     pub fn mirrored(&self, as_of: DateTime<Utc>) {
         *self.mirrored.lock().unwrap_or_else(PoisonError::into_inner) = Some(as_of);
     }

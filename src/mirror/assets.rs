@@ -1,4 +1,4 @@
-//! The mirror's `assets`: those of the catalog as it is now, and a placeholder for each other asset that has rows.
+//! The mirror's `assets`: the current ones of the catalog, and a placeholder for each other asset that has rows.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -9,23 +9,24 @@ use super::MirrorError;
 use super::session::{Link, execute};
 use crate::catalog::{Asset, Snapshot};
 
-/// Assets that are sent at once.
+/// The number of assets in one statement.
 const AT_ONCE: usize = 5_000;
 
-/// The assets of the mirror, while a run is under way.
+/// The assets of the mirror during a run.
 #[derive(Debug, Default)]
 pub(super) struct Assets {
     known: HashSet<Uuid>,
-    /// Those that the catalog does not have; without a catalog, those that came in this run.
+    /// Assets that are not in the catalog; without a catalog, those that this run added.
     pub unknown: BTreeSet<Uuid>,
-    /// How many of the catalog were added.
+    /// The number of the catalog's assets that were added.
     pub added: u64,
-    /// How many differ from what they were, those that the catalog no longer has included.
+    /// The number of assets that were changed, including those that were removed from the catalog.
     pub changed: u64,
 }
 
 impl Assets {
-    /// Makes the catalog's assets so, and those that it no longer has placeholders. Without a catalog, what is there stays.
+    /// Writes the catalog's assets, and replaces those that it no longer has with placeholders. Without a catalog, nothing
+    /// changes.
     pub async fn update(
         link: &mut Link<'_>,
         catalog: Option<&Snapshot>,
@@ -63,7 +64,7 @@ impl Assets {
         Ok(assets)
     }
 
-    /// Makes placeholders for those of `ids` that are not there.
+    /// Adds placeholders for those of `ids` that do not exist.
     pub async fn make_known(
         &mut self,
         link: &mut Link<'_>,
@@ -76,7 +77,7 @@ impl Assets {
         Ok(())
     }
 
-    /// Removes those that neither the catalog nor any row has; says how many.
+    /// Removes assets that are not in the catalog and have no rows; returns their number.
     pub async fn tidy(&mut self, link: &mut Link<'_>) -> Result<u64, MirrorError> {
         let unknown: Vec<Uuid> = self.unknown.iter().copied().collect();
         let mut removed = 0;
@@ -85,7 +86,7 @@ impl Assets {
                 .run("removing assets", async |connection| {
                     let tidy = sqlx::query_scalar(include_str!("sql/tidy.sql")).bind(some);
                     match tidy.fetch_all(connection).await {
-                        // Tables that are not ours may refer to assets, too: then these stay.
+                        // Other tables may reference assets, too. These assets stay.
                         Err(sqlx::Error::Database(error)) if error.is_foreign_key_violation() => {
                             tracing::warn!(%error, "assets that the catalog does not have stay");
                             Ok(Vec::new())
@@ -103,7 +104,7 @@ impl Assets {
     }
 }
 
-/// Writes those that are new or differ; says of each that it wrote whether it is new.
+/// Writes the new and changed assets; returns for each of them whether it is new.
 async fn set(link: &mut Link<'_>, assets: &[Asset]) -> Result<Vec<bool>, MirrorError> {
     let ids: Vec<Uuid> = assets
         .iter()
@@ -114,7 +115,7 @@ async fn set(link: &mut Link<'_>, assets: &[Asset]) -> Result<Vec<bool>, MirrorE
         texts.map(|text| without_null(text.clone())).collect()
     };
     let specifications = assets.iter().map(|asset| {
-        // What came out of JSON goes back into it.
+        // The value was parsed from JSON, so it serialises.
         let value = serde_json::to_value(&asset.specifications).unwrap_or_default();
         json_without_null(value).to_string()
     });
@@ -130,7 +131,7 @@ async fn set(link: &mut Link<'_>, assets: &[Asset]) -> Result<Vec<bool>, MirrorE
     .await
 }
 
-/// Makes placeholders of them; says how many were written.
+/// Writes placeholders; returns the number of rows written.
 async fn place(link: &mut Link<'_>, ids: &[Uuid]) -> Result<u64, MirrorError> {
     let mut placed = 0;
     for some in ids.chunks(AT_ONCE) {
@@ -140,7 +141,7 @@ async fn place(link: &mut Link<'_>, ids: &[Uuid]) -> Result<u64, MirrorError> {
     Ok(placed)
 }
 
-/// Postgres has no text with a null character in it.
+/// Postgres text cannot contain a null character.
 fn without_null(text: String) -> String {
     match text.contains('\0') {
         true => text.replace('\0', "\u{fffd}"),
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_postgres_cannot_hold_is_replaced_wherever_it_is() {
+    fn json_without_null_replaces_null_characters() {
         let dirty = json!({"a\0": ["b\0c", {"d": "\\u0000"}, 1.5, null]});
         let clean = json!({"a\u{fffd}": ["b\u{fffd}c", {"d": "\\u0000"}, 1.5, null]});
         assert_eq!(json_without_null(dirty), clean);

@@ -1,5 +1,5 @@
-//! Rows of the lake's tables in the form that Postgres's COPY BINARY takes: per row a count of fields, per field a length
-//! and its bytes, the greatest first.
+//! Rows of the lake's tables in the binary format of Postgres's COPY: per row the number of fields, per field its length
+//! and its bytes, in big-endian order.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -12,20 +12,20 @@ use uuid::Uuid;
 use crate::lake::table::written_schema;
 use crate::model::{DateSet, day_of};
 
-/// What a COPY begins with: the signature, no flags, nothing to skip.
+/// The header of a COPY: the signature, no flags, no extension.
 pub(super) const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// What it ends with.
+/// The end of a COPY.
 pub(super) const TRAILER: &[u8; 2] = b"\xff\xff";
 
 const FIELDS: i16 = 9;
-/// Postgres counts microseconds from the year 2000.
+/// The epoch of Postgres, 2000-01-01, in microseconds since the Unix epoch.
 const EPOCH: i64 = 946_684_800_000_000;
-/// The bytes of a row: a count, a UUID and eight numbers, each with its length.
+/// The size of a row in bytes: a count, a UUID and eight numbers, each with its length.
 const ROW: usize = 2 + (4 + 16) + 8 * (4 + 8);
-/// Without the last number.
+/// The size of a row whose last number is null.
 const ROW_WITHOUT_LAST: usize = ROW - 8;
 
-/// A batch is not one of a rollup table.
+/// A batch does not have the schema of a rollup table.
 #[derive(Debug, thiserror::Error)]
 #[error("column {column} is not as it is written: {problem}")]
 pub(super) struct Malformed {
@@ -33,7 +33,7 @@ pub(super) struct Malformed {
     problem: String,
 }
 
-/// A batch of a rollup table, its columns at hand.
+/// The columns of a batch of a rollup table.
 pub(super) struct Rows<'a> {
     assets: Vec<Uuid>,
     keys: &'a ScalarBuffer<i32>,
@@ -45,7 +45,7 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Looks at a batch with the columns of [`written_schema`].
+    /// Reads the columns of a batch with [`written_schema`].
     pub fn new(batch: &'a RecordBatch) -> Result<Self, Malformed> {
         let column = |name: &'static str| -> Result<&'a dyn Array, Malformed> {
             let malformed = |problem: &str| Malformed {
@@ -110,12 +110,13 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// How many there are.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.times.len()
     }
 
-    /// Appends those of the rows `range` to `out` that are of these dates, and their assets to `seen`; says how many.
+    /// Appends the rows in `range` that are on one of `dates` to `out`, and their assets to `seen`; returns the number of
+    /// rows.
     pub fn encode(
         &self,
         range: Range<usize>,
@@ -126,7 +127,7 @@ impl<'a> Rows<'a> {
         out.reserve(range.len() * ROW);
         let mut encoded = 0;
         let mut last_key = None;
-        // The rows of one date lie side by side.
+        // Rows of the same date are adjacent.
         let mut last_date = None;
         for at in range {
             let time = self.times[at];

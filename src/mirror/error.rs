@@ -1,4 +1,4 @@
-//! What can be wrong with a mirror run, and whether trying again may help.
+//! Errors of a mirror run, and whether a retry may succeed.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use crate::config::DatabaseUrl;
 use crate::lake::runs::RunsError;
 use crate::lake::table::TableError;
 
-/// Why a mirror run failed. Its transaction never was: readers of the mirror see what they saw before.
+/// Why a mirror run failed. Its transaction was rolled back, so that readers of the mirror see no change.
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
-    /// Postgres, or the way to it, failed.
+    /// Postgres or the connection to it failed.
     #[error("the mirror {url} failed while {doing}{}", advice(source))]
     Database {
         /// The URL, without its password.
         url: String,
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// What the driver says.
+        /// The error of the driver.
         source: Box<sqlx::Error>,
     },
-    /// Postgres says nothing.
+    /// Postgres did not answer in time.
     #[error(
         "the mirror {url} did not answer within {} s while {doing}: look after the server, or raise `mirror.timeout`",
         patience.as_secs()
@@ -27,79 +27,79 @@ pub enum MirrorError {
     Silent {
         /// The URL, without its password.
         url: String,
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// How long it was waited for.
+        /// The timeout.
         patience: Duration,
     },
-    /// Another run is at work.
+    /// Another run holds the lock.
     #[error("another run mirrors to {url}: {holder}. Wait until it ends, or stop it")]
     Held {
         /// The URL, without its password.
         url: String,
-        /// Who, as far as Postgres tells.
+        /// The holder, as far as Postgres reveals it.
         holder: String,
-        /// Whether it is a connection of this very process, which Postgres does not know yet to be lost.
+        /// Whether the holder is a lost connection of this process, which Postgres has not noticed yet.
         is_own: bool,
     },
-    /// Tables are there that others made.
+    /// Tables with the same names exist that plantlake did not create.
     #[error("{}", occupied(url, table, *is_original))]
     Occupied {
         /// The URL, without its password.
         url: String,
-        /// The first of them.
+        /// The name of the first of them.
         table: String,
-        /// Whether it is the original system's.
+        /// Whether it belongs to the original system.
         is_original: bool,
     },
-    /// The database was migrated by a later plantlake.
+    /// A later version of plantlake has migrated the database.
     #[error(
         "the mirror {url} is of a later version of plantlake (it has step {version}); use that version"
     )]
     Newer {
         /// The URL, without its password.
         url: String,
-        /// The step that is not known here.
+        /// The unknown migration.
         version: i64,
     },
-    /// A step of the schema failed; nothing of it was done.
+    /// A migration failed and was rolled back.
     #[error("the tables of the mirror {url} cannot be brought up to date")]
     Migration {
         /// The URL, without its password.
         url: String,
-        /// What the driver says.
+        /// The error of the driver.
         source: Box<sqlx::migrate::MigrateError>,
     },
     /// All attempts failed.
     #[error("{attempts} attempts to mirror failed within {} s; the mirror is as it was. The last one:", waited.as_secs())]
     GaveUp {
-        /// How many.
+        /// The number of attempts.
         attempts: u32,
-        /// In what time.
+        /// Their total duration.
         waited: Duration,
-        /// The last one's error.
+        /// The error of the last attempt.
         source: Box<MirrorError>,
     },
-    /// What the lake's runs published cannot be read.
+    /// The lake's publications cannot be read.
     #[error("what the lake published cannot be read")]
     Runs(#[from] RunsError),
     /// A table of the lake cannot be read.
     #[error("the lake's table {table} cannot be read")]
     Table {
-        /// Its name.
+        /// The table's name.
         table: &'static str,
-        /// What is wrong.
+        /// The cause.
         source: Box<TableError>,
     },
-    /// A table of the lake has something that plantlake does not write.
+    /// A table of the lake contains something that plantlake does not write.
     #[error("the lake's table {table} cannot be mirrored: {problem}")]
     Foreign {
-        /// Its name.
+        /// The table's name.
         table: &'static str,
-        /// What it has.
+        /// The problem.
         problem: String,
     },
-    /// The task that reads the lake died.
+    /// The task that reads the lake stopped without a result.
     #[error("reading the lake stopped")]
     Stopped,
 }
@@ -124,7 +124,7 @@ impl MirrorError {
         }
     }
 
-    /// Whether the same may succeed a little later, with nobody doing anything about it.
+    /// Whether the same operation may succeed later without intervention.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Database { source, .. } => may_pass(source),
@@ -139,7 +139,7 @@ impl MirrorError {
     }
 }
 
-/// Postgres's code of an error, if it comes from there.
+/// Returns the SQLSTATE of an error from Postgres.
 fn code(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
@@ -149,16 +149,17 @@ fn may_pass(error: &sqlx::Error) -> bool {
         return matches!(error, sqlx::Error::Io(_));
     };
     match code.as_str() {
-        // Too many connections now; locks that others hold.
+        // Too many connections (53300); a lock that another transaction holds (55P03).
         "53300" | "55P03" => true,
-        // Connections, conflicts with others, and being stopped: by `statement_timeout`, by an administrator, by a crash.
+        // Connection errors (08), conflicts with other transactions (40), and interruptions (57): by `statement_timeout`,
+        // an administrator or a crash.
         code => ["08", "40", "57"]
             .iter()
             .any(|class| code.starts_with(class)),
     }
 }
 
-/// What to do about it, where the code tells.
+/// Returns a remedy, if the SQLSTATE implies one.
 fn advice(error: &sqlx::Error) -> &'static str {
     match code(error).as_deref() {
         Some("53100") => {
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_pass_is_tried_again_and_all_else_is_said_at_once() {
+    fn may_pass_is_true_for_transient_errors_only() {
         let io = |kind| sqlx::Error::Io(std::io::Error::from(kind));
         let refused = io(std::io::ErrorKind::ConnectionRefused);
         let error = MirrorError::database("postgres://me:******@host/db", "connecting", refused);
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_in_the_way_is_named_with_the_way_out() {
+    fn occupied_names_table_and_remedy() {
         let text = occupied("postgres://host/chemical", "data_min", true);
         for part in [
             "pk_id",

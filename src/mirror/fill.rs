@@ -1,8 +1,8 @@
-//! Makes a table what its plan says, inside of the run's transaction.
+//! Makes a table match its plan, in the transaction of the run.
 //!
-//! Tables that the same transaction has made take rows as they come. Otherwise the rows of some dates go into a temporary
-//! table; what is there and not equal is deleted, and what is missing is inserted. So a date of which a minute has changed
-//! costs readers and Postgres a minute.
+//! If the same transaction has created the tables, rows are copied to them directly. Otherwise the rows of some dates are
+//! copied to a temporary table; existing rows that differ are deleted, and missing rows are inserted. So if one minute of
+//! a date has changed, readers and Postgres see the change of one minute.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use crate::lake::failpoint;
 use crate::lake::table::Table;
 use crate::model::{DateSet, MICROS_PER_DAY, Resolution};
 
-/// Rows of one COPY, at most: it must be done within the time of a statement.
+/// The maximum number of rows in one COPY, which must complete within the statement timeout.
 const COPY_ROWS: u64 = 1_000_000;
-/// The table that rows are compared in.
+/// The temporary table for comparison.
 const INCOMING: &str = "pg_temp.mirror_incoming";
 
-/// What was done to a table.
+/// The changes of a table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Rows that were sent,
+    /// The number of rows sent,
     pub sent: u64,
     /// deleted,
     pub deleted: u64,
@@ -37,16 +37,16 @@ pub(super) struct Counts {
     pub inserted: u64,
 }
 
-/// What all tables need.
+/// The context shared by all tables.
 pub(super) struct Filling<'a> {
     pub assets: &'a mut Assets,
-    /// Whether the tables were made in this transaction, and have neither rows nor keys.
+    /// Whether the tables were created in this transaction, and have neither rows nor keys.
     pub is_new: bool,
     pub progress: &'a dyn Progress,
 }
 
 impl Filling<'_> {
-    /// Does what `plan` says.
+    /// Carries out `plan`.
     pub async fn fill(
         &mut self,
         link: &mut Link<'_>,
@@ -76,7 +76,7 @@ impl Filling<'_> {
                 .await?;
         }
         if self.is_new {
-            // Those who ask first should have plans as good as those who ask later.
+            // Gives the first queries plans as good as those of later ones.
             let analyze = for_table(include_str!("sql/analyze.sql"), plan.resolution);
             execute(link, "looking at its rows", sqlx::query(analyze)).await?;
         }
@@ -84,7 +84,7 @@ impl Filling<'_> {
         Ok(counts)
     }
 
-    /// Makes the table's rows of `dates` those that the reader has; none, without a reader.
+    /// Makes the table's rows of `dates` equal to those of the reader; deletes them if there is no reader.
     async fn compare(
         &mut self,
         link: &mut Link<'_>,
@@ -115,7 +115,8 @@ impl Filling<'_> {
         Ok(())
     }
 
-    /// Sends what the reader has to the table `target`, and makes its assets known; says how many rows.
+    /// Copies the rows of the reader to the table `target`, and adds placeholders for new assets; returns the number of
+    /// rows.
     async fn copy(
         &mut self,
         link: &mut Link<'_>,
@@ -143,7 +144,7 @@ impl Filling<'_> {
     }
 }
 
-/// One COPY: as many of a reader's rows as one may have.
+/// One COPY, of at most [`COPY_ROWS`] rows and a chunk.
 struct Part<'a> {
     copy: &'a str,
     reader: &'a mut Reader,
@@ -152,7 +153,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Sends `first` and what follows; says how many rows, and what is left for the next.
+    /// Sends `first` and the following chunks; returns the number of rows, and the first chunk of the next COPY.
     async fn send(
         self,
         connection: &mut PgConnection,
@@ -176,7 +177,7 @@ impl Part<'_> {
             next = match self.reader.next().await {
                 Ok(next) => next,
                 Err(error) => {
-                    // Without it, the connection would wait for the rest.
+                    // Without an abort, the connection would wait for the rest.
                     let aborted = copying.abort("the lake cannot be read");
                     patience.bound(DOING, aborted).await?;
                     return Err(error);
@@ -189,7 +190,7 @@ impl Part<'_> {
     }
 }
 
-/// The starts and ends of the dates, ends not included.
+/// Returns the starts and the exclusive ends of the ranges of dates.
 fn spans(dates: &DateSet) -> (Vec<DateTime<Utc>>, Vec<DateTime<Utc>>) {
     let start_of = |day: i64| {
         let time = DateTime::from_timestamp_micros(day.saturating_mul(MICROS_PER_DAY));
@@ -207,7 +208,7 @@ mod tests {
     use crate::mirror::plan::LAST_DAY;
 
     #[test]
-    fn spans_end_where_the_next_date_begins() {
+    fn spans_end_at_start_of_next_date() {
         let mut dates = DateSet::range(-1, 0);
         dates.insert(2);
         dates.insert(LAST_DAY);

@@ -1,10 +1,10 @@
-//! The mirror: recent averages in a Postgres, for dashboards and applications that speak SQL there.
+//! The mirror: recent averages in a Postgres database, for dashboards and applications that query it in SQL.
 //!
-//! It is a copy that is made equal to what the lake has published, inside a window per table: `plan` says which dates may
-//! differ (and does no I/O), `fill` makes them equal, `run` puts it together. What a date of the mirror came from is written
-//! down beside its rows, in the same transaction, as the names of files that never change. So a run needs no memory of
-//! its own, and whatever happened to the lake (late, corrected, removed, restored, another one altogether), only
-//! dates from other files are looked at.
+//! It is a copy of what the lake has published, limited to a window per table. `plan` determines which dates may differ
+//! (without I/O), `fill` makes them equal, `run` combines both. The names of the files that a date was copied from are
+//! stored as a hash beside its rows, in the same transaction; the files are immutable. So a run needs no state of its own.
+//! Whatever happened to the lake (late readings, corrections, removals, a restore, another lake altogether), only dates from
+//! other files are compared.
 
 mod assets;
 mod copy_format;
@@ -25,21 +25,21 @@ pub use error::MirrorError;
 pub use report::{AssetReport, Outcome, Report, Status, TableReport, TableWindow};
 pub use run::{Mirror, examine, status};
 
-/// What to do.
+/// Options of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Compare everything in the window, whatever is written down.
+    /// Whether to compare everything in the window, regardless of the stored hashes.
     pub full: bool,
-    /// Only say what would be done.
+    /// Whether only to report what would be done.
     pub dry_run: bool,
 }
 
-/// Is told how far a run is.
+/// Receives the progress of a run.
 pub trait Progress: Send + Sync {
-    /// So many rows will be sent, about.
+    /// About `rows` rows will be sent.
     fn expect(&self, rows: u64);
-    /// So many more were sent.
+    /// Another `rows` rows were sent.
     fn sent(&self, rows: u64);
-    /// An attempt failed; after the wait everything begins anew.
+    /// An attempt failed; everything starts over after the wait.
     fn again(&self, problem: &MirrorError, wait: Duration);
 }

@@ -1,8 +1,8 @@
-//! What a run is to do: which dates of a table came from other files than the lake has now. Nothing here does I/O.
+//! Plans a run: determines which dates of a table came from other files than the lake has now. This module does no I/O.
 //!
-//! Data files never change, so a date that came from files of the same names is the same to the bit. The files of a
-//! minute partition are those of its date. Hours and days are in files of months and years, which are rewritten for any
-//! of their dates; but they are made of minutes, so what their dates came from is told by the minutes' files.
+//! Data files are immutable, so a date from files of the same names is equal bit by bit. The files of a minute partition
+//! belong to its date. Hours and days are in files of months and years, which are rewritten when any of their dates changes.
+//! Since they are computed from minutes, the minutes' files identify the source of their dates.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +13,14 @@ use super::MirrorError;
 use crate::lake::table::DataFile;
 use crate::model::{DateSet, Day, Resolution, day_of};
 
-/// A hash over the names of the files that a date came from.
+/// A hash of the names of the files that a date came from.
 pub(super) type Source = [u8; 32];
-/// What each date came from; dates without rows are not in it.
+/// The source of each date with rows.
 pub(super) type Parts = BTreeMap<Day, Source>;
 
-/// Hashes of another form are never equal to those of today's.
+/// The version of the hash. Hashes of other versions never match.
 const FORM: &[u8] = b"1";
-/// No date is later; still a time that Postgres can name.
+/// The latest date; Postgres can still represent it.
 pub(super) const LAST_DAY: Day = 73_000_000;
 
 /// Dates whose rows are in the same files.
@@ -28,52 +28,52 @@ pub(super) const LAST_DAY: Day = 73_000_000;
 pub(super) struct Unit {
     /// The files with rows of the dates.
     pub files: Vec<DataFile>,
-    /// The dates that are to become as the files have them.
+    /// The dates whose rows are made equal to those in the files.
     pub dates: DateSet,
 }
 
-/// What is to be done to one table.
+/// The plan for one table.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TablePlan {
     pub resolution: Resolution,
     /// The first date of the window.
     pub first: Day,
-    /// Dates that the lake has rows of.
+    /// Dates that have rows in the lake and differ.
     pub units: Vec<Unit>,
-    /// Dates of which it has none.
+    /// Dates that have no rows in the lake.
     pub vanished: DateSet,
-    /// What is to be written down of dates,
+    /// The sources to store,
     pub changed: Parts,
-    /// and the dates of which nothing is to be written down any more.
+    /// and the dates whose sources are to be removed.
     pub forgotten: Vec<Day>,
 }
 
 impl TablePlan {
-    /// How many dates the lake has other rows of.
+    /// Returns the number of dates whose rows in the lake differ.
     pub fn dates(&self) -> usize {
         self.units.iter().map(|unit| unit.dates.len()).sum()
     }
 
-    /// How many dates of the window had rows and have none now.
+    /// Returns the number of dates in the window that had rows and have none now.
     pub fn lost(&self) -> usize {
         let inside = self.forgotten.iter().filter(|day| **day >= self.first);
         inside.count()
     }
 
-    /// How many rows are read for it, as far as the log says.
+    /// Returns the number of rows to read, as far as the Delta log contains it.
     pub fn rows(&self) -> u64 {
         let files = self.units.iter().flat_map(|unit| &unit.files);
         files.filter_map(|file| file.rows).sum()
     }
 }
 
-/// The first date of the window that reaches so far back.
+/// Returns the first date of a window of this length.
 pub(super) fn first_date(now: DateTime<Utc>, window: TimeDelta) -> Day {
     let start = now.checked_sub_signed(window);
     start.map_or(Day::MIN, |start| day_of(start.timestamp_micros()))
 }
 
-/// The files of each partition, with its first and last date.
+/// The files of each partition, by its first and last date.
 type Partitions<'a> = BTreeMap<(Day, Day), Vec<&'a DataFile>>;
 
 fn partitions(resolution: Resolution, files: &[DataFile]) -> Result<Partitions<'_>, MirrorError> {
@@ -93,7 +93,7 @@ fn source(files: &[&DataFile]) -> Source {
     let mut hash = digest::Context::new(&SHA256);
     hash.update(FORM);
     for name in names {
-        // No name has a line's end in it.
+        // File names contain no line break.
         hash.update(b"\n");
         hash.update(name.as_bytes());
     }
@@ -102,7 +102,7 @@ fn source(files: &[&DataFile]) -> Source {
     source
 }
 
-/// What each date came from that the lake has minutes of.
+/// Returns the source of each date with minutes in the lake.
 pub(super) fn minute_parts(files: &[DataFile]) -> Result<Parts, MirrorError> {
     let partitions = partitions(Resolution::Minute, files)?;
     let parts = partitions
@@ -111,17 +111,16 @@ pub(super) fn minute_parts(files: &[DataFile]) -> Result<Parts, MirrorError> {
     Ok(parts.collect())
 }
 
-/// The dates on which a file may have rows.
+/// Returns the dates on which a file may have rows.
 fn dates_of(file: &DataFile, (first, last): (Day, Day)) -> DateSet {
     let first = file.min_time.map_or(first, |time| first.max(day_of(time)));
     let last = file.max_time.map_or(last, |time| last.min(day_of(time)));
     DateSet::range(first, last)
 }
 
-/// What to do to the table of `resolution`, whose files these are, so that it becomes the lake's from `first` on.
-/// Minutes of dates before `minutes_from` may have expired, even if some are there. `recorded` is what the table's dates came
-/// from when it was last mirrored. With `full`, nothing that is written down counts,
-/// and what lies between the lake's dates is emptied.
+/// Plans the changes that make the table of `resolution` equal to the lake from `first` on. `files` are its files in the
+/// lake. Minutes before `minutes_from` may have expired, even if some are there. `recorded` contains the sources at the last
+/// run. If `full`, the recorded sources are ignored, and the dates between those of the lake are emptied.
 pub(super) fn plan(
     resolution: Resolution,
     first: Day,
@@ -140,7 +139,8 @@ pub(super) fn plan(
             inside.extend(&dates_of(file, days));
         }
         let inside = inside.intersection(&DateSet::range(first, LAST_DAY));
-        // Of dates whose minutes have expired, the partition's own files tell. Later ones without minutes have no rows.
+        // If the minutes of a date have expired, the files of its own partition are its source. Later dates without minutes
+        // have no rows.
         let own = source(&files);
         let mut dirty = DateSet::default();
         for day in inside.iter() {
@@ -198,7 +198,7 @@ mod tests {
     use crate::lake::table::Partition;
     use crate::model::MICROS_PER_DAY;
 
-    /// A file with rows on `first..=last`, in the partition of the first.
+    /// Returns a file with rows on `first..=last`, in the partition of the first date.
     fn file(resolution: Resolution, name: &str, first: Day, last: Day) -> DataFile {
         DataFile {
             path: name.to_owned(),
@@ -227,7 +227,7 @@ mod tests {
         dates
     }
 
-    /// What is written down after the plan was carried out.
+    /// Returns the stored sources after the plan was carried out.
     fn after(recorded: &Parts, plan: &TablePlan) -> Parts {
         let mut recorded = recorded.clone();
         recorded.retain(|day, _| !plan.forgotten.contains(day));
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_begins_with_a_whole_date() {
+    fn first_date_is_a_whole_date() {
         let now = "2026-11-25T13:00:00Z".parse().unwrap();
         let today = first_date(now, TimeDelta::hours(1));
         assert_eq!(crate::model::day_to_date(today).to_string(), "2026-11-25");
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn only_dates_that_came_from_other_files_are_mirrored_again() {
+    fn plan_includes_only_dates_from_other_files() {
         let files = minutes(&[(1, "a"), (2, "b"), (3, "c"), (5, "e")]);
         let parts = minute_parts(&files).unwrap();
         let first = plan(
@@ -290,7 +290,7 @@ mod tests {
         .unwrap();
         assert!(again.units.is_empty() && again.vanished.is_empty() && again.changed.is_empty());
 
-        // Time goes on: what left the window is forgotten, and is pruned elsewhere.
+        // Dates that left the window are forgotten; their rows are pruned elsewhere.
         let later = plan(
             Resolution::Minute,
             4,
@@ -303,7 +303,7 @@ mod tests {
         .unwrap();
         assert!(later.units.is_empty() && later.vanished.is_empty());
         assert_eq!(later.forgotten, [2, 3]);
-        // And back, as when the setting is changed.
+        // The window grows again, as when the setting is changed.
         let recorded = after(&recorded, &later);
         let wider = plan(
             Resolution::Minute,
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_of_a_month_are_told_apart_by_their_minutes() {
+    fn plan_of_hours_compares_sources_of_minutes() {
         let parts = minute_parts(&minutes(&[(0, "a"), (9, "b")])).unwrap();
         let month = [file(Resolution::Hour, "month", 0, 9)];
         let first = plan(
@@ -334,20 +334,20 @@ mod tests {
         .unwrap();
         assert_eq!(dirty(&first).ranges(), [(0, 0), (9, 9)]);
         let recorded = after(&Parts::new(), &first);
-        // The ninth changes, and with it the file of the month.
+        // The rows of day 9 change, and with them the file of the month.
         let parts = minute_parts(&minutes(&[(0, "a"), (9, "b2")])).unwrap();
         let month = [file(Resolution::Hour, "month2", 0, 9)];
         let next = plan(Resolution::Hour, 0, &month, &parts, None, &recorded, false).unwrap();
         assert_eq!(dirty(&next).ranges(), [(9, 9)]);
         assert!(next.vanished.is_empty());
         let recorded = after(&recorded, &next);
-        // Minutes expire: the hours stay, and are told by their own files from then on.
+        // Minutes expire. The hours stay; from then on the source is their own file.
         let parts = minute_parts(&minutes(&[(9, "b2")])).unwrap();
         let next = plan(Resolution::Hour, 0, &month, &parts, None, &recorded, false).unwrap();
         assert_eq!(dirty(&next).ranges(), [(0, 8)]);
         assert!(next.vanished.is_empty() && next.forgotten.is_empty());
         let recorded = after(&recorded, &next);
-        // Some come back, computed again or from the archive: dates between that have none have hours all the same.
+        // Some minutes return, recomputed or from the archive. Dates in between without minutes keep their hours.
         let parts = minute_parts(&minutes(&[(0, "a3"), (9, "b2")])).unwrap();
         let next = plan(
             Resolution::Hour,
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_run_compares_and_empties_the_whole_window() {
+    fn plan_full_covers_the_whole_window() {
         let files = minutes(&[(2, "b"), (4, "d")]);
         let parts = minute_parts(&files).unwrap();
         let first = plan(
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn files_without_rows_of_the_dates_are_not_read() {
+    fn plan_leaves_out_files_without_affected_rows() {
         let parts = minute_parts(&minutes(&[(0, "a"), (9, "b2")])).unwrap();
         let month = [
             file(Resolution::Hour, "begin", 0, 0),
@@ -397,9 +397,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever came before, after a plan all that is written down is what the lake has inside the window.
+        /// After any plan, the stored sources are those of the lake in the window.
         #[test]
-        fn what_is_written_down_becomes_what_the_lake_has(
+        fn plan_makes_recorded_sources_equal_to_the_lake(
             before in proptest::collection::btree_map(-10..10_i32, 0..3_u8, 0..8),
             now in proptest::collection::btree_map(-10..10_i32, 0..3_u8, 0..8),
             starts in (-12..12_i32, -12..12_i32),

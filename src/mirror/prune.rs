@@ -1,5 +1,5 @@
-//! Deletes what has left the window, in steps of their own, after the run's transaction: readers of what expires do not mind
-//! to see a part of it, and no step locks or logs more than its share.
+//! Deletes rows that have left the window. It runs in separate steps after the transaction of the run: a partial deletion
+//! does not harm readers of expired rows, and each step locks and logs a bounded number of rows.
 
 use chrono::{DateTime, NaiveTime, Utc};
 use sqlx::Row;
@@ -12,10 +12,10 @@ use super::state;
 use crate::lake::failpoint;
 use crate::model::day_to_date;
 
-/// Rows that one step deletes, at most.
+/// The maximum number of rows that one step deletes.
 const STEP_ROWS: i64 = 100_000;
 
-/// Deletes the rows of a table from before its window; says how many.
+/// Deletes the rows of a table before its window; returns their number.
 pub(super) async fn prune(link: &mut Link<'_>, plan: &TablePlan) -> Result<u64, MirrorError> {
     let before = day_to_date(plan.first).and_time(NaiveTime::MIN).and_utc();
     let mut pruned = 0;

@@ -1,4 +1,4 @@
-//! Reads the lake's rows of some dates and encodes them, while those before are being sent.
+//! Reads the lake's rows of some dates and encodes them, while earlier ones are being sent.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,43 +13,43 @@ use super::copy_format::Rows;
 use super::plan::Unit;
 use crate::lake::table::Table;
 
-/// Rows of a chunk: about a megabyte.
+/// The number of rows in a chunk; about a megabyte.
 const CHUNK_ROWS: usize = 8_192;
-/// Chunks that wait to be sent, at most: Postgres sets the pace.
+/// The maximum number of chunks that wait to be sent. It slows the reader down to the speed of Postgres.
 const WAITING: usize = 4;
 
-/// Some rows, as COPY takes them.
+/// Some rows in COPY format.
 pub(super) struct Chunk {
     pub bytes: Vec<u8>,
     pub rows: u64,
-    /// Assets that no chunk before had.
+    /// Assets that no earlier chunk contained.
     pub assets: Vec<Uuid>,
 }
 
-/// The rows of a unit, chunk by chunk. Dropped, it reads no more.
+/// The rows of a unit, in chunks. Dropping it stops the reading.
 pub(super) struct Reader {
     chunks: mpsc::Receiver<Result<Chunk, MirrorError>>,
     task: JoinHandle<()>,
 }
 
 impl Reader {
-    /// Begins to read.
+    /// Starts to read.
     pub fn start(table: Arc<Table>, unit: Unit) -> Self {
         let (sender, chunks) = mpsc::channel(WAITING);
         let task = tokio::spawn(async move {
             if let Err(error) = read(&table, &unit, &sender).await {
-                // Nobody waits for what was cut short.
+                // If the reader was dropped, nobody receives the error.
                 let _ = sender.send(Err(error)).await;
             }
         });
         Self { chunks, task }
     }
 
-    /// The next rows; none after the last.
+    /// Returns the next rows; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Chunk>, MirrorError> {
         match self.chunks.recv().await {
             Some(chunk) => chunk.map(Some),
-            // A task that ended well was polled to its end.
+            // The channel closes only when the task has ended.
             None => match (&mut self.task).await {
                 Ok(()) => Ok(None),
                 Err(_) => Err(MirrorError::Stopped),

@@ -1,4 +1,4 @@
-//! What a run says about itself, and what is known of the mirror without changing it.
+//! The report of a run, and the status of a mirror.
 
 use serde::Serialize;
 
@@ -6,40 +6,40 @@ use super::plan::TablePlan;
 use super::state::TableState;
 use crate::model::day_to_date;
 
-/// How a run ended.
+/// The outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Something was changed.
+    /// The mirror was changed.
     Mirrored,
-    /// All was as in the lake already.
+    /// The mirror was equal to the lake already.
     NothingToDo,
-    /// The lake has published nothing yet; the mirror was left alone.
+    /// The lake has published nothing yet; the mirror was left unchanged.
     NothingPublished,
-    /// Only said what it would do.
+    /// A dry run, which changed nothing.
     DryRun,
 }
 
-/// What was done to one table, or would be.
+/// The changes of one table; in a dry run, the planned ones.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TableReport {
-    /// Its name.
+    /// The table's name.
     pub table: &'static str,
     /// The first date of its window, as YYYY-MM-DD.
     pub from: String,
-    /// Dates that came from other files than before, those without rows now included.
+    /// The number of dates whose files have changed, including those that no longer have rows.
     pub dates: usize,
-    /// Rows of them in the lake; for a dry run, at most.
+    /// The number of rows sent for these dates; in a dry run, an upper bound.
     pub sent: u64,
-    /// Rows that were deleted because the lake does not have them, or not so.
+    /// The number of rows deleted because they are not in the lake, or differ from it.
     pub deleted: u64,
-    /// Rows that were inserted.
+    /// The number of rows inserted.
     pub inserted: u64,
-    /// Rows that were deleted because they have left the window.
+    /// The number of rows deleted because they left the window.
     pub pruned: u64,
-    /// How long it took, without pruning.
+    /// The duration in seconds, without pruning.
     pub seconds: f64,
-    /// Rows sent a second.
+    /// The number of rows sent per second.
     pub rows_per_second: f64,
 }
 
@@ -59,69 +59,69 @@ impl TableReport {
     }
 }
 
-/// What was done to the assets.
+/// The changes of the assets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct AssetReport {
-    /// Of the catalog, added.
+    /// The number of assets of the catalog that were added.
     pub added: u64,
-    /// Of the catalog, changed.
+    /// The number of assets of the catalog that were changed.
     pub changed: u64,
-    /// Neither in the catalog nor with rows, removed.
+    /// The number of assets removed, which are not in the catalog and have no rows.
     pub removed: u64,
-    /// Not in the catalog, with rows: these have placeholders.
+    /// Assets with rows that are not in the catalog; they have placeholders.
     pub unknown: Vec<String>,
-    /// Why the catalog could not be used; the assets are as they were, then.
+    /// Why the catalog could not be read; if so, the assets are unchanged.
     pub catalog_problem: Option<String>,
 }
 
-/// One run.
+/// The report of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
     /// The lake.
     pub lake: String,
     /// The mirror's URL, without its password.
     pub mirror: String,
-    /// The lake's run whose averages are mirrored now.
+    /// The lake's run that is mirrored now.
     pub run: Option<u64>,
     /// Whether everything in the window was compared.
     pub full: bool,
-    /// Whether the tables were made.
+    /// Whether the tables were created.
     pub made_tables: bool,
-    /// Each table.
+    /// The reports of the tables.
     pub tables: Vec<TableReport>,
-    /// The assets.
+    /// The changes of the assets.
     pub assets: AssetReport,
-    /// What else there is to know.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// How long it took.
+    /// The duration in seconds.
     pub seconds: f64,
 }
 
-/// What is known of the mirror.
+/// The status of a mirror.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
     /// The mirror's URL, without its password.
     pub mirror: String,
-    /// The lake's run that was mirrored last; none before the first.
+    /// The lake's run that was mirrored last; `None` before the first.
     pub run: Option<u64>,
     /// When that run was published, RFC 3339.
     pub published_at: Option<String>,
-    /// When it was mirrored last.
+    /// When the mirror was last updated, RFC 3339.
     pub mirrored_at: Option<String>,
     /// The lake that it was mirrored from.
     pub lake: Option<String>,
-    /// The first date of each table.
+    /// The windows of the tables.
     pub tables: Vec<TableWindow>,
 }
 
-/// How far back a table of the mirror goes.
+/// The window of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TableWindow {
-    /// Its name.
+    /// The table's name.
     pub table: &'static str,
     /// The first date, as YYYY-MM-DD.
     pub from: String,

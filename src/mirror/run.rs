@@ -1,13 +1,12 @@
 //! A mirror run.
 //!
-//! 1. Connect, and take the lock; then look at what the lake has published, so that no run mirrors what is older than what
-//!    is there.
-//! 2. Compare the files that it is in with those that the mirror came from.
-//! 3. In one transaction: the tables, if they are not there; the assets; the rows of each table; what it all came from.
-//! 4. In steps: delete what has left the window, and the assets that nobody has any more.
+//! 1. Connect and take the lock. Then read what the lake has published, so that no run replaces newer data with older.
+//! 2. Compare the files of the lake with the sources of the mirror.
+//! 3. In one transaction: create or migrate the tables; write the assets, the rows of each table, and their sources.
+//! 4. In separate steps: delete rows that have left the window, and assets that are no longer used.
 //!
-//! A run that dies leaves what was there, or what shall be there, and perhaps some rows that the next one prunes. Everything
-//! is done again from the beginning after a failure that may pass.
+//! A run that dies leaves either the old state or the new one, and perhaps some rows that the next run prunes. After a
+//! transient failure, everything is repeated from the beginning.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,14 +33,14 @@ use crate::lake::{Store, failpoint};
 use crate::model::Resolution;
 use crate::store::{ServerFacts, server_facts};
 
-/// The wait before the second attempt; each further one is twice as long,
+/// The delay before the second attempt; it doubles with each further one,
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
-/// How long one who only looks waits for Postgres.
+/// The timeout of Postgres for reading the status.
 const LOOKING: Duration = Duration::from_secs(3);
 
-/// The mirror of a lake, with what is needed to bring it up to date.
+/// A mirror of a lake, with everything that is needed to update it.
 pub struct Mirror {
     /// The lake.
     pub lake: Store,
@@ -49,20 +48,20 @@ pub struct Mirror {
     pub catalog: PathBuf,
     /// The database.
     pub url: DatabaseUrl,
-    /// The windows, and how long is waited.
+    /// The windows and timeouts.
     pub settings: MirrorSettings,
-    /// Where progress goes.
+    /// The receiver of progress.
     pub progress: Arc<dyn Progress>,
 }
 
-/// What the lake has published, and the plan for each table.
+/// The publication of the lake, and the plan for each table.
 struct Due {
     publication: Publication,
     tables: Vec<(Arc<Table>, TablePlan)>,
 }
 
 impl Mirror {
-    /// Brings the mirror up to date. What may pass is tried again.
+    /// Updates the mirror. Transient failures are retried.
     pub async fn run(&self, options: &Options) -> Result<Report, MirrorError> {
         let watch = Stopwatch::start();
         let retry_for = self.settings.retry_for.to_std().unwrap_or_default();
@@ -177,7 +176,7 @@ impl Mirror {
         Ok(report)
     }
 
-    /// Step 3.
+    /// Step 3 of a run.
     async fn transact(
         &self,
         session: &mut Session,
@@ -239,7 +238,7 @@ impl Mirror {
         Ok(assets)
     }
 
-    /// What is to be done; none if nothing was ever published: a lake that is not there must not be taken for an empty one.
+    /// Returns the plan; `None` if nothing was ever published, since a missing lake must not be treated as an empty one.
     async fn due(
         &self,
         states: &States,
@@ -276,12 +275,12 @@ impl Mirror {
     }
 }
 
-/// Looks at a mirror, without waiting long for it.
+/// Returns the status of a mirror, with a short timeout.
 pub async fn status(url: &DatabaseUrl) -> Result<Status, MirrorError> {
     Ok(examine(url).await?.1)
 }
 
-/// Looks at a mirror and at the server that it is in.
+/// Returns the status of a mirror and facts about its server, with a short timeout.
 pub async fn examine(url: &DatabaseUrl) -> Result<(ServerFacts, Status), MirrorError> {
     let mut session = Session::open_briefly(url, LOOKING).await?;
     let mut link = session.link();
@@ -296,7 +295,7 @@ pub async fn examine(url: &DatabaseUrl) -> Result<(ServerFacts, Status), MirrorE
     Ok((facts, Status::new(url.to_string(), &states)))
 }
 
-/// What the mirror was of, where that is not what it will be of.
+/// Returns notes if the mirror was a copy of another lake, or of a run that the lake no longer has.
 fn notes(states: &States, due: &Due, lake: &str) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(state) = states.values().next() {

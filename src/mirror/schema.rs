@@ -1,4 +1,4 @@
-//! The mirror's tables: made by the first run together with its rows, brought up to date by later ones.
+//! The schema of the mirror: the first run creates it together with its rows, later runs migrate it.
 
 use std::borrow::Cow;
 
@@ -8,14 +8,14 @@ use sqlx::{Row, SqlSafeStr};
 use super::MirrorError;
 use super::session::Link;
 
-/// A step of the schema. Once released it is never changed; a new one is added.
+/// A migration. Once released it is never changed; a new one is added instead.
 struct Step {
     version: i64,
     name: &'static str,
     sql: &'static str,
 }
 
-/// The step that makes tables, which the first rows follow before all others.
+/// The migration that creates the tables. The first rows are copied right after it, before the other migrations.
 const TABLES: i64 = 1;
 
 const STEPS: &[Step] = &[
@@ -31,24 +31,28 @@ const STEPS: &[Step] = &[
     },
 ];
 
-/// No step has more statements that take long.
+/// The maximum number of slow statements in one migration.
 const STATEMENTS: u32 = 8;
 
-/// Where the steps that were made are written down. The organisation database has another, so both may be one database.
+/// The table of applied migrations. The organisation database has another one, so that both may share a database.
 const MADE: &str = "mirror_migrations";
 
-/// How far a database is.
+/// The schema version of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
-    /// Nothing of the mirror is there.
+    /// The database has no tables of the mirror.
     None,
-    /// Steps are to be made.
+    /// Migrations are pending.
     Older,
-    /// All steps were made.
+    /// All migrations are applied.
     UpToDate,
 }
 
-/// How far the database is; an error if it is further than this plantlake, or others have tables of the same names.
+/// Returns the schema version of the database.
+///
+/// # Errors
+///
+/// The version is newer than this plantlake knows, or foreign tables have the same names.
 pub(super) async fn version(link: &mut Link<'_>) -> Result<Version, MirrorError> {
     let url = link.patience.url.clone();
     let made: Option<i64> = link
@@ -89,12 +93,12 @@ pub(super) async fn version(link: &mut Link<'_>) -> Result<Version, MirrorError>
     }
 }
 
-/// Makes the tables, without keys yet.
+/// Creates the tables, without keys.
 pub(super) async fn make_tables(link: &mut Link<'_>) -> Result<(), MirrorError> {
     make(link, TABLES).await
 }
 
-/// Makes all steps that are missing.
+/// Applies all pending migrations.
 pub(super) async fn make_all(link: &mut Link<'_>) -> Result<(), MirrorError> {
     make(link, i64::MAX).await
 }
@@ -112,13 +116,13 @@ async fn make(link: &mut Link<'_>, last: i64) -> Result<(), MirrorError> {
     });
     let mut migrator = Migrator::with_migrations(steps.collect());
     migrator.dangerous_set_table_name(MADE);
-    // The run has a lock of its own.
+    // The run holds its own lock.
     migrator.set_locking(false);
     let url = link.patience.url.clone();
     let mut failed = None;
     let made = link.run_many(STATEMENTS, "making its tables", async |connection| {
         let made = migrator.run(connection).await;
-        // Whatever is wrong with Postgres itself is told apart by who looks at it.
+        // Errors of Postgres itself are returned unchanged, so that the caller can classify them.
         made.or_else(|error| match error {
             MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
                 Err(source)

@@ -1,4 +1,4 @@
-//! A connection to the mirror's Postgres on which nothing waits for ever, and the lock that keeps other runs out.
+//! A connection to the mirror's Postgres with timeouts for all operations, and the lock that excludes other runs.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use crate::config::{DatabaseUrl, MirrorSettings};
 use crate::model::{Resolution, this_host};
 use crate::store::connect_options;
 
-/// How long a connection may take to be made.
+/// The timeout of connecting.
 const CONNECTING: Duration = Duration::from_secs(20);
-/// What Postgres is given beyond its own limit for a statement, to say itself that it was too slow.
+/// The time beyond its own statement timeout in which Postgres can report that the statement was too slow.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often, and how far apart, the lock is asked for: a server notices the death of a client a moment later.
+/// The number of attempts to take the lock, and the pause between them: a server notices the death of a client with a delay.
 const LOCK_ATTEMPTS: u32 = 8;
 const LOCK_PAUSE: Duration = Duration::from_millis(250);
-/// What Postgres keeps of an application's name.
+/// The maximum length of an application name in Postgres, in bytes.
 const LONGEST_NAME: usize = 63;
 
-/// How long is waited for one step, and for whom.
+/// The timeout of one statement, with the URL for errors.
 #[derive(Debug, Clone)]
 pub(super) struct Patience {
     pub url: String,
@@ -31,7 +31,7 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// `work`, or an error if it takes too long. After that the connection is of no use.
+    /// Awaits `work`, or fails after the timeout. After a timeout the connection is unusable.
     pub async fn bound<T>(
         &self,
         doing: &'static str,
@@ -57,27 +57,27 @@ impl Patience {
     }
 }
 
-/// A connection. Dropped, its transaction never was.
+/// A connection. Dropping it rolls its transaction back.
 pub(super) struct Session {
     connection: PgConnection,
     patience: Patience,
     name: String,
 }
 
-/// A transaction under way; dropped without a commit, it never was.
+/// A transaction in progress. Dropping it without a commit rolls it back.
 pub(super) struct Change<'a> {
     transaction: Transaction<'a, Postgres>,
     patience: Patience,
 }
 
-/// What statements are run on, in a transaction or outside.
+/// A connection for statements, in a transaction or outside one.
 pub(super) struct Link<'a> {
     pub connection: &'a mut PgConnection,
     pub patience: &'a Patience,
 }
 
 impl Link<'_> {
-    /// Does `work`, within the time that it may take.
+    /// Runs `work` within the timeout of one statement.
     pub async fn run<T>(
         &mut self,
         doing: &'static str,
@@ -86,7 +86,7 @@ impl Link<'_> {
         self.run_many(1, doing, work).await
     }
 
-    /// The same for so many statements, each of which may take as long as one.
+    /// Runs `work` within the timeout of `statements` statements.
     pub async fn run_many<T>(
         &mut self,
         statements: u32,
@@ -100,15 +100,15 @@ impl Link<'_> {
     }
 }
 
-/// A statement about `data_x`, for the table of this resolution. sqlx asks whether what is put into SQL is safe: names of our
-/// tables are.
+/// Returns the statement for the table of this resolution, which replaces `data_x`. The assertion of sqlx holds, because only
+/// constant table names are inserted.
 pub(super) fn for_table(template: &str, resolution: Resolution) -> AssertSqlSafe<String> {
     AssertSqlSafe(template.replace("data_x", resolution.table()))
 }
 
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-/// Runs a statement; says how many rows it changed.
+/// Runs a statement; returns the number of affected rows.
 pub(super) async fn execute(
     link: &mut Link<'_>,
     doing: &'static str,
@@ -122,13 +122,13 @@ pub(super) async fn execute(
 }
 
 impl Session {
-    /// Connects.
+    /// Connects for a run.
     pub async fn open(url: &DatabaseUrl, settings: &MirrorSettings) -> Result<Self, MirrorError> {
         let timeout = settings.timeout.to_std().unwrap_or(CONNECTING);
         Self::connect(url, timeout, timeout.min(CONNECTING)).await
     }
 
-    /// The same, for those who look on and would rather not wait.
+    /// Connects for reading the status, with a short timeout.
     pub async fn open_briefly(url: &DatabaseUrl, limit: Duration) -> Result<Self, MirrorError> {
         Self::connect(url, limit, limit).await
     }
@@ -159,18 +159,18 @@ impl Session {
     }
 
     async fn prepare(&mut self, timeout: Duration) -> Result<(), MirrorError> {
-        // The server takes 32 bits of milliseconds.
+        // The server accepts milliseconds as a 32-bit integer.
         let timeout = timeout.as_millis().min(i32::MAX as u128).to_string();
         for (setting, value) in [
             ("statement_timeout", timeout.as_str()),
             ("lock_timeout", "0"),
-            // Between two statements the lake is read.
+            // The lake is read between two statements.
             ("idle_in_transaction_session_timeout", "0"),
             ("work_mem", "64MB"),
         ] {
             self.set(setting, value).await?;
         }
-        // So that the lock of a run that died is soon free. Not every server has, or allows, all of them.
+        // These release the lock of a dead run early. Not every server has or permits all of them.
         for (setting, value) in [
             ("client_connection_check_interval", "5s"),
             ("tcp_keepalives_idle", "30"),
@@ -200,7 +200,7 @@ impl Session {
             .await
     }
 
-    /// To run statements outside of any transaction.
+    /// Returns the connection for statements outside a transaction.
     pub fn link(&mut self) -> Link<'_> {
         Link {
             connection: &mut self.connection,
@@ -217,7 +217,7 @@ impl Session {
         })
     }
 
-    /// Takes the lock, which is held until the connection ends.
+    /// Takes the lock, which is held until the connection closes.
     pub async fn lock(&mut self) -> Result<(), MirrorError> {
         for attempt in 1.. {
             let locked: bool = self
@@ -238,7 +238,7 @@ impl Session {
         Ok(())
     }
 
-    /// Who has the lock.
+    /// Returns an error that describes the holder of the lock.
     async fn held(&mut self) -> Result<MirrorError, MirrorError> {
         type Held = (Option<String>, String);
         let found: Option<Held> = self
@@ -281,14 +281,14 @@ impl Change<'_> {
         }
     }
 
-    /// Makes all of it so.
+    /// Commits the transaction.
     pub async fn commit(self) -> Result<(), MirrorError> {
         let committed = self.transaction.commit();
         self.patience.bound("committing", committed).await
     }
 }
 
-/// What others see of this run in `pg_stat_activity`.
+/// Returns the name of this run in `pg_stat_activity`.
 fn own_name() -> String {
     let name = format!(
         "plantlake mirror, process {} on {}",
@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_statement_is_about_one_table() {
+    fn for_table_replaces_the_table_name() {
         let sql = for_table(
             "DELETE FROM data_x USING y WHERE data_x.ctid = y.place",
             Resolution::Hour,
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_name_is_as_postgres_keeps_it() {
+    fn own_name_fits_into_postgres() {
         assert!(own_name().len() <= LONGEST_NAME);
         assert!(own_name().contains(&std::process::id().to_string()));
     }

@@ -1,4 +1,4 @@
-//! What the mirror was last made equal to, as Postgres has it written down in the same transaction as the rows.
+//! The state of the mirror at its last run, stored in Postgres in the same transaction as the rows.
 
 use std::collections::BTreeMap;
 
@@ -10,26 +10,26 @@ use super::plan::{Parts, TablePlan};
 use super::session::Link;
 use crate::model::{Day, Resolution, day_from_date, day_to_date};
 
-/// What one table was last made equal to.
+/// The state of one table at its last run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TableState {
     pub lake: String,
-    /// The lake's run.
+    /// The number of the lake's run.
     pub run: u64,
     pub published_at: DateTime<Utc>,
-    /// The first date inside the window.
+    /// The first date in the window.
     pub first: Day,
-    /// What is before was deleted.
+    /// Rows before this date were deleted.
     pub pruned_to: Day,
     pub mirrored_at: DateTime<Utc>,
-    /// What each date came from.
+    /// The source of each date.
     pub dates: Parts,
 }
 
 /// The state of each table that was ever mirrored.
 pub(super) type States = BTreeMap<Resolution, TableState>;
 
-/// Reads it all, without the dates unless they are wanted.
+/// Reads the states; the dates only if `with_dates`.
 pub(super) async fn read(link: &mut Link<'_>, with_dates: bool) -> Result<States, MirrorError> {
     let rows = link
         .run("reading its state", async |connection| {
@@ -58,7 +58,7 @@ pub(super) async fn read(link: &mut Link<'_>, with_dates: bool) -> Result<States
             for row in dates.fetch_all(connection).await? {
                 let state = of_table(row.try_get("table_name")?);
                 let state = state.and_then(|resolution| found.get_mut(&resolution));
-                // A hash of another length is not ours: the date counts as not mirrored.
+                // A hash of another length was not written by plantlake. Its date counts as not mirrored.
                 let source = row.try_get::<&[u8], _>("source")?.try_into();
                 if let (Some(state), Ok(source)) = (state, source) {
                     let day = day_from_date(row.try_get("date")?);
@@ -77,7 +77,7 @@ fn of_table(name: &str) -> Option<Resolution> {
         .find(|resolution| resolution.table() == name)
 }
 
-/// What is written down of a run.
+/// The metadata that is stored for a run.
 pub(super) struct Mirrored {
     pub lake: String,
     pub run: u64,
@@ -85,7 +85,7 @@ pub(super) struct Mirrored {
     pub now: DateTime<Utc>,
 }
 
-/// Writes down that a table is now as planned.
+/// Stores the state of a table that was made equal to its plan.
 pub(super) async fn write(
     link: &mut Link<'_>,
     mirrored: &Mirrored,
@@ -121,7 +121,7 @@ pub(super) async fn write(
     .await
 }
 
-/// Writes down that all before the window was deleted.
+/// Records that all rows before the window were deleted.
 pub(super) async fn pruned(link: &mut Link<'_>, resolution: Resolution) -> Result<(), MirrorError> {
     link.run("writing down its state", async |connection| {
         let pruned = sqlx::query(include_str!("sql/pruned.sql")).bind(resolution.table());

@@ -1,16 +1,16 @@
-//! The identity of an asset: a UUID, written in lower case with hyphens everywhere.
+//! The identity of an asset: a UUID, always written in lower case with hyphens.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// An asset's UUID. Orders as its canonical text does, so files sorted by text are sorted by id.
+/// The UUID of an asset. The order of ids is that of their canonical texts, so files sorted by text are sorted by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AssetId(Uuid);
 
-/// The text is not a UUID in any of the usual spellings.
+/// The error for a text that is not a UUID in any common spelling.
 #[derive(Debug, thiserror::Error)]
 #[error("{text:?} is not a UUID")]
 pub struct MalformedAssetId {
@@ -18,7 +18,7 @@ pub struct MalformedAssetId {
 }
 
 impl AssetId {
-    /// Reads a UUID as people write it: with or without hyphens, in any case, in braces or as a URN.
+    /// Parses a UUID in any common spelling: with or without hyphens, in any case, in braces or as a URN.
     pub fn parse(text: &str) -> Result<Self, MalformedAssetId> {
         Uuid::try_parse(text)
             .map(Self)
@@ -27,12 +27,12 @@ impl AssetId {
             })
     }
 
-    /// The id with these 16 bytes, most significant first.
+    /// Creates the id with these 16 bytes, most significant first.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// The 16 bytes, most significant first.
+    /// Returns the 16 bytes, most significant first.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_becomes_the_canonical_one() {
+    fn parse_of_any_spelling_returns_canonical_id() {
         let canonical = "a1b2c3d4-e5f6-7890-abcd-ef1234567890";
         for text in [
             canonical,

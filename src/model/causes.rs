@@ -1,9 +1,9 @@
-//! An error and what caused it, in words.
+//! The text of an error with its causes.
 
 use std::error::Error;
 
-/// The error and its causes, one after the other in one text. Libraries often repeat a cause in the text of its effect; such
-/// a cause is not said again.
+/// Returns the text of the error and of its causes, separated by colons. Libraries often include the text of a cause
+/// in that of the error; such a cause is not repeated.
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut said = error.to_string();
     let mut cause = error.source();

@@ -1,22 +1,22 @@
-//! UTC dates as day numbers, and sets of them kept as ranges.
+//! UTC dates as day numbers, and sets of dates stored as ranges.
 
 use std::fmt;
 
 use chrono::{Days, NaiveDate};
 use serde::{Deserialize, Serialize};
 
-/// Days since 1970-01-01 (UTC), as Arrow's Date32 counts them.
+/// The number of days since 1970-01-01 (UTC), as in Arrow's Date32.
 pub type Day = i32;
 
-/// Microseconds in a UTC day (leap seconds are not counted, as in Arrow and Delta).
+/// The microseconds of a UTC day (without leap seconds, as in Arrow and Delta).
 pub const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// The UTC day that holds `timestamp` (microseconds since the epoch).
+/// Returns the UTC day that contains `timestamp` (microseconds since the epoch).
 pub const fn day_of(timestamp: i64) -> Day {
     timestamp.div_euclid(MICROS_PER_DAY) as Day
 }
 
-/// The calendar date of `day`.
+/// Returns the calendar date of `day`.
 pub fn day_to_date(day: Day) -> NaiveDate {
     let epoch = NaiveDate::default();
     let shift = Days::new(day.unsigned_abs().into());
@@ -27,12 +27,12 @@ pub fn day_to_date(day: Day) -> NaiveDate {
     }
 }
 
-/// The day number of a calendar date.
+/// Returns the day number of a calendar date.
 pub fn day_from_date(date: NaiveDate) -> Day {
     date.signed_duration_since(NaiveDate::default()).num_days() as Day
 }
 
-/// A set of UTC dates, kept as sorted, disjoint, non-adjacent closed ranges.
+/// A set of UTC dates, stored as sorted, disjoint, non-adjacent closed ranges.
 ///
 /// Serialised as a list of `[first, last]` day numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub struct DateSet {
 }
 
 impl DateSet {
-    /// The set `first..=last`; empty if `last < first`.
+    /// Creates the set `first..=last`; empty if `last < first`.
     pub fn range(first: Day, last: Day) -> Self {
         Self {
             ranges: if first <= last {
@@ -53,12 +53,12 @@ impl DateSet {
         }
     }
 
-    /// Whether no date is in the set.
+    /// Whether the set has no dates.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// How many dates are in the set.
+    /// Returns the number of dates in the set.
     pub fn len(&self) -> usize {
         self.ranges
             .iter()
@@ -66,12 +66,12 @@ impl DateSet {
             .sum()
     }
 
-    /// The earliest date.
+    /// Returns the earliest date.
     pub fn first(&self) -> Option<Day> {
         self.ranges.first().map(|range| range.0)
     }
 
-    /// The latest date.
+    /// Returns the latest date.
     pub fn last(&self) -> Option<Day> {
         self.ranges.last().map(|range| range.1)
     }
@@ -82,12 +82,12 @@ impl DateSet {
         after > 0 && self.ranges[after - 1].1 >= day
     }
 
-    /// The closed ranges, in order.
+    /// Returns the closed ranges, in ascending order.
     pub fn ranges(&self) -> &[(Day, Day)] {
         &self.ranges
     }
 
-    /// Every date, in order.
+    /// Returns an iterator over every date, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = Day> + '_ {
         self.ranges.iter().flat_map(|&(first, last)| first..=last)
     }
@@ -104,7 +104,7 @@ impl DateSet {
         if last < first {
             return;
         }
-        // Ranges that touch or adjoin the new one are melted into it.
+        // Ranges that overlap or adjoin the new one are merged with it.
         let from = self
             .ranges
             .partition_point(|&(_, end)| i64::from(end) + 1 < i64::from(first));
@@ -129,7 +129,7 @@ impl DateSet {
         }
     }
 
-    /// The dates that are in both sets.
+    /// Returns the dates that are in both sets.
     pub fn intersection(&self, other: &Self) -> Self {
         let mut out = Self::default();
         let (mut i, mut j) = (0, 0);
@@ -141,7 +141,7 @@ impl DateSet {
         out
     }
 
-    /// The dates of this set that are not in `other`.
+    /// Returns the dates of this set that are not in `other`.
     pub fn difference(&self, other: &Self) -> Self {
         let mut out = Self::default();
         for &(first, last) in &self.ranges {
@@ -160,7 +160,7 @@ impl DateSet {
         out
     }
 
-    /// Whether the sets share a date.
+    /// Whether the sets have a date in common.
     pub fn intersects(&self, other: &Self) -> bool {
         !self.intersection(other).is_empty()
     }
@@ -233,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_as_a_set_of_days(a in days(), b in days()) {
+        fn date_set_operations_match_btree_set(a in days(), b in days()) {
             let ((sa, ma), (sb, mb)) = (both(&a), both(&b));
             check(&sa, &ma);
             check(&sa.intersection(&sb), &ma.intersection(&mb).copied().collect());
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_and_days_agree_around_the_epoch() {
+    fn day_to_date_around_epoch_round_trips() {
         for (day, text) in [
             (0, "1970-01-01"),
             (-1, "1969-12-31"),

@@ -1,4 +1,5 @@
-//! Which assets an organisation may see or write to: rules that hold for assets added later, too.
+//! Grants: rules that select the assets that an organisation may read or write. Rules also apply to assets that are
+//! added later.
 
 use std::fmt;
 
@@ -6,42 +7,43 @@ use serde::{Serialize, Serializer};
 
 use super::{AssetId, printable};
 
-/// One rule. An organisation may see what any of its rules allows; without rules, nothing.
+/// A rule that selects assets. An organisation may access an asset that any of its rules selects; without rules,
+/// none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Grant {
-    /// Every asset, and every reading, even of assets that the catalog does not know.
+    /// Every asset and every reading, including readings of assets that the catalog does not contain.
     All,
-    /// The assets at a place and inside it: `Works / Unit 100` holds for `Works / Unit 100 / R-101`, and not
-    /// for `Works / Unit 1000`. With a star at its end it is any text that begins so.
+    /// The assets at a place and inside it: `Works / Unit 100` selects `Works / Unit 100 / R-101`, but not
+    /// `Works / Unit 1000`. With a trailing `*`, the rule selects every location that starts with the text before it.
     Location(String),
-    /// The assets of a type, such as `temperature sensor`.
+    /// All assets of a type, such as `temperature sensor`.
     Type(String),
-    /// One asset.
+    /// A single asset.
     Asset(AssetId),
 }
 
-/// What a grant allows an organisation to do with the assets of its rule. Only the operator sets it.
+/// The access that a grant gives to the assets of its rule. Only the operator sets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantAccess {
     /// Query the assets and their readings.
     Read,
-    /// Query them, and send readings for them.
+    /// Query the assets and send readings for them.
     Write,
 }
 
-/// A rule, and what it allows.
+/// A rule with the access that it gives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AssetGrant {
-    /// The rule.
+    /// The rule that selects the assets.
     #[serde(flatten)]
     pub rule: Grant,
-    /// What it allows.
+    /// The access to the selected assets.
     pub access: GrantAccess,
 }
 
 impl AssetGrant {
-    /// The rules of `grants` that allow at least `access`.
+    /// Returns the rules of `grants` that give at least `access`.
     pub fn rules(grants: &[Self], access: GrantAccess) -> Vec<Grant> {
         let allowing = grants.iter().filter(|grant| grant.access >= access);
         allowing.map(|grant| grant.rule.clone()).collect()
@@ -57,7 +59,7 @@ impl fmt::Display for AssetGrant {
     }
 }
 
-/// The text is no rule.
+/// The error for a text that is not a valid rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {value:?} is not a rule for assets: {problem}")]
 pub struct MalformedGrant {
@@ -67,10 +69,10 @@ pub struct MalformedGrant {
 }
 
 impl Grant {
-    /// The kinds by name, as the database and the command line have them.
+    /// The names of the kinds, as used in the database and on the command line.
     pub const KINDS: [&str; 4] = ["all", "location", "type", "asset"];
 
-    /// What kind of rule it is.
+    /// Returns the name of the rule's kind.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::All => "all",
@@ -80,7 +82,7 @@ impl Grant {
         }
     }
 
-    /// What it allows; empty for all.
+    /// Returns the rule's value; empty for [`Grant::All`].
     pub fn value(&self) -> String {
         match self {
             Self::All => String::new(),
@@ -89,7 +91,7 @@ impl Grant {
         }
     }
 
-    /// The rule of this kind and value.
+    /// Parses a rule from its kind and value.
     pub fn of(kind: &str, value: &str) -> Result<Self, MalformedGrant> {
         let wrong = |problem| MalformedGrant {
             kind: printable(kind, 20),
@@ -115,7 +117,7 @@ impl Grant {
         }
     }
 
-    /// The parts of a location such as `Works / Unit 100 / R-101`, from the site down.
+    /// Returns the parts of a location such as `Works / Unit 100 / R-101`, starting at the site.
     pub fn places(location: &str) -> impl Iterator<Item = &str> {
         location
             .split('/')
@@ -123,8 +125,8 @@ impl Grant {
             .filter(|place| !place.is_empty())
     }
 
-    /// Whether the rules alone tell that some asset can be allowed by both. Of rules of different kinds, only the
-    /// catalog tells.
+    /// Whether the rules alone show that an asset can match both. For rules of different kinds this returns `false`
+    /// unless one is [`Grant::All`]: only the catalog can answer it.
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::All, _) | (_, Self::All) => true,
@@ -135,7 +137,7 @@ impl Grant {
         }
     }
 
-    /// Whether an asset with this id, type and location may be seen.
+    /// Whether the rule selects the asset with this id, type and location.
     pub fn allows(&self, id: AssetId, kind: &str, location: &str) -> bool {
         match self {
             Self::All => true,
@@ -155,11 +157,12 @@ fn is_inside(location: &str, prefix: &str) -> bool {
     Grant::places(prefix).all(|wanted| places.next() == Some(wanted))
 }
 
-/// Whether some location that the rule `one` allows is inside, or is a text that begins as, the place of the rule `other`.
+/// Whether a location that the rule `one` selects can be inside the place of the rule `other`, or start with its
+/// text.
 fn places_overlap(one: &str, other: &str) -> bool {
     match one.strip_suffix('*') {
         None => is_inside(one, other),
-        // A text that begins as `start` can go on to be at `other`, if one of the two begins the other.
+        // A text that starts with `start` can match `other` if one of the two is a prefix of the other.
         Some(start) => {
             let place = other.strip_suffix('*').unwrap_or(other);
             place.starts_with(start) || start.starts_with(place)
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_is_granted_with_what_is_inside_it() {
+    fn allows_of_location_includes_nested_places_only() {
         let place = "Works / Unit 100 / R-101";
         for prefix in [
             "Works",
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn other_rules_are_exact() {
+    fn allows_of_all_type_and_asset_matches_exactly() {
         let allows = |grant: Grant| grant.allows(ID, "pump", "Works");
         assert!(allows(Grant::All));
         assert!(allows(Grant::Type("pump".to_owned())));
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_grants_have_at_least_the_access() {
+    fn rules_for_write_excludes_read_grants() {
         let grant = |rule, access| AssetGrant { rule, access };
         let kind = Grant::Type("pump".to_owned());
         let grants = [
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_read_back_and_bad_ones_refused() {
+    fn of_kind_and_value_round_trips_and_rejects_bad_rules() {
         for grant in [
             Grant::All,
             Grant::Location("Works / Unit 1*".to_owned()),

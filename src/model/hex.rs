@@ -1,10 +1,10 @@
-//! Bytes as text.
+//! Hexadecimal encoding.
 
 const DIGITS: [char; 16] = [
     '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
 ];
 
-/// Bytes in hexadecimal, two lower-case digits each.
+/// Encodes bytes in hexadecimal, with two lower-case digits per byte.
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hex_of_every_byte_is_what_the_formatter_writes() {
+    fn hex_of_every_byte_matches_formatter() {
         let all: Vec<u8> = (0..=255).collect();
         let expected: String = all.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex(&all), expected);

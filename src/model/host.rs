@@ -1,6 +1,6 @@
 //! The name of this machine, for messages and records.
 
-/// What this machine calls itself; `this machine`, if it does not say.
+/// Returns the host name; `this machine` if it is unknown.
 pub fn this_host() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     host.map(|name| name.trim().to_owned())

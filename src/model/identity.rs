@@ -1,4 +1,4 @@
-//! Who someone is: organisations, users, sessions and keys by their ids, and what a user's role allows.
+//! Identities: the ids of organisations, users and sessions, and the permissions of a user's role.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Declares an id that is a UUID, so that one kind cannot be taken for another.
+/// Declares ids as separate UUID types, so that one kind cannot be used as another.
 macro_rules! uuid_id {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
         $(#[$doc])*
@@ -31,23 +31,23 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// An organisation.
+    /// The id of an organisation.
     OrganisationId
-    /// A user of an organisation.
+    /// The id of a user of an organisation.
     UserId
-    /// A sign-in, which access tokens belong to.
+    /// The id of a session. A session starts at sign-in and owns access tokens.
     SessionId
 }
 
-/// What a user may do.
+/// The role of a user, which determines the user's permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Manages the users and keys of the own organisation, and sees its whole usage.
+    /// Manages the users and keys of the user's own organisation, and sees all of its usage.
     Admin,
-    /// Queries, and sees the own usage.
+    /// Queries data, and sees the user's own usage.
     Analyst,
-    /// A program: has keys only, and cannot sign in with a password.
+    /// A program: it has API keys only and cannot sign in with a password.
     Service,
 }
 
@@ -55,7 +55,7 @@ impl Role {
     /// Every role.
     pub const ALL: [Self; 3] = [Self::Admin, Self::Analyst, Self::Service];
 
-    /// The role as text, as the database and the command line have it.
+    /// Returns the role's name, as used in the database and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -64,17 +64,17 @@ impl Role {
         }
     }
 
-    /// The role of this name.
+    /// Returns the role with this name.
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
     }
 
-    /// Whether users of the role manage their organisation's users and keys, and see its whole usage.
+    /// Whether users with the role manage their organisation's users and keys, and see all of its usage.
     pub const fn manages_organisation(self) -> bool {
         matches!(self, Self::Admin)
     }
 
-    /// Whether users of the role may sign in with a password.
+    /// Whether users with the role may sign in with a password.
     pub const fn has_password(self) -> bool {
         !matches!(self, Self::Service)
     }
@@ -86,12 +86,12 @@ impl fmt::Display for Role {
     }
 }
 
-/// An e-mail address as a user gave it; compared without regard to case.
+/// An e-mail address as the user entered it. Addresses are compared case-insensitively.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Email(String);
 
-/// The text is not an e-mail address.
+/// The error for a text that is not an e-mail address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an e-mail address; expected something like ada@example.com")]
 pub struct MalformedEmail {
@@ -99,10 +99,11 @@ pub struct MalformedEmail {
 }
 
 impl Email {
-    /// The longest address that mail can be sent to (RFC 5321, 4.5.3.1.3, less the angle brackets).
+    /// The maximum length of an address in bytes (RFC 5321, section 4.5.3.1.3, without the angle brackets).
     const LONGEST: usize = 254;
 
-    /// Checks the form only: something, an @, and a domain. Whether the address exists, only mail can tell.
+    /// Parses an address. Checks the form only: a local part, an `@` and a domain. It does not check that the address
+    /// exists.
     pub fn parse(text: &str) -> Result<Self, MalformedEmail> {
         let trimmed = text.trim();
         let is_word = |part: &str| {
@@ -110,7 +111,7 @@ impl Email {
         };
         let is_address = trimmed.len() <= Self::LONGEST
             && trimmed.rsplit_once('@').is_some_and(|(local, domain)| {
-                // A colon would end the name in the header that user and password come in.
+                // A colon would end the name in the HTTP header that carries user and password.
                 is_word(local)
                     && is_word(domain)
                     && !trimmed.contains([':', ',', ';', '<', '>'])
@@ -125,12 +126,12 @@ impl Email {
         }
     }
 
-    /// The address as the user gave it.
+    /// Returns the address as the user entered it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What two spellings of one address have in common.
+    /// Returns the address in lower case, as the key for comparisons.
     pub fn key(&self) -> String {
         self.0.to_lowercase()
     }
@@ -147,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_compared_without_regard_to_case() {
+    fn email_key_ignores_case_and_parse_rejects_malformed() {
         let email = Email::parse(" Ada.Lovelace+plant@Example.COM ").unwrap();
         assert_eq!(email.as_str(), "Ada.Lovelace+plant@Example.COM");
         assert_eq!(email.key(), "ada.lovelace+plant@example.com");
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_known_by_name() {
+    fn role_of_its_name_returns_the_role() {
         for role in Role::ALL {
             assert_eq!(Role::of(role.name()), Some(role));
         }

@@ -1,17 +1,17 @@
-//! What usage costs: a price list, and the lines of an invoice. All of it in decimal arithmetic.
+//! The cost of usage: price lists and invoices. All amounts are computed in decimal arithmetic.
 
 use std::fmt;
 
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Serialize, Serializer};
 
-/// A currency that is billed in.
+/// A currency for billing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Currency {
     code: String,
 }
 
-/// Currencies whose smallest coin is not a hundredth, by their decimals (ISO 4217).
+/// Currencies whose amounts do not have two decimals, grouped by their number of decimals (ISO 4217).
 const UNUSUAL: &[(u32, &[&str])] = &[
     (
         0,
@@ -24,7 +24,7 @@ const UNUSUAL: &[(u32, &[&str])] = &[
 ];
 
 impl Currency {
-    /// The currency of this code, such as `EUR`.
+    /// Returns the currency with this code, such as `EUR`; none unless the code is three upper-case ASCII letters.
     pub fn of(code: &str) -> Option<Self> {
         let is_code = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
         is_code.then(|| Self {
@@ -32,7 +32,7 @@ impl Currency {
         })
     }
 
-    /// How many decimals an amount has.
+    /// Returns the number of decimals of an amount.
     pub fn decimals(&self) -> u32 {
         let unusual = UNUSUAL
             .iter()
@@ -47,30 +47,30 @@ impl fmt::Display for Currency {
     }
 }
 
-/// What is paid for a unit, and how much is free in a month.
+/// The price of a unit and the free monthly allowance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Price {
-    /// For a unit.
+    /// The price of a unit.
     pub price: Decimal,
-    /// Units that are free in each month.
+    /// The number of units that are free in each month.
     pub free: Decimal,
 }
 
-/// What is paid for what.
+/// The prices of all billed items.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PriceList {
-    /// In what.
+    /// The currency of all prices.
     pub currency: Currency,
-    /// For 1,000 billable requests.
+    /// The price of 1,000 billable requests.
     pub requests: Price,
-    /// For a GB (10^9 bytes) sent.
+    /// The price of a GB (10^9 bytes) sent.
     pub sent: Price,
-    /// For a GB (10^9 bytes) of the lake's files scanned.
+    /// The price of a GB (10^9 bytes) scanned in the lake's files.
     pub scanned: Price,
 }
 
 impl PriceList {
-    /// Whether nothing costs anything.
+    /// Whether all prices are zero.
     pub fn is_free(&self) -> bool {
         let prices = [self.requests, self.sent, self.scanned];
         prices.iter().all(|price| price.price.is_zero())
@@ -80,41 +80,41 @@ impl PriceList {
 /// A line of an invoice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InvoiceLine {
-    /// For what.
+    /// The billed item.
     pub item: &'static str,
-    /// What quantities are counted in.
+    /// The unit of the quantities.
     pub unit: &'static str,
-    /// How much was used, in units.
+    /// The usage, in units.
     #[serde(serialize_with = "as_text")]
     pub quantity: Decimal,
-    /// How much of that is free.
+    /// The part of the usage that is free.
     #[serde(serialize_with = "as_text")]
     pub allowance: Decimal,
-    /// How much is paid for.
+    /// The part of the usage that is billed.
     #[serde(serialize_with = "as_text")]
     pub billed: Decimal,
     /// The price of a unit.
     #[serde(serialize_with = "as_text")]
     pub price: Decimal,
-    /// What is to be paid: `billed` times `price`, rounded half up to the currency's decimals.
+    /// The amount due: `billed` times `price`, rounded half up to the currency's decimals.
     #[serde(serialize_with = "as_text")]
     pub amount: Decimal,
 }
 
-/// What is to be paid.
+/// An invoice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Invoice {
-    /// In what.
+    /// The currency of all amounts.
     #[serde(serialize_with = "as_text")]
     pub currency: Currency,
-    /// For what.
+    /// One line for each billed item.
     pub lines: Vec<InvoiceLine>,
     /// The sum of the lines' amounts.
     #[serde(serialize_with = "as_text")]
     pub total: Decimal,
 }
 
-/// An amount has more digits than can be reckoned with.
+/// The error for an amount with more digits than a [`Decimal`] holds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the amount for {item} is too large to be reckoned with; check the price list, `[billing]` in the settings"
@@ -123,13 +123,13 @@ pub struct AmountTooLarge {
     item: &'static str,
 }
 
-/// A program must not read an amount as a binary fraction.
+/// Serialises as text, so that no program parses an amount as a binary fraction.
 fn as_text<S: Serializer>(value: &impl fmt::Display, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(value)
 }
 
 impl Invoice {
-    /// The invoice for so much use.
+    /// Computes the invoice for the usage of one month.
     pub fn of(
         prices: &PriceList,
         requests: u64,
@@ -149,11 +149,11 @@ impl Invoice {
             ("scanned", "GB", bytes_scanned, 9, prices.scanned),
         ];
         let lines = items.map(|(item, unit, used, scale, price)| {
-            // Exact: a count is moved by its decimals, and no count has more than 20 digits.
+            // Exact: only the scale changes, and no count has more than 20 digits.
             let quantity = Decimal::from_i128_with_scale(used.into(), scale).normalize();
             let allowance = quantity.min(price.free).normalize();
             let billed = (quantity - allowance).normalize();
-            // Exact up to 28 digits, which is a million GB to the byte at a price of twelve digits.
+            // Exact up to 28 digits: a million GB to the byte, at a price of twelve digits.
             let exact = billed
                 .checked_mul(price.price)
                 .ok_or(AmountTooLarge { item })?;
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_rounded_half_up_after_its_allowance() {
+    fn invoice_line_amount_rounds_half_up_after_allowance() {
         for (currency, requests, price, free, amount) in [
             ("EUR", 1_500, "0.01", "0", "0.02"),
             ("EUR", 1_499, "0.01", "0", "0.01"),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_total_is_the_sum_of_what_is_on_the_lines() {
+    fn invoice_total_is_sum_of_rounded_lines() {
         let invoice = Invoice::of(&prices("EUR", "0.01", "0"), 500, 1_055_555_556, 7).unwrap();
         let amounts = invoice.lines.iter().map(|line| line.amount.to_string());
         assert_eq!(amounts.collect::<Vec<_>>(), ["0.01", "0.01", "0.00"]);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reckoned_is_refused() {
+    fn invoice_rejects_overflow_and_currency_rejects_bad_codes() {
         let huge = prices("EUR", "79228162514264337593543950335", "0");
         assert!(Invoice::of(&huge, u64::MAX, 0, 0).is_err());
         for wrong in ["eur", "EURO", "E", "", "€uro"] {

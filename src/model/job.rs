@@ -1,4 +1,4 @@
-//! What an operator declares about a job: when it runs, for how long, and what is done if it does not.
+//! The declaration of a job: its kind, schedule, timeout, retries and handling of missed times.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use super::Schedule;
 
-/// What a job does.
+/// The kind of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobKind {
-    /// Raw files to averages.
+    /// Computes averages from raw files.
     Resample,
-    /// Recent averages to the mirror database.
+    /// Copies recent averages to the mirror database.
     Mirror,
-    /// The catalog to the index that is searched.
+    /// Updates the search index from the catalog.
     Index,
-    /// Files of the tables that nobody needs any more, and those that are too small.
+    /// Deletes unneeded files of the tables, and merges files that are too small.
     Maintain,
 }
 
@@ -27,7 +27,7 @@ impl JobKind {
     /// Every kind.
     pub const ALL: [Self; 4] = [Self::Resample, Self::Mirror, Self::Index, Self::Maintain];
 
-    /// The kind as files and the command line have it.
+    /// Returns the kind's name, as used in files and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Resample => "resample",
@@ -37,12 +37,12 @@ impl JobKind {
         }
     }
 
-    /// The kind of this name.
+    /// Returns the kind with this name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The arguments that a job of this kind may be given, and what each must be.
+    /// Returns the arguments that a job of this kind accepts, with the type of each.
     pub const fn arguments(self) -> &'static [(&'static str, ArgumentType)] {
         match self {
             Self::Resample => &[
@@ -62,7 +62,7 @@ impl fmt::Display for JobKind {
     }
 }
 
-/// What an argument must be.
+/// The type of an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArgumentType {
     /// `true` or `false`.
@@ -72,7 +72,7 @@ pub enum ArgumentType {
 }
 
 impl ArgumentType {
-    /// What is expected, as a phrase.
+    /// Returns a phrase that describes the expected value.
     pub const fn expected(self) -> &'static str {
         match self {
             Self::Boolean => "`true` or `false`",
@@ -81,46 +81,46 @@ impl ArgumentType {
     }
 }
 
-/// What an argument is.
+/// The value of an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Argument {
-    /// Of [`ArgumentType::Boolean`].
+    /// A value of type [`ArgumentType::Boolean`].
     Boolean(bool),
-    /// Of [`ArgumentType::Date`].
+    /// A value of type [`ArgumentType::Date`].
     Date(NaiveDate),
 }
 
-/// What is done about times that passed while nobody was there to run the job.
+/// The handling of scheduled times that passed while no process could run the job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Missed {
-    /// It runs once for all of them, as soon as somebody is there.
+    /// The job runs once for all missed times, as soon as a process is available.
     #[default]
     Once,
-    /// It waits for the next time.
+    /// The job waits for the next scheduled time.
     Skip,
 }
 
-/// A job as it is declared.
+/// The declaration of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSpec {
-    /// Its name: that of its file.
+    /// The name of the job, which is that of its file.
     pub name: String,
-    /// What it does.
+    /// The kind of the job.
     pub kind: JobKind,
-    /// When; none for one that only runs when somebody asks for it.
+    /// The schedule; none if the job runs only on request.
     pub schedule: Option<Schedule>,
-    /// How long one attempt may take.
+    /// The maximum duration of an attempt.
     pub timeout: Duration,
-    /// How often it is tried again when it fails.
+    /// The number of retries after a failure.
     pub retries: u32,
-    /// How long it waits before the first of these; before each further one, twice as long.
+    /// The delay before the first retry. It doubles for each further retry.
     pub backoff: Duration,
-    /// What is done about times that passed.
+    /// The handling of missed times.
     pub missed: Missed,
-    /// Jobs whose run of the same time it waits for.
+    /// The jobs whose runs for the same scheduled time must complete first.
     pub after: Vec<String>,
-    /// What it is told.
+    /// The arguments by name.
     pub arguments: BTreeMap<String, Argument>,
 }
 
@@ -130,7 +130,7 @@ impl JobSpec {
         self.arguments.get(name) == Some(&Argument::Boolean(true))
     }
 
-    /// The date that the argument `name` is, if it is given.
+    /// Returns the date argument `name`, if it is given.
     pub fn date(&self, name: &str) -> Option<NaiveDate> {
         match self.arguments.get(name) {
             Some(Argument::Date(date)) => Some(*date),

@@ -1,4 +1,4 @@
-//! The words of the field that every layer shares: resolutions, asset ids, dates and windows of time, units.
+//! The domain types that all layers share: resolutions, asset ids, dates and time windows, units.
 
 mod asset_id;
 mod causes;

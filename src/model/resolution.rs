@@ -1,8 +1,8 @@
-//! The three resolutions that plantlake keeps, and the table of each.
+//! The three resolutions of averages, and the table of each.
 
 use serde::{Deserialize, Serialize};
 
-/// How wide a bucket is. Each coarser resolution is made from the finer one before it.
+/// The width of a bucket. Each coarser resolution is computed from the next finer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resolution {
@@ -18,7 +18,7 @@ impl Resolution {
     /// All three, finest first: the order in which they are computed and committed.
     pub const ALL: [Self; 3] = [Self::Minute, Self::Hour, Self::Day];
 
-    /// The Delta table's name, as the original system called it.
+    /// Returns the name of the Delta table. The names are those of the original system.
     pub const fn table(self) -> &'static str {
         match self {
             Self::Minute => "data_min",
@@ -27,7 +27,7 @@ impl Resolution {
         }
     }
 
-    /// The name of the table's partition column.
+    /// Returns the name of the table's partition column.
     pub const fn partition_column(self) -> &'static str {
         match self {
             Self::Minute => "date",
@@ -36,7 +36,7 @@ impl Resolution {
         }
     }
 
-    /// The width of a bucket in microseconds.
+    /// Returns the width of a bucket in microseconds.
     pub const fn micros(self) -> i64 {
         match self {
             Self::Minute => 60_000_000,
@@ -45,7 +45,7 @@ impl Resolution {
         }
     }
 
-    /// The start of the bucket that holds `timestamp` (both in microseconds since the epoch, UTC).
+    /// Returns the start of the bucket that contains `timestamp` (both in microseconds since the epoch, UTC).
     pub const fn bucket_start(self, timestamp: i64) -> i64 {
         timestamp - timestamp.rem_euclid(self.micros())
     }

@@ -1,11 +1,11 @@
-//! When something is due: a cron expression in a time zone, as instants.
+//! Schedules: a cron expression in a time zone, evaluated as instants.
 //!
-//! What happens where clocks are set forward or back depends on whether the expression names hours:
+//! The behaviour at clock changes depends on whether the expression names hours:
 //!
-//! - It does (`30 2 * * *`, `0 2,14 * * *`): each time of day comes once. One that does not exist on a day comes at the
-//!   instant at which the clock jumps; one that exists twice comes the first time.
-//! - It does not (`*/15 * * * *`, `0 */2 * * *`): it goes on by what has passed. What the clock leaves out is left out, and
-//!   what it repeats comes again.
+//! - If it names hours (`30 2 * * *`, `0 2,14 * * *`), each time of day occurs once. A time that does not exist on a
+//!   day occurs at the instant at which the clock jumps. A time that exists twice occurs the first time.
+//! - If it does not (`*/15 * * * *`, `0 */2 * * *`), it follows elapsed time. Times that the clock skips do not
+//!   occur, and times that it repeats occur again.
 
 use std::fmt;
 
@@ -14,10 +14,10 @@ use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 
-/// No clock is set back by more at once.
+/// An upper bound on the amount by which a clock changes at once.
 const LONGEST_FOLD: TimeDelta = TimeDelta::hours(25);
 
-/// Why a text is no schedule.
+/// The error for a text that is not a valid schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct MalformedSchedule(String);
@@ -28,11 +28,11 @@ pub struct Schedule {
     text: String,
     cron: Cron,
     zone: Tz,
-    /// Whether the expression names hours, rather than any or every so many.
+    /// Whether the expression names hours, rather than any hour or a step.
     names_hours: bool,
 }
 
-/// What fields count, and how many values each has, from the right: seconds may be missing.
+/// The names of the fields and their numbers of values, from right to left: the seconds are optional.
 const FIELDS: [(&str, u32); 6] = [
     ("weekday", 7),
     ("month", 12),
@@ -42,7 +42,8 @@ const FIELDS: [(&str, u32); 6] = [
     ("second", 60),
 ];
 
-/// Refuses steps that are longer than their field: `*/90` in the minutes would be once an hour, and not every 90 minutes.
+/// Rejects steps that exceed the range of their field: `*/90` in the minutes would mean once an hour, not every 90
+/// minutes.
 fn check_steps(fields: &[&str]) -> Result<(), MalformedSchedule> {
     for (field, (name, values)) in fields.iter().rev().zip(FIELDS) {
         for part in field.split(',') {
@@ -58,7 +59,7 @@ fn check_steps(fields: &[&str]) -> Result<(), MalformedSchedule> {
 }
 
 impl Schedule {
-    /// Reads a cron expression.
+    /// Parses a cron expression.
     pub fn parse(text: &str, zone: Tz) -> Result<Self, MalformedSchedule> {
         let text = text.trim();
         if text.contains('@') {
@@ -89,26 +90,26 @@ impl Schedule {
             cron,
             zone,
         };
-        // `0 0 30 2 *`
+        // Rejects dates that never occur: `0 0 30 2 *`.
         match schedule.next_after(DateTime::UNIX_EPOCH) {
             Some(_) => Ok(schedule),
             None => Err(MalformedSchedule("names no date that there is".to_owned())),
         }
     }
 
-    /// The zone that it is in.
+    /// Returns the time zone.
     pub fn zone(&self) -> Tz {
         self.zone
     }
 
-    /// The cron expression.
+    /// Returns the cron expression.
     pub fn expression(&self) -> &str {
         &self.text
     }
 
-    /// The first time after `after`.
+    /// Returns the first scheduled time after `after`.
     pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        // Schedules know seconds; what is within one belongs to its beginning.
+        // Schedules have a resolution of one second, so fractions are cut off.
         let local = after.trunc_subsecs(0).with_timezone(&self.zone);
         if !self.names_hours {
             let next = self.cron.find_next_occurrence(&local, false).ok()?;
@@ -118,14 +119,14 @@ impl Schedule {
         loop {
             wall = self.cron.find_next_occurrence(&wall, false).ok()?;
             let at = self.instant(wall)?;
-            // The other half of a repeated hour has passed these by.
+            // In the second half of a repeated hour, earlier occurrences can lie before `after`.
             if at > after {
                 return Some(at);
             }
         }
     }
 
-    /// The last time at or before `at`.
+    /// Returns the last scheduled time at or before `at`.
     pub fn latest_at(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let local = at.trunc_subsecs(0).with_timezone(&self.zone);
         if !self.names_hours {
@@ -133,7 +134,7 @@ impl Schedule {
             return Some(latest.to_utc());
         }
         let mut wall = local.naive_local();
-        // In the second half of a repeated hour, later times of day have passed, too.
+        // In the second half of a repeated hour, later times of day have already occurred.
         if self.zone.from_local_datetime(&wall).latest()
             != self.zone.from_local_datetime(&wall).earliest()
         {
@@ -150,12 +151,13 @@ impl Schedule {
         }
     }
 
-    /// When it is first `wall` o'clock; where that does not exist, when the clock passes it by.
+    /// Returns the first instant with the local time `wall`. If that time does not exist, returns the instant at
+    /// which the clock skips it.
     fn instant(&self, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
         if let Some(at) = self.zone.from_local_datetime(&wall).earliest() {
             return Some(at.to_utc());
         }
-        // Before the jump it is earlier than `wall`, and from it on later: where it becomes later is looked for.
+        // Bisects for the jump: the local time is before `wall` up to the jump, and after `wall` from then on.
         let offset = |at: NaiveDateTime| {
             self.zone
                 .offset_from_utc_datetime(&at)
@@ -195,7 +197,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The times from one to another, in short.
+    /// Returns the scheduled times between two instants, as `day hour:minute` in UTC.
     fn times(schedule: &Schedule, from: &str, to: &str) -> Vec<String> {
         let mut at = instant(from);
         std::iter::from_fn(|| {
@@ -206,8 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_does_not_exist_comes_once_right_after() {
-        // At 01:00 UTC on the 30th, 02:00 becomes 03:00 in Berlin.
+    fn next_after_of_skipped_time_occurs_once_at_the_jump() {
+        // At 01:00 UTC on the 30th, Berlin moves from 02:00 to 03:00.
         let night = ("2025-03-29T12:00:00Z", "2025-03-31T12:00:00Z");
         for text in ["30 2 * * *", "0,15,30,45 2 * * *", "0-59 2 * * *"] {
             let found = times(
@@ -222,15 +224,15 @@ mod tests {
             times(&both, night.0, night.1),
             ["30 01:00", "30 01:30", "31 00:30", "31 01:30"]
         );
-        // A whole day that did not exist: Samoa had no 30th.
+        // A whole day that did not exist: Samoa skipped 30 December 2011.
         let samoa = schedule("0 12 * * *", Tz::Pacific__Apia);
         let found = times(&samoa, "2011-12-29T00:00:00Z", "2012-01-01T00:00:00Z");
         assert_eq!(found, ["29 22:00", "30 10:00", "30 22:00", "31 22:00"]);
     }
 
     #[test]
-    fn a_time_that_exists_twice_comes_the_first_time() {
-        // At 01:00 UTC on the 26th, 03:00 becomes 02:00 in Berlin.
+    fn next_after_of_repeated_time_occurs_the_first_time() {
+        // At 01:00 UTC on the 26th, Berlin moves from 03:00 back to 02:00.
         let night = ("2025-10-25T12:00:00Z", "2025-10-26T12:00:00Z");
         for (text, expected) in [
             ("30 2 * * *", vec!["26 00:30"]),
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_hours_goes_on_by_what_has_passed() {
+    fn next_after_without_named_hours_follows_elapsed_time() {
         let hourly = schedule("0 * * * *", Tz::Europe__Berlin);
         for (from, hours) in [("2025-03-29T23:00:00Z", 23), ("2025-10-25T22:00:00Z", 25)] {
             let from = instant(from);
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn months_end_when_they_end() {
+    fn next_after_of_month_end_follows_month_length() {
         let last = schedule("0 0 L * *", Tz::UTC);
         assert_eq!(
             times(&last, "2024-01-15T00:00:00Z", "2024-05-15T00:00:00Z"),
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn parse_rejects_malformed_expressions() {
         for (text, part) in [
             ("", "cron expression"),
             ("* * * *", "5"),
@@ -321,9 +323,9 @@ mod tests {
     ];
 
     proptest! {
-        /// Looking back finds what looking forward does, everywhere and always.
+        /// `latest_at` finds the times that `next_after` finds, in all zones.
         #[test]
-        fn back_is_the_reverse_of_forward(
+        fn latest_at_inverts_next_after(
             text in prop::sample::select(&TEXTS[..]),
             zone in prop::sample::select(&ZONES[..]),
             // From 2015 to 2027.
@@ -340,9 +342,9 @@ mod tests {
             prop_assert_eq!(schedule.latest_at(at), Some(before));
         }
 
-        /// Hours around the days on which clocks are set.
+        /// Repeats the test for instants near clock changes.
         #[test]
-        fn back_is_the_reverse_of_forward_where_clocks_are_set(
+        fn latest_at_inverts_next_after_near_clock_changes(
             text in prop::sample::select(&TEXTS[..]),
             day in prop::sample::select(&["2025-03-30", "2025-10-26", "2025-03-09", "2025-11-02", "2025-04-06", "2025-10-05"][..]),
             zone in prop::sample::select(&ZONES[..]),

@@ -1,53 +1,53 @@
-//! Limits of the texts that clients and operators give. Every text is checked here before it is stored or logged.
+//! Limits of the texts that clients and operators enter. Every text is checked here before it is stored or logged.
 
-/// What a text is for. Each kind has a maximum length.
+/// The purpose of a text. Each kind has a maximum length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextKind {
     /// The name of a person or a program.
     UserName,
-    /// What an API key is for.
+    /// The purpose of an API key.
     KeyName,
     /// The public part of an API key.
     KeyId,
-    /// The name of an organisation, or its id.
+    /// The name or the id of an organisation.
     OrganisationName,
     /// A contact of an organisation.
     Contact,
-    /// The postal address of an organisation; the only kind that may have several lines.
+    /// The postal address of an organisation; the only kind that may contain line breaks.
     PostalAddress,
-    /// An e-mail address, or the id of the user who has it.
+    /// The e-mail address or the id of a user.
     Email,
     /// A location, a type or an id in a grant.
     Grant,
-    /// What an entry of the audit trail is about.
+    /// The subject of an entry in the audit trail.
     AuditSubject,
 }
 
-/// A text that is not stored.
+/// The error for a text that fails the check.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitText {
     /// The text is too long.
     #[error("the {what} is {found} characters long; the limit is {max}")]
     TooLong {
-        /// What the text is.
+        /// The kind of text, in words.
         what: &'static str,
         /// The maximum length in characters.
         max: usize,
-        /// Its length in characters.
+        /// The length of the text in characters.
         found: usize,
     },
-    /// The text has control characters.
+    /// The text contains control characters.
     #[error(
         "the {what} has control characters, such as line breaks; use printable characters only"
     )]
     Control {
-        /// What the text is.
+        /// The kind of text, in words.
         what: &'static str,
     },
 }
 
 impl TextKind {
-    /// What the text is, in words.
+    /// Returns the kind of text in words.
     pub const fn what(self) -> &'static str {
         match self {
             Self::UserName => "name of the user",
@@ -62,12 +62,12 @@ impl TextKind {
         }
     }
 
-    /// The maximum length in characters.
+    /// Returns the maximum length in characters.
     pub const fn max_chars(self) -> usize {
         match self {
             Self::UserName | Self::KeyName | Self::OrganisationName | Self::Contact => 200,
             Self::KeyId => 64,
-            // RFC 5321, 4.5.3.1.3, less the angle brackets.
+            // RFC 5321, section 4.5.3.1.3, without the angle brackets.
             Self::Email => 254,
             Self::Grant => 500,
             Self::PostalAddress | Self::AuditSubject => 1_000,
@@ -78,10 +78,10 @@ impl TextKind {
     ///
     /// # Errors
     ///
-    /// The text is too long, or has control characters.
+    /// Fails if the text is too long or contains control characters.
     pub fn check(self, text: &str) -> Result<(), UnfitText> {
         let what = self.what();
-        // Bytes first: a character has at most four, and nobody counts the characters of megabytes.
+        // Bytes are compared first: a character has at most four, so this check rarely counts characters.
         let max = self.max_chars();
         if text.len() > max && (text.len() > 4 * max || text.chars().count() > max) {
             let found = text.chars().count();
@@ -96,7 +96,7 @@ impl TextKind {
     }
 }
 
-/// A text for logs and for the audit trail: at most `max_chars` characters, control characters replaced.
+/// Prepares a text for logs and the audit trail: at most `max_chars` characters, with control characters replaced.
 pub fn printable(text: &str, max_chars: usize) -> String {
     let mut out: String = text
         .chars()

@@ -1,7 +1,7 @@
-//! Units of measurement: how they are written, what they are called in words, and how a value in one is told in another.
+//! Units of measurement: their symbols, names and spellings, and the conversion of values between them.
 //!
-//! The table is for engineers to check and extend. A unit is found by its symbol, by what it is called and by its other
-//! spellings, whatever the blanks and whether an exponent is raised; large and small letters differ (`mbar`, `Mbar`).
+//! Engineers are meant to check and extend the table. A unit is found by its symbol, its name or another spelling.
+//! The lookup ignores blanks and accepts `m3` for `m³`. It is case-sensitive (`mbar`, `Mbar`).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,16 +13,16 @@ use Quantity::{
     ShareByVolume, Temperature, Time, Velocity, Viscosity, Voltage, Volume, VolumeFlow,
 };
 
-/// What is measured. Values are comparable within a quantity only.
+/// A physical quantity. Values are comparable only within a quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "they are called what they are")]
 pub enum Quantity {
     Temperature,
-    /// Where it is not said above what.
+    /// With unspecified reference pressure.
     Pressure,
-    /// Above the atmosphere.
+    /// Relative to the atmosphere.
     GaugePressure,
-    /// Above nothing.
+    /// Relative to vacuum.
     AbsolutePressure,
     Length,
     Area,
@@ -30,7 +30,7 @@ pub enum Quantity {
     Mass,
     Time,
     VolumeFlow,
-    /// Of gas as it would be at 0 °C and 1 atm.
+    /// The flow of a gas, converted to normal conditions: 0 °C and 1 atm.
     NormalVolumeFlow,
     MassFlow,
     Power,
@@ -83,16 +83,17 @@ impl fmt::Display for Quantity {
 /// A unit of a quantity.
 #[derive(Debug, PartialEq)]
 pub struct Unit {
-    /// As catalogs write it: `m³/h`.
+    /// The symbol as catalogs write it: `m³/h`.
     pub symbol: &'static str,
-    /// In words, of many: `cubic metres per hour`.
+    /// The name in words, in the plural: `cubic metres per hour`.
     pub words: &'static str,
-    /// What is measured in it.
+    /// The quantity that the unit measures.
     pub quantity: Quantity,
-    /// `(value + shift) * factor` is the value in the quantity's basic unit.
+    /// `(value + shift) * factor` is the value in the quantity's base unit.
     shift: f64,
     factor: f64,
-    /// Other ways to write it; those of letters, digits and `_` are also what keys of specifications end with.
+    /// Other spellings. Those that consist of letters, digits and `_` are also recognised as suffixes of
+    /// specification keys.
     spellings: &'static [&'static str],
 }
 
@@ -125,8 +126,8 @@ const GALLON: f64 = 0.003_785_411_784;
 const POUND: f64 = 0.453_592_37;
 const PSI: f64 = 6_894.757_293_168_36;
 
-/// All units. Where a spelling has a `/`, keys have `_per_` for it: `rated_flow_m3_per_h`.
-// One a line, to be read as a table.
+/// All units. For a spelling with a `/`, specification keys use `_per_` instead: `rated_flow_m3_per_h`.
+// One per line, to read as a table.
 #[rustfmt::skip]
 static UNITS: &[Unit] = &[
     unit("K", "kelvin", Temperature, 1.0, &["k"]),
@@ -223,13 +224,13 @@ static UNITS: &[Unit] = &[
     unit("mS/cm", "millisiemens per centimetre", Conductivity, 0.1, &["ms/cm"]),
     unit("V", "volts", Voltage, 1.0, &["v"]),
     unit("mV", "millivolts", Voltage, 0.001, &["mv"]),
-    // Not `kv`, which is a valve's flow coefficient.
+    // `kv` is not a spelling: it is a valve's flow coefficient.
     unit("kV", "kilovolts", Voltage, 1e3, &[]),
     unit("A", "amperes", Current, 1.0, &["a"]),
     unit("mA", "milliamperes", Current, 0.001, &["ma"]),
 ];
 
-/// What a value in a unit cannot be told in.
+/// The error for a conversion between units of different quantities.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("{} is the unit of {}, and {} that of {}", from.symbol, from.quantity, to.symbol, to.quantity)]
 pub struct OtherQuantity {
@@ -237,7 +238,7 @@ pub struct OtherQuantity {
     to: &'static Unit,
 }
 
-/// Units by how they are written.
+/// Units by their normalised spellings.
 static KNOWN: LazyLock<HashMap<String, &'static Unit>> = LazyLock::new(|| {
     let all = UNITS
         .iter()
@@ -245,7 +246,8 @@ static KNOWN: LazyLock<HashMap<String, &'static Unit>> = LazyLock::new(|| {
     all.collect()
 });
 
-/// A text as units are looked up by it: without blanks, and with no character that keyboards lack but `°`.
+/// Normalises a text for the lookup of units: without blanks and `·`, and in characters that a keyboard has, except
+/// `°`.
 fn plain(text: &str) -> String {
     let characters = text.chars().filter(|c| !c.is_whitespace() && *c != '·');
     let plain = characters.map(|c| match c {
@@ -259,12 +261,12 @@ fn plain(text: &str) -> String {
 }
 
 impl Unit {
-    /// The unit that is written like this: `m3/h`, `m³/h`, `m3_per_h` or `cubic metres per hour`.
+    /// Returns the unit with this spelling: `m3/h`, `m³/h`, `m3_per_h` or `cubic metres per hour`.
     pub fn named(text: &str) -> Option<&'static Self> {
         KNOWN.get(&plain(text)).copied()
     }
 
-    /// All ways to write it, as they are looked up.
+    /// Returns all spellings of the unit, normalised.
     fn written(&'static self) -> impl Iterator<Item = String> {
         let names = [self.symbol, self.words].into_iter();
         let names = names.chain(self.spellings.iter().copied()).map(plain);
@@ -274,8 +276,8 @@ impl Unit {
         })
     }
 
-    /// A value in this unit, told in another, to twelve digits. Of a difference between two values only the size
-    /// changes: 10 °C warmer is 18 °F warmer.
+    /// Converts a value in this unit to another unit, to twelve digits. For a difference between two values only the
+    /// factor applies: 10 °C warmer is 18 °F warmer.
     pub fn convert(
         &'static self,
         value: f64,
@@ -293,15 +295,15 @@ impl Unit {
             false => (self.shift, to.shift),
         };
         let converted = (value + from) * self.factor / to.factor - back;
-        // What comes after that is the error of the arithmetic: 80 °C are 176 °F, not 176.00000000000006.
+        // Further digits are rounding errors: 80 °C is 176 °F, not 176.00000000000006.
         Ok(format!("{converted:.11e}").parse().unwrap_or(converted))
     }
 }
 
-/// Splits a key of specifications into what it is about and the unit that it ends with: `design_pressure_bar` is a
-/// `design_pressure` in bar. Only of numbers: a `revision_c` may be a text.
+/// Splits the key of a specification into its subject and the unit that it ends with: `design_pressure_bar` is a
+/// `design_pressure` in bar. Use it only for numeric values: a `revision_c` may be a text.
 pub fn split_key(key: &str) -> (&str, Option<&'static Unit>) {
-    // The longest end is the unit: of `rated_flow_m3_per_h` not the last letter.
+    // The longest suffix is the unit: in `rated_flow_m3_per_h` it is not the last letter.
     let mut ends = key.match_indices('_').filter(|(at, _)| *at > 0);
     let found = ends.find_map(|(at, _)| {
         let unit = KNOWN.get(key.get(at + 1..)?)?;
@@ -310,13 +312,13 @@ pub fn split_key(key: &str) -> (&str, Option<&'static Unit>) {
     found.unwrap_or((key, None))
 }
 
-/// The same with blanks between the words, for people: `design pressure`.
+/// Splits a key like [`split_key`], with blanks between the words of the subject: `design pressure`.
 pub fn key_in_words(key: &str) -> (String, Option<&'static Unit>) {
     let (about, unit) = split_key(key);
     (about.replace('_', " "), unit)
 }
 
-/// Whether what a key is about is a difference between two values.
+/// Whether the key names a difference between two values.
 pub fn is_difference(key: &str) -> bool {
     const DIFFERENCES: [&str; 9] = [
         "resolution",
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_is_that_of_two_units() {
+    fn unit_spellings_are_unique() {
         let mut owners: HashMap<String, &str> = HashMap::new();
         for unit in UNITS {
             for text in unit.written() {
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_told_in_other_units() {
+    fn convert_within_quantity_returns_converted_value() {
         for (value, from, to, expected) in [
             (100.0, "°C", "K", 373.15),
             (80.0, "°C", "°F", 176.0),
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_have_no_zero() {
+    fn convert_of_difference_ignores_zero_point() {
         let [celsius, fahrenheit] = ["°C", "°F"].map(|text| Unit::named(text).unwrap());
         assert_eq!(celsius.convert(0.1, fahrenheit, true), Ok(0.18));
         assert!(is_difference("resolution") && is_difference("pressure_drop_mbar"));
@@ -395,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn quantities_are_not_mixed() {
+    fn convert_across_quantities_is_an_error() {
         for (one, other) in [
             ("bar", "°C"),
             ("bar", "barg"),
@@ -414,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_end_with_units() {
+    fn key_in_words_splits_off_unit() {
         for (key, about, symbol) in [
             ("design_pressure_bar", "design pressure", Some("bar")),
             ("volume_m3", "volume", Some("m³")),
@@ -438,7 +440,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn there_and_back_is_the_same(
+        fn convert_there_and_back_returns_original_value(
             value in -1e6_f64..1e6,
             from in 0..UNITS.len(),
             to in 0..UNITS.len(),

@@ -1,4 +1,4 @@
-//! What is known of a request once it has ended, and the months that requests are billed in.
+//! The usage record of a request, and billing months.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,67 +10,67 @@ use uuid::Uuid;
 
 use super::{OrganisationId, SessionId, UserId};
 
-/// A request that has ended, as the ledger has it: the names are its columns. Thousands are held until they are there, so
-/// texts that they have in common are shared.
+/// A completed request as stored in the ledger: the field names are its columns. Thousands of records wait in memory
+/// until they are written, so common texts are shared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageRecord {
-    /// Names the request; the client was told.
+    /// The id of the request. The client receives it.
     pub request_id: Uuid,
-    /// Who pays.
+    /// The organisation that pays.
     #[serde(rename = "organization_id")]
     pub organisation_id: OrganisationId,
-    /// Who asked.
+    /// The user who made the request.
     pub user_id: UserId,
-    /// The key that the user asked with, if it was one.
+    /// The API key, if the user authenticated with one.
     pub api_key_id: Option<EcoString>,
-    /// The session that the user asked in, if it was not a key.
+    /// The session, if the user did not authenticate with a key.
     pub session_id: Option<SessionId>,
-    /// The run of a server that answered.
+    /// The id of the server run that processed the request.
     pub server_id: Uuid,
     /// The RPC and the command in it, such as `DoGet/StatementQuery`.
     pub endpoint: EcoString,
-    /// SHA-256 of the statement without its literals, in hexadecimal.
+    /// The SHA-256 of the statement without its literals, in hexadecimal.
     pub sql_fingerprint: Option<EcoString>,
-    /// The statement, where it is to be kept.
+    /// The statement, if statements are stored.
     pub sql_text: Option<String>,
-    /// When the request came.
+    /// When the request arrived.
     #[serde(with = "micros")]
     pub started_at: DateTime<Utc>,
-    /// When its answer was whole, or broke off.
+    /// When the response was complete or was aborted.
     #[serde(with = "micros")]
     pub ended_at: DateTime<Utc>,
-    /// From the start to the first message of the answer.
+    /// The time from the start to the first message of the response.
     pub first_byte_microseconds: Option<u64>,
-    /// From the start to the end.
+    /// The time from the start to the end.
     pub duration_microseconds: u64,
-    /// Rows that were sent, or taken in by an ingest.
+    /// The rows that were sent, or that an ingest received.
     pub rows: u64,
-    /// Messages of the answer, as they were encoded.
+    /// The encoded size of the response's messages, in bytes.
     pub bytes_sent: u64,
-    /// Of the lake's files.
+    /// The bytes read from the lake's files.
     pub bytes_scanned: u64,
-    /// As gRPC names it: `OK`, `INVALID_ARGUMENT`, …
+    /// The name of the gRPC status: `OK`, `INVALID_ARGUMENT`, …
     pub status: EcoString,
-    /// Whether the client went away or cancelled before the answer was whole.
+    /// Whether the client disconnected or cancelled before the response was complete.
     pub cancelled: bool,
-    /// Where the client is.
+    /// The address of the client.
     pub client_address: EcoString,
-    /// What the client calls itself.
+    /// The user agent of the client.
     pub client_agent: EcoString,
-    /// Whether it is paid for.
+    /// Whether the request is billed.
     pub billable: bool,
 }
 
-/// The status of a request whose server died before the answer was whole.
+/// The status of a request whose server died before the response was complete.
 pub const ABORTED: &str = "ABORTED";
 
-/// Instants as the databases have them: microseconds, in UTC.
+/// Instants in the databases' format: microseconds, in UTC.
 pub(crate) mod micros {
     use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    /// As RFC 3339, such as `2026-11-29T18:36:39.000001Z`. There are four to each request that is recorded: in
-    /// chrono's way, which knows all formats, they were a thirtieth of what metering costs.
+    /// Formats an instant as RFC 3339, such as `2026-11-29T18:36:39.000001Z`. Each recorded request has four of them:
+    /// chrono's general formatter took a thirtieth of the cost of metering.
     pub fn text(at: &DateTime<Utc>) -> String {
         let is_usual = (0..=9_999).contains(&at.year()) && at.nanosecond() < 1_000_000_000;
         if !is_usual {
@@ -107,44 +107,44 @@ pub(crate) mod micros {
     }
 }
 
-/// What an organisation may use; none for as much as it likes.
+/// The usage limits of an organisation; `None` means unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct UsageLimits {
-    /// Requests in a second, in the long run; more than zero.
+    /// The average number of requests per second; greater than zero.
     pub requests_per_second: Option<f64>,
-    /// Queries that run at once, at least one.
+    /// The number of queries that run concurrently; at least one.
     pub concurrent_queries: Option<u64>,
-    /// Billable requests in a UTC month.
+    /// The number of billable requests in a UTC month.
     pub monthly_requests: Option<u64>,
-    /// Bytes that they are answered with in a UTC month.
+    /// The bytes sent in responses in a UTC month.
     pub monthly_bytes_sent: Option<u64>,
-    /// Bytes of the lake's files that they read in a UTC month.
+    /// The bytes read from the lake's files in a UTC month.
     pub monthly_bytes_scanned: Option<u64>,
 }
 
-/// A month in UTC, as `2026-11`.
+/// A month in UTC, written as `2026-11`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Month {
     year: i32,
-    /// From 1.
+    /// Counted from 1.
     month: u32,
 }
 
-/// A text is no month.
+/// The error for a text that is not a month.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no month; write it as 2026-11")]
 pub struct MalformedMonth(String);
 
 impl Month {
-    /// The first that can be written.
+    /// The first month that the format can express.
     pub const FIRST: Self = Self { year: 0, month: 1 };
-    /// The last that can be written.
+    /// The last month that the format can express.
     pub const LAST: Self = Self {
         year: 9999,
         month: 12,
     };
 
-    /// The month of an instant.
+    /// Returns the month that contains an instant.
     pub fn of(at: DateTime<Utc>) -> Self {
         Self {
             year: at.year(),
@@ -152,7 +152,7 @@ impl Month {
         }
     }
 
-    /// The month after it.
+    /// Returns the following month.
     pub fn next(self) -> Self {
         match self.month {
             12 => Self {
@@ -166,12 +166,12 @@ impl Month {
         }
     }
 
-    /// Its last instant, to the microsecond.
+    /// Returns the last instant of the month, to the microsecond.
     pub fn end(self) -> DateTime<Utc> {
         self.next().start() - TimeDelta::microseconds(1)
     }
 
-    /// The instant at which it begins.
+    /// Returns the first instant of the month.
     pub fn start(self) -> DateTime<Utc> {
         let first = chrono::NaiveDate::from_ymd_opt(self.year, self.month, 1);
         first
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_is_written_as_chrono_writes_it() {
+    fn micros_text_matches_chrono() {
         let usual = (0..1_000_u32).map(|number| {
             let second = i64::from(number) * 97_777_777 - 62_000_000_000;
             DateTime::from_timestamp(second, number.wrapping_mul(2_654_435_761) % 1_000_000_000)
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_month_is_written_one_way_and_ends_where_the_next_begins() {
+    fn month_parse_is_strict_and_end_precedes_next_start() {
         for wrong in [
             "2026",
             "2026-13",

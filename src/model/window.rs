@@ -1,24 +1,24 @@
-//! A half-open span of time.
+//! A half-open time window.
 
 use super::dates::{DateSet, Day, MICROS_PER_DAY};
 
-/// `[start, end)` in microseconds since the epoch, UTC.
+/// The window `[start, end)` in microseconds since the epoch, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// The first instant inside.
+    /// The first instant inside the window.
     pub start: i64,
-    /// The first instant after.
+    /// The first instant after the window.
     pub end: i64,
 }
 
 impl Window {
-    /// All the time that a timestamp in microseconds can name.
+    /// The window of all timestamps in microseconds.
     pub const ALL: Self = Self {
         start: i64::MIN,
         end: i64::MAX,
     };
 
-    /// The whole days `first..=last`.
+    /// Creates the window of the whole days `first..=last`.
     pub const fn days(first: Day, last: Day) -> Self {
         Self {
             start: first as i64 * MICROS_PER_DAY,
@@ -26,22 +26,22 @@ impl Window {
         }
     }
 
-    /// Whether `timestamp` is inside.
+    /// Whether `timestamp` is inside the window.
     pub const fn contains(&self, timestamp: i64) -> bool {
         self.start <= timestamp && timestamp < self.end
     }
 
-    /// Whether the closed span `min..=max` has an instant inside.
+    /// Whether the closed span `min..=max` has an instant inside the window.
     pub const fn overlaps(&self, min: i64, max: i64) -> bool {
         min < self.end && max >= self.start
     }
 
-    /// Whether the closed span `min..=max` lies wholly inside.
+    /// Whether the closed span `min..=max` lies entirely inside the window.
     pub const fn covers(&self, min: i64, max: i64) -> bool {
         self.start <= min && max < self.end
     }
 
-    /// The days that have an instant inside; meant for bounded windows.
+    /// Returns the days that have an instant inside the window. Use it for bounded windows only.
     pub fn dates(&self) -> DateSet {
         if self.end <= self.start {
             return DateSet::default();

@@ -1,4 +1,4 @@
-//! From the minutes of many files to one ordered sequence for each asset, and from there to output batches.
+//! Assembles the minutes of many files into one ordered sequence per asset, and creates the output batches.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,31 +17,32 @@ use super::series::{MICROS_PER_MINUTE, MINUTES_PER_DAY, Minutes};
 use super::summary::{MinuteRow, Summary};
 use crate::model::{AssetId, Day, Resolution};
 
-/// At most this many rows go into one output file; a larger date is written as several, by ranges of assets.
+/// The maximum number of rows in an output file. A date with more rows is written to several files, by ranges of
+/// assets.
 pub const ROWS_PER_PART: usize = 2 << 20;
-/// About this many rows are in one output batch: its columns stay in the second-level cache while they are
+/// The approximate number of rows in an output batch. Its columns stay in the second-level cache while they are
 /// encoded.
 const ROWS_PER_BATCH: usize = 16 << 10;
 const MINUTES_PER_HOUR: i32 = 60;
 
-/// Each asset's minutes, in order of asset, each minute once.
+/// The minutes of all assets, sorted by asset, without duplicate minutes.
 #[derive(Debug, Default)]
 pub struct Assembled {
     assets: Vec<(AssetId, Runs)>,
     readings: u64,
 }
 
-/// One output file: one date, consecutive assets.
+/// The contents of one output file: one date and consecutive assets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// The date.
+    /// The date of the rows.
     pub day: Day,
     from: usize,
     to: usize,
     rows: usize,
 }
 
-/// Finds what is contested between the files of a cell, and within them.
+/// Returns the conflicting minutes between the files of a cell, and within them.
 pub fn find_contested(files: &[&FileMinutes]) -> ContestedMinutes {
     let mut contested = ContestedMinutes::default();
     let mut claims: HashMap<AssetId, Vec<&Minutes>> = HashMap::new();
@@ -76,7 +77,7 @@ pub fn find_contested(files: &[&FileMinutes]) -> ContestedMinutes {
 }
 
 impl Assembled {
-    /// Puts the files' minutes together; those in `contested` are taken from `decided` instead.
+    /// Assembles the minutes of `files`. Minutes in `contested` are taken from `decided` instead.
     pub fn new(
         files: Vec<FileMinutes>,
         contested: &ContestedMinutes,
@@ -111,18 +112,18 @@ impl Assembled {
         }
     }
 
-    /// How many minute rows there are.
+    /// Returns the number of minute rows.
     pub fn minutes(&self) -> usize {
         let runs = self.assets.iter().flat_map(|(_, runs)| &runs.runs);
         runs.map(Vec::len).sum()
     }
 
-    /// How many readings they were made of, each time once.
+    /// Returns the number of readings in the rows. Each time of an asset counts once.
     pub fn readings(&self) -> u64 {
         self.readings
     }
 
-    /// The output files, by date and asset.
+    /// Returns the output files, sorted by date and asset.
     pub fn parts(&self) -> Vec<Part> {
         let mut rows_by_day: BTreeMap<Day, Vec<(usize, usize)>> = BTreeMap::new();
         let runs = self.assets.iter().enumerate();
@@ -132,12 +133,12 @@ impl Assembled {
             let mut rows = run.as_slice();
             while let Some(row) = rows.first() {
                 let day = day_of_minute(row.minute);
-                // A date has no more rows than minutes.
+                // A date has at most one row per minute.
                 let reach = rows.len().min(MINUTES_PER_DAY as usize);
                 let len = rows[..reach].partition_point(|row| day_of_minute(row.minute) == day);
                 let assets = rows_by_day.entry(day).or_default();
                 match assets.last_mut() {
-                    // Another run of the same asset: its rows of a date stay together.
+                    // A further run of the same asset: its rows of a date belong together.
                     Some((last, rows)) if *last == index => *rows += len,
                     _ => assets.push((index, len)),
                 }
@@ -169,7 +170,7 @@ impl Assembled {
         parts
     }
 
-    /// The batches of one part: minutes, then its hours, then its days.
+    /// Returns the batches of one part: its minutes, then its hours, then its days.
     pub fn batches(&self, number: u32, part: Part) -> Batches {
         Batches {
             number,
@@ -184,18 +185,18 @@ impl Assembled {
     }
 }
 
-/// One asset's minutes as they came, a run for each file. They are not copied into one: beside the runs
-/// themselves, that would take as much memory again.
+/// The minutes of one asset as they came, one run per file. They are not copied into one run, because that would double
+/// the memory.
 #[derive(Debug, Default)]
 struct Runs {
-    /// Each in order of time and not empty; in order of their first minute.
+    /// The runs, none of them empty and each sorted by time. They are sorted by their first minutes.
     runs: Vec<Vec<MinuteRow>>,
-    /// Whether each ends before the next begins.
+    /// Whether each run ends before the next begins.
     disjoint: bool,
 }
 
 impl Runs {
-    /// Runs that overlap are looked through for every date, if they are few.
+    /// The maximum number of overlapping runs that are searched for each date. More runs are merged into one.
     const FEW: usize = 8;
 
     fn new(runs: Vec<Minutes>) -> Self {
@@ -224,8 +225,8 @@ impl Runs {
         }
     }
 
-    /// The rows of the day that begins with minute `start`, in order; put together in `scratch` if they are in
-    /// more than one run.
+    /// Returns the sorted rows of the day that begins with minute `start`. Rows from more than one run are merged in
+    /// `scratch`.
     fn of_day<'a>(&'a self, start: i32, scratch: &'a mut Vec<MinuteRow>) -> &'a [MinuteRow] {
         let end = start + MINUTES_PER_DAY;
         let skipped = if self.disjoint {
@@ -239,7 +240,7 @@ impl Runs {
             .take_while(|rows| rows[0].minute < end)
             .map(|rows| {
                 let from = rows.partition_point(|row| row.minute < start);
-                // A day has no more rows than minutes.
+                // A day has at most one row per minute.
                 let reach = rows.len().min(from + MINUTES_PER_DAY as usize);
                 let to = from + rows[from..reach].partition_point(|row| row.minute < end);
                 &rows[from..to]
@@ -268,7 +269,7 @@ const fn day_of_minute(minute: i32) -> Day {
     minute.div_euclid(MINUTES_PER_DAY)
 }
 
-/// The batches of one part, made one at a time.
+/// The batches of one part, created one at a time.
 #[derive(Debug)]
 pub struct Batches {
     number: u32,
@@ -280,7 +281,7 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// The next minute batch; fills the hours and days on the way.
+    /// Returns the next batch of minutes, and collects their hours and days.
     fn minutes(&mut self, all: &Assembled) -> Result<Option<RecordBatch>, ArrowError> {
         let mut columns = Columns::with_capacity(
             self.part
@@ -318,7 +319,7 @@ impl Batches {
             .transpose()
     }
 
-    /// The next batch, of the minutes that the part was cut from; none after the last.
+    /// Returns the next batch, or `None` after the last. `all` must be the minutes from which the part was created.
     pub fn next(&mut self, all: &Assembled) -> Option<Result<RecordBatch, ArrowError>> {
         if self.stage == 0 {
             if let Some(batch) = self.minutes(all).transpose() {
@@ -339,7 +340,7 @@ impl Batches {
     }
 }
 
-/// Rollup columns under construction.
+/// Columns of a rollup batch under construction.
 #[derive(Debug, Default)]
 struct Columns {
     assets: Vec<String>,
@@ -371,7 +372,7 @@ impl Columns {
         }
     }
 
-    /// The minutes of the asset that was begun last, column by column.
+    /// Appends minutes of the current asset, column by column.
     fn extend(&mut self, rows: &[MinuteRow]) {
         let key = self.assets.len() as i32 - 1;
         self.keys.resize(self.keys.len() + rows.len(), key);

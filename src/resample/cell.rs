@@ -1,22 +1,22 @@
-//! The piece of the plane of dates and assets that one pass works on.
+//! A cell: the dates and assets that one pass of the operator computes.
 
 use crate::model::{AssetId, Day, Window};
 
-/// Consecutive dates, and a range of assets: what fits into memory at once.
+/// Consecutive dates and a range of assets that fit into memory together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cell {
-    /// First date, inclusive.
+    /// The first date, inclusive.
     pub first: Day,
-    /// Last date, inclusive.
+    /// The last date, inclusive.
     pub last: Day,
-    /// The least asset inside; none: from the beginning.
+    /// The first asset, inclusive; `None` is unbounded.
     pub from_asset: Option<AssetId>,
-    /// The least asset after; none: to the end.
+    /// The end of the range of assets, exclusive; `None` is unbounded.
     pub to_asset: Option<AssetId>,
 }
 
 impl Cell {
-    /// All assets on the dates `first..=last`.
+    /// Returns a cell with all assets on the dates `first..=last`.
     pub const fn days(first: Day, last: Day) -> Self {
         Self {
             first,
@@ -26,24 +26,24 @@ impl Cell {
         }
     }
 
-    /// The time that the cell covers.
+    /// Returns the time window of the cell.
     pub const fn window(&self) -> Window {
         Window::days(self.first, self.last)
     }
 
-    /// Whether the cell has this asset.
+    /// Whether the cell contains this asset.
     pub fn has_asset(&self, asset: AssetId) -> bool {
         self.from_asset.is_none_or(|from| from <= asset)
             && self.to_asset.is_none_or(|to| asset < to)
     }
 
-    /// How many dates the cell covers.
+    /// Returns the number of dates.
     pub const fn dates(&self) -> usize {
         (self.last as i64 - self.first as i64 + 1) as usize
     }
 
-    /// The earlier part and the rest, for when the whole does not fit into memory: by dates while there is
-    /// more than one, then by assets, at `median_asset`. None if it cannot be cut.
+    /// Splits a cell that does not fit into memory into two: by date while there is more than one, then by asset at
+    /// `median_asset`. Returns `None` if it cannot be split.
     pub fn split(&self, median_asset: Option<AssetId>) -> Option<(Self, Self)> {
         if self.last > self.first {
             let middle = self.first + (self.last - self.first) / 2;

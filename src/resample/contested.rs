@@ -1,5 +1,5 @@
-//! Minutes that more than one run of readings claims: found after the first pass, decided in a second one
-//! from their raw readings, where the last file and in it the last row wins.
+//! Conflicting minutes, which several runs of readings contain. They are found after the first pass, and a second pass
+//! decides them from their raw readings: the last file wins, and in it the last row.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,25 +8,25 @@ use super::series::{Series, minute_of};
 use super::summary::MinuteRow;
 use crate::model::AssetId;
 
-/// A set of minutes of assets.
+/// A set of conflicting minutes by asset.
 #[derive(Debug, Default)]
 pub struct ContestedMinutes {
     assets: HashMap<AssetId, HashSet<i32>>,
 }
 
-/// One raw reading of a contested minute.
+/// One raw reading of a conflicting minute.
 #[derive(Debug, Clone, Copy)]
 pub struct RawReading {
-    /// Its asset.
+    /// The asset of the reading.
     pub asset: AssetId,
-    /// Microseconds since the epoch.
+    /// The time in microseconds since the Unix epoch.
     pub time: i64,
-    /// Its value, finite.
+    /// The value, always finite.
     pub value: f64,
 }
 
 impl ContestedMinutes {
-    /// Whether nothing is contested.
+    /// Whether there are no conflicting minutes.
     pub fn is_empty(&self) -> bool {
         self.assets.is_empty()
     }
@@ -36,18 +36,18 @@ impl ContestedMinutes {
         self.assets.entry(asset).or_default().insert(minute);
     }
 
-    /// The contested minutes of `asset`, if it has any.
+    /// Returns the conflicting minutes of `asset`, if it has any.
     pub fn of(&self, asset: AssetId) -> Option<&HashSet<i32>> {
         self.assets.get(&asset)
     }
 
-    /// Whether the minute of this reading is contested.
+    /// Whether the minute of this reading is a conflicting one.
     pub fn has(&self, asset: AssetId, time: i64) -> bool {
         self.of(asset)
             .is_some_and(|minutes| minutes.contains(&minute_of(time)))
     }
 
-    /// Whether the file has readings in a contested minute.
+    /// Whether the file has readings in a conflicting minute.
     pub fn touches(&self, file: &FileMinutes) -> bool {
         file.assets.iter().any(|(asset, minutes)| {
             self.of(*asset).is_some_and(|contested| {
@@ -62,9 +62,10 @@ impl ContestedMinutes {
     }
 }
 
-/// Reduces the raw readings of contested minutes, given in the order of files and rows.
+/// Reduces the raw readings of conflicting minutes. They must be in the order of files and rows.
 pub fn decide(mut readings: Vec<RawReading>) -> HashMap<AssetId, Vec<MinuteRow>> {
-    // Stable: of equal times the last in the order of files and rows stays last, and `Series` keeps it.
+    // The sort is stable: among equal times the last in the order of files and rows stays last, and `Series` keeps the
+    // last.
     readings.sort_by_key(|reading| (reading.asset, reading.time));
     readings
         .chunk_by(|a, b| a.asset == b.asset)

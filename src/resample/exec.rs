@@ -1,10 +1,10 @@
-//! The DataFusion operator: one input partition for each raw file, in the order in which later files win;
-//! any number of output partitions, whose batches are ready to be written.
+//! The DataFusion operator. It has one input partition for each raw file, in order of precedence (later files win), and
+//! any number of output partitions with batches that are ready to be written.
 //!
-//! First all files are reduced to minutes, several at a time; then the minutes that several runs of
-//! readings claim are decided from raw; then each output partition makes the batches of its parts. What is
-//! held is accounted to the session's memory pool: when it runs out, the operator fails with
-//! `ResourcesExhausted`, and its caller tries again with a smaller [`Cell`].
+//! First all files are reduced to minutes, several files concurrently. Then conflicting minutes are decided from raw
+//! readings. Then each output partition creates the batches of its parts. Memory is reserved in the session's memory
+//! pool. When the pool is exhausted, the operator fails with `ResourcesExhausted`, and the caller tries again with a
+//! smaller [`Cell`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -36,48 +36,48 @@ use super::left_out::LeftOut;
 use super::schema;
 use crate::model::{AssetId, Window};
 
-/// What to compute.
+/// The parameters of one pass.
 #[derive(Clone)]
 pub struct Request {
-    /// The dates and assets.
+    /// The dates and assets to compute.
     pub cell: Cell,
-    /// Times outside are left out.
+    /// The window of plausible times. Readings outside are left out.
     pub plausible: Window,
-    /// What is asked of each input partition, which is one file.
+    /// The task of each input partition. A partition is one file.
     pub tasks: Vec<FileTask>,
-    /// How many files are read at once, and how many output partitions there are.
+    /// The number of files that are read concurrently, and of output partitions.
     pub at_once: usize,
-    /// How many readings may wait to be sorted, for a file that is not in order.
+    /// The maximum number of readings that are buffered to be sorted, for a file that is not in order.
     pub sort_readings: usize,
-    /// Is told how many readings were read, as they are.
+    /// The callback for the number of readings that were read.
     pub on_readings: Arc<dyn Fn(u64) + Send + Sync>,
 }
 
-/// What became of one input file.
+/// The result for one input file.
 #[derive(Debug, Default)]
 pub struct FileOutcome {
-    /// Valid readings inside the cell, repeated ones included.
+    /// The number of valid readings inside the cell, including duplicates.
     pub valid: u64,
-    /// What was left out, of what the task asked to count.
+    /// The readings that were left out, among those that the task counts.
     pub left_out: LeftOut,
-    /// Why nothing of the file was used.
+    /// The reason why the file was not used, if it was not.
     pub fault: Option<DataFusionError>,
 }
 
-/// What the whole pass found.
+/// The result of the whole pass.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// By input partition.
+    /// The results by input partition.
     pub files: Vec<FileOutcome>,
-    /// Readings used, each time of an asset once.
+    /// The number of readings used. Each time of an asset counts once.
     pub used: u64,
-    /// Minute rows made.
+    /// The number of minute rows.
     pub minutes: usize,
-    /// The middle one of the assets met, where a cell can be split.
+    /// The median of the assets in the cell, at which it can be split.
     pub median_asset: Option<AssetId>,
 }
 
-/// Raw readings to rollups of all three resolutions.
+/// The operator that computes rollups of all three resolutions from raw readings.
 #[derive(Debug)]
 pub struct ResampleExec {
     input: Arc<dyn ExecutionPlan>,
@@ -92,7 +92,7 @@ struct Shared {
     ready: OnceCell<std::result::Result<Arc<Ready>, Arc<DataFusionError>>>,
 }
 
-/// The assembled minutes, with the memory that they are accounted to.
+/// The assembled minutes, with the memory reservations for them.
 struct Ready {
     assembled: Assembled,
     parts: Vec<Part>,
@@ -108,8 +108,8 @@ impl fmt::Debug for Shared {
 }
 
 impl ResampleExec {
-    /// The operator over `input`, which gives [`READINGS`](schema::READINGS) and has a partition for each of
-    /// `request.tasks`.
+    /// Creates the operator over `input`, which returns [`READINGS`](schema::READINGS) and has one partition for each
+    /// of `request.tasks`.
     pub fn try_new(input: Arc<dyn ExecutionPlan>, request: Request) -> Result<Self> {
         if input.properties().output_partitioning().partition_count() != request.tasks.len().max(1)
         {
@@ -134,7 +134,7 @@ impl ResampleExec {
         })
     }
 
-    /// What the pass found, once its streams have ended or failed; leaves nothing behind.
+    /// Takes the result of the pass. Must be called after its streams have ended or failed.
     pub fn take_outcome(&self) -> Outcome {
         let mut outcome = std::mem::take(&mut *lock(&self.shared.outcome));
         let met = lock(&self.shared.assets_met);
@@ -225,8 +225,8 @@ impl ExecutionPlan for ResampleExec {
     }
 }
 
-/// The batches of one part. Each poll makes one, so that no more than that is held beside the minutes, and it is
-/// still in the cache of the core that goes on to encode it.
+/// Returns the batches of one part. Each poll creates one batch, so that only one is in memory besides the minutes, and
+/// it is still in the cache of the core that encodes it next.
 fn part_stream(
     ready: Arc<Ready>,
     number: usize,
@@ -239,7 +239,7 @@ fn part_stream(
     }))
 }
 
-/// Both passes over the input.
+/// Performs both passes over the input.
 async fn prepare(
     shared: &Arc<Shared>,
     input: &Arc<dyn ExecutionPlan>,
@@ -299,7 +299,7 @@ async fn prepare(
             }
         }
         if faults {
-            // What the first pass took of the file cannot stay; the caller runs again without it.
+            // The minutes of the file from the first pass must not be used; the caller runs again without the file.
             lock(&shared.outcome).files = outcomes;
             return Err(DataFusionError::Execution(
                 "a raw file failed on its second reading".to_owned(),
@@ -329,10 +329,10 @@ async fn prepare(
     })
 }
 
-/// A file's result, or why the file is at fault; memory that runs out is an error of the whole.
+/// Results or faults by file. Exhausted memory is an error of the whole pass instead.
 type Taken<T> = Vec<(usize, std::result::Result<T, DataFusionError>)>;
 
-/// Works on the files `indices`, several at a time.
+/// Runs `work` for each of the files `indices`, several concurrently.
 async fn for_each_file<T, F, Work>(
     shared: &Arc<Shared>,
     input: &Arc<dyn ExecutionPlan>,
@@ -394,13 +394,13 @@ where
     Ok((taken, memory))
 }
 
-/// What stops the work on a file.
+/// The reasons why `work` on a file fails.
 enum Trouble {
     File(DataFusionError),
     Memory(DataFusionError),
 }
 
-/// A file that can be read, and read again.
+/// An input file that can be read repeatedly.
 struct Reread {
     input: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
@@ -415,7 +415,7 @@ impl Reread {
     }
 }
 
-/// The first pass over one file.
+/// Performs the first pass over one file.
 async fn take_in(
     shared: Arc<Shared>,
     file: Reread,
@@ -447,7 +447,7 @@ async fn take_in(
     Ok(minutes)
 }
 
-/// The second pass over one file: its valid readings in contested minutes, in row order.
+/// Performs the second pass over one file. Returns its valid readings in conflicting minutes, in row order.
 async fn collect_contested(
     shared: Arc<Shared>,
     file: Reread,
@@ -490,7 +490,8 @@ async fn collect_contested(
                 readings.push(RawReading { asset, time, value });
             }
         }
-        // Once more for the merge of all files, and half for the sort.
+        // Reserves 2.5 times the size: for the readings, for their copy in the merge of all files, and half for the
+        // sort.
         memory
             .try_resize(readings.capacity() * size_of::<RawReading>() * 5 / 2)
             .map_err(Trouble::Memory)?;

@@ -1,4 +1,5 @@
-//! One file's readings on their way in: checked, counted when left out, and handed to their asset's series.
+//! Takes in the readings of one file: checks them, counts those that are left out, and adds the others to the series of
+//! their assets.
 
 use std::collections::HashMap;
 
@@ -11,31 +12,32 @@ use super::series::{MINUTES_PER_DAY, Minutes, Series};
 use super::summary::MinuteRow;
 use crate::model::{AssetId, DateSet, Window, day_of};
 
-/// What is asked of one file, beside its readings in the cell.
+/// The task for one file, besides reading its readings in the cell.
 #[derive(Debug, Clone, Default)]
 pub struct FileTask {
-    /// Dates for which this file's left-out readings are counted now, so that each counts in one run only.
+    /// The dates on which readings of this file that are left out are counted now, so that each is counted in one run
+    /// only.
     pub count_dates: DateSet,
-    /// Whether readings without a plausible time, which are on no date, are counted now.
+    /// Whether readings without a plausible time, which belong to no date, are counted now.
     pub count_untimed: bool,
-    /// How many minute rows may come of the file in this cell, of all assets together: space is set aside
-    /// for them at once. Zero if nothing is known.
+    /// The maximum number of minute rows of the file in this cell, for all assets together. Memory for them is
+    /// allocated in advance. 0 if it is unknown.
     pub expected_minutes: usize,
 }
 
-/// What became of one file's readings.
+/// The minutes of one file.
 #[derive(Debug, Default)]
 pub struct FileMinutes {
-    /// Each asset's minutes.
+    /// The minutes by asset.
     pub assets: Vec<(AssetId, Minutes)>,
-    /// What was left out, of what the task asked to count.
+    /// The readings that were left out, among those that the task counts.
     pub left_out: LeftOut,
-    /// Valid readings inside the cell, repeated ones included.
+    /// The number of valid readings inside the cell, including duplicates.
     pub valid: u64,
 }
 
 impl FileMinutes {
-    /// Bytes held.
+    /// Returns the number of bytes held.
     pub fn bytes(&self) -> usize {
         self.assets
             .iter()
@@ -48,7 +50,7 @@ impl FileMinutes {
     }
 }
 
-/// Where a dictionary entry's readings go.
+/// The destination of readings with one id of the dictionary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Series(u32),
@@ -56,7 +58,7 @@ enum Slot {
     Elsewhere,
 }
 
-/// A reading that waits to be sorted.
+/// A reading that is buffered to be sorted.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     slot: u32,
@@ -64,7 +66,8 @@ struct Waiting {
     value: f64,
 }
 
-/// Disorder up to one reading in this many is settled as contested minutes; beyond it, sorting is cheaper.
+/// The number of readings per out-of-order reading below which a file is sorted. With less disorder it is cheaper to
+/// decide the conflicting minutes.
 const DISORDER_WORTH_SORTING: u64 = 64;
 
 /// Takes in the readings of one file, batch by batch in row order.
@@ -76,19 +79,20 @@ pub struct Intake<'a> {
     task: &'a FileTask,
     series: Vec<(AssetId, Series)>,
     slots: HashMap<AssetId, u32>,
-    /// The slots of the dictionary entries of the latest batch.
+    /// The destinations for the ids in the dictionary of the latest batch.
     mapping: Vec<Slot>,
     mapped: Option<ArrayRef>,
     left_out: LeftOut,
     valid: u64,
-    /// Rows of minutes for which space was set aside: no more than the file promises, however many assets it has.
+    /// The number of minute rows for which memory was allocated. It is at most the number that the task expects,
+    /// however many assets the file has.
     reserved: usize,
-    /// Readings that wait to be sorted, and how many may; none while the file is in order.
+    /// The buffered readings and their maximum number; `None` while the file is read in its own order.
     waiting: Option<(Vec<Waiting>, usize)>,
 }
 
 impl<'a> Intake<'a> {
-    /// Reads what is inside `cell`; times outside `plausible` are left out.
+    /// Creates an intake for readings inside `cell`. Times outside `plausible` are left out.
     pub fn new(cell: Cell, plausible: Window, task: &'a FileTask) -> Self {
         Self {
             cell,
@@ -106,13 +110,13 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Sorts up to `readings` at a time before reducing them: for files that are not in order.
+    /// Sorts up to `readings` readings at a time before they are reduced, for files that are not in order.
     pub fn sorting(mut self, readings: usize) -> Self {
         self.waiting = Some((Vec::new(), readings.max(1)));
         self
     }
 
-    /// Whether the file is so much out of order that it had better be read again, with `sorting`.
+    /// Whether the file is so far out of order that it should be read again with `sorting`.
     pub fn wants_sorting(&self) -> bool {
         self.waiting.is_none()
             && self.valid > 1_024
@@ -125,7 +129,7 @@ impl<'a> Intake<'a> {
                 > self.valid
     }
 
-    /// Bytes held.
+    /// Returns the number of bytes held.
     pub fn bytes(&self) -> usize {
         let waiting = self.waiting.as_ref().map_or(0, |(waiting, _)| {
             waiting.capacity() * size_of::<Waiting>() * 3 / 2
@@ -138,12 +142,12 @@ impl<'a> Intake<'a> {
                 .sum::<usize>()
     }
 
-    /// The assets met so far.
+    /// Returns the assets found so far.
     pub fn assets(&self) -> impl Iterator<Item = AssetId> + '_ {
         self.series.iter().map(|(asset, _)| *asset)
     }
 
-    /// Takes a batch of the schema [`READINGS`](super::schema::READINGS).
+    /// Adds a batch with the schema [`READINGS`](super::schema::READINGS).
     pub fn push(&mut self, batch: &RecordBatch) {
         let ids = batch.column(0).as_dictionary::<Int32Type>();
         let times = batch.column(1).as_primitive::<TimestampMicrosecondType>();
@@ -172,7 +176,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Learns the dictionary of a batch; the batches of a column chunk usually share one.
+    /// Maps the ids in the dictionary of a batch. The batches of a column chunk usually share one dictionary.
     fn map(&mut self, dictionary: &ArrayRef) {
         if self
             .mapped
@@ -207,7 +211,7 @@ impl<'a> Intake<'a> {
         self.mapped = Some(ArrayRef::clone(dictionary));
     }
 
-    /// Takes readings of one dictionary entry, with finite values.
+    /// Adds readings with the same id and with finite values.
     fn push_run(&mut self, key: usize, times: &[i64], values: &[f64]) {
         let sorted = times.len() >= 4 && strictly_increasing(times);
         let slot = self.mapping[key];
@@ -237,7 +241,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Takes one reading, checking everything.
+    /// Adds one reading after all checks.
     fn push_reading(&mut self, key: Option<usize>, time: Option<i64>, value: Option<f64>) {
         let untimed = match time {
             None => Some(Reason::NullTime),
@@ -245,7 +249,7 @@ impl<'a> Intake<'a> {
             Some(_) => None,
         };
         if let Some(reason) = untimed {
-            // Belongs to no asset range either: the first cell of a date counts it.
+            // The reading belongs to no range of assets, either: only the first cell counts it.
             if self.task.count_untimed {
                 self.left_out.add(reason, 1);
             }
@@ -268,7 +272,7 @@ impl<'a> Intake<'a> {
                 return;
             }
         };
-        // Readings without an asset are in every asset range of the date: the first one counts them.
+        // Readings without a valid asset id are in every range of assets of a date, so the first range counts them.
         let first_range = !matches!(reason, Reason::NullId | Reason::MalformedId)
             || self.cell.from_asset.is_none();
         if first_range && self.task.count_dates.contains(day_of(time)) {
@@ -276,7 +280,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Passes valid readings, strictly increasing in time, to their series.
+    /// Passes valid readings to their series. Their times must increase strictly.
     #[inline]
     fn accept(&mut self, slot: u32, times: &[i64], values: &[f64]) {
         let Some((waiting, limit)) = self.waiting.as_mut() else {
@@ -297,7 +301,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Sorts what waits and reduces it. The sort is stable, so of equal times the last row wins.
+    /// Sorts the buffered readings and reduces them. The sort is stable, so among equal times the last row wins.
     fn settle(&mut self) {
         let Some((waiting, _)) = self.waiting.as_mut() else {
             return;
@@ -311,7 +315,7 @@ impl<'a> Intake<'a> {
         waiting.clear();
     }
 
-    /// Ends the file.
+    /// Ends the file and returns its minutes.
     pub fn finish(mut self) -> FileMinutes {
         self.settle();
         let assets = self
@@ -328,13 +332,13 @@ impl<'a> Intake<'a> {
     }
 }
 
-/// How many entries at the start of `keys` are equal.
+/// Returns the number of equal entries at the start of `keys`.
 #[inline]
 fn run_length(keys: &[i32]) -> usize {
     const STEP: usize = 256;
     let first = keys[0];
     let mut from = 0;
-    // Whole blocks first: the comparison of a block has no exit and runs in vector registers.
+    // Whole blocks first: comparing a block has no early exit and runs in vector registers.
     while from + STEP <= keys.len()
         && keys[from..from + STEP]
             .iter()
@@ -374,7 +378,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn run_lengths_and_order_are_seen_across_blocks() {
+    fn run_length_and_order_checks_work_across_blocks() {
         for len in [1, 255, 256, 257, 600, 2_049] {
             let keys = vec![7; len];
             assert_eq!(run_length(&keys), len);

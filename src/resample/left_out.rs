@@ -1,25 +1,25 @@
-//! Readings that cannot be used: why, and how many.
+//! Readings that are left out: the reasons and their counts.
 
 use serde::{Deserialize, Serialize};
 
-/// Why a reading is left out. A reading with several faults counts under the first of them in this order.
+/// The reasons why a reading is left out. A reading with several faults counts under the first of them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Reason {
-    /// It has no time.
+    /// The time is null.
     NullTime,
-    /// Its time is outside the plausible range of the settings.
+    /// The time is outside the plausible range of the settings.
     TimeOutOfRange,
-    /// It has no asset id.
+    /// The asset id is null.
     NullId,
-    /// Its asset id is not a UUID.
+    /// The asset id is not a UUID.
     MalformedId,
-    /// It has no value.
+    /// The value is null.
     NullValue,
-    /// Its value is not a number.
+    /// The value is not a number (NaN).
     NanValue,
-    /// Its value is infinite.
+    /// The value is infinite.
     InfiniteValue,
 }
 
@@ -35,7 +35,7 @@ impl Reason {
         Self::InfiniteValue,
     ];
 
-    /// The name in records and JSON.
+    /// Returns the name in records and JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NullTime => "null_time",
@@ -49,29 +49,29 @@ impl Reason {
     }
 }
 
-/// How many readings were left out, by reason.
+/// The number of readings that were left out, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LeftOut([u64; Reason::ALL.len()]);
 
 impl LeftOut {
-    /// Counts `readings` more under `reason`.
+    /// Adds `readings` to the count of `reason`.
     pub fn add(&mut self, reason: Reason, readings: u64) {
         self.0[reason as usize] += readings;
     }
 
-    /// Adds all counts of `other`.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
             *mine += theirs;
         }
     }
 
-    /// All readings left out.
+    /// Returns the number of readings that were left out for any reason.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// The reasons that occurred, with their counts.
+    /// Returns the reasons with counts above 0, and their counts.
     pub fn iter(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
         Reason::ALL
             .into_iter()

@@ -1,5 +1,5 @@
-//! The operator that turns raw readings into rollups of all three resolutions in one pass: batches in,
-//! rollups out, no I/O.
+//! The operator that computes rollups of all three resolutions from raw readings in one pass. It takes batches and
+//! returns batches, and does no I/O of its own.
 
 mod assemble;
 mod cell;

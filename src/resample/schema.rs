@@ -1,4 +1,4 @@
-//! The columns that go into the operator and those that come out.
+//! The schemas of the operator's input and output.
 
 use std::sync::{Arc, LazyLock};
 
@@ -12,8 +12,8 @@ fn asset_text() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
-/// Raw readings as the operator takes them: `id` (dictionary of text), `timestamp` (UTC microseconds),
-/// `value` (double); each may be null.
+/// The schema of raw readings: `id` (dictionary of text), `timestamp` (UTC microseconds), `value` (double), all
+/// nullable.
 pub static READINGS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         Field::new("id", asset_text(), true),
@@ -22,12 +22,12 @@ pub static READINGS: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// The columns that every rollup table has, without its partition column.
+/// The columns of every rollup table without its partition column.
 pub static ROLLUP: LazyLock<SchemaRef> =
     LazyLock::new(|| Arc::new(Schema::new(rollup_fields(asset_text()))));
 
-/// What the operator gives: `part` (which output file the row belongs to), `resolution` (0 minute, 1 hour,
-/// 2 day), then the columns of [`ROLLUP`].
+/// The schema of the output: `part` (the output file of the row), `resolution` (0 minute, 1 hour, 2 day), then the
+/// columns of [`ROLLUP`].
 pub static OUTPUT: LazyLock<SchemaRef> = LazyLock::new(|| {
     let mut fields = vec![
         Field::new("part", DataType::UInt32, false),

@@ -1,16 +1,16 @@
-//! One asset's readings from one file, reduced to minutes as they stream by.
+//! Reduces the readings of one asset in one file to minutes as they arrive.
 //!
-//! Raw data is nearly always in time order within an asset, so equal minutes stand next to each other and
-//! need no hash table: a run of readings is summarised in place. What breaks the order is noticed, never
-//! assumed away: a minute that was left and met again, or whose readings were out of order, is *contested*,
-//! and decided later from its raw readings.
+//! Raw data is nearly always sorted by time within an asset, so the readings of a minute are adjacent and need no hash
+//! table: a run of readings is summarised in place. Readings out of order are always detected. A minute that appears
+//! again, or whose readings are out of order, is a conflicting minute, and is decided later from its raw readings.
 
 use super::summary::MinuteRow;
 
 pub(super) const MICROS_PER_MINUTE: i64 = 60_000_000;
 pub(super) const MINUTES_PER_DAY: i32 = 1_440;
 
-/// Minutes since the epoch of a timestamp in microseconds. Plausible times fit (year 6000 at most).
+/// Returns the minute of a timestamp in microseconds, in minutes since the Unix epoch. Plausible times fit (year 6000
+/// at most).
 #[inline(always)]
 pub(super) const fn minute_of(timestamp: i64) -> i32 {
     timestamp.div_euclid(MICROS_PER_MINUTE) as i32
@@ -20,15 +20,15 @@ pub(super) const fn minute_of(timestamp: i64) -> i32 {
 #[derive(Debug, Default)]
 pub struct Series {
     rows: Vec<MinuteRow>,
-    /// Minutes inside which a reading came before an earlier one.
+    /// Minutes with a reading that is earlier than the one before it.
     contested: Vec<i32>,
     open: Option<Open>,
-    /// Values of the open minute, in time order; kept raw so that a minute that straddles two batches has
-    /// the same bits as one that does not.
+    /// The values of the open minute, in time order. They are kept so that a minute that spans two batches gives the
+    /// same bits as one that does not.
     values: Vec<f64>,
-    /// Times that were earlier than the reading before them.
+    /// The number of readings that were earlier than the one before them.
     disorder: u64,
-    /// Readings in `rows`.
+    /// The number of readings in `rows`.
     readings: u64,
     guess: usize,
 }
@@ -36,28 +36,28 @@ pub struct Series {
 #[derive(Debug, Clone, Copy)]
 struct Open {
     minute: i32,
-    /// The first instant after the minute.
+    /// The first time after the minute, in microseconds.
     end: i64,
     /// The latest timestamp of the current run.
     last: i64,
     contested: bool,
 }
 
-/// A finished series.
+/// The minutes of a finished series.
 #[derive(Debug, Default)]
 pub struct Minutes {
-    /// Rows in the order of appearance; strictly increasing unless the file was out of order.
+    /// The rows in order of appearance. Their minutes increase strictly unless the file was out of order.
     pub rows: Vec<MinuteRow>,
-    /// Minutes that must be decided from raw readings, beside those that `rows` holds twice.
+    /// Minutes to decide from raw readings, in addition to those that appear twice in `rows`.
     pub contested: Vec<i32>,
-    /// Whether `rows` is strictly increasing in time.
+    /// Whether the minutes of `rows` increase strictly.
     pub ordered: bool,
-    /// Readings in `rows`.
+    /// The number of readings in `rows`.
     pub readings: u64,
 }
 
 impl Minutes {
-    /// Rows of which none is contested.
+    /// Returns minutes without conflicts.
     pub fn of(rows: Vec<MinuteRow>) -> Self {
         Self {
             ordered: rows.is_sorted_by(|a, b| a.minute < b.minute),
@@ -69,7 +69,7 @@ impl Minutes {
 }
 
 impl Series {
-    /// A series with space for `rows`: growing by doubling would touch, and copy, twice as much memory.
+    /// Creates a series with capacity for `rows`. Growing by doubling would write and copy twice as much memory.
     pub fn with_capacity(rows: usize) -> Self {
         Self {
             rows: Vec::with_capacity(rows),
@@ -77,23 +77,23 @@ impl Series {
         }
     }
 
-    /// Bytes held; space that was set aside and never touched costs nothing.
+    /// Returns the number of bytes held. Allocated memory that was never written does not count.
     pub fn bytes(&self) -> usize {
         self.rows.capacity().min(self.rows.len() * 2) * size_of::<MinuteRow>()
             + self.values.capacity() * 8
             + self.contested.capacity() * 4
     }
 
-    /// How many readings were earlier than the one before them.
+    /// Returns the number of readings that were earlier than the one before them.
     pub fn disorder(&self) -> u64 {
         self.disorder
     }
 
-    /// Takes readings that are in strictly increasing order of time, as long slices.
+    /// Adds readings whose times increase strictly. Efficient for long slices.
     #[inline]
     pub fn push_sorted(&mut self, times: &[i64], values: &[f64]) {
         let (times, values) = match self.open {
-            // Only the first reading can disturb the run that is open.
+            // Only the first reading can be out of order with the open minute.
             Some(open) if times.first().is_some_and(|&first| first <= open.last) => {
                 self.push(times[0], values[0]);
                 (&times[1..], &values[1..])
@@ -102,7 +102,7 @@ impl Series {
         };
         let mut from = 0;
         if let Some(open) = self.open.as_mut() {
-            // The rest of the open minute.
+            // Readings that belong to the open minute.
             let rest = times.partition_point(|&time| time < open.end);
             if rest > 0 {
                 self.values.extend_from_slice(&values[..rest]);
@@ -131,8 +131,8 @@ impl Series {
         }
     }
 
-    /// The index after the last reading before `end`. Sensors report at a steady pace, so the length of
-    /// the minute before is tried first.
+    /// Returns the index after the last reading before `end`. Sensors report at constant intervals, so the number of
+    /// readings in the previous minute is tried first.
     #[inline(always)]
     fn end_of_minute(&mut self, times: &[i64], from: usize, end: i64) -> usize {
         let guess = from + self.guess;
@@ -151,7 +151,7 @@ impl Series {
         to
     }
 
-    /// Takes one reading, in whatever order.
+    /// Adds one reading, in any order.
     #[inline]
     pub fn push(&mut self, time: i64, value: f64) {
         if let Some(open) = self.open.as_mut() {
@@ -196,13 +196,13 @@ impl Series {
         self.values.clear();
     }
 
-    /// Ends the series.
+    /// Ends the series and returns its minutes.
     pub fn finish(mut self) -> Minutes {
         self.close();
-        // Held until the whole cell is written.
+        // The rows are held until the whole cell is written.
         self.rows.shrink_to_fit();
         Minutes {
-            // Only a reading that comes too early opens an earlier minute.
+            // Only a reading that is earlier than the one before it opens an earlier minute.
             ordered: self.disorder == 0,
             readings: self.readings,
             rows: self.rows,
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_at_the_start_of_a_minute_belongs_to_it() {
+    fn reading_at_start_of_minute_belongs_to_it() {
         let mut series = Series::default();
         series.push_sorted(
             &[0, 59_999_999, 60_000_000, 120_000_000],
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_later_of_two_equal_times_wins_and_counts_once() {
+    fn readings_with_equal_times_count_once_and_last_wins() {
         let mut series = Series::default();
         series.push(10, 1.0);
         series.push(10, 2.0);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn disorder_inside_a_minute_is_contested_and_a_minute_met_again_appears_twice() {
+    fn series_out_of_order_marks_or_repeats_the_minute() {
         let mut series = Series::default();
         for time in [10, 5, 60_000_000, 20] {
             series.push(time, 1.0);
@@ -269,9 +269,9 @@ mod tests {
     }
 
     proptest! {
-        /// However sorted readings are cut into batches, the rows have the same bits.
+        /// The rows have the same bits however sorted readings are divided into batches.
         #[test]
-        fn cuts_do_not_matter(steps in proptest::collection::vec(1..40_000_000_i64, 1..200), cuts in proptest::collection::vec(0..200_usize, 0..12)) {
+        fn series_from_any_batches_has_same_rows(steps in proptest::collection::vec(1..40_000_000_i64, 1..200), cuts in proptest::collection::vec(0..200_usize, 0..12)) {
             let times: Vec<i64> = steps.iter().scan(-3_000_000_000, |time, step| { *time += step; Some(*time) }).collect();
             let values: Vec<f64> = (0..times.len()).map(|i| (i as f64 * 0.7).sin() * 100.0).collect();
             let mut one = Series::default();

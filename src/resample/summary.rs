@@ -1,31 +1,31 @@
-//! What is kept of the readings in one bucket, and how two buckets become one.
+//! The summary of the readings in one bucket, and the combination of summaries.
 
-/// The parts of a rollup, from which every output column follows.
+/// The values from which all columns of a rollup follow.
 ///
-/// `sum` and the squares are kept instead of mean and deviation, so that coarser buckets are made from
-/// finer ones without loss of meaning.
+/// It has the sum and the squared deviations instead of the mean and the standard deviation, so that coarser buckets
+/// can be computed from finer ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
-    /// Distinct readings.
+    /// The number of distinct readings.
     pub count: u64,
-    /// Sum of the values, rounded once (compensated summation).
+    /// The sum of the values, rounded once (compensated summation).
     pub sum: f64,
-    /// Sum of squared deviations from the mean.
+    /// The sum of squared deviations from the mean.
     pub squares: f64,
-    /// Least value.
+    /// The minimum value.
     pub min: f64,
-    /// Greatest value.
+    /// The maximum value.
     pub max: f64,
-    /// Value of the earliest reading.
+    /// The value of the earliest reading.
     pub first: f64,
-    /// Value of the latest reading.
+    /// The value of the latest reading.
     pub last: f64,
 }
 
-/// One minute of one asset, as small as it can be: a band holds millions of them.
+/// The summary of one minute of one asset, as small as possible, because a cell holds millions of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MinuteRow {
-    /// Minutes since the epoch.
+    /// The minute, in minutes since the Unix epoch.
     pub minute: i32,
     count: u32,
     sum: f64,
@@ -37,9 +37,9 @@ pub struct MinuteRow {
 }
 
 impl MinuteRow {
-    /// Summarises the values of one minute, in time order, each time once. `values` is not empty.
+    /// Summarises the values of one minute, in time order and without duplicate times. `values` must not be empty.
     ///
-    /// A pure function of the slice: the same readings give the same bits, however they arrived.
+    /// A pure function of the slice: the same readings give the same bits, whatever their batches were.
     pub fn of(minute: i32, values: &[f64]) -> Self {
         let (first, last) = (
             values.first().copied().unwrap_or(f64::NAN),
@@ -54,7 +54,8 @@ impl MinuteRow {
         }
         let sum = settle(sum, lost);
         let mean = sum / values.len() as f64;
-        // Two passes: squares of deviations, not differences of squares, which cancel (Chan, Golub and LeVeque 1983).
+        // Two passes: the squares of deviations do not cancel, unlike differences of squares (Chan, Golub and LeVeque
+        // 1983).
         let mut squares = 0.0;
         for &value in values {
             let deviation = value - mean;
@@ -72,12 +73,12 @@ impl MinuteRow {
         }
     }
 
-    /// Distinct readings in the minute.
+    /// Returns the number of distinct readings in the minute.
     pub const fn count(&self) -> u64 {
         self.count as u64
     }
 
-    /// The row without its time.
+    /// Returns the summary without the time.
     pub const fn summary(&self) -> Summary {
         Summary {
             count: self.count as u64,
@@ -92,20 +93,20 @@ impl MinuteRow {
 }
 
 impl Summary {
-    /// Arithmetic mean.
+    /// Returns the arithmetic mean.
     pub fn mean(&self) -> f64 {
-        // A rounded quotient can leave the range by a last digit; a mean cannot.
+        // Rounding can put the quotient outside of the range by its last digit; a mean is always inside.
         (self.sum / self.count as f64).clamp(self.min, self.max)
     }
 
-    /// Sample standard deviation (divisor `count - 1`); none for a single reading.
+    /// Returns the sample standard deviation (divisor `count - 1`), or `None` for a single reading.
     pub fn stddev(&self) -> Option<f64> {
         (self.count > 1).then(|| (self.squares / (self.count - 1) as f64).sqrt())
     }
 
-    /// Makes one bucket of finer ones, given in time order; none if there are none.
+    /// Combines finer buckets, given in time order, into one. Returns `None` if there are none.
     ///
-    /// Squares combine by Chan, Golub and LeVeque's pairwise update (1983, equation 2.1b).
+    /// Squares are combined by the pairwise update of Chan, Golub and LeVeque (1983, equation 2.1b).
     pub fn combine(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
         let mut parts = parts.into_iter();
         let mut all = parts.next()?;
@@ -133,7 +134,7 @@ impl Summary {
     }
 }
 
-/// Adds `value` to `sum` and what the rounding lost to `lost` (Knuth's TwoSum, TAOCP 4.2.2 theorem B).
+/// Adds `value` to `sum`, and the rounding error to `lost` (Knuth's TwoSum, TAOCP 4.2.2 theorem B).
 #[inline(always)]
 fn add_exactly(sum: f64, lost: f64, value: f64) -> (f64, f64) {
     let total = sum + value;
@@ -142,7 +143,7 @@ fn add_exactly(sum: f64, lost: f64, value: f64) -> (f64, f64) {
     (total, lost + error)
 }
 
-/// The sum with what was lost put back; an overflown sum stays infinite instead of turning into NaN.
+/// Returns the sum plus the rounding errors. A sum that overflowed stays infinite instead of becoming NaN.
 #[inline(always)]
 fn settle(sum: f64, lost: f64) -> f64 {
     if sum.is_finite() { sum + lost } else { sum }
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn cancellation_does_not_eat_the_mean() {
+    fn mean_of_cancelling_values_is_exact() {
         let row = MinuteRow::of(0, &[1e16, 1.0, -1e16]).summary();
         assert_eq!(row.mean(), 1.0 / 3.0);
         assert_eq!(
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn one_reading_has_no_deviation_and_overflow_stays_a_number() {
+    fn single_reading_has_no_stddev_and_overflow_has_a_mean() {
         assert_eq!(MinuteRow::of(0, &[3.5]).summary().stddev(), None);
         let huge = MinuteRow::of(0, &[f64::MAX, f64::MAX]).summary();
         assert_eq!(huge.mean(), f64::MAX);
@@ -177,7 +178,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn combined_parts_equal_the_whole(values in proptest::collection::vec(-1e6..1e6_f64, 1..200), size in 1..20_usize) {
+        fn summary_combined_from_parts_equals_whole(values in proptest::collection::vec(-1e6..1e6_f64, 1..200), size in 1..20_usize) {
             let whole = MinuteRow::of(0, &values).summary();
             let parts = values.chunks(size).map(|chunk| MinuteRow::of(0, chunk).summary());
             let combined = Summary::combine(parts).unwrap();

@@ -1,4 +1,4 @@
-//! The operator against a model that knows no order and no shortcuts.
+//! Compares the operator with a simple model that does not depend on the order of readings.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +28,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{DateSet, MICROS_PER_DAY, Window, day_of};
 
-/// Batches from memory, a partition for each file.
+/// An input of batches in memory, with one partition for each file.
 struct Files {
     files: Vec<Vec<RecordBatch>>,
     properties: Arc<PlanProperties>,
@@ -84,10 +84,10 @@ impl ExecutionPlan for Files {
     }
 }
 
-/// A raw row: asset number (none: null, 9: malformed), time, value.
+/// A raw row: asset number (`None` is null, 9 is malformed), time, value.
 type Row = (Option<u8>, Option<i64>, Option<f64>);
 type Key = (u8, String, i64);
-/// count, mean, min, max, first, last, stddev
+/// Count, mean, min, max, first, last, stddev.
 type Rollup = (i64, f64, f64, f64, f64, f64, Option<f64>);
 
 fn asset(number: u8) -> String {
@@ -117,7 +117,7 @@ const PLAUSIBLE: Window = Window {
     end: 20 * MICROS_PER_DAY,
 };
 
-/// The last file and in it the last row wins; then plain sums over sorted readings.
+/// Computes rollups as plain sums over sorted readings. The last file wins, and in it the last row.
 fn model(files: &[Vec<Row>], cell: Cell) -> BTreeMap<Key, Rollup> {
     let mut readings = BTreeMap::new();
     for (number, time, value) in files.iter().flatten() {
@@ -302,7 +302,7 @@ fn assert_equal(got: &BTreeMap<Key, Rollup>, want: &BTreeMap<Key, Rollup>) {
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
     let value = prop_oneof![8 => (-1e3..1e3_f64).prop_map(Some), 1 => Just(None), 1 => prop_oneof![Just(f64::NAN), Just(f64::INFINITY)].prop_map(Some)];
-    // A few seconds' raster, so that times repeat; a few hours, so that minutes are shared.
+    // Ticks of 7 seconds, so that times repeat; a few hours, so that minutes are shared.
     let time = prop_oneof![20 => (0..4_000_i64).prop_map(|tick| Some(MICROS_PER_DAY * 9 + (tick - 2_000) * 7_000_000)), 1 => Just(None), 1 => Just(Some(-5))];
     let id = prop_oneof![12 => (0..3_u8).prop_map(Some), 1 => Just(Some(9)), 1 => Just(None)];
     (
@@ -324,13 +324,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn any_order_any_overlap_equals_the_model(files in proptest::collection::vec(rows(), 0..5), batch_rows in 1..200_usize) {
+    fn rollups_of_any_order_and_overlap_equal_model(files in proptest::collection::vec(rows(), 0..5), batch_rows in 1..200_usize) {
         let cell = Cell::days(8, 9);
         let count = FileTask { count_dates: DateSet::range(8, 9), count_untimed: true, expected_minutes: 0 };
         let ran = run(&files, cell, batch_rows, usize::MAX, vec![count; files.len()]).unwrap();
         assert_equal(&ran.rollups, &model(&files, cell));
         for (file, outcome) in files.iter().zip(&ran.outcome.files) {
-            // Each row is valid, left out for one reason, or outside the cell.
+            // Each row is valid, left out for one reason, or outside of the cell.
             let inside = |row: &&Row| row.1.is_none_or(|time| !PLAUSIBLE.contains(time) || cell.window().contains(time));
             prop_assert_eq!(outcome.valid + outcome.left_out.total(), file.iter().filter(inside).count() as u64);
         }
@@ -338,9 +338,9 @@ proptest! {
         prop_assert_eq!(ran.outcome.used, day_counts as u64);
     }
 
-    /// However the plane is cut, the pieces have the bits of the whole.
+    /// The cells of any division give the same bits as the whole.
     #[test]
-    fn pieces_have_the_bits_of_the_whole(files in proptest::collection::vec(rows(), 1..4), batch_rows in 1..200_usize) {
+    fn rollups_of_split_cells_equal_whole_bitwise(files in proptest::collection::vec(rows(), 1..4), batch_rows in 1..200_usize) {
         let tasks = vec![FileTask::default(); files.len()];
         let bits = |rollups: BTreeMap<Key, Rollup>| -> Vec<_> {
             rollups.into_iter().map(|(key, r)| (key, r.0, [r.1, r.2, r.3, r.4, r.5, r.6.unwrap_or(-1.0)].map(f64::to_bits))).collect()
@@ -358,7 +358,7 @@ proptest! {
 }
 
 #[test]
-fn a_shuffled_file_is_sorted_and_equals_the_model() {
+fn rollups_of_shuffled_file_equal_model() {
     let mut rows: Vec<Row> = (0..20_000_i64)
         .map(|i| {
             (
@@ -386,7 +386,7 @@ fn a_shuffled_file_is_sorted_and_equals_the_model() {
 }
 
 #[test]
-fn memory_that_runs_out_is_said_as_such() {
+fn operator_without_memory_fails_with_resources_exhausted() {
     let rows: Vec<Row> = (0..5_000_i64)
         .map(|i| {
             (
@@ -412,7 +412,7 @@ fn memory_that_runs_out_is_said_as_such() {
 }
 
 #[test]
-fn readings_at_the_edges_of_a_cell_belong_to_one_day() {
+fn readings_at_edges_of_cell_belong_to_one_day() {
     let edge = 9 * MICROS_PER_DAY;
     let files = vec![vec![
         (Some(0), Some(edge - 1), Some(1.0)),

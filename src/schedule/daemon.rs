@@ -1,4 +1,4 @@
-//! The daemon: looks what is due, runs what it can claim, and goes on with what others have left behind.
+//! The daemon: checks what is due, runs the jobs that it can claim, and resumes runs that other processes left behind.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,19 +16,20 @@ use crate::metrics::METRICS;
 use crate::model::{JobKind, JobSpec};
 use crate::store::{JobRun, RunStatus, StoreError};
 
-/// A job whose process died this often while it ran has failed: it may be what they die of.
+/// The maximum number of times that a run is resumed after its process ended. If the process then dies once more, the
+/// run has failed, because the job may be the cause.
 const MOST_DEATHS: u64 = 10;
-/// How often old runs are forgotten.
+/// The interval between deletions of old runs.
 const FORGET_EVERY: Duration = Duration::from_secs(3_600);
-/// How long until the next look when the database is away.
+/// The wait before the next check when the database is unavailable.
 const AWAY: Duration = Duration::from_secs(5);
 
-/// How often the daemon looks.
+/// The intervals between checks.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// At the latest; before that when something is due.
+    /// The maximum interval; a due job shortens it.
     pub idle: Duration,
-    /// While others run jobs, or a job waits for another.
+    /// The maximum interval while others run jobs, or while a job waits for another.
     pub busy: Duration,
 }
 
@@ -43,33 +44,33 @@ impl Default for Pace {
 
 /// Runs jobs when they are due.
 pub struct Scheduler {
-    /// Works on them.
+    /// Executes the runs.
     pub worker: Arc<Worker>,
-    /// The jobs, which may change.
+    /// The declared jobs, which may change.
     pub specs: watch::Receiver<Arc<[JobSpec]>>,
-    /// How long runs stay in the history.
+    /// The retention of runs in the history.
     pub history: TimeDelta,
-    /// How often it looks.
+    /// The intervals between checks.
     pub pace: Pace,
 }
 
-/// What the daemon remembers from one look to the next.
+/// The daemon's state from one check to the next.
 #[derive(Default)]
 struct Memory {
-    /// Jobs that are run here.
+    /// Jobs that run in this process.
     here: HashSet<String>,
-    /// Runs of others: how often they had been heard of, and since when it is that often.
+    /// Runs of other processes: the heartbeat counter, and the time since which it has stood still.
     heard: HashMap<Uuid, (u64, Duration)>,
-    /// Whose schedules were written down.
+    /// The jobs whose schedules were recorded.
     noted: Option<Arc<[JobSpec]>>,
-    /// When old runs were last forgotten.
+    /// The time of the last deletion of old runs.
     forgot: Option<Duration>,
-    /// Whether the database was away at the last look.
+    /// Whether the database was unavailable at the last check.
     is_away: bool,
 }
 
 impl Scheduler {
-    /// Runs jobs until `stop`, and then until those that run have ended.
+    /// Runs jobs until `stop`, and then waits until the running ones have ended.
     pub async fn run(mut self, stop: Stop) {
         let mut memory = Memory::default();
         let mut running: JoinSet<String> = JoinSet::new();
@@ -101,7 +102,7 @@ impl Scheduler {
         while running.join_next().await.is_some() {}
     }
 
-    /// Does what is due now, and says when to look again.
+    /// Starts what is due now. Returns the wait before the next check.
     async fn look(
         &self,
         memory: &mut Memory,
@@ -125,7 +126,8 @@ impl Scheduler {
             }
             memory.noted = Some(Arc::clone(&specs));
         }
-        // Runs before states: what ends in between is then seen as running, rather than as never begun.
+        // Runs are read before states: a run that ends in between then appears as running, rather than as never
+        // started.
         let open = history.open(now).await?;
         let states = history.states(now).await?;
         for state in &states {
@@ -170,7 +172,7 @@ impl Scheduler {
                         tracing::warn!(%job, scheduled_for = %at, "a job is skipped: {why}");
                         METRICS.jobs.skipped(&job);
                     }
-                    // Others may wait for it.
+                    // Other jobs may wait for this one.
                     busy = true;
                 }
                 Step::Run(at) => {
@@ -179,7 +181,7 @@ impl Scheduler {
                         .await?;
                     match claimed {
                         Some(run) => self.start(run, &specs, memory, running, stop),
-                        // Another was faster.
+                        // Another process was faster.
                         None => busy = true,
                     }
                 }
@@ -193,7 +195,7 @@ impl Scheduler {
         Ok(next.map_or(latest, |next| next.min(latest)))
     }
 
-    /// Whether nobody has been heard of who does the run, for long enough.
+    /// Whether the run was aborted, or has had no heartbeat for the duration of a lease.
     fn is_abandoned(&self, run: &JobRun, memory: &mut Memory) -> bool {
         if run.status == RunStatus::Aborted {
             return true;
@@ -206,7 +208,7 @@ impl Scheduler {
         now - *since >= LEASE
     }
 
-    /// Goes on with a run that was left behind, or ends it.
+    /// Resumes a run that was left behind, or ends it.
     async fn go_on(
         &self,
         run: &JobRun,
@@ -266,7 +268,7 @@ impl Scheduler {
         });
     }
 
-    /// Says in metrics when jobs are due next.
+    /// Reports in metrics when jobs are due next.
     fn tell_next(&self, specs: &[JobSpec], now: DateTime<Utc>) {
         METRICS
             .jobs
@@ -303,7 +305,7 @@ fn forget(memory: &mut Memory, ended: Result<String, tokio::task::JoinError>) {
         Ok(job) => {
             memory.here.remove(&job);
         }
-        // Its run is taken over when its lease has expired, by this process if by no other.
+        // Its run is taken over when its lease has expired, by this process or another.
         Err(error) => {
             tracing::error!("the work on a job broke off: {error}");
             memory.here.clear();

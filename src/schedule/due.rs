@@ -1,13 +1,13 @@
-//! What is due. Pure: from what is declared, what was done and what time it is.
+//! Decides what is due: a pure function of the declared jobs, their history and the time.
 //!
-//! - A job is due at the times of its schedule after its last run for one of them, or after it got that schedule.
-//! - If several have passed, the last counts, and the others are part of it. With `missed = "skip"` one that passed a while
-//!   ago is not made up for.
-//! - A job with `after` waits until each of those jobs did its own last due time that is not later; and is skipped if one
-//!   failed at it, or was skipped. If the others are ahead already, that counts, too. A job that waits for one that is
-//!   behind runs for the last of its own times that the other has got to.
-//! - Times in the future never count: neither what a clock that was ahead has left behind, nor a clock that was set back
-//!   makes a time come twice, or not at all.
+//! - A job is due at the times of its schedule after its last run for a due time, or after it got that schedule.
+//! - If several due times have passed, only the last one counts; it covers the others. With `missed = "skip"`, a due
+//!   time that passed more than a minute ago is skipped.
+//! - A job with `after` waits until each of those jobs has finished its own last due time that is not later. It is
+//!   skipped if one of them failed at that time or was skipped. A success for a later due time counts, too. A job that
+//!   waits for one that is behind runs for the last of its own due times that the other has reached.
+//! - Due times in the future never count: runs left behind by a clock that was ahead have no effect, and a clock that
+//!   is set back neither repeats nor omits a due time.
 
 use std::collections::BTreeMap;
 
@@ -16,37 +16,37 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::model::{JobSpec, Missed, Schedule};
 use crate::store::JobState;
 
-/// Within so much, a time has not been missed.
+/// The delay up to which a due time does not count as missed.
 const LATE: TimeDelta = TimeDelta::minutes(1);
 
-/// What is to be done about a job now.
+/// The action for a job now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing.
+    /// Nothing is due.
     Rest,
-    /// It is due, and waits for others.
+    /// The job is due, and waits for other jobs.
     Wait,
-    /// Run it for this time.
+    /// Run the job for this due time.
     Run(DateTime<Utc>),
-    /// Write down that it is not run for this time.
+    /// Record that the job is skipped for this due time.
     Skip {
-        /// The time.
+        /// The due time.
         at: DateTime<Utc>,
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
 
-/// What is to be done now, and when to look again.
+/// The actions to take now, and the time of the next check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outlook {
-    /// By job.
+    /// The actions, by job.
     pub steps: Vec<(String, Step)>,
-    /// When the next job is due.
+    /// The next due time of any job.
     pub next: Option<DateTime<Utc>>,
 }
 
-/// A job that has a schedule, and what is known of it.
+/// A job that has a schedule, and its known state.
 struct Scheduled<'a> {
     spec: &'a JobSpec,
     schedule: &'a Schedule,
@@ -54,14 +54,14 @@ struct Scheduled<'a> {
 }
 
 impl Scheduled<'_> {
-    /// Times up to this one are over.
+    /// Returns the time up to which due times are done.
     fn done_until(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        // A schedule that was noted by a clock that was ahead holds up nothing.
+        // A schedule recorded by a clock that was ahead must not block the job.
         let since = Some(self.state.since).filter(|since| *since <= now);
         self.state.latest.max(since).unwrap_or(now)
     }
 
-    /// The last due time that is not after `at`, if it has come while there was this schedule.
+    /// Returns the last due time that is not after `at`, if it is later than the start of this schedule.
     fn latest_at(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.schedule
             .latest_at(at)
@@ -69,7 +69,7 @@ impl Scheduled<'_> {
     }
 }
 
-/// What is to be done at `now`. Jobs of which nothing is known are left out.
+/// Returns the actions to take at `now`. Jobs without a known state are left out.
 pub fn outlook(specs: &[JobSpec], states: &[JobState], now: DateTime<Utc>) -> Outlook {
     let states: BTreeMap<&str, &JobState> = states
         .iter()
@@ -118,7 +118,7 @@ fn step(job: &Scheduled<'_>, all: &BTreeMap<&str, Scheduled<'_>>, now: DateTime<
         .iter()
         .filter_map(|name| all.get(name.as_str()))
         .collect();
-    // No time that one of the others has not got to yet.
+    // The run must not be for a time that one of the other jobs has not reached.
     let reached = others.iter().filter_map(|other| {
         let awaited = other.latest_at(at)?;
         let reached = other.state.latest_ended.filter(|ended| *ended < awaited)?;
@@ -134,7 +134,7 @@ fn step(job: &Scheduled<'_>, all: &BTreeMap<&str, Scheduled<'_>>, now: DateTime<
     };
     for other in others {
         let Some(awaited) = other.latest_at(at) else {
-            // It has not been due since it has its schedule.
+            // The other job has not been due since it got its schedule.
             continue;
         };
         let reached =
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_job_waits_for_its_next_time() {
+    fn new_job_waits_for_its_next_due_time() {
         let hourly = [spec("a", "0 * * * *", Missed::Once, &[])];
         let new = [state("a", None)];
         assert_eq!(step_of("a", &hourly, &new, "01T00:59:59"), Step::Rest);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_passed_are_one_or_none() {
+    fn missed_due_times_run_once_or_are_skipped() {
         let states = [state("a", Some("01T01:00:00"))];
         let once = [spec("a", "0 * * * *", Missed::Once, &[])];
         assert_eq!(
@@ -239,9 +239,9 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_makes_nothing_come_twice() {
+    fn clock_set_back_repeats_no_due_time() {
         let hourly = [spec("a", "0 * * * *", Missed::Once, &[])];
-        // It was 05:00 and is 03:10: the states are as of now, and have nothing of the future.
+        // The clock was set back from 05:00 to 03:10. The states are as of now and contain nothing from the future.
         assert_eq!(
             step_of(
                 "a",
@@ -251,7 +251,7 @@ mod tests {
             ),
             Step::Rest
         );
-        // The schedule was noted by a clock that was a year ahead.
+        // The schedule was recorded by a clock that was four weeks ahead.
         let mut ahead = state("a", None);
         ahead.since = time("30T00:00:00");
         assert_eq!(
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_waits_for_those_before_it_and_is_skipped_if_they_fail() {
+    fn dependent_job_waits_and_is_skipped_if_its_dependency_fails() {
         let specs = [
             spec("a", "0 * * * *", Missed::Once, &[]),
             spec("b", "5 */2 * * *", Missed::Once, &["a"]),
@@ -296,7 +296,7 @@ mod tests {
                 "a was not done for 2026-03-01T04:00:00Z"
             )
         );
-        // It has been done for a later time since, and that is at least as good.
+        // The job has since succeeded for a later due time, which is at least as good.
         let later = JobState {
             latest_ok: Some(time("01T05:00:00")),
             ..state("a", Some("01T05:00:00"))
@@ -305,13 +305,13 @@ mod tests {
             step_of("b", &specs, &[later, b()], "01T05:30:00"),
             Step::Run(time("01T04:05:00"))
         );
-        // While it runs, it has not ended.
+        // A running job has not ended.
         let running = JobState {
             latest: Some(time("01T04:00:00")),
             ..state("a", Some("01T03:00:00"))
         };
         assert_eq!(step_of("b", &specs, &[running, b()], now), Step::Wait);
-        // What was never due is not waited for.
+        // A job that was never due is not waited for.
         let mut new = state("a", None);
         new.since = time("01T04:01:00");
         assert_eq!(
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_does_not_starve_behind_one_that_is_slow() {
+    fn dependent_of_a_slow_job_does_not_starve() {
         let specs = [
             spec("a", "* * * * *", Missed::Once, &[]),
             spec("b", "* * * * *", Missed::Once, &["a"]),
@@ -339,9 +339,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, no time comes twice, and each that came is a time of the schedule.
+        /// Whatever the clock does, no due time is run twice, and each run is for a due time of the schedule.
         #[test]
-        fn no_time_comes_twice(
+        fn outlook_with_a_jumping_clock_repeats_no_due_time(
             minutes in prop::collection::vec(-90..200_i64, 1..60),
             cron in prop::sample::select(&["*/7 * * * *", "0 * * * *", "30 2 * * *"][..]),
         ) {

@@ -1,4 +1,5 @@
-//! Where runs are written down and claimed: the organisation database, or what stands for it in tests.
+//! The interface to the store in which runs are recorded and claimed: the organisation database, or a substitute in
+//! tests.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -6,23 +7,23 @@ use uuid::Uuid;
 
 use crate::store::{JobEnd, JobHolder, JobRun, JobState, OrganisationStore, RunStatus, StoreError};
 
-/// The history of runs. What each of these does is said at [`OrganisationStore`].
+/// The history of runs. [`OrganisationStore`] documents each operation.
 #[async_trait]
 pub trait History: Send + Sync {
-    /// Says which schedule a job has.
+    /// Records the schedule of a job.
     async fn set_schedule(
         &self,
         job: &str,
         schedule: &str,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError>;
-    /// What is known of jobs.
+    /// Returns the state of all jobs.
     async fn states(&self, now: DateTime<Utc>) -> Result<Vec<JobState>, StoreError>;
-    /// Runs that are not over.
+    /// Returns the runs that are not over.
     async fn open(&self, now: DateTime<Utc>) -> Result<Vec<JobRun>, StoreError>;
-    /// The run of a job that is not over.
+    /// Returns the run of a job that is not over.
     async fn running(&self, job: &str) -> Result<Option<JobRun>, StoreError>;
-    /// Begins a run.
+    /// Claims a run.
     async fn claim(
         &self,
         job: &str,
@@ -31,7 +32,7 @@ pub trait History: Send + Sync {
         holder: &JobHolder,
         now: DateTime<Utc>,
     ) -> Result<Option<JobRun>, StoreError>;
-    /// Writes down that there is none.
+    /// Records that a due time is skipped.
     async fn skip(
         &self,
         job: &str,
@@ -40,14 +41,14 @@ pub trait History: Send + Sync {
         holder: &JobHolder,
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError>;
-    /// Goes on with another's.
+    /// Takes over the run of another process.
     async fn take_over(
         &self,
         run: &JobRun,
         holder: &JobHolder,
         now: DateTime<Utc>,
     ) -> Result<Option<JobRun>, StoreError>;
-    /// Ends another's.
+    /// Ends the run of another process.
     async fn give_up(
         &self,
         run: &JobRun,
@@ -55,9 +56,9 @@ pub trait History: Send + Sync {
         why: &str,
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError>;
-    /// Says that it is being done.
+    /// Records a heartbeat.
     async fn renew(&self, run: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<bool, StoreError>;
-    /// Says that it is tried again: for which time, and how often it failed.
+    /// Records that a run is retried: the number of the attempt, and the number of failures.
     async fn again(
         &self,
         run: Uuid,
@@ -66,9 +67,9 @@ pub trait History: Send + Sync {
         error: &str,
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError>;
-    /// Ends it.
+    /// Ends a run.
     async fn end(&self, run: Uuid, holder: Uuid, end: &JobEnd) -> Result<bool, StoreError>;
-    /// Forgets old ones.
+    /// Deletes old runs.
     async fn forget(&self, before: DateTime<Utc>) -> Result<u64, StoreError>;
 }
 

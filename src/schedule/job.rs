@@ -1,4 +1,4 @@
-//! What a job is: something that is run, says what came of it, and stops when it is told to.
+//! The interface of a job: it runs, returns an outcome, and stops on request.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -10,73 +10,73 @@ use tokio::sync::watch;
 
 use crate::model::{JobKind, JobSpec};
 
-/// A kind of job. Implementations are put together in `app`.
+/// A kind of job. `app` assembles the implementations.
 ///
-/// A run may be done again that was done already, if its process was killed before that was written down, and it may end
-/// anywhere: by being dropped where it waits, when it takes too long or its machine is to stop.
+/// A finished run may be executed again, if its process was killed before the result was recorded. A run may also end
+/// at any await point: it is dropped there on a timeout or when its process has to stop.
 #[async_trait]
 pub trait Job: Send + Sync {
-    /// Does it once.
+    /// Runs the job once.
     async fn run(&self, context: &JobContext) -> Result<JobOutcome, JobFailure>;
 }
 
 /// The jobs that can be run, by kind.
 pub type Jobs = BTreeMap<JobKind, Arc<dyn Job>>;
 
-/// What a run is told.
+/// The input of a run.
 #[derive(Debug, Clone)]
 pub struct JobContext {
-    /// What was declared.
+    /// The declaration of the job.
     pub spec: JobSpec,
-    /// The due time that it is for.
+    /// The due time of the run.
     pub scheduled_for: DateTime<Utc>,
-    /// Whether it should come to an end soon. A job that can, does so after the step at hand, and returns
-    /// [`JobFailure::Stopped`]; one that does not look is left some time, and dropped then.
+    /// A signal that the run should end soon. A job that supports it ends after the current step and returns
+    /// [`JobFailure::Stopped`]; any other job is dropped after a grace period.
     pub stop: Stop,
 }
 
-/// What came of a run that ended well.
+/// The outcome of a successful run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct JobOutcome {
-    /// What the job counts.
+    /// The count that the job reports.
     pub rows: Option<u64>,
-    /// What it says of it, for the history.
+    /// A summary for the history.
     pub summary: Option<serde_json::Value>,
-    /// Whether some of the input was left out, which somebody should look at.
+    /// Whether some of the input was left out, which requires attention.
     pub left_out: bool,
 }
 
-/// Why a run did not end well.
+/// The reason why a run did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum JobFailure {
-    /// It failed.
+    /// The job failed.
     #[error("{0}")]
     Failed(#[source] Box<dyn Error + Send + Sync>),
-    /// Something that is not of the schedule is at it, and will be done.
+    /// Other work, outside the schedule, occupies the job's target and will finish.
     #[error("{0}")]
     Busy(#[source] Box<dyn Error + Send + Sync>),
-    /// A setting is missing or wrong: to try again is of no use.
+    /// A setting is missing or wrong; a retry would fail as well.
     #[error("{0}")]
     Settings(#[source] Box<dyn Error + Send + Sync>),
-    /// It was told to stop, and did.
+    /// The job stopped on request.
     #[error("it was told to stop")]
     Stopped,
 }
 
 impl JobFailure {
-    /// A failure because of `error`.
+    /// Returns a failure caused by `error`.
     pub fn because(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed(error.into())
     }
 }
 
-/// Tells whether to stop. Cheap to clone.
+/// The receiver of a stop request. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Stop {
     requested: watch::Receiver<bool>,
 }
 
-/// Asks to stop, once, and for all who look.
+/// The sender of a stop request: once, to all receivers.
 #[derive(Debug, Clone)]
 pub struct Stopper {
     request: watch::Sender<bool>,
@@ -91,12 +91,12 @@ impl Default for Stopper {
 }
 
 impl Stopper {
-    /// Asks to stop.
+    /// Requests a stop.
     pub fn stop(&self) {
         self.request.send_replace(true);
     }
 
-    /// For those who are asked.
+    /// Returns a receiver of the request.
     pub fn stop_of(&self) -> Stop {
         Stop {
             requested: self.request.subscribe(),
@@ -105,12 +105,12 @@ impl Stopper {
 }
 
 impl Stop {
-    /// Whether to stop.
+    /// Whether a stop was requested.
     pub fn is_requested(&self) -> bool {
         *self.requested.borrow()
     }
 
-    /// Waits until that is asked; for ever, if nobody can ask any more.
+    /// Waits until a stop is requested; forever if there is no sender left.
     pub async fn wait(&self) {
         let mut requested = self.requested.clone();
         if requested.wait_for(|requested| *requested).await.is_err() {

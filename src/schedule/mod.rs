@@ -1,22 +1,23 @@
-//! The schedule: runs jobs when they are due, each time once, whoever else does so too.
+//! The schedule: runs jobs when they are due, once for each due time, however many processes run it.
 //!
-//! | file | what it knows |
+//! | file | responsibility |
 //! |---|---|
-//! | `due` | what is due, from what is declared and what was done; no I/O |
-//! | `job` | what a job is, and how it ends |
-//! | `history` | where runs are written down, and claimed |
-//! | `work` | one run that was claimed: its lease, attempts, timeout and end |
-//! | `daemon` | runs what is due, takes over from those that died |
-//! | `once` | runs one job because somebody asks for it |
-//! | `webhook` | tells of failures |
+//! | `due` | decides what is due, from the declared jobs and their history; no I/O |
+//! | `job` | defines a job and its outcomes |
+//! | `history` | the interface to the store in which runs are recorded and claimed |
+//! | `work` | executes one claimed run: its lease, attempts, timeout and end |
+//! | `daemon` | runs due jobs, and takes over runs of dead processes |
+//! | `once` | runs one job on request |
+//! | `webhook` | reports failures |
 //!
-//! Several processes and machines may run the same schedule: they meet in the organisation database. A run is begun by
-//! adding its row, and the table's keys let in one for each due time, and one at a time for each job. Whoever has a run
-//! says so every few seconds, by counting; where the count stands still, by the *onlooker's* watch, the one who had it is
-//! dead, and another goes on. Clocks that differ or jump thus neither take a run from who has it, nor keep it from others.
+//! Several processes and machines may run the same schedule; the organisation database coordinates them. A run begins
+//! with the insertion of its row. The table's keys allow one run for each due time, and one running run for each job.
+//! The holder of a run increments a heartbeat counter every few seconds. If the counter stands still, by the
+//! *observer's* monotonic clock, the holder is dead and another process resumes the run. Clocks that differ or jump
+//! therefore neither take a run from its holder nor keep it from others.
 //!
-//! A run whose process is killed after the job was done, and before that was written down, is done again: jobs must be
-//! such that this changes nothing.
+//! A run whose process is killed after the job finished, but before the result was recorded, is executed again: jobs
+//! must be idempotent.
 
 mod daemon;
 mod due;

@@ -1,31 +1,31 @@
-//! Runs one job because somebody asks for it: cron, systemd, Kubernetes or a person.
+//! Runs one job on request: by cron, systemd, Kubernetes or a person.
 
 use super::job::{JobOutcome, Stop};
 use super::work::{Cause, HEARTBEAT, LEASE, Worker};
 use crate::model::JobSpec;
 use crate::store::{JobRun, RunStatus, StoreError};
 
-/// What came of it.
+/// The result of a run on request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Once {
-    /// It ran.
+    /// The job ran.
     Ran {
-        /// How that ended.
+        /// The final status.
         status: RunStatus,
-        /// What came of it.
+        /// The outcome.
         outcome: JobOutcome,
-        /// Why it failed.
+        /// The error, if the run failed.
         error: Option<String>,
-        /// What kind of failure it was, if it was one.
+        /// The cause of the failure, if the run failed.
         cause: Cause,
     },
-    /// It runs elsewhere.
+    /// The job is running in another process.
     Elsewhere(Box<JobRun>),
-    /// It was lost to another process on the way.
+    /// Another process has taken over the run.
     Lost,
 }
 
-/// Runs the job now, unless it runs already. One whose process died is found out within half a minute.
+/// Runs the job now, unless it is already running. A run whose process died is detected within 30 seconds.
 pub async fn run_once(worker: &Worker, spec: &JobSpec, stop: Stop) -> Result<Once, StoreError> {
     let history = &*worker.history;
     loop {
@@ -45,7 +45,7 @@ pub async fn run_once(worker: &Worker, spec: &JobSpec, stop: Stop) -> Result<Onc
             });
         }
         let Some(other) = history.running(&spec.name).await? else {
-            // It has ended at this moment.
+            // The other run has just ended.
             continue;
         };
         let since = worker.clock.elapsed();
@@ -63,7 +63,7 @@ pub async fn run_once(worker: &Worker, spec: &JobSpec, stop: Stop) -> Result<Onc
         if let Some(run) = history.running(&spec.name).await?
             && (run.id, run.beats) == (other.id, other.beats)
         {
-            // Whoever had it is no more. A due time of the schedule is left to the schedule.
+            // The holder is dead. If the run is for a due time, the schedule resumes it.
             let why = "its process ended while it ran";
             history
                 .give_up(&run, RunStatus::Aborted, why, worker.clock.now())

@@ -1,4 +1,5 @@
-//! Tells of failures: a POST of JSON to the URL in the settings. That it cannot be told is logged, and fails nothing.
+//! Reports failures by a POST of JSON to the URL in the settings. A report that fails is logged and has no other
+//! effect.
 
 use std::time::Duration;
 
@@ -12,26 +13,26 @@ use crate::metrics::METRICS;
 use crate::model::JobSpec;
 use crate::store::{JobEnd, JobRun};
 
-/// How long one call may take.
+/// The timeout of one call.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it is tried.
+/// The maximum number of calls for one report.
 const TRIES: u32 = 3;
-/// How long it waits before it is tried again.
+/// The wait before the second call; before the n-th call it is n - 1 times as long.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// There can be no client of HTTP.
+/// The HTTP client cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[error("the webhook of the setting `schedule.webhook_url` cannot be called")]
 pub struct WebhookError(#[source] reqwest::Error);
 
-/// Whom failures are told. Its URL is a secret: who knows it can write there.
+/// The recipient of failure reports. Its URL is a secret: whoever knows it can post there.
 pub struct Webhook {
     client: Client,
     url: WebhookUrl,
 }
 
 impl Webhook {
-    /// At this URL.
+    /// Returns a webhook with this URL.
     pub fn new(url: WebhookUrl) -> Result<Self, WebhookError> {
         let client = Client::builder()
             .timeout(TIMEOUT)
@@ -43,7 +44,7 @@ impl Webhook {
         Ok(Self { client, url })
     }
 
-    /// Tells how a run ended.
+    /// Reports how a run ended.
     pub async fn tell(&self, spec: &JobSpec, run: &JobRun, end: &JobEnd) {
         let body = json!({
             "event": "job.failed",
@@ -80,7 +81,7 @@ impl Webhook {
             .post(self.url.reveal())
             .header(CONTENT_TYPE, "application/json");
         let answer = request.body(body).send().await;
-        // Its text would have the URL.
+        // The error's text would contain the URL.
         let answer = answer.map_err(|error| error.without_url().to_string())?;
         match answer.status() {
             status if status.is_success() => Ok(()),

@@ -1,5 +1,5 @@
-//! One run that was claimed: it is renewed while it is worked on, tried again when it fails, ended when it takes too long
-//! or is to stop, and written down.
+//! Executes one claimed run: renews its lease, retries it when it fails, ends it on a timeout or a stop request, and
+//! records the result.
 
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
@@ -18,67 +18,67 @@ use crate::metrics::METRICS;
 use crate::model::{JobSpec, this_host, with_causes};
 use crate::store::{JobEnd, JobHolder, JobRun, RunStatus};
 
-/// How often who has a run says so.
+/// The interval between heartbeats of a run.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
-/// A run that nobody was heard of for so long may be taken over.
+/// The time without a heartbeat after which a run may be taken over.
 pub const LEASE: Duration = Duration::from_secs(30);
-/// Who could not say so for this long stops, before another begins.
+/// The time without a successful heartbeat after which the holder stops its run, before another process may begin.
 const LOST_AFTER: Duration = Duration::from_secs(25);
-/// The longest wait before a job is tried again.
+/// The maximum wait before a retry, before jitter.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3_600);
-/// By how much the wait differs, so that many do not come back at once.
+/// The maximum relative deviation of the wait, so that many jobs do not retry at the same time.
 const JITTER: f64 = 0.2;
-/// How often a job waits for something else that is at it, without that counting as a failure.
+/// The maximum number of times that a job may find other work on its target before that counts as a failure.
 const MOST_BUSY: u64 = 20;
-/// For how long it is tried to write down how a run ended.
+/// The maximum time spent on attempts to record how a run ended.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(300);
-/// Longest text of an error that is kept, in characters.
+/// The maximum length of a stored error, in characters.
 const LONGEST_ERROR: usize = 4_000;
 
-/// Works on runs.
+/// Executes runs.
 pub struct Worker {
-    /// Where they are written down.
+    /// The store in which runs are recorded.
     pub history: Arc<dyn History>,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// What can be run.
+    /// The jobs that can be run.
     pub jobs: Jobs,
-    /// Who is told of failures.
+    /// The recipient of failure reports.
     pub webhook: Option<Webhook>,
-    /// How long a run may go on when it is to stop.
+    /// The time for which a run may continue after a stop request.
     pub grace: Duration,
-    /// This program.
+    /// This process.
     pub holder: JobHolder,
 }
 
-/// How a run ended here.
+/// The result of a run in this process.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Worked {
-    /// How.
+    /// The final status.
     pub status: RunStatus,
-    /// What came of it.
+    /// The outcome.
     pub outcome: JobOutcome,
-    /// Why it failed.
+    /// The error, if the run failed.
     pub error: Option<String>,
-    /// How often.
+    /// The number of failed attempts.
     pub failures: u64,
-    /// What kind of failure it was, if it was one.
+    /// The cause of the failure, if the run failed.
     pub cause: Cause,
 }
 
-/// What kept a run from ending well.
+/// The cause of a failure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Cause {
-    /// Anything but what follows.
+    /// Any cause except the following.
     #[default]
     Other,
-    /// Something else is at it, which is no job of the schedule.
+    /// Other work, outside the schedule, occupies the job's target.
     Busy,
     /// A setting is missing or wrong.
     Settings,
 }
 
-/// What came of one attempt.
+/// The result of one attempt.
 enum Attempt {
     Done(JobOutcome),
     Failed(String),
@@ -89,7 +89,7 @@ enum Attempt {
 }
 
 impl Worker {
-    /// A worker of this process.
+    /// Returns a worker for this process.
     pub fn new(
         history: Arc<dyn History>,
         jobs: Jobs,
@@ -110,7 +110,8 @@ impl Worker {
         }
     }
 
-    /// Works on a run that is this worker's. None if it was lost to another meanwhile: then that one ends it.
+    /// Executes a run that this worker holds. Returns `None` if the run was lost to another process, which then ends
+    /// it, or if its end could not be recorded.
     pub(super) async fn work(&self, spec: &JobSpec, run: JobRun, stop: Stop) -> Option<Worked> {
         let watch = Stopwatch::start();
         let began = self.clock.elapsed();
@@ -142,15 +143,15 @@ impl Worker {
         is_ours.then_some(worked)
     }
 
-    /// Says that the run is being done; ends when it is not this worker's any more.
+    /// Renews the run periodically. Returns when this worker no longer holds it.
     async fn keep(&self, run: &JobRun) {
         let mut heard = self.clock.elapsed();
         loop {
             self.clock.sleep(HEARTBEAT).await;
-            // From before it is written: others may see it right then.
+            // The time before the write counts, because others may see the heartbeat from then on.
             let now = self.clock.elapsed();
             let renewing = self.history.renew(run.id, self.holder.id, self.clock.now());
-            // A database that does not answer must not keep it from being lost.
+            // A database that does not answer must not hide that the run is lost.
             let renewed = tokio::select! {
                 biased;
                 renewed = renewing => renewed,
@@ -169,7 +170,7 @@ impl Worker {
         }
     }
 
-    /// Tries it as often as it may be.
+    /// Executes attempts until one succeeds or no further attempt is allowed.
     async fn attempts(&self, spec: &JobSpec, run: &JobRun, stop: Stop) -> Worked {
         let (mut attempt, mut failures, mut busy) = (run.attempt, run.failures, 0);
         let ended = |status, error: Option<String>, failures| Worked {
@@ -228,7 +229,7 @@ impl Worker {
                 return ended(status, Some(error), failures);
             }
             tracing::warn!(job = %spec.name, failures, "a job is tried again: {error}");
-            // To wait for something else is no attempt.
+            // Waiting for other work is not an attempt.
             attempt += failures - failures_before;
             let (holder, now) = (self.holder.id, self.clock.now());
             let again = self
@@ -254,7 +255,7 @@ impl Worker {
             scheduled_for: run.scheduled_for,
             stop: stop.clone(),
         };
-        // A mistake in a job must not end those that run beside it.
+        // A panic in a job must not end the jobs that run beside it.
         let running = AssertUnwindSafe(job.run(&context)).catch_unwind();
         let stopped = async {
             stop.wait().await;
@@ -280,7 +281,8 @@ impl Worker {
         }
     }
 
-    /// Writes down how a run ended, for as long as that takes; false if it is not this worker's any more.
+    /// Records how a run ended, with retries for up to `WRITTEN_WITHIN`. Returns false if this worker no longer holds
+    /// the run or the end could not be recorded.
     async fn write(&self, run: &JobRun, end: &JobEnd) -> bool {
         let began = self.clock.elapsed();
         let mut wait = Duration::from_secs(1);
@@ -320,14 +322,14 @@ impl Worker {
     }
 }
 
-/// The wait before the attempt after so many failures.
+/// Returns the wait before the next attempt, after this number of failures.
 fn backoff(first: Duration, failures: u64) -> Duration {
     let doubled = 2_u32.saturating_pow(u32::try_from(failures - 1).unwrap_or(u32::MAX));
     let wait = first.saturating_mul(doubled).min(LONGEST_BACKOFF);
     wait.mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0))
 }
 
-/// An error and its causes, as far as they are kept.
+/// Returns an error and its causes, truncated to the length that is stored.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let text = redact(&with_causes(error)).into_owned();
     match text.char_indices().nth(LONGEST_ERROR) {
@@ -336,7 +338,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// How long a run is kept in the history.
+/// Returns the time before which a run must have ended to be deleted from the history.
 pub(super) fn kept_since(
     now: chrono::DateTime<chrono::Utc>,
     history: TimeDelta,
@@ -350,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_and_have_an_end() {
+    fn backoff_doubles_up_to_its_maximum() {
         let second = Duration::from_secs(1);
         for (failures, expected) in [
             (1, 1.0),
@@ -368,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_told_once() {
+    fn chain_lists_each_cause_once_and_truncates() {
         #[derive(Debug, thiserror::Error)]
         #[error("outer")]
         struct Outer(#[source] std::io::Error);

@@ -1,4 +1,4 @@
-//! What is known of an asset, as a text that people would write: what search looks into.
+//! The description of an asset: a natural-language text, which is what the search indexes.
 
 use std::fmt::Write;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::catalog::{Asset, Specifications};
 use crate::model::{Unit, key_in_words};
 
-/// Changes when the same asset would have another text.
+/// The version of the descriptions. It changes when the same asset would get a different text.
 pub(super) const VERSION: u32 = 1;
 
-/// The text of an asset: name, type, place, and specifications with their units spelt out.
+/// Describes an asset: its name, type, location and specifications, with units spelt out.
 pub(super) fn describe(asset: &Asset) -> String {
     let mut text = format!("{}: {}", asset.name, asset.kind);
     if !asset.location.is_empty() {
@@ -18,7 +18,7 @@ pub(super) fn describe(asset: &Asset) -> String {
         let _ = write!(text, ", at {place}");
     }
     text.push('.');
-    // What the name says already is not worth saying twice.
+    // Values that the name already contains are not repeated.
     let name = asset.name.to_lowercase();
     for sentence in sentences(&asset.specifications, &|text| {
         !name.contains(&text.to_lowercase())
@@ -53,7 +53,7 @@ fn sentences(known: &Specifications, is_new: &dyn Fn(&str) -> bool) -> Vec<Strin
         .collect()
 }
 
-/// `design_pressure_bar: 16` is `design pressure 16 bar`.
+/// Describes one specification: `design_pressure_bar: 16` becomes `design pressure 16 bar`.
 fn sentence(key: &str, value: &Value, is_new: &dyn Fn(&str) -> bool) -> Option<String> {
     let key_words = key.replace('_', " ");
     Some(match value {
@@ -69,12 +69,12 @@ fn sentence(key: &str, value: &Value, is_new: &dyn Fn(&str) -> bool) -> Option<S
             let texts: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
             (!texts.is_empty()).then(|| format!("{key_words} {}", texts.join(", ")))?
         }
-        // What is not said in a word or a number, nobody looks for.
+        // Null, `false` and objects are skipped: users search for words and numbers only.
         _ => return None,
     })
 }
 
-/// A unit as it is spoken, and as it is written: people look for both.
+/// Returns the name of a unit with its symbol, because users search for both.
 fn named(unit: &str) -> String {
     match unit_words(unit) {
         words if words == unit => words.to_owned(),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_said_once_and_with_units_in_words() {
+    fn describe_omits_repeated_values_and_spells_out_units() {
         let sensor = r#"{"id": "5fb30aca-6d40-4a35-9b50-922516e505e5", "name": "TT-302 compressor K-301 bearing temperature",
             "type": "temperature sensor", "location": "Works / Unit 300 / K-301", "specifications": {"unit": "°C",
             "range_low": 0.0, "range_high": 150.0, "tag": "TT-302", "interpolation": "linear", "measures": "Bearing temperature"}}"#;

@@ -1,38 +1,38 @@
-//! What can go wrong with a search, and with keeping the index.
+//! Errors of searches and of the index.
 
 use super::handover::HandoverFailed;
 use super::index::IndexError;
 use super::models::ModelError;
 
-/// Why nothing is found, or indexed.
+/// An error of a search or of an update of the index.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
-    /// What was asked for cannot be looked for.
+    /// The query or the limit is invalid.
     #[error("{0}")]
     Input(String),
-    /// The way of ranking that was asked for needs a model.
+    /// The requested ranking needs a model that is unavailable.
     #[error(
         "ranking by {ranking} needs the {model}, which is not here ({problem}); `plantlake models fetch` gets it, and \
          without `--by`, or with `--by bm25`, the search does with what there is"
     )]
     NoModel {
-        /// How it was to be ranked.
+        /// The requested ranking.
         ranking: &'static str,
-        /// Which model.
+        /// The missing model.
         model: &'static str,
-        /// Why it is not.
+        /// The reason why the model is unavailable.
         problem: String,
     },
-    /// The index cannot do it.
+    /// The index failed.
     #[error(transparent)]
     Index(#[from] IndexError),
-    /// A model cannot do it.
+    /// A model failed.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The process that has the index cannot do it.
+    /// The process that owns the index failed.
     #[error(transparent)]
     Handover(#[from] HandoverFailed),
-    /// There is nothing to search in yet.
+    /// There is no index yet.
     #[error("there is no search index yet: {0}")]
     NotReady(String),
     /// A thread ended before its work did.

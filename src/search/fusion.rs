@@ -1,15 +1,15 @@
-//! Makes one ranking of two.
+//! The fusion of two rankings.
 
 use std::collections::HashMap;
 
 use crate::model::AssetId;
 
-/// How little the first places of a list stand out before the later ones; the value of the paper.
+/// The rank constant; the value of the paper. A larger one reduces the weight of the first ranks.
 const K: f64 = 60.0;
 
-/// Reciprocal rank fusion (Cormack, Clarke and Büttcher, *Reciprocal Rank Fusion outperforms Condorcet*, SIGIR 2009): an
-/// asset's score is the sum of 1 / (60 + its rank) over the lists that it is in. Best first, equal ones in the order of
-/// their ids.
+/// Merges two rankings by reciprocal rank fusion (Cormack, Clarke and Büttcher, *Reciprocal Rank Fusion outperforms
+/// Condorcet*, SIGIR 2009). The score of an asset is the sum of 1 / (60 + its rank) over the lists that contain it.
+/// The result is sorted by descending score; ties are sorted by id.
 pub(super) fn fuse(lists: [&[(AssetId, f32)]; 2]) -> Vec<(AssetId, f64)> {
     let mut scores: HashMap<AssetId, f64> = HashMap::new();
     for list in lists {
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_in_both_lists_comes_first_and_equal_ones_go_by_id() {
+    fn fuse_ranks_shared_assets_first_and_ties_by_id() {
         let [a, b, c, d] = [1, 2, 3, 4].map(|byte| AssetId::from_bytes([byte; 16]));
         let fused = fuse([&[(d, 0.9), (b, 0.8)], &[(a, 7.0), (b, 3.0), (c, 1.0)]]);
         let expected = [

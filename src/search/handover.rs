@@ -1,7 +1,8 @@
-//! The index in this process belongs to one process. Another on the same machine, such as `plantlake search` beside a
-//! server, hands its request over: by a socket in the index's folder, which only the folder's owner can reach.
+//! Handover of requests to the process that owns the index. The embedded index belongs to one process. Another
+//! process on the same machine, such as `plantlake search` beside a server, sends its request over a socket in the
+//! index's folder, which only the folder's owner can access.
 //!
-//! A request is one line of JSON; what is told of it meanwhile, and what comes of it, are lines, too.
+//! A request is one line of JSON. Progress and the result are lines of JSON, too.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,30 +18,30 @@ use super::indexing::{IndexProgress, IndexReport};
 use super::searcher::{Ask, Found, LONGEST_QUERY, RankedBy, Search};
 use crate::catalog::{LiveState, Visible};
 
-/// The longest request, in bytes.
+/// The maximum length of a request in bytes.
 const LONGEST: u64 = 8 * LONGEST_QUERY as u64;
 
-/// What is handed over.
+/// A request to the process that owns the index.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Bring the index up to date.
+    /// Updates the index.
     Index {
-        /// Do everything again.
+        /// Whether to index all assets again.
         full: bool,
     },
-    /// Search in all assets.
+    /// Searches all assets.
     Search {
-        /// What for.
+        /// The query.
         text: String,
-        /// How many results at most.
+        /// The maximum number of results.
         limit: usize,
-        /// How it is to be ranked.
+        /// The requested ranking.
         by: Option<RankedBy>,
     },
 }
 
-/// What is told of a request.
+/// A line of a response.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
@@ -49,22 +50,22 @@ enum Line {
     Failed(String),
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The index is up to date.
     Indexed(IndexReport),
-    /// These were found.
+    /// The search is complete.
     Found {
-        /// Best first.
+        /// The results, best first.
         found: Vec<Found>,
-        /// Whether they could be ranked by what they mean.
+        /// Whether the index has embeddings to rank by.
         has_meanings: bool,
     },
 }
 
-/// The other process did not do it.
+/// The error for a request that the other process rejected or did not complete.
 #[derive(Debug, thiserror::Error)]
 #[error("the process that has the search index ({folder}) says: {problem}")]
 pub struct HandoverFailed {
@@ -76,7 +77,7 @@ fn socket(folder: &Path) -> PathBuf {
     folder.join("socket")
 }
 
-/// Hands a request to the process that has the index in `folder`; none if no process takes any.
+/// Sends a request to the process that owns the index in `folder`; none if no process accepts the connection.
 pub async fn hand_over(
     folder: &Path,
     request: &Request,
@@ -119,7 +120,7 @@ async fn send<T: Serialize>(writer: &mut OwnedWriteHalf, line: &T) -> std::io::R
     writer.write_all(&text).await
 }
 
-/// Takes requests for `search`, whose index is in `folder`, for as long as the future is polled.
+/// Accepts requests for `search`, whose index is in `folder`, for as long as the future is polled.
 pub(super) async fn take_requests(
     search: &Search,
     folder: &Path,
@@ -160,12 +161,12 @@ async fn listen(folder: &Path) -> std::io::Result<UnixListener> {
     if UnixStream::connect(&path).await.is_ok() {
         return Err(std::io::Error::other("another server takes them"));
     }
-    // One that died leaves its socket behind.
+    // A server that died leaves its socket behind.
     match tokio::fs::remove_file(&path).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // Nobody else can get at it, not even before its own permissions are set.
+    // The folder's permissions keep others out, even before those of the socket are set.
     tokio::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).await?;
     UnixListener::bind(&path)
 }
@@ -186,7 +187,7 @@ async fn answer(
         Err(error) => {
             let problem =
                 format!("the request is not understood; it may be of another version ({error})");
-            // Who asked may be gone.
+            // The client may have disconnected.
             let _ = send(&mut writer, &Line::Failed(problem)).await;
             return;
         }
@@ -202,7 +203,7 @@ async fn answer(
         tokio::select! {
             biased;
             Some(now) = told.recv() => {
-                // Whoever asked is gone: the work ends, and what was done is kept.
+                // The client has disconnected: the work ends, and completed batches remain.
                 if send(&mut writer, &Line::Progress(now)).await.is_err() {
                     return;
                 }

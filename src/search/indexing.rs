@@ -1,8 +1,8 @@
-//! How the index follows the catalog: what changed is described and embedded again, by the hash of its description.
+//! Updates of the index from the catalog. An asset is indexed again when the hash of its description changes.
 //!
-//! A pass first sees to the words, which takes moments, so that there is something to search in; meanings follow in batches.
-//! Each batch is there to stay before the next begins, so an interrupted pass goes on where it stopped. Where the texts or
-//! the model are others than before, a new collection is made, and takes the former one's place when it is whole.
+//! A pass first indexes the words, which is fast, so that searches work early. Embeddings follow in batches. Each
+//! batch is durable before the next one begins, so an interrupted pass continues where it stopped. If the description
+//! format or the model changes, the pass builds a new collection, which replaces the former one when it is complete.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,49 +19,50 @@ use super::words;
 use crate::catalog::Snapshot;
 use crate::model::AssetId;
 
-/// Assets that are put into the index at once.
+/// The number of assets that are written to the index at once.
 const BATCH: usize = 256;
-/// After so many changes the index is made fast anew.
+/// The number of changes above which a pass optimises the index.
 const MANY: usize = 1_000;
 
-/// How far a pass is.
+/// The progress of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexProgress {
-    /// What is being done.
+    /// The current stage.
     pub stage: IndexStage,
-    /// Assets that are done,
+    /// The number of assets processed in this stage.
     pub done: usize,
-    /// of so many.
+    /// The number of assets to process in this stage.
     pub total: usize,
 }
 
-/// What a pass is doing.
+/// A stage of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IndexStage {
-    /// Words are put in.
+    /// Indexing words.
     Words,
-    /// Texts are embedded.
+    /// Computing embeddings.
     Meanings,
-    /// The index is made fast.
+    /// Optimising the index.
     Settling,
 }
 
-/// What a pass did.
+/// The result of a pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexReport {
-    /// The collection that is in force.
+    /// The active collection.
     pub collection: String,
-    /// Assets in it.
+    /// The number of assets in the collection.
     pub assets: usize,
-    /// Those that were put in: they were new, changed, or had no meaning yet.
+    /// The number of assets that were indexed because they were new, changed or without an embedding.
     pub indexed: usize,
-    /// Those that were removed: the catalog has them no more.
+    /// The number of assets that were removed because the catalog does not contain them.
     pub removed: usize,
-    /// Whether there are meanings to search in, or words only.
+    /// Whether the index has embeddings, rather than words only.
     pub has_meanings: bool,
 }
 
-/// What a collection is called: by the forms of its texts and words, and the model of its meanings.
+/// Returns the name of a collection, which consists of the versions of its descriptions and words and the hash of its
+/// model.
 pub(super) fn collection_name(model: Option<&str>) -> String {
     let model = model.map_or("words", |hash| hash.get(..16).unwrap_or(hash));
     format!("{}{model}", forms())
@@ -71,50 +72,50 @@ fn forms() -> String {
     format!("t{}w{}-", describe::VERSION, words::VERSION)
 }
 
-/// Whether a collection has words of today's form.
+/// Whether a collection has descriptions and words of the current versions.
 fn has_these_words(collection: &str) -> bool {
     collection.starts_with(&forms())
 }
 
-/// One pass.
+/// A pass of indexing.
 pub(super) struct Pass<'a> {
     pub index: &'a dyn VectorIndex,
     pub runs: &'a ModelRuns,
-    /// None: words only.
+    /// The model; none to index words only.
     pub model: Option<Model>,
     pub snapshot: &'a Snapshot,
-    /// Whether everything is to be done again.
+    /// Whether to index all assets again.
     pub full: bool,
-    /// Is told how far it is,
+    /// Called with the progress.
     pub progress: &'a (dyn Fn(IndexProgress) + Send + Sync),
-    /// and what can be searched in from now on.
+    /// Called when a collection can be searched.
     pub ready: &'a (dyn Fn(Ready) + Send + Sync),
 }
 
-/// Loads a model, or gives the one that is loaded. Blocks.
+/// Loads a model, or returns the loaded one. Blocks.
 pub(super) type Load = Arc<dyn Fn() -> Result<Option<Arc<BiEncoder>>, ModelError> + Send + Sync>;
 
 /// The model of a pass.
 pub(super) struct Model {
-    /// Tells which it is.
+    /// The SHA-256 of the model's weights.
     pub fingerprint: String,
-    /// Loads it, at the first text that is to be embedded.
+    /// Loads the model; called when the first text is embedded.
     pub load: Load,
     pub dimensions: usize,
 }
 
-/// An asset that the index does not have as it is now.
+/// An asset whose entry in the index is missing or outdated.
 #[derive(Clone)]
 struct Change {
     id: AssetId,
     text: String,
     hash: u64,
-    /// Whether the index knows what it means, or meant.
+    /// Whether the index has an embedding of the asset, even if it is outdated.
     had_meaning: bool,
 }
 
 impl Pass<'_> {
-    /// Brings the index up to date.
+    /// Updates the index.
     pub async fn run(self) -> Result<IndexReport, SearchError> {
         let in_force = self.index.in_force().await?;
         let serving = in_force.filter(|serving| has_these_words(serving));
@@ -128,7 +129,7 @@ impl Pass<'_> {
         }
         let serves = serving.as_deref() == Some(&*name);
         if let Some(serving) = &serving {
-            // What was made by another model has meanings that are no use here.
+            // Embeddings of another model are unusable here. Up to 1% of assets without an embedding is tolerated.
             let without = changes.iter().filter(|change| !change.had_meaning).count();
             let is_whole = serves && without * 100 <= self.snapshot.catalog().assets.len();
             (self.ready)(self.ready_with(serving, is_whole));
@@ -136,7 +137,7 @@ impl Pass<'_> {
         if self.model.is_none() || serving.is_none() {
             self.put_words(&name, &changes).await?;
         } else if serves {
-            // What has no meaning yet, can be found by its words at least while others are embedded.
+            // Assets without an embedding become searchable by words while the embeddings are computed.
             let new: Vec<Change> = changes
                 .iter()
                 .filter(|change| !change.had_meaning)
@@ -172,7 +173,8 @@ impl Pass<'_> {
         })
     }
 
-    /// The collection to bring up to date. Without a model, one that others made with theirs is good for its words.
+    /// Returns the name of the collection to update. Without a model, the words of a collection with embeddings are
+    /// reused.
     fn collection(&self, serving: Option<&str>) -> String {
         match (&self.model, serving) {
             (None, Some(serving)) => serving.to_owned(),
@@ -188,7 +190,7 @@ impl Pass<'_> {
         }
     }
 
-    /// What is to be put in, and what to be removed.
+    /// Returns the assets to index and the ids to remove.
     fn differences(&self, stored: &[Stored]) -> (Vec<Change>, Vec<AssetId>) {
         let known: HashMap<AssetId, &Stored> =
             stored.iter().map(|stored| (stored.id, stored)).collect();
@@ -215,7 +217,7 @@ impl Pass<'_> {
         (changes, gone.collect())
     }
 
-    /// Puts words in. An interrupted pass may have put some in already; they are few moments' work.
+    /// Indexes words. An interrupted pass may already have indexed some of them; repeating that is cheap.
     async fn put_words(&self, name: &str, changes: &[Change]) -> Result<(), SearchError> {
         self.in_batches(IndexStage::Words, name, changes, |batch| async move {
             Ok(vec![None; batch.len()])

@@ -1,16 +1,16 @@
-//! Semantic search over the catalog: assets are found by what they are, in words or in meaning.
+//! Hybrid search over the catalog: finds assets by the words and by the embeddings of their descriptions.
 //!
-//! | file | knows |
+//! | file | contents |
 //! |---|---|
-//! | `searcher` | how an answer comes about: what is looked up, fused and ranked |
-//! | `indexing` | how the index follows the catalog |
-//! | `fusion` | how two rankings become one |
-//! | `handover` | how another process on this machine has its requests done |
-//! | `describe` | an asset's text |
-//! | `words` | a text's words, weighed for BM25 |
-//! | `models/` | the models' files, where they come from, and how they are run |
-//! | `index/` | where vectors are kept: in this process, or in a Qdrant server |
-//! | `stop` | how work that nobody waits for any more is ended |
+//! | `searcher` | a search from start to end: lookup, fusion and ranking |
+//! | `indexing` | updates of the index from the catalog |
+//! | `fusion` | the fusion of two rankings |
+//! | `handover` | requests from other processes on this machine |
+//! | `describe` | the description of an asset |
+//! | `words` | the tokens of a text, weighted for BM25 |
+//! | `models/` | the models: their files, download and execution |
+//! | `index/` | the vector index: in this process or in a Qdrant server |
+//! | `stop` | the cancellation of blocking work |
 
 mod describe;
 mod error;

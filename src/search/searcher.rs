@@ -1,5 +1,5 @@
-//! How an answer comes about: the query's words and its meaning are looked up, the two lists fused, and the best of them
-//! read again, beside the query, by the cross-encoder. What is not there is done without, and each row says so.
+//! The search: looks up the query's words and its embedding, fuses the two lists, and re-ranks the best results with
+//! the cross-encoder. A missing model is skipped; each result states how it was ranked.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,63 +22,63 @@ use super::words;
 use crate::catalog::{LiveState, Snapshot, Visible};
 use crate::model::AssetId;
 
-/// Results that can be asked for.
+/// The maximum number of results of a search.
 pub const MOST_RESULTS: usize = 1_000;
-/// Characters of a query at most. Models read some 250 words of it.
+/// The maximum length of a query in characters. Models read about 250 words of it.
 pub const LONGEST_QUERY: usize = 10_000;
 
-/// What each list has at least, however few results are asked for: fusion looks further down than that.
+/// The minimum length of each list, because fusion needs more candidates than results.
 const CANDIDATES: usize = 100;
-/// What the cross-encoder reads: it takes milliseconds for each.
+/// The number of results that the cross-encoder re-ranks; each takes milliseconds.
 const READ_AGAIN: usize = 20;
-/// Meanings of queries that are remembered.
+/// The number of cached query embeddings.
 const REMEMBERED: usize = 1_000;
 
-/// What somebody looks for.
+/// A search request.
 #[derive(Debug, Clone)]
 pub struct Ask {
-    /// In the asker's words.
+    /// The query in natural language.
     pub text: String,
-    /// How many results at most.
+    /// The maximum number of results.
     pub limit: usize,
-    /// What the asker may see.
+    /// The assets that the user may read.
     pub granted: Arc<Visible>,
-    /// How it is to be ranked; none: as well as it can be here.
+    /// The requested ranking; none for the best available one.
     pub by: Option<RankedBy>,
 }
 
-/// One result.
+/// A search result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Found {
     /// The asset.
     pub id: AssetId,
-    /// By what it was ranked: the cross-encoder's logit, a sum of reciprocal ranks, a cosine, or BM25. It can be compared
-    /// within one answer among those that were ranked by the same.
+    /// The score of the ranking in `ranked_by`: the cross-encoder's logit, a sum of reciprocal ranks, a cosine, or
+    /// BM25. Scores are comparable only within one response and one ranking.
     pub score: f64,
-    /// The cosine between what the query means and what the asset's description does; none without a bi-encoder.
+    /// The cosine between the embeddings of the query and of the asset's description; none without a bi-encoder.
     pub similarity: Option<f32>,
-    /// Its place, from 1.
+    /// The rank, starting at 1.
     pub rank: usize,
-    /// What gave it its place.
+    /// The ranking that determined the rank.
     pub ranked_by: RankedBy,
 }
 
-/// What gives results their places.
+/// A ranking method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RankedBy {
-    /// A model that reads query and description together.
+    /// The cross-encoder, which reads query and description together.
     CrossEncoder,
-    /// The bi-encoder's list and BM25's, fused.
+    /// The fused lists of the bi-encoder and of BM25.
     Hybrid,
-    /// A model that compares what query and description mean.
+    /// The bi-encoder, which compares the embeddings of query and description.
     BiEncoder,
-    /// The words that they share.
+    /// BM25, which compares the words of query and description.
     Bm25,
 }
 
 impl RankedBy {
-    /// All, best first.
+    /// All methods, best first.
     pub const ALL: [Self; 4] = [
         Self::CrossEncoder,
         Self::Hybrid,
@@ -86,7 +86,7 @@ impl RankedBy {
         Self::Bm25,
     ];
 
-    /// As in SQL and on the command line.
+    /// Returns the name of the method, as used in SQL and on the command line.
     pub const fn text(self) -> &'static str {
         match self {
             Self::CrossEncoder => "cross-encoder",
@@ -97,15 +97,15 @@ impl RankedBy {
     }
 }
 
-/// What can be searched in.
+/// A collection that can be searched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ready {
     pub collection: String,
-    /// The model of the meanings in it, if they are whole.
+    /// The model of the collection's embeddings, if they are complete.
     pub model: Option<String>,
 }
 
-/// Runs models: one at a time, for each takes all cores, and off the threads that answer.
+/// Runs models on blocking threads, one at a time because each run uses all cores.
 #[derive(Debug)]
 pub(super) struct ModelRuns {
     turns: Arc<Semaphore>,
@@ -113,7 +113,8 @@ pub(super) struct ModelRuns {
 }
 
 impl ModelRuns {
-    /// Runs `work` when it is its turn. Dropped, it is asked to stop, and the next one's turn comes when it has.
+    /// Runs `work` after the runs before it. If the future is dropped, `work` is asked to stop; the next run starts
+    /// after it has ended.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Stop) -> Result<T, ModelError> + Send + 'static,
@@ -130,17 +131,17 @@ impl ModelRuns {
     }
 }
 
-/// Whether there is something to search in.
+/// The state of the index.
 #[derive(Debug, Clone)]
 enum State {
-    /// Nobody asked yet.
+    /// No search has needed the index yet.
     Unknown,
-    /// The last pass failed before there was.
+    /// The last pass failed before the index was searchable.
     Failed(String),
     Ready(Ready),
 }
 
-/// Finds assets, and keeps the index that it finds them in. Cheap to clone; nothing is opened before it is needed.
+/// A handle to the search and its index. Cheap to clone; the index and the models are opened at their first use.
 #[derive(Debug, Clone)]
 pub struct Search {
     shared: Arc<Shared>,
@@ -152,17 +153,18 @@ struct Shared {
     index: Arc<dyn VectorIndex>,
     runs: ModelRuns,
     state: watch::Sender<State>,
-    /// One pass at a time.
+    /// Held during a pass, so that passes do not overlap.
     passes: Mutex<()>,
-    /// Whether answers wait for meanings, too: where nobody else sees to them.
+    /// Whether a search waits for the embeddings, too; set if no other task computes them.
     waits_for_meanings: bool,
-    /// Meanings of queries, by model and text.
+    /// Embeddings of queries, by model and text.
     remembered: Cache<(String, String), Arc<Vec<f32>>>,
 }
 
 impl Search {
-    /// Searches with `models` in `index`. With `waits_for_meanings`, the first answer comes when all assets are embedded;
-    /// without, when their words are in the index. To be called where a runtime is, which does the work.
+    /// Creates a search with `models` over `index`. With `waits_for_meanings`, the first search waits until all
+    /// assets are embedded; without, only until their words are indexed. Must be called in a Tokio runtime, which
+    /// then runs the work.
     pub fn new(models: Models, index: Arc<dyn VectorIndex>, waits_for_meanings: bool) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -180,7 +182,7 @@ impl Search {
         }
     }
 
-    /// Brings the index up to date with a catalog; with `full`, everything is done again.
+    /// Updates the index from a catalog; with `full`, all assets are indexed again.
     pub async fn index(
         &self,
         snapshot: &Snapshot,
@@ -191,7 +193,7 @@ impl Search {
         self.index_alone(snapshot, full, progress).await
     }
 
-    /// The same, if there is nothing to search in once it is this one's turn.
+    /// Updates the index like [`Self::index`], unless another pass has made it searchable in the meantime.
     async fn index_first(&self, snapshot: &Snapshot) -> Result<(), SearchError> {
         let _one = self.shared.passes.lock().await;
         if matches!(*self.shared.state.borrow(), State::Ready(_)) {
@@ -246,7 +248,7 @@ impl Search {
         pass.run().await
     }
 
-    /// The bi-encoder for a pass. One that is damaged is as good as none, but for the log.
+    /// Returns the bi-encoder for a pass. A damaged one is logged and treated as missing.
     async fn model(&self) -> Option<Model> {
         let models = self.shared.models.clone();
         let looked = self
@@ -270,9 +272,9 @@ impl Search {
         })
     }
 
-    /// Keeps the index up to date with the catalog, for as long as the future is polled: from the start if there is a model,
-    /// from the first search on if there is none. With `requests`, the folder of an index in this process, requests of other
-    /// processes are taken there.
+    /// Keeps the index up to date with the catalog, for as long as the future is polled: from the start if there is a
+    /// model, otherwise from the first search on. `requests` is the folder of the embedded index; if it is given,
+    /// requests from other processes are accepted there.
     pub async fn follow(&self, catalog: watch::Receiver<LiveState>, requests: Option<&Path>) {
         let others = async {
             if let Some(folder) = requests {
@@ -284,7 +286,7 @@ impl Search {
 
     async fn follow_catalog(&self, mut catalog: watch::Receiver<LiveState>) {
         use std::time::Duration;
-        /// How often models are looked for, and what failed is tried again.
+        /// The interval of checks for new models and of retries after a failure.
         const AGAIN: Duration = Duration::from_secs(30);
         let mut known: Option<(u64, Option<String>)> = None;
         let mut is_failing = false;
@@ -322,14 +324,14 @@ impl Search {
         }
     }
 
-    /// What can be searched in, made first if need be.
+    /// Returns the searchable collection, after a first pass if there is none yet.
     async fn ready(&self, snapshot: &Arc<Snapshot>) -> Result<Ready, SearchError> {
         if let State::Ready(ready) = &*self.shared.state.borrow() {
             return Ok(ready.clone());
         }
         let mut state = self.shared.state.subscribe();
         let (search, snapshot) = (self.clone(), Arc::clone(snapshot));
-        // Of its own: whoever asked may go, others have come meanwhile.
+        // The pass is a task of its own, because it must continue for other callers when this one goes away.
         let mut pass = self
             .shared
             .runs
@@ -350,19 +352,19 @@ impl Search {
         }
     }
 
-    /// Whether what is searched in has meanings.
+    /// Whether the searched collection has embeddings.
     pub fn has_meanings(&self) -> bool {
         matches!(&*self.shared.state.borrow(), State::Ready(ready) if ready.model.is_some())
     }
 
-    /// Finds what is asked for in the assets of `snapshot`, best first. Dropped, it ends.
+    /// Searches the assets of `snapshot` and returns the results, best first. Dropping the future cancels the search.
     pub async fn search(
         &self,
         ask: &Ask,
         snapshot: &Arc<Snapshot>,
     ) -> Result<Vec<Found>, SearchError> {
         check(ask)?;
-        // Whoever polls this may have a runtime that ends before connections to a Qdrant server do.
+        // The caller's runtime may end before the connections to a Qdrant server do.
         let mut found = JoinSet::new();
         let (search, ask, snapshot) = (self.clone(), ask.clone(), Arc::clone(snapshot));
         found.spawn_on(
@@ -380,14 +382,14 @@ impl Search {
             return Ok(Vec::new());
         }
         let ready = match self.ready(snapshot).await {
-            // A query on this machine, beside a server.
+            // A search on this machine beside a server, which owns the index.
             Err(SearchError::Index(error @ IndexError::InUse { .. })) => {
                 return self.find_beside(ask, snapshot, error).await;
             }
             ready => ready?,
         };
         match self.find_in(&ready, ask, snapshot).await {
-            // Another server that shares the index has put another collection in force.
+            // Another server with the same index has activated another collection.
             Err(SearchError::Index(IndexError::Missing { .. })) => {
                 self.shared.state.send_replace(State::Unknown);
                 let ready = self.ready(snapshot).await?;
@@ -397,7 +399,8 @@ impl Search {
         }
     }
 
-    /// Has the process search that has the index, if it takes requests. It searches in all assets.
+    /// Hands the search over to the process that owns the index, if it accepts requests. Only for users who may read
+    /// all assets.
     async fn find_beside(
         &self,
         ask: &Ask,
@@ -446,7 +449,7 @@ impl Search {
             (Some(_), false) => RankedBy::BiEncoder,
         };
         let mut found = ranked(&hits, ranked_by);
-        // The index may be of an older catalog, and is not trusted with who may see what.
+        // The index may be of an older catalog, and access control does not rely on it.
         found.retain(|found| ask.granted.contains(found.id) && snapshot.asset(found.id).is_some());
         found = self.read_again(ask, found, snapshot).await?;
         found.truncate(ask.limit);
@@ -460,7 +463,7 @@ impl Search {
         Ok(found)
     }
 
-    /// What the query means, by the model that the index was made with; none if it is not to be had.
+    /// Returns the embedding of the query, from the model that the index was built with; none if that is unavailable.
     async fn meaning(
         &self,
         ask: &Ask,
@@ -510,7 +513,7 @@ impl Search {
         }
     }
 
-    /// Puts the best in the order that the cross-encoder gives them, if there is one.
+    /// Re-ranks the best results with the cross-encoder, if there is one.
     async fn read_again(
         &self,
         ask: &Ask,
@@ -539,7 +542,7 @@ impl Search {
                     found.ranked_by = RankedBy::CrossEncoder;
                 }
                 let read = scores.len().min(found.len());
-                // Stable: equal ones stay in the order that they had.
+                // The sort is stable: results with equal scores keep their order.
                 if let Some(read) = found.get_mut(..read) {
                     read.sort_by(|one, other| other.score.total_cmp(&one.score));
                 }
@@ -562,7 +565,7 @@ impl Search {
         }
     }
 
-    /// Says of each result how similar its meaning is, of those too that were found by their words.
+    /// Sets the similarity of each result, including those that were found by words only.
     async fn add_similarities(
         &self,
         ready: &Ready,
@@ -601,7 +604,7 @@ fn check(ask: &Ask) -> Result<(), SearchError> {
     check_text(&ask.text)
 }
 
-/// Whether a text can be looked for.
+/// Checks that a text is a valid query.
 pub fn check_text(text: &str) -> Result<(), SearchError> {
     let problem = if text.trim().is_empty() {
         "the text to search for is empty".to_owned()
@@ -613,7 +616,7 @@ pub fn check_text(text: &str) -> Result<(), SearchError> {
     Err(SearchError::Input(problem))
 }
 
-/// One list of the hits.
+/// Returns the ranking of the hits by one method.
 fn ranked(hits: &Hits, by: RankedBy) -> Vec<Found> {
     let alone = |list: &[(AssetId, f32)]| {
         list.iter()

@@ -1,25 +1,25 @@
-//! Ends work on another thread that nobody waits for any more.
+//! Cancellation of work on another thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Tells work whether to stop. Work looks at it between its steps.
+/// A cancellation flag. Work checks it between its steps.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Asks the work to stop.
+    /// Requests cancellation.
     pub fn ask(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was asked to.
+    /// Whether cancellation was requested.
     pub fn is_asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Asks the work to stop when this is dropped: with the future that waits for it.
+/// Requests cancellation when it is dropped, together with the future that waits for the work.
 #[derive(Debug)]
 pub struct StopOnDrop(pub Stop);
 

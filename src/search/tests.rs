@@ -1,4 +1,4 @@
-//! Passes and searches without a model, over an index that is nothing but maps.
+//! Tests of passes and searches without a model, over an index of maps in memory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +13,12 @@ use super::*;
 use crate::catalog::{Asset, Catalog, Snapshot, Specifications, Visible};
 use crate::model::AssetId;
 
-/// An index in memory. It fails from a certain change on, as if the process had been killed there.
+/// An index in memory. It fails after a given number of changes, as if the process had been killed.
 #[derive(Debug, Default)]
 struct MapIndex {
     collections: Mutex<HashMap<String, BTreeMap<AssetId, Point>>>,
     in_force: Mutex<Option<String>>,
-    /// Changes that it still makes; `usize::MAX` for all.
+    /// The number of changes before it fails; `usize::MAX` for no failure.
     left: AtomicUsize,
 }
 
@@ -132,7 +132,7 @@ fn id(number: u8) -> AssetId {
     AssetId::from_bytes([number; 16])
 }
 
-/// A catalog of these assets, by number and name.
+/// Returns a catalog of these assets, by number and name.
 fn snapshot(assets: &BTreeMap<u8, String>) -> Arc<Snapshot> {
     let assets = assets.iter().map(|(number, name)| Asset {
         id: id(*number),
@@ -151,7 +151,7 @@ fn snapshot(assets: &BTreeMap<u8, String>) -> Arc<Snapshot> {
 }
 
 fn search_in(index: &Arc<MapIndex>) -> Search {
-    // There is no such folder, so there is no model.
+    // The folder does not exist, so there is no model.
     let models = Models::new(ModelSettings {
         folder: "no-such-folder".into(),
         bi_encoder: "none/none".to_owned(),
@@ -177,7 +177,7 @@ fn names(numbers: impl IntoIterator<Item = (u8, &'static str)>) -> BTreeMap<u8, 
 }
 
 #[tokio::test]
-async fn words_rank_where_there_is_no_model_and_say_so() {
+async fn search_without_model_ranks_by_bm25() {
     let index = Arc::new(MapIndex {
         left: usize::MAX.into(),
         ..MapIndex::default()
@@ -234,7 +234,7 @@ async fn words_rank_where_there_is_no_model_and_say_so() {
 }
 
 #[tokio::test]
-async fn an_index_that_cannot_be_made_is_an_error_and_is_made_when_it_can() {
+async fn search_after_failed_index_build_succeeds_on_retry() {
     let index = Arc::new(MapIndex::default());
     let search = search_in(&index);
     let plant = snapshot(&names([(1, "feed pump")]));
@@ -257,9 +257,10 @@ async fn an_index_that_cannot_be_made_is_an_error_and_is_made_when_it_can() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever changes in the catalog, and wherever a pass is killed, the next one ends with the index of the catalog.
+    /// After any changes of the catalog and any interruption of a pass, the next pass completes the index of the
+    /// catalog.
     #[test]
-    fn a_pass_ends_with_the_catalog_s_index(
+    fn pass_after_interruption_completes_the_catalogs_index(
         steps in prop::collection::vec(
             (prop::collection::btree_map(0_u8..40, "(feed|reflux) (pump|tank) [0-3]", 0..30), any::<bool>(), 0_usize..6),
             1..6,

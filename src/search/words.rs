@@ -1,9 +1,10 @@
-//! Words for BM25: how a text becomes tokens, and tokens a sparse vector.
+//! BM25: tokenises a text and computes its sparse vector.
 //!
-//! A token is a dimension by its hash, so there is no vocabulary to keep. The weight of a word in a text is BM25's
-//! (Robertson and Zaragoza, *The Probabilistic Relevance Framework: BM25 and Beyond*, 2009), with k₁ = 1.2 and b = 0.75,
-//! but for the inverse document frequency: that depends on who asks, and is the index's to apply. For the same reason the
-//! average length is a constant of the descriptions' form, not an average over the assets of all organisations.
+//! The dimension of a token is its hash, so there is no vocabulary to store. The weight of a token in a text is that
+//! of BM25 (Robertson and Zaragoza, *The Probabilistic Relevance Framework: BM25 and Beyond*, 2009) with k₁ = 1.2 and
+//! b = 0.75, but without the inverse document frequency. That depends on the user's grants, so the index applies it.
+//! For the same reason the average length is a constant of the description format, not an average over the assets of
+//! all organisations.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +13,16 @@ use twox_hash::XxHash64;
 
 use super::index::Sparse;
 
-/// Changes when the same text would give other tokens or weights.
+/// The version of the tokens. It changes when the same text would give other tokens or weights.
 pub(super) const VERSION: u32 = 1;
 
 const K1: f64 = 1.2;
 const B: f64 = 0.75;
-/// About how many tokens a description has.
+/// The approximate number of tokens of a description.
 const AVERAGE_LENGTH: f64 = 40.0;
 
-/// Words that tell nothing. Short: what is in every description is worth little by its frequency anyway.
+/// Words without information. The list is short: inverse document frequency already gives a low weight to words that
+/// occur in every description.
 const STOP_WORDS: [&str; 44] = [
     "a", "all", "an", "and", "any", "are", "as", "at", "be", "been", "by", "can", "did", "do",
     "does", "find", "for", "from", "has", "have", "how", "i", "in", "is", "it", "its", "me", "my",
@@ -28,7 +30,7 @@ const STOP_WORDS: [&str; 44] = [
     "where", "which", "with",
 ];
 
-/// The vector of a text that is to be found.
+/// Returns the sparse vector of an indexed text.
 pub(super) fn of_text(text: &str) -> Sparse {
     let tokens = tokens(text);
     let length = tokens.len() as f64;
@@ -36,7 +38,7 @@ pub(super) fn of_text(text: &str) -> Sparse {
     sparse(&tokens, |count| count * (K1 + 1.0) / (count + norm))
 }
 
-/// The vector of a text that is looked for: how often each word is there.
+/// Returns the sparse vector of a query: the number of occurrences of each token.
 pub(super) fn of_query(text: &str) -> Sparse {
     sparse(&tokens(text), |count| count)
 }
@@ -52,13 +54,13 @@ fn sparse(tokens: &[String], weight: impl Fn(f64) -> f64) -> Sparse {
     }
 }
 
-/// Of some thousand words, hardly two share one of the four billion dimensions.
+/// Returns the dimension of a token. Among a few thousand tokens, collisions in four billion dimensions are unlikely.
 fn dimension(token: &str) -> u32 {
     XxHash64::oneshot(0, token.as_bytes()) as u32
 }
 
-/// The tokens of a text, in its order: a tag (`TT-101`) or a unit (`m³/h`) as a whole and in its parts, words without
-/// their endings, and nothing of what tells nothing.
+/// Returns the tokens of a text in order. A tag (`TT-101`) or a unit (`m³/h`) gives the whole and its parts. Words
+/// are stemmed, and stop words are omitted.
 fn tokens(text: &str) -> Vec<String> {
     let stemmer = Stemmer::create(Algorithm::English);
     let text: String = text.chars().flat_map(folded).collect();
@@ -72,7 +74,7 @@ fn tokens(text: &str) -> Vec<String> {
             .split(is_joint)
             .filter(|part| !part.is_empty())
             .collect();
-        // A number is one, with its decimals.
+        // A number with decimals is a single token.
         if parts.len() > 1 && whole.parse::<f64>().is_ok() {
             tokens.push(whole.to_owned());
             continue;
@@ -89,7 +91,7 @@ fn tokens(text: &str) -> Vec<String> {
     tokens
 }
 
-/// A character as if it were written on a plain keyboard, in lower case.
+/// Normalises a character to lower case and to the characters of a plain keyboard.
 fn folded(character: char) -> impl Iterator<Item = char> {
     let plain = match character {
         '²' => '2',
@@ -103,7 +105,7 @@ fn folded(character: char) -> impl Iterator<Item = char> {
     plain.to_lowercase()
 }
 
-/// Whether a character may be in a word.
+/// Whether a character can be part of a word.
 fn is_inside(character: char) -> bool {
     character.is_alphanumeric() || is_joint(character) || matches!(character, '°' | '%')
 }
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_units_and_numbers_stay_whole_and_words_lose_their_endings() {
+    fn tokens_keep_tags_units_and_numbers_whole_and_stem_words() {
         assert_eq!(
             tokens("TT-101 measures the temperatures"),
             ["tt-101", "tt", "101", "measur", "temperatur"]
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_is_what_the_formula_says() {
+    fn of_text_weights_match_bm25_formula() {
         let vector = of_text("pump pump seal");
         let norm = 1.2 * (0.25 + 0.75 * 3.0 / AVERAGE_LENGTH);
         let (pump, seal) = (2.0 * 2.2 / (2.0 + norm), 2.2 / (1.0 + norm));

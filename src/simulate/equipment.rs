@@ -1,6 +1,6 @@
-//! What the simulated plant is built from: units, their equipment, and the sensors on it.
+//! The templates of the simulated plant: units, their equipment, and its sensors.
 //!
-//! These are tables, not code: a chemical engineer should be able to check and extend them.
+//! These are tables instead of code, so that a chemical engineer can check and extend them.
 
 /// A unit: a part of the site with one purpose.
 #[derive(Debug)]
@@ -8,67 +8,67 @@ pub(super) struct UnitTemplate {
     pub name: &'static str,
     pub description: &'static str,
     pub equipment: &'static [EquipmentTemplate],
-    /// Pairs of indices into `equipment`: from where, to where.
+    /// Pairs of indices into `equipment`: source and target.
     pub flows: &'static [(usize, usize)],
-    /// The equipment that the former unit feeds.
+    /// The index of the equipment that the previous unit feeds.
     pub inlet: usize,
-    /// The equipment that feeds the next unit.
+    /// The index of the equipment that feeds the next unit.
     pub outlet: usize,
 }
 
 /// A vessel, machine or valve.
 #[derive(Debug)]
 pub(super) struct EquipmentTemplate {
-    /// The tag's letters, as on a flow sheet: `R` for a reactor.
+    /// The letters of its tag, as on a flow sheet: `R` for a reactor.
     pub letters: &'static str,
     pub kind: &'static str,
     pub description: &'static str,
     pub facts: &'static [(&'static str, Fact)],
-    /// The most telling sensor first: a small plant has only that one.
+    /// The sensors, the most informative one first: a small plant has only that one.
     pub sensors: &'static [SensorTemplate],
 }
 
-/// Something known about a piece of equipment.
+/// A specification of a piece of equipment.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fact {
     Text(&'static str),
-    /// The same for every piece.
+    /// A number that is the same for every piece.
     Number(f64),
-    /// Varies from piece to piece by up to a third either way, in whole tenths of a percent.
+    /// A number that varies from piece to piece by up to a third, rounded to three significant digits.
     About(f64),
 }
 
-/// What a sensor measures and how that behaves. Values are in `unit`.
+/// A measured quantity and its behaviour. Values are in `unit`.
 #[derive(Debug)]
 pub(super) struct SensorTemplate {
-    /// The tag's letters (ISA 5.1): `TT` for a temperature transmitter.
+    /// The letters of its tag (ISA 5.1): `TT` for a temperature transmitter.
     pub letters: &'static str,
     pub kind: &'static str,
     pub what: &'static str,
     pub unit: &'static str,
     pub low: f64,
     pub high: f64,
-    /// How many steps of resolution a unit has: 10 for a resolution of 0.1.
+    /// The number of steps of the resolution per unit: 10 for a resolution of 0.1.
     pub steps_per_unit: f64,
-    /// Where it usually is.
+    /// The usual value.
     pub normal: f64,
-    /// How far the day swings it, from the middle to the top.
+    /// The amplitude of the daily cycle.
     pub swing: f64,
     /// The standard deviation of its noise.
     pub noise: f64,
-    /// Seconds in which the noise forgets itself.
+    /// The time constant of the autocorrelation of the noise, in seconds.
     pub memory_s: f64,
     pub behaviour: Behaviour,
 }
 
-/// How a sensor's value moves.
+/// The behaviour of a sensor's value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Behaviour {
-    /// It follows the process.
+    /// The value follows the process.
     Continuous,
-    /// It is either `low` or `high`, for hours.
+    /// The value is either `low` or `high`, for hours.
     TwoState,
-    /// It follows the process but is measured every so many seconds, and held meanwhile.
+    /// The value follows the process, but is measured only every given number of seconds and held in between.
     Held(f64),
 }
 
@@ -94,7 +94,7 @@ const fn continuous(
     }
 }
 
-/// In °C. `swing`: how much of it follows the weather.
+/// In °C. `swing` is the amplitude of the daily cycle.
 pub(super) const fn temperature(
     what: &'static str,
     low: f64,
@@ -113,7 +113,7 @@ pub(super) const fn temperature(
     }
 }
 
-/// In bar above the atmosphere.
+/// In bar above atmospheric pressure.
 pub(super) const fn pressure(what: &'static str, high: f64, normal: f64) -> SensorTemplate {
     SensorTemplate {
         high,
@@ -126,7 +126,7 @@ pub(super) const fn pressure(what: &'static str, high: f64, normal: f64) -> Sens
     }
 }
 
-/// In millibar across a bed, a column or a filter.
+/// In mbar across a bed, a column or a filter.
 pub(super) const fn pressure_drop(what: &'static str, high: f64, normal: f64) -> SensorTemplate {
     SensorTemplate {
         high,
@@ -173,7 +173,7 @@ pub(super) const fn acidity(what: &'static str, normal: f64) -> SensorTemplate {
     }
 }
 
-/// In mm/s (root mean square).
+/// In mm/s, root mean square.
 pub(super) const fn vibration(what: &'static str, normal: f64) -> SensorTemplate {
     SensorTemplate {
         high: 20.0,
@@ -207,7 +207,7 @@ pub(super) const fn open_or_closed(what: &'static str) -> SensorTemplate {
     }
 }
 
-/// In percent by mass, by a chromatograph that needs a quarter of an hour.
+/// In percent by mass, from a chromatograph that measures every 15 minutes.
 pub(super) const fn composition(what: &'static str, normal: f64) -> SensorTemplate {
     SensorTemplate {
         normal,

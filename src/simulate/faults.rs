@@ -1,4 +1,4 @@
-//! What goes wrong with a sensor, decided before any reading is made: so the ground truth is exact.
+//! Faults of sensors. They are planned before any reading is generated, so that the ground truth is exact.
 
 use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
@@ -9,39 +9,39 @@ use super::plan::{Schedule, Shape};
 use super::plant::Sensor;
 use super::random::{generator, scatter};
 
-/// Faults of a thousand sensors, and what each day adds to them: even a single day has some.
+/// The number of faults per thousand sensors, and its increase per day: even a single day has some.
 const FAULTS_OF_THOUSAND: u64 = 700;
 const FAULTS_OF_THOUSAND_A_DAY: u64 = 40;
-/// Of ten sensors, so many have a clock that jitters.
+/// The number of sensors with a jittering clock, out of ten.
 const JITTERING_OF_TEN: u64 = 3;
-/// The widest jitter, in milliseconds.
+/// The maximum jitter, in milliseconds.
 const MOST_JITTER_MS: i64 = 50;
-/// The most spikes in one fault.
+/// The maximum number of spikes in one fault.
 const MOST_SPIKES: u64 = 20;
 
-/// What goes wrong.
+/// The kind of a fault.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum FaultKind {
-    /// The values go off, further and further, until the sensor is calibrated.
+    /// The values drift away, until the sensor is calibrated; `offset` is the deviation at the end.
     Drift { offset: f64 },
-    /// The value stays what it was.
+    /// The value does not change.
     FlatLine,
     /// There are no readings.
     DropOut,
-    /// Single readings, at these ticks, are far off by this much.
+    /// Single readings, at the given ticks, deviate by the given amounts.
     Spikes { at: Vec<(u64, f64)> },
     /// The values are null.
     Null,
-    /// The values are not a number.
+    /// The values are NaN.
     NotANumber,
-    /// The readings come in the late file only.
+    /// The readings are only in the late file.
     LateFile,
-    /// Every reading comes again: right after itself, or in the late file; as it was, or one step
-    /// of the resolution off.
+    /// Every reading is repeated: right after itself, or in the late file; unchanged, or with a value one step of the
+    /// resolution away.
     Repeated { late: bool, revised: bool },
 }
 
-/// A fault of the ticks from `first` up to, not including, `end`.
+/// A fault of the ticks from `first` to `end`, exclusive.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Fault {
     pub kind: FaultKind,
@@ -65,9 +65,9 @@ pub(super) struct Truth<'a> {
     asset: String,
     tag: &'a str,
     kind: &'static str,
-    /// The first instant that the fault touches (UTC).
+    /// The first instant of the fault (UTC).
     start: String,
-    /// The first instant after (UTC).
+    /// The first instant after the fault (UTC).
     end: String,
     detail: Value,
 }
@@ -76,7 +76,7 @@ impl Ticks {
     pub fn new(sensor: &Sensor, schedule: &Schedule) -> Self {
         let jitters = schedule.shape == Shape::Realistic
             && generator(sensor.key, "clock").u64(..10) < JITTERING_OF_TEN;
-        // A quarter of the interval, so that a reading never overtakes the next.
+        // At most a quarter of the interval, so that readings stay in order.
         let widest = if jitters {
             MOST_JITTER_MS.min(schedule.interval_us / 4_000)
         } else {
@@ -91,25 +91,25 @@ impl Ticks {
         }
     }
 
-    /// When the tick is due, in microseconds since the epoch.
+    /// Returns the nominal time of a tick, in microseconds since the epoch.
     pub fn due(&self, tick: u64) -> i64 {
         self.start_us + tick as i64 * self.interval_us
     }
 
-    /// When its reading is taken: never before it is due, and before the simulation ends.
+    /// Returns the time of its reading: at or after the nominal time, and before the end of the simulation.
     #[inline]
     pub fn taken(&self, tick: u64) -> i64 {
         let due = self.due(tick);
         if self.jitter_ms == 0 {
             return due;
         }
-        // Drawn from the tick, not from a generator, so that the ground truth can name any of them.
+        // It is derived from the tick instead of a generator, so that the ground truth can compute it for any tick.
         let late_ms = ((scatter(self.key ^ tick) >> 32) * (self.jitter_ms + 1)) >> 32;
         (due + late_ms as i64 * 1_000).min((self.end_us - 1_000).max(due))
     }
 }
 
-/// The faults of a sensor: in order, and none touches another.
+/// Returns the faults of a sensor, in order and without overlap.
 pub(super) fn plan(sensor: &Sensor, index: usize, schedule: &Schedule) -> Vec<Fault> {
     if schedule.shape == Shape::Clean {
         return Vec::new();
@@ -119,14 +119,13 @@ pub(super) fn plan(sensor: &Sensor, index: usize, schedule: &Schedule) -> Vec<Fa
     let of_thousand = FAULTS_OF_THOUSAND + FAULTS_OF_THOUSAND_A_DAY * u64::from(schedule.days);
     let before = |index: usize| (index as u64 * of_thousand).div_ceil(1_000);
     let wanted = before(index + 1) - before(index);
-    // Each fault has a slot of its own, with room for readings before and after it.
+    // Each fault has its own slot, with room for readings before and after it.
     let count = wanted.min(ticks / 8);
     let stepped = sensor.template.behaviour != Behaviour::Continuous;
     let mut faults = Vec::with_capacity(count as usize);
     for number in 0..count {
         let (slot, slot_end) = (ticks * number / count, ticks * (number + 1) / count);
-        // The kinds take turns from fault to fault and sensor to sensor, so that a small plant
-        // has all of them.
+        // The kinds alternate from fault to fault and from sensor to sensor, so that a small plant has all of them.
         let turn = scatter(schedule.seed) % 8 + before(index) + number;
         let (shortest_s, longest_s) = match (turn % 8, stepped) {
             (1, false) => (6.0 * 3_600.0, 48.0 * 3_600.0),
@@ -163,7 +162,7 @@ pub(super) fn plan(sensor: &Sensor, index: usize, schedule: &Schedule) -> Vec<Fa
             },
             (5, false) => FaultKind::FlatLine,
             (6, _) => FaultKind::NotANumber,
-            // A valve's state cannot drift or spike, and is flat in good health.
+            // A valve's state cannot drift or spike, and is constant when healthy.
             _ => FaultKind::DropOut,
         };
         faults.push(Fault { kind, first, end });
@@ -172,12 +171,12 @@ pub(super) fn plan(sensor: &Sensor, index: usize, schedule: &Schedule) -> Vec<Fa
 }
 
 impl Fault {
-    /// How many readings it touches (or keeps from being there).
+    /// Returns the number of readings that it affects or removes.
     pub fn ticks(&self) -> u64 {
         self.end - self.first
     }
 
-    /// How many rows it adds to the sensor's files (negative: takes away).
+    /// Returns the number of rows that it adds to the sensor's files; negative if it removes rows.
     pub fn extra_rows(&self) -> i64 {
         match self.kind {
             FaultKind::DropOut => -(self.ticks() as i64),
@@ -194,7 +193,7 @@ impl Fault {
         )
     }
 
-    /// Its name in the ground truth.
+    /// Returns its name in the ground truth.
     pub fn name(&self) -> &'static str {
         match self.kind {
             FaultKind::Drift { .. } => "drift",
@@ -208,7 +207,7 @@ impl Fault {
         }
     }
 
-    /// Its line in the ground truth.
+    /// Returns its line in the ground truth.
     pub fn truth<'a>(&self, sensor: &'a Sensor, ticks: &Ticks) -> Truth<'a> {
         let readings = self.ticks();
         let detail = match &self.kind {
@@ -227,7 +226,7 @@ impl Fault {
             }),
             _ => json!({ "readings": readings }),
         };
-        // A jittering reading is taken at or after it is due, so the due times bound all of them.
+        // A jittering reading is never before its nominal time, so the nominal times are bounds.
         let (start, end) = (text(ticks.due(self.first)), text(ticks.due(self.end)));
         Truth {
             asset: sensor.id.to_string(),
@@ -240,13 +239,13 @@ impl Fault {
     }
 }
 
-/// The file of a sensor's readings, below the lake.
+/// Returns the path of a sensor's readings, relative to the lake.
 pub(super) fn main_file(tag: &str) -> String {
     format!("raw/{tag}.parquet")
 }
 
-/// The file of those that come late. It sorts after the main file (`_` follows `.`) and is finished
-/// after it: it wins where both have a reading.
+/// Returns the path of a sensor's late readings, relative to the lake. The file sorts after the main file (`_`
+/// follows `.`) and is finished after it, so that it wins where both have a reading.
 pub(super) fn late_file(tag: &str) -> String {
     format!("raw/{tag}_late.parquet")
 }
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_inside_the_simulation_and_apart() {
+    fn plan_keeps_faults_inside_simulation_and_disjoint() {
         let plant = plant::build(200, 3);
         for (days, interval) in [
             (1, 10_000),
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_plant_has_every_kind_of_fault() {
+    fn plan_of_small_plant_has_every_kind_of_fault() {
         let plant = plant::build(40, 3);
         let schedule = schedule(7, Duration::from_secs(10));
         let kinds: HashSet<_> = plant
@@ -322,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_keeps_the_order_and_stays_inside() {
+    fn jitter_keeps_readings_in_order_and_inside() {
         for interval in [1, 5, 999, 10_000] {
             let schedule = schedule(1, Duration::from_millis(interval));
             for sensor in &plant::build(12, 3).sensors {

@@ -1,18 +1,17 @@
-//! The simulator: makes a believable chemical plant, its catalog and its raw readings.
+//! The simulator: generates a plausible chemical plant, its catalog and its raw readings.
 //!
-//! All follows from the [`Plan`]: the same plan and seed give the same bytes. What is written:
+//! Everything is derived from the [`Plan`]: the same plan and seed give the same bytes. The simulator writes:
 //!
-//! | file | holds |
+//! | file | content |
 //! |---|---|
-//! | `<lake>/raw/<tag>.parquet` | the readings of one sensor: `id` (string), `timestamp` (UTC, microseconds), `value` (double) |
-//! | `<lake>/raw/<tag>_late.parquet` | those of its readings that come late, or again |
+//! | `<lake>/raw/<tag>.parquet` | the readings of one sensor: `id` (string), `timestamp` (UTC, µs), `value` (double) |
+//! | `<lake>/raw/<tag>_late.parquet` | its readings that arrive late or repeatedly |
 //! | `<lake>/ground_truth.json` | every fault: `asset`, `tag`, `kind`, `start`, `end`, `detail` |
-//! | `<lake>/simulation.json`, `<catalog>/simulation.json` | which files the simulation wrote |
+//! | `<lake>/simulation.json`, `<catalog>/simulation.json` | the names of the files that the simulation wrote |
 //! | `<catalog>/assets.json`, `id2assets.json`, `graph.json` | the plant ([`crate::catalog`]) |
 //!
-//! The plan's number of assets counts those that have readings, which are the sensors. The sites,
-//! units and equipment that they belong to are assets as well, without readings: who searches for
-//! "high-temperature reactor vessel" finds the reactor, and in the graph the sensors on it.
+//! The plan's number of assets counts those with readings, which are the sensors. Their sites, units and equipment are assets
+//! as well, without readings: a search for "high-temperature reactor vessel" finds the reactor, and in the graph its sensors.
 
 mod equipment;
 mod faults;
@@ -45,16 +44,16 @@ use ownership::{CatalogManifest, GROUND_TRUTH_FILE, LakeFile, LakeManifest};
 use plant::Sensor;
 use upload::Upload;
 
-/// Files that are made at a time, beyond one for each processor: while one waits for the disk.
+/// The number of files that are generated in parallel beyond one per processor, since some wait for the disk.
 const FILES_IN_WAITING: usize = 2;
 
 /// Why a simulation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateError {
-    /// The plan makes no sense.
+    /// The plan is invalid.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// Files are in the way.
+    /// Existing files are in the way.
     #[error(transparent)]
     Ownership(#[from] OwnershipError),
     /// The catalog cannot be written.
@@ -65,9 +64,9 @@ pub enum SimulateError {
         "{file} in the lake cannot be read; check that the lake is there and that you may read it"
     )]
     Read {
-        /// Its path below the lake.
+        /// The path, relative to the lake.
         file: String,
-        /// What the store says.
+        /// The error of the store.
         source: object_store::Error,
     },
     /// An object of the lake cannot be written.
@@ -75,9 +74,9 @@ pub enum SimulateError {
         "{file} in the lake cannot be written; check the room that is left and that you may write there. Simulating again replaces what was written so far"
     )]
     Write {
-        /// Its path below the lake.
+        /// The path, relative to the lake.
         file: String,
-        /// What the store says.
+        /// The error of the store.
         source: std::io::Error,
     },
     /// A file of an earlier simulation cannot be removed.
@@ -87,7 +86,7 @@ pub enum SimulateError {
     Remove {
         /// The file.
         file: String,
-        /// What the store says.
+        /// The error of the store.
         source: std::io::Error,
     },
     /// A file of the catalog cannot be read.
@@ -95,79 +94,79 @@ pub enum SimulateError {
     ReadLocal {
         /// The file.
         file: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Readings cannot be encoded: a defect of plantlake.
+    /// Readings cannot be encoded, which is a bug of plantlake.
     #[error(
         "the readings for {file} cannot be encoded as Parquet; this is a defect of plantlake, please report it"
     )]
     Encode {
         /// The file.
         file: String,
-        /// What the encoder says.
+        /// The error of the encoder.
         source: parquet::errors::ParquetError,
     },
-    /// A manifest or the ground truth cannot be encoded: a defect of plantlake.
+    /// A manifest or the ground truth cannot be encoded, which is a bug of plantlake.
     #[error("{file} cannot be encoded as JSON; this is a defect of plantlake, please report it")]
     Manifest {
         /// The file.
         file: &'static str,
-        /// What serde says.
+        /// The error of serde.
         source: serde_json::Error,
     },
-    /// A worker was stopped, or failed in a way that nobody foresaw.
+    /// A worker was cancelled or panicked.
     #[error(
         "a worker of the simulation stopped; simulating again replaces what was written so far"
     )]
     Worker(#[source] tokio::task::JoinError),
 }
 
-/// How far a simulation is.
+/// The progress of a simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Readings made.
+    /// The number of readings generated so far.
     pub readings: u64,
-    /// Readings that there will be; known exactly from the start.
+    /// The total number of readings; it is exact from the start.
     pub readings_total: u64,
-    /// Assets whose files are written.
+    /// The number of assets whose files are written.
     pub assets: usize,
-    /// Assets that have readings.
+    /// The total number of assets with readings.
     pub assets_total: usize,
 }
 
-/// What a simulation made.
+/// The summary of a simulation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
-    /// Assets with readings.
+    /// The number of assets with readings.
     pub assets: usize,
-    /// Sites, units and equipment: assets without readings.
+    /// The number of sites, units and equipment, which have no readings.
     pub other_assets: usize,
-    /// Rows in all files.
+    /// The number of rows in all files.
     pub readings: u64,
-    /// Files of readings, late ones included.
+    /// The number of files of readings, including late ones.
     pub files: usize,
-    /// Files of readings that come late.
+    /// The number of files of late readings.
     pub late_files: usize,
-    /// The size of all files of readings together.
+    /// The total size of all files of readings, in bytes.
     pub bytes: u64,
-    /// How many faults there are of each kind; empty for a clean shape.
+    /// The number of faults of each kind; empty for a clean shape.
     pub faults: BTreeMap<&'static str, usize>,
     /// The first day (UTC).
     pub start: NaiveDate,
-    /// How many days.
+    /// The number of days.
     pub days: u32,
     /// The seed.
     pub seed: u64,
-    /// What the readings look like.
+    /// The shape of the readings.
     pub shape: Shape,
-    /// Files of an earlier simulation that were removed.
+    /// The number of files of an earlier simulation that were removed.
     pub removed: usize,
-    /// How long it took, in seconds.
+    /// The duration in seconds.
     pub seconds: f64,
 }
 
-/// Whether the lake has a simulated plant, whole. Readings of others may have come to it since.
+/// Whether the lake contains a complete simulation. Other readings may have been added since.
 pub async fn has_simulation(lake: &Store) -> Result<bool, SimulateError> {
     Ok(LakeManifest::read(lake)
         .await?
@@ -176,9 +175,12 @@ pub async fn has_simulation(lake: &Store) -> Result<bool, SimulateError> {
 
 /// Simulates a plant: writes its readings to `lake` and its catalog to `catalog`.
 ///
-/// Refuses, before anything is written, if a file is in the way that no simulation wrote. What an
-/// earlier simulation wrote is replaced, or removed if this one has no such file. `progress` is
-/// called from time to time, in no particular order; a reading is counted once it is made.
+/// Files of an earlier simulation are replaced, or removed if this one has no such file. `progress` is called repeatedly,
+/// possibly out of order; a reading counts as soon as it is generated.
+///
+/// # Errors
+///
+/// A file that no simulation wrote is in the way. Nothing is written in this case.
 pub async fn simulate(
     plan: &Plan,
     lake: &Store,
@@ -189,7 +191,7 @@ pub async fn simulate(
     let schedule = plan.schedule()?;
     let plant = plant::build(schedule.assets, schedule.seed);
     let catalog_files = plant.catalog.encode()?;
-    // All that can be refused is refused before the first byte is written.
+    // All checks come before the first write.
     let former_catalog = CatalogManifest::inspect(catalog, &catalog_files)?;
     let former = LakeManifest::inspect(lake).await?;
 
@@ -246,7 +248,7 @@ pub async fn simulate(
     })
 }
 
-/// What is known of the files before any is written.
+/// The files, rows and faults, which are known before anything is written.
 #[derive(Default)]
 struct Outline {
     files: BTreeMap<String, LakeFile>,
@@ -291,7 +293,7 @@ fn write_catalog(
     Ok(())
 }
 
-/// A list with a line a fault; empty for a clean shape.
+/// Writes the ground truth: a JSON array with one line per fault; empty for a clean shape.
 async fn write_ground_truth(
     sensors: &[Sensor],
     schedule: &Schedule,

@@ -1,8 +1,8 @@
-//! Which files the simulator wrote: it replaces and removes those, and never any other.
+//! Tracks the files that the simulator wrote. It replaces and removes only those.
 //!
-//! `<lake>/simulation.json` names every file that a simulation wrote below the lake, and
-//! `<catalog>/simulation.json` those of the catalog. Both are written before the files that they
-//! name, so that a simulation that is killed can be repeated, and again when all files are there.
+//! `<lake>/simulation.json` contains the names of all files that a simulation wrote below the lake, and
+//! `<catalog>/simulation.json` those of the catalog. Both are written before the files, so that an interrupted
+//! simulation can be repeated, and again when all files are complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path as FsPath, PathBuf};
@@ -18,81 +18,80 @@ use super::random::fingerprint;
 use crate::catalog::CatalogFile;
 use crate::lake::Store;
 
-/// The file that says what a simulation wrote.
+/// The name of the manifests.
 pub(super) const MANIFEST_FILE: &str = "simulation.json";
-/// The faults of the simulation.
+/// The file of the simulation's faults.
 pub(super) const GROUND_TRUTH_FILE: &str = "ground_truth.json";
 /// The folder of the readings.
 const RAW: &str = "raw";
-/// The only form of both manifests so far.
+/// The format version of both manifests.
 const FORMAT: u32 = 1;
 
 /// Why the simulator refuses to write.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnershipError {
-    /// A file is there that no simulation wrote.
+    /// A file exists that no simulation wrote.
     #[error(
         "{file} is in the way: it was not written by `plantlake simulate`, which never overwrites or mixes with other data. Move it away, or give another folder ({option} DIR)"
     )]
     Foreign {
         /// The file.
         file: String,
-        /// The option that names the folder that it is in.
+        /// The option that sets its folder.
         option: &'static str,
     },
-    /// A file that a simulation wrote is not as it was left.
+    /// A file of a simulation was changed afterwards.
     #[error(
         "{file} is in the way: it was changed after `plantlake simulate` wrote it. Keep it by moving it away (or give another folder, {option} DIR); or delete it, and simulate again"
     )]
     Changed {
         /// The file.
         file: String,
-        /// The option that names the folder that it is in.
+        /// The option that sets its folder.
         option: &'static str,
     },
-    /// The manifest cannot be understood, so nobody knows whose files these are.
+    /// The manifest is invalid, so that the owner of the files is unknown.
     #[error(
         "{file} is not a manifest that this version of plantlake understands, so it cannot tell which files here are a simulation's. Give another folder ({option} DIR), or, if nothing here is worth keeping, delete the folder's simulated files and {file}"
     )]
     Manifest {
         /// The manifest.
         file: String,
-        /// The option that names the folder that it is in.
+        /// The option that sets its folder.
         option: &'static str,
-        /// What is wrong with it, where JSON is.
+        /// The JSON error, if it is not valid JSON.
         source: Option<serde_json::Error>,
     },
 }
 
-/// What a simulation wrote below the lake.
+/// The manifest of the lake.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct LakeManifest {
     written_by: String,
     format: u32,
     pub simulation: Schedule,
-    /// Whether all files are there; if not, the simulation was cut short, or is under way.
+    /// Whether all files are complete. If not, the simulation is in progress or was interrupted.
     pub complete: bool,
-    /// The readings' files by path below the lake.
+    /// The files of readings, by path relative to the lake.
     pub files: BTreeMap<String, LakeFile>,
 }
 
 /// A file of readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LakeFile {
-    /// How many rows; 0 until it is written.
+    /// The number of rows; 0 until it is written.
     pub readings: u64,
-    /// Its size; 0 until it is written.
+    /// The size in bytes; 0 until it is written.
     pub bytes: u64,
 }
 
-/// What a simulation wrote to a catalog.
+/// The manifest of a catalog.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct CatalogManifest {
     written_by: String,
     format: u32,
     pub simulation: Schedule,
-    /// The files, each with the fingerprints of the contents that it may have: two while it is being
-    /// replaced.
+    /// The files, each with the fingerprints of its possible contents: two while it is being replaced.
     pub files: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -107,7 +106,7 @@ impl LakeManifest {
         }
     }
 
-    /// Reads the manifest, if there is one.
+    /// Reads the manifest, if it exists.
     pub async fn read(lake: &Store) -> Result<Option<Self>, SimulateError> {
         let refused = |source| OwnershipError::Manifest {
             file: named(lake, MANIFEST_FILE),
@@ -129,7 +128,7 @@ impl LakeManifest {
         Ok(manifest)
     }
 
-    /// Reads the manifest, if there is one, and refuses if the lake's raw files are not its own.
+    /// Reads the manifest, if it exists, and fails if the lake contains other raw files.
     pub async fn inspect(lake: &Store) -> Result<Option<Self>, SimulateError> {
         let manifest = Self::read(lake).await?;
         let named = |file: &str| named(lake, file);
@@ -147,7 +146,7 @@ impl LakeManifest {
         };
         let mut listing = objects.list(Some(&Path::from(RAW)));
         while let Some(object) = listing.try_next().await.map_err(listed)? {
-            // `.gitkeep` and the like hold no readings.
+            // Hidden files such as `.gitkeep` contain no readings.
             if object
                 .location
                 .filename()
@@ -185,13 +184,13 @@ impl LakeManifest {
     }
 }
 
-/// Where a file of the lake is.
+/// Returns the location of a file in the lake, for messages.
 fn named(lake: &Store, file: &str) -> String {
     format!("{}/{file}", lake.to_string().trim_end_matches('/'))
 }
 
-/// Removes what an earlier simulation left: `files`, and the hidden beginnings of files whose writing
-/// was cut short, which only a local disk keeps.
+/// Removes `files` of an earlier simulation, and the temporary files of interrupted writes, which exist only on a
+/// local disk.
 pub(super) async fn remove(
     lake: &Store,
     files: impl Iterator<Item = &String>,
@@ -217,7 +216,7 @@ pub(super) async fn remove(
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        // `object_store` writes `NAME#1`, and renames it to `NAME` when it is whole.
+        // `object_store` writes `NAME#1`, and renames it to `NAME` when it is complete.
         let Some((whole, number)) = name.to_str().and_then(|name| name.rsplit_once('#')) else {
             continue;
         };
@@ -247,8 +246,8 @@ impl CatalogManifest {
         }
     }
 
-    /// Reads the manifest of `folder`, if there is one, and refuses if one of `files` is there with a
-    /// content that no simulation wrote. Other files, such as views, are nobody's business here.
+    /// Reads the manifest of `folder`, if it exists, and fails if one of `files` exists with a content that no
+    /// simulation wrote. Other files, such as views, are ignored.
     pub fn inspect(folder: &FsPath, files: &[CatalogFile]) -> Result<Option<Self>, SimulateError> {
         let path = folder.join(MANIFEST_FILE);
         let refused = |source| OwnershipError::Manifest {
@@ -288,7 +287,7 @@ impl CatalogManifest {
         Ok(manifest)
     }
 
-    /// This manifest, with the contents that `former` allows allowed as well.
+    /// Returns this manifest, which also allows the contents that `former` allows.
     pub fn or(&self, former: Option<Self>) -> Self {
         let mut both = self.clone();
         for (name, known) in former.map(|former| former.files).unwrap_or_default() {
@@ -297,7 +296,7 @@ impl CatalogManifest {
         both
     }
 
-    /// The manifest as a file of the catalog.
+    /// Returns the manifest as a file of the catalog.
     pub fn file(&self) -> Result<CatalogFile, SimulateError> {
         let bytes = serde_json::to_vec_pretty(self).map_err(|source| SimulateError::Manifest {
             file: MANIFEST_FILE,

@@ -1,4 +1,4 @@
-//! What to simulate: the plan as people give it, and the schedule that a plan that makes sense has.
+//! The input of a simulation: the plan as given, and the schedule of a valid plan.
 
 use std::time::Duration;
 
@@ -8,48 +8,48 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::model::{MICROS_PER_DAY, day_from_date};
 
-/// The most assets with readings in one simulation; the catalog is made in memory.
+/// The maximum number of assets with readings in one simulation; the catalog is generated in memory.
 const MOST_ASSETS: usize = 100_000;
-/// The most readings in one simulation: some five terabytes.
+/// The maximum number of readings in one simulation: about five terabytes.
 const MOST_READINGS: u128 = 1_000_000_000_000;
 
-/// What the readings look like.
+/// The shape of the readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Shape {
     /// A daily cycle with white noise, one reading at every tick, no faults.
     Clean,
-    /// Daily cycles, noise that remembers itself, set-point steps, values in steps of the sensor's
-    /// resolution, jittering clocks, and faults.
+    /// Daily cycles, autocorrelated noise, set-point steps, values in steps of the sensor's resolution, jittering
+    /// clocks, and faults.
     Realistic,
 }
 
-/// A simulation, as it is asked for.
+/// The plan of a simulation, as given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// How many assets have readings (sensors); the equipment that they are on comes on top.
+    /// The number of assets with readings (sensors); their equipment is added.
     pub assets: usize,
-    /// How many whole UTC days.
+    /// The number of whole UTC days.
     pub days: u32,
-    /// The first day; `days` before today (UTC) if not given, so that yesterday is the last.
+    /// The first day; without it `days` before today (UTC), so that yesterday is the last day.
     pub start: Option<NaiveDate>,
-    /// The time from one reading of an asset to the next.
+    /// The time between two readings of an asset.
     pub interval: Duration,
-    /// Two simulations with the same plan and seed give the same bytes.
+    /// The seed. Two simulations with the same plan and seed give the same bytes.
     pub seed: u64,
-    /// What the readings look like.
+    /// The shape of the readings.
     pub shape: Shape,
 }
 
-/// Why a plan makes no sense.
+/// Why a plan is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// No assets, or too many.
+    /// The number of assets is 0 or too large.
     #[error(
         "{0} assets cannot be simulated: give from 1 to {MOST_ASSETS} (several lakes can hold more)"
     )]
     Assets(usize),
-    /// No days.
+    /// The number of days is 0.
     #[error("0 days cannot be simulated: give at least 1")]
     NoDays,
     /// The interval is too short or too long.
@@ -60,33 +60,33 @@ pub enum PlanError {
         "{text:?} is not an interval: write a whole number above 0 and its unit, such as 500ms, 10s, 1m or 1h"
     )]
     IntervalText {
-        /// What was given.
+        /// The text.
         text: String,
     },
-    /// The days are outside what the calendar of a historian holds.
+    /// The days are outside the years 1 to 9999.
     #[error(
         "{days} days from {start} leave the years 1 to 9999: give an earlier --start or fewer days"
     )]
     Dates {
         /// The first day.
         start: NaiveDate,
-        /// How many days.
+        /// The number of days.
         days: u32,
     },
-    /// More days than there were before today.
+    /// The first day would be before the year 1.
     #[error("{days} days before today would start before the year 1: give fewer days")]
     DaysBeforeToday {
-        /// How many days.
+        /// The number of days.
         days: u32,
     },
-    /// More readings than anyone has room for.
+    /// There are more than 10^12 readings.
     #[error(
         "that makes {0} readings, more than the {MOST_READINGS} that one simulation may have: give fewer assets or days, or a longer interval"
     )]
     Readings(u128),
 }
 
-/// Reads an interval as people write it: `500ms`, `10s`, `1m`, `1h`.
+/// Parses an interval: `500ms`, `10s`, `1m`, `1h`.
 pub fn parse_interval(text: &str) -> Result<Duration, PlanError> {
     let wrong = || PlanError::IntervalText {
         text: text.chars().take(40).collect(),
@@ -110,25 +110,25 @@ pub fn parse_interval(text: &str) -> Result<Duration, PlanError> {
     }
 }
 
-/// A plan that was checked and whose start is fixed: what is recorded beside what it made.
+/// A validated plan with a fixed start, which is stored beside the generated files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// How many assets have readings.
+    /// The number of assets with readings.
     pub assets: usize,
-    /// How many days.
+    /// The number of days.
     pub days: u32,
     /// The first day (UTC).
     pub start: NaiveDate,
-    /// Microseconds from one reading of an asset to the next.
+    /// The time between two readings of an asset, in microseconds.
     pub interval_us: i64,
     /// The seed.
     pub seed: u64,
-    /// What the readings look like.
+    /// The shape of the readings.
     pub shape: Shape,
 }
 
 impl Plan {
-    /// Checks the plan, and fixes its start.
+    /// Validates the plan and fixes its start.
     pub fn schedule(&self) -> Result<Schedule, PlanError> {
         if !(1..=MOST_ASSETS).contains(&self.assets) {
             return Err(PlanError::Assets(self.assets));
@@ -171,17 +171,17 @@ impl Plan {
 }
 
 impl Schedule {
-    /// The first instant, in microseconds since the epoch.
+    /// Returns the first instant, in microseconds since the epoch.
     pub fn start_us(&self) -> i64 {
         i64::from(day_from_date(self.start)) * MICROS_PER_DAY
     }
 
-    /// The first instant after, in microseconds since the epoch.
+    /// Returns the first instant after the last day, in microseconds since the epoch.
     pub fn end_us(&self) -> i64 {
         self.start_us() + i64::from(self.days) * MICROS_PER_DAY
     }
 
-    /// How many ticks there are: the readings that an asset without faults has.
+    /// Returns the number of ticks: the number of readings of an asset without faults.
     pub fn ticks(&self) -> u64 {
         ((self.end_us() - self.start_us()) as u64).div_ceil(self.interval_us as u64)
     }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_are_read_as_people_write_them() {
+    fn parse_interval_accepts_number_with_unit() {
         for (text, millis) in [
             ("500ms", 500),
             ("10s", 10_000),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_makes_no_sense_says_why() {
+    fn schedule_of_invalid_plan_gives_reason() {
         let check = |plan: Plan, said: &str| {
             let error = plan.schedule().unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_day_of_the_calendar_can_be_simulated() {
+    fn schedule_accepts_last_day_of_calendar() {
         let schedule = Plan {
             days: 1,
             start: NaiveDate::from_ymd_opt(9999, 12, 31),
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_that_does_not_divide_the_day_ends_with_the_last_tick_inside() {
+    fn ticks_of_indivisible_interval_stay_inside_days() {
         let schedule = Plan {
             interval: Duration::from_secs(7 * 3_600),
             ..plan()

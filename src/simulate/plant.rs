@@ -1,4 +1,4 @@
-//! Lays out the plant: sites, units, equipment and sensors, with their catalog.
+//! Generates the layout of the plant: sites, units, equipment and sensors, with their catalog.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::catalog::{
 };
 use crate::model::AssetId;
 
-/// The names of the sites; when they are used up they come again with a number.
+/// The names of the sites. Further sites reuse them with a number.
 const SITES: &[&str] = &[
     "Northfield",
     "Harbour",
@@ -28,16 +28,16 @@ const SITES: &[&str] = &[
     "Clearwater",
 ];
 
-/// How many assets with readings a unit has in a small plant: enough units for variety, but no more.
+/// The number of assets with readings per unit in a small plant, which determines how many different units it has.
 const FEW_PER_UNIT: usize = 5;
 
-/// A sensor that gets readings.
+/// A sensor with readings.
 #[derive(Debug, Clone)]
 pub(super) struct Sensor {
     pub id: AssetId,
-    /// Unique in the plant; also names its files.
+    /// The tag, which is unique in the plant and names its files.
     pub tag: String,
-    /// All about it is drawn from this.
+    /// The key that all its properties are derived from.
     pub key: u64,
     pub template: &'static SensorTemplate,
 }
@@ -45,15 +45,15 @@ pub(super) struct Sensor {
 /// The plant.
 #[derive(Debug)]
 pub(super) struct Plant {
-    /// In the plant's order.
+    /// The sensors, in the order of the layout.
     pub sensors: Vec<Sensor>,
     pub catalog: Catalog,
 }
 
-/// The plant of `seed` in which `count` assets have readings.
+/// Builds the plant of `seed` in which `count` assets have readings.
 ///
-/// Sites and units are added until they have room for as many sensors. Where there is room for more,
-/// each piece of equipment gets its most telling sensor before any gets its second.
+/// Sites and units are added until they have room for that many sensors. If there is room for more, each piece of
+/// equipment gets its most informative sensor before any gets its second.
 pub(super) fn build(count: usize, seed: u64) -> Plant {
     let units = units_for(count);
     let mut ranks = vec![
@@ -70,7 +70,8 @@ pub(super) fn build(count: usize, seed: u64) -> Plant {
             *slot += 1;
         }
     }
-    // All sensors of a rank are taken until the rank that does not fit whole; of that, the first ones.
+    // All sensors of a rank are included, up to the first rank that does not fit completely; of that one, the first
+    // sensors.
     let mut left = count;
     for slot in &mut ranks {
         *slot = left.min(*slot);
@@ -87,7 +88,7 @@ pub(super) fn build(count: usize, seed: u64) -> Plant {
     builder.plant
 }
 
-/// How many units a plant with `count` sensors has.
+/// Returns the number of units of a plant with `count` sensors.
 fn units_for(count: usize) -> usize {
     let room = |unit: usize| {
         UNITS[unit % UNITS.len()]
@@ -105,7 +106,7 @@ fn units_for(count: usize) -> usize {
     units
 }
 
-/// Every piece of equipment of the first `units` units, with the index of its unit.
+/// Returns every piece of equipment of the first `units` units, with the index of its unit.
 fn pieces(units: usize) -> impl Iterator<Item = (usize, &'static EquipmentTemplate)> {
     (0..units).flat_map(|unit| {
         UNITS[unit % UNITS.len()]
@@ -140,7 +141,7 @@ impl Builder {
         }
     }
 
-    /// Adds a unit to a site; returns the equipment that its product leaves from.
+    /// Adds a unit to a site; returns the equipment at its outlet.
     fn unit(
         &mut self,
         index: usize,
@@ -215,7 +216,7 @@ impl Builder {
         );
         self.edge(id, unit, Relation::PartOf);
         for (rank, sensor) in template.sensors.iter().enumerate() {
-            // The tag is used up even if the sensor is not there, so that a bigger plant only adds.
+            // The tag is used up even if the sensor is left out, so that a larger plant only adds assets.
             let sensor_tag = tags.next(sensor.letters);
             if ranks[rank] > 0 {
                 ranks[rank] -= 1;
@@ -267,7 +268,7 @@ impl Builder {
         });
     }
 
-    /// Adds an asset and its node. `tag` is what tells it from all others.
+    /// Adds an asset and its node. `tag` identifies it in the plant.
     fn asset(
         &mut self,
         level: NodeKind,
@@ -303,7 +304,7 @@ impl Builder {
     }
 }
 
-/// Counts the tags of a unit: `R-101`, `R-102`; the hundreds are the unit.
+/// Numbers the tags of a unit: `R-101`, `R-102`. The hundreds are the unit.
 struct Tags {
     area: usize,
     used: BTreeMap<&'static str, usize>,
@@ -328,14 +329,14 @@ fn facts<const N: usize>(entries: [(&str, Value); N]) -> Specifications {
     }
 }
 
-/// `number` up to a third more or less, rounded to three digits.
+/// Returns `number` varied by up to a third, rounded to three significant digits.
 fn about(number: f64, chance: f64) -> f64 {
     let varied = number * (2.0 + 2.0 * chance) / 3.0;
     let digits = 10_f64.powi(2 - varied.log10().floor() as i32);
     (varied * digits).round() / digits
 }
 
-/// The last word of a kind: `reactor` of `stirred tank reactor`.
+/// Returns the last word of a kind: `reactor` for `stirred tank reactor`.
 fn short(kind: &str) -> &str {
     kind.rsplit(' ').next().unwrap_or(kind)
 }
@@ -347,7 +348,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plant_of_any_size_has_as_many_sensors_and_no_id_or_tag_twice() {
+    fn build_gives_requested_sensors_with_unique_ids_and_tags() {
         for count in [1, 2, 10, 49, 200, 1_234, 20_000] {
             let plant = build(count, 42);
             assert_eq!(plant.sensors.len(), count);
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn every_edge_joins_two_nodes_and_every_node_is_joined() {
+    fn build_connects_every_node() {
         let plant = build(500, 1);
         let graph = &plant.catalog.graph;
         let nodes: HashSet<_> = graph.nodes.iter().map(|node| node.id).collect();
@@ -416,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_plants_of_a_seed_share_is_the_same_and_another_seed_shares_nothing() {
+    fn build_shares_ids_between_plants_of_one_seed_only() {
         let ids = |count, seed| {
             let assets = build(count, seed).catalog.assets;
             assets
@@ -435,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_plant_is_a_varied_one() {
+    fn build_of_small_plant_has_various_sensors() {
         let plant = build(10, 1);
         let kinds: HashSet<_> = plant
             .sensors

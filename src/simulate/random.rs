@@ -1,11 +1,11 @@
-//! Numbers that look random and follow from the seed: never from time, threads or the machine.
+//! Pseudo-random numbers that depend only on the seed: never on time, threads or the machine.
 
 use fastrand::Rng;
 use uuid::Builder;
 
 use crate::model::AssetId;
 
-/// Scatters the bits of `x` (the finaliser of splitmix64): near inputs give unrelated outputs.
+/// Mixes the bits of `x` with the finaliser of splitmix64: similar inputs give unrelated outputs.
 pub(super) const fn scatter(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -13,40 +13,42 @@ pub(super) const fn scatter(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// A short digest of `bytes` (FNV-1a): to tell whether a file is the one that was written. No
-/// protection against someone who wants to deceive.
+/// Returns a short digest of `bytes` (FNV-1a), which shows whether a file was changed. It does not protect against
+/// deliberate changes.
 pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
 
-/// The key of something named `name` in the plant of `seed`: all about it is drawn from that.
+/// Returns the key of the object `name` in the plant of `seed`; all its properties are derived from the key.
 ///
-/// Names, not counters: what a small and a big plant of that seed share has the same id in both.
+/// The key is derived from the name instead of a counter, so that objects that a small and a large plant of one seed
+/// share have the same id in both.
 pub(super) fn key(seed: u64, name: &str) -> u64 {
     scatter(scatter(seed) ^ fingerprint(name.as_bytes()))
 }
 
-/// The id that belongs to `key`: of the form of a random UUID (version 4).
+/// Returns the id for `key`, a UUID of version 4.
 pub(super) fn asset_id(key: u64) -> AssetId {
     let (high, low) = (scatter(key ^ 1), scatter(key ^ 2));
     let bytes = ((u128::from(high) << 64) | u128::from(low)).to_be_bytes();
     Builder::from_random_bytes(bytes).into_uuid().into()
 }
 
-/// A generator for one purpose of what `key` names; purposes do not disturb each other.
+/// Returns a generator for one purpose of the object with `key`; the generators of different purposes are
+/// independent.
 pub(super) fn generator(key: u64, purpose: &str) -> Rng {
     Rng::with_seed(scatter(key ^ fingerprint(purpose.as_bytes())))
 }
 
-/// Roughly normal, mean 0 and standard deviation 1, never beyond 3.5: the sum of four uniform
-/// numbers of 16 bits, which one draw gives. Far cheaper than an exact method, and the tails that it
-/// lacks are those that a sensor's filter takes away.
+/// Returns an approximately normal number with mean 0 and standard deviation 1, within ±3.5: the sum of four uniform
+/// 16-bit numbers from one draw. It is much cheaper than an exact method. The missing tails are those that the filter
+/// of a real sensor removes.
 #[inline]
 pub(super) fn gauss(rng: &mut Rng) -> f64 {
     const MEAN: f64 = 2.0 * 65_535.0;
-    // Each uniform has the variance (65536² - 1) / 12, so the sum's is a third of 65536².
+    // Each uniform number has the variance (65536² - 1) / 12, so the variance of the sum is a third of 65536².
     const PER_DEVIATION: f64 = 1.732_050_807_568_877_2 / 65_536.0;
     let bits = rng.u64(..);
     let sum = (bits & 0xffff) + ((bits >> 16) & 0xffff) + ((bits >> 32) & 0xffff) + (bits >> 48);
@@ -58,8 +60,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_generator_is_the_one_that_seeds_were_given_for() {
-        // If a new version of a dependency changes this, every seed means other data.
+    fn generator_is_stable_across_versions() {
+        // If a new version of a dependency changes these numbers, every seed gives other data.
         assert_eq!(
             (
                 key(1, "TT-101"),

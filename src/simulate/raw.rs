@@ -1,5 +1,5 @@
-//! Writes sensors' readings as Parquet: columns `id`, `timestamp`, `value`, a file a sensor, and a
-//! second one where readings come late.
+//! Writes readings as Parquet: columns `id`, `timestamp`, `value`, one file per sensor, and a second one for its late
+//! readings.
 
 use std::sync::Arc;
 
@@ -28,29 +28,29 @@ use super::readings::{Readings, Rows};
 use super::upload::Upload;
 use crate::lake::Store;
 
-/// Rows of a row group: enough for good encoding, and all that is held of a file.
+/// The number of rows in a row group: enough for good encoding, and the maximum that is buffered of a file.
 const ROW_GROUP: usize = 262_144;
-/// Rows that are made between two visits to the store: a few milliseconds' work.
+/// The number of rows that are generated between two writes to the store: a few milliseconds of work.
 const BURST: usize = 98_304;
 
 /// A file that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Written {
-    /// Below the lake.
+    /// The path, relative to the lake.
     pub file: String,
     pub readings: u64,
     pub bytes: u64,
     pub late: bool,
 }
 
-/// How many rows a sensor's files will have together.
+/// Returns the number of rows that a sensor's files will have together.
 pub(super) fn rows_planned(schedule: &Schedule, faults: &[Fault]) -> u64 {
     schedule
         .ticks()
         .saturating_add_signed(faults.iter().map(Fault::extra_rows).sum())
 }
 
-/// Writes the files of one sensor. `written` is told of rows as they are made.
+/// Writes the files of one sensor. `written` is called with the number of rows as they are generated.
 pub(super) async fn write(
     sensor: &Sensor,
     index: usize,
@@ -73,7 +73,7 @@ pub(super) async fn write(
     let mut main_upload = upload(main_file(&sensor.tag));
     let mut late_upload = late.then(|| upload(late_file(&sensor.tag)));
     loop {
-        // The work is the processor's, so it goes where it does not hold up others' waiting.
+        // Generating is CPU-bound, so it runs on a blocking thread.
         let burst;
         (maker, burst) = tokio::task::spawn_blocking(move || {
             let burst = maker.burst();
@@ -111,14 +111,14 @@ pub(super) async fn write(
     Ok(files)
 }
 
-/// Makes the bytes of a sensor's files.
+/// Generates the bytes of a sensor's files.
 struct Maker {
     readings: Readings,
     main: FileMaker,
     late: Option<FileMaker>,
 }
 
-/// Bytes that were made at a time, to be appended to the files.
+/// Bytes to be appended to the files.
 struct Burst {
     main: Bytes,
     late: Bytes,
@@ -152,7 +152,7 @@ impl Maker {
     }
 }
 
-/// Makes the bytes of one file.
+/// Generates the bytes of one file.
 struct FileMaker {
     writer: ArrowWriter<Vec<u8>>,
     schema: SchemaRef,
@@ -163,8 +163,8 @@ struct FileMaker {
 
 impl FileMaker {
     fn new(id: &str, file: String) -> Result<Self, SimulateError> {
-        // For Arrow the id is a dictionary with one entry, so that it is not copied for each row. The
-        // file says nothing of that (`skip_arrow_metadata`): readers see an ordinary string.
+        // In Arrow the id is a dictionary with one entry, so that it is not copied for each row. The file does not
+        // contain the Arrow schema (`skip_arrow_metadata`), so readers see an ordinary string.
         let schema = Arc::new(Schema::new(vec![
             Field::new(
                 "id",
@@ -180,13 +180,13 @@ impl FileMaker {
         ]));
         let column = |name: &str| ColumnPath::from(name);
         let properties = WriterProperties::builder()
-            // Of the form that readers parse; the library's own would change the bytes with each update.
+            // Readers parse this format. The default of the library would change the bytes with each update.
             .set_created_by(concat!("plantlake version ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_max_row_group_row_count(Some(ROW_GROUP))
             .set_compression(Compression::SNAPPY)
             .set_column_dictionary_enabled(column("timestamp"), false)
             .set_column_encoding(column("timestamp"), Encoding::DELTA_BINARY_PACKED)
-            // Packed deltas have nothing left that Snappy could find.
+            // Packed deltas cannot be compressed further by Snappy.
             .set_column_compression(column("timestamp"), Compression::UNCOMPRESSED)
             .set_column_dictionary_enabled(column("value"), false)
             .build();
@@ -235,7 +235,7 @@ impl FileMaker {
         self.writer.write(&batch)
     }
 
-    /// The bytes that were made since the last call; all that are left if it is the `last`.
+    /// Returns the bytes that were generated since the previous call; all remaining bytes if it is the `last` call.
     fn take(&mut self, last: bool) -> Result<Bytes, SimulateError> {
         if last {
             self.writer

@@ -1,26 +1,26 @@
-//! A sensor's readings as rows of its files: the signal, with the faults laid over it.
+//! A sensor's readings as rows of its files: the signal with its faults.
 
 use super::faults::{Fault, FaultKind, Ticks};
 use super::plan::Schedule;
 use super::plant::Sensor;
 use super::signal::Signal;
 
-/// Ticks that are made at a time: small enough to stay in the processor's cache.
+/// The number of ticks per chunk, small enough for the processor's cache.
 const CHUNK: u64 = 16_384;
 
-/// Rows that wait to be written, in the order in which they will be in the file.
+/// Rows that wait to be written, in the order of the file.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     /// Microseconds since the epoch.
     pub timestamps: Vec<i64>,
-    /// The values; what stands at a null does not count.
+    /// The values; those of nulls are ignored.
     pub values: Vec<f64>,
-    /// The rows whose value is null, in order.
+    /// The indices of the rows whose value is null, in order.
     pub nulls: Vec<usize>,
 }
 
 impl Rows {
-    /// How many.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.timestamps.len()
     }
@@ -36,15 +36,15 @@ impl Rows {
     }
 }
 
-/// Makes the readings of one sensor, a chunk at a time.
+/// Generates the readings of one sensor in chunks.
 #[derive(Debug)]
 pub(super) struct Readings {
     signal: Signal,
     ticks: Ticks,
     faults: Vec<Fault>,
-    /// The first fault that is not over.
+    /// The index of the first fault that has not ended.
     fault: usize,
-    /// What a flat line shows.
+    /// The value of a flat line.
     frozen: f64,
     next: u64,
     end: u64,
@@ -111,7 +111,7 @@ impl Readings {
     }
 }
 
-/// Appends what becomes of readings (the first of them at the tick `first`) under a fault.
+/// Appends readings under a fault; `first` is the tick of the first of them.
 #[expect(
     clippy::too_many_arguments,
     reason = "borrows parts of `Readings` apart from each other"
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_changes_its_own_readings_only_also_across_chunks() {
+    fn faults_change_only_their_own_readings() {
         let schedule = Plan {
             assets: 1,
             days: 1,
@@ -217,7 +217,7 @@ mod tests {
         }
         .schedule()
         .unwrap();
-        // The liquid temperature of a tank: far from both ends of its range.
+        // The liquid temperature of a tank, which is far from both ends of its range.
         let plant = plant::build(60, 1);
         let sensor = plant
             .sensors
@@ -226,7 +226,7 @@ mod tests {
             .unwrap();
         let (healthy, _) = rows(Vec::new(), &schedule, sensor);
         assert_eq!(healthy.len(), 86_400);
-        let span = 10_000..40_000; // over two ends of chunks
+        let span = 10_000..40_000; // spans two chunk boundaries
         let fault = |kind| Fault {
             kind,
             first: span.start as u64,

@@ -1,4 +1,4 @@
-//! A sensor's values without faults: the daily cycle, the noise, the set points and the sensor's steps.
+//! A sensor's values without faults: daily cycle, noise, set points and resolution.
 
 use std::f64::consts::TAU;
 
@@ -9,16 +9,16 @@ use super::plan::{Schedule, Shape};
 use super::random::{gauss, generator};
 
 const DAY_S: f64 = 86_400.0;
-/// Seconds from one change of the set point to the next, on average.
+/// The mean time between changes of the set point, in seconds.
 const BETWEEN_SET_POINTS_S: f64 = 12.0 * 3_600.0;
-/// Seconds in which the process makes most of the way to a new set point.
+/// The time constant of the approach to a new set point, in seconds.
 const TO_SET_POINT_S: f64 = 300.0;
-/// Seconds that a valve stays open or closed, on average.
+/// The mean time that a valve stays open or closed, in seconds.
 const BETWEEN_STATES_S: f64 = 5.0 * 3_600.0;
-/// How far a set point may be from the normal one, as a part of the range.
+/// The maximum deviation of a set point from the normal value, as a fraction of the range.
 const SET_POINT_SPREAD: f64 = 0.04;
 
-/// Makes the values of one sensor, tick by tick.
+/// Generates the values of one sensor, tick by tick.
 #[derive(Debug)]
 pub(super) struct Signal {
     rng: Rng,
@@ -26,20 +26,21 @@ pub(super) struct Signal {
     shape: Shape,
     interval_s: f64,
     start_s: f64,
-    /// Where it is on an average day.
+    /// The value on an average day, in the middle of the cycle.
     normal: f64,
-    /// The second of the day at which the cycle goes up through its middle.
+    /// The second of the day at which the cycle rises through its middle.
     phase_s: f64,
-    /// What the noise keeps from one tick to the next, and what is added.
+    /// The coefficients of the autoregressive noise: the weight of the previous value, and that of the new random
+    /// number.
     keeps: f64,
     adds: f64,
     noise: f64,
-    /// Where the process is told to be, and where that has brought it.
+    /// The set point, and the value that the process has reached.
     set_point: f64,
     reached: f64,
     approach: f64,
     next_change: u64,
-    /// What a stepped sensor shows until the tick `held_until`.
+    /// The value that a stepped sensor shows until the tick `held_until`.
     held: f64,
     held_until: u64,
 }
@@ -49,7 +50,7 @@ impl Signal {
         let mut rng = generator(key, "signal");
         let interval_s = schedule.interval_us as f64 / 1e6;
         let span = template.high - template.low;
-        // Two sensors of a kind are alike, not the same.
+        // Two sensors of a kind are similar, but not equal.
         let normal = (template.normal + span * 0.03 * (rng.f64() - 0.5))
             .clamp(template.low + span * 0.02, template.high - span * 0.02);
         let keeps = (-interval_s / template.memory_s).exp();
@@ -59,7 +60,7 @@ impl Signal {
             interval_s,
             start_s: (schedule.start_us() as f64) / 1e6,
             normal,
-            // Warmest in the afternoon, by and large.
+            // The maximum is usually in the afternoon.
             phase_s: (8.0 + 2.0 * rng.f64()) * 3_600.0,
             keeps,
             adds: template.noise * (1.0 - keeps * keeps).sqrt(),
@@ -76,7 +77,7 @@ impl Signal {
         signal
     }
 
-    /// The values of the ticks from `first` on, as many as `out` has room for. To be called in order.
+    /// Writes the values of the ticks from `first` on to `out`. Must be called in the order of the ticks.
     pub fn fill(&mut self, first: u64, out: &mut [f64]) {
         match (self.shape, self.template.behaviour) {
             (_, Behaviour::TwoState) => self.fill_states(first, out),
@@ -94,21 +95,21 @@ impl Signal {
         }
     }
 
-    /// What the sensor shows for `value`: within its range, in whole steps of its resolution.
+    /// Returns the value that the sensor shows for `value`: within its range, and a multiple of its resolution.
     #[inline]
     pub fn shown(&self, value: f64) -> f64 {
         let value = value.clamp(self.template.low, self.template.high);
         to_step(value, self.template.steps_per_unit)
     }
 
-    /// What a spike of `off` makes of `value`: away from the nearer end of the range, so that it is
-    /// always seen.
+    /// Returns `value` with a spike of `off`, which points away from the nearer end of the range so that it is always
+    /// visible.
     pub fn spiked(&self, value: f64, off: f64) -> f64 {
         let up = value < (self.template.low + self.template.high) / 2.0;
         self.shown(if up { value + off } else { value - off })
     }
 
-    /// The value one step of the resolution away from `value`.
+    /// Returns the value one step of the resolution away from `value`.
     pub fn neighbour(&self, value: f64) -> f64 {
         let step = 1.0 / self.template.steps_per_unit;
         self.shown(if value + step <= self.template.high {
@@ -138,7 +139,7 @@ impl Signal {
                 self.next_change = tick + self.ticks_until(BETWEEN_SET_POINTS_S);
             }
             let until = (self.next_change - first).min(out.len() as u64) as usize;
-            // Locals, so that the loop keeps them in registers.
+            // Local variables let the loop keep them in registers.
             let (mut reached, mut noise) = (self.reached, self.noise);
             for value in &mut out[done..until] {
                 reached += self.approach * (self.set_point - reached);
@@ -154,7 +155,7 @@ impl Signal {
         for (tick, value) in (first..).zip(out) {
             if tick >= self.held_until {
                 self.held_until = tick + self.ticks_until(BETWEEN_STATES_S);
-                // The first state is drawn, then they take turns.
+                // The first state is random, then the states alternate.
                 let open = if tick == 0 {
                     self.rng.bool()
                 } else {
@@ -181,13 +182,14 @@ impl Signal {
         }
     }
 
-    /// A random number of ticks, at least one: exponential, so that changes come independently.
+    /// Returns a random number of ticks, at least one, from an exponential distribution, so that changes are
+    /// independent.
     fn ticks_until(&mut self, mean_s: f64) -> u64 {
         let seconds = -mean_s * (1.0 - self.rng.f64()).ln();
         (seconds / self.interval_s) as u64 + 1
     }
 
-    /// The daily cycle from a tick on: found anew by `sin_cos`, then turned on tick by tick.
+    /// Returns the daily cycle from the tick `first` on. `sin_cos` gives its start, and each tick rotates it.
     fn cycle(&self, first: u64) -> Cycle {
         let second =
             (self.start_s + first as f64 * self.interval_s - self.phase_s).rem_euclid(DAY_S);
@@ -202,8 +204,8 @@ impl Signal {
     }
 }
 
-/// A sine wave as a point that turns on a circle: four multiplications a tick. Its error after the
-/// few ten thousand ticks of a chunk is of the order of 1e-12.
+/// A sine wave as a point that rotates on a circle, at four multiplications per tick. After the tens of thousands of
+/// ticks of a chunk, its error is of the order of 1e-12.
 struct Cycle {
     sin: f64,
     cos: f64,
@@ -223,10 +225,10 @@ impl Cycle {
     }
 }
 
-/// The nearest multiple of `1 / steps_per_unit`: the double nearest to the decimal number.
+/// Rounds to the nearest multiple of `1 / steps_per_unit`: the double that is nearest to the decimal number.
 #[inline]
 fn to_step(value: f64, steps_per_unit: f64) -> f64 {
-    // Adding and taking away 1.5 × 2^52 rounds to a whole number; `round` is a call into libm here.
+    // Adding and subtracting 1.5 × 2^52 rounds to an integer; `round` would be a call to libm here.
     const ROUNDER: f64 = 6_755_399_441_055_744.0;
     ((value * steps_per_unit + ROUNDER) - ROUNDER) / steps_per_unit
 }
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_rounded_to_decimal_steps() {
+    fn to_step_rounds_to_decimal_steps() {
         for (value, steps, expected) in [
             (0.34, 10.0, 0.3),
             (-7.76, 10.0, -7.8),
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn every_sensor_stays_in_its_range_and_on_its_steps_and_moves() {
+    fn signal_stays_in_range_and_on_steps() {
         for template in UNITS
             .iter()
             .flat_map(|unit| unit.equipment)
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cut_into_chunks_changes_no_more_than_rounding() {
+    fn fill_in_chunks_differs_only_by_rounding() {
         let template = &UNITS[0].equipment[0].sensors[1];
         let (mut whole, mut parts) = (vec![0.0; 9_000], vec![0.0; 9_000]);
         Signal::new(template, 3, &schedule(Shape::Clean)).fill(0, &mut whole);

@@ -1,4 +1,4 @@
-//! The plant's units: what is in them and how it flows. Tables for chemical engineers to extend.
+//! The units of the plant: their equipment and flows. These are tables that chemical engineers can extend.
 
 use super::equipment::Fact::{About, Number, Text};
 use super::equipment::{
@@ -427,7 +427,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tables_make_sense() {
+    fn unit_templates_are_consistent() {
         for unit in UNITS {
             let count = unit.equipment.len();
             assert!(unit.inlet < count && unit.outlet < count, "{}", unit.name);
@@ -452,7 +452,7 @@ mod tests {
                     sensor.noise > 0.0 && sensor.noise + sensor.swing < span / 4.0,
                     "{sensor:?}"
                 );
-                // Values are rounded to whole steps; the step must be a decimal fraction.
+                // Values are rounded to multiples of the step, which must be a decimal fraction.
                 assert!(
                     [1.0, 10.0, 100.0].contains(&sensor.steps_per_unit),
                     "{sensor:?}"
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn every_quantity_and_machine_of_the_design_is_there() {
+    fn unit_templates_contain_every_kind_of_the_design() {
         let equipment = || UNITS.iter().flat_map(|unit| unit.equipment);
         for word in [
             "reactor",

@@ -1,4 +1,4 @@
-//! Puts bytes into the store as they are made: an object is there whole, or not at all.
+//! Uploads bytes to the store while they are generated. An object becomes visible only when it is complete.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use tokio::io::AsyncWrite;
 
 use super::SimulateError;
 
-/// Below this an object is put at once; above it, in parts of this size (S3 wants at least 5 MiB).
+/// The part size in bytes. Smaller objects are put at once (S3 requires at least 5 MiB per part).
 const PART: usize = 6 << 20;
-/// Parts of one object that may be on their way; more would only hold memory.
+/// The maximum number of parts of one object in flight; more would only use memory.
 const PARTS_UNDER_WAY: usize = 2;
 
-/// An object that is being written.
+/// An upload in progress.
 pub(super) struct Upload {
     writer: BufWriter,
     path: Path,
@@ -34,7 +34,7 @@ impl Upload {
         }
     }
 
-    /// Adds `bytes` to the object.
+    /// Appends `bytes` to the object.
     pub async fn put(&mut self, bytes: Bytes) -> Result<(), SimulateError> {
         self.bytes += bytes.len() as u64;
         if bytes.is_empty() {

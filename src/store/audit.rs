@@ -1,4 +1,5 @@
-//! The audit trail: who changed what, and when. The database itself refuses to change or delete an entry.
+//! The audit trail: the author, action and time of each change. The database itself refuses to change or delete an
+//! entry.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -9,59 +10,59 @@ use super::database::{Change, Executor, Row, values};
 use super::{Actor, OrganisationStore, StoreError};
 use crate::model::OrganisationId;
 
-/// One change.
+/// An entry of the audit trail.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditEntry {
-    /// Its number; later ones are greater.
+    /// The entry's number; later entries have greater numbers.
     pub id: i64,
-    /// When.
+    /// The time of the change.
     pub at: DateTime<Utc>,
-    /// Who.
+    /// The author of the change.
     pub actor: String,
-    /// What, such as `user.create`.
+    /// The action, such as `user.create`.
     pub action: String,
-    /// In which organisation.
+    /// The organisation concerned, if there is one.
     pub organisation_id: Option<OrganisationId>,
-    /// Its name.
+    /// The organisation's name.
     pub organisation: Option<String>,
-    /// To whom or what.
+    /// The user, key or other object of the change.
     pub subject: String,
-    /// The particulars.
+    /// Details of the change.
     pub details: serde_json::Value,
 }
 
-/// Which entries are wanted.
+/// A selection of entries.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
-    /// Of this organisation only.
+    /// Only entries of this organisation, if one is given.
     pub organisation: Option<OrganisationId>,
-    /// At most so many, the last ones.
+    /// The maximum number of entries; the latest are returned.
     pub last: i64,
 }
 
-/// Sign-ins of one account that failed, taken together.
+/// Failed sign-ins of one account, combined in one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedSignIns {
-    /// The organisation that has a user of this address; none where nobody has.
+    /// The organisation that has a user with this address; `None` if there is none.
     pub organisation: Option<OrganisationId>,
-    /// The address that was given, fit to be printed.
+    /// The address given, in printable form.
     pub account: String,
-    /// How many.
+    /// The number of failed sign-ins.
     pub count: u64,
-    /// When the first was.
+    /// The time of the first one.
     pub first: DateTime<Utc>,
-    /// When the last was.
+    /// The time of the last one.
     pub last: DateTime<Utc>,
-    /// Where they came from; some of them, if there are many.
+    /// The client addresses; only some of them if there are many.
     pub addresses: Vec<String>,
-    /// Whether there are more addresses.
+    /// Whether there are further client addresses.
     pub has_more_addresses: bool,
 }
 
 impl FailedSignIns {
-    /// What such entries are called in the audit trail.
+    /// The action of such entries in the audit trail.
     pub const ACTION: &str = "sign-in.fail";
-    /// Who made them, as the audit trail has it.
+    /// The author of such entries in the audit trail.
     const ACTOR: &str = "unknown caller";
 
     fn details(&self) -> serde_json::Value {
@@ -94,24 +95,24 @@ impl AuditEntry {
     }
 }
 
-/// An entry that is about to be added.
+/// An entry to be added.
 pub(super) struct NewAuditEntry<'a> {
-    /// When.
+    /// The time of the change.
     pub at: DateTime<Utc>,
-    /// Who.
+    /// The author of the change.
     pub actor: &'a Actor,
-    /// What.
+    /// The action.
     pub action: &'a str,
-    /// In which organisation.
+    /// The organisation concerned, if there is one.
     pub organisation: Option<OrganisationId>,
-    /// To whom or what.
+    /// The user, key or other object of the change.
     pub subject: &'a str,
-    /// The particulars, as JSON.
+    /// Details of the change, as JSON.
     pub details: &'a str,
 }
 
-/// Appends an entry to the audit trail and to its organisation's chain. Every entry comes this way; the caller's transaction
-/// holds the row of `access_revision`, so that no two wait for each other's chains.
+/// Appends an entry to the audit trail and to its organisation's chain. Every entry is added here. The caller's
+/// transaction holds the lock on the row of `access_revision`, so two transactions never wait for each other's chains.
 pub(super) async fn append(
     change: &mut Change,
     entry: &NewAuditEntry<'_>,
@@ -156,7 +157,7 @@ pub(super) async fn append(
 }
 
 impl OrganisationStore {
-    /// The last changes, the latest first.
+    /// Returns the latest changes, the latest first.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError> {
         let values = values![filter.organisation, filter.last];
         let rows = (&self.database)
@@ -165,7 +166,7 @@ impl OrganisationStore {
         rows.iter().map(AuditEntry::read).collect()
     }
 
-    /// Adds failed sign-ins to the trail. Nobody's access changes.
+    /// Adds failed sign-ins to the audit trail. Nobody's access changes.
     pub async fn note_failed_sign_ins(&self, failed: &[FailedSignIns]) -> Result<(), StoreError> {
         let actor = Actor(FailedSignIns::ACTOR.to_owned());
         let mut note = self.note_only(&actor).await?;
@@ -177,7 +178,7 @@ impl OrganisationStore {
         note.change.commit().await
     }
 
-    /// Notes an administrative change that is not in this database, such as a new signing key.
+    /// Records an administrative change outside this database, such as a new signing key.
     pub async fn note(
         &self,
         actor: &Actor,

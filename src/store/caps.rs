@@ -1,4 +1,4 @@
-//! What one organisation or user may have at most, so that none can fill the database that all share.
+//! Limits per organisation and user, so that none of them can fill the shared database.
 
 use chrono::TimeDelta;
 
@@ -7,7 +7,7 @@ use super::{AccessChange, OrganisationStore, StoreError};
 use crate::config::AuthSettings;
 use crate::model::{OrganisationId, UserId};
 
-/// Changes that take access away are never refused.
+/// Actions that take access away. They are never refused.
 const ALWAYS_ALLOWED: [&str; 5] = [
     "user.deactivate",
     "user.remove",
@@ -16,14 +16,15 @@ const ALWAYS_ALLOWED: [&str; 5] = [
     "session.revoke-all",
 ];
 
-/// The maxima.
+/// Limits on keys, sessions and administrative changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccountCaps {
-    /// Keys of an organisation that are neither revoked nor expired.
+    /// The maximum number of an organisation's keys that are neither revoked nor expired.
     pub keys_per_organisation: u64,
-    /// Sessions of a user; the oldest makes room for the next.
+    /// The maximum number of a user's sessions. Beyond it, revoked sessions are deleted first, then the oldest.
     pub sessions_per_user: u64,
-    /// Changes that one user makes within 24 hours as an administrator, or of the own password.
+    /// The maximum number of changes that a user may make within 24 hours, as an administrator or to the user's own
+    /// password.
     pub changes_per_day: u64,
 }
 
@@ -48,7 +49,7 @@ impl Default for AccountCaps {
 }
 
 impl OrganisationStore {
-    /// The same store with other maxima.
+    /// Returns the same store with other limits.
     #[must_use]
     pub fn with_caps(mut self, caps: AccountCaps) -> Self {
         self.caps = caps;
@@ -64,7 +65,7 @@ impl OrganisationStore {
             return Ok(());
         }
         let mut change = self.database.begin().await?;
-        // Servers look again, and end what runs in these sessions.
+        // The new revision makes servers end the requests that run in the deleted sessions.
         change
             .execute(include_str!("sql/revise.sql"), values![])
             .await?;
@@ -77,7 +78,7 @@ impl OrganisationStore {
 }
 
 impl AccessChange {
-    /// Refuses one more key of an organisation that has as many as it may have.
+    /// Refuses a further key for an organisation that has reached its limit.
     pub(super) async fn check_keys(
         &mut self,
         organisation: OrganisationId,
@@ -98,7 +99,7 @@ impl AccessChange {
         Ok(())
     }
 
-    /// Refuses a change of a user who made too many within a day; operators are not limited.
+    /// Refuses a change by a user who has reached the limit of changes within a day. Operators are not limited.
     pub(super) async fn check_rate(
         &mut self,
         action: &str,
@@ -111,7 +112,7 @@ impl AccessChange {
         if ALWAYS_ALLOWED.contains(&action) {
             return Ok(());
         }
-        // Of the organisation's entries, those before are not looked at.
+        // Only the organisation's last `seen` entries are searched, which bounds the cost.
         let (offset, seen) = (max.saturating_sub(1), max.saturating_mul(4));
         let values = values![organisation, &self.actor.0, offset, seen];
         let row = self

@@ -1,7 +1,8 @@
-//! The two databases behind one face: statements, values and rows that mean the same to SQLite and Postgres.
+//! A common interface to both databases: statements, values and rows with the same meaning in SQLite and Postgres.
 //!
-//! Each statement is one text for both, with parameters `$1`, `$2`, …. SQLite has no types for ids and times: there
-//! they are text, ids in lower case, times in UTC with six decimals, which orders as time does.
+//! Each statement is one text for both, with parameters `$1`, `$2`, …. SQLite has no types for ids and times and stores
+//! them as text: ids in lower case, times in UTC with six decimals, so that the order of the texts is the order in
+//! time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,11 +26,11 @@ use super::sqlite_file::MigrationLock;
 use crate::config::{DatabaseKind, DatabaseUrl};
 use crate::model::{Month, micros};
 
-/// How long a statement waits for the database, or for another process that writes.
+/// The maximum time that a statement waits for a connection, or for another process that writes.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long one waits that tries again and again anyhow.
+/// The maximum wait for a connection of a caller that retries anyway.
 const BRIEFLY: Duration = Duration::from_secs(3);
-/// Connections that one process holds at most.
+/// The maximum number of connections of a process.
 const CONNECTIONS: u32 = 8;
 
 /// A pool of connections.
@@ -51,26 +52,26 @@ pub(super) enum Value {
     Bytes(Vec<u8>),
 }
 
-/// A row of an answer.
+/// A row of a result.
 pub(super) enum Row {
     Sqlite(SqliteRow),
     Postgres(PgRow),
 }
 
-/// A transaction; dropped without a commit, it never was.
+/// A transaction. It is rolled back if dropped without a commit.
 pub(super) enum Change {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
 }
 
-/// Anything that statements can be run on.
+/// A target on which statements can run: the database or a transaction.
 pub(super) trait Executor {
-    /// All rows of the answer.
+    /// Returns all rows of the result.
     async fn rows(&mut self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>, StoreError>;
-    /// How many rows were changed.
+    /// Runs the statement. Returns the number of changed rows.
     async fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64, StoreError>;
 
-    /// The first row of the answer, if there is one.
+    /// Returns the first row of the result, if there is one.
     async fn row(
         &mut self,
         sql: &'static str,
@@ -81,18 +82,19 @@ pub(super) trait Executor {
 }
 
 impl Database {
-    /// Connects; a SQLite file is made if it is not there, for its owner only.
+    /// Connects. A missing SQLite file is created, accessible to its owner only.
     pub async fn connect(url: &DatabaseUrl) -> Result<Self, StoreError> {
         let connected = match url.kind() {
             DatabaseKind::Sqlite(path) => {
                 super::sqlite_file::prepare(path)?;
-                // Two that turn a new file to WAL mode at once do not wait for each other: one of them fails.
+                // Two processes that switch a new file to WAL mode at the same time do not wait for each other: one of
+                // them fails.
                 let _alone = MigrationLock::take(path).await?;
                 let options = SqliteConnectOptions::new()
                     .filename(path)
                     .create_if_missing(true)
                     .journal_mode(SqliteJournalMode::Wal)
-                    // A change that was reported survives a power cut.
+                    // A committed change survives a power failure.
                     .synchronous(SqliteSynchronous::Full)
                     .foreign_keys(true)
                     .busy_timeout(PATIENCE);
@@ -113,8 +115,8 @@ impl Database {
         connected.map_err(|source| StoreError::unreachable(url, source))
     }
 
-    /// One more connection to the same database, made when it is first used: for one that does not hold up those that share
-    /// the others.
+    /// Returns a single further connection to the same database, opened on first use. Its user does not hold up those
+    /// that share the other connections.
     pub fn beside(&self) -> Self {
         match self {
             Self::Sqlite(pool) => {
@@ -130,7 +132,7 @@ impl Database {
         }
     }
 
-    /// Gives up all connections.
+    /// Closes all connections.
     pub async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
@@ -138,7 +140,7 @@ impl Database {
         }
     }
 
-    /// Begins a transaction that changes nothing, and sees all as it is at its first statement.
+    /// Begins a read transaction, which sees the database as it is at the transaction's first statement.
     pub async fn snapshot(&self) -> Result<Change, StoreError> {
         let mut snapshot = self.begin().await?;
         if let Self::Postgres(_) = self {
@@ -161,12 +163,12 @@ fn sqlite_pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(PATIENCE)
-        // A file does not hang up: asking takes as long as a small statement.
+        // A connection to a file is never lost, and a test takes as long as a small statement.
         .test_before_acquire(false)
 }
 
 impl Change {
-    /// Makes all of it so.
+    /// Commits the transaction.
     pub async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(transaction) => transaction.commit().await?,
@@ -175,8 +177,8 @@ impl Change {
         Ok(())
     }
 
-    /// Hands over the rows of an answer one after another: there may be more of them than memory. The statement is made of
-    /// names that the database itself gave, or that are written in this program.
+    /// Passes the rows of a result to `take` one by one, because they may not fit in memory. The statement consists
+    /// only of names that the database itself returned and of texts of this program.
     pub async fn each<E: From<StoreError>>(
         &mut self,
         sql: String,
@@ -201,7 +203,7 @@ impl Change {
         Ok(())
     }
 
-    /// Runs a statement that is made of names that the database itself gave.
+    /// Runs a statement that contains names that the database itself returned.
     pub async fn execute_made(&mut self, sql: &str, values: &[Value]) -> Result<(), StoreError> {
         let sql = AssertSqlSafe(sql.to_owned());
         match self {
@@ -221,7 +223,8 @@ type SqliteQuery = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
 type PostgresQuery = sqlx::query::Query<'static, Postgres, PgArguments>;
 
 fn sqlite(sql: impl SqlSafeStr, values: &[Value]) -> SqliteQuery {
-    // Statements with many rows repeat few ids, whose texts another thread has to free.
+    // Statements with many rows repeat few ids. Each distinct id is formatted and allocated once, because another
+    // thread has to free the texts.
     let mut texts: HashMap<Uuid, Arc<str>, RandomState> = HashMap::default();
     let mut text_of = |id: Uuid| {
         let text = texts.entry(id).or_insert_with(|| id.to_string().into());
@@ -249,7 +252,7 @@ fn postgres(sql: impl SqlSafeStr, values: &[Value]) -> PostgresQuery {
             Value::Number(number) => query.bind(*number),
             Value::Boolean(boolean) => query.bind(*boolean),
             Value::Id(id) => query.bind(*id),
-            // Microseconds are what Postgres keeps.
+            // Postgres stores microseconds.
             Value::Time(time) => query.bind(time.map(|time| time.trunc_subsecs(6))),
             Value::Bytes(bytes) => query.bind(bytes.clone()),
         })
@@ -305,7 +308,7 @@ impl Executor for Change {
     }
 }
 
-/// A type that both databases know.
+/// A type that both databases support.
 pub(super) trait Column:
     Type<Sqlite> + Type<Postgres> + for<'r> Decode<'r, Sqlite> + for<'r> Decode<'r, Postgres>
 {
@@ -317,7 +320,7 @@ impl<T> Column for T where
 }
 
 impl Row {
-    /// The value of a column.
+    /// Returns the value of a column.
     pub fn get<T: Column>(&self, column: &str) -> Result<T, StoreError> {
         Ok(match self {
             Self::Sqlite(row) => row.try_get(column)?,
@@ -325,7 +328,7 @@ impl Row {
         })
     }
 
-    /// The text in a column, for those who keep many.
+    /// Returns the text in a column, in the compact form for callers that keep many texts.
     pub fn text(&self, column: &str) -> Result<EcoString, StoreError> {
         Ok(match self {
             Self::Sqlite(row) => row.try_get::<&str, _>(column)?.into(),
@@ -333,7 +336,7 @@ impl Row {
         })
     }
 
-    /// The text in a column that may be null.
+    /// Returns the text in a column that may be null.
     pub fn optional_text(&self, column: &str) -> Result<Option<EcoString>, StoreError> {
         Ok(match self {
             Self::Sqlite(row) => row.try_get::<Option<&str>, _>(column)?.map(EcoString::from),
@@ -341,7 +344,7 @@ impl Row {
         })
     }
 
-    /// The id in a column.
+    /// Returns the id in a column.
     pub fn id(&self, column: &str) -> Result<Uuid, StoreError> {
         match self {
             Self::Sqlite(row) => Uuid::try_parse(row.try_get(column)?)
@@ -350,7 +353,7 @@ impl Row {
         }
     }
 
-    /// The id in a column that may be null.
+    /// Returns the id in a column that may be null.
     pub fn optional_id(&self, column: &str) -> Result<Option<Uuid>, StoreError> {
         match self {
             Self::Sqlite(row) => row
@@ -362,20 +365,20 @@ impl Row {
         }
     }
 
-    /// The month in a column.
+    /// Returns the month in a column.
     pub fn month(&self, column: &str) -> Result<Month, StoreError> {
         let text: String = self.get(column)?;
         text.parse()
             .map_err(|error| StoreError::damaged(column, &error))
     }
 
-    /// The number in a column that counts something.
+    /// Returns the count in a column; a negative number is an error.
     pub fn count(&self, column: &str) -> Result<u64, StoreError> {
         let number: i64 = self.get(column)?;
         u64::try_from(number).map_err(|error| StoreError::damaged(column, &error))
     }
 
-    /// The number in a column that counts something and may be null.
+    /// Returns the count in a column that may be null; a negative number is an error.
     pub fn optional_count(&self, column: &str) -> Result<Option<u64>, StoreError> {
         let number: Option<i64> = self.get(column)?;
         number
@@ -384,13 +387,13 @@ impl Row {
             .map_err(|error| StoreError::damaged(column, &error))
     }
 
-    /// The time in a column.
+    /// Returns the time in a column.
     pub fn time(&self, column: &str) -> Result<DateTime<Utc>, StoreError> {
         self.optional_time(column)?
             .ok_or_else(|| StoreError::damaged(column, &"no time"))
     }
 
-    /// The time in a column that may be null.
+    /// Returns the time in a column that may be null.
     pub fn optional_time(&self, column: &str) -> Result<Option<DateTime<Utc>>, StoreError> {
         match self {
             Self::Sqlite(row) => row
@@ -413,7 +416,7 @@ macro_rules! value_from {
     )*};
 }
 
-/// Postgres has no text with a null character in it; SQLite does, and must not differ.
+/// Replaces null characters by U+FFFD. Postgres cannot store them in a text; SQLite can, and must not differ.
 fn without_null(text: Arc<str>) -> Arc<str> {
     if text.contains('\0') {
         text.replace('\0', "\u{fffd}").into()
@@ -448,7 +451,7 @@ value_from! {
     crate::model::SessionId => |id| Self::Id(Some(id.0));
 }
 
-/// The parameters of a statement, in order.
+/// Builds the parameters of a statement, in order.
 macro_rules! values {
     ($($value:expr),* $(,)?) => { &[$($crate::store::database::Value::from($value)),*] };
 }

@@ -1,79 +1,79 @@
-//! What can be wrong with the organisation database, or with what is asked of it.
+//! Errors of the organisation database and of requests to it.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::config::DatabaseUrl;
 
-/// Why something could not be read or changed.
+/// The reason why something could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is no connection to be had.
+    /// No connection can be established.
     #[error(
         "the organisation database {url} cannot be reached; check `organisation_url`, that the server runs and that the database exists"
     )]
     Unreachable {
         /// The URL, without its password.
         url: String,
-        /// What the driver says.
+        /// The driver's error.
         source: Box<sqlx::Error>,
     },
-    /// The file of a SQLite database, or of its lock, cannot be made or opened.
+    /// The file of a SQLite database, or its lock file, cannot be created or opened.
     #[error("the organisation database's file {} cannot be opened; check that you may write there", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The database was migrated by a later plantlake.
+    /// A later version of plantlake migrated the database.
     #[error(
         "the organisation database {url} is of a later version of plantlake (it has step {version}); use that version"
     )]
     Newer {
         /// The URL, without its password.
         url: String,
-        /// The step that is not known here.
+        /// The migration step that this version does not know.
         version: i64,
     },
-    /// A step of the schema failed; nothing of it was done.
+    /// A migration step failed and was rolled back.
     #[error("the organisation database {url} cannot be brought up to date")]
     Migration {
         /// The URL, without its password.
         url: String,
-        /// What the driver says.
+        /// The driver's error.
         source: Box<sqlx::migrate::MigrateError>,
     },
     /// A statement failed.
     #[error("the organisation database did not do what it was asked")]
     Statement(#[source] Box<sqlx::Error>),
-    /// A value is not of the form in which it is written here.
+    /// A stored value does not have the format in which this program writes it.
     #[error("the organisation database is damaged: column {column} has {found}")]
     Damaged {
         /// The column.
         column: String,
-        /// What is there.
+        /// The value found.
         found: String,
     },
-    /// What is to be put into a table is not a copy of one.
+    /// The content to be restored into a table is not a valid copy of it.
     #[error("the copy of table {table} cannot be used: {problem}")]
     Copy {
         /// The table.
         table: String,
-        /// What is wrong.
+        /// The problem found.
         problem: String,
     },
-    /// There is no such organisation, user or key.
+    /// No organisation, user, key or session has this name or id.
     #[error("there is no {what} {name:?}; `plantlake {command}` shows all")]
     NotFound {
         /// `organisation`, `user`, ….
         what: &'static str,
-        /// What was asked for.
+        /// The requested name or id.
         name: String,
-        /// The command that lists what there is.
+        /// The command that lists the existing ones.
         command: &'static str,
     },
-    /// Another has the name already.
+    /// The name is already in use.
     #[error("there is {what} {name:?} already")]
     Taken {
         /// `an organisation`, `a user`.
@@ -81,43 +81,43 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
-    /// All places are taken.
+    /// The organisation has as many users as its limit allows.
     #[error(
         "organisation {organisation:?} has reached its limit of {limit} users; the places are held by {holders}. \
          Remove one with `plantlake user remove`, or raise the limit with `plantlake org set-limit`"
     )]
     LimitReached {
-        /// Its name.
+        /// The organisation's name.
         organisation: String,
-        /// How many users it may have.
+        /// The maximum number of users.
         limit: i64,
-        /// Who has the places.
+        /// The users who count towards the limit.
         holders: Holders,
     },
-    /// The new limit is below what is in use.
+    /// The new limit is below the current number of users.
     #[error(
         "organisation {organisation:?} cannot have a limit of {limit}: {taken} places are held by {holders}. \
          Remove users first, with `plantlake user remove`"
     )]
     LimitTooLow {
-        /// Its name.
+        /// The organisation's name.
         organisation: String,
-        /// The limit that was asked for.
+        /// The requested limit.
         limit: i64,
-        /// How many users it has.
+        /// The current number of users.
         taken: usize,
-        /// Who they are.
+        /// The users who count towards the limit.
         holders: Holders,
     },
     /// A text is too long to be stored, or has control characters.
     #[error(transparent)]
     Unfit(#[from] crate::model::UnfitText),
-    /// What was asked for makes no sense for this user, key or organisation.
+    /// The request is not allowed for this user, key or organisation; the text says why.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Users by their addresses; of many, some.
+/// Users by their addresses. `Display` lists at most 20 of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holders(pub Vec<String>);
 
@@ -148,7 +148,7 @@ impl StoreError {
         }
     }
 
-    /// Whether the database itself failed, as opposed to what was asked of it.
+    /// Whether the database itself failed, as opposed to the request being invalid.
     pub fn is_outage(&self) -> bool {
         matches!(
             self,
@@ -156,8 +156,8 @@ impl StoreError {
         )
     }
 
-    /// Whether the database will never take what it was given: it has no such organisation, or not such a value. Only the
-    /// data is at fault, not the state that the database is in.
+    /// Whether the database rejects the data permanently: it violates a constraint, for example by an unknown
+    /// organisation, or is not a valid value. The data is at fault, not the state of the database.
     pub fn is_refusal(&self) -> bool {
         let Self::Statement(source) = self else {
             return false;
@@ -166,7 +166,7 @@ impl StoreError {
             let is_constraint = error.is_foreign_key_violation()
                 || error.is_check_violation()
                 || matches!(error.kind(), sqlx::error::ErrorKind::NotNullViolation);
-            // Postgres's class of errors of data.
+            // Postgres error class 22: data exceptions.
             is_constraint
                 || error
                     .code()
@@ -174,7 +174,7 @@ impl StoreError {
         })
     }
 
-    /// Whether a unique value exists already.
+    /// Whether a unique constraint was violated.
     pub(super) fn is_duplicate(&self) -> bool {
         matches!(self, Self::Statement(source) if source
             .as_database_error()

@@ -1,4 +1,5 @@
-//! Looks at the organisation database, and changes nothing: which server it is, how far its schema is, what time it is there.
+//! Inspects the organisation database without changing it: the server's version and time, and the version of the
+//! schema.
 
 use std::time::Duration;
 
@@ -13,42 +14,42 @@ use super::migrate::SCHEMA;
 use super::postgres::connect_options;
 use crate::config::{DatabaseKind, DatabaseUrl};
 
-/// How long one who only looks waits.
+/// The maximum duration of an inspection.
 const LOOKING: Duration = Duration::from_secs(5);
 const SENDERS: &str = include_str!("sql/grants_senders.sql");
-/// Where the steps that were made are written down.
+/// The table of the applied migration steps.
 const MADE: &str = "_sqlx_migrations";
 
-/// What there is to know of a Postgres.
+/// Facts about a Postgres server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFacts {
-    /// Its version, as it says it: `17.2 (Debian 17.2-1)`.
+    /// The version as the server reports it: `17.2 (Debian 17.2-1)`.
     pub version: String,
-    /// The same as a number: 170002.
+    /// The version as a number: 170002.
     pub number: i64,
-    /// What time it is there.
+    /// The server's time.
     pub now: DateTime<Utc>,
-    /// Whether it follows another, and takes no changes.
+    /// Whether the server is a standby, which accepts no changes.
     pub is_standby: bool,
-    /// Whether this user may make tables.
+    /// Whether the connected user may create tables.
     pub may_create: bool,
 }
 
-/// What there is to know of the organisation database.
+/// The result of inspecting the organisation database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Examination {
-    /// Of the server; none for SQLite.
+    /// Facts about the server; `None` for SQLite.
     pub server: Option<ServerFacts>,
-    /// The last step of the schema that was made; none if there is no schema yet.
+    /// The last migration step applied; `None` if there is no schema yet.
     pub schema: Option<i64>,
-    /// The last step that this program knows.
+    /// The last migration step that this program knows.
     pub newest: i64,
-    /// The organisations of [`senders_without_write_grant`](super::OrganisationStore::senders_without_write_grant), if the
-    /// schema is the newest.
+    /// The organisations that [`senders_without_write_grant`](super::OrganisationStore::senders_without_write_grant)
+    /// returns, if the schema is the newest.
     pub senders_without_write_grant: Vec<String>,
 }
 
-/// Asks a Postgres what it is.
+/// Returns facts about the Postgres server of a connection.
 pub async fn server_facts(connection: &mut PgConnection) -> Result<ServerFacts, sqlx::Error> {
     let row = sqlx::query(include_str!("sql/server_facts.postgres.sql"))
         .fetch_one(connection)
@@ -62,7 +63,7 @@ pub async fn server_facts(connection: &mut PgConnection) -> Result<ServerFacts, 
     })
 }
 
-/// Looks at the database; a SQLite file that is not there is not made.
+/// Inspects the database. A missing SQLite file is not created.
 pub async fn examine(url: &DatabaseUrl) -> Result<Examination, StoreError> {
     let unreachable = |source| StoreError::unreachable(url, source);
     let looking = async {
@@ -72,7 +73,7 @@ pub async fn examine(url: &DatabaseUrl) -> Result<Examination, StoreError> {
                 let options = SqliteConnectOptions::new().filename(path).read_only(true);
                 let mut connection = options.connect().await?;
                 let schema = last_step(&mut connection).await;
-                // That it can be read at all is told by asking it something.
+                // `last_step` hides errors; this query shows whether the file can be read at all.
                 sqlx::query("PRAGMA schema_version")
                     .execute(&mut connection)
                     .await?;
@@ -118,7 +119,7 @@ pub async fn examine(url: &DatabaseUrl) -> Result<Examination, StoreError> {
     })
 }
 
-/// The last step that was made, if any was: before the first there is no table of them.
+/// Returns the last step applied, if there is one. Before the first, the table of steps does not exist.
 async fn last_step<C: Migrate>(connection: &mut C) -> Option<i64> {
     let made = connection.list_applied_migrations(MADE).await.ok()?;
     made.iter().map(|step| step.version).max()

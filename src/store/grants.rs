@@ -1,4 +1,4 @@
-//! Which assets an organisation may see and write to, as rules.
+//! Grants: the rules that define which assets an organisation may see and write to.
 
 use serde_json::json;
 
@@ -6,12 +6,12 @@ use super::database::{Executor, values};
 use super::{Actor, OrganisationStore, StoreError, organisations};
 use crate::model::{AssetGrant, Grant, GrantAccess, OrganisationId, TextKind, printable};
 
-/// An organisation that may write, with the rules for which it may.
+/// An organisation that may write, and the rules that allow it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WritingOrganisation {
     /// The organisation.
     pub id: OrganisationId,
-    /// Its name.
+    /// The organisation's name.
     pub name: String,
     /// The rules of its grants that allow writing.
     pub rules: Vec<Grant>,
@@ -21,13 +21,13 @@ pub struct WritingOrganisation {
 const MAX_GRANTS: u64 = 10_000;
 
 impl OrganisationStore {
-    /// The rules of an organisation, in order; none means that it sees nothing.
+    /// Returns the rules of an organisation, in order. An organisation without rules sees nothing.
     pub async fn grants(&self, organisation: OrganisationId) -> Result<Vec<Grant>, StoreError> {
         let grants = self.asset_grants(organisation).await?;
         Ok(grants.into_iter().map(|grant| grant.rule).collect())
     }
 
-    /// The grants of an organisation, in order of their rules; none means that it sees nothing.
+    /// Returns the grants of an organisation, in the order of their rules. An organisation without grants sees nothing.
     pub async fn asset_grants(
         &self,
         organisation: OrganisationId,
@@ -50,13 +50,13 @@ impl OrganisationStore {
         Ok(grants)
     }
 
-    /// The organisations that may write, by name.
+    /// Returns the organisations that may write, by name.
     pub async fn writing_organisations(&self) -> Result<Vec<WritingOrganisation>, StoreError> {
         writing(&mut &self.database).await
     }
 
-    /// The names of active organisations with users who may send readings, and without a grant that allows writing:
-    /// whatever they send is refused.
+    /// Returns the names of active organisations that have users who may send readings, but no grant that allows
+    /// writing: all readings that they send are refused.
     pub async fn senders_without_write_grant(&self) -> Result<Vec<String>, StoreError> {
         let rows = (&self.database)
             .rows(include_str!("sql/grants_senders.sql"), values![])
@@ -64,7 +64,7 @@ impl OrganisationStore {
         rows.iter().map(|row| row.get("name")).collect()
     }
 
-    /// Adds rules, for reading. Returns those that are new.
+    /// Adds rules that allow reading. Returns those that are new.
     pub async fn grant(
         &self,
         actor: &Actor,
@@ -75,10 +75,11 @@ impl OrganisationStore {
             .await
     }
 
-    /// Adds rules that allow `access`; one that is there for reading allows writing, too, from then on. Returns those that
-    /// changed.
+    /// Adds rules that allow `access`. An existing rule that allows reading allows writing, too, if `access` is
+    /// writing. Returns the rules that changed.
     ///
-    /// `check` is shown the other organisations that may write, as they are while nobody else changes them, and may refuse.
+    /// For write access, `check` receives the other organisations that may write, while no one else can change them. It
+    /// may refuse the change.
     pub async fn grant_access(
         &self,
         actor: &Actor,
@@ -135,7 +136,7 @@ impl OrganisationStore {
         Ok(added)
     }
 
-    /// Takes rules away; all of them must be there, or none is taken.
+    /// Removes rules. All of them must exist, or none is removed.
     pub async fn revoke_grants(
         &self,
         actor: &Actor,
@@ -147,7 +148,8 @@ impl OrganisationStore {
             .await
     }
 
-    /// Takes the writing from grants, which stay for reading; all of them must allow it, or none is changed.
+    /// Removes write access from grants, which then allow reading only. All of them must allow writing, or none is
+    /// changed.
     pub async fn revoke_writing(
         &self,
         actor: &Actor,

@@ -1,8 +1,8 @@
-//! Runs of jobs: which there were, who does one now, and that each due time is run for once.
+//! Runs of jobs: the history of runs, their current holders, and the guarantee of one run for each due time.
 //!
-//! A run is claimed by adding its row: the keys of the table let one in for each due time, and one at a time for each job.
-//! Whoever has it adds to its `beats` again and again; where these stand still, another may take it over, by comparing
-//! and setting. Times are those of the callers' clocks, and decide nothing.
+//! A run is claimed by inserting its row. The table's keys allow one run for each due time, and one running run for
+//! each job. The holder of a run increments `beats` periodically. If the count stands still, another process may take
+//! the run over by compare-and-set. Times are those of the callers' clocks and decide nothing.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -12,26 +12,26 @@ use super::database::{Executor, Row, values};
 use super::{OrganisationStore, StoreError, new_id};
 use crate::config::redact;
 
-/// How a run stands.
+/// The status of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
-    /// Somebody does it.
+    /// A process executes the run.
     Running,
-    /// Done.
+    /// The run succeeded.
     Ok,
-    /// It failed, as often as it was tried.
+    /// The run failed and is not retried.
     Failed,
-    /// It took too long, the last time that it was tried.
+    /// The last attempt timed out.
     TimedOut,
-    /// It was not begun.
+    /// The run was not started.
     Skipped,
-    /// Its process was told to end. One for a due time is done by whoever comes next.
+    /// The process was stopped. Another process resumes the run if it is for a due time.
     Aborted,
 }
 
 impl RunStatus {
-    /// Every status.
+    /// All statuses.
     pub const ALL: [Self; 6] = [
         Self::Running,
         Self::Ok,
@@ -41,7 +41,7 @@ impl RunStatus {
         Self::Aborted,
     ];
 
-    /// As the database, metrics and JSON have it.
+    /// Returns the name used in the database, in metrics and in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -53,98 +53,98 @@ impl RunStatus {
         }
     }
 
-    /// Whether somebody should look at it.
+    /// Whether the status requires attention.
     pub const fn is_failure(self) -> bool {
         matches!(self, Self::Failed | Self::TimedOut)
     }
 }
 
-/// A run.
+/// A run of a job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JobRun {
-    /// Its id.
+    /// The run's id.
     pub id: Uuid,
-    /// The job.
+    /// The job's name.
     pub job: String,
-    /// The due time that it is for; of one that somebody asked for, when they did.
+    /// The due time of the run; for a run started by hand, the time of the request.
     pub scheduled_for: DateTime<Utc>,
-    /// Somebody asked for it.
+    /// Whether the run was started by hand.
     pub by_hand: bool,
-    /// How it stands.
+    /// The status.
     pub status: RunStatus,
-    /// How often it was begun.
+    /// The number of attempts started.
     pub attempt: u64,
-    /// How often it failed by itself.
+    /// The number of attempts that failed by themselves, rather than with their process.
     pub failures: u64,
-    /// The run of a program that has it.
+    /// The id of the process instance that holds the run.
     #[serde(skip)]
     pub holder: Uuid,
-    /// How often that has said so.
+    /// The heartbeat counter of the run.
     #[serde(skip)]
     pub beats: u64,
-    /// The machine.
+    /// The holder's host.
     pub host: String,
-    /// The process.
+    /// The holder's process id.
     pub pid: u32,
-    /// When the process that has it began it.
+    /// The time at which the holder started the run.
     pub started_at: DateTime<Utc>,
-    /// When that was last heard of.
+    /// The time of the last heartbeat.
     pub renewed_at: DateTime<Utc>,
-    /// When it ended.
+    /// The time at which the run ended, if it has.
     pub ended_at: Option<DateTime<Utc>>,
-    /// What the job counts.
+    /// The count that the job reports.
     pub rows: Option<u64>,
-    /// Why it failed, or the last time.
+    /// The error of the last failed attempt.
     pub error: Option<String>,
-    /// What the job says of it.
+    /// The job's summary of the run.
     pub summary: Option<serde_json::Value>,
 }
 
-/// A program that runs jobs.
+/// A process that runs jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobHolder {
-    /// This run of the program.
+    /// The id of this instance of the process.
     pub id: Uuid,
-    /// The machine.
+    /// The host.
     pub host: String,
-    /// The process.
+    /// The process id.
     pub pid: u32,
 }
 
-/// What is known of a job that has a schedule.
+/// The known state of a job with a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobState {
-    /// The job.
+    /// The job's name.
     pub job: String,
-    /// Since when it has this schedule.
+    /// The time since which the job has this schedule.
     pub since: DateTime<Utc>,
-    /// The last due time that there is a run for. No time that is in the future counts, here and below: a clock that was
-    /// ahead for a while does not hold up the job.
+    /// The last due time that has a run. Due times in the future are ignored, here and in the next two fields: a clock
+    /// that was ahead for a while does not block the job.
     pub latest: Option<DateTime<Utc>>,
-    /// The last that was done.
+    /// The last due time whose run succeeded.
     pub latest_ok: Option<DateTime<Utc>>,
-    /// The last that is over.
+    /// The last due time whose run is over.
     pub latest_ended: Option<DateTime<Utc>>,
-    /// When the last run that ended well did, one that somebody asked for included.
+    /// The end of the last successful run, runs started by hand included.
     pub succeeded_at: Option<DateTime<Utc>>,
-    /// When that one began: what was there then has been done.
+    /// The start of that run: it has processed everything that existed then.
     pub done_as_of: Option<DateTime<Utc>>,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobEnd {
-    /// How.
+    /// The final status.
     pub status: RunStatus,
-    /// How often it failed by itself.
+    /// The number of attempts that failed by themselves.
     pub failures: u64,
-    /// When.
+    /// The time of the end.
     pub at: DateTime<Utc>,
-    /// What the job counts.
+    /// The count that the job reports.
     pub rows: Option<u64>,
-    /// Why it failed.
+    /// The error, if the run failed.
     pub error: Option<String>,
-    /// What the job says of it.
+    /// The job's summary of the run.
     pub summary: Option<serde_json::Value>,
 }
 
@@ -172,7 +172,7 @@ impl JobRun {
             renewed_at: row.time("renewed_at")?,
             ended_at: row.optional_time("ended_at")?,
             rows: row.optional_count("rows")?,
-            // It may be from before errors were written without credentials.
+            // The error may date from before errors were stored without credentials.
             error: error.map(|error| redact(&error).into_owned()),
             summary: summary
                 .map(|text| serde_json::from_str(&text))
@@ -197,7 +197,7 @@ impl JobState {
 }
 
 impl OrganisationStore {
-    /// Says which schedule a job has; what is due before `now` is not made up for, if that is new.
+    /// Records the schedule of a job. If the schedule is new, due times before `now` are not made up for.
     pub async fn set_job_schedule(
         &self,
         job: &str,
@@ -211,7 +211,7 @@ impl OrganisationStore {
         Ok(())
     }
 
-    /// What is known of jobs that have a schedule or had one, as of `now`.
+    /// Returns the state of all jobs that have or had a schedule, as of `now`.
     pub async fn job_states(&self, now: DateTime<Utc>) -> Result<Vec<JobState>, StoreError> {
         let rows = (&self.database)
             .rows(include_str!("sql/job_states.sql"), values![now])
@@ -219,7 +219,8 @@ impl OrganisationStore {
         rows.iter().map(JobState::read).collect()
     }
 
-    /// The runs that somebody does, and those for the last due time that somebody should.
+    /// Returns the runs in progress, and the aborted runs for the last due time of a job, which a process should
+    /// resume.
     pub async fn open_job_runs(&self, now: DateTime<Utc>) -> Result<Vec<JobRun>, StoreError> {
         let rows = (&self.database)
             .rows(include_str!("sql/job_runs_open.sql"), values![now])
@@ -227,7 +228,7 @@ impl OrganisationStore {
         rows.iter().map(JobRun::read).collect()
     }
 
-    /// Begins a run. None if there is one for this time, or if the job runs.
+    /// Claims a run. Returns `None` if a run for this time exists or the job is already running.
     pub async fn claim_job_run(
         &self,
         job: &str,
@@ -257,7 +258,7 @@ impl OrganisationStore {
         }
     }
 
-    /// Writes down that nothing is run for this time. False if there is a run for it.
+    /// Records that nothing is run for this time. Returns false if a run for it exists.
     pub async fn skip_job_run(
         &self,
         job: &str,
@@ -283,7 +284,8 @@ impl OrganisationStore {
         Ok(skipped > 0)
     }
 
-    /// Goes on with a run that another began, if nobody has been heard of since `run` was read.
+    /// Takes over a run that another process started, if it had no heartbeat since `run` was read; otherwise returns
+    /// `None`.
     pub async fn take_over_job_run(
         &self,
         run: &JobRun,
@@ -306,13 +308,14 @@ impl OrganisationStore {
         match taken {
             Ok(0) => Ok(None),
             Ok(_) => self.job_run(run.id).await,
-            // It had been aborted, and the job runs for another time by now.
+            // The run had been aborted, and the job is already running for another time.
             Err(error) if error.is_duplicate() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Ends a run that another began and is not to go on, if nobody has been heard of since `run` was read.
+    /// Ends a run that another process started and that is not to be resumed, if it had no heartbeat since `run` was
+    /// read; otherwise returns false.
     pub async fn give_up_job_run(
         &self,
         run: &JobRun,
@@ -327,7 +330,7 @@ impl OrganisationStore {
         Ok(given_up > 0)
     }
 
-    /// Says that the run is still being done. False if it is not this holder's any more.
+    /// Records a heartbeat of the run. Returns false if this holder has lost it.
     pub async fn renew_job_run(
         &self,
         run: Uuid,
@@ -341,7 +344,7 @@ impl OrganisationStore {
         Ok(renewed > 0)
     }
 
-    /// Says that the run failed and is tried again. False if it is not this holder's any more.
+    /// Records that the run failed and is retried. Returns false if this holder has lost it.
     pub async fn try_job_run_again(
         &self,
         run: Uuid,
@@ -357,7 +360,7 @@ impl OrganisationStore {
         Ok(noted > 0)
     }
 
-    /// Ends a run. False if it is not this holder's any more.
+    /// Ends a run. Returns false if this holder has lost it.
     pub async fn end_job_run(
         &self,
         run: Uuid,
@@ -380,7 +383,7 @@ impl OrganisationStore {
         Ok(ended > 0)
     }
 
-    /// The run of this id.
+    /// Returns the run with this id.
     pub async fn job_run(&self, id: Uuid) -> Result<Option<JobRun>, StoreError> {
         let row = (&self.database)
             .row(include_str!("sql/job_run.sql"), values![id])
@@ -388,7 +391,7 @@ impl OrganisationStore {
         row.as_ref().map(JobRun::read).transpose()
     }
 
-    /// The run of this job that somebody does.
+    /// Returns the run of this job that is in progress, if there is one.
     pub async fn running_job(&self, job: &str) -> Result<Option<JobRun>, StoreError> {
         let row = (&self.database)
             .row(include_str!("sql/job_running.sql"), values![job])
@@ -396,7 +399,7 @@ impl OrganisationStore {
         row.as_ref().map(JobRun::read).transpose()
     }
 
-    /// The last runs, of one job or of all, the newest first.
+    /// Returns the last runs of one job or of all jobs, the newest first.
     pub async fn job_runs(
         &self,
         job: Option<String>,
@@ -408,7 +411,7 @@ impl OrganisationStore {
         rows.iter().map(JobRun::read).collect()
     }
 
-    /// The last run of each job.
+    /// Returns the last run of each job.
     pub async fn last_job_runs(&self) -> Result<Vec<JobRun>, StoreError> {
         let rows = (&self.database)
             .rows(include_str!("sql/job_runs_last.sql"), values![])
@@ -416,7 +419,7 @@ impl OrganisationStore {
         rows.iter().map(JobRun::read).collect()
     }
 
-    /// The last run of each job that was done or failed.
+    /// Returns the last run of each job that succeeded, failed or timed out.
     pub async fn last_ended_job_runs(&self) -> Result<Vec<JobRun>, StoreError> {
         let rows = (&self.database)
             .rows(include_str!("sql/job_runs_last_ended.sql"), values![])
@@ -424,7 +427,8 @@ impl OrganisationStore {
         rows.iter().map(JobRun::read).collect()
     }
 
-    /// Forgets runs that ended before `before`. The last of each job and status stay.
+    /// Deletes runs that ended before `before`, except the last scheduled and the last manual run of each job and
+    /// status. Returns the number of deleted runs.
     pub async fn forget_job_runs(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
         (&self.database)
             .execute(include_str!("sql/job_runs_forget.sql"), values![before])

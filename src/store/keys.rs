@@ -1,4 +1,4 @@
-//! API keys: what programs prove themselves with. Only the hash of a key's secret is here.
+//! API keys, with which programs authenticate. Only the hash of a key's secret is stored.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -8,20 +8,20 @@ use super::database::{Executor, Row, values};
 use super::{Actor, OrganisationStore, StoreError, users};
 use crate::model::{OrganisationId, TextKind, UserId};
 
-/// A key to be made.
+/// A key to be created.
 #[derive(Debug, Clone)]
 pub struct NewKey {
     /// The public part.
     pub id: String,
-    /// Whose it is.
+    /// The user who owns the key.
     pub user: UserId,
-    /// What it is for.
+    /// The key's name, which describes its purpose.
     pub name: String,
     /// The hash of the secret part.
     pub secret_hash: [u8; 32],
-    /// Whether readings may be sent with it; takes the user's permission, too.
+    /// Whether readings may be sent with the key; the user needs the permission, too.
     pub may_ingest: bool,
-    /// When it ends by itself.
+    /// The time at which the key expires, if it does.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -30,25 +30,25 @@ pub struct NewKey {
 pub struct ApiKey {
     /// The public part.
     pub id: String,
-    /// Whose it is.
+    /// The user who owns the key.
     pub user_id: UserId,
     /// The user's address.
     pub user: String,
     /// The user's organisation.
     pub organisation_id: OrganisationId,
-    /// Its name.
+    /// The organisation's name.
     pub organisation: String,
-    /// What it is for.
+    /// The key's name, which describes its purpose.
     pub name: String,
-    /// Whether readings may be sent with it.
+    /// Whether readings may be sent with the key.
     pub may_ingest: bool,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: DateTime<Utc>,
-    /// When it ends by itself.
+    /// The time at which the key expires, if it does.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When it was last used, to the minute.
+    /// The time of the last use, to the minute.
     pub last_used_at: Option<DateTime<Utc>>,
-    /// When it was ended.
+    /// The time of revocation, if the key was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
     /// The hash of the secret part.
     #[serde(skip)]
@@ -75,7 +75,7 @@ impl ApiKey {
 }
 
 impl OrganisationStore {
-    /// The keys of an organisation's users, or of one user, or all; revoked ones too.
+    /// Returns the keys of an organisation's users, of one user, or of all, including revoked keys.
     pub async fn keys(
         &self,
         organisation: Option<OrganisationId>,
@@ -88,7 +88,7 @@ impl OrganisationStore {
         rows.iter().map(ApiKey::read).collect()
     }
 
-    /// The key with this public part.
+    /// Returns the key with this public part.
     pub async fn key(&self, id: &str) -> Result<Option<ApiKey>, StoreError> {
         let row = (&self.database)
             .row(include_str!("sql/key.sql"), values![id])
@@ -96,7 +96,7 @@ impl OrganisationStore {
         row.as_ref().map(ApiKey::read).transpose()
     }
 
-    /// Makes a key.
+    /// Creates a key.
     pub async fn create_key(&self, actor: &Actor, new: NewKey) -> Result<ApiKey, StoreError> {
         TextKind::KeyName.check(new.name.trim())?;
         let mut change = self.change(actor).await?;
@@ -136,7 +136,7 @@ impl OrganisationStore {
         self.existing_key(&new.id).await
     }
 
-    /// Ends a key. Returns whether it was good until now.
+    /// Revokes a key. Returns false if it was already revoked.
     pub async fn revoke_key(&self, actor: &Actor, id: &str) -> Result<bool, StoreError> {
         TextKind::KeyId.check(id)?;
         let key = self.existing_key(id).await?;
@@ -157,7 +157,7 @@ impl OrganisationStore {
         Ok(true)
     }
 
-    /// Notes that a key was used. No change of who may do what.
+    /// Records the use of a key. Nobody's access changes.
     pub async fn note_key_use(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
         (&self.database)
             .execute(include_str!("sql/key_used.sql"), values![id, at])

@@ -1,4 +1,4 @@
-//! What organisations may use: changed as grants are, so that servers notice within seconds.
+//! Usage limits of organisations. They are changed in the same way as grants, so that servers notice within seconds.
 
 use serde_json::json;
 
@@ -7,23 +7,23 @@ use super::organisations::find;
 use super::{Actor, OrganisationStore, StoreError};
 use crate::model::{OrganisationId, UsageLimits};
 
-/// New limits; those that are not given stay as they are, and `Some(None)` takes one away.
+/// New limits. `None` leaves a limit as it is; `Some(None)` removes it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct LimitsChange {
-    /// Requests in a second, in the long run.
+    /// Sustained requests per second.
     pub requests_per_second: Option<Option<f64>>,
-    /// Queries that run at once.
+    /// Queries that run at the same time.
     pub concurrent_queries: Option<Option<u64>>,
     /// Billable requests in a UTC month.
     pub monthly_requests: Option<Option<u64>>,
-    /// Bytes that they are answered with in a UTC month.
+    /// Bytes of responses in a UTC month.
     pub monthly_bytes_sent: Option<Option<u64>>,
-    /// Bytes of the lake's files that they read in a UTC month.
+    /// Bytes read from the lake's files in a UTC month.
     pub monthly_bytes_scanned: Option<Option<u64>>,
 }
 
 impl LimitsChange {
-    /// Whether it leaves all limits as they are.
+    /// Whether the change leaves all limits as they are.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -80,7 +80,7 @@ async fn limits_of(
 }
 
 impl OrganisationStore {
-    /// What the organisations may use of which something is limited.
+    /// Returns the limits of the organisations for which limits were set.
     pub async fn all_organisation_limits(
         &self,
     ) -> Result<Vec<(OrganisationId, UsageLimits)>, StoreError> {
@@ -92,7 +92,7 @@ impl OrganisationStore {
         rows.collect()
     }
 
-    /// What an organisation may use; nothing is limited that was never set.
+    /// Returns the limits of an organisation. A limit that was never set does not apply.
     pub async fn organisation_limits(
         &self,
         organisation: OrganisationId,
@@ -100,7 +100,7 @@ impl OrganisationStore {
         limits_of(&mut &self.database, organisation).await
     }
 
-    /// Changes what an organisation may use. Returns the limits, and whether that was a change.
+    /// Changes the limits of an organisation. Returns the limits, and whether they changed.
     pub async fn change_organisation_limits(
         &self,
         actor: &Actor,

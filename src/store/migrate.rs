@@ -1,4 +1,4 @@
-//! The schema of the organisation database, brought up to date by whoever comes first.
+//! Migrations of the organisation database's schema. The first process that connects runs them.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use super::error::StoreError;
 use super::sqlite_file::MigrationLock;
 use crate::config::DatabaseUrl;
 
-/// A step of the schema. Once released it is never changed; a new one is added.
+/// A migration step. A released step never changes; changes of the schema are new steps.
 struct Step {
     version: i64,
     name: &'static str,
@@ -38,19 +38,19 @@ const STEPS: &[Step] = &[
     step!(7, "accounts", "0007_accounts.sql"),
 ];
 
-/// The version of the schema.
+/// The current version of the schema.
 pub const SCHEMA: i64 = 7;
 
-/// What a migration did.
+/// The result of a migration.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Migrated {
-    /// The steps that were made now, such as `1 organisations`.
+    /// The steps applied by this migration, such as `1 organisations`.
     pub made: Vec<String>,
-    /// The version of the schema, after them.
+    /// The version of the schema after the migration.
     pub version: i64,
 }
 
-/// Makes the steps that are missing. Several processes may do so at once: one makes them, the others wait.
+/// Applies the missing steps. Several processes may call this at the same time: one applies the steps, the others wait.
 pub(super) async fn migrate(
     database: &Database,
     url: &DatabaseUrl,
@@ -58,7 +58,7 @@ pub(super) async fn migrate(
     migrate_to(database, url, SCHEMA).await
 }
 
-/// Makes the steps up to `schema` that are missing.
+/// Applies the missing steps up to version `schema`.
 pub(super) async fn migrate_to(
     database: &Database,
     url: &DatabaseUrl,
@@ -80,14 +80,15 @@ pub(super) async fn migrate_to(
     let made = async {
         match database {
             Database::Sqlite(pool) => {
-                // sqlx takes a lock on Postgres, and none on SQLite.
+                // sqlx locks Postgres during a migration, but not SQLite.
                 let _lock = MigrationLock::take(pool.connect_options().get_filename()).await?;
                 let before = applied(database).await;
                 migrator(|step| step.sqlite).run(pool).await?;
                 Ok(before)
             }
             Database::Postgres(pool) => {
-                // sqlx's own lock would do, but does not tell who made what. Freed when the connection closes.
+                // sqlx's own lock would suffice, but would not show which process applied which steps. The lock is
+                // released when the connection closes.
                 let mut connection = pool.acquire().await?.detach();
                 sqlx::query(include_str!("sql/migration_lock.sql"))
                     .execute(&mut connection)
@@ -112,11 +113,11 @@ pub(super) async fn migrate_to(
     })
 }
 
-/// The last step that was made, if any was.
+/// Returns the last step applied, if there is one.
 async fn applied(database: &Database) -> Option<i64> {
     async fn last<C: Migrate>(connection: &mut C) -> Option<i64> {
         let applied = connection.list_applied_migrations("_sqlx_migrations").await;
-        // Before the first step there is no table to list.
+        // Before the first step, the table does not exist.
         applied
             .ok()?
             .iter()
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schema_is_called_by_its_last_step() {
+    fn schema_version_equals_last_step() {
         assert_eq!(STEPS.last().map(|step| step.version), Some(SCHEMA));
     }
 }

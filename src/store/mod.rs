@@ -1,9 +1,9 @@
-//! The organisation database: organisations, their users, keys and sessions, what each may see, and the audit trail.
+//! The organisation database: organisations, their users, keys, sessions and grants, and the audit trail.
 //!
-//! SQLite or Postgres, by URL; both behave the same (`database`). Secrets come in hashed: this module never sees one.
-//! Every change of who may do what is a transaction that first takes the one row of `access_revision`. So changes come
-//! one after another, limits hold however many processes there are, and servers see by one number that they have to
-//! look again.
+//! The URL selects SQLite or Postgres; both behave the same (`database`). Secrets arrive hashed: this module never
+//! receives a plain one. Every change of access is a transaction that first updates the single row of
+//! `access_revision`. Changes are therefore serialised, limits hold across any number of processes, and servers detect
+//! a change by comparing one number.
 
 mod audit;
 mod caps;
@@ -67,17 +67,17 @@ pub struct OrganisationStore {
     caps: AccountCaps,
 }
 
-/// Who makes a change, as the audit trail has it: `operator ada on plant7`, `user ada@example.com`.
+/// The author of a change, as recorded in the audit trail: `operator ada on plant7`, `user ada@example.com`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor(pub String);
 
 /// The maximum length of an actor in the audit trail, in characters.
 const MAX_ACTOR_CHARS: usize = 300;
-/// The maximum size of the particulars of an entry of the audit trail, in bytes.
+/// The maximum size of the details of an entry of the audit trail, in bytes.
 const MAX_DETAILS_BYTES: usize = 1 << 20;
 
 impl Actor {
-    /// A user of an organisation, as opposed to an operator.
+    /// Returns the actor for a user of an organisation, as opposed to an operator.
     pub fn user(email: &str) -> Self {
         Self(format!("user {email}"))
     }
@@ -88,18 +88,19 @@ impl Actor {
 }
 
 impl OrganisationStore {
-    /// Connects, and brings the schema up to date.
+    /// Connects, and migrates the schema to the current version.
     pub async fn open(url: &DatabaseUrl) -> Result<(Self, Migrated), StoreError> {
         let database = Database::connect(url).await?;
         let migrated = migrate::migrate(&database, url).await?;
         Ok((Self::on(database), migrated))
     }
 
-    /// Connects to a database that is to be filled with a copy of version `schema`, and brings it to just that.
+    /// Connects to a database that is to be filled with a copy of schema version `schema`, and migrates it to exactly
+    /// that version.
     ///
     /// # Errors
     ///
-    /// It has a later schema already.
+    /// Returns an error if the database already has a later schema.
     pub async fn open_at(url: &DatabaseUrl, schema: i64) -> Result<Self, StoreError> {
         let database = Database::connect(url).await?;
         migrate::migrate_to(&database, url, schema).await?;
@@ -111,12 +112,13 @@ impl OrganisationStore {
         Self { database, caps }
     }
 
-    /// Gives up all connections; a SQLite database is one file then.
+    /// Closes all connections. A SQLite database is a single file afterwards.
     pub async fn close(self) {
         self.database.close().await;
     }
 
-    /// The same database by a connection of its own, for what can wait: it is made where it is first used.
+    /// Returns a store for the same database with a connection of its own, which is opened on first use. It is for work
+    /// that can wait, because it takes no connection from the shared pool.
     pub fn beside(&self) -> Self {
         Self {
             database: self.database.beside(),
@@ -124,7 +126,7 @@ impl OrganisationStore {
         }
     }
 
-    /// A number that grows with each change of who may do what.
+    /// Returns a number that increases with each change of access.
     pub async fn revision(&self) -> Result<i64, StoreError> {
         let row = (&self.database)
             .row(include_str!("sql/revision.sql"), values![])
@@ -133,7 +135,7 @@ impl OrganisationStore {
             .get("revision")
     }
 
-    /// Begins a change of who may do what: waits until no other is under way.
+    /// Begins a change of access. Waits until no other change is in progress.
     async fn change(&self, actor: &Actor) -> Result<AccessChange, StoreError> {
         let mut change = self.database.begin().await?;
         change
@@ -142,8 +144,8 @@ impl OrganisationStore {
         Ok(self.access_change(change, actor))
     }
 
-    /// Begins to add to the audit trail what changes nobody's access: waits until no change is under way, and no server
-    /// looks again.
+    /// Begins an addition to the audit trail that changes nobody's access. Waits until no change is in progress. The
+    /// revision stays the same, so servers reload nothing.
     async fn note_only(&self, actor: &Actor) -> Result<AccessChange, StoreError> {
         let mut change = self.database.begin().await?;
         change
@@ -162,7 +164,7 @@ impl OrganisationStore {
     }
 }
 
-/// A change of who may do what, under way. Dropped without a commit, it never was.
+/// A change of access in progress. It is rolled back if dropped without a commit.
 struct AccessChange {
     change: Change,
     actor: Actor,
@@ -171,7 +173,7 @@ struct AccessChange {
 }
 
 impl AccessChange {
-    /// Writes the change into the audit trail, and makes it so.
+    /// Records the change in the audit trail and commits it.
     async fn commit(
         mut self,
         action: &'static str,
@@ -183,7 +185,7 @@ impl AccessChange {
         self.change.commit().await
     }
 
-    /// Writes a part of the change into the audit trail.
+    /// Records one part of the change in the audit trail.
     async fn write(
         &mut self,
         action: &'static str,

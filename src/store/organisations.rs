@@ -1,4 +1,4 @@
-//! Organisations: who they are, how many users they may have, and whether they are active.
+//! Organisations: their profile, their user limit, and whether they are active.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,17 +8,17 @@ use super::database::{Executor, Row, values};
 use super::{Actor, Holders, OrganisationStore, StoreError, new_id};
 use crate::model::{OrganisationId, TextKind};
 
-/// The largest limit that an organisation may have, in users.
+/// The maximum user limit of an organisation.
 const MAX_USER_LIMIT: i64 = 100_000;
 
-/// Whom to write to, and where to send invoices.
+/// Contact and billing details.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Profile {
     /// A person or a department.
     pub contact: String,
     /// The postal address.
     pub address: String,
-    /// Where invoices go.
+    /// The address for invoices.
     pub billing_email: String,
 }
 
@@ -30,14 +30,14 @@ impl Profile {
     }
 }
 
-/// An organisation to be made.
+/// An organisation to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewOrganisation {
-    /// Its name; no two differ in case alone.
+    /// The name; names must differ in more than case.
     pub name: String,
-    /// Whom to write to.
+    /// Contact and billing details.
     pub profile: Profile,
-    /// How many users it may have.
+    /// The maximum number of users.
     pub user_limit: i64,
 }
 
@@ -48,18 +48,18 @@ pub struct Organisation {
     pub id: OrganisationId,
     /// Its name.
     pub name: String,
-    /// Whom to write to.
+    /// Contact and billing details.
     #[serde(flatten)]
     pub profile: Profile,
-    /// How many users it may have.
+    /// The maximum number of users.
     pub user_limit: i64,
-    /// How many it has, deactivated ones included.
+    /// The number of users, including deactivated ones.
     pub users: i64,
     /// Whether its users and keys have access.
     pub active: bool,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed.
+    /// The time of the last change.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -83,7 +83,7 @@ impl Organisation {
 }
 
 impl OrganisationStore {
-    /// All organisations, by name.
+    /// Returns all organisations, by name.
     pub async fn organisations(&self) -> Result<Vec<Organisation>, StoreError> {
         let rows = (&self.database)
             .rows(include_str!("sql/organisations.sql"), values![])
@@ -91,12 +91,12 @@ impl OrganisationStore {
         rows.iter().map(Organisation::read).collect()
     }
 
-    /// The organisation of this name, in any case, or of this id.
+    /// Returns the organisation with this name, in any case, or with this id.
     pub async fn organisation(&self, name_or_id: &str) -> Result<Organisation, StoreError> {
         find(&mut &self.database, name_or_id).await
     }
 
-    /// Makes an organisation. It may see nothing until something is granted.
+    /// Creates an organisation. It sees nothing until something is granted.
     pub async fn create_organisation(
         &self,
         actor: &Actor,
@@ -149,7 +149,7 @@ impl OrganisationStore {
         self.organisation(&id.to_string()).await
     }
 
-    /// Changes how many users it may have.
+    /// Changes the maximum number of users.
     pub async fn set_user_limit(
         &self,
         actor: &Actor,
@@ -180,7 +180,7 @@ impl OrganisationStore {
         self.organisation(&organisation.to_string()).await
     }
 
-    /// Gives all its users and keys access again, or takes it away. Returns whether that was a change.
+    /// Gives all users and keys of the organisation access again, or takes it away. Returns whether that was a change.
     pub async fn set_organisation_active(
         &self,
         actor: &Actor,
@@ -223,7 +223,7 @@ fn check_limit(limit: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The organisation of this name or id.
+/// Returns the organisation with this name or id.
 pub(super) async fn find(
     database: &mut impl Executor,
     name_or_id: &str,
@@ -244,7 +244,7 @@ pub(super) async fn find(
     }
 }
 
-/// Who has the places of an organisation.
+/// Returns the users who count towards the limit of an organisation.
 pub(super) async fn holders(
     database: &mut impl Executor,
     organisation: OrganisationId,

@@ -1,4 +1,4 @@
-//! How a Postgres is connected to, whatever it is for.
+//! Connection options for Postgres, whatever the connection is used for.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::config::DatabaseUrl;
 
-/// What `url` says, and encrypted unless it says otherwise or the server is on this machine.
+/// Returns the connection options of `url`. TLS is required unless the URL sets the mode itself or the server is on
+/// this machine.
 pub fn connect_options(url: &DatabaseUrl) -> Result<PgConnectOptions, sqlx::Error> {
     let mut options = PgConnectOptions::from_str(url.with_password())?;
     let says_mode =
@@ -19,7 +20,8 @@ pub fn connect_options(url: &DatabaseUrl) -> Result<PgConnectOptions, sqlx::Erro
     Ok(without_alarm(options))
 }
 
-/// That a report of a long ledger takes a while is nothing to warn of.
+/// Logs slow statements at the level debug. A report over a long ledger takes a while, which is no reason for a
+/// warning.
 pub(super) fn without_alarm<O: ConnectOptions>(options: O) -> O {
     match "debug".parse() {
         Ok(level) => options.log_slow_statements(level, Duration::from_secs(1)),

@@ -1,4 +1,4 @@
-//! Sessions: sign-ins with a password, which access tokens belong to and end with.
+//! Sessions: sign-ins with a password. An access token belongs to a session and ends with it.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,22 +8,22 @@ use super::database::{Executor, Row, values};
 use super::{Actor, OrganisationStore, StoreError, new_id, users};
 use crate::model::{SessionId, UserId};
 
-/// A session that may still be good.
+/// A stored session. It may have expired or been revoked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Session {
     /// Its id.
     pub id: SessionId,
-    /// Whose it is.
+    /// The user's id.
     pub user_id: UserId,
     /// The user's address.
     pub user: String,
-    /// When it began.
+    /// The start of the session.
     pub created_at: DateTime<Utc>,
-    /// When it ends by itself.
+    /// The time at which the session expires.
     pub expires_at: DateTime<Utc>,
-    /// Where it was begun from.
+    /// The client's address at the start.
     pub client_address: String,
-    /// When it was ended.
+    /// The time of revocation, if the session was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -42,7 +42,7 @@ impl Session {
 }
 
 impl OrganisationStore {
-    /// Begins a session. Long expired ones are forgotten on the way.
+    /// Begins a session. Deletes all expired sessions.
     pub async fn begin_session(
         &self,
         user: UserId,
@@ -70,7 +70,7 @@ impl OrganisationStore {
         Ok(id)
     }
 
-    /// The session, if it is known.
+    /// Returns the session, if it exists.
     pub async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         let row = (&self.database)
             .row(include_str!("sql/session.sql"), values![id])
@@ -78,7 +78,7 @@ impl OrganisationStore {
         row.as_ref().map(Session::read).transpose()
     }
 
-    /// The sessions, of one user or of all, that are good at `now`.
+    /// Returns the sessions of one user or of all users that are valid at `now`.
     pub async fn sessions(
         &self,
         user: Option<UserId>,
@@ -90,7 +90,7 @@ impl OrganisationStore {
         rows.iter().map(Session::read).collect()
     }
 
-    /// Ends a session. Returns whether it was good until now.
+    /// Revokes a session. Returns false if it was already revoked.
     pub async fn revoke_session(&self, actor: &Actor, id: SessionId) -> Result<bool, StoreError> {
         let Some(session) = self.session(id).await? else {
             return Err(StoreError::NotFound {
@@ -118,7 +118,7 @@ impl OrganisationStore {
         Ok(true)
     }
 
-    /// Ends all sessions of a user. Returns how many.
+    /// Revokes all sessions of a user. Returns their number.
     pub async fn revoke_sessions(&self, actor: &Actor, user: UserId) -> Result<u64, StoreError> {
         let mut change = self.change(actor).await?;
         let found = users::find_by_id(&mut change.change, user).await?;

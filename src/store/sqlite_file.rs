@@ -1,4 +1,4 @@
-//! The file of a SQLite database: made for its owner only, and locked while it is migrated.
+//! The file of a SQLite database: created for its owner only, and locked during migrations.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
 
-/// Makes the folder and the file if they are not there. The file holds password hashes: only its owner may read it,
-/// and SQLite gives its companions (`-wal`, `-shm`) the same permissions.
+/// Creates the folder and the file if they do not exist. The file holds password hashes, so only its owner may read it;
+/// SQLite gives its companion files (`-wal`, `-shm`) the same permissions.
 ///
-/// One that is there is never opened here: closing it would free all locks that SQLite holds on it in this process (POSIX
-/// locks belong to the process, not to the descriptor), another process would take itself for the last one, remove the
-/// write-ahead log under us, and the database would be damaged (<https://sqlite.org/howtocorrupt.html>, 2.2).
+/// An existing file is never opened here. Closing it would release all locks that SQLite holds on it in this process,
+/// because POSIX locks belong to the process and not to the descriptor. Another process would then take itself for the
+/// last one and remove the write-ahead log while it is in use, which damages the database
+/// (<https://sqlite.org/howtocorrupt.html>, 2.2).
 pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
     let make = || -> io::Result<()> {
         if let Some(folder) = path
@@ -31,27 +32,28 @@ pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// For files that only their owner may read.
+/// Restricts a new file to its owner (mode 0600).
 #[cfg(unix)]
 pub(crate) fn for_owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;
     options.mode(0o600)
 }
 
-/// Elsewhere files are as the folder says.
+/// Other platforms have no modes: new files get the permissions that the folder prescribes.
 #[cfg(not(unix))]
 pub(crate) fn for_owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-/// Held by the one process that connects for the first time or migrates; free at once when its holder ends or dies.
+/// A lock held by the one process that connects for the first time or migrates. It is released as soon as its holder
+/// ends or dies.
 pub(super) struct MigrationLock {
-    /// Closing it frees the lock.
+    /// Closing the file releases the lock.
     _file: File,
 }
 
 impl MigrationLock {
-    /// Waits until no other process connects to the database at `path`, or migrates it.
+    /// Waits until no other process connects to the database at `path` or migrates it, and takes the lock.
     pub async fn take(path: &Path) -> Result<Self, StoreError> {
         let mut name = path.as_os_str().to_owned();
         name.push(".migration-lock");

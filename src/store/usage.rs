@@ -1,4 +1,5 @@
-//! The ledger of requests: each is added once, to the first month from its end on that is not closed.
+//! The ledger of requests. Each request is added once, to the first month that is not closed, starting from the month
+//! in which it ended.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,18 +15,18 @@ use super::database::{Change, Executor, Row, Value, values};
 use super::{OrganisationStore, StoreError};
 use crate::model::{Month, OrganisationId, UsageRecord};
 
-/// Columns of the ledger.
+/// The number of columns of the ledger.
 const COLUMNS: usize = 24;
 
-/// A record in the month that it is billed in.
+/// A record and the month in which it is billed.
 struct Billed<'a> {
     record: &'a UsageRecord,
     billing_month: Month,
-    /// Its place in its organisation's chain.
+    /// The record's place in its organisation's chain.
     link: Link,
 }
 
-/// Texts that records have in common, each once.
+/// An interner for texts that records have in common.
 #[derive(Default)]
 struct Texts<'a> {
     texts: HashMap<&'a str, Arc<str>, RandomState>,
@@ -44,7 +45,7 @@ impl<'a> Texts<'a> {
 }
 
 impl<'a> Billed<'a> {
-    /// As the parameters of a statement, in the order of the table's columns.
+    /// Returns the record as parameters of a statement, in the order of the table's columns.
     fn values(&self, texts: &mut Texts<'a>) -> [Value; COLUMNS] {
         let UsageRecord {
             request_id,
@@ -100,16 +101,16 @@ impl<'a> Billed<'a> {
     }
 }
 
-/// How many records a statement adds: to take a statement to the database takes longer than to add a record.
+/// The numbers of records that one statement adds. Sending a statement takes longer than adding a record.
 const TOGETHER: [usize; 4] = [128, 16, 4, 1];
 
-/// A statement that adds some records.
+/// A statement that adds a fixed number of records.
 struct Add {
     records: usize,
-    /// Its parameters are `$1`, `$2`, …
+    /// The text with the parameters `$1`, `$2`, …
     numbered: String,
-    /// Its parameters are `?`, one after the other. SQLite takes the number for a name, and finds a parameter's name by
-    /// going through all before it: with some hundreds, that takes as long as to add the records.
+    /// The text with positional parameters, `?`. SQLite treats `$1` as a name, and looks a name up by a linear search
+    /// over all names before it: with some hundreds of parameters, that takes as long as adding the records.
     in_order: String,
 }
 
@@ -125,7 +126,7 @@ impl Add {
             };
             let rows: Vec<String> = (0..records).map(row).collect();
             let mut sql = one.to_owned();
-            // The test below sees to it that they are there.
+            // A test below ensures that both exist.
             if let (Some(open), Some(close)) = (one.find("($1"), one.find("$24)")) {
                 sql.replace_range(open..close + "$24)".len(), &rows.join(",\n    "));
             }
@@ -141,7 +142,7 @@ impl Add {
 
 static ADD: LazyLock<[Add; 4]> = LazyLock::new(|| TOGETHER.map(Add::new));
 
-/// Adds those that are not there yet; how many these were.
+/// Adds the records that are not in the ledger yet. Returns their number.
 async fn add(change: &mut Change, records: &[Billed<'_>]) -> Result<u64, StoreError> {
     let mut added = 0;
     let mut rest = records;
@@ -164,7 +165,7 @@ async fn add(change: &mut Change, records: &[Billed<'_>]) -> Result<u64, StoreEr
     Ok(added)
 }
 
-/// Those that are not in the ledger yet, each once.
+/// Returns the records that are not in the ledger yet, each once.
 async fn missing<'a>(
     change: &mut Change,
     records: &'a [UsageRecord],
@@ -183,16 +184,16 @@ async fn missing<'a>(
     Ok(missing)
 }
 
-/// What billable requests add up to.
+/// Totals of billable requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct UsageTotals {
-    /// How many.
+    /// The number of requests.
     pub requests: u64,
-    /// Rows that were sent or taken in.
+    /// Rows sent or ingested.
     pub rows: u64,
-    /// Messages of answers, as they were encoded.
+    /// Bytes of response messages, as encoded.
     pub bytes_sent: u64,
-    /// Of the lake's files.
+    /// Bytes read from the lake's files.
     pub bytes_scanned: u64,
 }
 
@@ -206,7 +207,7 @@ impl UsageTotals {
         })
     }
 
-    /// What one billable request adds.
+    /// Returns the totals of one billable request.
     pub fn of(record: &UsageRecord) -> Self {
         Self {
             requests: 1,
@@ -216,7 +217,7 @@ impl UsageTotals {
         }
     }
 
-    /// Both together.
+    /// Returns the sum of both totals.
     pub fn plus(&self, other: &Self) -> Self {
         Self {
             requests: self.requests.saturating_add(other.requests),
@@ -226,7 +227,7 @@ impl UsageTotals {
         }
     }
 
-    /// What is left of it without `other`, which is a part of it.
+    /// Returns the totals without `other`, which is a part of them.
     pub fn minus(&self, other: &Self) -> Self {
         Self {
             requests: self.requests.saturating_sub(other.requests),
@@ -237,12 +238,12 @@ impl UsageTotals {
     }
 }
 
-/// What an organisation asks of a server at the moment.
+/// The current load of an organisation on a server.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct UsageDemand {
-    /// Requests in a second, those that were refused too.
+    /// Requests per second, including refused ones.
     pub requests_per_second: f64,
-    /// Queries at once.
+    /// Queries that run at the same time.
     pub running: u64,
 }
 
@@ -273,7 +274,8 @@ async fn extend_chains(change: &mut Change, billed: &mut [Billed<'_>]) -> Result
     Ok(())
 }
 
-/// Adds `records` to the ledger and its sums; whether they were all new. If not, the change must not be committed.
+/// Adds `records` to the ledger and its totals. Returns whether all of them were new; if not, the change must not be
+/// committed.
 async fn add_to_ledger(change: &mut Change, records: &[&UsageRecord]) -> Result<bool, StoreError> {
     let ends = records.iter().map(|record| Month::of(record.ended_at));
     let Some(first) = ends.min() else {
@@ -325,9 +327,9 @@ async fn add_to_ledger(change: &mut Change, records: &[&UsageRecord]) -> Result<
 }
 
 impl OrganisationStore {
-    /// Adds those of `records` that are not in the ledger yet, all or none; how many these were.
+    /// Adds those of `records` that are not in the ledger yet, all or none. Returns their number.
     pub async fn add_usage(&self, records: &[UsageRecord]) -> Result<usize, StoreError> {
-        // Mostly none of them is there, and to look for them costs half as much as to add them.
+        // Usually none of them exists, and looking for them costs half as much as adding them.
         let all: Vec<_> = records.iter().collect();
         if self.add_if_missing(&all).await? {
             return Ok(all.len());
@@ -335,7 +337,7 @@ impl OrganisationStore {
         let mut change = self.take_ledger().await?;
         let missing = missing(&mut change, records).await?;
         if !add_to_ledger(&mut change, &missing).await? {
-            // Nobody else adds meanwhile.
+            // The lock on the ledger keeps others from adding records in between.
             return Err(StoreError::damaged(
                 "request_id",
                 &"found after it was missing",
@@ -345,7 +347,7 @@ impl OrganisationStore {
         Ok(missing.len())
     }
 
-    /// Adds `records` if none of them is in the ledger yet; whether that was so.
+    /// Adds `records` if none of them is in the ledger yet. Returns whether they were added.
     async fn add_if_missing(&self, records: &[&UsageRecord]) -> Result<bool, StoreError> {
         let mut change = self.take_ledger().await?;
         let all_new = add_to_ledger(&mut change, records).await?;
@@ -355,7 +357,8 @@ impl OrganisationStore {
         Ok(all_new)
     }
 
-    /// Waits until nobody else adds to the ledger or closes a month, and keeps others from it.
+    /// Locks the ledger: waits until no other transaction adds to it or closes a month, and excludes others until the
+    /// end.
     async fn take_ledger(&self) -> Result<Change, StoreError> {
         let mut change = self.database.begin().await?;
         change
@@ -364,7 +367,7 @@ impl OrganisationStore {
         Ok(change)
     }
 
-    /// What the organisations used in a month, as far as it is in the ledger.
+    /// Returns the usage of the organisations in a month, as far as it is in the ledger.
     pub async fn usage_totals(
         &self,
         month: Month,
@@ -380,8 +383,8 @@ impl OrganisationStore {
         rows.collect()
     }
 
-    /// Writes down how many calls of unknown callers the run `server` of a server counted, by minute and address; counts
-    /// that it wrote earlier are replaced.
+    /// Records how many calls by unknown callers the server process `server` counted, by minute and address. Replaces
+    /// the counts that it recorded earlier.
     pub async fn set_unknown_callers(
         &self,
         server: Uuid,
@@ -397,7 +400,8 @@ impl OrganisationStore {
         change.commit().await
     }
 
-    /// Writes down what limited organisations ask of the run `server` of a server; what it wrote earlier is replaced.
+    /// Records the load of limited organisations on the server process `server`. Replaces the load that it recorded
+    /// earlier.
     pub async fn set_usage_demand(
         &self,
         server: Uuid,
@@ -420,8 +424,8 @@ impl OrganisationStore {
         change.commit().await
     }
 
-    /// What organisations ask of all other runs of servers together that were heard of `since` then. Those that were not
-    /// heard of for long are forgotten.
+    /// Returns the total load of organisations on all other server processes that reported at or after `since`. Deletes
+    /// reports that are more than an hour older than that.
     pub async fn usage_demand_of_others(
         &self,
         server: Uuid,
@@ -449,7 +453,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_have_a_parameter_for_each_column_of_each_record() {
+    fn insert_statements_have_a_parameter_per_column_and_record() {
         for statement in &*ADD {
             let wanted = statement.records * COLUMNS;
             let last = format!("${wanted})");

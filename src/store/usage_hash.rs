@@ -1,4 +1,4 @@
-//! What a month's records come to, and a hash over them that any other program can make, too.
+//! Totals of a month's records, and a hash over them that other programs can compute as well.
 //!
 //! The hash is SHA-256 over lines of compact JSON in UTF-8, each with a line feed at its end. The first is
 //! `["plantlake usage 1",<organisation>,<month>]`. A line for each record follows, in the order of `ended_at` and
@@ -12,23 +12,23 @@ use super::usage_records::page;
 use super::{LedgerEntry, RecordFilter, StoreError, UsageTotals};
 use crate::model::{Month, OrganisationId, hex, micros};
 
-/// Records that are held at once.
+/// The number of records in memory at a time.
 const PAGE: u32 = 2_000;
 
-/// What the ledger has of an organisation in a month.
+/// Totals of a month of an organisation, derived from the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Derived {
-    /// How many records, billable or not.
+    /// The number of records, billable or not.
     pub records: u64,
-    /// What billable requests add up to.
+    /// Totals of billable requests.
     pub totals: UsageTotals,
-    /// Billable requests that had ended in an earlier month.
+    /// The number of billable requests that ended in an earlier month.
     pub late_requests: u64,
     /// SHA-256, in hexadecimal.
     pub hash: String,
 }
 
-/// Reads the ledger, from the first to the last record of the month.
+/// Derives the totals and the hash from the ledger's records of the month.
 pub(super) async fn derive(
     database: &mut impl Executor,
     organisation: OrganisationId,
@@ -67,7 +67,7 @@ pub(super) async fn derive(
 
 fn canonical(entry: &LedgerEntry) -> Result<Vec<u8>, StoreError> {
     let record = &entry.record;
-    // A tuple has no more than sixteen parts; both are written as one array.
+    // Tuples are serialisable up to sixteen elements, so two tuples are joined into one array.
     let first = (
         record.request_id,
         record.user_id,
@@ -93,7 +93,7 @@ fn canonical(entry: &LedgerEntry) -> Result<Vec<u8>, StoreError> {
         record.billable,
     );
     let (mut text, second) = (line(&first)?, line(&second)?);
-    // Without the bracket and the line feed at its end, and without the bracket that the other begins with.
+    // Drop the bracket and the line feed at the end of the first array, and the bracket at the start of the second.
     text.truncate(text.len().saturating_sub(2));
     text.push(b',');
     text.extend(second.iter().skip(1));

@@ -1,4 +1,4 @@
-//! The ledger read page by page, in one order: by month, end and id. However large it is, little of it is held.
+//! Reads the ledger page by page, in the order of month, end and id, so that memory use does not depend on its size.
 
 use std::ops::RangeInclusive;
 
@@ -9,23 +9,23 @@ use super::database::{Executor, Row, values};
 use super::{OrganisationStore, StoreError};
 use crate::model::{Month, OrganisationId, SessionId, UsageRecord, UserId};
 
-/// Which records are wanted. All of it has to be so.
+/// A selection of records. All conditions must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordFilter {
-    /// Who pays.
+    /// The organisation that pays.
     pub organisation: OrganisationId,
-    /// Who asked; anyone, if none.
+    /// The user who sent the request; any user if `None`.
     pub user: Option<UserId>,
-    /// When they are billed.
+    /// The months of billing.
     pub months: RangeInclusive<Month>,
-    /// When they ended.
+    /// The times of the end.
     pub ended: RangeInclusive<DateTime<Utc>>,
-    /// Whether the statements are wanted, too; they may be long.
+    /// Whether to return the statements, too, which may be long.
     pub with_sql: bool,
 }
 
 impl RecordFilter {
-    /// All that an organisation is billed for in a month.
+    /// Returns a filter for all records of an organisation that are billed in a month.
     pub fn month(organisation: OrganisationId, month: Month) -> Self {
         Self {
             organisation,
@@ -37,18 +37,18 @@ impl RecordFilter {
     }
 }
 
-/// A record as it is in the ledger.
+/// A record of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerEntry {
     /// The request.
     pub record: UsageRecord,
-    /// When it is billed.
+    /// The month in which the request is billed.
     pub billing_month: Month,
-    /// The address of the user who asked.
+    /// The address of the user who sent the request.
     pub user: String,
 }
 
-/// Where one page ends, and the next begins.
+/// The position at which one page ends and the next begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerPosition {
     billing_month: Month,
@@ -57,7 +57,7 @@ pub struct LedgerPosition {
 }
 
 impl LedgerEntry {
-    /// Where it is.
+    /// Returns the position of the record.
     pub fn position(&self) -> LedgerPosition {
         LedgerPosition {
             billing_month: self.billing_month,
@@ -97,14 +97,14 @@ impl LedgerEntry {
     }
 }
 
-/// At most `most` records after `after`, or from the first on.
+/// Returns at most `most` records after `after`, or from the beginning.
 pub(super) async fn page(
     database: &mut impl Executor,
     filter: &RecordFilter,
     after: Option<LedgerPosition>,
     most: u32,
 ) -> Result<Vec<LedgerEntry>, StoreError> {
-    // Nothing is before the first instant with the least id.
+    // No record precedes the first instant with the smallest id.
     let after = after.unwrap_or(LedgerPosition {
         billing_month: *filter.months.start(),
         ended_at: Month::FIRST.start(),
@@ -129,7 +129,7 @@ pub(super) async fn page(
 }
 
 impl OrganisationStore {
-    /// At most `most` records after `after`, or from the first on, in the order of [`LedgerPosition`].
+    /// Returns at most `most` records after `after`, or from the beginning, in the order of [`LedgerPosition`].
     pub async fn usage_page(
         &self,
         filter: &RecordFilter,

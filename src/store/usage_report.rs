@@ -1,4 +1,4 @@
-//! Sums of the ledger: by organisation and month, and within these by user, endpoint or day.
+//! Totals of the ledger by organisation and month, and optionally by user, endpoint or day.
 
 use std::ops::RangeInclusive;
 
@@ -9,77 +9,77 @@ use super::database::{Executor, Row, values};
 use super::{OrganisationStore, StoreError};
 use crate::model::{Month, OrganisationId, UserId};
 
-/// What is to be summed up.
+/// A selection of records to be totalled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportFilter {
-    /// Of this organisation only.
+    /// Only records of this organisation, if one is given.
     pub organisation: Option<OrganisationId>,
-    /// Of this user only.
+    /// Only records of this user, if one is given.
     pub user: Option<UserId>,
-    /// Billed in these months.
+    /// The months of billing.
     pub months: RangeInclusive<Month>,
-    /// What a line is of, beside an organisation and a month.
+    /// The grouping, in addition to organisation and month.
     pub by: ReportBy,
 }
 
-/// What a line of a report is of, beside an organisation and a month.
+/// The grouping of a report, in addition to organisation and month.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReportBy {
-    /// One user.
+    /// Whether to group by user.
     pub user: bool,
-    /// One endpoint.
+    /// Whether to group by endpoint.
     pub endpoint: bool,
-    /// One day, on which requests ended, in UTC.
+    /// Whether to group by the UTC day on which requests ended.
     pub day: bool,
 }
 
 /// A line of a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReportLine {
-    /// Who pays.
+    /// The organisation that pays.
     pub organisation_id: OrganisationId,
-    /// Its name.
+    /// The organisation's name.
     pub organisation: String,
-    /// When it is billed.
+    /// The month of billing.
     pub month: Month,
-    /// Who asked: the id, where the report is by user.
+    /// The id of the user who sent the requests, if the report is by user.
     pub user_id: Option<UserId>,
-    /// The address.
+    /// The user's address, if the report is by user.
     pub user: Option<String>,
-    /// What was called, where the report is by endpoint.
+    /// The endpoint called, if the report is by endpoint.
     pub endpoint: Option<String>,
-    /// The day on which requests ended, where the report is by day: `2026-11-24`.
+    /// The UTC day on which requests ended, if the report is by day: `2026-11-24`.
     pub day: Option<String>,
-    /// What it adds up to.
+    /// The totals of the line.
     #[serde(flatten)]
     pub sums: UsageSums,
 }
 
-/// What requests add up to. Rows and bytes are those of billable requests, as they are billed.
+/// Totals of requests. Rows and bytes are those of billable requests only, as they are billed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct UsageSums {
-    /// How many, billable or not.
+    /// The number of requests, billable or not.
     pub requests: u64,
-    /// How many are billable.
+    /// The number of billable requests.
     pub billable_requests: u64,
-    /// Billable ones that had ended in an earlier month, which was closed when they came.
+    /// Billable requests that ended in an earlier month, which was already closed when their records arrived.
     pub late_requests: u64,
-    /// Rows that were sent or taken in.
+    /// Rows sent or ingested.
     pub rows: u64,
-    /// Messages of answers, as they were encoded.
+    /// Bytes of response messages, as encoded.
     pub bytes_sent: u64,
-    /// Of the lake's files.
+    /// Bytes read from the lake's files.
     pub bytes_scanned: u64,
-    /// Requests, billable or not, that were answered by an error.
+    /// Requests, billable or not, that ended with an error.
     pub errors: u64,
-    /// Those whose client went away or cancelled.
+    /// Requests that the client cancelled or abandoned.
     pub cancelled: u64,
-    /// Those whose server died.
+    /// Requests whose server died.
     pub aborted: u64,
 }
 
 impl UsageSums {
-    /// Adds another's.
+    /// Adds the totals of `other`.
     pub fn add(&mut self, other: &Self) {
         for (sum, more) in [
             (&mut self.requests, other.requests),
@@ -97,25 +97,25 @@ impl UsageSums {
     }
 }
 
-/// What is billed in a month, though it ended in an earlier one: that was closed when the records came. It is part of
-/// the month's sums.
+/// Usage that is billed in a month although it ended in an earlier one, which was already closed when the records
+/// arrived. It is part of the month's totals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Adjustment {
-    /// Who pays.
+    /// The organisation that pays.
     pub organisation_id: OrganisationId,
-    /// Its name.
+    /// The organisation's name.
     pub organisation: String,
-    /// When it is billed.
+    /// The month of billing.
     pub month: Month,
-    /// When it ended.
+    /// The month in which the requests ended.
     pub from_month: Month,
-    /// Billable requests.
+    /// The number of billable requests.
     pub requests: u64,
-    /// Rows that were sent or taken in.
+    /// Rows sent or ingested.
     pub rows: u64,
-    /// Messages of answers, as they were encoded.
+    /// Bytes of response messages, as encoded.
     pub bytes_sent: u64,
-    /// Of the lake's files.
+    /// Bytes read from the lake's files.
     pub bytes_scanned: u64,
 }
 
@@ -143,7 +143,7 @@ impl ReportLine {
         })
     }
 
-    /// Databases have orders of their own for texts; this one is the same for all.
+    /// Returns the sort key of a line. Databases differ in how they order texts; this order is the same for all.
     fn order(&self) -> impl Ord + use<> {
         let user = self.user_id.map(|id| id.0).unwrap_or(Uuid::nil());
         (
@@ -170,7 +170,7 @@ impl Adjustment {
 }
 
 impl OrganisationStore {
-    /// Sums of the ledger; no line where there is no record.
+    /// Returns totals of the ledger. A group without records has no line.
     pub async fn usage_report(&self, filter: &ReportFilter) -> Result<Vec<ReportLine>, StoreError> {
         let values = values![
             filter.organisation,
@@ -190,7 +190,7 @@ impl OrganisationStore {
         Ok(lines)
     }
 
-    /// What came too late for the months that it ended in; `filter.by` makes no difference.
+    /// Returns usage that arrived too late for the month in which it ended. `filter.by` has no effect.
     pub async fn usage_adjustments(
         &self,
         filter: &ReportFilter,

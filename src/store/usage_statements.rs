@@ -1,4 +1,4 @@
-//! Closed months: frozen one after another, and never changed.
+//! Closed months. Months are closed in order and never change afterwards.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -15,32 +15,32 @@ use crate::model::{Month, OrganisationId};
 /// A closed month of an organisation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UsageStatement {
-    /// Who pays.
+    /// The organisation that pays.
     pub organisation_id: OrganisationId,
-    /// Its name.
+    /// The organisation's name.
     pub organisation: String,
     /// The month.
     pub month: Month,
-    /// When it was closed.
+    /// The time of closing.
     pub closed_at: DateTime<Utc>,
-    /// By whom.
+    /// The author of the closing.
     pub closed_by: String,
-    /// What billable requests add up to.
+    /// Totals of billable requests.
     #[serde(flatten)]
     pub totals: UsageTotals,
-    /// Those of them that had ended in an earlier month, which was closed already.
+    /// The number of billable requests that ended in an earlier month, which was already closed.
     pub late_requests: u64,
     /// SHA-256 over the month's records, in hexadecimal.
     pub records_hash: String,
 }
 
-/// What came of closing a month.
+/// The result of closing a month.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Closing {
-    /// The statement that there is now.
+    /// The statement of the month.
     #[serde(flatten)]
     pub statement: UsageStatement,
-    /// Whether it was closed before.
+    /// Whether the month was already closed.
     pub already: bool,
 }
 
@@ -58,7 +58,7 @@ impl UsageStatement {
         })
     }
 
-    /// Whether it says what the ledger does.
+    /// Whether the statement agrees with the ledger.
     pub(super) fn is_as(&self, derived: &Derived) -> bool {
         self.totals == derived.totals
             && self.late_requests == derived.late_requests
@@ -88,7 +88,7 @@ pub(super) async fn statements(
     Ok(found)
 }
 
-/// The months up to `last` that organisations have records in.
+/// Returns the months up to `last` in which organisations have records.
 pub(super) async fn months_with_records(
     database: &mut impl Executor,
     organisation: Option<OrganisationId>,
@@ -106,7 +106,7 @@ pub(super) async fn months_with_records(
 }
 
 impl OrganisationStore {
-    /// The statements of closed months, by organisation and month.
+    /// Returns the statements of closed months, by organisation and month.
     pub async fn usage_statements(
         &self,
         organisation: Option<OrganisationId>,
@@ -115,8 +115,8 @@ impl OrganisationStore {
         statements(&mut &self.database, organisation, months).await
     }
 
-    /// Closes a month of one organisation or of all: all of them or none. What was closed before stays as it is, and is
-    /// refused if the ledger says something else by now.
+    /// Closes a month of one organisation or of all: all of them or none. An already closed month stays as it is; closing
+    /// it again fails if the ledger no longer agrees with its statement.
     pub async fn close_month(
         &self,
         actor: &Actor,
@@ -125,7 +125,7 @@ impl OrganisationStore {
     ) -> Result<Vec<Closing>, StoreError> {
         let ahead = self.derived_ahead(month, organisation).await?;
         let mut change = self.access_change(self.database.begin().await?, actor);
-        // From here on until the end nobody adds to the ledger, and nobody else closes.
+        // From here until the end, no other transaction can add to the ledger or close a month.
         change
             .change
             .execute(include_str!("sql/usage_take.sql"), values![])
@@ -147,13 +147,13 @@ impl OrganisationStore {
         for row in &organisations {
             let (id, name): (_, String) = (OrganisationId(row.id("id")?), row.get("name")?);
             let is_meant = organisation.is_none_or(|meant| meant == id);
-            // One that came later has nothing to close, and need not be told of it.
+            // An organisation created after the month has nothing to close and is left out.
             if is_meant && (row.time("created_at")? < end || used.contains(&(id, month))) {
                 names.push((id, name));
             }
         }
         check_order(month, &used, &closed, &names)?;
-        // Whoever adds to the audit trail holds this.
+        // Every transaction that adds to the audit trail holds this lock.
         change
             .change
             .execute(include_str!("sql/access_take.sql"), values![])
@@ -166,7 +166,7 @@ impl OrganisationStore {
                 .row(count, values![*id, month.to_string()])
                 .await?;
             let count = count.map_or(Ok(0), |row| row.count("records"))?;
-            // Nothing is ever taken out of the ledger: if there are as many, they are the same.
+            // Records are never removed from the ledger: if the counts are equal, the records are the same.
             let derived = match ahead.get(id) {
                 Some(derived) if derived.records == count => derived.clone(),
                 _ => derive(&mut change.change, *id, month).await?,
@@ -195,7 +195,7 @@ impl OrganisationStore {
         Ok(closings.collect())
     }
 
-    /// What a month comes to, read while others go on to add to the ledger: it may take long.
+    /// Derives a month while others continue to add to the ledger, because that may take long.
     async fn derived_ahead(
         &self,
         month: Month,
@@ -250,8 +250,8 @@ impl AccessChange {
     }
 }
 
-/// Months are closed one after another: a late record goes into the first that is open, which must not lie before one
-/// that is closed.
+/// Refuses to close a month while an earlier month with usage is open. A late record goes into the first open month,
+/// which must not precede a closed one.
 fn check_order(
     month: Month,
     used: &BTreeSet<(OrganisationId, Month)>,

@@ -1,5 +1,5 @@
-//! Whether what is billed is what the ledger has: totals and hash are derived again, and compared with all that was
-//! written down of them.
+//! Verifies that bills agree with the ledger: derives totals and hashes again, and compares them with all stored
+//! copies.
 
 use std::collections::BTreeSet;
 
@@ -11,52 +11,52 @@ use super::usage_statements::{months_with_records, statements};
 use super::{OrganisationStore, StoreError, UsageStatement, UsageTotals};
 use crate::model::{Month, OrganisationId};
 
-/// What came of verifying a month of an organisation.
+/// The result of verifying a month of an organisation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verification {
-    /// Whose.
+    /// The organisation's id.
     pub organisation_id: OrganisationId,
-    /// Its name.
+    /// The organisation's name.
     pub organisation: String,
     /// The month.
     pub month: Month,
     /// Whether the month is closed.
     pub closed: bool,
-    /// How many records the ledger has of it, billable or not.
+    /// The number of the month's records in the ledger, billable or not.
     pub records: u64,
-    /// What the billable ones add up to.
+    /// Totals of the billable records.
     #[serde(flatten)]
     pub totals: UsageTotals,
-    /// Those of them that had ended in an earlier month.
+    /// The number of billable requests that ended in an earlier month.
     pub late_requests: u64,
     /// SHA-256 over the records, in hexadecimal.
     pub records_hash: String,
-    /// What is not as it should be; nothing, if all is well.
+    /// The differences found; empty if everything agrees.
     pub differences: Vec<Difference>,
 }
 
-/// Something that was written down otherwise than it is.
+/// A difference between a stored and a derived value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Where: `statement`, `usage_totals`, `audit_trail`.
+    /// The place of the stored value: `statement`, `usage_totals`, `audit_trail`.
     pub place: &'static str,
-    /// What, such as `bytes_sent`.
+    /// The quantity, such as `bytes_sent`.
     pub what: &'static str,
-    /// As it is there.
+    /// The stored value.
     pub written: String,
-    /// As it is in the ledger; for the audit trail, as it is in the statement.
+    /// The value in the ledger; for the audit trail, the value in the statement.
     pub derived: String,
 }
 
-/// What usage_totals and the audit trail say of a month.
+/// The values for a month that `usage_totals` and the audit trail store.
 struct Kept {
     totals: UsageTotals,
-    /// The hash that the month was closed with.
+    /// The hash with which the month was closed.
     closed_as: Option<String>,
 }
 
 impl OrganisationStore {
-    /// The months that there are records or statements of.
+    /// Returns the months that have records or statements.
     pub async fn months_used(
         &self,
         organisation: Option<OrganisationId>,
@@ -69,7 +69,8 @@ impl OrganisationStore {
         Ok(months.into_iter().collect())
     }
 
-    /// Derives a month again, of one organisation or of all that have something in it. All is read as of one instant.
+    /// Derives a month again, of one organisation or of all that have records or stored values of it. Everything is
+    /// read from one snapshot.
     pub async fn verify_month(
         &self,
         month: Month,
@@ -124,7 +125,7 @@ impl OrganisationStore {
     }
 }
 
-/// The hash that the audit trail says a month was closed with.
+/// Returns the hash with which a month was closed, according to the audit trail.
 async fn closed_as(
     database: &mut impl Executor,
     organisation: OrganisationId,
@@ -188,7 +189,7 @@ fn differences(
             derived.hash.clone(),
         );
     }
-    // Who changes the ledger may change the statement, too; the audit trail would have to be changed as well.
+    // Someone who changes the ledger may change the statement, too; the audit trail would have to be changed as well.
     let none = || "none".to_owned();
     let closed = statement.map(|statement| statement.records_hash.clone());
     compare(

@@ -1,4 +1,4 @@
-//! Users: who belongs to an organisation, in which role, within its limit.
+//! Users: their organisation, their role and their status, within the organisation's user limit.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -8,18 +8,18 @@ use super::database::{Executor, Row, values};
 use super::{AccessChange, Actor, OrganisationStore, StoreError, new_id, organisations};
 use crate::model::{Email, OrganisationId, Role, TextKind, UserId};
 
-/// A user to be made.
+/// A user to be created.
 #[derive(Debug, Clone)]
 pub struct NewUser {
     /// The organisation.
     pub organisation: OrganisationId,
-    /// The address; no other user of the organisation has it, in any case.
+    /// The address. No other user of the organisation may have it, in any case.
     pub email: Email,
     /// The person's or program's name.
     pub name: String,
-    /// What the user may do.
+    /// The role.
     pub role: Role,
-    /// The hash of the password, in the PHC string format; none for those who have keys only.
+    /// The hash of the password, in the PHC string format; `None` for users who have keys only.
     pub password_hash: Option<String>,
     /// Whether the user may send readings.
     pub may_ingest: bool,
@@ -34,25 +34,25 @@ pub struct User {
     pub organisation_id: OrganisationId,
     /// The organisation's name.
     pub organisation: String,
-    /// The address, as it was given.
+    /// The address, in its original spelling.
     pub email: String,
     /// The person's or program's name.
     pub name: String,
-    /// What the user may do.
+    /// The role.
     pub role: Role,
     /// Whether the user may send readings.
     pub may_ingest: bool,
-    /// Whether the user has access; a deactivated one keeps the place.
+    /// Whether the user has access. A deactivated user still counts towards the limit.
     pub active: bool,
-    /// Whether the organisation is active, too.
+    /// Whether the organisation is active.
     pub organisation_active: bool,
-    /// When the user was made.
+    /// The time of creation.
     pub created_at: DateTime<Utc>,
-    /// The last sign-in with a password.
+    /// The time of the last sign-in with a password.
     pub last_sign_in_at: Option<DateTime<Utc>>,
 }
 
-/// What a sign-in is checked against. `Debug` does not show the hash.
+/// The data against which a sign-in is checked. `Debug` omits the hash.
 #[derive(Clone)]
 pub struct Credential {
     /// The user.
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-/// What is to be changed about a user; what is not given stays.
+/// A change of a user. A field that is `None` stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserChange {
     /// The role.
@@ -100,7 +100,7 @@ impl User {
 }
 
 impl OrganisationStore {
-    /// The users of an organisation, or of all, by organisation and address.
+    /// Returns the users of an organisation, or of all organisations, by organisation and address.
     pub async fn users(
         &self,
         organisation: Option<OrganisationId>,
@@ -111,16 +111,16 @@ impl OrganisationStore {
         rows.iter().map(User::read).collect()
     }
 
-    /// The user with this address, in any case, or with this id.
+    /// Returns the user with this address, in any case, or with this id.
     ///
     /// # Errors
     ///
-    /// Users of several organisations have the address.
+    /// Returns an error if there is no such user, or if users of several organisations have the address.
     pub async fn user(&self, email_or_id: &str) -> Result<User, StoreError> {
         find(&mut &self.database, email_or_id, None).await
     }
 
-    /// The same among the users of `organisation` only, if one is given.
+    /// Returns the user as [`Self::user`] does, among the users of `organisation` only, if one is given.
     pub async fn user_within(
         &self,
         email_or_id: &str,
@@ -129,7 +129,7 @@ impl OrganisationStore {
         find(&mut &self.database, email_or_id, organisation).await
     }
 
-    /// The user with this id, if not removed.
+    /// Returns the user with this id, unless removed.
     pub async fn user_by_id(&self, id: UserId) -> Result<Option<User>, StoreError> {
         let values = values![Some(id), String::new(), None::<OrganisationId>];
         let row = (&self.database)
@@ -138,8 +138,8 @@ impl OrganisationStore {
         row.as_ref().map(User::read).transpose()
     }
 
-    /// The users with this address, in any case, the oldest first: what a sign-in is checked against. There is one for each
-    /// organisation at most.
+    /// Returns the users with this address, in any case, and their password hashes, the oldest first. A sign-in is
+    /// checked against them. There is at most one for each organisation.
     pub async fn credentials(&self, email: &str) -> Result<Vec<Credential>, StoreError> {
         let key = email.trim().to_lowercase();
         let values = values![None::<UserId>, key, None::<OrganisationId>];
@@ -155,7 +155,7 @@ impl OrganisationStore {
         rows.iter().map(read).collect()
     }
 
-    /// Makes a user, if there is a place.
+    /// Creates a user, if the organisation's limit allows it.
     pub async fn create_user(&self, actor: &Actor, new: NewUser) -> Result<User, StoreError> {
         TextKind::UserName.check(new.name.trim())?;
         let mut change = self.change(actor).await?;
@@ -205,7 +205,7 @@ impl OrganisationStore {
         self.user(&id.to_string()).await
     }
 
-    /// Sets the password, and ends the sessions that began with the old one.
+    /// Sets the password, and revokes all sessions of the user.
     pub async fn set_password(
         &self,
         actor: &Actor,
@@ -241,7 +241,8 @@ impl OrganisationStore {
             .await
     }
 
-    /// Stores the hash of the same password again, made with today's parameters.
+    /// Stores a new hash of the same password, made with the current parameters. Changes nothing if the stored hash is
+    /// not `old_hash`.
     pub async fn rehash_password(
         &self,
         user: UserId,
@@ -255,7 +256,7 @@ impl OrganisationStore {
         Ok(())
     }
 
-    /// Changes a user's role, name or permission. Returns the user as changed.
+    /// Changes a user's role, name or permission. Returns the changed user.
     pub async fn change_user(
         &self,
         actor: &Actor,
@@ -301,7 +302,7 @@ impl OrganisationStore {
         self.user(&user.to_string()).await
     }
 
-    /// Gives a user access again, or takes it away with all sessions. Returns whether that was a change.
+    /// Gives a user access again, or takes it away and revokes all sessions. Returns whether that was a change.
     pub async fn set_user_active(
         &self,
         actor: &Actor,
@@ -344,8 +345,8 @@ impl OrganisationStore {
         Ok(true)
     }
 
-    /// Removes a user with all sessions and keys: the place and the address are free again. What the user did stays
-    /// in the ledger and in the audit trail.
+    /// Removes a user and revokes all sessions and keys. The address becomes free, and the user no longer counts
+    /// towards the limit. The user's records stay in the ledger and in the audit trail.
     pub async fn remove_user(&self, actor: &Actor, user: UserId) -> Result<(), StoreError> {
         let mut change = self.change(actor).await?;
         let before = find_by_id(&mut change.change, user).await?;
@@ -371,7 +372,8 @@ impl OrganisationStore {
 }
 
 impl AccessChange {
-    /// Refuses that a user takes the last active admin from an organisation: nobody there could make another.
+    /// Refuses a user's change that would leave an organisation without an active admin, because nobody there could
+    /// appoint another.
     async fn check_last_admin(&mut self, user: &User, what: &str) -> Result<(), StoreError> {
         if !self.actor.is_user() || !user.active || !user.role.manages_organisation() {
             return Ok(());
@@ -389,7 +391,7 @@ impl AccessChange {
     }
 }
 
-/// The user with this id.
+/// Returns the user with this id.
 pub(super) async fn find_by_id(
     database: &mut impl Executor,
     id: UserId,
@@ -397,7 +399,7 @@ pub(super) async fn find_by_id(
     find(database, &id.to_string(), None).await
 }
 
-/// The user with this address or id.
+/// Returns the user with this address or id.
 async fn find(
     database: &mut impl Executor,
     email_or_id: &str,

@@ -1,13 +1,13 @@
-//! Which edges of the server's control flow were gone through: of the library as `tests/fuzz/with-coverage` compiles it. In
-//! a plain `cargo test` there are none, and nothing here is called.
+//! Edge coverage of the library, if `tests/fuzz/with-coverage` compiled it. A plain `cargo test` has no counters, so the
+//! coverage is empty.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Where the counters begin and end, a byte each; zero where there are none.
+/// The addresses at which the counters begin and end. A counter is one byte. Both are zero without coverage.
 static COUNTERS: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
-/// Where their places in the code begin and end: two words each, of which the first is the address.
+/// The addresses at which the table of code locations begins and ends. An entry has two words; the first is the address.
 static PLACES: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 
 #[expect(unsafe_code, reason = "the compiler calls it by this name")]
@@ -24,14 +24,14 @@ extern "C" fn __sanitizer_cov_pcs_init(begin: *const usize, end: *const usize) {
     PLACES[1].store(end as usize, Ordering::Relaxed);
 }
 
-/// What was gone through so far.
+/// The edges that were reached so far.
 pub struct Coverage {
     seen: Vec<bool>,
     reached: usize,
 }
 
 impl Coverage {
-    /// Nothing yet.
+    /// Returns a coverage without reached edges.
     pub fn new() -> Self {
         let [begin, end] = COUNTERS.each_ref().map(|at| at.load(Ordering::Relaxed));
         Self {
@@ -40,17 +40,17 @@ impl Coverage {
         }
     }
 
-    /// Whether edges are counted.
+    /// Whether the library was compiled with coverage.
     pub fn is_measured(&self) -> bool {
         !self.seen.is_empty()
     }
 
-    /// How many edges were reached, and how many there are.
+    /// Returns the number of reached edges and the number of all edges.
     pub fn reached(&self) -> (usize, usize) {
         (self.reached, self.seen.len())
     }
 
-    /// Takes down what was gone through; how many edges for the first time.
+    /// Reads the counters and returns the number of edges that were reached for the first time.
     pub fn take(&mut self) -> usize {
         let before = self.reached;
         let begin = COUNTERS[0].load(Ordering::Relaxed) as *const u8;
@@ -59,8 +59,8 @@ impl Coverage {
                 continue;
             }
             #[expect(unsafe_code, reason = "the counters are memory of the program")]
-            // SAFETY: as many bytes as `seen` has places lie there as long as the process runs; one that is counted up
-            // meanwhile is read before or after.
+            // SAFETY: `seen` has as many elements as there are counters, and the counters live as long as the process. A
+            // counter that is incremented concurrently is read before or after the increment.
             let count = unsafe { begin.add(at).read_volatile() };
             if count > 0 {
                 *seen = true;
@@ -70,7 +70,7 @@ impl Coverage {
         self.reached - before
     }
 
-    /// Writes a line for each edge: its address in the program's file, and whether it was reached.
+    /// Writes a line per edge: its address in the executable file, and 1 if it was reached or 0 if not.
     pub fn write(&self, path: &Path) {
         let [begin, end] = PLACES.each_ref().map(|at| at.load(Ordering::Relaxed));
         let begin = begin as *const [usize; 2];
@@ -78,9 +78,9 @@ impl Coverage {
         let mut lines = String::new();
         for (at, seen) in self.seen.iter().enumerate().take(count) {
             #[expect(unsafe_code, reason = "the places are memory of the program")]
-            // SAFETY: `count` pairs lie there, and nothing changes them.
+            // SAFETY: the table has `count` pairs, and nothing changes them.
             let [address, _] = unsafe { begin.add(at).read() };
-            // The linker may have left out what is never called.
+            // The address is zero if the linker removed the function.
             let within = address.saturating_sub(base());
             let _ = writeln!(lines, "{within:#x} {}", u8::from(*seen));
         }
@@ -88,7 +88,7 @@ impl Coverage {
     }
 }
 
-/// Where the program was loaded.
+/// Returns the address at which the program is loaded.
 fn base() -> usize {
     static BASE: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     *BASE.get_or_init(|| {

@@ -1,5 +1,5 @@
-//! Parquet files in raw: right ones of many kinds, files whose footers and pages were damaged, and what plantlake makes of
-//! them, in this process.
+//! Raw Parquet files: generates valid ones of many kinds, damages their footers and pages, and reads them with plantlake in
+//! this process.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,11 +27,11 @@ use crate::mutate::damage;
 use crate::thrift::{self, Value};
 use crate::wire::{PATIENCE, Reply};
 
-/// Rows that are read of a file at most: it may have many, and all of them may be right.
+/// The number of rows after which reading stops: a damaged file may have very many valid rows.
 const ENOUGH_ROWS: usize = 1 << 20;
 const START: i64 = 1_714_521_600_000_000;
 
-/// A file that is right.
+/// Returns a valid file.
 pub fn file(random: &mut Rng) -> Vec<u8> {
     let rows = random.usize(1..400);
     let assets = random.usize(1..20);
@@ -105,7 +105,7 @@ fn properties(random: &mut Rng) -> WriterProperties {
     builder.build()
 }
 
-/// Damages a file: its footer, a page's header, a page, an index, or any bytes.
+/// Damages a file: its footer, a page header, a page, an index, or arbitrary bytes.
 pub fn damage_file(random: &mut Rng, bytes: &mut Vec<u8>) {
     let parts = (random.u8(..10), footer_of(bytes));
     let (choice, Some((mut footer, at))) = parts else {
@@ -136,7 +136,7 @@ fn footer_of(bytes: &[u8]) -> Option<(Value, usize)> {
     Some((thrift::read(&mut &rest[at..])?, at))
 }
 
-/// Gives a column of a row group other pages, which stand at the end.
+/// Damages the pages of a random column chunk, appends them to the file, and points the footer to them.
 fn damage_page(random: &mut Rng, bytes: &mut Vec<u8>, footer: &mut Value) {
     let (group, column) = (random.i16(..3), random.i16(..3));
     let meta = |field: i16| [4, group, 1, column, 3, field];
@@ -197,7 +197,7 @@ fn damage_page(random: &mut Rng, bytes: &mut Vec<u8>, footer: &mut Value) {
     footer.set(&meta(7), i64::try_from(bytes.len() - begins).unwrap());
 }
 
-/// Gives a column of a row group another index, which stands at the end.
+/// Damages the offset or column index of a column chunk, appends it to the file, and points the footer to it.
 fn damage_index(random: &mut Rng, bytes: &mut Vec<u8>, footer: &mut Value) {
     let field = [4, 6][random.usize(..2)];
     let chunk = |field: i16| [4, 0, 1, 1, field];
@@ -222,7 +222,7 @@ fn damage_index(random: &mut Rng, bytes: &mut Vec<u8>, footer: &mut Value) {
     footer.set(&chunk(field + 1), longer);
 }
 
-/// Looks into a file, and reads it, as jobs and queries do.
+/// Surveys and reads a file as jobs and queries do, and returns the outcome in the form of a call's reply.
 pub async fn take(bytes: Vec<u8>) -> Reply {
     let (tell, told) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
@@ -230,7 +230,7 @@ pub async fn take(bytes: Vec<u8>) -> Reply {
             .enable_all()
             .build();
         let outcome = runtime.unwrap().block_on(read_all(bytes));
-        // It may have taken too long for anybody to wait.
+        // The receiver is gone after a timeout.
         let _ = tell.send(outcome);
     });
     match tokio::time::timeout(PATIENCE, told).await {

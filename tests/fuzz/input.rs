@@ -1,4 +1,5 @@
-//! One input: who sends what, and how. It is one line of JSON, so that one that was found can be kept and sent again.
+//! One input: the caller, the kind of call and the content. It is serialised as one line of JSON, so that an input with a
+//! finding can be saved and replayed.
 
 use std::fmt;
 
@@ -6,58 +7,58 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-/// What is sent.
+/// One input of the fuzzer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Input {
     pub caller: Caller,
     pub way: Way,
-    /// SQL, or the path of the call.
+    /// The SQL statement, or the path of the call.
     pub text: String,
-    /// Messages: of parameters that are bound, or of the call.
+    /// The messages of bound parameters, or of the call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<Bytes>,
-    /// Where the sealed ticket or handle is damaged, and by which bits.
+    /// Damage of the encrypted ticket or handle: byte offsets, modulo its length, and the bits that are flipped there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damage: Vec<(usize, u8)>,
 }
 
-/// Who sends it.
+/// The caller of an input.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Caller {
-    /// A program to whose organisation everything is granted.
+    /// A program of an organisation with grants for everything.
     Operators,
     /// The admin of that organisation.
     Admin,
-    /// A program to whose organisation one asset is granted.
+    /// A program of an organisation with a grant for one asset.
     Boilers,
-    /// Without a credential.
+    /// A caller without credentials.
     Nobody,
-    /// With this in the header `authorization`.
+    /// A caller with this value of the header `authorization`.
     Header(String),
 }
 
-/// How it is sent.
+/// The kind of call by which an input is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Way {
-    /// SQL by GetFlightInfo, and the answer by DoGet.
+    /// SQL by GetFlightInfo, then DoGet.
     Ask,
-    /// The same, by PollFlightInfo.
+    /// SQL by PollFlightInfo, then DoGet.
     Poll,
-    /// SQL whose schema is asked for.
+    /// SQL by GetSchema.
     Schema,
-    /// SQL that is prepared, bound, asked and fetched.
+    /// SQL as a prepared statement: created, bound, then GetFlightInfo and DoGet.
     Prepare,
-    /// SQL that is prepared, bound and fetched by its handle.
+    /// SQL as a prepared statement: created, bound, then DoGet with the handle.
     Fetch,
-    /// SQL that is to change something, by DoPut.
+    /// SQL as an update, by DoPut.
     Update,
-    /// Messages to the path.
+    /// Messages that are framed and sent to the path.
     Call,
-    /// Messages to the path, with nothing around them: also what frames them may be wrong.
+    /// Bytes that are sent to the path as they are, so that the gRPC frames may be invalid, too.
     Frames,
-    /// Bytes on a connection of their own, in place of HTTP/2.
+    /// Bytes on a separate TCP connection, instead of HTTP/2.
     Connection,
-    /// A Parquet file in raw, which is not sent, but read as the server reads it.
+    /// A raw Parquet file, which is not sent but read in this process as the server reads it.
     File,
 }
 
@@ -72,7 +73,7 @@ impl Way {
 }
 
 impl Input {
-    /// SQL without parameters.
+    /// Returns an input of SQL without parameters.
     pub fn sql(caller: Caller, way: Way, text: impl Into<String>) -> Self {
         Self {
             caller,
@@ -83,7 +84,7 @@ impl Input {
         }
     }
 
-    /// Messages to a path.
+    /// Returns an input of messages to a path.
     pub fn call(caller: Caller, path: &str, messages: Vec<Vec<u8>>) -> Self {
         Self {
             messages: messages.into_iter().map(Bytes).collect(),
@@ -98,7 +99,7 @@ impl fmt::Display for Input {
     }
 }
 
-/// Bytes, in Base64 where they are written down.
+/// Bytes, serialised as Base64.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Bytes(pub Vec<u8>);

@@ -1,4 +1,4 @@
-//! Thinks of the next input: new ones, and damaged ones of those that went where none had gone before.
+//! Generates inputs: new ones, and mutations of inputs that reached new edges.
 
 use fastrand::Rng;
 
@@ -12,18 +12,18 @@ use crate::sql::{Author, Function};
 /// The first bytes of a connection of HTTP/2.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// Inputs to begin with, and those that are worth to be changed further.
+/// A generator of inputs with its corpus.
 pub struct Inventor {
     random: Rng,
     functions: Vec<Function>,
     statements: Vec<String>,
     kept: Vec<Input>,
-    /// Whether only messages of data and files are thought of.
+    /// Whether only Arrow data and files are generated.
     decodes_only: bool,
 }
 
 impl Inventor {
-    /// As chance has it from this seed.
+    /// Creates a generator whose inputs depend on `seed` and the corpus only.
     pub fn new(seed: u64, functions: Vec<Function>, statements: Vec<String>) -> Self {
         Self {
             random: Rng::with_seed(seed),
@@ -34,22 +34,22 @@ impl Inventor {
         }
     }
 
-    /// From now on, thinks only of that by which something is allocated: messages of data, parameters, files.
+    /// Restricts the generator to inputs whose decoding allocates memory: Arrow data, parameters and files.
     pub fn decode_only(&mut self) {
         self.decodes_only = true;
     }
 
-    /// Keeps an input that is worth to be changed further.
+    /// Adds an input to the corpus of inputs to mutate.
     pub fn keep(&mut self, input: Input) {
         self.kept.push(input);
     }
 
-    /// The inputs that were kept.
+    /// Returns the corpus.
     pub fn kept(&self) -> &[Input] {
         &self.kept
     }
 
-    /// The next input.
+    /// Generates the next input.
     pub fn next(&mut self) -> Input {
         if self.decodes_only {
             return self.declared();
@@ -87,7 +87,7 @@ impl Inventor {
         }
     }
 
-    /// Parameters, readings or a file that declare what is not so.
+    /// Generates parameters, readings or a file with false declared sizes or types.
     fn declared(&mut self) -> Input {
         match self.random.u8(..10) {
             0..=2 if !self.kept.is_empty() => self.changed(),
@@ -130,7 +130,7 @@ impl Inventor {
                     .as_bytes()
                     .to_vec();
                 mutate::damage(&mut self.random, &mut header);
-                // What is no header cannot be sent.
+                // Other bytes are not valid in a header, so the client could not send them.
                 header.retain(|byte| (32..127).contains(byte));
                 Caller::Header(String::from_utf8_lossy(&header).into_owned())
             }
@@ -152,7 +152,7 @@ impl Inventor {
         let (caller, mut way) = (self.caller(), self.way());
         let count = sql.matches(['?', '$']).count().min(8);
         if count > 0 && self.random.u8(..5) > 0 {
-            // Only what is prepared has parameters.
+            // Only prepared statements have parameters.
             way = if self.random.bool() {
                 Way::Prepare
             } else {
@@ -173,7 +173,7 @@ impl Inventor {
         input
     }
 
-    /// One that was kept, changed; younger ones more often.
+    /// Mutates an input of the corpus; recent ones are more likely.
     fn changed(&mut self) -> Input {
         let count = self.kept.len();
         let at = if self.random.bool() {
@@ -230,7 +230,7 @@ impl Inventor {
         }
     }
 
-    /// A file in raw that is damaged once or more.
+    /// Generates a raw file that is damaged up to three times.
     fn file(&mut self) -> Input {
         let mut bytes = files::file(&mut self.random);
         for _ in 0..self.random.usize(..4) {
@@ -241,7 +241,7 @@ impl Inventor {
         input
     }
 
-    /// A call whose frames are wrong.
+    /// Generates a call with invalid gRPC frames.
     fn frames(&mut self) -> Input {
         let (caller, sql) = (self.caller(), self.statement());
         let mut input = messages::call(&mut self.random, caller, &sql);
@@ -275,7 +275,7 @@ impl Inventor {
     fn connection(&mut self) -> Input {
         let mut bytes = PREFACE.to_vec();
         for _ in 0..self.random.usize(..6) {
-            // Length, kind, flags and stream of a frame, and what is in it.
+            // The length, type, flags, stream and payload of an HTTP/2 frame.
             let length = self.random.usize(..64);
             let (kind, flags) = (self.random.u8(..12), self.random.u8(..));
             let stream = self.random.u8(..6);

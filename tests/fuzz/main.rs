@@ -1,30 +1,30 @@
-//! Sends the server what nobody means to send: SQL that is written by chance, statements and messages that were damaged,
-//! bytes. It must not panic, hang, fall over, or show anyone what is not theirs (`oracle`).
+//! Fuzzes the server with random SQL, mutated statements and messages, and raw bytes. The server must not panic, hang, crash
+//! or leak data between organisations (`oracle`).
 //!
-//! | file | what it knows |
+//! | file | contents |
 //! |---|---|
-//! | `input` | what is sent, as a line of JSON |
-//! | `sql`, `words` | how SQL is written |
-//! | `messages` | messages that are right |
-//! | `mutate` | how what is right is damaged |
-//! | `files`, `thrift` | Parquet files, and how they are damaged |
-//! | `seeds` | what there is to begin with |
-//! | `invent` | the next input |
-//! | `send`, `wire` | how it gets to the server |
+//! | `input` | an input, as a line of JSON |
+//! | `sql`, `words` | generation of SQL |
+//! | `messages` | generation of valid messages |
+//! | `mutate` | mutation of valid statements and messages |
+//! | `files`, `thrift` | generation and mutation of Parquet files |
+//! | `seeds` | the initial corpus |
+//! | `invent` | choice of the next input |
+//! | `send`, `wire` | the client |
 //! | `server` | the server, in this process |
-//! | `oracle` | what must not happen |
-//! | `coverage` | what the server went through |
-//! | `run` | one run, and its report |
+//! | `oracle` | checks of the replies |
+//! | `coverage` | the edges that the server reached |
+//! | `run` | one run and its report |
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `FUZZ_SECONDS` | how long, 60 if it is not set |
-//! | `FUZZ_SEED` | what chance begins with; each run prints its own |
-//! | `FUZZ_GOES_ON` | what is found is written down, and the run goes on |
-//! | `FUZZ_DECODING` | only messages of data, parameters and files |
+//! | `FUZZ_SECONDS` | the duration of the run in seconds, 60 by default |
+//! | `FUZZ_SEED` | the seed of the random generator, random by default; each run prints it |
+//! | `FUZZ_GOES_ON` | if set, findings are logged and the run continues, except after a hang |
+//! | `FUZZ_DECODING` | if set, only Arrow data, parameters and files are generated |
 //!
-//! An input that found something is a line of JSON; in a file `found/<name>.jsonl`, it is sent first by every run from then
-//! on. `tests/fuzz/run` fuzzes for long, and with the server's coverage.
+//! An input with a finding is printed as a line of JSON. Every run first replays the inputs in `found/<name>.jsonl`.
+//! `tests/fuzz/run` fuzzes for longer and measures the server's coverage.
 
 #![allow(
     clippy::unwrap_used,
@@ -51,12 +51,12 @@ mod thrift;
 mod wire;
 mod words;
 
-/// As in the program: a query that asks for too much memory ends, and not the process.
+/// The allocator of the program: a query that exceeds its memory limit ends, and the process continues.
 #[global_allocator]
 static ALLOCATOR: plantlake::memory::Allocator = plantlake::memory::Allocator;
 
 #[test]
-fn nothing_that_is_sent_harms_the_server() {
+fn server_with_fuzzed_inputs_never_panics_hangs_or_leaks() {
     #[cfg(has_alloc_error_hook)]
     {
         extern crate alloc_error_hook;

@@ -1,4 +1,4 @@
-//! Messages that are right: every command, action and call of Flight SQL, with parameters and readings of all types.
+//! Generates valid messages: every command, action and call of Flight SQL, with parameters and readings of all types.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use crate::input::{Bytes, Caller, Input};
 use crate::send::SERVICE;
 use crate::words::{Kind, word};
 
-/// Orders of administration that leave those who send here what they are.
+/// Administration orders that do not change the accounts of the fuzzer's own callers.
 const ORDERS: [&str; 8] = [
     r#"{"order":"users","organisation":null}"#,
     r#"{"order":"keys","organisation":null,"user":null}"#,
@@ -42,7 +42,7 @@ const ORDERS: [&str; 8] = [
     r#"{"order":"revoke_key","id":"0123456789abcdef"}"#,
 ];
 
-/// A call that is right, or nearly so.
+/// Generates a unary call that is valid, or nearly so.
 pub fn call(random: &mut Rng, caller: Caller, sql: &str) -> Input {
     let (path, message) = match random.u8(..20) {
         0..=6 => {
@@ -75,7 +75,7 @@ pub fn call(random: &mut Rng, caller: Caller, sql: &str) -> Input {
     Input::call(caller, &format!("{SERVICE}{path}"), vec![message])
 }
 
-/// A stream of messages: readings, parameters, or what is exchanged.
+/// Generates a DoPut or DoExchange call: a stream of readings or parameters.
 pub fn stream(random: &mut Rng, caller: Caller, sql: &str) -> Input {
     let (path, command, data) = match random.u8(..10) {
         0..=5 => ("DoPut", ingest(random), readings(random)),
@@ -229,7 +229,7 @@ fn action(random: &mut Rng, sql: &str) -> Action {
     }
 }
 
-/// A map of a name to a text, as Flight has options of sessions.
+/// Generates an encoded map with one session option, from its name to a text value.
 fn options(random: &mut Rng) -> Vec<u8> {
     let names = ["catalog", "schema", "time_zone", "TimeZone", "other"];
     let name = names[random.usize(..names.len())];
@@ -261,7 +261,7 @@ fn ingest(random: &mut Rng) -> Vec<u8> {
     command.as_any().encode_to_vec()
 }
 
-/// Readings, of which some columns may be of other types.
+/// Generates readings. A column may have another type, and another may be duplicated.
 fn readings(random: &mut Rng) -> Vec<Bytes> {
     let rows = random.usize(..5);
     let ids = vec!["11111111-0000-4000-8000-000000000001"; rows];
@@ -287,7 +287,7 @@ fn readings(random: &mut Rng) -> Vec<Bytes> {
     messages(random, columns, rows)
 }
 
-/// Values for parameters.
+/// Generates the messages of `count` parameters.
 pub fn parameters(random: &mut Rng, count: usize) -> Vec<Bytes> {
     let rows = if random.u8(..8) == 0 {
         random.usize(..3)
@@ -299,7 +299,7 @@ pub fn parameters(random: &mut Rng, count: usize) -> Vec<Bytes> {
     messages(random, columns, rows)
 }
 
-/// The same messages, with bodies that are compressed.
+/// Encodes batches as Flight messages with compressed bodies.
 fn compressed(
     schema: &Schema,
     batches: &[RecordBatch],
@@ -338,7 +338,7 @@ fn messages(random: &mut Rng, columns: Vec<(String, ArrayRef)>, rows: usize) -> 
         .collect()
 }
 
-/// Values of any type; null where no text can be made into it.
+/// Generates a column of any type. Its values are null if the chosen text cannot be cast to the type.
 fn column(random: &mut Rng, rows: usize) -> ArrayRef {
     let kind = kind(random, 2);
     if rows == 0 {

@@ -1,4 +1,4 @@
-//! Damages what is right: SQL by its words, messages by their fields, and anything by its bytes.
+//! Mutates valid inputs: SQL by words, messages by fields, and anything by bytes.
 
 use arrow_flight::FlightData;
 use fastrand::Rng;
@@ -6,9 +6,9 @@ use prost::Message;
 
 use crate::words::{Kind, word};
 
-/// Longest text and message that mutations make, in bytes.
+/// The maximum length of a mutated text or message, in bytes.
 const LONGEST: usize = 64 << 10;
-/// Numbers that are odd where a length, an offset or a count is expected.
+/// Boundary values for lengths, offsets and counts.
 pub const ODD: [u64; 13] = [
     0,
     1,
@@ -25,7 +25,7 @@ pub const ODD: [u64; 13] = [
     u64::MAX,
 ];
 
-/// `text` with some words changed; `other` lends some of its own.
+/// Returns `text` with some words changed, some of them replaced by words of `other`.
 pub fn text(random: &mut Rng, text: &str, other: &str) -> String {
     let mut parts = split(text);
     let others = split(other);
@@ -68,7 +68,7 @@ pub fn text(random: &mut Rng, text: &str, other: &str) -> String {
     text
 }
 
-/// Words, numbers, texts in quotes, spaces, and single characters.
+/// Splits a text into words, numbers, quoted texts, and single characters.
 fn split(text: &str) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     let mut quote = None;
@@ -90,7 +90,7 @@ fn split(text: &str) -> Vec<String> {
     parts
 }
 
-/// Changes some bytes.
+/// Changes, inserts, removes or repeats up to three runs of bytes.
 pub fn damage(random: &mut Rng, bytes: &mut Vec<u8>) {
     for _ in 0..random.usize(1..4) {
         if bytes.is_empty() {
@@ -123,7 +123,7 @@ pub fn damage(random: &mut Rng, bytes: &mut Vec<u8>) {
     }
 }
 
-/// A field of a message: its number and wire type, and what it holds, with a length if the type has one.
+/// A field of a Protobuf message: its key (number and wire type), and its content without the length prefix.
 struct Field {
     key: u64,
     content: Vec<u8>,
@@ -132,7 +132,7 @@ struct Field {
 const VARINT: u64 = 0;
 const LENGTH: u64 = 2;
 
-/// Changes a message in one of its fields, or of the messages within; what holds it stays whole.
+/// Changes a field of a Protobuf message, or of a message within it. The enclosing messages stay valid.
 pub fn message(random: &mut Rng, bytes: &mut Vec<u8>) {
     let Some(mut fields) = fields(bytes).filter(|fields| !fields.is_empty()) else {
         return damage(random, bytes);
@@ -156,7 +156,7 @@ pub fn message(random: &mut Rng, bytes: &mut Vec<u8>) {
             fields.insert(at, field);
         }
         5 if random.u8(..4) == 0 => {
-            // Many levels of the same, or groups, which nobody uses any more.
+            // Deep nesting, either of messages or of groups, which are deprecated.
             let key = fields[at].key & !7 | if random.bool() { LENGTH } else { 3 };
             for _ in 0..random.usize(1..200) {
                 let inner = vec![Field {
@@ -177,14 +177,14 @@ pub fn message(random: &mut Rng, bytes: &mut Vec<u8>) {
     }
     *bytes = whole(&fields);
     if random.u8(..20) == 0 {
-        // The lengths are wrong, too.
+        // This may invalidate lengths, too.
         damage(random, bytes);
     }
     bytes.truncate(LONGEST);
 }
 
-/// Changes what is in Arrow's own form in a message of data: what describes it, or the data itself; by chance, or where a
-/// number stands that something is allocated by.
+/// Changes the Arrow IPC header or body of a Flight data message, either at random or at numbers that may determine the size
+/// of an allocation.
 pub fn flight_data(random: &mut Rng, bytes: &mut Vec<u8>) {
     let Ok(mut data) = FlightData::decode(bytes.as_slice()) else {
         return damage(random, bytes);
@@ -197,14 +197,14 @@ pub fn flight_data(random: &mut Rng, bytes: &mut Vec<u8>) {
     let mut content = part.to_vec();
     match choice {
         0 | 2 | 3 => damage(random, &mut content),
-        // Lengths, counts and offsets are numbers of 64 bits in the header, and before each buffer that is compressed.
+        // Lengths, counts and offsets are 64-bit numbers in the header, and in front of each compressed buffer.
         _ => numbers(random, &mut content),
     }
     *part = content.into();
     *bytes = data.encode_to_vec();
 }
 
-/// Changes numbers of 64 or 32 bits that may be lengths.
+/// Replaces 64-bit or 32-bit numbers that may be lengths.
 fn numbers(random: &mut Rng, bytes: &mut [u8]) {
     let width = [8, 8, 8, 4][random.usize(..4)];
     let is_length = |bytes: &[u8]| {
@@ -220,7 +220,7 @@ fn numbers(random: &mut Rng, bytes: &mut [u8]) {
     let odd = ODD[random.usize(..ODD.len())].to_le_bytes();
     let first = places[random.usize(..places.len())];
     let old = bytes[first..first + width].to_vec();
-    // The same number often stands in more than one place, and is believed only if all agree.
+    // A length is often stored in several places, and is accepted only if all agree.
     let is_everywhere = random.bool();
     for at in places {
         let place = &mut bytes[at..at + width];

@@ -1,4 +1,4 @@
-//! What must not happen, whatever is sent.
+//! Checks replies for faults that no input may cause: panics, hangs, leaks, invalid answers and high memory use.
 
 use std::backtrace::Backtrace;
 use std::fmt;
@@ -13,11 +13,11 @@ use crate::input::{Caller, Input};
 use crate::send::Told;
 use crate::wire::Reply;
 
-/// What panicked in this process, on whatever thread: where, and all that is known of it.
+/// The panics of all threads of this process since the last check: the location, and the message with a backtrace.
 static PANICS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
-/// What the organisation of [`Caller::Boilers`] must not see: the ids, names and places of what it was not granted; and
-/// the part of each without which a question cannot have spelt it itself.
+/// The ids, names and locations that the organisation of [`Caller::Boilers`] has no grant for. The second text is a part of
+/// the first: an input without it cannot have made the server echo the first.
 const SECRETS: [(&str, &str); 5] = [
     ("22222222-0000-4000-8000-000000000002", "2222"),
     ("33333333-0000-4000-8000-000000000003", "3333"),
@@ -26,15 +26,15 @@ const SECRETS: [(&str, &str); 5] = [
     ("Reactor hall", "hall"),
 ];
 
-/// Parts of texts by which engines tell of their own mistakes.
+/// Parts of error texts that report a bug in a library.
 const MISTAKES: [&str; 3] = ["Internal error", "caused by a bug", "panicked"];
-/// How the server tells of mistakes whose texts are not for clients.
+/// Parts of the server's texts for internal errors, whose details are in the log only.
 const HIDDEN: [&str; 2] = [
     "failed on the server's side",
     "broke off on the server's side",
 ];
 
-/// What tonic says, by itself, of calls that are no gRPC; the server is not asked.
+/// Parts of tonic's texts for calls that are not valid gRPC and never reach the server.
 const OF_TONIC: [&str; 8] = [
     "failed to decode Protobuf message",
     "protocol error",
@@ -46,22 +46,22 @@ const OF_TONIC: [&str; 8] = [
     "grpc-status header missing",
 ];
 
-/// Most memory that the process may take for one input, in KiB.
+/// The maximum peak memory of the process, in KiB.
 const MOST_MEMORY: u64 = 3 << 20;
 
-/// Something that is not as it should be.
+/// A deviation from the expected behaviour.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// The same for inputs that find the same.
+    /// The name, which inputs with the same finding share.
     pub name: String,
-    /// All that is known of it.
+    /// The details.
     pub about: String,
-    /// Whether it must not happen. Libraries make mistakes; the server must make an error of them, and go on.
+    /// Whether this must not happen. Bugs in libraries are no faults if the server returns an error and continues.
     pub is_fault: bool,
 }
 
 impl Finding {
-    /// Something that must not happen.
+    /// Returns a finding that must not happen.
     fn fault(name: impl Into<String>, about: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -70,7 +70,7 @@ impl Finding {
         }
     }
 
-    /// A mistake of a library that harmed one call only.
+    /// Returns a finding about a bug in a library that affected one call only.
     fn contained(name: impl Into<String>, about: impl Into<String>) -> Self {
         Self {
             is_fault: false,
@@ -85,7 +85,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Takes down every panic from now on: tokio and the server's own threads turn them into errors, or into nothing.
+/// Records every panic from now on, because tokio and the server's threads turn panics into errors or ignore them.
 pub fn watch_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -98,11 +98,11 @@ pub fn watch_panics() {
     }));
 }
 
-/// What must not have happened since this was asked last.
+/// Returns the findings of an input and its replies, and the panics since the last call.
 pub fn judge(input: &Input, told: &Told) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
-    // The paths of libraries are absolute, ours begin here.
+    // Source paths of libraries are absolute, paths of this crate are relative.
     for (place, about) in panics.drain(..) {
         let name = format!(
             "panic at {}",
@@ -130,7 +130,7 @@ pub fn judge(input: &Input, told: &Told) -> Vec<Finding> {
     found
 }
 
-/// Whether the last call ended with an error that was made for it.
+/// Whether the last call ended with `Unavailable` or `InvalidArgument`.
 fn is_refused(told: &Told) -> bool {
     let last = told.replies.last().and_then(|reply| reply.status.as_ref());
     last.is_some_and(|status| matches!(status.code(), Code::Unavailable | Code::InvalidArgument))
@@ -186,7 +186,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// Whether the answer is one, and is what was announced.
+/// Checks that the answer can be decoded and has the announced schema.
 fn judge_answer(told: &Told) -> Option<Finding> {
     let answer = told.answer.as_ref()?;
     let schema = Schema::try_from(answer.first()?);
@@ -212,7 +212,7 @@ fn judge_answer(told: &Told) -> Option<Finding> {
     ))
 }
 
-/// Whether the most memory that the process ever took, since this was asked last, is too much.
+/// Checks the peak memory of the process since the last finding of this kind.
 fn judge_memory() -> Option<Finding> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let most = status
@@ -222,12 +222,12 @@ fn judge_memory() -> Option<Finding> {
     if most <= MOST_MEMORY {
         return None;
     }
-    // From now on it is counted anew.
+    // This resets the peak.
     std::fs::write("/proc/self/clear_refs", "5").ok()?;
     Some(Finding::fault("memory", format!("{most} KiB were taken")))
 }
 
-/// How many rows an answer has.
+/// Returns the number of rows of an answer.
 pub fn rows(answer: &[FlightData]) -> usize {
     let batches = flight_data_to_batches(answer).unwrap_or_default();
     batches.iter().map(|batch| batch.num_rows()).sum()

@@ -1,4 +1,4 @@
-//! One run: what was found before, then as much as there is time for; and what came of it.
+//! One run: replays earlier findings, then generates inputs until the time is up, and reports the outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -24,21 +24,23 @@ use crate::send::{Sender, Told};
 use crate::server::serve;
 use crate::wire::Wire;
 
-/// How long a run takes if nobody says otherwise, in seconds.
+/// The default duration of a run, in seconds.
 const SECONDS: f64 = 60.0;
-/// After so many inputs, the server is asked something that it must answer.
+/// The number of inputs between two control queries, which the server must answer.
 const CONTROLLED: usize = 25;
-/// What it is asked.
+/// The control query.
 const CONTROL: &str = "SELECT asset_id, value FROM public.data_d";
-/// How many rows that has.
+/// The number of rows of the control query.
 const CONTROL_ROWS: usize = 3;
-/// After so many inputs, the readings that were taken are thrown away: a query on all of them would take long.
+/// The number of inputs after which ingested readings are deleted, so that queries stay fast.
 const CLEARED: usize = 500;
 
-/// Of the admin.
+/// The password of the admin.
 const PASSWORD: &str = "only-to-sign-up-33";
 
-/// Runs it.
+/// Runs the fuzzer.
+///
+/// Panics at the first fault, unless `FUZZ_GOES_ON` is set.
 pub fn run() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("fuzz");
     std::fs::create_dir_all(&folder).unwrap();
@@ -58,7 +60,7 @@ pub fn run() {
         .unwrap();
     watch_panics();
     let address = server.block_on(serve(place.folder()));
-    // A runtime of its own: if all threads of the server are stuck, the clock of this one goes on.
+    // A separate runtime: its timers work even if all threads of the server are blocked.
     let client = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -80,7 +82,7 @@ pub fn run() {
             run.all().await;
         })
     }));
-    // Work that cannot be ended must not hold the process back.
+    // Tasks that cannot be interrupted must not delay the end of the process.
     server.shutdown_background();
     if let Err(panic) = outcome {
         // A refused allocation calls no panic hook, which would allocate.
@@ -90,12 +92,12 @@ pub fn run() {
     }
 }
 
-/// A variable of the environment that this test knows.
+/// Returns the value of an environment variable, if it is set and can be parsed.
 fn variable<T: FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// The headers by which the callers are let in; the admin has to sign in first.
+/// Returns the `authorization` headers of the callers. The admin has a password and must sign in first.
 fn credentials(place: &Place) -> [(Caller, String); 3] {
     let admin = "admin@operators.example";
     let made = ["user", "create", admin, "--org", "Operators", "--role"];
@@ -123,15 +125,15 @@ fn size() -> String {
 struct Run {
     seed: u64,
     sender: Sender,
-    /// Where it writes what came of it.
+    /// The folder of the run's output files.
     folder: PathBuf,
-    /// Where the server keeps readings that it took.
+    /// The folder of ingested readings.
     raw: PathBuf,
     goes_on: bool,
     coverage: Coverage,
-    /// Inputs by way and outcome.
+    /// The number of inputs by kind of call and status, and of findings by name.
     counts: BTreeMap<String, usize>,
-    /// What was found.
+    /// The names of the findings so far.
     names: BTreeSet<String>,
     sent: usize,
 }
@@ -182,9 +184,9 @@ impl Run {
         }
     }
 
-    /// Sends one input; whether the server went where it had not gone before.
+    /// Sends one input and returns whether the server reached a new edge.
     async fn one(&mut self, input: &Input) -> bool {
-        // If the process ends, this is what ended it.
+        // If the process crashes, this file has the input that caused it.
         std::fs::write(self.folder.join("last.json"), format!("{input}\n")).unwrap();
         let since = Stopwatch::start();
         let told = self.sender.send(input).await;
@@ -203,7 +205,7 @@ impl Run {
             self.control().await;
         }
         if self.sent.is_multiple_of(CLEARED) {
-            // There may be none.
+            // The folder may not exist.
             let _ = std::fs::remove_dir_all(&self.raw);
         }
         if sets_options(input) {
@@ -217,11 +219,11 @@ impl Run {
         self.sender.send(&input).await
     }
 
-    /// Makes sure that the server is as it was.
+    /// Checks that the server still answers the control query.
     async fn control(&mut self) {
         let mut told = self.asked(CONTROL).await;
         if told.answer.is_none() {
-            // The connection may have been closed, and is opened anew.
+            // The server may have closed the connection; the second call opens a new one.
             told = self.asked(CONTROL).await;
         }
         let rows = told.answer.as_deref().map_or(0, crate::oracle::rows);
@@ -280,19 +282,19 @@ fn write(path: &Path, text: String) {
     std::fs::write(path, text).unwrap();
 }
 
-/// The statements of other tests, as they are, from both organisations.
+/// Returns the unmodified statements of other tests, once for each organisation.
 fn as_they_are() -> impl Iterator<Item = Input> {
     let statements = seeds::statements().into_iter();
     let of_both = |sql: String| {
         [Caller::Operators, Caller::Boilers].map(|caller| Input::sql(caller, Way::Ask, sql.clone()))
     };
-    // A megabyte of text is sent by the other tests.
+    // Other tests cover statements of a megabyte.
     statements
         .filter(|sql| sql.len() < 10_000)
         .flat_map(of_both)
 }
 
-/// What was sent, and what came of it.
+/// Returns the kind of call and the final status code, as text.
 fn outcome(input: &Input, told: &Told) -> String {
     let last = told.replies.last().and_then(|reply| reply.status.as_ref());
     let code = last.map_or("nothing".to_owned(), |status| {
@@ -301,7 +303,7 @@ fn outcome(input: &Input, told: &Told) -> String {
     format!("{:?} {code}", input.way)
 }
 
-/// Whether later inputs may mean something else after this one.
+/// Whether an input may have set session options, which would change the meaning of later inputs.
 fn sets_options(input: &Input) -> bool {
     let is_set = || input.text.to_lowercase().contains("set");
     let is_action = || input.text.ends_with("DoAction");

@@ -1,4 +1,4 @@
-//! What there is to begin with: statements of the other tests, the engine's functions, and inputs that found something.
+//! The initial corpus: statements of other tests, the engine's functions, and inputs with earlier findings.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use crate::input::Input;
 use crate::sql::Function;
 use crate::words::Kind;
 
-/// Asks for the functions and the types of their arguments, one a row.
+/// Selects the scalar functions and the types of their arguments, one argument per row.
 pub const FUNCTIONS: &str = "SELECT DISTINCT r.routine_name, r.specific_name || ' ' || coalesce(p.rid, 0), \
      coalesce(p.ordinal_position, 0), coalesce(p.data_type, '') \
      FROM information_schema.routines r LEFT JOIN information_schema.parameters p \
      ON p.specific_name = r.specific_name AND p.parameter_mode = 'IN' \
      WHERE r.function_type = 'SCALAR' ORDER BY 1, 2, 3";
 
-/// How a line of SQL begins.
+/// The first words of a line of SQL.
 const BEGINNINGS: [&str; 9] = [
     "SELECT", "WITH", "EXPLAIN", "SHOW", "DESCRIBE", "SET", "INSERT", "CREATE", "COPY",
 ];
@@ -27,7 +27,7 @@ fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
 
-/// The statements of `tests/sql/statements` and of the Python tests of the server.
+/// Returns the statements of `tests/sql/statements` and of the Python tests of the server.
 pub fn statements() -> Vec<String> {
     let mut found = Vec::new();
     let folder = tests().join("sql/statements");
@@ -56,7 +56,7 @@ fn is_sql(line: &str) -> bool {
     BEGINNINGS.iter().any(|word| line.starts_with(word))
 }
 
-/// Inputs that found something, with the files that they are in.
+/// Returns the inputs with earlier findings and the names of their files.
 pub fn found() -> Vec<(String, Input)> {
     let folder = tests().join("fuzz/found");
     let mut found = Vec::new();
@@ -73,7 +73,7 @@ pub fn found() -> Vec<(String, Input)> {
     found
 }
 
-/// The inputs of a file, one a line.
+/// Reads the inputs of a file, one per line.
 pub fn read(path: &Path) -> Vec<Input> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines = text.lines().filter(|line| line.starts_with('{'));
@@ -82,7 +82,7 @@ pub fn read(path: &Path) -> Vec<Input> {
         .collect()
 }
 
-/// The functions, from the answer to [`FUNCTIONS`].
+/// Returns the functions in the answer to [`FUNCTIONS`].
 pub fn functions(rows: &[RecordBatch]) -> Vec<Function> {
     let mut found: BTreeMap<String, BTreeMap<String, Vec<Kind>>> = BTreeMap::new();
     for batch in rows {

@@ -16,21 +16,21 @@ use prost::Message;
 use crate::input::{Caller, Input, Way};
 use crate::wire::{Reply, Wire, framed};
 
-/// Where the calls of Flight are.
+/// The path prefix of Flight calls.
 pub const SERVICE: &str = "/arrow.flight.protocol.FlightService/";
 
-/// What came of an input.
+/// The replies to an input.
 #[derive(Default)]
 pub struct Told {
-    /// The answers to its calls, in order.
+    /// The replies to its calls, in order.
     pub replies: Vec<Reply>,
-    /// What was said the answer would be.
+    /// The response to GetFlightInfo or PollFlightInfo.
     pub announced: Option<FlightInfo>,
-    /// The answer itself, if it came whole.
+    /// The messages of the last DoGet, if it succeeded.
     pub answer: Option<Vec<FlightData>>,
 }
 
-/// Sends inputs.
+/// A client that sends inputs.
 pub struct Sender {
     wire: Wire,
     /// The values of the header `authorization`.
@@ -38,7 +38,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// By `wire`, with these values of the header `authorization`.
+    /// Creates a sender with the values of the header `authorization` for each caller.
     pub fn new(wire: Wire, credentials: impl IntoIterator<Item = (Caller, String)>) -> Self {
         Self {
             wire,
@@ -46,7 +46,7 @@ impl Sender {
         }
     }
 
-    /// Gives the caller the token that the server gives for a password.
+    /// Exchanges the caller's password for a token, and uses the token from now on.
     pub async fn sign_in(&mut self, caller: &Caller) {
         let credential = self.credential(caller);
         let path = format!("{SERVICE}Handshake");
@@ -59,7 +59,7 @@ impl Sender {
             .insert(caller.clone(), format!("Bearer {token}"));
     }
 
-    /// Sends the input, and waits for all that comes of it.
+    /// Sends the input and waits for all replies.
     pub async fn send(&mut self, input: &Input) -> Told {
         let mut told = Told::default();
         match input.way {
@@ -105,7 +105,7 @@ impl Sender {
         told
     }
 
-    /// Forgets the options that an input may have set, so that the next one means the same wherever it stands.
+    /// Closes the caller's session, so that options set by one input do not change the meaning of the next.
     pub async fn forget_options(&mut self, caller: &Caller) -> Reply {
         let action = Action::new("CloseSession", Vec::new()).encode_to_vec();
         let credential = self.credential(caller);
@@ -127,7 +127,7 @@ impl Sender {
         told.replies.push(reply);
     }
 
-    /// Makes a call of one message; the first of the answer, if all went well.
+    /// Makes a call with one message and returns the first message of the reply, if the call succeeded.
     async fn call(
         &mut self,
         input: &Input,
@@ -142,7 +142,7 @@ impl Sender {
         reply.messages.first().cloned()
     }
 
-    /// Asks what the answer to a command will be, and fetches it.
+    /// Gets the flight info of a command, and fetches all its endpoints.
     async fn ask(&mut self, input: &Input, command: Vec<u8>, told: &mut Told) -> Option<()> {
         let descriptor = FlightDescriptor::new_cmd(command);
         let info = if input.way == Way::Poll {
@@ -197,14 +197,14 @@ impl Sender {
         self.ask(input, command, told).await
     }
 
-    /// Sends the input's messages, the first of which is to say that they are for this command.
+    /// Sends the input's messages by DoPut, with the command in the first, and returns the first message of the reply.
     async fn put(&mut self, input: &Input, command: Vec<u8>, told: &mut Told) -> Option<Vec<u8>> {
         let names_command = FlightData {
             flight_descriptor: Some(FlightDescriptor::new_cmd(command)),
             ..FlightData::default()
         };
         let mut messages = input.messages.iter().map(|message| message.0.clone());
-        // One message after the other is both merged.
+        // Concatenated Protobuf messages are merged by the decoder.
         let mut first = messages.next().unwrap_or_default();
         first.extend(names_command.encode_to_vec());
         let messages: Vec<Vec<u8>> = std::iter::once(first).chain(messages).collect();
@@ -231,7 +231,7 @@ fn by_handle(handle: Vec<u8>) -> Vec<u8> {
     command.as_any().encode_to_vec()
 }
 
-/// The ticket with its sealed part damaged; as it is, if it has none.
+/// Returns the ticket with its encrypted part damaged, or unchanged if it has none.
 fn damaged_ticket(ticket: Ticket, places: &[(usize, u8)]) -> Ticket {
     let held = Any::decode(ticket.ticket.clone());
     let held = held.ok().and_then(|any| any.unpack().ok().flatten());

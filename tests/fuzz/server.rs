@@ -1,4 +1,4 @@
-//! The server, in this process: what panics in it is seen by this process's hook, and what it went through is counted.
+//! Starts the server in this process, so that the panic hook and the coverage counters cover it.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,10 +7,10 @@ use plantlake::config::{Inputs, Override, load};
 use plantlake::flight::Serving;
 use tokio::net::TcpListener;
 
-/// How long the server works on a query, in seconds; far below what counts as a hang.
+/// The server's timeouts, far below the time after which a call counts as a hang.
 const QUERY_TIMEOUT: &str = "3s";
 
-/// Serves the plant in `folder` until the process ends; where it listens.
+/// Serves the plant in `folder` until the process ends, and returns the address of the server.
 pub async fn serve(folder: &Path) -> SocketAddr {
     let within = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     let setting = |key, value: &str| Override {

@@ -1,15 +1,15 @@
-//! Writes SQL: mostly such that it can be planned, so that what it is made of is run, too.
+//! Generates SQL. Most statements can be planned, so that execution is tested, too.
 
 use fastrand::Rng;
 
 use crate::words::{Kind, Table, table, word};
 
-/// A function of the engine: its name, and the kinds of its arguments in each of its forms.
+/// A function of the engine: its name, and the kinds of the arguments of each signature.
 pub type Function = (String, Vec<Vec<Kind>>);
 
-/// How often something is written that is one within another, or one after the other.
+/// Numbers of nested or repeated parts.
 const MANY: [usize; 8] = [10, 50, 90, 100, 101, 300, 500, 3_000];
-/// What most aggregates are made for.
+/// The kinds of arguments of aggregates, by frequency.
 const GATHERED: [Kind; 5] = [
     Kind::Number,
     Kind::Number,
@@ -18,17 +18,17 @@ const GATHERED: [Kind; 5] = [
     Kind::List,
 ];
 
-/// Writes statements.
+/// A generator of statements.
 pub struct Author<'a> {
     random: &'a mut Rng,
     functions: &'a [Function],
-    /// The tables that can be named where it writes, by their aliases.
+    /// The aliases and tables that are in scope.
     scope: Vec<(String, Table)>,
     names: usize,
 }
 
 impl<'a> Author<'a> {
-    /// Writes as chance has it, with these functions.
+    /// Creates a generator that uses these functions.
     pub fn new(random: &'a mut Rng, functions: &'a [Function]) -> Self {
         Self {
             random,
@@ -38,7 +38,7 @@ impl<'a> Author<'a> {
         }
     }
 
-    /// A statement.
+    /// Generates a statement.
     pub fn statement(&mut self) -> String {
         let depth = self.random.usize(1..4);
         match self.random.u8(..100) {
@@ -77,7 +77,7 @@ impl<'a> Author<'a> {
         items.join(", ")
     }
 
-    /// Something that is many levels deep, or long.
+    /// Generates a deeply nested or long statement.
     fn deep(&mut self) -> String {
         let many = MANY[self.random.usize(..MANY.len())];
         let mut parts = self.word("deep").split('@');
@@ -238,7 +238,7 @@ impl<'a> Author<'a> {
         }
     }
 
-    /// An expression that is likely to be of the kind.
+    /// Generates an expression that is likely to be of the kind.
     fn expression(&mut self, kind: Kind, depth: usize) -> String {
         if depth == 0 || self.chance(15) {
             return self.leaf(kind);
@@ -323,7 +323,7 @@ impl<'a> Author<'a> {
         }
     }
 
-    /// A call of any function of the engine, with arguments that are likely to be right.
+    /// Generates a call of any function of the engine, with arguments that are likely to have valid types.
     fn function(&mut self, depth: usize) -> String {
         let (name, forms) = &self.functions[self.random.usize(..self.functions.len())];
         let kinds = &forms[self.random.usize(..forms.len())];
@@ -340,7 +340,7 @@ impl<'a> Author<'a> {
         format!("{name}({})", arguments.join(", "))
     }
 
-    /// A column, a value or a parameter.
+    /// Generates a column, a value or a parameter.
     fn leaf(&mut self, kind: Kind) -> String {
         if self.chance(4) {
             return "?".to_owned();

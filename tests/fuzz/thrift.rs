@@ -1,4 +1,4 @@
-//! Structures in Thrift's compact protocol, as trees that can be damaged in one place and stay whole elsewhere.
+//! Reads and writes structs of Thrift's compact protocol as trees, so that one value can be damaged while the rest stays valid.
 
 use fastrand::Rng;
 
@@ -12,7 +12,7 @@ const BINARY: u8 = 8;
 const LIST: u8 = 9;
 const STRUCT: u8 = 12;
 
-/// A value of a type.
+/// A Thrift value.
 #[derive(Debug, Clone)]
 pub enum Value {
     Flag,
@@ -20,13 +20,13 @@ pub enum Value {
     Integer(i64),
     Double([u8; 8]),
     Bytes(Vec<u8>),
-    /// The elements' type, the elements, and another number of them that is declared.
+    /// The element type, the elements, and the declared number of elements if it is false.
     List(u8, Vec<Value>, Option<u64>),
     /// Fields: number, type, value.
     Struct(Vec<(i16, u8, Value)>),
 }
 
-/// Reads a structure; nothing if it is none. What is read is taken off `bytes`.
+/// Reads a struct from the front of `bytes` and removes it there. Returns `None` if it is invalid.
 pub fn read(bytes: &mut &[u8]) -> Option<Value> {
     let mut fields = Vec::new();
     let mut id = 0_i16;
@@ -113,7 +113,7 @@ fn put_zigzag(bytes: &mut Vec<u8>, number: i64) {
 }
 
 impl Value {
-    /// Writes it.
+    /// Appends the encoded value to `bytes`.
     pub fn write(&self, bytes: &mut Vec<u8>) {
         match self {
             Self::Flag => {}
@@ -147,7 +147,7 @@ impl Value {
         }
     }
 
-    /// A number within, by the numbers of fields and the positions in lists that lead to it.
+    /// Returns the integer at a path of field numbers and list positions.
     pub fn integer(&self, path: &[i16]) -> Option<i64> {
         match (self, path) {
             (Self::Integer(number), []) => Some(*number),
@@ -164,7 +164,7 @@ impl Value {
         }
     }
 
-    /// Puts a number in place of one that is there.
+    /// Replaces the integer at a path, if there is one.
     pub fn set(&mut self, path: &[i16], number: i64) {
         let found = match (self, path) {
             (Self::Integer(old), []) => return *old = number,
@@ -182,7 +182,7 @@ impl Value {
         }
     }
 
-    /// How many values there are in it.
+    /// Returns the number of values in the tree, with the value itself.
     fn count(&self) -> usize {
         1 + match self {
             Self::List(_, elements, _) => elements.iter().map(Self::count).sum(),
@@ -191,7 +191,7 @@ impl Value {
         }
     }
 
-    /// Damages one value of it.
+    /// Damages one random value of the tree.
     pub fn damage(&mut self, random: &mut Rng) {
         let at = random.usize(..self.count());
         self.damage_at(random, at);
@@ -252,7 +252,7 @@ impl Value {
                     fields[at].1 = random.u8(1..14);
                 }
                 _ => {
-                    // Many levels of the same.
+                    // A deeply nested struct.
                     let levels = random.usize(1..300);
                     let mut inner = Self::Struct(Vec::new());
                     for _ in 0..levels {

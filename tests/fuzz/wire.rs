@@ -1,4 +1,4 @@
-//! gRPC below its messages: a body of any bytes to any path, and what comes back.
+//! A low-level gRPC client that sends any bytes to any path and reads the reply.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -14,32 +14,32 @@ use tonic::service::AxumBody;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-/// A call that is not answered for so long hangs. The server's own limits are far below.
+/// The time after which an unanswered call counts as a hang. The server's own timeouts are far below.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// A connection of no use is waited for so long.
+/// The timeout of each read from a raw connection.
 const MOMENT: Duration = Duration::from_millis(200);
-/// Most bytes of an answer that are read; then the client goes away.
+/// The number of bytes of a reply after which the client stops reading and cancels the call.
 const ENOUGH: usize = 32 << 20;
 
-/// What came back.
+/// The reply to a call.
 #[derive(Debug, Default)]
 pub struct Reply {
-    /// None if the stream was left before its end, or nothing that is gRPC came back.
+    /// The status; `None` if the client cancelled the stream or the reply was not gRPC.
     pub status: Option<Status>,
-    /// The messages that came whole.
+    /// The messages that arrived completely.
     pub messages: Vec<Vec<u8>>,
-    /// Whether there was no answer in time.
+    /// Whether the call timed out.
     pub hangs: bool,
 }
 
 impl Reply {
-    /// Whether all is well.
+    /// Whether the status is OK.
     pub fn is_ok(&self) -> bool {
         matches!(&self.status, Some(status) if status.code() == Code::Ok)
     }
 }
 
-/// A connection to the server, opened anew when it breaks.
+/// A connection to the server, which is reopened when it breaks.
 #[derive(Clone)]
 pub struct Wire {
     address: SocketAddr,
@@ -47,7 +47,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Connects when there is something to send.
+    /// Creates a client that connects at the first call.
     pub fn new(address: SocketAddr) -> Self {
         let endpoint = Endpoint::new(format!("http://{address}")).unwrap();
         Self {
@@ -56,7 +56,7 @@ impl Wire {
         }
     }
 
-    /// Sends `body` to `path`.
+    /// Sends `body` to `path` and returns the reply.
     pub async fn send(&mut self, path: &str, authorization: Option<&str>, body: Vec<u8>) -> Reply {
         let mut request = http::Request::builder()
             .method("POST")
@@ -66,7 +66,7 @@ impl Wire {
         if let Some(authorization) = authorization {
             request = request.header("authorization", authorization);
         }
-        // A path or a header that HTTP does not know cannot be sent.
+        // The HTTP client cannot send an invalid path or header.
         if !path.starts_with('/') {
             return Reply::default();
         }
@@ -118,19 +118,19 @@ impl Wire {
         reply
     }
 
-    /// Sends bytes that need not be HTTP/2 on a connection of their own, and reads a while.
+    /// Sends any bytes on a separate connection, and reads until it is closed or silent for [`MOMENT`].
     pub async fn send_bytes(&self, bytes: &[u8]) {
         let Ok(mut connection) = TcpStream::connect(self.address).await else {
             return;
         };
-        // The server may close it at any time.
+        // The server may close the connection at any time.
         let _ = connection.write_all(bytes).await;
         let mut read = [0; 4096];
         while let Ok(Ok(1..)) = timeout(MOMENT, connection.read(&mut read)).await {}
     }
 }
 
-/// Messages, each with its frame: no compression, and its length.
+/// Returns the messages in gRPC frames: a flag for no compression, the length, and the message.
 pub fn framed<'a>(messages: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut body = Vec::new();
     for message in messages {
@@ -141,7 +141,7 @@ pub fn framed<'a>(messages: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     body
 }
 
-/// The messages of a body, as far as they are whole.
+/// Returns the complete messages of a body.
 fn messages(mut body: &[u8]) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     while let Some((head, rest)) = body.split_first_chunk::<5>() {

@@ -1,11 +1,11 @@
-//! The words of `words.txt`: our tables and columns, values that are odd, and pieces to throw in.
+//! The word lists of `words.txt`: tables and columns, boundary values, and fragments of SQL.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use fastrand::Rng;
 
-/// What an expression is to be.
+/// The kind of an expression's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Number,
@@ -26,7 +26,7 @@ impl Kind {
         Self::List,
     ];
 
-    /// The section of its values.
+    /// Returns the name of the section that lists values of this kind.
     pub fn name(self) -> &'static str {
         match self {
             Self::Number => "number",
@@ -38,7 +38,7 @@ impl Kind {
         }
     }
 
-    /// The kind of values of a type, as `information_schema` names types.
+    /// Returns the kind of a type that is named as in `information_schema`.
     pub fn of_type(name: &str) -> Self {
         let begins = |beginning| name.starts_with(beginning);
         match name {
@@ -52,7 +52,7 @@ impl Kind {
     }
 }
 
-/// A table, and its columns.
+/// A table and its columns.
 #[derive(Debug, Clone)]
 pub struct Table {
     pub name: &'static str,
@@ -90,18 +90,18 @@ static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
     tables.collect()
 });
 
-/// The words of a section.
+/// Returns the words of a section.
 pub fn words(section: &str) -> &'static [String] {
     &WORDS[section]
 }
 
-/// One of the words of a section.
+/// Returns a random word of a section.
 pub fn word(random: &mut Rng, section: &str) -> &'static str {
     let words = words(section);
     &words[random.usize(..words.len())]
 }
 
-/// One of the tables.
+/// Returns a random table.
 pub fn table(random: &mut Rng) -> Table {
     TABLES[random.usize(..TABLES.len())].clone()
 }

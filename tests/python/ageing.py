@@ -1,4 +1,5 @@
-"""A lake that grows old: what happens to it, and what must be wherever retention has put it, worked out from its raw files."""
+"""A lake under retention over simulated time: events that change it, and a model, computed from its raw files, of where each
+row must be."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from reference import COLUMNS, EPOCH, MICROS_PER_DAY, RESOLUTIONS, RawFile, day_
 from test_kill import LEASE_SECONDS
 from writers import ASSETS, parquet_bytes
 
-# Later than any file is written: so the sweep finds all of them old enough, and leaves only what somebody needs.
+# This date is later than the real modification time of any file, so every file is old enough for the sweep, which then keeps
+# only files in use.
 FIRST = dt.date(2040, 1, 1)
 FIRST_MTIME = 1_700_000_000_000_000_000
 KEPT = {"RAW": 45, "MINUTE": 30, "HOUR": 75, "DAY": 90}
@@ -32,7 +34,7 @@ Tables = dict[str, pd.DataFrame]
 
 
 def policy(then: dict[str, str] | None = None, keep: dict[str, int] | None = None) -> dict[str, str]:
-    """The settings of a retention; `then` is `archive` but for what is named, and nothing kept for 0 days is for ever."""
+    """Returns the settings of a retention. Actions not given in `then` are `archive`; data kept for 0 days never expires."""
     settings = {}
     for name, days in ({**KEPT, **(keep or {})}).items():
         if days:
@@ -42,7 +44,7 @@ def policy(then: dict[str, str] | None = None, keep: dict[str, int] | None = Non
 
 
 def readings(dice: np.random.Generator, dates: list[dt.date], assets: list[str]) -> pa.Table:
-    """Readings of a few minutes of each date."""
+    """Returns 12 readings per asset and date."""
     rows = []
     for date in dates:
         start = pd.Timestamp(date, tz="UTC")
@@ -70,7 +72,7 @@ def last_of_partition(name: str, date: dt.date) -> dt.date:
 
 
 def on(tables: Tables, keep: Callable[[str, int], bool]) -> Tables:
-    """The rows of the dates of a table that `keep` says."""
+    """Returns the rows of the dates for which `keep` is true."""
     found = {}
     for name, table in tables.items():
         days = table["timestamp"] // MICROS_PER_DAY
@@ -80,7 +82,7 @@ def on(tables: Tables, keep: Callable[[str, int], bool]) -> Tables:
 
 
 def together(one: Tables, other: Tables) -> Tables:
-    """The rows of both, none of which is in both."""
+    """Returns the rows of both, and checks that no row is in both."""
     found = {}
     for name in RESOLUTIONS:
         table = pd.concat([one[name], other[name]], ignore_index=True).astype({"timestamp": "int64", "count": "int64"})
@@ -91,7 +93,7 @@ def together(one: Tables, other: Tables) -> Tables:
 
 
 def archived(lake: Lake) -> Tables:
-    """The archive's tables as they are published, by the deltalake package."""
+    """Returns the archive's tables at their published versions, read by the deltalake package."""
     versions = (lake.published() or {}).get("archive")
     if versions is None:
         return {name: table.iloc[:0] for name, table in lake.published_tables().items()}
@@ -104,12 +106,12 @@ def _archived(lake: Lake, name: str, version: int) -> pd.DataFrame:
 
 
 def seen(lake: Lake) -> Tables:
-    """All rows, wherever they are."""
+    """Returns all rows of the live and the archived tables."""
     return together(lake.published_tables(), archived(lake))
 
 
 def patiently(command: Callable[[], Finished]) -> Finished:
-    """The command's end; in a bucket, the lease of one that was killed must pass first."""
+    """Runs the command until it is not refused. In a bucket, the lease of a killed run must expire first."""
     until = time.monotonic() + LEASE_SECONDS
     while (done := command()).code == REFUSED and time.monotonic() < until:
         time.sleep(2)
@@ -122,35 +124,35 @@ class Expected:
 
 
 class Ageing:
-    """A lake, and what must be true of it. Its own clock says how old things are."""
+    """A lake and the model of its expected state. Ages are computed from `today`, the simulated date."""
 
     def __init__(self, lake: Lake, settings: dict[str, str], seed: int = 0) -> None:
         self.lake, self.settings = lake, settings
         self.today = FIRST
         self.dice, self.noise = random.Random(seed), np.random.default_rng(seed)
-        # Each file that averages are made of, whether it is raw still or in the archive.
+        # All files that the averages are computed from, raw or archived.
         self.files: dict[str, tuple[pa.Table, int]] = {}
         self.hashes: dict[str, str] = {}
-        # Those in the archive, since when.
+        # The archived files, and the dates of their archiving.
         self.shelved: dict[str, dt.date] = {}
-        # Dates whose raw files were deleted, and all rows of them as they were then.
+        # The dates whose raw files were deleted, and their rows at that time.
         self.sealed: set[int] = set()
         self.frozen: Tables | None = None
-        # Files that have nothing but sealed dates.
+        # The files that contain only sealed dates.
         self.late: set[str] = set()
-        # Files as the last finished run of the job took them up: no others may expire.
+        # The files that the last finished run of the job read. No other files may expire.
         self.taken: dict[str, int] = {}
-        # Dates that something happened to since then: no file of them may.
+        # The dates that changed since that run. No file with one of these dates may expire.
         self.waiting: set[int] = set()
-        # Dates that something happened to since the last check, and the rows then.
+        # The dates that changed since the last check, and the rows at that time.
         self.touched: set[int] = set()
         self.before: Tables | None = None
         self.number = 0
 
-    # ---- what happens
+    # ---- events
 
     def put(self, path: str, dates: list[dt.date], assets: list[str] | None = None) -> None:
-        """A new file, or another one in place of what was there, perhaps long ago."""
+        """Adds a file, or replaces one that may be old."""
         table = readings(self.noise, dates, assets or self.dice.sample(ASSETS, 2))
         self.number += 1
         mtime, data = FIRST_MTIME + self.number * 1_000_000_000, parquet_bytes(table)
@@ -176,7 +178,8 @@ class Ageing:
         self.late.discard(path)
 
     def pass_days(self, count: int, chance: float = 0.5) -> None:
-        """Now and then a day has a file, which sometimes has something of the day before."""
+        """Advances the simulated date. A day has a file with probability `chance`; some files also have readings of the day
+        before."""
         for _ in range(count):
             self.today += dt.timedelta(days=1)
             if self.dice.random() < chance:
@@ -200,14 +203,14 @@ class Ageing:
         settings = self.settings | self.clock() | (settings or {})
         return patiently(lambda: self.lake.run("archive", "restore", *args, "--json", settings=settings))
 
-    # ---- what must be true
+    # ---- checks
 
     def first_kept(self, name: str) -> int | None:
         text = self.settings.get(f"PLANTLAKE_RETENTION_{name}_KEEP")
         return None if text is None else day_number(self.today) - int(text[:-1])
 
     def has_expired(self, table: str, day: int) -> bool:
-        """Whether the partition of a date has."""
+        """Whether all dates of the partition that contains `day` have expired."""
         first = self.first_kept(SETTING_OF[table])
         return first is not None and day_number(last_of_partition(table, date_of(day))) < first
 
@@ -215,7 +218,7 @@ class Ageing:
         return self.settings[f"PLANTLAKE_RETENTION_{SETTING_OF[table]}_THEN"] == "delete" and self.has_expired(table, day)
 
     def expire(self) -> None:
-        """What a run of the upkeep today means for raw files."""
+        """Applies the effect of today's maintenance on raw files to the model."""
         first = self.first_kept("RAW")
         if first is None:
             return
@@ -235,7 +238,7 @@ class Ageing:
             self.frozen = on(due, lambda _, day: day in self.sealed)
 
     def due(self) -> Tables:
-        """All rows: what the files say, and of sealed dates what they said."""
+        """Returns all expected rows: computed from the files, and for sealed dates as they were when sealed."""
         raw = [RawFile(path, mtime, table) for path, (table, mtime) in self.files.items()]
         tables = rollups(raw).tables
         if self.frozen is None:
@@ -243,14 +246,15 @@ class Ageing:
         return together(on(tables, lambda _, day: day not in self.sealed), self.frozen)
 
     def check(self, when: str, came_back: bool = False) -> None:
-        """After a run of the job and one of the upkeep: each row is where it must be, or gone where it must be."""
+        """Checks, after a run of the job and one of maintenance, that each row is where it must be, or deleted if it must
+        be."""
         live, shelf = self.lake.published_tables(), archived(self.lake)
         rows = together(live, shelf)
         due = on(self.due(), lambda table, day: not self.is_deleted(table, day))
         try:
             compare.all_same_as_reference(rows, Expected(due))
             if self.before is not None:
-                # And what nothing happened to is what it was, to the bit.
+                # Rows of unchanged dates are identical to the bit.
                 keep = lambda table, day: day not in self.touched and not self.is_deleted(table, day)
                 compare.all_same_bits(on(rows, keep), on(self.before, keep))
         except AssertionError as error:
@@ -263,7 +267,7 @@ class Ageing:
         self.check_raw(when, came_back)
 
     def check_raw(self, when: str, came_back: bool = False) -> None:
-        """No file is lost: it is raw, or in the archive, byte for byte."""
+        """Checks that no file is lost: each one is raw or archived, byte for byte."""
         raw = self.lake.mtimes().keys()
         listed = self.lake.run("archive", "list", "--json", settings=self.clock()).expect(OK).json["archived"]
         told = {path for entry in listed for path, _ in entry.get("raw_files", [])}
@@ -275,12 +279,12 @@ class Ageing:
             folder = self.lake.root / "archive" / "raw"
             there = Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.parquet"))
             due = Counter(self.hashes[path] for path in self.shelved)
-            # What came back is deleted there by the next upkeep.
+            # The next maintenance run deletes restored files from the archive.
             assert due <= there if came_back else due == there, f"{when}, in {folder}: {there - due} too many, {due - there} missing"
 
 
 def grown_old(lake: Lake, then: dict[str, str] | None = None) -> Ageing:
-    """A lake of four months, of which nothing has gone yet."""
+    """Returns a lake with files over four months, before anything has expired."""
     ageing = Ageing(lake, policy(then), seed=7)
     for day in range(0, 120, 6):
         ageing.put(f"{day:03}.parquet", [FIRST + dt.timedelta(days=day)], ASSETS)

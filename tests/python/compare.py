@@ -1,4 +1,4 @@
-"""Compares tables, and says which rows differ and how."""
+"""Compares tables and reports the rows and columns that differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ SHOWN = 12
 
 
 def same_as_reference(name: str, actual: pd.DataFrame, expected: pd.DataFrame) -> None:
-    """The same buckets; counts and extremes equal, means and deviations within the tolerance."""
+    """Checks that the buckets are the same, counts and extremes are equal, and means and deviations are within the
+    tolerance."""
     problems, both = _same_keys(name, actual, expected)
     for column in EXACT + CLOSE:
         mine = both[f"{column}_actual"].to_numpy(np.float64)
@@ -33,12 +34,12 @@ def same_as_reference(name: str, actual: pd.DataFrame, expected: pd.DataFrame) -
 
 
 def same_bits(name: str, actual: pd.DataFrame, expected: pd.DataFrame) -> None:
-    """The same buckets with the same bits in every column."""
+    """Checks that the buckets and the bits of every column are the same."""
     problems, both = _same_keys(name, actual, expected)
     for column in EXACT + CLOSE:
         mine = both[f"{column}_actual"].to_numpy(np.float64)
         theirs = both[f"{column}_expected"].to_numpy(np.float64)
-        # A null deviation has no bits of its own.
+        # A null deviation is a NaN with arbitrary bits here.
         differs = (mine.view(np.int64) != theirs.view(np.int64)) & ~(np.isnan(mine) & np.isnan(theirs))
         problems += _show(name, column, both, differs)
     if problems:

@@ -1,4 +1,4 @@
-"""Options, profiles and the lakes that tests are given."""
+"""Command-line options, profiles, and the lake fixtures."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LONG = os.environ.get("PLANTLAKE_TEST_PROFILE", "ci") == "long"
 
 @dataclass(frozen=True)
 class Effort:
-    """How much the expensive tests do."""
+    """The size of the expensive tests."""
 
     stories: int
     kills: int
     operations: int
-    readings: int  # that are sent in one ingest
-    metering_kills: int  # of a server whose clients count
-    away: int  # seconds that the organisation database is
+    readings: int  # readings in one ingest
+    metering_kills: int  # kills of a server while clients count requests
+    away: int  # seconds during which the organisation database is unavailable
 
 
 EFFORT = {
@@ -93,7 +93,7 @@ def is_s3(pytestconfig: pytest.Config) -> bool:
 
 @pytest.fixture
 def new_lake(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[Callable[[], Lake]]:
-    """Makes fresh lakes, local or in the bucket, and removes them after a test that passed."""
+    """Creates fresh lakes, local or in the bucket, and removes them after a passed test."""
     keep = pytestconfig.getoption("--keep")
     folder = Path(tempfile.mkdtemp(prefix=f"plantlake-{request.node.originalname or 'test'}-"))
     prefix = f"{folder.name}-{uuid.uuid4().hex[:8]}"
@@ -131,5 +131,5 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
 
 @pytest.fixture
 def lake(new_lake: Callable[[], Lake]) -> Lake:
-    """One fresh lake."""
+    """Creates one fresh lake."""
     return new_lake()

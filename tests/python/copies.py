@@ -1,4 +1,4 @@
-"""Everything in an organisation database, as sqlite3 and psql tell it, in a form that the two have in common."""
+"""The contents of an organisation database, read by sqlite3 or psql, in a form that is the same for both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 
 
 def content(database: Database) -> dict[str, list[dict]]:
-    """All rows of all tables, in an order of their own."""
+    """Returns all rows of all tables, sorted."""
     rows = of_sqlite(database) if isinstance(database, SqliteDatabase) else of_postgres(database.url)
     ordered = {}
     for table, found in rows.items():

@@ -1,4 +1,4 @@
-"""Databases for tests, and what is in them as seen by other clients than plantlake."""
+"""Databases for tests, and their contents as seen by clients other than plantlake."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness import REPOSITORY
 
 
 STEPS = sorted(int(path.name[:4]) for path in (REPOSITORY / "migrations" / "organisation" / "sqlite").glob("*.sql"))
-# The organisation database's schema: how many steps there are, and the last of them.
+# The number of migrations of the organisation database, and the latest version of its schema.
 MIGRATIONS, SCHEMA = len(STEPS), STEPS[-1]
 
 
@@ -41,18 +41,18 @@ class Postgres:
         psql(self.url, f"CREATE DATABASE {name} {more}")
         return f"{self.url.rsplit('/', 1)[0]}/{name}"
 
-    # ---- what can happen to a server
+    # ---- server failures
 
     @property
     def postmaster(self) -> int:
-        """The process that all others of the server are children of."""
+        """The process id of the postmaster, the parent of all server processes."""
         with open(f"/proc/{self._process.pid}/task/{self._process.pid}/children", encoding="ascii") as children:
             found = [int(pid) for pid in children.read().split() if _command(int(pid))[0].endswith("/postgres")]
         assert len(found) == 1, f"processes of tests/postgres: {found}"
         return found[0]
 
     def freeze(self) -> list[int]:
-        """Stops all of the server's processes: connections stay, and nothing answers."""
+        """Stops all server processes with SIGSTOP: connections stay open, but nothing answers."""
         postmaster = self.postmaster
         stopped = [postmaster]
         os.kill(postmaster, signal.SIGSTOP)
@@ -69,7 +69,7 @@ class Postgres:
                 os.kill(pid, signal.SIGCONT)
 
     def crash(self) -> "Crashed":
-        """Ends the server as a crash does; it can be started again with what is on its disk."""
+        """Stops the server immediately (SIGQUIT), as in a crash. It can be restarted from its data on disk."""
         postmaster = self.postmaster
         crashed = Crashed(_command(postmaster), os.stat(f"/proc/{postmaster}").st_uid, os.stat(f"/proc/{postmaster}").st_gid)
         crashed.folder = crashed.command[crashed.command.index("-D") + 1]
@@ -83,7 +83,7 @@ class Postgres:
 
 @dataclass
 class Crashed:
-    """A server that has ended, and can be started again."""
+    """A crashed server, which can be restarted."""
 
     command: list[str]
     user: int
@@ -105,14 +105,14 @@ class Crashed:
 
 
 def _command(pid: int) -> list[str]:
-    """The command line of a process; blank, if it has ended."""
+    """Returns the command line of a process, or a blank one if it has ended."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as command:
         return command.read().decode().rstrip("\0").split("\0")
     return [""]
 
 
 def psql(url: str, sql: str) -> str:
-    """What psql prints, values only."""
+    """Returns the output of psql, values only."""
     command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"psql: {done.stderr}"
@@ -121,25 +121,25 @@ def psql(url: str, sql: str) -> str:
 
 @dataclass
 class Database(ABC):
-    """One organisation database."""
+    """An organisation database."""
 
     url: str
 
     @abstractmethod
     def value(self, sql: str) -> str:
-        """The one value of an answer, as text."""
+        """Returns the single value of a query as text."""
 
     @abstractmethod
     def insert(self, table: str, rows: list[dict]) -> None:
-        """Adds rows of the same columns, behind plantlake's back."""
+        """Inserts rows with the same columns directly, without plantlake."""
 
     @abstractmethod
     def change(self, table: str, sql: str) -> None:
-        """Changes a table that must not be changed."""
+        """Changes a table that is protected against changes."""
 
     @abstractmethod
     def dump(self) -> bytes:
-        """Everything that is stored."""
+        """Returns the whole content of the database as bytes."""
 
 
 class SqliteDatabase(Database):

@@ -1,4 +1,4 @@
-"""README and docs/ as programs see them: fenced blocks, commands, and what links and names point to."""
+"""Parses README and docs/: fenced blocks, commands, links and code names."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=inde
 class Block:
     """A fenced block."""
 
-    document: str  # its path below the repository
-    line: int  # of its first line of text, from 1
+    document: str  # path relative to the repository
+    line: int  # line number of the first line of its text, from 1
     language: str
     text: str
 
@@ -27,7 +27,7 @@ class Block:
 
 
 def documents() -> list[str]:
-    """README first: what the others take for granted is done there."""
+    """Returns the paths of all documents. README comes first, because the others build on its steps."""
     return ["README.md", *sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "docs").glob("*.md"))]
 
 
@@ -38,7 +38,7 @@ def blocks(document: str) -> Iterator[Block]:
 
 
 def commands(block: Block) -> list[str]:
-    """The commands of a shell block, each with all of its lines, without comments that have lines of their own."""
+    """Returns the commands of a shell block. A command may span lines; whole-line comments are omitted."""
     done: list[str] = []
     rest = ""
     for line in block.text.splitlines():
@@ -48,7 +48,7 @@ def commands(block: Block) -> list[str]:
             continue
         try:
             shlex.split(rest, comments=True)
-        except ValueError:  # a quotation goes on in the next line
+        except ValueError:  # a quotation continues on the next line
             continue
         if not rest.endswith("\\"):
             done.append(rest.strip())
@@ -58,12 +58,12 @@ def commands(block: Block) -> list[str]:
 
 
 def prose(document: str) -> str:
-    """The text without fenced blocks."""
+    """Returns the text without fenced blocks."""
     return FENCE.sub("", (REPOSITORY / document).read_text())
 
 
 def spoken(document: str) -> list[str]:
-    """What stands in `code` in the prose."""
+    """Returns the inline `code` of the prose."""
     return re.findall(r"`([^`\n]+)`", prose(document))
 
 
@@ -72,13 +72,13 @@ def links(document: str) -> list[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    """What a link into a document may end in, as GitHub makes it of headings."""
+    """Returns the anchors that GitHub generates from the headings."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def tables(document: str) -> dict[str, list[list[str]]]:
-    """The rows of the tables under each heading, cell by cell, the heading's row and its rule left out."""
+    """Returns the rows of the tables under each heading, cell by cell, without header rows and separators."""
     found: dict[str, list[list[str]]] = {}
     heading, in_table = "", 0
     for line in prose(document).splitlines():

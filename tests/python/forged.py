@@ -1,5 +1,5 @@
-"""Messages and files that declare what is not so: bytes that are changed on their way, and Parquet footers that are taken
-apart and put together again."""
+"""Messages and files with false declarations: a proxy that changes bytes in transit, and Parquet footers that are parsed,
+changed and rewritten."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 
 class Patcher:
-    """Passes on what a client sends to a server, with some bytes replaced by others of the same length."""
+    """A proxy that forwards a client's bytes to a server and replaces some of them by others of the same length."""
 
     def __init__(self, uri: str, changes: dict[bytes, bytes]) -> None:
         assert all(len(old) == len(new) for old, new in changes.items())
@@ -67,7 +67,7 @@ def i32(number: int) -> bytes:
     return struct.pack("<i", number)
 
 
-# ---- Thrift's compact protocol: a structure is a dictionary of (type, value) by field numbers
+# ---- Thrift's compact protocol: a struct is a dictionary from field number to (type, value)
 
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
 
@@ -167,7 +167,7 @@ def written(kind: int, value: Any) -> bytes:
 def structure(fields: dict) -> bytes:
     out = b""
     for number, (kind, value) in fields.items():
-        # Fields with their numbers written in full may stand in any order.
+        # With full field numbers instead of deltas, fields may be written in any order.
         out += bytes([kind]) + zigzag(number) + written(kind, value)
     return out + b"\0"
 
@@ -202,11 +202,11 @@ class Forged:
         return self.footer[2][1][1]
 
     def chunk(self, column: int) -> dict:
-        """The metadata of a column in the first row group."""
+        """Returns the metadata of a column in the first row group."""
         return self.groups[0][1][1][1][column][3][1]
 
     def pages(self, column: int) -> list[tuple[dict, bytes]]:
-        """The headers and the data of a column's pages in the first row group."""
+        """Returns the headers and data of a column's pages in the first row group."""
         chunk = self.chunk(column)
         start = chunk.get(11, chunk[9])[1]
         cursor, pages = Cursor(self.body, start), []
@@ -216,7 +216,7 @@ class Forged:
         return pages
 
     def put_pages(self, column: int, pages: list[tuple[dict, bytes]]) -> None:
-        """Gives a column other pages, which stand after all others."""
+        """Appends new pages for a column to the file, and points the footer to them."""
         chunk = self.chunk(column)
         start = len(self.body)
         offsets = []

@@ -1,4 +1,4 @@
-"""Runs the binary and looks at lakes, on the local disk or in a bucket: the one place that does either."""
+"""Runs the binary and inspects lakes on the local disk or in a bucket. All tests do so through this module."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KILLED = -9
 
 
 def binary() -> Path:
-    """The plantlake under test."""
+    """Returns the path of the plantlake binary under test."""
     path = Path(os.environ.get("PLANTLAKE_BIN") or REPOSITORY / "target" / "debug" / "plantlake").resolve()
     if not path.is_file():
         raise RuntimeError(
@@ -42,7 +42,7 @@ def binary() -> Path:
 
 
 def environment(more: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment of a run: none of the caller's settings, and a plausible range that never moves."""
+    """Returns the environment of a run: without the caller's settings, and with a fixed plausible range of times."""
     foreign = ("PLANTLAKE_", "AWS_", "DB_", "auth_")
     clean = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return clean | {
@@ -55,7 +55,7 @@ def environment(more: dict[str, str] | None = None) -> dict[str, str]:
 
 @dataclass
 class Finished:
-    """A run of the binary that ended."""
+    """A finished run of the binary."""
 
     command: list[str]
     settings: dict[str, str]
@@ -70,7 +70,7 @@ class Finished:
 
     @property
     def json(self) -> dict:
-        """The one JSON object on standard output."""
+        """The single JSON object on standard output."""
         try:
             return json.loads(self.text)
         except json.JSONDecodeError as error:
@@ -91,7 +91,7 @@ class Finished:
 
 
 def start(args: list[str], settings: dict[str, str] | None = None, cwd: Path | None = None, **more) -> subprocess.Popen:
-    """Starts the binary and does not wait for it."""
+    """Starts the binary without waiting for it."""
     return subprocess.Popen(
         [str(more.pop("program", binary())), *args],
         env=environment(settings),
@@ -104,12 +104,12 @@ def start(args: list[str], settings: dict[str, str] | None = None, cwd: Path | N
 
 
 def small_disk(most: int) -> dict:
-    """For a process: no file of it becomes larger than so many bytes, which looks as a full disk does."""
+    """Returns process options that limit the size of each file to `most` bytes, which simulates a full disk."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
-    # Python ignores the signal that would end the process, and so does what it starts with its signals as they are.
+    # Python ignores SIGXFSZ, which would otherwise end the process; with `restore_signals=False`, child processes inherit that.
     return {"preexec_fn": limit, "restore_signals": False}
 
 
@@ -126,14 +126,14 @@ def finish(process: subprocess.Popen, began: float, settings: dict[str, str] | N
 
 
 def run(args: list[str], settings: dict[str, str] | None = None, cwd: Path | None = None, **more) -> Finished:
-    """Runs the binary to its end."""
+    """Runs the binary and waits for its end."""
     began = time.monotonic()
     return finish(start(args, settings, cwd, **more), began, settings)
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file of a Delta table, as its log names it."""
+    """A file of a Delta table, as recorded in its log."""
 
     path: str
     partition: str
@@ -142,11 +142,11 @@ class DataFile:
 
 
 class Lake(ABC):
-    """A lake, and what tests do to it and ask of it."""
+    """A lake, with the actions and queries that tests need."""
 
     def __init__(self, url: str, folder: Path, settings: dict[str, str] | None = None) -> None:
         self.url = url
-        self.folder = folder  # of this machine: state and working folder
+        self.folder = folder  # on this machine: holds the state, and is the working folder
         self.state = folder / "state"
         self.settings = settings or {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -163,11 +163,11 @@ class Lake(ABC):
         return start(self.args(list(command)), self.settings | (settings or {}), self.folder)
 
     def resample(self, *flags: str, settings: dict[str, str] | None = None) -> Finished:
-        """Runs the job; the caller looks at the exit code."""
+        """Runs the job. The caller checks the exit code."""
         return self.run("resample", "--json", *flags, settings=settings)
 
     def query(self, sql: str) -> pd.DataFrame:
-        """Asks plantlake itself, at the published versions."""
+        """Queries the published versions through plantlake."""
         finished = self.run("query", sql, "--format", "parquet").expect(OK)
         return pq.read_table(io.BytesIO(finished.out)).to_pandas()
 
@@ -175,24 +175,24 @@ class Lake(ABC):
 
     @abstractmethod
     def put(self, path: str, data: bytes, mtime_ns: int | None = None) -> None:
-        """Writes or replaces a raw file; a bucket takes no time but its own."""
+        """Writes or replaces a raw file. A bucket ignores `mtime_ns` and sets its own time."""
 
     @abstractmethod
     def remove(self, path: str) -> None: ...
 
     @abstractmethod
     def mtimes(self) -> dict[str, int]:
-        """Modification times of the raw files, by path below raw."""
+        """Returns the modification times of the raw files, by path relative to raw."""
 
     @abstractmethod
     def twin(self) -> tuple["Lake", list[str]]:
-        """A fresh lake with the same raw files in the same order, and the flags that its runs need."""
+        """Returns a fresh lake with the same raw files in the same order, and the flags that its runs need."""
 
-    # ---- everything below the lake
+    # ---- all files of the lake
 
     @abstractmethod
     def snapshot(self) -> dict[str, object]:
-        """What there is below the lake apart from raw and locks, in a form that changes when anything changes."""
+        """Returns a state of the lake, without raw files and locks, that differs after any change."""
 
     @abstractmethod
     def read(self, path: str) -> bytes: ...
@@ -213,7 +213,7 @@ class Lake(ABC):
             return None
 
     def published(self) -> dict | None:
-        """The latest publication."""
+        """Returns the latest publication."""
         names = [name for name in self.listing("published") if name.endswith(".json")]
         if not names:
             return None
@@ -221,7 +221,7 @@ class Lake(ABC):
         return json.loads(self.read(f"published/{latest}"))
 
     def data_files(self, name: str, version: int | None = None) -> list[DataFile]:
-        """The files of a table, with their partition's value as text."""
+        """Returns the files of a table, with their partition values as text."""
         table = self.delta(name, version)
         if table is None:
             return []
@@ -237,7 +237,7 @@ class Lake(ABC):
         ]
 
     def table(self, name: str, version: int | None = None) -> pd.DataFrame:
-        """A table by the deltalake package, in the reference's form; checks the form of its columns."""
+        """Returns a table, read by the deltalake package, in the reference's form, and checks its columns and partitions."""
         table = self.delta(name, version)
         if table is None:
             return frame_of(pa.table({column: [] for column in COLUMNS}))
@@ -251,7 +251,7 @@ class Lake(ABC):
         return frame.sort_values(["asset_id", "timestamp"]).reset_index(drop=True)
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The three tables at their latest versions."""
+        """Returns the three tables at their latest versions."""
         return {name: self.table(name) for name in RESOLUTIONS}
 
     def published_tables(self) -> dict[str, pd.DataFrame]:
@@ -263,7 +263,7 @@ class Lake(ABC):
         }
 
     def check_files(self) -> None:
-        """Every file is sorted, says the right number of rows, and its statistics hide none of them."""
+        """Checks that every file is sorted, and that its row count and statistics in the log are correct."""
         for name in RESOLUTIONS:
             for file in self.data_files(name):
                 table = pq.read_table(io.BytesIO(self.read(f"{name}/{file.path}")), partitioning=None)
@@ -281,13 +281,13 @@ class Lake(ABC):
     # ---- the reference
 
     def raw_files(self, tables: dict[str, pa.Table]) -> list[RawFile]:
-        """The readable raw files, whose contents the caller knows, with the times that the store gives them."""
+        """Returns the readable raw files, whose contents the caller knows, with their modification times in the store."""
         mtimes = self.mtimes()
         return [RawFile(path, mtimes[path], table) for path, table in tables.items()]
 
 
 def frame_of(table: pa.Table) -> pd.DataFrame:
-    """Rows of a table in the reference's form."""
+    """Returns the rows of a table in the reference's form."""
     micros = table["timestamp"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
     frame = pd.DataFrame({"asset_id": table["asset_id"].cast(pa.string()).to_pylist(), "timestamp": micros.to_numpy()})
     for column in COLUMNS[2:]:
@@ -328,7 +328,8 @@ class LocalLake(Lake):
     def put(self, path: str, data: bytes, mtime_ns: int | None = None) -> None:
         target = self.raw / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Beside raw, then moved in: a listing never sees half a file, and a replaced file is a new one.
+        # The file is written outside raw and then moved in, so that a listing never sees a partial file and a replaced file has
+        # a new inode.
         beside = self.root.parent / "incoming"
         beside.write_bytes(data)
         if mtime_ns is not None:
@@ -377,7 +378,7 @@ class LocalLake(Lake):
 
 @dataclass
 class Bucket:
-    """An S3 server and a bucket in it."""
+    """A bucket on an S3 server."""
 
     endpoint: str
     name: str
@@ -398,7 +399,7 @@ class Bucket:
 
     @property
     def client(self):
-        import boto3  # of tests/s3/requirements.txt
+        import boto3  # from tests/s3/requirements.txt
 
         if self._client is None:
             self._client = boto3.client(
@@ -412,7 +413,7 @@ class Bucket:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What plantlake is told."""
+        """The settings of plantlake for this bucket."""
         return {
             "PLANTLAKE_STORAGE_AWS_ENDPOINT": self.endpoint,
             "PLANTLAKE_STORAGE_AWS_ACCESS_KEY_ID": self.access_key,
@@ -482,7 +483,7 @@ class S3Lake(Lake):
 
 
 def is_expected(lake: Lake, expected: Expected) -> None:
-    """The lake's tables are what the reference says, published, sorted, without repeats."""
+    """Checks that the lake's tables equal the reference, and are published, sorted and free of duplicates."""
     import compare
 
     latest = lake.tables()

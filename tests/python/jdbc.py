@@ -1,4 +1,4 @@
-"""The Flight SQL JDBC driver, by way of `tests/jdbc/Probe.java`, which runs it and reads commands from here."""
+"""Controls `tests/jdbc/Probe.java`, which runs the Flight SQL JDBC driver and reads commands from standard input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERSIONS = (ROOT / "tests" / "jdbc" / "versions.txt").read_text().split()
 
 
 class JdbcError(Exception):
-    """An SQLException, with the messages of its causes."""
+    """An SQLException with the messages of its causes."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Jdbc:
             self.process.kill()
 
     def lines_of(self, *command: str | None) -> list[list[str | None]]:
-        """What the probe answers to one command, as it stands."""
+        """Sends one command and returns the lines of the probe's answer, unparsed."""
         self.process.stdin.write(("\t".join(escaped(part) for part in command) + "\n").encode())
         self.process.stdin.flush()
         lines = []
@@ -80,7 +80,7 @@ class Jdbc:
     def __call__(self, *command: str | None) -> Answer:
         answer = Answer()
         for first, *rest in self.lines_of(*command):
-            # A row may well begin with one of these words, but only after the line of types.
+            # A row may begin with one of these words, too, but rows come only after the line of types.
             is_head = not answer.types
             if first == "error" and is_head:
                 raise JdbcError(rest[-1])

@@ -1,4 +1,5 @@
-"""Made-up records of the usage ledger, and what they come to by pandas, hashlib and decimal."""
+"""Generated records of the usage ledger, and their expected reports, hashes and invoices, computed with pandas, hashlib and
+decimal."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ SUMS = [
     "aborted",
 ]  # fmt: skip
 TOTALS = ["requests", "rows", "bytes_sent", "bytes_scanned"]
-# In the order of the canonical form, which docs of src/store/usage_hash.rs give.
+# The order of the canonical form, which src/store/usage_hash.rs documents.
 CANONICAL = [
     "request_id", "user_id", "api_key_id", "session_id", "server_id", "endpoint", "sql_fingerprint", "sql_text",
     "started_at", "ended_at", "first_byte_microseconds", "duration_microseconds", "rows", "bytes_sent", "bytes_scanned",
@@ -31,7 +32,7 @@ def instant(at: dt.datetime) -> str:
 
 
 def record(dice: random.Random, organisation: str, user: str, ended: dt.datetime, **fixed) -> dict:
-    """One record, billed in the month in which it ended."""
+    """Returns one record, billed in the month in which it ended."""
     billable = dice.random() < 0.6
     lasted = dice.randrange(1, 5_000_000)
     status = dice.choices(["OK", "INVALID_ARGUMENT", "ABORTED", "CANCELLED"], [85, 8, 3, 4])[0]
@@ -63,7 +64,7 @@ def record(dice: random.Random, organisation: str, user: str, ended: dt.datetime
 
 
 def records(seed: int, organisation: str, users: list[str], months: list[str], count: int = 60) -> list[dict]:
-    """`count` records in each month, two of them at its very ends."""
+    """Returns `count` records per month, two of them at its first and last microsecond."""
     dice = random.Random(seed)
     made = []
     for month in months:
@@ -76,7 +77,7 @@ def records(seed: int, organisation: str, users: list[str], months: list[str], c
 
 
 def fill(database: Database, rows: list[dict]) -> None:
-    """Into the ledger and into the totals, as `add_usage` does."""
+    """Inserts records into the ledger, and their sums into the totals, as `add_usage` does."""
     database.insert("api_usage_logs", rows)
     billable = frame(rows).query("billable")
     for (organisation, month), group in billable.groupby(["organization_id", "billing_month"]):
@@ -89,7 +90,7 @@ def frame(rows: list[dict]) -> pd.DataFrame:
 
 
 def sums(group: pd.DataFrame) -> dict[str, int]:
-    """What a line of a report says of these records."""
+    """Returns the sums of these records, as in a line of a report."""
     paid = group[group["billable"]]
     late = paid["billing_month"] != paid["ended_at"].str[:7]
     failed = ~group["status"].isin(["OK", "ABORTED"]) & ~group["cancelled"]
@@ -102,7 +103,7 @@ def sums(group: pd.DataFrame) -> dict[str, int]:
 
 
 def report(rows: list[dict], by: list[str]) -> list[dict]:
-    """The lines of a report by these columns."""
+    """Returns the lines of a report grouped by these columns."""
     table = frame(rows).assign(day=lambda rows: rows["ended_at"].str[:10])
     lines = []
     for keys, group in table.groupby(by):
@@ -111,7 +112,7 @@ def report(rows: list[dict], by: list[str]) -> list[dict]:
 
 
 def digest(rows: list[dict], organisation: str, month: str) -> str:
-    """The hash that a statement has, by another program."""
+    """Returns the hash of a statement, computed independently of plantlake."""
     def line(value: list) -> bytes:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
@@ -122,7 +123,7 @@ def digest(rows: list[dict], organisation: str, month: str) -> str:
 
 
 def invoice(rows: list[dict], prices: dict[str, str], places: str = "0.01") -> list[Decimal]:
-    """The amounts of an invoice's lines: requests, sent, scanned."""
+    """Returns the amounts of an invoice's lines: requests, bytes sent, bytes scanned."""
     total = sums(frame(rows))
     amounts = []
     for used, unit, price, free in [

@@ -1,4 +1,4 @@
-"""A mirror in a real Postgres, and what must be in it: looked at by psql, compared with what `deltalake` reads of the lake."""
+"""A mirror in a real Postgres. Its contents are read with psql and compared with the lake as read by `deltalake`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness import FAILURE, OK, Finished, Lake, finish
 from reference import COLUMNS, MICROS_PER_DAY, RESOLUTIONS, day_number
 
 SETTING = {"data_min": "PLANTLAKE_MIRROR_WINDOW_MIN", "data_h": "PLANTLAKE_MIRROR_WINDOW_H", "data_d": "PLANTLAKE_MIRROR_WINDOW_D"}
-# Most of the dates that `writers` has, of which some leave as the clock goes on.
+# The windows contain most dates of `writers`. Some dates leave them as the clock advances.
 NOW = dt.date(2024, 3, 5)
 WINDOWS = {"data_min": 67, "data_h": 100, "data_d": 30_000}
 LOOK = "".join(
@@ -33,7 +33,7 @@ COPY (SELECT asset_id, (extract(epoch FROM timestamp) * 1000000)::bigint, value,
 
 @dataclass
 class Sight:
-    """What a reader sees at one time."""
+    """The contents of the mirror at one point in time."""
 
     tables: dict[str, pd.DataFrame]
     assets: list[dict]
@@ -43,7 +43,7 @@ class Sight:
 
 
 def look(url: str) -> Sight:
-    """Everything, in one transaction that sees one state."""
+    """Reads everything in one transaction, which sees a single state."""
     sql = (
         f"BEGIN ISOLATION LEVEL REPEATABLE READ;\nSELECT 1;\n{LOOK}\\echo assets\n"
         "SELECT coalesce(json_agg(a ORDER BY id), '[]') FROM assets AS a;\nCOMMIT;\n"
@@ -63,7 +63,7 @@ def _table(csv: str) -> pd.DataFrame:
         if column == "count":
             frame[column] = text[column].astype("int64")
         else:
-            # By Python's own reading, which is exact.
+            # Python parses floats exactly.
             frame[column] = [float("nan") if cell == "null" else float(cell) for cell in text[column]]
             frame[column] = frame[column].astype("float64")
     return frame
@@ -74,7 +74,7 @@ def first_dates(now: dt.date, windows: dict[str, int]) -> dict[str, int]:
 
 
 def inside(tables: dict[str, pd.DataFrame], firsts: dict[str, int]) -> dict[str, pd.DataFrame]:
-    """The rows of the windows."""
+    """Returns the rows inside the windows."""
     return {
         name: table[table["timestamp"] >= firsts[name] * MICROS_PER_DAY].reset_index(drop=True) for name, table in tables.items()
     }
@@ -113,27 +113,27 @@ class Mirror:
         return self.lake.run("mirror", "--json", *flags, settings=self.settings | (settings or {}))
 
     def mirror(self, *flags: str, settings: dict[str, str] | None = None) -> dict:
-        """A run that does it, and what it reports."""
+        """Runs the mirror, expects success, and returns its report."""
         return self.run(*flags, settings=settings).expect(OK).json
 
     def start(self, *flags: str, settings: dict[str, str] | None = None) -> subprocess.Popen:
         return self.lake.start("mirror", "--json", *flags, settings=self.settings | (settings or {}))
 
     def stopped(self, point: str, settings: dict[str, str] | None = None) -> "Stopped":
-        """A run that has stopped itself at a failpoint."""
+        """Starts a run that stops itself at a failpoint."""
         return Stopped(self.start(settings=(settings or {}) | {"PLANTLAKE_FAILPOINT_STOP": point}))
 
     def psql(self, sql: str) -> str:
         return psql(self.url, sql)
 
-    # ---- what must be there
+    # ---- checks
 
     def due(self) -> dict[str, pd.DataFrame]:
-        """What the lake has published, inside the windows."""
+        """Returns the published rows of the lake inside the windows."""
         return inside(self.lake.published_tables(), first_dates(self.now, self.windows))
 
     def is_as(self, due: dict[str, pd.DataFrame], when: str, lingering: bool = False) -> None:
-        """The mirror holds these rows to the bit; with `lingering`, rows before the windows do not count."""
+        """Checks that the mirror holds these rows to the bit. With `lingering`, rows before the windows are ignored."""
         seen = look(self.url)
         tables = inside(seen.tables, first_dates(self.now, self.windows)) if lingering else seen.tables
         try:
@@ -145,7 +145,8 @@ class Mirror:
             assert set(table["asset_id"]) <= known, f"{when}, {name} has assets that are not in the mirror"
 
     def is_equal(self, when: str = "after a run") -> None:
-        """The mirror is the lake inside the windows, and its assets are those of the catalog and of rows."""
+        """Checks that the mirror equals the lake inside the windows, and that its assets are those of the catalog and of the
+        rows."""
         self.is_as(self.due(), when)
         seen = look(self.url)
         catalog = json.loads((self.lake.folder / "catalog" / "assets.json").read_text())
@@ -178,7 +179,7 @@ class Mirror:
 
 
 class Stopped:
-    """A run that has stopped itself, and can go on."""
+    """A run that has stopped itself, and can be continued."""
 
     def __init__(self, process: subprocess.Popen) -> None:
         self.process = process
@@ -211,7 +212,7 @@ def _state(pid: int) -> str:
 
 
 def fails(finished: Finished, *says: str, code: int = FAILURE) -> str:
-    """The run failed, and said so in these words; the password is in none of them."""
+    """Checks that the run failed with an error that contains these texts, and returns the error."""
     finished.expect(code)
     for words in says:
         assert words in finished.err, f"no {words!r}\n{finished}"

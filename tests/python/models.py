@@ -1,4 +1,4 @@
-"""The models of search that tests use: the bi-encoder that tests/run has put aside, and a small cross-encoder of ours."""
+"""The search models for tests: the bi-encoder that tests/run downloads, and a small cross-encoder of this repository."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ CROSS_ENCODER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 
 
 def models() -> Path:
-    """Where tests/run has put the bi-encoder."""
+    """Returns the folder into which tests/run downloads the bi-encoder."""
     folder = Path(os.environ.get("PLANTLAKE_TEST_MODELS") or REPOSITORY / ".models")
     assert any(folder.glob("*/**/model.safetensors")), f"{folder} has no model: tests/run fetches it"
     return folder
 
 
 def fetched(lake: LocalLake, folder: Path, *which: str) -> dict[str, str]:
-    """Settings with these models in `folder`."""
+    """Fetches these models into `folder` and returns the settings for them."""
     settings = {"PLANTLAKE_SEARCH_MODELS": str(folder)}
     for name in which:
         source = next(models().glob("**/model.safetensors")).parent if name == "bi-encoder" else REPOSITORY / "tests/search/cross-encoder"

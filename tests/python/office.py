@@ -24,7 +24,7 @@ ASSETS = [
 
 
 class Office:
-    """Runs plantlake as an operator, and keeps everything that it ever said."""
+    """Runs plantlake as an operator and records all its output."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder

@@ -1,8 +1,8 @@
-"""What the three tables must hold, computed by pandas straight from the raw readings.
+"""The expected contents of the three tables, computed by pandas directly from the raw readings.
 
-Nothing here is shared with plantlake, and nothing is incremental: every resolution is computed from all raw
-files at once. `rollups` takes the files' contents, modification times and paths, because of two readings of
-the same asset and time the one in the latest file wins.
+This module shares no code with plantlake and is not incremental: it computes every resolution from all raw files at
+once. `rollups` takes the files' contents, modification times and paths, because of several readings of the same asset
+and time, the one in the latest file wins.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ PARTITION = {"data_min": "date", "data_h": "month", "data_d": "year"}
 COLUMNS = ["asset_id", "timestamp", "value", "count", "min", "max", "first", "last", "stddev"]
 REASONS = ["null_time", "time_out_of_range", "null_id", "malformed_id", "null_value", "nan_value", "infinite_value"]
 
-# The plausible range that the tests run plantlake with (harness.py sets it): fixed, so that no result depends
-# on today, and open below 1970, so that times before the epoch are tested too.
+# The plausible range of times with which the tests run plantlake (harness.py sets it). It is fixed, so that no result depends
+# on today's date, and begins before 1970, so that times before the epoch are tested, too.
 EARLIEST = dt.date(1950, 1, 1)
 LATEST = dt.date(2049, 12, 31)
 
@@ -44,7 +44,7 @@ class RawFile:
 
 @dataclass
 class Expected:
-    """What a full run over some raw files must give."""
+    """The expected result of a full run over some raw files."""
 
     tables: dict[str, pd.DataFrame]
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -61,7 +61,8 @@ class Expected:
         return total
 
     def merged(self, newer: "Expected", first: dt.date | None, last: dt.date | None) -> "Expected":
-        """This state after a run over `first..=last` only, with `newer` as what raw holds now."""
+        """Returns this state after a run over `first..=last` only, where `newer` is the result of a full run over the current
+        raw files."""
         tables = {}
         for name, old in self.tables.items():
             new = newer.tables[name]
@@ -74,7 +75,7 @@ class Expected:
 
 
 def inside(table: pd.DataFrame, first: dt.date | None, last: dt.date | None) -> pd.Series:
-    """Which rows lie on the UTC dates `first..=last`; None is open."""
+    """Returns a mask of the rows on the UTC dates `first..=last`. None is unbounded."""
     day = table["timestamp"] // MICROS_PER_DAY
     chosen = pd.Series(True, index=table.index)
     if first is not None:
@@ -93,7 +94,7 @@ def date_of(day: int) -> dt.date:
 
 
 def canonical(text: object) -> str | None:
-    """The asset id in lower case with hyphens; None if it is not a UUID. Takes text or 16 bytes."""
+    """Returns the asset id in lower case with hyphens, or None if it is not a UUID. Takes text or 16 bytes."""
     if isinstance(text, bytes):
         if len(text) != 16:
             return None
@@ -106,7 +107,7 @@ def canonical(text: object) -> str | None:
 
 
 def readings(table: pa.Table, zone: str = "UTC") -> pd.DataFrame:
-    """The rows of one file in order, as (asset, time in whole microseconds, value, reason to leave out)."""
+    """Returns the rows of one file in order, as (asset, time in whole microseconds, value, reason to leave out)."""
     id_null, asset = _assets(table["id"])
     time_null, time = _times(table["timestamp"], zone)
     value_null, value = _values(table["value"])
@@ -155,20 +156,20 @@ def _times(column: pa.ChunkedArray, zone: str) -> tuple[np.ndarray, np.ndarray]:
     raw = array.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
     unit = array.type.unit
     if unit == "ns":
-        time = raw // 1_000  # floors, also before 1970
+        time = raw // 1_000  # rounds down, also before 1970
     else:
         factor = {"s": 1_000_000, "ms": 1_000, "us": 1}[unit]
         limit = (2**63 - 1) // factor
-        time = np.clip(raw, -limit, limit) * factor  # what is clipped is out of range anyway
+        time = np.clip(raw, -limit, limit) * factor  # clipped values are out of range anyway
     if array.type.tz is None and zone != "UTC":
         time = np.array([from_local(int(each), zone) for each in time], dtype=np.int64)
     return _nulls(array), time
 
 
 def from_local(micros: int, zone: str) -> int:
-    """A local time as a UTC instant: the earlier one if there are two, later by the gap if there is none.
+    """Converts a local time to UTC. Of an ambiguous time, the earlier instant; a skipped time moves forward by the gap.
 
-    Both are what `fold=0` means in PEP 495, and what java.time's ZonedDateTime.of does.
+    Both follow `fold=0` in PEP 495, and ZonedDateTime.of in java.time.
     """
     try:
         local = EPOCH + dt.timedelta(microseconds=micros)
@@ -196,9 +197,9 @@ def _nulls(array: pa.Array) -> np.ndarray:
 
 
 def rollups(files: list[RawFile], zone: str = "UTC") -> Expected:
-    """The three tables that these raw files mean, and what of them is left out."""
+    """Returns the three tables that result from these raw files, and the readings that are left out."""
     left_out, parts, read = {}, [], 0
-    # Path order is the order of its bytes, as object stores list them.
+    # Paths are ordered by their bytes, as object stores list them.
     for file in sorted(files, key=lambda file: (file.mtime_ns, file.path.encode())):
         rows = readings(file.table, zone)
         read += len(rows)
@@ -236,6 +237,6 @@ def _rollup(readings: pd.DataFrame, micros: int) -> pd.DataFrame:
 
 
 def partition_values(name: str, timestamp: pd.Series) -> list[str]:
-    """The partition column's values, as text, for these bucket starts in microseconds."""
+    """Returns the values of the partition column, as text, for these bucket starts in microseconds."""
     form = {"data_min": "%Y-%m-%d", "data_h": "%Y-%m", "data_d": "%Y"}[name]
     return [(EPOCH + dt.timedelta(microseconds=int(each))).strftime(form) for each in timestamp]

@@ -1,4 +1,4 @@
-"""A running server with several organisations, and how tests reach it with clients that were not written here."""
+"""A running server with several organisations, and independent clients to reach it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness import OK, LocalLake, start
 
 PASSWORD = "correct horse battery staple"
 SIMULATE = ["simulate", "--assets", "40", "--days", "3", "--start", "2024-05-01", "--interval", "60s", "--seed", "5"]
-# The issue's bar for what must be in force on a running server.
+# The maximum time in seconds until a change takes effect on a running server.
 IN_FORCE = 5.0
 BEARER = adbc_driver_flightsql.DatabaseOptions.AUTHORIZATION_HEADER.value
 HEADER = adbc_driver_flightsql.DatabaseOptions.RPC_CALL_HEADER_PREFIX.value
@@ -32,7 +32,7 @@ TLS_ROOTS = adbc_driver_flightsql.DatabaseOptions.TLS_ROOT_CERTS.value
 
 @dataclass
 class Tenant:
-    """An organisation with an admin, an analyst and a key of the analyst's."""
+    """An organisation with an admin, an analyst and an API key of the analyst."""
 
     name: str
     grants: list[str]
@@ -54,10 +54,11 @@ class Plant:
         self.log: list[str] = []
         self.tenants: dict[str, Tenant] = {}
 
-    # ---- set up
+    # ---- setup
 
     def build(self) -> "Plant":
-        """A simulated plant that two organisations share, with nothing in common, and that a third sees all of."""
+        """Builds a simulated plant. Two organisations have disjoint grants, a third may see everything, and a fourth
+        nothing."""
         self.lake.run(*SIMULATE).expect(OK)
         self.lake.resample().expect(OK)
         self.tenant("North", ["--type", "temperature sensor", "--type", "site"])
@@ -65,7 +66,7 @@ class Plant:
         self.tenant("Everything", ["--all"])
         self.tenant("Nobody", [])
         for name in ("North", "South"):
-            # Readings are sent by users and keys with the permission, of which there are none yet.
+            # Sending readings also needs the permission of a user or key, which none has yet.
             self.run("org", "grant", name, *self.tenants[name].grants, "--write").expect(OK)
         return self
 
@@ -117,7 +118,7 @@ class Plant:
     # ---- the server
 
     def serve(self, *flags: str, settings: dict[str, str] | None = None, **more) -> "Plant":
-        """Starts the server on a free port, and waits until it listens; `more` is for the process."""
+        """Starts the server on a free port and waits until it listens. `more` are options of the process."""
         args = self.lake.args(["serve", "--listen", "127.0.0.1:0", "--json", "--log", "plantlake=info", *flags])
         self.process = start(args, self.lake.settings | (settings or {}), self.lake.folder, **more)
         lines: queue.Queue[bytes] = queue.Queue()
@@ -134,7 +135,7 @@ class Plant:
         return self
 
     def stop(self) -> int:
-        """Asks the server to end; the exit code."""
+        """Terminates the server and returns its exit code."""
         if self.process is None:
             return 0
         self.process.terminate()
@@ -149,22 +150,22 @@ class Plant:
     # ---- clients
 
     def connect(self, tenant: str = "North", who: str = "ana", **options: str) -> dbapi.Connection:
-        """ADBC, with a password."""
+        """Connects by ADBC with a password."""
         login = {"username": self.tenants[tenant].email(who), "password": PASSWORD}
         return connect(self.uri, login | options)
 
     def with_key(self, tenant: str = "North", **options: str) -> dbapi.Connection:
-        """ADBC, with an API key."""
+        """Connects by ADBC with an API key."""
         return connect(self.uri, {BEARER: f"Bearer {self.tenants[tenant].key}"} | options)
 
     def ask(self, sql: str, tenant: str = "North", parameters: tuple | None = None) -> pd.DataFrame:
-        """Asks as the organisation's key may."""
+        """Runs a query with the organisation's API key."""
         with self.with_key(tenant) as connection, connection.cursor() as cursor:
             cursor.execute(sql, parameters)
             return cursor.fetch_arrow_table().to_pandas()
 
     def client(self, tenant: str | None = "North") -> "Raw":
-        """pyarrow, which can send what no driver would."""
+        """Returns a pyarrow client, which can send messages that no driver would send."""
         key = self.tenants[tenant].key if tenant else None
         return Raw(self.uri, key)
 
@@ -176,8 +177,8 @@ def connect(uri: str, options: dict[str, str]) -> dbapi.Connection:
 
 
 def eventually(check: Callable[[], bool], seconds: float = IN_FORCE) -> float:
-    """Waits until `check` holds; how long that took. A query during which its owner's access was reduced ends, and is
-    asked again, as the server says."""
+    """Waits until `check` returns true, and returns the elapsed seconds. The server aborts a query if its owner's access is
+    reduced meanwhile, and asks the client to retry; so does this function."""
     began = time.monotonic()
     while True:
         try:
@@ -190,7 +191,7 @@ def eventually(check: Callable[[], bool], seconds: float = IN_FORCE) -> float:
         time.sleep(0.05)
 
 
-# ---- Flight SQL by hand: messages as FlightSql.proto has them
+# ---- Flight SQL messages encoded by hand, as in FlightSql.proto
 
 
 def varint(number: int) -> bytes:
@@ -212,12 +213,12 @@ def bool_field(number: int, value: bool) -> bytes:
 
 
 def any_of(name: str, body: bytes = b"") -> bytes:
-    """A message in a google.protobuf.Any."""
+    """Returns a message packed into a google.protobuf.Any."""
     return text_field(1, f"type.googleapis.com/arrow.flight.protocol.sql.{name}") + text_field(2, body)
 
 
 def fields_of(message: bytes) -> dict[int, list]:
-    """The fields of a message, undecoded."""
+    """Returns the fields of a message, without decoding their contents."""
     fields: dict[int, list] = {}
     at = 0
 
@@ -247,7 +248,7 @@ def fields_of(message: bytes) -> dict[int, list]:
 
 
 class Raw:
-    """A pyarrow client that sends what it is told."""
+    """A pyarrow client that sends arbitrary messages."""
 
     def __init__(self, uri: str, credential: str | None, **options) -> None:
         self.flight = flight.FlightClient(uri.replace("grpc+tls", "grpc+tls"), **options)
@@ -269,6 +270,6 @@ class Raw:
         return [result.body.to_pybytes() for result in self.flight.do_action(flight.Action(name, body), self.options)]
 
     def prepare(self, sql: str) -> bytes:
-        """The handle of a prepared statement."""
+        """Returns the handle of a prepared statement."""
         [body] = self.action("CreatePreparedStatement", any_of("ActionCreatePreparedStatementRequest", text_field(1, sql)))
         return fields_of(fields_of(body)[2][0])[1][0]

@@ -1,4 +1,4 @@
-"""Histories of a raw folder: files come, change, go, break and are mended, and the job runs now and then."""
+"""Random histories of a raw folder: files are added, changed, removed, damaged and repaired, and the job runs in between."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from harness import LEFT_OUT, OK, Finished, Lake, is_expected
 from reference import MICROS_PER_DAY, RESOLUTIONS, Expected, date_of, partition_values, readings, rollups
 from writers import DAYS, FOOTER_DAMAGE, FileSpec, Made, damage, file_specs, make
 
-# Few places, so that files are replaced; folders, and names whose order a careless comparison gets wrong.
+# Few paths, so that files are replaced. They include folders, and names that a wrong comparison would sort incorrectly.
 PATHS = ["a.parquet", "a-b.parquet", "a/b.parquet", "B.parquet", "day=2024-01-01/part 0.snappy.parquet", "z/y/x.parquet"]
 FIRST_MTIME_NS = 1_700_000_000_000_000_000
 
 
 class _Brief:
-    """Shows only what differs from the defaults."""
+    """A base class whose repr shows only values that differ from the defaults."""
 
     def __repr__(self) -> str:
         said = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default]
@@ -29,11 +29,11 @@ class _Brief:
 
 @dataclass(frozen=True, repr=False)
 class Put(_Brief):
-    """A file comes or is replaced."""
+    """Adds or replaces a file."""
 
     place: int = 0
     spec: FileSpec = FileSpec()
-    second: int = 0  # of its modification time: few, so that they tie
+    second: int = 0  # second of the modification time; few values, so that ties occur
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,7 +43,7 @@ class Remove(_Brief):
 
 @dataclass(frozen=True, repr=False)
 class Touch(_Brief):
-    """A file gets another modification time, and with it another rank among repeated readings."""
+    """Changes the modification time of a file, and with it its precedence among duplicate readings."""
 
     place: int = 0
     second: int = 0
@@ -57,19 +57,19 @@ class Damage(_Brief):
 
 @dataclass(frozen=True, repr=False)
 class Repair(_Brief):
-    """A damaged file is as it was before."""
+    """Restores a damaged file to its former content."""
 
     place: int = 0
 
 
 @dataclass(frozen=True, repr=False)
 class Run(_Brief):
-    """The job runs. A window is two indices of `writers.DAYS`."""
+    """Runs the job. A window is a pair of indices into `writers.DAYS`."""
 
     window: tuple[int | None, int | None] = (None, None)
     full: bool = False
     dry: bool = False
-    memory: int | None = None  # bytes; forces small bands
+    memory: int | None = None  # bytes; small values force small bands
     threads: int | None = None
 
 
@@ -93,7 +93,7 @@ def _runs(**fixed: object) -> st.SearchStrategy[Run]:
 
 
 def stories(length: int) -> st.SearchStrategy[list[Step]]:
-    """Begins with a file and a run; the test ends them with a full comparison."""
+    """Returns a strategy of stories that begin with a file and a run. The test ends them with a full comparison."""
     puts = st.builds(Put, place=places, spec=file_specs(), second=seconds)
     step = st.one_of(
         puts,
@@ -114,7 +114,7 @@ def stories(length: int) -> st.SearchStrategy[list[Step]]:
 
 @dataclass
 class File:
-    """A raw file as the test knows it. Damaged: no meaning."""
+    """A raw file as the test knows it. A damaged file has no readings."""
 
     made: Made
     damaged: str | None = None
@@ -122,21 +122,21 @@ class File:
 
 @dataclass
 class Life:
-    """A lake that lives through a story, and what must be true of it."""
+    """A lake that goes through a story, and its expected state."""
 
     lake: Lake
     files: dict[str, File] = field(default_factory=dict)
-    # What the tables must hold: what raw meant when each date was last taken.
+    # The expected contents of the tables: for each date, the result of the raw files at its last run.
     settled: Expected = field(default_factory=lambda: rollups([]))
     used_mtimes: dict[str, set[int]] = field(default_factory=dict)
-    # Partitions that some change since the last full run may have touched, as days.
+    # The days whose partitions may have changed since the last full run.
     touched: set[int] = field(default_factory=set)
     runs: int = 0
 
-    # ---- what happens to raw
+    # ---- changes of raw
 
     def live(self, step: Step) -> None:
-        """One step of the story."""
+        """Executes one step of the story."""
         if isinstance(step, Run):
             self.run(step)
             return
@@ -158,13 +158,13 @@ class Life:
             self._write(path, File(file.made), None)
 
     def _write(self, path: str, file: File, second: int | None) -> None:
-        """`second` None: the second of the version before."""
+        """Writes a file. If `second` is None, the second of the former version is used."""
         self._touch_days(path)
         used = self.used_mtimes.setdefault(path, set())
         if second is None:
             second = (max(used, default=FIRST_MTIME_NS) - FIRST_MTIME_NS) // 1_000_000_000
         mtime = FIRST_MTIME_NS + second * 1_000_000_000
-        # No two versions of a file share a time: nobody could tell them apart but by reading them.
+        # Versions of a file never share a modification time, because then only their contents could tell them apart.
         while mtime in used:
             mtime += 1_000
         used.add(mtime)
@@ -180,7 +180,7 @@ class Life:
             timed = rows[~rows["reason"].isin(["null_time", "time_out_of_range"])]
             self.touched |= {int(day) for day in (timed["time"] // MICROS_PER_DAY).unique()}
 
-    # ---- what must be true
+    # ---- checks
 
     def good_tables(self) -> dict[str, pa.Table]:
         return {path: file.made.table for path, file in self.files.items() if file.damaged is None}
@@ -192,7 +192,7 @@ class Life:
         return {path for path, file in self.files.items() if file.damaged}
 
     def run(self, step: Run) -> Finished:
-        """One run of the job, and all that follows from it."""
+        """Runs the job once and checks its effects."""
         first, last = (None if day is None else DAYS[day] for day in step.window)
         if first and last and first > last:
             first, last = last, first
@@ -217,7 +217,7 @@ class Life:
         if whole:
             self.touched = set()
         elif step.full:
-            # What lies outside the window of a full run stays due, whether a file of it changes or not.
+            # After a full run, dates outside its window stay due, even if none of their files changes.
             for path in self.files:
                 self._touch_days(path)
         return finished
@@ -238,7 +238,7 @@ class Life:
             assert all(named.values()), f"a quarantined file without a reason\n{finished}"
 
     def _partitions(self) -> dict[str, dict[str, set[str]]]:
-        """Each table's files by partition."""
+        """Returns the files of each table by partition."""
         found: dict[str, dict[str, set[str]]] = {}
         for name in RESOLUTIONS:
             for file in self.lake.data_files(name):
@@ -246,7 +246,7 @@ class Life:
         return found
 
     def _check_untouched(self, before: dict[str, dict[str, set[str]]], finished: Finished) -> None:
-        """Partitions without a touched day keep their files."""
+        """Checks that partitions without a touched day keep their files."""
         after = self._partitions()
         for name, partitions in before.items():
             starts = pd.Series([day * MICROS_PER_DAY for day in self.touched], dtype="int64")
@@ -260,7 +260,7 @@ class Life:
                     )
 
     def check_nothing_to_do(self) -> None:
-        """A run with nothing to do says so and writes nothing."""
+        """Checks that a run with nothing to do reports it and writes nothing."""
         before = self.lake.snapshot()
         finished = self.lake.resample().expect(LEFT_OUT if self.damaged() else OK)
         assert finished.json["outcome"] == "nothing_to_do", str(finished)
@@ -269,7 +269,7 @@ class Life:
         assert not changed, f"a run with nothing to do wrote or removed {changed}\n{finished}"
 
     def check_twin(self) -> None:
-        """A fresh lake, resampled at once, has the same bits."""
+        """Checks that a fresh lake, resampled in one run, has the same bits."""
         twin, flags = self.lake.twin()
         finished = twin.resample("--full", *flags).expect(LEFT_OUT if self.damaged() else OK)
         try:

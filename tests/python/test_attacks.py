@@ -1,7 +1,7 @@
-"""Attempts to see what another organisation owns, or to act without a valid credential. Each is refused, or shows nothing.
+"""Attempts to read another organisation's data, or to act without a valid credential. Each is refused, or reveals nothing.
 
-The attacker is North (temperature sensors); the victim is South. What is whose comes from the catalog's file and from the
-tables as the `deltalake` package reads them.
+The attacker is North (temperature sensors); the victim is South. The catalog file and the tables, as the `deltalake`
+package reads them, define which data belongs to whom.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LATE = "2031-07-09"
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """A plant where South alone has data in 2031, in a file that it shares with North, and a view over everything."""
+    """A plant in which only South has data in 2031, in a file that it shares with North, and a view over all data."""
     plant = Plant(tmp_path_factory.mktemp("attacked")).build()
     sensors = {name: sorted(plant.tenants[name].assets & measured(plant)) for name in ("North", "South")}
     times = pd.to_datetime([f"{LATE}T00:00:00Z", f"{LATE}T00:00:01Z"])
@@ -59,7 +59,7 @@ def measured(plant: Plant) -> set[str]:
 
 
 def shows_nothing(scene: SimpleNamespace, told: object) -> None:
-    """Whatever came back has nothing of South's in it."""
+    """Checks that a result or error contains nothing of South."""
     text = told.to_pandas().to_csv() if isinstance(told, pa.Table) else told.to_csv() if isinstance(told, pd.DataFrame) else str(told)
     secrets = [*scene.ids, *scene.names, *scene.users, "987654", LATE, "shared.parquet", str(scene.plant.lake.folder)]
     found = [secret for secret in secrets if secret in text]
@@ -129,7 +129,7 @@ SQL = {
     "division": "SELECT 1 / CAST(CASE WHEN value > 900000 THEN 0 ELSE 1 END AS INT) FROM data_d",
     "cast": "SELECT CAST(CASE WHEN value > 900000 THEN asset_id ELSE '1' END AS INT) FROM data_min",
     "cast in the filter": "SELECT count(*) FROM data_d WHERE CAST(CASE WHEN value > 900000 THEN asset_id ELSE '1' END AS INT) = 1",
-    # Whether a condition fails must not tell of rows that it is not for.
+    # An error in a condition must not reveal rows that the caller may not see.
     "division in the filter": "SELECT count(*) FROM data_min WHERE 1 / CAST(CASE WHEN value > 900000 THEN 0 ELSE 1 END AS INT) = 1",
     "division by time": "SELECT count(*) FROM data_h WHERE 1 / CAST(CASE WHEN timestamp > '2030-01-01' THEN 0 ELSE 1 END AS INT) = 1",
     "division by id": "SELECT count(*) FROM data_d WHERE 1 / CAST(CASE WHEN asset_id = '{victim}' THEN 0 ELSE 1 END AS INT) = 1",
@@ -158,7 +158,7 @@ def test_sql_shows_nothing_of_others(scene: SimpleNamespace, attack: str) -> Non
 
 
 def test_the_victim_sees_it(scene: SimpleNamespace) -> None:
-    """What the attacks look for is there."""
+    """The data that the attacks look for exists."""
     seen = scene.plant.ask("SELECT max(value) AS v, max(year) AS y FROM data_d", "South")
     assert (seen["v"].item(), seen["y"].item()) == (987654.25, 2031)
     assert scene.plant.ask("SELECT count(*) AS n FROM raw_readings WHERE timestamp > '2031-01-01'", "South")["n"].item() == 2
@@ -199,7 +199,7 @@ REFUSED = [
     "SELECT '" + "x" * (2 << 20) + "'",
 ]
 
-# As deep as is allowed: must be answered, or refused, and end nothing.
+# Statements of the maximum permitted depth: the server must answer or refuse them, and stay up.
 DEEP = [
     "SELECT 1" + " + 1" * 1_990,
     "SELECT true" + " OR false" * 1_900,
@@ -237,7 +237,7 @@ def b64(data: bytes) -> str:
 
 
 def forged(scene: SimpleNamespace) -> dict[str, list[bytes]]:
-    """Values of the header `authorization` that must not be good."""
+    """Returns invalid values of the header `authorization`."""
     key = scene.plant.tenants["South"].key
     token = json.loads(scene.plant.run("token", "create", scene.users[0], "--json", stdin=PASSWORD + "\n"))["token"]
     head, body, signature = token.split(".")
@@ -291,7 +291,7 @@ def test_no_call_without_a_valid_credential(scene: SimpleNamespace, call: str) -
     for name, values in forged(scene).items():
         assert name in CREDENTIALS
         options = flight.FlightCallOptions(headers=[(b"authorization", value) for value in values], timeout=30)
-        # pyarrow has no class of its own for this error of GetSchema.
+        # pyarrow has no specific exception class for this error of GetSchema.
         with pytest.raises((*REFUSALS, OSError)) as caught:
             CALLS[call](client, options)
         is_refused = isinstance(caught.value, flight.FlightUnauthenticatedError) or "unauthenticated error" in str(caught.value)
@@ -328,7 +328,7 @@ def ticket_of(client: Raw, sql: str = "SELECT * FROM data_d") -> bytes:
 
 
 def sealed(ticket: bytes) -> bytes:
-    """The sealed part of a ticket."""
+    """Returns the encrypted part of a ticket."""
     return fields_of(fields_of(ticket)[2][0])[1][0]
 
 

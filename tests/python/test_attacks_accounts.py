@@ -1,4 +1,4 @@
-"""Attacks on accounts: floods of passwords, texts without end, guesses that lock others out, and questions about strangers.
+"""Attacks on accounts: password floods, unbounded texts, guesses meant to lock others out, and probes for unknown accounts.
 
 One plant with two organisations. The attacker is North, the neighbour is South.
 """
@@ -40,11 +40,11 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     assert plant.stop() == OK
 
 
-# ---- what clients do
+# ---- client actions
 
 
 def sign_in(plant: Plant, email: str, password: str = PASSWORD) -> str:
-    """The access token."""
+    """Signs in and returns the access token."""
     client = flight.FlightClient(plant.uri)
     with contextlib.closing(client):
         header = client.authenticate_basic_token(email, password, flight.FlightCallOptions(timeout=60))
@@ -52,7 +52,7 @@ def sign_in(plant: Plant, email: str, password: str = PASSWORD) -> str:
 
 
 def is_wrong(plant: Plant, email: str, password: str = WRONG) -> float:
-    """Signs in with a wrong password; how long the answer took."""
+    """Signs in with a wrong password and returns the seconds until the answer."""
     began = time.monotonic()
     with pytest.raises(flight.FlightUnauthenticatedError, match="wrong e-mail address or password"):
         sign_in(plant, email, password)
@@ -84,7 +84,7 @@ def timed(work: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-# ---- the audit trail: before there are floods, which leave no room for the names of strangers
+# ---- audit trail (before the floods, after which names of unknown accounts are no longer recorded)
 
 
 def test_failed_sign_ins_are_in_the_trail(plant: Plant) -> None:
@@ -105,7 +105,7 @@ def test_failed_sign_ins_are_in_the_trail(plant: Plant) -> None:
     assert watched["details"]["count"] == 1 and watched["details"]["addresses"] == ["127.0.0.1"]
     assert entries["stranger@nowhere.example"]["organisation"] is None
     assert "my secret password" not in json.dumps(trail(plant))
-    # An admin sees what is the own organisation's, and of operators no names.
+    # An admin sees only entries of the own organisation, and no names of operators.
     seen = order(admin_of_south, "audit", organisation=None, last=500)["entries"]
     assert {entry["organisation"] for entry in seen} == {"South"}
     assert "watched@south.example" in {entry["subject"] for entry in seen if entry["action"] == "sign-in.fail"}
@@ -116,7 +116,7 @@ def test_failed_sign_ins_are_in_the_trail(plant: Plant) -> None:
         order(admin_of_south, "audit", organisation="North", last=5)
     with pytest.raises(flight.FlightUnauthorizedError):
         order(Raw(plant.uri, sign_in(plant, "ana@south.example")), "audit", organisation=None, last=5)
-    # And the log has the account, and the address.
+    # The log contains the account and the address.
     line = next(line for line in plant.log if "watched@south.example" in line)
     assert "a sign-in failed" in line and "127.0.0.1" in line, line
 
@@ -147,12 +147,12 @@ def test_set_password_flood_does_not_delay_sign_ins_of_others(plant: Plant) -> N
             one.result()
     assert outcomes.count("ok") >= 10 and "busy" in outcomes, outcomes
     assert took, "somebody signed in during the flood"
-    # One hash of the flood is waited for at most, and a share of the two cores that the clients need as well.
+    # A sign-in waits for at most one hash of the flood, and shares the two cores with the clients.
     assert max(took) < max(20 * quiet, 1.5), (quiet, took)
 
 
 def test_sign_in_flood_does_not_keep_out_a_known_neighbour(plant: Plant) -> None:
-    """The same from one address, at accounts that there are not: at most ten in a second are looked at."""
+    """A flood from one address against unknown accounts: at most ten attempts per second are checked."""
     sign_in(plant, "admin@south.example")
     stop = threading.Event()
     answered: list[float] = []
@@ -170,7 +170,7 @@ def test_sign_in_flood_does_not_keep_out_a_known_neighbour(plant: Plant) -> None
         time.sleep(1.5)
         began = time.monotonic()
         known = [timed(lambda: sign_in(plant, "admin@south.example")) for _ in range(5)]
-        # One who never signed in from here waits for those who came before, and for no others.
+        # A user who never signed in from this address waits only for earlier attempts.
         create_user(admin(plant, "South"), "newcomer@south.example")
         newcomer = timed(lambda: sign_in(plant, "newcomer@south.example"))
         seconds = time.monotonic() - began
@@ -183,7 +183,7 @@ def test_sign_in_flood_does_not_keep_out_a_known_neighbour(plant: Plant) -> None
     assert guesses <= 15 * seconds + 30, (guesses, seconds)
 
 
-# ---- texts and numbers without end
+# ---- unbounded texts and numbers
 
 MEGABYTES = "x" * (5 << 20)
 LONG_TEXT = "x" * 5_000
@@ -213,7 +213,7 @@ ORDERS: dict[str, dict] = {
 
 
 def stored(plant: Plant) -> int:
-    """Bytes of the organisation database."""
+    """Returns the size of the organisation database in bytes."""
     folder = plant.lake.state
     return sum(path.stat().st_size for path in folder.glob("organisation.db*"))
 
@@ -244,14 +244,14 @@ def test_long_texts_are_refused_before_they_are_stored_or_logged(plant: Plant) -
         assert len(str(caught.value)) < 4_000, (what, str(caught.value)[:200])
     [body] = client.action("SetSessionOptions", option("time_zone", "x" * 100_000))
     assert body, "the value is refused"
-    # Each call is in the ledger, by its name; none of the texts is anywhere.
+    # The ledger has each call by name, and the texts are stored nowhere.
     assert sum(map(len, plant.log)) - logged < 200_000
     assert stored(plant) - before < 1_000_000
     assert order(client, "users", organisation=None)["users"], "the server is up"
 
 
 def option(name: str, value: str) -> bytes:
-    """An option of a session, as SetSessionOptionsRequest has it."""
+    """Returns a session option as in SetSessionOptionsRequest."""
     return text_field(1, text_field(1, name) + text_field(2, text_field(1, value)))
 
 
@@ -309,7 +309,7 @@ def test_keys_of_an_organisation_are_capped(plant: Plant) -> None:
     assert len(made) >= KEYS - 2
     for id in made:
         order(client, "revoke_key", id=id)
-    # The neighbour has its own number.
+    # The neighbour has a separate limit.
     plant.run("key", "create", "--user", "ana@south.example", "--name", "mine").expect(OK)
 
 
@@ -336,13 +336,13 @@ def test_actions_obey_the_rate_limit(plant: Plant) -> None:
     assert eventually(lambda: any(is_limited(actions["get options"]) for _ in range(5))) < 10
     for name, action in actions.items():
         assert sum(is_limited(action) for _ in range(10)) >= 5, name
-    # A neighbour is not held up.
+    # The neighbour is not limited.
     neighbour = Raw(plant.uri, plant.tenants["South"].key)
     for _ in range(10):
         neighbour.action("GetSessionOptions")
 
 
-# ---- guesses
+# ---- password guesses
 
 
 def test_wrong_passwords_delay_and_do_not_lock_out(plant: Plant) -> None:
@@ -351,10 +351,10 @@ def test_wrong_passwords_delay_and_do_not_lock_out(plant: Plant) -> None:
     took = [is_wrong(plant, "owner@north.example") for _ in range(8)]
     assert sum(took[5:]) > 1.5, f"guesses are delayed: {took}"
     assert timed(lambda: sign_in(plant, "owner@north.example")) < 5
-    # An account that there is not is treated in the same way.
+    # An unknown account is treated in the same way.
     nobody = [is_wrong(plant, "nobody@north.example") for _ in range(8)]
     assert 0.5 < sum(nobody) / sum(took) < 2, (took, nobody)
-    # While others go on guessing, the right password gets in.
+    # The right password is accepted while others continue to guess.
     stop = threading.Event()
 
     def guess(_: int) -> int:
@@ -379,7 +379,7 @@ def test_wrong_passwords_delay_and_do_not_lock_out(plant: Plant) -> None:
 
 
 def test_guesses_at_many_accounts_from_one_address_lock_nobody_out(plant: Plant) -> None:
-    """As from behind a load balancer: all have one address."""
+    """All clients share one address, as behind a load balancer."""
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: is_wrong(plant, f"guess{number}@nowhere.example"), range(55)))
     for email in ("ana@south.example", "admin@south.example", "ana@north.example"):
@@ -422,7 +422,7 @@ def test_floods_of_failed_sign_ins_do_not_fill_the_trail(plant: Plant) -> None:
     assert 1 <= len(known) <= 3, "guesses at one account become one entry a minute"
 
 
-# ---- strangers
+# ---- unknown accounts
 
 
 def test_create_user_does_not_tell_who_is_elsewhere(plant: Plant) -> None:
@@ -436,7 +436,7 @@ def test_create_user_does_not_tell_who_is_elsewhere(plant: Plant) -> None:
         times[name].append(time.monotonic() - began)
     shape = {name: {key: value for key, value in user.items() if key not in ("id", "email", "created_at")} for name, user in answers.items()}
     assert shape["taken"] == shape["free"]
-    # All that an admin may do with one is done with the other, too.
+    # All actions of an admin work equally for both users.
     for name in ("taken", "free"):
         email = f"{name}@shared.example"
         assert not json.loads(plant.run("token", "check", "--json", stdin=sign_in(plant, email, NEW_PASSWORD)))["may_ingest"]
@@ -448,20 +448,20 @@ def test_create_user_does_not_tell_who_is_elsewhere(plant: Plant) -> None:
             order(client, "user", email=email)
         assert create_user(client, email, password=NEW_PASSWORD)["user"]["email"] == email
     assert 0.3 < statistics.median(times["taken"]) / statistics.median(times["free"]) < 3, times
-    # The other organisation's user is who it was.
+    # The other organisation's user is unchanged.
     checked = json.loads(plant.run("token", "check", "--json", stdin=sign_in(plant, "taken@shared.example")))
     assert checked["organisation"] == "South"
     users = order(admin(plant, "South"), "users", organisation=None)["users"]
     assert [user["name"] for user in users if user["email"] == "taken@shared.example"] == [""]
-    # Twice in one's own organisation is an error that may say so.
+    # A duplicate within the own organisation is an error that may say so.
     with pytest.raises(REFUSALS, match="already"):
         create_user(client, "taken@shared.example")
-    # An operator has to say who is meant.
+    # The operator must name one of the users by id.
     refused = plant.lake.run("user", "deactivate", "taken@shared.example").expect(FAILURE)
     assert "is the address of 2 users; name one by id" in refused.err
 
 
-# ---- rights
+# ---- permissions
 
 
 def test_last_admin_cannot_take_the_role_from_itself(plant: Plant) -> None:
@@ -476,7 +476,7 @@ def test_last_admin_cannot_take_the_role_from_itself(plant: Plant) -> None:
         with pytest.raises(pa.ArrowInvalid, match="is the last active admin of \"Lonely\""):
             attempt()
         assert order(client, "user", email=own)["user"]["role"] == "admin", what
-    # Another who is deactivated does not count; one who is active does.
+    # A deactivated second admin does not count; an active one does.
     create_user(client, "second@lonely.example", role="admin")
     order(client, "set_user_active", email="second@lonely.example", active=False)
     with pytest.raises(pa.ArrowInvalid):
@@ -507,7 +507,7 @@ def test_everybody_changes_the_own_password(plant: Plant) -> None:
         return False
 
     eventually(is_over)
-    # By the command line, and back.
+    # Changes the password by the command line, back to the first.
     command = ["user", "passwd", email.upper(), "--server", plant.uri, "--as", email, "--json"]
     changed = json.loads(plant.run(*command, stdin=f"{NEW_PASSWORD}\n{PASSWORD}\n"))
     assert changed["email"] == email

@@ -1,5 +1,5 @@
-"""Attacks before the credential: bodies, handshakes, silence and floods by which strangers, or one organisation, would take
-the server from all others. During each, others are answered, and memory and descriptors stay bounded."""
+"""Attacks without a valid credential, or by one organisation, on the server's capacity: large bodies, handshakes, silent
+connections and floods. During each, other clients are answered, and memory and descriptors stay bounded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from wire import (
 )
 
 pytestmark = pytest.mark.local_only
-# Short, so that the tests are.
+# Short timeouts keep the tests fast.
 TIMEOUTS = {
     "PLANTLAKE_SERVE_HANDSHAKE_TIMEOUT": "1s",
     "PLANTLAKE_SERVE_UNAUTHENTICATED_TIMEOUT": "2s",
@@ -40,7 +40,7 @@ TIMEOUTS = {
     "PLANTLAKE_METRICS_LISTEN": "127.0.0.1:0",
 }
 SILENT = 1_500
-# A neighbour's point query takes at most so long, in a debug build on a machine that is shared.
+# The maximum time of a neighbour's point query, for a debug build on a shared machine.
 NEIGHBOUR_SECONDS = 2.0
 SELECT_1 = any_of("CommandStatementQuery", text_field(1, "SELECT 1 AS x"))
 
@@ -62,7 +62,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Plant:
 
 @pytest.fixture(scope="module")
 def plant(built: Plant) -> Iterator[Plant]:
-    """A server without TLS that trusts no proxy."""
+    """A server without TLS and without trusted proxies."""
     built.serve()
     yield built
     assert built.stop() == OK
@@ -70,7 +70,7 @@ def plant(built: Plant) -> Iterator[Plant]:
 
 @contextlib.contextmanager
 def serving(built: Plant, *flags: str, settings: dict[str, str] | None = None, **more) -> Iterator[Plant]:
-    """Another server on the same lake."""
+    """Starts another server on the same lake."""
     other = Plant.__new__(Plant)
     other.__dict__ |= built.__dict__ | {"process": None}
     other.serve(*flags, settings=settings, **more)
@@ -86,7 +86,7 @@ def key(plant: Plant, tenant: str = "North") -> str:
 
 
 def ask_point(plant: Plant, tenant: str = "South", **options) -> float:
-    """A neighbour's query over a connection of its own; how long it took."""
+    """Runs a neighbour's query on a new connection and returns the elapsed seconds."""
     began = time.monotonic()
     with Wire(plant.uri, **options) as neighbour:
         answer = neighbour.call(FLIGHT + "GetFlightInfo", key(plant, tenant), POINT)
@@ -95,7 +95,7 @@ def ask_point(plant: Plant, tenant: str = "South", **options) -> float:
 
 
 def get(plant: Plant, path: str, timeout: float = 10) -> tuple[int, float]:
-    """Status and seconds of an answer of the metrics' port."""
+    """Requests a path from the metrics port and returns the status and the elapsed seconds."""
     url = plant.said["metrics"].replace("/metrics", path)
     began = time.monotonic()
     try:
@@ -113,8 +113,8 @@ BODY = 60 * MIB
 
 
 def send_bodies(plant: Plant, method: str, credential: str | None) -> SimpleNamespace:
-    """40 calls on four connections, each with as much of a body of 60 MiB as the server takes in a second, and a point
-    query of a neighbour beside them."""
+    """Makes 40 calls on four connections. Each sends as much of a body of 60 MiB as the server accepts within 1.2 s, while a
+    neighbour runs point queries."""
     connections = [Wire(plant.uri) for _ in range(4)]
     left: dict[tuple[int, int], int] = {}
     neighbours = []
@@ -184,7 +184,7 @@ def test_message_that_does_not_arrive_ends_the_call(plant: Plant, method: str, d
         assert connection.call(FLIGHT + "GetFlightInfo", key(plant), POINT).status == "0"
 
 
-# ---- silence
+# ---- silent connections
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ def context(plant: Plant) -> ssl.SSLContext:
 
 
 def test_silent_tls_connections_do_not_delay_others(proxied: Plant) -> None:
-    """50 a second that never say anything, for longer than a handshake may take."""
+    """Opens 50 silent connections per second for longer than the handshake timeout."""
     quiet = [ask_point(proxied, tls=context(proxied)) for _ in range(5)]
     is_over = threading.Event()
     held: list[socket.socket] = []
@@ -243,7 +243,7 @@ def test_connection_that_is_authenticated_stays(plant: Plant) -> None:
         assert connection.call(FLIGHT + "GetFlightInfo", key(plant), POINT).status == "0"
         assert stranger.call(FLIGHT + "GetFlightInfo", None, POINT).status == UNAUTHENTICATED
         assert 1 < stranger.wait_closed(4) < 3
-        # A flood of others closes those without a credential.
+        # When many connections arrive, the server closes those without a credential first.
         held = [silent(plant) for _ in range(400)]
         assert connection.call(FLIGHT + "GetFlightInfo", key(plant), POINT).status == "0"
         del held
@@ -253,7 +253,7 @@ def test_health_takes_no_credential_and_keeps_its_connection(plant: Plant) -> No
     with Wire(plant.uri) as connection:
         for _ in range(4):
             answer = connection.call(HEALTH, None, whole(b""))
-            # SERVING
+            # The status SERVING.
             assert (answer.status, answer.body) == ("0", whole(bytes([8, 1])))
             time.sleep(0.8)
         assert 0.5 < connection.wait_closed(4)
@@ -272,7 +272,7 @@ def test_silent_connections_do_not_delay_health(plant: Plant, first: bytes) -> N
     for path in ["/readyz", "/metrics"]:
         status, seconds = get(plant, path)
         assert status == 200 and seconds < 2
-    # More than there are places for.
+    # More connections than the limit.
     held += [socket.create_connection((host, int(port))) for _ in range(100)]
     status, seconds = get(plant, "/healthz")
     assert status == 200 and seconds < 0.5
@@ -297,7 +297,7 @@ def test_open_files_do_not_run_out(built: Plant) -> None:
         statuses = [status for _, status in used]
         for connection, _ in used[60:]:
             connection.close()
-        # What is inside still opens files.
+        # Queries can still open files.
         eventually(lambda: plant.ask("SELECT count(*) AS n FROM data_min", "Everything")["n"].item() > 0)
         for connection in [connection for connection, _ in used] + held:
             connection.close()
@@ -321,7 +321,7 @@ def test_one_organisation_leaves_places_to_others(built: Plant) -> None:
             with Wire(plant.uri) as connection:
                 return connection.call(FLIGHT + "GetFlightInfo", key(plant), POINT).status == "0"
 
-        # The server learns a moment later that the connections are closed, and refuses until then.
+        # The server notices the closed connections with a delay, and refuses new ones until then.
         eventually(is_let_in)
 
 
@@ -396,15 +396,15 @@ def test_large_headers_are_refused(plant: Plant) -> None:
     assert peak.growth < 30
 
 
-# ---- the end
+# ---- shutdown
 
 
 def test_blocked_threads_hold_neither_health_nor_the_end(built: Plant) -> None:
-    """All threads that answer are blocked for good, as a library would that computes without a pause."""
+    """All worker threads are blocked permanently, as by a library that computes without yielding."""
     settings = {"PLANTLAKE_FAILPOINT_BLOCK": "700", "PLANTLAKE_SERVE_SHUTDOWN_TIMEOUT": "1s"}
     with serving(built, settings=settings) as plant:
         with Wire(plant.uri) as connection, Wire(plant.uri) as held:
-            # An answer that has begun, which the end waits for.
+            # A call in progress, which the shutdown waits for.
             held.data(held.open(FLIGHT + "DoPut", key(plant)), message(100))
             time.sleep(1.2)
             stream = connection.open(FLIGHT + "GetFlightInfo", key(plant))
@@ -428,13 +428,13 @@ def test_blocked_threads_hold_neither_health_nor_the_end(built: Plant) -> None:
 
 
 def addresses(plant: Plant, since: int) -> list[str]:
-    """Where the calls that were refused since then came from, as the log says."""
+    """Returns the logged addresses of calls that were refused since line `since` of the log."""
     lines = [line for line in plant.log[since:] if "refused" in line or "Handshake" in line]
     return [match[1] for line in lines if (match := re.search(r"address=(?:Some\()?([0-9a-f.:]+)\)?", re.sub(r"\x1b\[[0-9;]*m", "", line)))]
 
 
 def told_address(plant: Plant, **options) -> str:
-    """What the server takes for the address of a stranger."""
+    """Makes an unauthorised call and returns its address as logged by the server."""
     since = len(plant.log)
     forwarded = {"x_forwarded_for": options.pop("forwarded")} if "forwarded" in options else {}
     with Wire(plant.uri, **options) as connection:
@@ -458,7 +458,7 @@ def test_forwarded_addresses_are_believed_from_trusted_proxies(built: Plant) -> 
         assert told_address(plant, forwarded="192.0.2.1, 203.0.113.9, 10.1.1.1") == "203.0.113.9"
         assert told_address(plant, forwarded="2001:db8::7") == "2001:db8::7"
         assert told_address(plant, forwarded="nobody") == "127.0.0.1"
-        # Wrong passwords of one client do not slow down those of another behind the same proxy.
+        # Wrong passwords of one client do not delay another client behind the same proxy.
         email = plant.tenants["North"].email("ana")
         wrong = "Basic " + base64.b64encode(f"{email}x:wrong".encode()).decode()
         with Wire(plant.uri) as connection:
@@ -468,7 +468,7 @@ def test_forwarded_addresses_are_believed_from_trusted_proxies(built: Plant) -> 
 
 
 def proxy(plant: Plant, header: bytes) -> str:
-    """What the server takes for the address of a stranger behind a trusted proxy."""
+    """Makes an unauthorised call from a trusted proxy with this header, and returns its address as logged by the server."""
     host, port = plant.uri.split("://")[1].rsplit(":", 1)
     since = len(plant.log)
     original = socket.create_connection
@@ -494,5 +494,5 @@ def test_proxy_protocol_is_taken_from_trusted_proxies(proxied: Plant) -> None:
         with pytest.raises((OSError, ssl.SSLError)):
             proxy(proxied, wrong)
     with pytest.raises((OSError, ssl.SSLError)):
-        # From anybody else it is no TLS.
+        # A PROXY header from an untrusted address is not valid TLS.
         Wire(proxied.uri, tls=context(proxied), before=b"PROXY TCP4 203.0.113.9 127.0.0.1 5 6\r\n")

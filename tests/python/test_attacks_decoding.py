@@ -1,6 +1,6 @@
-"""What a client or a file declares is not believed. Messages are changed on their way to the server, and Parquet files are
-put together by hand, so that they declare row counts, lengths and decompressed sizes that are not so. Everything runs under
-an address-space limit of 8 GiB, under which an allocation by such a number would end the process."""
+"""Declarations of clients and files are not trusted. The tests change messages in transit, and construct Parquet files, so that
+they declare false row counts, lengths and decompressed sizes. The server runs with an address-space limit of 8 GiB, so an
+allocation of a declared size would end the process."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from server import Plant, Raw, any_of, eventually, fields_of, text_field
 pytestmark = pytest.mark.local_only
 GIB = 1 << 30
 LIMIT = 8 * GIB
-# A number that is nowhere else in a message, so that it can be found and replaced.
+# A number that occurs only once in a message, so that it can be found and replaced.
 ODD = 31_337
 HUGE = 1 << 62
 START = 1_717_200_000_000_000
 
 
 def limited() -> dict:
-    """For a process: it may take 8 GiB of addresses."""
+    """Returns process options that limit the address space to 8 GiB."""
     return {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))}
 
 
@@ -49,14 +49,14 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
 
 
 def memory(plant: Plant) -> int:
-    """The most memory that the server has taken, in bytes, since it was asked to count anew."""
+    """Returns the peak memory of the server in bytes, since it was last reset."""
     status = Path(f"/proc/{plant.process.pid}/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024
 
 
 @pytest.fixture(autouse=True)
 def bounded(plant: Plant) -> Iterator[None]:
-    """Whatever is sent, the server lives, takes little memory for it, and answers others."""
+    """Checks after each test that the server is up, has used little memory, and answers other clients."""
     Path(f"/proc/{plant.process.pid}/clear_refs").write_text("5")
     before = memory(plant)
     yield
@@ -66,7 +66,7 @@ def bounded(plant: Plant) -> Iterator[None]:
 
 
 def put(uri: str, key: str, command: bytes, batches: list[pa.RecordBatch], **options) -> bytes:
-    """Sends batches with a command; what the server says."""
+    """Sends batches with a command and returns the server's reply."""
     client = Raw(uri, key)
     headers = [(b"authorization", f"Bearer {key}".encode())]
     how = flight.FlightCallOptions(headers=headers, timeout=30, write_options=pa.ipc.IpcWriteOptions(**options))
@@ -111,7 +111,7 @@ def test_handle_is_opened_before_a_body_is_decoded(plant: Plant) -> None:
     key = plant.tenants["North"].key
     with Patcher(plant.uri, {i64(8 * ODD): i64(1 << 46)}) as wire:
         refused("prepared statement", wire.uri, key, command, [batch], kind=KeyError, compression="lz4")
-    # Nor is it waited for.
+    # The server does not wait for the declared bytes either.
     refused("prepared statement", plant.uri, key, command, [batch], kind=KeyError)
 
 
@@ -201,14 +201,14 @@ READINGS: dict[str, tuple[Callable[[Plant], list[pa.RecordBatch]], dict, dict[by
 
 
 def views(rows: int, length: int) -> pa.Array:
-    """Views of one text."""
+    """Returns an array of views of one text."""
     text = b"x" * length
     view = i32(length) + text[:4] + i32(0) + i32(0)
     return pa.Array.from_buffers(pa.string_view(), rows, [None, pa.py_buffer(view * rows), pa.py_buffer(text)])
 
 
 def long_ids(rows: int, kind: pa.DataType = pa.large_utf8()) -> pa.Array:
-    """Rows that share an id of a megabyte."""
+    """Returns rows that share an id of a megabyte."""
     values = pa.array(["x" * (1 << 20)]).cast(kind)
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), values)
 
@@ -236,7 +236,7 @@ def test_deltas_of_dictionaries_are_counted(plant: Plant) -> None:
     refused("more than 33554432 bytes", plant.uri, plant.tenants["North"].gateway, ingest_command(), batches, emit_dictionary_deltas=True)
 
 
-# ---- Parquet files in raw
+# ---- raw Parquet files
 
 
 ASSET: dict[str, str] = {}
@@ -260,7 +260,7 @@ def forged(change: Callable[[Forged], None], data: pa.Table | None = None, **how
 
 
 def with_page(column: int, change: Callable[[dict, bytes], bytes], at: int = -1) -> Callable[[Forged], None]:
-    """Changes the header of a page, and its data."""
+    """Returns a change of a page's header and data."""
 
     def changed(file: Forged) -> None:
         pages = file.pages(column)
@@ -323,7 +323,7 @@ def wide_value(file: Forged) -> None:
 
 
 def delta_lengths(encoding: int) -> Callable[[Forged], None]:
-    """Texts whose data declares two billion lengths, in no bytes."""
+    """Returns a change to a page that declares two billion lengths without encoding them."""
 
     def change(header: dict, data: bytes) -> bytes:
         values = varint(128 << 12) + varint(1) + varint((1 << 31) - 1) + zigzag(0)
@@ -342,7 +342,7 @@ def huge_index(file: Forged) -> None:
 
 
 def one_long(kind: pa.DataType) -> pa.Table:
-    """Rows of which most refer to the one long text of a dictionary."""
+    """Returns rows, most of which refer to the single long text of a dictionary."""
     texts = pa.array([f"{i:036}" for i in range(1_999)] + ["x" * (1 << 20)]).cast(kind)
     keys = np.concatenate([np.arange(2_000), np.full(98_000, 1_999)])
     return table(100_000, id=pa.DictionaryArray.from_arrays(pa.array(keys, pa.int32()), texts))
@@ -377,7 +377,7 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "long bytes": (lambda: parquet(one_long(pa.large_binary()), dictionary_pagesize_limit=8 << 20), "among its ids"),
     "long ids": (lambda: parquet(table(100, id=pa.array(["x" * (1 << 20)] * 100)), use_dictionary=False), "an asset's id has 36"),
 }
-# What is declared here is not used, and the rest is good.
+# The false declaration in these files is not used, and the rest is valid.
 TAKEN: dict[str, Callable[[], bytes]] = {
     "index": lambda: forged(huge_index, write_page_index=True),
     "plain": lambda: parquet(table()),
@@ -404,7 +404,7 @@ def test_files_that_declare_what_cannot_be_are_quarantined(plant: Plant) -> None
     failures = 0
 
     def counted(since: str) -> int:
-        """A query that meets a file whose pages are at fault fails, and later ones go without the file."""
+        """Runs a query until it succeeds. A query that finds a damaged page fails, and later queries skip that file."""
         nonlocal failures
         while failures < len(FILES):
             try:

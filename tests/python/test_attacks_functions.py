@@ -1,7 +1,7 @@
-"""Statements whose numbers would become memory or time: each ends with a clear error or an answer, and the server lives on.
+"""Statements whose arguments would cost much memory or time. Each ends with a clear error or an answer; the server stays up.
 
-The server runs with an address-space limit of 8 GiB, as a container would set one, and with little memory for queries. Its
-largest memory is looked at, at the end of all attacks.
+The server runs with an address-space limit of 8 GiB, as a container would set it, and with little memory for queries. Its
+peak memory is checked after all attacks.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.local_only
 LONG = os.environ.get("PLANTLAKE_TEST_PROFILE", "ci") == "long"
 ADDRESS_SPACE = 8 << 30
 TOTAL_MEMORY = 512 << 20
-# What a server holds without any query, and what a debug build takes for small things in between.
+# The memory of a server without queries, including small allocations of a debug build.
 WITHOUT_QUERIES = 350 << 20
 CLEAR = ("InvalidArgument", "ResourceExhausted", "NotImplemented", "Unimplemented")
 GOOD = "SELECT count(*) AS n FROM data_h"
 
 
 class Scene:
-    """A served plant, what a good query answers there, and the memory that it had before it was attacked."""
+    """A plant with a server, the answer of a valid query, and the peak memory before the attacks."""
 
     def __init__(self, plant: Plant) -> None:
         self.plant = plant
@@ -46,7 +46,7 @@ class Scene:
             return int(re.search(rf"{what}:\s+(\d+) kB", status.read())[1]) << 10
 
     def refusal(self, sql: str) -> str:
-        """The error of a statement; empty if it was answered."""
+        """Returns the error of a statement, or an empty text if it succeeded."""
         try:
             self.plant.ask(sql)
         except adbc_driver_manager.Error as error:
@@ -74,7 +74,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 BIG = "repeat('x', 30000000)"
 LONG_TEXT = "repeat('x', 1000000)"
-# Refused: with a clear error.
+# Refused with a clear error.
 REFUSED = {
     "approximate percentile": "SELECT approx_percentile_cont(0.5, 1000000000000000) WITHIN GROUP (ORDER BY value) FROM data_min",
     "approximate percentile of weights": "SELECT approx_percentile_cont_with_weight(count, 0.5, 1000000000000) WITHIN GROUP (ORDER BY value) FROM data_min",
@@ -149,7 +149,7 @@ REFUSED = {
     "input_file_name": "SELECT input_file_name() FROM data_min",
     "file_row_index": "SELECT file_row_index() FROM data_min",
     "arrow_metadata": "SELECT arrow_metadata(value) FROM data_min",
-    # Constants that would be written out over and over while a statement is planned.
+    # Constants that would be repeated for each row while a statement is planned.
     "unnest": "SELECT unnest(range(0, 4000000)), value FROM data_min",
     "sorted by long values": f"SELECT value FROM data_min ORDER BY {BIG} || CAST(value AS TEXT) LIMIT 10",
     "constant in a condition": f"SELECT count(*) FROM data_min WHERE coalesce(nullif(asset_id, 'a'), {BIG}) || {BIG} = 'x'",
@@ -163,7 +163,7 @@ REFUSED = {
     "overlay": f"SELECT overlay({BIG} placing asset_id from 2) FROM data_min",
     "translate": f"SELECT translate({BIG}, 'x', asset_id) FROM data_min",
 }
-# Answered: a number beyond all rows is as good as none, and what clients send.
+# Answered: limits beyond the number of rows, which clients send, have no effect.
 ANSWERED = {
     "LIMIT of BI tools": "SELECT asset_id, timestamp, value FROM data_h ORDER BY value DESC LIMIT 1000000",
     "LIMIT of 32 bits": "SELECT value FROM data_min ORDER BY value LIMIT 2147483647",
@@ -196,14 +196,14 @@ def test_statement_with_large_numbers_is_answered(scene: Scene, statement: str) 
 
 
 def test_top_rows_beyond_what_is_kept_are_the_same(scene: Scene) -> None:
-    """A sort for very many first rows is another operator than one for few."""
+    """A large limit uses another sort operator than a small one."""
     sorted_values = "SELECT value, timestamp FROM data_min ORDER BY value DESC, timestamp, asset_id"
     few, many = (scene.plant.ask(f"{sorted_values} LIMIT {limit} OFFSET 5") for limit in (1000, 100_000_000))
     assert many.head(1000).equals(few)
 
 
 def test_greedy_queries_at_once_leave_others_alone(scene: Scene) -> None:
-    """Each alone is within the limits; all together are not. Some are refused; a neighbour is answered all the while."""
+    """Each query is within the limits, but all together are not. Some are refused; a neighbour is answered all the time."""
     greedy = "SELECT count(*) FROM (SELECT DISTINCT a.value AS x, b.value AS y, c.value AS z FROM data_h a, data_h b, data_d c)"
     texts = "SELECT count(*) FROM (SELECT DISTINCT repeat(asset_id, 300) || CAST(value AS TEXT) FROM data_min)"
     ends = [threading.Thread(target=scene.refusal, args=(sql,)) for sql in [texts, greedy] * 3]
@@ -215,7 +215,7 @@ def test_greedy_queries_at_once_leave_others_alone(scene: Scene) -> None:
     scene.assert_unharmed("greedy queries")
 
 
-# ---- calls by chance
+# ---- random calls
 
 HOSTILE = {
     "number": ["0", "-1", "1", "3", "2147483647", "-2147483648", "9223372036854775807", "1000000", "100000000", "0.5", "NULL", "1e308", "value", "count"],
@@ -226,7 +226,7 @@ HOSTILE = {
 
 
 def calls(functions: list[tuple[str, str]], seed: int) -> Iterator[str]:
-    """Calls of each function with hostile arguments, in a turn that chance decides."""
+    """Yields calls of each function with hostile arguments, in random order."""
     chance = random.Random(seed)
     while True:
         for name, kind in chance.sample(functions, len(functions)):
@@ -247,7 +247,7 @@ def calls(functions: list[tuple[str, str]], seed: int) -> Iterator[str]:
 
 
 def test_calls_by_chance_harm_nobody(scene: Scene) -> None:
-    """Calls of all functions with hostile arguments: the server may refuse or answer, and neither ends nor grows."""
+    """Calls all functions with hostile arguments. The server may refuse or answer, and neither crashes nor grows."""
     listed = scene.plant.ask("SELECT DISTINCT routine_name AS name, function_type AS kind FROM information_schema.routines ORDER BY 1, 2")
     functions = [(name, kind) for name, kind in zip(listed.name, listed.kind) if re.fullmatch(r"\w+", name)]
     assert len(functions) > 200

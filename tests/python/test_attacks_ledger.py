@@ -1,5 +1,5 @@
-"""What is sent is billed however the answer ends, quotas hold while answers are sent, and what is done to the ledger or to the
-audit trail behind plantlake's back is found: by plantlake, and by another program that knows only docs/billing.md."""
+"""Sent data is billed however the call ends, quotas hold while results are sent, and changes to the ledger or audit trail that
+bypass plantlake are detected, both by plantlake and by an independent program that follows docs/billing.md."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from test_metering import ledger as recorded
 pytestmark = pytest.mark.local_only
 DIFFERS = 5
 MIB = 1 << 20
-# The most that one message takes, or a little more.
+# Slightly more than the maximum size of a message, in bytes.
 MESSAGE = 1.2 * MIB
 NOBODY = str(uuid.UUID(int=0))
 LEDGER = [
@@ -48,7 +48,7 @@ ALL = "SELECT *, row_number() OVER () AS n FROM data_min"
 HUGE = "SELECT a.*, b.value AS other FROM data_min a CROSS JOIN (SELECT value FROM data_min LIMIT 200) b"
 
 
-# ---- chains, by another program
+# ---- chains, computed independently
 
 
 def sha256(value: list, end: str = "") -> str:
@@ -70,7 +70,7 @@ def rows_of(database: Database, table: str) -> list[dict]:
 
 
 def ends_of(database: Database, chain: str) -> dict[str, tuple[int, str]]:
-    """Where the chains of a database end, as docs/billing.md says; what does not fit is an error."""
+    """Returns the ends of the chains of a database as defined in docs/billing.md, and fails on a mismatch."""
     table, columns = CHAINS[chain]
     rows = rows_of(database, table)
     parts: dict[str, dict[str, tuple[int, str]]] = {}
@@ -121,7 +121,7 @@ def test_another_program_computes_the_same_audit_chains(office: Office) -> None:
     assert {chain["organisation_id"] or NOBODY for chain in verified["chains"] if chain["chain"] == "audit"} == ends.keys()
     said = office.ok("audit", "head")
     assert all(hash in said for _, hash in ends.values())
-    # And on from there: the old head still fits.
+    # After another entry, the old head is still valid.
     (office.folder / "head.json").write_text(json.dumps(head))
     office.json("org", "set-limit", "bolt", "7")
     assert office.json("audit", "verify", "--head", "head.json")["verified"]
@@ -148,7 +148,7 @@ def test_a_changed_entry_of_the_audit_trail_is_named(tmp_path: Path, audited: Pa
     change = AUDIT_TAMPERED[column] or "chain_hash = zeroblob(32)"
     database.change("audit_trail", f"UPDATE audit_trail SET {change} WHERE id = {name}")
     found = findings(database, "audit", "verify")
-    # An entry that is called otherwise, is called so.
+    # An entry whose id was changed is reported by its new id.
     name = str(int(name) + 1000) if column == "id" else name
     assert name in {finding["record"] for finding in found}, found
     assert len(found) <= 2, found
@@ -194,7 +194,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Plant:
 
 @pytest.fixture(scope="module")
 def chained(built: Plant, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the database after a server has answered two organisations, for some seconds; and its head, beside it."""
+    """A copy of the database after a server has answered two organisations for some seconds, with its head in the same
+    folder."""
     plant = built.serve(settings={"PLANTLAKE_METERING_SQL": "true"})
     clients = [Counting(plant.uri, plant.tenants[name].key) for name in ("North", "South")]
     for number in range(40):
@@ -210,7 +211,7 @@ def chained(built: Plant, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plant(built: Plant, chained: Path) -> Iterator[Plant]:
-    """It serves, after the copy was made."""
+    """The plant with a running server, started after the copy was made."""
     yield built.serve()
     assert built.stop() == OK, "".join(built.log)
 
@@ -221,7 +222,7 @@ def test_another_program_computes_the_same_ledger_chains(chained: Path) -> None:
     for chain in CHAINS:
         assert heads_of(head, chain) == ends_of(database, chain)
     assert len(heads_of(head, "ledger")) == 2
-    # All commands say so, with and without the head.
+    # All commands agree, with and without the head.
     for command in (["audit", "verify"], ["usage", "verify"], ["usage", "verify", "--month", f"{dt.datetime.now(dt.UTC):%Y-%m}"]):
         for more in ([], ["--head", str(chained.parent / "head.json")]):
             assert findings(database, *command, *more, code=OK) == []
@@ -243,7 +244,7 @@ def changes(database: SqliteDatabase) -> dict[str, str]:
         "api_key_id": "api_key_id = NULL",
         "sql_fingerprint": "sql_fingerprint = NULL",
         "billing_month": "billing_month = '2020-01'",
-        # The same instant, and the same id, but not the same text.
+        # Values that mean the same, but differ as text.
         "started_at again": "started_at = replace(started_at, 'Z', '+00:00')",
         "request_id again": "request_id = upper(request_id)",
         "billable again": "billable = 2",
@@ -261,7 +262,7 @@ def test_each_changed_column_of_the_ledger_is_named_and_no_other_record(tmp_path
     database = copy_of(chained, tmp_path)
     north = database.value("SELECT id FROM organizations WHERE name = 'North'")
     names = database.value(f"SELECT request_id FROM api_usage_logs WHERE organization_id = '{north}' ORDER BY chain_sequence").splitlines()
-    # Each other one, so that there is one before and after it that is as it was.
+    # Every second record is changed, so that each has unchanged neighbours.
     wanted, untouched, sql = {}, set(names), []
     for at, (what, change) in enumerate(changes(database).items()):
         name = names[1 + 2 * at]
@@ -327,7 +328,7 @@ def test_two_records_that_were_swapped_are_named(tmp_path: Path, chained: Path) 
 
 
 def test_only_a_head_tells_of_a_chain_that_was_made_anew(tmp_path: Path, chained: Path) -> None:
-    """What somebody can do who can write to all of the database, and has read docs/billing.md."""
+    """An attacker who can write to the whole database and knows docs/billing.md can do this."""
     database = tampered(chained, tmp_path)
     north = database.value("SELECT id FROM organizations WHERE name = 'North'")
     rows = [row for row in rows_of(database, "api_usage_logs") if row["organization_id"] == north]
@@ -343,14 +344,14 @@ def test_only_a_head_tells_of_a_chain_that_was_made_anew(tmp_path: Path, chained
     assert findings(database, "audit", "verify", code=OK) == []
     [found] = findings(database, "audit", "verify", *head)
     assert found["kind"] == "rewritten"
-    # A tail that was cut, with the end set back.
+    # The end of the chain is deleted, and its recorded end is set back.
     cut = [f"DELETE FROM api_usage_logs WHERE {NORTH} AND chain_sequence > 30",
            f"UPDATE record_chains SET length = 30, hash = (SELECT lower(hex(chain_hash)) FROM api_usage_logs WHERE {NORTH} AND chain_sequence = 30) WHERE {NORTH} AND chain = 'ledger'"]  # fmt: skip
     database = tampered(chained, tmp_path, *cut)
     assert findings(database, "audit", "verify", code=OK) == []
     [found] = findings(database, "usage", "verify", *head)
     assert (found["kind"], found["sequence"]) == ("cut", 31)
-    # The chain as a whole, with all of its records.
+    # The whole chain is deleted, with all its records.
     database = tampered(chained, tmp_path, f"DELETE FROM api_usage_logs WHERE {NORTH}", f"DELETE FROM record_chains WHERE {NORTH}")
     found = findings(database, "usage", "verify", *head)
     assert [(finding["kind"], finding["sequence"]) for finding in found] == [("cut", 1)]
@@ -362,7 +363,7 @@ def test_a_backup_has_the_chains_and_records_that_are_older_than_them_begin_them
     user = old.json("user", "create", "ada@0.example", "--org", "Acme", "--role", "admin", stdin=f"{PASSWORD}\n")["id"]
     rows = ledger.records(1, organisation, [user], ["2024-01", "2024-02"], count=20)
     ledger.fill(old.database, rows)
-    # Records that a version without chains has written.
+    # Records written by a version without chains.
     [chain] = old.json("usage", "verify")["chains"]
     assert (chain["begun"], chain["records"], chain["findings"]) == (False, 40, [])
     head = old.json("audit", "head")
@@ -381,7 +382,7 @@ def test_a_backup_has_the_chains_and_records_that_are_older_than_them_begin_them
     assert found["kind"] == "anchor" and "2024-02" in found["text"]
 
 
-# ---- what was sent is billed
+# ---- billing of sent data
 
 
 def reading(plant: Plant, tenant: str, sql: str) -> tuple[Counting, flight.FlightStreamReader]:
@@ -402,7 +403,7 @@ def billed_bytes(plant: Plant, tenant: str) -> int:
     return int(database_of(plant).value(f"SELECT coalesce(sum(bytes_sent), 0) FROM usage_totals WHERE organization_id = {organisation}"))
 
 
-# Each fails at the last row, in a way of its own: as an internal error, at an argument, at a number, at a text, at a pattern.
+# Each of these fails at the last rows in a different way: internal error, argument, number, text, pattern.
 LATE = {
     "resize": "array_resize(make_array(n), CASE WHEN n >= 172400 THEN -1 ELSE 1 END)",
     "zero": "1 / (CASE WHEN n >= 172400 THEN 0 ELSE 1 END)",
@@ -431,12 +432,12 @@ def test_an_expression_that_fails_in_the_last_row_is_the_callers_and_what_was_se
             request = client.ids.last.get("DO_GET") if got else None
             outcomes[what] = (got, str(error)) if request is None else (got, "failed")
             if request is None:
-                # Not a function that is allowed here, or refused before anything was sent: the caller's mistake, too.
+                # The function is not permitted, or the error came before anything was sent; both are the caller's errors.
                 assert not isinstance(error, flight.FlightUnavailableError), (what, error)
                 continue
             assert isinstance(error, pa.ArrowInvalid) or "InvalidArgument" in str(error) or "INVALID" in str(error).upper(), (what, error)
         else:
-            # Some of these functions have an answer to everything.
+            # Some of these functions accept every argument.
             outcomes[what] = (got, "answered")
             continue
         row = record_of(plant, request)
@@ -497,21 +498,21 @@ def test_what_a_server_had_sent_before_it_was_killed_is_billed_but_for_the_last_
     plant.serve()
     row = record_of(plant, request)
     assert row["status"] == "ABORTED" and is_true(row["billable"]), row
-    # Messages are a little more than the data in them.
+    # Messages are slightly larger than their data.
     assert int(row["bytes_sent"]) > got - 16 * MIB - 2 * MESSAGE, (row, got)
     assert int(row["rows"]) > rows / 2 and int(row["bytes_scanned"]) > 0
     assert billed_bytes(plant, "Killed") == int(row["bytes_sent"])
-    # An answer that was not told of again is as free as before.
+    # Data sent after the last progress record in the journal is not billed, and the ledger still verifies.
     plant.run("usage", "verify").expect(OK)
 
 
-# ---- quotas, while answers are sent
+# ---- quotas while results are sent
 
 
 def limited(plant: Plant, name: str, *flags: str) -> None:
     plant.tenant(name, ["--all"])
     plant.run("org", "limit", name, *flags).expect(OK)
-    # Servers look every second.
+    # Servers read the limits every second.
     time.sleep(2.5)
 
 
@@ -543,10 +544,10 @@ def test_answers_at_once_pass_a_quota_by_a_message_each(plant: Plant, many: int)
     rows = recorded(database, f"{of} AND endpoint = 'DoGet/StatementQuery'").values()
     assert {row["status"] for row in rows} == {"FAILED_PRECONDITION"}
     sent = sum(int(row["bytes_sent"]) for row in rows)
-    # Those that had sent something are billed; those that came too late were never begun, or had begun and sent nothing.
+    # Calls that had sent data are billed. The others ended before they started or before they sent anything.
     assert all(is_true(row["billable"]) == (int(row["bytes_sent"]) > 0) for row in rows)
     assert 1_000_000 <= sent == billed_bytes(plant, name) <= 1_000_000 + many * 2 * MESSAGE, rows
-    # Nothing more is let in.
+    # Further calls are refused.
     [refused] = ask_all(plant, name, "SELECT 1", 1)
     assert isinstance(refused, pa.ArrowInvalid) and "quota of monthly_bytes_sent" in str(refused)
 

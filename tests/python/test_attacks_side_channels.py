@@ -1,7 +1,7 @@
-"""What a caller sees of a request, its counters and headers, tells nothing of rows that the caller may not see.
+"""The results, counters and headers of a request reveal nothing about rows that the caller may not see.
 
-There are two plants with the same catalog and organisations. In the first, North's readings lie in files with South's; in the
-second, South has none. North asks both the same, and must not be able to tell which is which.
+There are two plants with the same catalog and organisations. In the first, files contain readings of North and South; in
+the second, South has no readings. North sends the same requests to both and must not be able to tell them apart.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ QUERIES = 1_000 if LONG else 220
 SEED = int(os.environ.get("FUZZ_SEED", 2_407))
 # Columns of account.usage that differ between any two requests.
 OWN = ["request_id", "started_at", "ended_at", "first_byte_microseconds", "duration_microseconds", "billing_month"]
-# Who asked is the same person in two databases.
+# Ids that differ between the two databases for the same caller.
 IDS = ["api_key_id", "session_id"]
 WAIT = 30.0
 
 
 class Headers(flight.ClientMiddlewareFactory):
-    """Keeps all headers and trailers that come, by call."""
+    """Records all received headers and trailers by call."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, dict]] = []
@@ -59,13 +59,13 @@ class Headers(flight.ClientMiddlewareFactory):
 
 
 def masked(text: str) -> str:
-    """The text without ids of requests, and times of day."""
+    """Replaces request ids and times in the text by placeholders."""
     text = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "<request>", text)
     return re.sub(r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT", "<now>", text)
 
 
 class Caller:
-    """North's analyst, who looks at everything that an answer brings."""
+    """North's analyst, who records everything about a reply."""
 
     def __init__(self, plant: Plant) -> None:
         self.headers = Headers()
@@ -75,7 +75,7 @@ class Caller:
         self.calls = 0
 
     def ask(self, sql: str) -> tuple:
-        """What is seen of a statement: the messages' sizes, the rows, the headers, or the error."""
+        """Returns the observable properties of a statement: ticket and message sizes, rows, headers, or the error."""
         self.headers.seen.clear()
         messages: list = []
         chunks: list[pa.RecordBatch] = []
@@ -91,14 +91,14 @@ class Caller:
                 chunks.append(chunk.data)
             told = (*told, tuple(messages))
         except (flight.FlightError, pa.ArrowException) as error:
-            # What came before an error is as fast as the server was.
+            # How many messages precede an error depends on timing, so they are ignored.
             told = (type(error).__name__, masked(str(error)))
         headers = sorted(str(seen) for seen in self.headers.seen)
         return told, headers, pa.Table.from_batches(chunks) if chunks else None
 
 
 def own_assets(plant: Plant) -> tuple[list[str], list[str]]:
-    """The assets of North, and of South, that have readings."""
+    """Returns the assets of North and of South that have readings."""
     found = set()
     for path in plant.lake.raw.glob("**/*.parquet"):
         found |= set(pq.read_table(path, columns=["id"])["id"].to_pylist())
@@ -107,7 +107,7 @@ def own_assets(plant: Plant) -> tuple[list[str], list[str]]:
 
 
 def mixed_files(plant: Plant, north: list[str], south: list[str]) -> None:
-    """Readings of both in the same files and row groups, South's between North's, before, and after them."""
+    """Writes files whose row groups contain readings of both, with South's before, between and after North's."""
     dice = np.random.default_rng(24)
     for number, (start, days) in enumerate([("2024-05-02", 2), ("2024-06-10", 1), ("2025-01-30", 3)]):
         frames = []
@@ -127,7 +127,7 @@ def mixed_files(plant: Plant, north: list[str], south: list[str]) -> None:
 
 
 def without(source: Path, target: Path, ids: set[str]) -> None:
-    """The raw files again, without rows of some assets; what has no others is not there."""
+    """Copies the raw files without the rows of some assets. Files without other rows are omitted."""
     for path in sorted(source.glob("**/*.parquet")):
         table = pq.read_table(path)
         kept = table.filter(pa.array([id not in ids for id in table["id"].to_pylist()]))
@@ -140,7 +140,7 @@ def without(source: Path, target: Path, ids: set[str]) -> None:
 SETTINGS = {
     "PLANTLAKE_RESAMPLE_LATEST": "2040-01-01",
     "PLANTLAKE_METERING_SQL": "true",
-    # The archive has the minutes of 2024, and the days.
+    # The archive has the minutes before August 2024, and the days of 2024.
     "PLANTLAKE_RETENTION_MINUTE_KEEP": f"{(dt.date.today() - dt.date(2024, 8, 1)).days}d",
     "PLANTLAKE_RETENTION_DAY_KEEP": f"{(dt.date.today() - dt.date(2025, 2, 1)).days}d",
 }
@@ -172,7 +172,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
 
 
 def test_the_plants_differ_in_what_south_has(scene: SimpleNamespace) -> None:
-    """There is something to find out."""
+    """The plants differ in data that the attacks look for."""
     sql = "SELECT count(*) AS n, max(value) AS v FROM raw_readings WHERE NOT isnan(value)"
     crowded, alone = (plant.ask(sql, "South") for plant in (scene.crowded, scene.alone))
     assert crowded["n"].item() > 10_000 and crowded["v"].item() == SECRET and alone["n"].item() == 0
@@ -190,7 +190,7 @@ DATES = {"data_min": "date", "data_h": "month", "data_d": "year"}
 
 
 class Statements:
-    """Draws statements of all kinds over all tables."""
+    """Generates random statements of all kinds over all tables."""
 
     def __init__(self, dice: random.Random, north: list[str], south: list[str]) -> None:
         self.dice = dice
@@ -321,7 +321,7 @@ FIXED = [
 
 
 def ledger(plant: Plant, asked: list[str], count: int) -> pd.DataFrame:
-    """What North's usage says of these statements, once all calls are in it."""
+    """Returns North's usage records of these statements, once there are `count` of them."""
     rows = pd.DataFrame()
 
     def is_there() -> bool:
@@ -383,7 +383,7 @@ EARLY = [
 
 
 def test_a_statement_that_ends_early_reads_as_much_each_time(scene: SimpleNamespace) -> None:
-    """What is read ahead when the last row was there must not count: how much that is depends on who was faster."""
+    """Read-ahead beyond the last needed row must not be counted, because its amount depends on timing."""
     caller = Caller(scene.crowded)
     sqls = [sql.format(limit) for sql in EARLY for limit in (1, 40, 433)]
     for _ in range(12):
@@ -395,7 +395,7 @@ def test_a_statement_that_ends_early_reads_as_much_each_time(scene: SimpleNamesp
     assert (read["nunique"] == 1).all(), read[read["nunique"] > 1].to_string()
 
 
-# ---- the attack that found it
+# ---- the attack that revealed the leak
 
 
 SEARCHES = {
@@ -409,10 +409,10 @@ SEARCHES = {
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_binary_search_by_bytes_scanned_finds_nothing(scene: SimpleNamespace, name: str) -> None:
-    """Whatever limit is asked for beyond one's own greatest value, the counters are the same."""
+    """The counters are the same for all limits above the caller's own maximum."""
     caller = Caller(scene.crowded)
     limits = [1e5 * number for number in range(2, 10)] + [SECRET - 0.001, SECRET, SECRET + 0.001, 999_999.0]
-    # As long as each other: a ticket is as long as its statement.
+    # The limits have the same length, because the length of a ticket depends on its statement.
     sqls = [SEARCHES[name].format(f"{limit:.3f}") for limit in limits]
     sizes = {str(caller.ask(sql)[0]) for sql in sqls}
     assert len(sizes) == 1
@@ -430,7 +430,8 @@ def test_a_binary_search_by_bytes_scanned_finds_nothing(scene: SimpleNamespace, 
 
 
 def test_times_with_and_without_a_match_of_others(scene: SimpleNamespace) -> None:
-    """Reports how long statements take that match rows of South, and that match none; no bar: machines are shared."""
+    """Prints the times of statements that match rows of South, and of statements that match none. Asserts nothing, because
+    machines are shared."""
     caller = Caller(scene.crowded)
     pairs = {
         "data_min by value": ["SELECT count(*) FROM data_min WHERE value > 980000", "SELECT count(*) FROM data_min WHERE value > 990000"],

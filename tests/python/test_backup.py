@@ -1,4 +1,4 @@
-"""Backups are put back into empty folders, and what is there then is compared row by row, by other programs than plantlake."""
+"""Backups are restored into empty folders, and the result is compared with the original row by row, without plantlake."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ RESTORE_POINTS = [
 ]  # fmt: skip
 
 
-# ---- an office where everything that a database can have is there
+# ---- a filled database
 
 
 def fill(office: Office) -> dict[str, str]:
-    """Rows in every table; a key and a token that let somebody in."""
+    """Inserts rows into every table, and returns a valid key and a valid token."""
     made = {}
     ids, users = {}, []
     for number, name in enumerate(["Acme, Chemicals", "bolt 'n' ünit"]):
@@ -70,7 +70,7 @@ def fill(office: Office) -> dict[str, str]:
     value, insert = office.database.value, office.database.insert
     value("UPDATE organizations SET created_at = '2023-11-30T00:00:00.000000Z'")
     rows = ledger.records(1, ids["Acme, Chemicals"], users[:1], MONTHS) + ledger.records(2, ids["bolt 'n' ünit"], users[1:], MONTHS)
-    # Longer than a part of a copy, so that there are several.
+    # The copy of a table is split into parts; these rows make several necessary.
     rows += ledger.records(3, ids["Acme, Chemicals"], users[:1], ["2024-03"], count=40)
     for row in rows[-40:]:
         row["sql_text"] = "SELECT 'ä😀' " + "-" * 150_000
@@ -106,7 +106,7 @@ def database(kind: str, folder: Path, server: Postgres) -> SqliteDatabase | Post
 
 
 def fresh(folder: Path, kind: str = "sqlite", server: Postgres | None = None) -> Office:
-    """Settings, and nothing else."""
+    """Returns an office with settings only, on an empty folder."""
     office = Office(folder, database(kind, folder, server))
     shutil.rmtree(folder / "catalog")
     return office
@@ -114,7 +114,7 @@ def fresh(folder: Path, kind: str = "sqlite", server: Postgres | None = None) ->
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Office, dict[str, str]]:
-    """On SQLite; nobody changes it."""
+    """An office on SQLite, which no test changes."""
     folder = tmp_path_factory.mktemp("filled")
     office = Office(folder, SqliteDatabase(f"sqlite:{folder / 'organisation.db'}"))
     return office, fill(office)
@@ -128,7 +128,7 @@ def backup(filled: tuple[Office, dict[str, str]]) -> Path:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """What is in a folder, but for databases, which are compared by their rows."""
+    """Returns the files of a folder, except databases, whose rows are compared separately."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -140,7 +140,7 @@ def listing(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-# ---- what was there is there again
+# ---- complete restores
 
 
 @pytest.mark.parametrize("source", ["sqlite", "postgres"])
@@ -161,14 +161,14 @@ def test_all_rows_files_and_credentials_are_there_again(tmp_path: Path, postgres
     assert files(new.folder) == files(old.folder)
     for path in new.keys_dir().iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    # Who could get in can, and sees what they saw.
+    # All credentials remain valid, with the same permissions.
     for secret in credentials.values():
         who = old.json("token", "check", stdin=secret)
         assert new.json("token", "check", stdin=secret) | {"last_used_at": 0} == who | {"last_used_at": 0}
-    # Months are what they were, and add up.
+    # Months are unchanged and verify.
     for command in (["usage", "verify", "--month", "2024-01"], ["usage", "report", "--month", "2024-01"], ["usage", "invoice", "2024-01", "--org", "Acme, Chemicals"]):
         assert new.json(*command) == old.json(*command)
-    # What comes next comes after what was there.
+    # New ids continue after the restored ones.
     last = max(row["id"] for row in before["audit_trail"])
     new.json("org", "create", "Later")
     assert int(new.database.value("SELECT max(id) FROM audit_trail")) > last
@@ -190,7 +190,7 @@ def test_the_file_is_the_owners_and_other_programs_read_it(filled: tuple[Office,
     assert members["catalog/views/hot.sql"] == (office.folder / "catalog/views/hot.sql").read_bytes()
     parts = [name for name in members if name.startswith("database/api_usage_logs/")]
     assert len(parts) > 1, parts
-    # Secrets that are nowhere are not in here either.
+    # The backup contains no secrets in plain text.
     everything = b"".join(members.values())
     for secret in credentials.values():
         assert secret.encode() not in everything and PASSWORD.encode() not in everything
@@ -204,7 +204,7 @@ def test_parts_can_be_named(tmp_path: Path, filled: tuple[Office, dict[str, str]
     new = fresh(tmp_path)
     assert new.json("restore", "--from", str(backup), "--only", "catalog,keys")["restored"] == {"catalog": "restored", "keys": "restored"}
     assert not SqliteDatabase(new.database.url).path.exists() and not (tmp_path / "jobs").exists()
-    # What is there is the same, and the rest follows.
+    # Existing equal parts are kept, and the missing parts are restored.
     rest = new.json("restore", "--from", str(backup))["restored"]
     assert (rest["catalog"], rest["keys"], rest["jobs"], rest["database"]) == ("was_there", "was_there", "restored", "restored")
     office.json("backup", "--to", str(tmp_path / "keys.tar.zst"), "--only", "keys")
@@ -220,7 +220,7 @@ def test_a_backup_needs_a_database_to_be_there(tmp_path: Path) -> None:
     empty.run("backup", "--to", BACKUP, "--only", "catalog,keys").expect(OK)
 
 
-# ---- while a server answers
+# ---- backups of a running server
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
 
 
 def moved(plant: Plant, folder: Path, backup: Path) -> Plant:
-    """A plant of which there is nothing but the raw files and a backup."""
+    """Returns a new plant with the raw files and a restored backup only."""
     new = Plant(folder)
     shutil.copytree(plant.lake.raw, new.lake.raw, dirs_exist_ok=True, copy_function=shutil.copy2)
     new.run("restore", "--from", str(backup)).expect(OK)
@@ -259,7 +259,7 @@ def test_a_plant_is_there_again_with_every_request_that_was_answered(plant: Plan
         thread.start()
     for number in range(4):
         time.sleep(1.5)
-        # An answer is known to its client a moment after it is recorded.
+        # A request is recorded before its client sees the end, so the backup must contain all of these.
         before = {each.request_id for client in clients for each in list(client.seen) if each.ended}
         backup = tmp_path / f"{number}.tar.zst"
         made = plant.run("backup", "--to", str(backup), "--json").expect(OK).json
@@ -276,13 +276,13 @@ def test_a_plant_is_there_again_with_every_request_that_was_answered(plant: Plan
     assert journal[0]["files"] > 1, "a server has a journal"
 
     new = moved(plant, tmp_path / "new", backup)
-    # The log of runs is there, and what they published is not.
+    # The log of runs is restored, but the published tables are not.
     assert [run["run"] for run in new.run("status", "--json").expect(OK).json["runs"]] == [run["run"] for run in runs]
     assert new.run("query", "SELECT count(*) AS n FROM data_d", "--format", "csv").expect(OK).text.split() == ["n", "0"]
     resampled = new.lake.resample().expect(OK, LEFT_OUT).json
     assert resampled["run"] == runs[0]["run"] + 1
     assert new.run("query", "SELECT * FROM data_d ORDER BY asset_id, timestamp", "--format", "csv").expect(OK).text == answers
-    # As the journal is taken into the ledger, nothing is lost and nothing is there twice.
+    # When the journal is transferred to the ledger, no record is lost or duplicated.
     new.serve()
     mine = new.ask(POINT.format(assets[1]), "Everything")
     assert len(mine) > 0
@@ -291,7 +291,8 @@ def test_a_plant_is_there_again_with_every_request_that_was_answered(plant: Plan
     while missing := before - recorded(ours).keys():
         assert time.monotonic() < until, f"{len(missing)} of {len(before)} requests were lost"
         time.sleep(0.2)
-    # What was not asked for here is in the dead server's journal, too; one that is stopped meanwhile leaves it to the next.
+    # The journal of the dead server also has requests of other clients. If a server stops before it has transferred them, the
+    # next server does.
     logs = lambda: glob(str(new.lake.state / "journal" / "*" / "*.log"))  # noqa: E731
     while len({Path(log).parent for log in logs()}) > 1:
         assert time.monotonic() < until, "the dead server's journal is not taken over"
@@ -321,7 +322,7 @@ def test_what_a_dead_server_left_in_its_journal_is_in_the_backup(plant: Plant, t
     waiting = {each.request_id for each in client.seen} - recorded(database_of(plant)).keys()
     assert waiting, "all of it was in the ledger already"
     plant.run("backup", "--to", str(tmp_path / BACKUP)).expect(OK)
-    # Without room, nothing of the journal and of the lake's history is left either.
+    # If the disk is full, the restore leaves no part of the journal or the run log.
     cramped = Plant(tmp_path / "cramped")
     before = listing(tmp_path / "cramped")
     full = cramped.lake.run("restore", "--from", str(tmp_path / BACKUP), **small_disk(100_000)).expect(FAILURE)
@@ -332,25 +333,25 @@ def test_what_a_dead_server_left_in_its_journal_is_in_the_backup(plant: Plant, t
         each.serve()
         time.sleep(2)
         assert each.stop() == OK
-    # The journal became the same rows there as here.
+    # The journal results in the same rows in both databases.
     where = "endpoint = 'DoGet/StatementQuery'"
     assert recorded(database_of(new), where) == recorded(database_of(plant), where)
     assert waiting <= recorded(database_of(new)).keys()
 
 
 def test_nothing_is_put_under_a_running_server(plant: Plant, tmp_path: Path) -> None:
-    plant.run("token", "keys", "list").expect(OK)  # which makes the first
+    plant.run("token", "keys", "list").expect(OK)  # creates the first key
     plant.run("backup", "--to", str(tmp_path / BACKUP)).expect(OK)
     plant.serve()
     refused = plant.run("restore", "--from", str(tmp_path / BACKUP)).expect(REFUSED)
     assert "a server is running on the state folder" in refused.err
     assert plant.stop() == OK
-    # What is there is what was backed up, but for what the server did since.
+    # Existing parts equal the backup, except those that the server has changed since.
     again = plant.run("restore", "--from", str(tmp_path / BACKUP), "--only", "catalog,keys,runs", "--json").expect(OK).json
     assert again["restored"] == {"catalog": "was_there", "keys": "was_there", "runs": "left_alone"}
 
 
-# ---- nothing is overwritten
+# ---- no overwriting
 
 
 def test_what_is_in_the_way_is_named_and_stays(tmp_path: Path, filled: tuple[Office, dict[str, str]], backup: Path) -> None:
@@ -386,7 +387,7 @@ def test_a_backup_that_is_killed_leaves_the_old_one_or_the_new(tmp_path: Path, f
         assert found["parts"] == PARTS and listing(tmp_path) == [BACKUP]
     else:
         assert target.read_bytes() == old and len(listing(tmp_path)) == 2
-    # The next one does not stumble over what is left, and takes it away.
+    # The next backup succeeds and removes the leftover files.
     office.json("backup", "--to", str(target))
     assert office.json("backup", "--check", str(target))["parts"] == PARTS
     assert listing(tmp_path) == [BACKUP]
@@ -410,11 +411,11 @@ def test_a_restore_that_is_killed_is_finished_by_the_next(
     assert not [path for path in listing(tmp_path) if ".restore-" in path]
 
 
-# ---- damage, and places that cannot be used
+# ---- damaged backups and unusable paths
 
 
 def changed(backup: Path, target: Path, change) -> Path:  # noqa: ANN001
-    """A copy of a backup whose members were changed by somebody who made the digests right again."""
+    """Returns a copy of a backup with changed members and matching digests."""
     with pa.input_stream(str(backup), compression="zstd") as stream:
         archive = tarfile.open(fileobj=io.BytesIO(stream.read()))
     members = [(member.name, archive.extractfile(member).read()) for member in archive.getmembers()][:-1]
@@ -499,7 +500,7 @@ def test_rows_that_do_not_fit_are_refused_with_the_rest(tmp_path: Path, backup: 
 
 
 def limited(office: Office, *args: str, **more) -> Finished:
-    """Runs plantlake as the office does, in a process that may do less."""
+    """Runs plantlake with the office's settings and the given process limits."""
     return harness.run(list(args), office.settings, office.folder, **more)
 
 
@@ -521,12 +522,12 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, filled: tuple[Office,
     assert content(new.database) == content(office.database)
 
 
-# Less than a backup, and more than what SQLite needs to read.
+# Smaller than a backup, but large enough for SQLite to read.
 SHORT = 40_000
 
 
 def somebody_else() -> dict:
-    """Of a process that may not do what root may."""
+    """Returns process options for an unprivileged user, if this process is root."""
     return {"user": 65_534, "group": 65_534, "extra_groups": []} if os.getuid() == 0 else {}
 
 
@@ -552,7 +553,7 @@ def test_a_place_that_may_not_be_written_is_named(tmp_path: Path, filled: tuple[
     assert f"{locked / 'x'} cannot be written" in refused.err and "ermission denied" in refused.err
     locked.chmod(0o755)
     assert listing(locked) == []
-    # Folders that are not there, and what is no folder.
+    # Missing folders, a folder, and a file that is no backup.
     office.fails("backup", "--to", str(tmp_path / "no/where"), says="cannot be written")
     office.fails("backup", "--to", str(tmp_path), says="cannot be")
     (tmp_path / "accounts.xls").write_text("precious")

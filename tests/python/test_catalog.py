@@ -1,4 +1,4 @@
-"""The catalog: as tables beside the averages, checked by pandas; damaged; followed while it changes."""
+"""The catalog: its tables, checked with pandas; damaged files; and reloading after changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import harness
 from harness import FAILURE, OK, LocalLake
 
 SIMULATE = ["simulate", "--assets", "20", "--days", "2", "--start", "2024-05-01", "--interval", "60s", "--seed", "11"]
-# The issue asks for seconds; the machine may be busy with other tests.
+# The requirement is a few seconds; the machine may be busy with other tests.
 SOON = 20
 
 
@@ -40,7 +40,7 @@ def catalog_of(plant: LocalLake) -> Path:
 
 
 def assets_of(plant: LocalLake) -> pd.DataFrame:
-    """`assets.json`, read by pandas."""
+    """Returns `assets.json`, read by pandas."""
     entries = json.loads((catalog_of(plant) / "assets.json").read_text())
     return pd.DataFrame(entries)
 
@@ -52,12 +52,12 @@ def edges_of(plant: LocalLake) -> pd.DataFrame:
 
 @pytest.fixture
 def folder(plant: LocalLake, tmp_path: Path) -> Path:
-    """A copy of the plant's catalog, to be damaged."""
+    """A copy of the plant's catalog, which tests damage."""
     return Path(shutil.copytree(catalog_of(plant), tmp_path / "catalog"))
 
 
 def ask(plant: LocalLake, folder: Path, sql: str) -> harness.Finished:
-    """Asks with the catalog in `folder`."""
+    """Runs a query with the catalog in `folder`."""
     return harness.run(
         ["--lake", plant.url, "--state", str(plant.state), "--catalog", str(folder), "query", sql, "--format", "parquet"]
     )
@@ -72,7 +72,7 @@ def check(folder: Path, *flags: str) -> harness.Finished:
 
 
 def write(folder: Path, name: str, value: object) -> None:
-    """Replaces a file as careful editors do: whole."""
+    """Replaces a file atomically."""
     staged = folder / f"{name}.new"
     staged.write_text(json.dumps(value, indent=1))
     os.replace(staged, folder / name)
@@ -192,7 +192,7 @@ def test_a_mistake_is_named_with_file_entry_and_field(plant: LocalLake, folder: 
     assert f"{file}, " in people.text and f"field {field}: " in people.text, str(people)
     assert "never put in force" in people.err
 
-    # What needs the catalog says the same, and what does not is answered.
+    # Queries on the catalog report the same error, and other queries work.
     refused = ask(plant, folder, "SELECT count(*) FROM assets").expect(FAILURE)
     assert file in refused.err and field in refused.err and "External error" not in refused.err, str(refused)
     assert frame(ask(plant, folder, "SELECT count(*) AS n FROM data_h"))["n"].item() > 0
@@ -212,11 +212,11 @@ def test_without_a_catalog_the_averages_are_still_answered(plant: LocalLake, tmp
     assert check(tmp_path / "none", "--json").expect(FAILURE).json["valid"] is False
 
 
-# ---- following
+# ---- reloading
 
 
 class Watcher:
-    """`plantlake catalog watch`, line by line."""
+    """Reads the output of `plantlake catalog watch` line by line."""
 
     def __init__(self, folder: Path) -> None:
         self.process = harness.start(["--catalog", str(folder), "catalog", "watch", "--json"])

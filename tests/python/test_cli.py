@@ -1,4 +1,4 @@
-"""The commands a newcomer meets: simulate, resample, status, query."""
+"""The commands of a first session: simulate, resample, status, query."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIMULATE = ["simulate", "--assets", "6", "--days", "3", "--start", "2024-03-30",
 
 
 def raw_of(lake: Lake) -> list[RawFile]:
-    """The raw files that are there, read by pyarrow."""
+    """Returns the existing raw files, read by pyarrow."""
     times = lake.mtimes()
     return [
         RawFile(path, mtime, pq.read_table(io.BytesIO(lake.read(f"raw/{path}"))))
@@ -160,7 +160,7 @@ def test_query_by_partition_and_by_time(filled: Life) -> None:
 
 
 def test_query_sees_what_is_published_alone(filled: Life) -> None:
-    """A commit by someone else, or by a run that is not done, is not shown."""
+    """Commits by other writers, or by an unfinished run, are not visible."""
     lake = filled.lake
     before = lake.query('SELECT sum("count") AS n FROM data_min')["n"].iloc[0]
     lake.delta("data_min").delete()
@@ -268,7 +268,7 @@ def test_what_a_run_says_of_itself(lake: Lake) -> None:
 
 @pytest.mark.local_only
 def test_the_columns_may_have_other_names(lake: LocalLake) -> None:
-    """By `jobs/resample.toml`."""
+    """`jobs/resample.toml` sets the column names."""
     import writers
 
     table = writers.make(FileSpec(rows=50)).table.rename_columns(["tag_id", "ts", "reading"])

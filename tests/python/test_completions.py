@@ -1,4 +1,4 @@
-"""Shells complete what the command line has, by their own means."""
+"""Shells complete commands, flags and values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.local_only
 
 
 def completed(line: str, folder: Path) -> set[str]:
-    """What bash offers for the last word of a line, by the function that the script gives it."""
+    """Returns bash's completions of the last word of a line, by the function that the script registers."""
     words = line.split(" ")
     quoted = " ".join(f"'{word}'" for word in words)
     script = f"""
@@ -39,7 +39,7 @@ def completed(line: str, folder: Path) -> set[str]:
 
 
 def commands(*command: str) -> set[str]:
-    """The commands that the help names."""
+    """Returns the commands listed in the help."""
     said = harness.run([*command, "--help"]).expect(OK).text
     listed = re.search(r"^Commands:\n((?:  .*\n)+)", said, re.MULTILINE)
     return set(re.findall(r"^  ([a-z][a-z-]*)", listed[1], re.MULTILINE))

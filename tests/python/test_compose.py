@@ -1,4 +1,5 @@
-"""compose.yaml, the Dockerfile and what they are given. There is no Docker engine: what it would run is run without one."""
+"""compose.yaml, the Dockerfile and their inputs. There is no Docker engine, so the tests run the programs without
+containers."""
 
 from __future__ import annotations
 
@@ -24,12 +25,12 @@ from server import PASSWORD, TLS_ROOTS, Plant, connect
 
 pytestmark = pytest.mark.local_only
 
-# The compose tool's own library, as a program: tests/compose, which tests/run builds.
+# tests/compose, a program with the library of Docker Compose; tests/run builds it.
 COMPOSE = REPOSITORY / ".compose" / "compose"
 
 
 def compose(text: str | None = None, settings: dict[str, str] | None = None, folder: Path = REPOSITORY) -> dict:
-    """compose.yaml, or another of this text, as the compose tool understands it; it must have nothing against it."""
+    """Returns compose.yaml, or the file `text`, as parsed by Docker Compose, and checks that it is valid."""
     assert COMPOSE.exists(), "there is no .compose: tests/run builds it"
     file = folder / "compose.yaml"
     if text is not None:
@@ -41,12 +42,12 @@ def compose(text: str | None = None, settings: dict[str, str] | None = None, fol
 
 
 def whole() -> dict:
-    """With the services that only run on demand."""
+    """Returns compose.yaml with the services that run on demand only."""
     return compose(settings={"COMPOSE_PROFILES": "demo"})
 
 
 def examples() -> dict[str, str]:
-    """What .env.example sets, the lines that are commented out included."""
+    """Returns the variables of .env.example, including those that are commented out."""
     return dict(re.findall(r"^#?([A-Z_]+)=(.*)$", (REPOSITORY / ".env.example").read_text(), re.MULTILINE))
 
 
@@ -57,7 +58,7 @@ def services() -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What deploy/make-secrets makes."""
+    """The folder that deploy/make-secrets creates."""
     folder = tmp_path_factory.mktemp("secrets") / "secrets"
     made = make_secrets(folder, "history.example", "192.0.2.7")
     assert made.returncode == 0, made.stderr
@@ -92,7 +93,7 @@ def test_what_may_be_set_is_what_is_written_in_the_example() -> None:
 
 
 def test_plantlake_can_be_used_beside_the_file_of_variables(tmp_path: Path) -> None:
-    # It reads .env in its folder as well, and refuses settings that it does not know.
+    # plantlake reads .env in its folder, too, and refuses unknown settings.
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in examples().items()))
     harness.run(["config"], cwd=tmp_path).expect(OK)
 
@@ -166,7 +167,7 @@ def test_the_certificate_is_for_the_names_that_were_given(secrets: Path) -> None
     assert not (secrets / "ca.key").exists()
 
 
-# ---- the Dockerfile
+# ---- Dockerfile
 
 
 def test_a_linter_has_nothing_against_the_dockerfile() -> None:
@@ -189,7 +190,7 @@ def test_the_image_runs_as_a_user_that_is_not_root(services: dict[str, dict]) ->
 
 
 def test_what_the_build_is_given_is_what_it_needs(tmp_path: Path) -> None:
-    """The files that .dockerignore lets through are a whole package, with all that is compiled in."""
+    """The files that .dockerignore includes are a complete package with all files that are compiled in."""
     kept = [line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for name in kept:
         source = REPOSITORY / name
@@ -210,12 +211,12 @@ def test_what_the_build_is_given_is_what_it_needs(tmp_path: Path) -> None:
         assert image == package["rust_version"].removesuffix(".0"), "the image has another Rust than the manifest asks for"
 
 
-# ---- what the engine would run
+# ---- the services, without a container engine
 
 
 @pytest.fixture(scope="module")
 def running(services: dict[str, dict], secrets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plant, list[str]]]:
-    """plantlake as compose.yaml starts it, beside a Postgres as it is set up there; and its health check."""
+    """plantlake as compose.yaml starts it, with a Postgres that is set up as there, and the command of its health check."""
     folder = tmp_path_factory.mktemp("container")
     postgres = Postgres()
     server = re.search(r"@([^/]+)/", postgres.url)[1]
@@ -227,7 +228,7 @@ def running(services: dict[str, dict], secrets: Path, tmp_path_factory: pytest.T
     subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", own, "-f", str(script)], check=True, timeout=60)
 
     service = services["plantlake"]
-    # Paths in the container, and what is there.
+    # Paths in the container, and their equivalents here.
     inside = {"/run/secrets": folder / "run", "/srv/plantlake/lake": folder / "lake", "/var/lib/plantlake": folder / "state"}
     inside |= {"/etc/plantlake/catalog": folder / "catalog", "/etc/plantlake/jobs": REPOSITORY / "jobs"}
     shutil.copytree(secrets, folder / "run")
@@ -242,7 +243,7 @@ def running(services: dict[str, dict], secrets: Path, tmp_path_factory: pytest.T
 
     settings = {name: here(value) for name, value in service["environment"].items()}
     settings |= {"PLANTLAKE_SERVE_LISTEN": "127.0.0.1:0", "PLANTLAKE_METRICS_LISTEN": f"127.0.0.1:{metrics}"}
-    # There is no Qdrant here; tests/vectors has one.
+    # There is no Qdrant server here; tests/vectors covers it.
     del settings["PLANTLAKE_QDRANT_URL"]
     plant = Plant(folder, settings)
     command = [here(word) for word in service["command"]]
@@ -255,7 +256,7 @@ def running(services: dict[str, dict], secrets: Path, tmp_path_factory: pytest.T
     program, *check = [here(word) for word in service["healthcheck"]["test"][1:]]
     assert program == "plantlake"
     yield plant, [str(harness.binary()), *check]
-    # It may have ended already.
+    # The server may have ended already.
     plant.stop()
     postgres.stop()
 

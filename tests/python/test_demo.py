@@ -1,4 +1,4 @@
-"""`plantlake demo`, as on a machine where nothing is: all of it, again, and with what can be in its way."""
+"""`plantlake demo` on an empty machine: complete runs, repeated runs, and obstacles."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from test_input_errors import give_away, unprivileged  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.local_only
 
-# No port that another program may have.
+# Port 0 avoids conflicts with other programs.
 QUIET = {"PLANTLAKE_METRICS_LISTEN": "127.0.0.1:0"}
 UNIT = "Northfield Works / Unit 200 Distillation"
 
 
 def demo(folder: Path, *flags: str, settings: dict[str, str] | None = None, **more) -> Finished:
-    """In a folder, with the folders that are the defaults."""
+    """Runs the demo in a folder, with the default subfolders."""
     return harness.run(["demo", *flags], QUIET | (settings or {}), folder, **more)
 
 
@@ -44,7 +44,7 @@ def good_keys(folder: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
-    """A folder after the demo, and what it said."""
+    """A folder after a demo, and the finished run."""
     folder = tmp_path_factory.mktemp("demo")
     shutil.copytree(REPOSITORY / "jobs", folder / "jobs")
     return folder, demo(folder, "--once").expect(OK)
@@ -52,8 +52,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
 
 @pytest.fixture
 def copy(made: tuple[Path, Finished], tmp_path: Path) -> Path:
-    """The same to change."""
-    # But for the socket by which a server could be asked.
+    """A copy of that folder, which tests may change."""
+    # The socket of the administration interface is not copied.
     shutil.copytree(made[0], tmp_path / "copy", ignore=shutil.ignore_patterns("socket"))
     return tmp_path / "copy"
 
@@ -66,16 +66,16 @@ def test_from_nothing_to_two_organisations_that_are_answered(made: tuple[Path, F
     everything, of_unit = assets(folder), [asset for asset in assets(folder) if asset["location"].startswith(UNIT)]
     works, contractor = (next(line.split() for line in finished.text.splitlines() if re.match(rf"{name} +\d", line)) for name in ("Demo Works", "Demo Contractor"))
     assert works[2:4] == [str(len(everything)), "20"] and contractor[2] == str(len(of_unit)) and 0 < int(contractor[3]) < 20
-    # Found by their words: there are no models here, and it says how to get them.
+    # Without models, the search uses words only, and the output explains how to fetch them.
     assert "bm25" in finished.text and "plantlake models fetch" in finished.text
     assert "All of it was right" in finished.text
-    # Nothing of what it printed lets anybody in, and the keys are over.
+    # The output contains no credentials, and the keys are revoked.
     assert "pl_" not in finished.text and good_keys(folder) == []
 
 
 def test_a_second_start_uses_what_is_there(copy: Path) -> None:
     lake = {path: path.stat().st_mtime_ns for path in (copy / "lake" / "raw").iterdir()}
-    # Somebody has sent readings meanwhile: they are no simulation's.
+    # A file with readings that somebody sent meanwhile; the simulation does not own it.
     shutil.copy(next(iter(lake)), copy / "lake" / "raw" / "of_others.parquet")
     finished = demo(copy, "--once").expect(OK)
     assert "that one is used" in finished.text and "1 new" in finished.text and "0 put in" in finished.text
@@ -94,7 +94,7 @@ def test_a_catalog_that_is_gone_is_made_again(copy: Path) -> None:
 
 @contextlib.contextmanager
 def staying(folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
-    """A demo that stays, and what it has said until then."""
+    """Starts a demo that continues to serve, and yields its process and its output so far."""
     process = harness.start(["demo", "--port", "0"], QUIET, folder)
     killer = threading.Timer(200, process.kill)
     killer.start()
@@ -123,7 +123,7 @@ def test_what_it_prints_can_be_pasted_into_python(copy: Path) -> None:
             rows = table.strip().splitlines()[1:]
             assert len(rows) == 5 and all(any(name in row for name in names) for row in rows), printed.getvalue()
         assert f"export PLANT_URI={re.search('listening on (.*)', said)[1]} PLANT_KEY=pl_" in said
-        # The other one's key: of one unit, all, and of the rest, nothing.
+        # The contractor's key shows all assets of one unit and no others.
         key = re.search(r"Demo Contractor's, who sees less, is (pl_\S+)", said)[1]
         uri = re.search(r"listening on (\S+)", said)[1]
         with connect(uri, {"username": "key", "password": key}) as connection, connection.cursor() as cursor:
@@ -164,7 +164,7 @@ def test_an_organisation_that_is_not_answered_is_a_failure(copy: Path) -> None:
     assert "Demo Contractor was not answered" in finished.err and "All of it was right" not in finished.text
     assert not good_keys(copy)
     harness.run(["org", "activate", "Demo Contractor"], cwd=copy).expect(OK)
-    # What somebody granted besides is theirs, too.
+    # Additional grants by a user are kept.
     harness.run(["org", "grant", "Demo Contractor", "--type", "level sensor"], cwd=copy).expect(OK)
     demo(copy, "--once").expect(OK)
 
@@ -176,7 +176,7 @@ def test_it_stops_when_it_is_told_to(tmp_path: Path) -> None:
     assert process.wait(30) == 130
 
 
-# ---- what is in its way
+# ---- obstacles
 
 
 def refused(finished: Finished, *parts: str, code: int = FAILURE) -> None:
@@ -194,15 +194,15 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         refused(demo(tmp_path, "--port", str(port)), f"127.0.0.1:{port} cannot be listened on", "another program", "port 0")
         refused(demo(tmp_path, settings={"PLANTLAKE_SERVE_LISTEN": f"0.0.0.0:{port}"}), f"127.0.0.1:{port} cannot")
         refused(demo(tmp_path, settings={"PLANTLAKE_METRICS_LISTEN": f"127.0.0.1:{port}"}), "for metrics", "Name another")
-        # That was found out before anything was made.
+        # The port is checked before anything is written.
         assert not any((tmp_path / "lake").rglob("*.parquet"))
-        # Where only it asks itself, no port is in the way.
+        # With --once, only the demo itself connects, so the configured ports are not used.
         demo(tmp_path, "--once", settings={"PLANTLAKE_SERVE_LISTEN": f"127.0.0.1:{port}", "PLANTLAKE_METRICS_LISTEN": f"127.0.0.1:{port}"}).expect(OK)
 
 
 def test_a_disk_that_becomes_full(tmp_path: Path) -> None:
     refused(demo(tmp_path, "--once", **harness.small_disk(100_000)), "raw/", "cannot be written; check the room that is left")
-    # With room it goes on from there.
+    # With enough space, the demo continues from there.
     demo(tmp_path, "--once").expect(OK)
 
 
@@ -247,7 +247,7 @@ def test_a_lake_with_readings_that_are_no_simulations(tmp_path: Path) -> None:
 
 def test_a_lake_of_an_older_version(copy: Path) -> None:
     for log in (copy / "lake").glob("data_*/_delta_log/*.json"):
-        # One that did not have the deviation yet.
+        # Simulates a table without the column for the deviation.
         text = log.read_text()
         log.write_text(text.replace(r'{\"name\":\"stddev\",\"type\":\"double\",\"nullable\":true,\"metadata\":{}},', ""))
     refused(
@@ -255,7 +255,7 @@ def test_a_lake_of_an_older_version(copy: Path) -> None:
         "remove its folders data_min, data_h, data_d, published and runs, and run `plantlake resample`",
     )
     refused(harness.run(["query", "SELECT 1 FROM data_d"], cwd=copy), "has no column stddev")
-    # Done as it says, it goes on.
+    # After the suggested fix, the demo works.
     for name in ("data_min", "data_h", "data_d", "published", "runs"):
         shutil.rmtree(copy / "lake" / name)
     harness.run(["resample"], cwd=copy).expect(OK)

@@ -1,6 +1,5 @@
-"""What Cargo.lock holds is what deny.toml allows: licences, sources, duplicate versions, versions that must not come back,
-and accepted advisories that are still about something. What `cargo deny check` does beyond that is to look for new advisories,
-for which it must fetch their database."""
+"""Checks Cargo.lock against deny.toml: licences, sources, duplicate and banned versions, and accepted advisories that no longer
+apply. `cargo deny check` also looks for new advisories, for which it must download the advisory database."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ DENY = tomllib.loads((ROOT / "deny.toml").read_text())
 
 @functools.cache
 def packages() -> list[dict]:
-    """The packages that are built for the targets of deny.toml."""
+    """Returns the packages that are built for the targets of deny.toml."""
     if not shutil.which("cargo"):
         pytest.skip("cargo is not installed")
     found: dict[str, dict] = {}
@@ -41,7 +40,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def matches(spec: str, name: str, version: str) -> bool:
-    """Whether a package is meant by `name`, `name@=1.2.3` or `name@<1.2.3`."""
+    """Whether `name`, `name@=1.2.3` or `name@<1.2.3` matches a package."""
     wanted, _, bound = spec.partition("@")
     if wanted != name or not bound:
         return wanted == name
@@ -52,7 +51,7 @@ def matches(spec: str, name: str, version: str) -> bool:
 
 
 def is_allowed(licence: str, allowed: set[str]) -> bool:
-    """Whether an SPDX expression, or one as older crates write it, can be kept to with the licences that are allowed."""
+    """Whether the allowed licences satisfy an SPDX expression, or one with slashes as in older crates."""
     tokens = re.findall(r"\(|\)|[^\s()]+", licence.replace("/", " OR "))
 
     def alternatives() -> bool:
@@ -154,7 +153,7 @@ def test_accepted_advisories_are_still_about_something_and_say_why() -> None:
 
 
 def test_the_feature_that_makes_rand_unsound_is_off() -> None:
-    """What deny.toml says of RUSTSEC-2026-0097: without `log`, rand 0.7 does not depend on the crate log."""
+    """deny.toml accepts RUSTSEC-2026-0097 because rand 0.7 without the feature `log` does not depend on the crate log."""
     locked = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
     [old] = [package for package in locked if package["name"] == "rand" and package["version"].startswith("0.7.")]
     assert "log" not in old["dependencies"]

@@ -1,4 +1,4 @@
-"""`plantlake doctor` finds each thing that is broken and says what to do; `plantlake health` is what containers ask."""
+"""`plantlake doctor` finds every fault and suggests fixes; `plantlake health` is the health check of containers."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ from test_server import self_signed
 pytestmark = pytest.mark.local_only
 
 SIMULATE = ["simulate", "--assets", "3", "--days", "1", "--interval", "60s", "--shape", "clean"]
-# No port that another program may have.
+# Port 0 avoids conflicts with other programs.
 PORTS = {"PLANTLAKE_SERVE_LISTEN": "127.0.0.1:0", "PLANTLAKE_METRICS_LISTEN": "127.0.0.1:0"}
 
 
 def examine(lake: LocalLake, settings: dict[str, str] | None = None, **more) -> dict[str, dict]:
-    """What the doctor finds, the worst of each thing; its exit code and its table say the same."""
+    """Runs the doctor and returns the most severe finding for each subject. Checks the exit code, and that no secret is
+    shown."""
     finished = lake.run("doctor", "--json", settings=settings, **more)
     told = finished.json
     worst: dict[str, dict] = {}
@@ -51,7 +52,7 @@ def examine(lake: LocalLake, settings: dict[str, str] | None = None, **more) -> 
 
 
 def is_found(findings: dict[str, dict], what: str, standing: str, found: str, todo: str) -> None:
-    """This is found, and nothing else is wrong."""
+    """Checks that this finding is present and nothing else is wrong."""
     finding = findings[what]
     assert (finding["standing"], found in finding["found"], todo in finding["todo"]) == (standing, True, True), finding
     others = [one for one in findings.values() if one["what"] != what and one["standing"] == "wrong"]
@@ -60,7 +61,7 @@ def is_found(findings: dict[str, dict], what: str, standing: str, found: str, to
 
 @pytest.fixture
 def healthy(tmp_path: Path) -> LocalLake:
-    """All is right, but that there are no models."""
+    """A healthy lake, except that there are no models."""
     lake = LocalLake(tmp_path, dict(PORTS))
     lake.settings["PLANTLAKE_JOBS"] = str(REPOSITORY / "jobs")
     lake.run(*SIMULATE).expect(OK)
@@ -221,7 +222,7 @@ def test_what_is_broken_is_found(healthy: LocalLake, name: str) -> None:
     break_it(healthy)
     findings = examine(healthy)
     if name == "half of TLS" or name == "state":
-        # An organisation database without a place of its own is in the state folder.
+        # The default organisation database is in the state folder, so this fault affects it, too.
         findings = {key: one for key, one in findings.items() if key in (what, "lake")}
     is_found(findings, what, standing, found, todo)
     people = healthy.run("doctor", settings={"COLUMNS": "80"})
@@ -248,7 +249,7 @@ def test_what_this_user_may_not_write(unprivileged: tuple[LocalLake, dict], fold
     forbidden.chmod(0o555)
     findings = examine(lake, **user)
     if folder == "state":
-        # SQLite cannot make its files there either, unless a killed process has left them.
+        # SQLite cannot create its files there either, unless a killed process has left them.
         del findings["organisations"]
     is_found(findings, folder, "wrong", "cannot be written", "let the user that runs plantlake write there")
     forbidden.chmod(0o755)
@@ -280,7 +281,7 @@ def test_postgres_servers(healthy: LocalLake, postgres: Postgres) -> None:
     findings = examine(healthy)
     assert "schema " in findings["organisations"]["found"] and "run 1, mirrored at" in findings["mirror"]["found"]
     assert "as elsewhere" in findings["clock"]["found"]
-    # A user who may make no tables, in a database that has none.
+    # A role that may not create tables, on a database without tables.
     empty = postgres.new_database("chemical")
     user = f"reader_{os.getpid()}"
     psql(empty, f"CREATE ROLE {user} LOGIN PASSWORD 'hush'; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
@@ -318,10 +319,10 @@ def test_health_is_what_the_server_says_of_itself(tmp_path: Path) -> None:
     assert f"nobody answers at {listen}" in lake.run("health").expect(FAILURE).err
     plant.serve()
     assert lake.run("health").expect(OK).text == "ready\n" and lake.run("health", "--live").expect(OK).text == "ok\n"
-    # As a container is told to listen.
+    # The server listens on all addresses, as in a container.
     port = listen.split(":")[1]
     assert lake.run("health", "--json", settings={"PLANTLAKE_METRICS_LISTEN": f"0.0.0.0:{port}"}).expect(OK).json == {"healthy": True, "said": "ready"}
-    # A port that is in use by a plantlake is none that is taken.
+    # A port used by plantlake itself does not count as taken.
     findings = examine(lake, {"PLANTLAKE_SERVE_LISTEN": plant.uri.removeprefix("grpc://")})
     assert findings["server port"]["standing"] == "right" and "a plantlake runs here" in findings["server port"]["found"]
     assert plant.stop() == OK

@@ -1,4 +1,4 @@
-"""README and docs/ are run: by somebody who reads them from the beginning, in a folder where a plant is."""
+"""Runs the commands and code of README and docs/ in order, in a folder with a plant."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from test_server import self_signed
 pytestmark = pytest.mark.local_only
 
 BLOCKS = [block for document in documents() for block in blocks(document)]
-# What cannot be run here, by how a command or a block begins, and why.
+# The beginnings of commands and blocks that cannot be run here, with reasons.
 NOT_RUN = {
     "./tests/run": "runs this",
     "pip install": "the packages are here, pinned",
@@ -36,37 +36,37 @@ NOT_RUN = {
     "deploy/make-secrets": "test_compose.py runs it",
     "cp .env.example": "test_compose.py reads it",
 }
-# Languages that are not run, and what is made of them instead: `text` is for people, for tools that are not here, and
-# for JDBC, which test_jdbc.py does.
+# Languages of blocks that are not executed: `text` is for people, for tools that are not installed, and for JDBC, which
+# test_jdbc.py covers.
 READ = ("text", "toml", "yaml", "ini")
-# Commands that go on until they are told to stop, and what they say when all is there.
+# Commands that run until they are stopped, and the output that shows that they are ready.
 ENDLESS = {
     "plantlake serve": "listening on",
     "plantlake schedule": "",
     "plantlake catalog watch": "",
     "cargo run --release -- demo": "Ctrl-C stops it",
 }
-# Exit codes other than 0: raw files have readings that are left out, as faults of the simulator.
+# These commands may exit with a code for readings that were left out, because the simulator creates faults.
 LEAVES_OUT = re.compile(r"plantlake (resample|run resample)\b")
 
 
 class Reader:
-    """Does what is read, in a folder of its own; what the documents leave open is filled in."""
+    """Executes documents in a separate folder and fills in placeholders."""
 
     def __init__(self, folder: Path, postgres: Postgres) -> None:
         self.folder = folder
         self.plant = Plant(folder)
         lake = self.plant.lake
         lake.settings = {
-            # No port that another program may have.
+            # Port 0 avoids conflicts with other programs.
             "PLANTLAKE_SERVE_LISTEN": "127.0.0.1:0",
             "PLANTLAKE_METRICS_LISTEN": "127.0.0.1:0",
             "PLANTLAKE_LAKE": str(folder / "lake"),
-            # The server's: what is done by commands is in force there.
+            # The server has the same state, so commands take effect on it.
             "PLANTLAKE_STATE": str(lake.state),
             "USER": "reader",
         }
-        # As the demo makes it, but for a reading a minute: a debug build takes its time.
+        # The demo's plant, but with one reading per minute, because a debug build is slow.
         lake.run("simulate", "--assets", "20", "--days", "7", "--interval", "60s", "--seed", "1").expect(OK)
         lake.settings |= fetched(lake, folder / "models", "bi-encoder", "cross-encoder")
         shutil.copytree(REPOSITORY / "jobs", folder / "jobs")
@@ -75,7 +75,7 @@ class Reader:
         programs = folder / "bin"
         programs.mkdir()
         (programs / "plantlake").symlink_to(harness.binary())
-        # `cargo run … -- ARGUMENTS` runs the binary that is there.
+        # Replaces `cargo run … -- ARGUMENTS` by a call of the existing binary.
         (programs / "cargo").write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec plantlake "$@"\n')
         (programs / "cargo").chmod(0o755)
         self.environment = harness.environment(lake.settings) | {"PATH": f"{programs}:{os.environ['PATH']}"}
@@ -83,7 +83,7 @@ class Reader:
         self.second: Plant | None = None
 
     def begin(self) -> "Reader":
-        """The plant's tables, somebody who may see everything, and a server."""
+        """Resamples the plant, creates an organisation that may see everything, and starts a server."""
         self.plant.lake.resample().expect(OK, LEFT_OUT)
         self.plant.tenant("Reader", ["--all"])
         self.plant.serve()
@@ -93,7 +93,7 @@ class Reader:
         for plant in (self.second, self.plant):
             assert plant is None or plant.stop() == OK
 
-    # ---- what a reader puts in place of what is written
+    # ---- placeholders
 
     def filled_in(self, command: str) -> str:
         return (
@@ -103,7 +103,7 @@ class Reader:
         )
 
     def with_tls(self) -> Plant:
-        """A second server on the same lake, with TLS."""
+        """Returns a second server on the same lake, with TLS, and starts it if necessary."""
         if self.second is None:
             self.second = second = Plant(self.folder / "second")
             second.lake.url = self.plant.lake.url
@@ -118,10 +118,10 @@ class Reader:
             shutil.copy(second.said["certificate"], self.folder / "ca.pem")
         return self.second
 
-    # ---- running
+    # ---- execution
 
     def run(self, command: str) -> None:
-        """A command of the shell; one that exports a variable has it in force from then on."""
+        """Runs a shell command. An `export` applies to all later commands."""
         if exported := re.fullmatch(r"export (\w+)=(\S+)(?:\s+#.*)?", command):
             self.environment[exported[1]] = self.filled_in(exported[2])
             return
@@ -138,16 +138,16 @@ class Reader:
         assert done.stdout.strip() or ">" in command, f"it says nothing\n{told}"
 
     def run_for_a_while(self, command: str) -> None:
-        """Starts what goes on, waits for what it says, and asks it to end."""
+        """Starts an endless command, waits for its ready message, and terminates it."""
         words = self.filled_in(command).split("#")[0].split()
         folder, environment = self.folder, self.environment
         if words[-1] == "demo":
-            # On a machine where nothing is yet.
+            # The demo runs in an empty folder.
             folder = self.folder / "newcomer"
             folder.mkdir()
             environment = harness.environment({"PLANTLAKE_SERVE_LISTEN": "127.0.0.1:0", "PLANTLAKE_METRICS_LISTEN": "127.0.0.1:0"})
             environment["PATH"] = self.environment["PATH"]
-        # The server of the tests has the state folder's search index; that is no mistake of the documents.
+        # The tests' server uses the search index of the state folder, so the output may contain a warning about it.
         process = subprocess.Popen(
             words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -166,7 +166,7 @@ class Reader:
         assert first.strip(), f"$ {command} says nothing"
 
     def key(self) -> str:
-        """A key of the gateway of the README, which may send readings."""
+        """Returns an API key for the gateway user of the README, with the permission to send readings."""
         made = self.plant.run("key", "create", "--user", "gateway@northfield.example", "--name", f"{time.time()}", "--ingest", "--json")
         return made.expect(OK).json["key"]
 
@@ -182,7 +182,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, dict]:
-    """What blocks of Python have made so far, by document: later ones go on from it."""
+    """The Python variables of each document; later blocks continue with those of earlier ones."""
     return {document: {} for document in documents()}
 
 
@@ -195,7 +195,7 @@ def test_what_is_written_can_be_done(reader: Reader, names: dict[str, dict], blo
                     reader.run(command)
         case "sql":
             answer = as_admin(reader, block.text)
-            # Of a month that is named, there may be nothing.
+            # The month in the example may have no rows.
             assert answer.num_rows > 0 or "2026-11" in block.text, "no row is no example"
         case "python":
             monkeypatch.chdir(reader.folder)
@@ -221,7 +221,7 @@ def as_admin(reader: Reader, sql: str) -> pa.Table:
 
 
 def in_python(reader: Reader, text: str) -> str:
-    """With an address and a credential that are good here."""
+    """Fills in a valid address and credential."""
     if "grpc+tls://" in text:
         text = text.replace("grpc+tls://history.example:50051", reader.with_tls().uri)
     if "pl_…" in text:
@@ -230,7 +230,7 @@ def in_python(reader: Reader, text: str) -> str:
 
 
 def settings_or_job(reader: Reader, block: Block) -> None:
-    """A block of TOML is a job's file, or a settings file; plantlake has nothing to say against it."""
+    """Checks that plantlake accepts a TOML block, as a job file or a settings file."""
     folder = reader.folder / "toml" / str(block).replace("/", "-")
     (folder / "jobs").mkdir(parents=True)
     if "kind" in tomllib.loads(block.text):
@@ -250,7 +250,7 @@ def test_each_exception_is_needed() -> None:
     assert not idle
 
 
-# ---- what is said between the blocks
+# ---- statements in the prose
 
 
 @pytest.mark.parametrize("document", documents())
@@ -292,7 +292,7 @@ def test_the_tables_have_the_columns_that_are_described(reader: Reader) -> None:
         named = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
         for table in re.findall(r"`([\w.]+)`", heading):
             described[table] = named
-    # One table of columns for each of these.
+    # The documentation describes the columns of these three tables together.
     partitions = {"data_min": "date", "data_h": "month", "data_d": "year"}
     for table, partition in partitions.items():
         assert there[table] == described[table] - (set(partitions.values()) - {partition}), table

@@ -1,4 +1,4 @@
-"""The asset graph in SQL, beside a search through graph.json that is written down here; and specifications as numbers."""
+"""The asset graph in SQL, compared with an independent search of graph.json, and specifications as numeric columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness import FAILURE, OK, LocalLake
 from server import Plant, eventually
 
 pytestmark = pytest.mark.local_only
-# All that product flows through but the reactors and the columns.
+# All types that product flows through, except reactors and columns.
 MACHINES = ["centrifugal pump", "control valve", "storage tank", "shell and tube heat exchanger", "on/off ball valve"]
 VIEW = "SELECT asset_id, name, distance FROM downstream('R-101')"
 TENANTS = ["Everything", "Machines", "Sensors"]
@@ -39,7 +39,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
 
 
 class Graph:
-    """What a tenant sees of graph.json."""
+    """The part of graph.json that a tenant sees."""
 
     def __init__(self, plant: Plant, tenant: str) -> None:
         seen = plant.tenants[tenant].assets
@@ -54,7 +54,7 @@ class Graph:
                 self.links.append((edge["target"], edge["source"], "in", edge["relation"]))
 
     def reached(self, starts: set[str], most: int, relation: str | None = None, way: str | None = None) -> list[tuple]:
-        """Asset, distance, relation, direction and the one before, in the order that is promised."""
+        """Returns asset, distance, relation, direction and predecessor, in the documented order."""
         links = [link for link in self.links if relation in (None, link[3]) and way in (None, link[2])]
         known, layer, rows = set(starts), set(starts), []
         for distance in range(1, most + 1):
@@ -82,7 +82,7 @@ class Graph:
         return self.reached(starts, most, "flows_to", way)
 
     def samples(self) -> list[tuple[str, str]]:
-        """Names of assets of every kind, each by its tag or its name."""
+        """Returns one asset of each type, with its tag or name."""
         kinds: dict[str, tuple[str, str]] = {}
         for name, asset in self.named.items():
             kinds.setdefault(self.assets[self.order[asset]]["type"], (name, asset))
@@ -145,7 +145,7 @@ def test_paths_are_the_shortest_that_there_are(plant: Plant, tenant: str) -> Non
 
 
 def test_no_path_leads_through_what_is_hidden(plant: Plant) -> None:
-    """The reactor R-101 stands between E-101 and E-102."""
+    """The reactor R-101 is between E-101 and E-102."""
     flows = "SELECT name FROM path_between('E-101', 'E-102', 'flows_to') ORDER BY step"
     assert [name.split()[0] for name in plant.ask(flows, "Everything")["name"]] == ["E-101", "R-101", "E-102"]
     for sql in (flows, "SELECT * FROM path_between('E-101', 'E-102')"):
@@ -225,7 +225,7 @@ def test_calls_with_parameters_are_prepared_and_described(plant: Plant) -> None:
 
 
 def test_what_comes_of_the_time_is_worked_out_anew(plant: Plant) -> None:
-    """What was made of now() is in the plan, and not to be seen in it any more."""
+    """now() is replaced by a constant during planning, so such a plan must not be cached."""
     sql = "SELECT value FROM generate_series(CAST(date_part('epoch', now()) AS BIGINT), CAST(date_part('epoch', now()) AS BIGINT))"
     first = plant.ask(sql, "Everything")["value"][0]
     time.sleep(1.2)
@@ -289,7 +289,7 @@ def test_ranges_of_sensors_are_in_their_units(plant: Plant) -> None:
 
 
 def test_the_catalog_in_force_is_followed(plant: Plant) -> None:
-    """Last: it changes the catalog."""
+    """This test comes last, because it changes the catalog."""
     path = plant.lake.folder / "catalog" / "graph.json"
     graph = json.loads(path.read_text())
     named = Graph(plant, "Everything").named

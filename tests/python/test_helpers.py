@@ -1,4 +1,4 @@
-"""The suite's own tools: the reference against exact arithmetic, the writers against an independent reading."""
+"""Tests of the helpers: the reference against exact arithmetic, and the writers against an independent reader."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_the_last_file_wins_by_time_then_path_and_nulls_win_nothing() -> None:
     ("zone", "local", "instant"),
     [
         ("Europe/Berlin", "2024-07-01T12:00", "2024-07-01T10:00"),
-        ("Europe/Berlin", "2024-10-27T02:30", "2024-10-27T00:30"),  # twice: the earlier one
-        ("Europe/Berlin", "2024-03-31T02:30", "2024-03-31T01:30"),  # never: 03:30 summer time
+        ("Europe/Berlin", "2024-10-27T02:30", "2024-10-27T00:30"),  # ambiguous: the earlier instant
+        ("Europe/Berlin", "2024-03-31T02:30", "2024-03-31T01:30"),  # skipped: 03:30 summer time
         ("Australia/Lord_Howe", "2024-10-06T02:10", "2024-10-05T15:40"),  # a gap of half an hour: 02:40 at +11
         ("Asia/Kolkata", "2024-01-01T00:00", "2023-12-31T18:30"),
     ],

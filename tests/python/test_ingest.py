@@ -1,5 +1,5 @@
-"""Readings that clients send: by ADBC's adbc_ingest, pandas and polars; what lands under raw is read by pyarrow, and what
-becomes of it is compared with pandas."""
+"""Readings sent with ADBC's adbc_ingest, pandas and polars. pyarrow reads the resulting raw files, and pandas computes the
+expected averages."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def gateway(plant: Plant, tenant: str = "North", key: str = "gateway"):
 
 
 def readings(assets: list[str], each: int, start: dt.datetime = START) -> pa.Table:
-    """`each` readings of each asset, one every ten seconds."""
+    """Returns `each` readings per asset, one every ten seconds."""
     rng = np.random.default_rng(len(assets) * each)
     times = [start + dt.timedelta(seconds=10 * i) for i in range(each)]
     return pa.table({
@@ -67,7 +67,7 @@ def own(plant: Plant, tenant: str = "North") -> list[str]:
 
 
 def raw_files(plant: Plant) -> dict[Path, int]:
-    """All that is under raw, unfinished files too."""
+    """Returns the paths and sizes of all files under raw, including unfinished ones."""
     folder = plant.lake.folder / "lake" / "raw"
     return {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
@@ -78,7 +78,7 @@ def send(connection, data, mode: str = "append", table: str = "raw_readings", **
 
 
 def refused(plant: Plant, data, words: str, tenant: str = "North", kind=adbc_driver_manager.ProgrammingError, **how) -> str:
-    """That it is refused, and that nothing of it is kept."""
+    """Checks that the readings are refused with these words and that no file is kept, and returns the error."""
     before = raw_files(plant)
     with gateway(plant, tenant) as connection:
         with pytest.raises(kind) as error:
@@ -88,7 +88,7 @@ def refused(plant: Plant, data, words: str, tenant: str = "North", kind=adbc_dri
     return str(error.value)
 
 
-# ---- what may be sent
+# ---- accepted readings
 
 
 def test_readings_are_one_file_and_the_next_run_takes_them_up(plant: Plant) -> None:
@@ -101,7 +101,7 @@ def test_readings_are_one_file_and_the_next_run_takes_them_up(plant: Plant) -> N
     kept = pq.read_table(made)
     assert kept.column_names == ["id", "timestamp", "value"]
     assert kept.cast(sent.schema).equals(sent)
-    # To be seen at once as they are, and after a run as averages.
+    # The readings are visible at once, and as averages after a run.
     question = "SELECT count(*) AS n FROM raw_readings WHERE timestamp >= '2024-06-01T00:00:00Z'"
     assert eventually(lambda: plant.ask(question)["n"][0] == sent.num_rows) < 5
     assert plant.ask(question, "South")["n"][0] == 0
@@ -169,7 +169,7 @@ def test_pandas_and_polars_write(plant: Plant) -> None:
 def test_a_million_in_one_batch(plant: Plant) -> None:
     sent = readings(own(plant)[:4], 250_000, START + dt.timedelta(days=40))
     reader = sent.combine_chunks().to_reader()
-    # By itself, the driver sends no more than 16 MiB in one piece.
+    # By default, the driver sends at most 16 MiB in one message.
     options = {BEARER: f"Bearer {plant.tenants['North'].gateway}", MESSAGE: str(64 << 20)}
     with connect(plant.uri, options) as connection:
         assert send(connection, reader) == 1_000_000
@@ -182,14 +182,14 @@ def test_nothing_is_no_file(plant: Plant) -> None:
     assert raw_files(plant) == before
 
 
-# ---- what may not
+# ---- refused readings
 
 
 def test_of_granted_assets_only(plant: Plant) -> None:
     mine, theirs = own(plant)[0], own(plant, "South")[0]
     sent = readings([mine, theirs], 10)
     told = refused(plant, sent, f"row 11: {theirs} is no asset")
-    # No difference is told between another's asset and none.
+    # The error for another organisation's asset is the same as for an unknown one.
     nobodys = "00000000-0000-4000-8000-000000000000"
     other = refused(plant, readings([mine, nobodys], 10), f"row 11: {nobodys} is no asset")
     assert told.replace(theirs, "X").split("nothing was kept")[0] == other.replace(nobodys, "X").split("nothing was kept")[0]
@@ -252,11 +252,11 @@ def test_too_much(plant: Plant) -> None:
     refused(plant, sent.to_reader(max_chunksize=100_000), "are more than 67108864 bytes of readings")
 
 
-# ---- what goes wrong on the way
+# ---- interrupted calls
 
 
 def begin(uri: str, key: str, asset: str):
-    """A DoPut under way, with its first readings sent."""
+    """Starts a DoPut and sends its first readings."""
     client = flight.FlightClient(uri)
     options = flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {key}".encode())])
     definition = text_field(1, varint(1 << 3) + varint(2) + varint(2 << 3) + varint(2))
@@ -329,7 +329,7 @@ def test_a_full_disk_keeps_nothing(plant: Plant) -> None:
             with pytest.raises(adbc_driver_manager.OperationalError, match="none of them was"):
                 send(connection, sent.to_reader(max_chunksize=100_000))
             assert raw_files(plant) == before
-            # What there is room for is kept.
+            # A smaller ingest that fits on the disk is kept.
             assert send(connection, readings(own(plant)[:1], 10, START + dt.timedelta(days=300))) == 10
         assert "File too large" in "".join(small.log)
     finally:
@@ -337,7 +337,7 @@ def test_a_full_disk_keeps_nothing(plant: Plant) -> None:
 
 
 def batches_of(assets: list[str], rows: int, batch: int = 100_000) -> Iterator[pa.RecordBatch]:
-    """Readings, one a second of each asset in turn; the same each time."""
+    """Yields deterministic batches of readings, one per second for each asset in turn."""
     start = int(dt.datetime(2024, 8, 1, tzinfo=dt.UTC).timestamp()) * 1_000_000
     ids = pa.array(assets)
     for first in range(0, rows, batch):
@@ -350,7 +350,7 @@ def batches_of(assets: list[str], rows: int, batch: int = 100_000) -> Iterator[p
 
 
 def send_many(uri: str, key: str, assets: list[str], rows: int) -> int:
-    """All of them in one ingest, as they are made; says so after each batch."""
+    """Sends all batches in one ingest, and prints a line after each."""
     batches = batches_of(assets, rows)
     first = next(batches)
 
@@ -365,7 +365,7 @@ def send_many(uri: str, key: str, assets: list[str], rows: int) -> int:
 
 @contextlib.contextmanager
 def sending(plant: Plant, assets: list[str], rows: int) -> Iterator[subprocess.Popen]:
-    """A process that sends them."""
+    """Starts a process that sends the readings."""
     code = "import sys, test_ingest; print(test_ingest.send_many(sys.argv[1], sys.argv[2], sys.argv[3].split(), int(sys.argv[4])))"
     key = plant.tenants["North"].gateway
     command = [sys.executable, "-c", code, plant.uri, key, " ".join(assets), str(rows)]
@@ -400,7 +400,7 @@ def test_many_readings_killed_cut_and_finished(tmp_path: Path, effort: Effort) -
         plant.process.kill()
         plant.process.wait()
         assert client.wait(60) != 0
-    # What the server was about to write may lie there, under a name that is no raw file's.
+    # An unfinished file may be left, under a name that does not count as a raw file.
     assert {path for path in raw_files(plant) if path.suffix == ".parquet"} == before.keys()
     report = plant.lake.resample().expect(OK).json
     assert report["outcome"] == "nothing_to_do", report

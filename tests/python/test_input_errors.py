@@ -1,4 +1,4 @@
-"""Each kind of bad input is named with its reason and left out; everything else goes on."""
+"""Every kind of bad input is reported with a reason and left out; all other input is processed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ REASON_SAYS = {
 
 
 def expect_quarantined(lake: Lake, path: str, says: str) -> harness.Finished:
-    """The run goes on without this file, says so in JSON, on the terminal, in status, and by its exit code."""
+    """Checks that the run continues without this file and reports it in JSON and by its exit code, and returns the run."""
 
     finished = lake.resample().expect(LEFT_OUT)
     report = finished.json
@@ -81,7 +81,7 @@ def test_a_good_file_breaks(lake: Lake, kind: str) -> None:
 
 
 def test_a_page_broken_deep_in_a_file_leaves_out_the_whole_file(lake: Lake) -> None:
-    """Some row groups are read before the broken one is met: none of their readings may stay."""
+    """Some row groups are read before the damaged one: none of their readings may be used."""
     whole = make(FileSpec(seed=3, rows=1_200, days=3, row_group=100, pace="sparse"))
     lake.put("good.parquet", GOOD.data, MTIME)
     lake.put("bad.parquet", break_page(whole.data, "value", 5), MTIME)
@@ -218,7 +218,7 @@ def test_dates_that_are_none(lake: Lake) -> None:
 
 @pytest.mark.local_only  # a bucket has no folders that could be missing
 def test_raw_that_is_not_there(lake: Lake) -> None:
-    """A wrong place for raw is an error, and no reason to empty the tables."""
+    """A wrong path of raw is an error and must not empty the tables."""
     lake.put("good.parquet", GOOD.data, MTIME)
     lake.resample().expect(OK)
     finished = lake.resample("--raw", f"{lake.url}/nowhere").expect(FAILURE, USAGE)
@@ -234,7 +234,7 @@ def test_an_unknown_setting_names_the_nearest(lake: Lake) -> None:
 
 @pytest.fixture
 def unprivileged() -> Iterator[tuple[LocalLake, dict[str, object]]]:
-    """A lake that an ordinary user owns, and what makes a run be that user's; root may read anything."""
+    """A lake of an unprivileged user, and process options to run as that user, because root may read anything."""
     if os.geteuid() != 0:
         folder = Path(tempfile.mkdtemp(prefix="plantlake-user-"))
         yield LocalLake(folder / "0"), {}
@@ -267,7 +267,7 @@ def test_a_file_that_may_not_be_read(unprivileged: tuple[LocalLake, dict[str, ob
     assert list(named) == ["secret.parquet"] and "ermission" in named["secret.parquet"], str(finished)
     harness.is_expected(lake, rollups([RawFile("good.parquet", MTIME, GOOD.table)]))
 
-    # Being allowed changes neither its size nor its modification time, yet it is taken up.
+    # The new permissions change neither size nor modification time, but the file must be read.
     (lake.raw / "secret.parquet").chmod(0o644)
     lake.run("resample", "--json", **user).expect(OK)
     files = [RawFile("good.parquet", MTIME, GOOD.table), RawFile("secret.parquet", MTIME, BAD.table)]
@@ -287,7 +287,7 @@ def test_a_lake_that_may_not_be_written(unprivileged: tuple[LocalLake, dict[str,
 
 
 def test_names_that_need_care(lake: Lake) -> None:
-    """Spaces, signs and letters beyond ASCII in the names of files and folders."""
+    """Spaces, special characters and non-ASCII letters in the names of files and folders."""
     tables: dict[str, pa.Table] = {}
     names = ["a b.parquet", "100%.parquet", "Füllstand/größe.parquet", "x=1/y=2/part.parquet", "a+b&c.parquet", "[1].parquet"]
     for number, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""The tables are ordinary Delta: other engines read the same rows from them."""
+"""The tables are standard Delta tables: other engines read the same rows from them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PARTITION_TYPES = {"data_min": pa.date32(), "data_h": pa.string(), "data_d": pa.
 
 @pytest.fixture
 def filled(lake: Lake) -> tuple[Lake, Expected]:
-    """A lake with a history: files replaced and removed, so that its tables have tombstones."""
+    """A lake with replaced and removed files, so that its tables have tombstones."""
     life = Life(lake)
     for step in [
         Put(0, FileSpec(rows=900, days=3, assets=(0, 1, 2), fine=True)),
@@ -63,7 +63,7 @@ class TestEngines:
         table = lake.delta(name)
         dataset = table.to_pyarrow_dataset()
         compare.same_as_reference(name, in_our_form(dataset.to_table()), expected.tables[name])
-        # With a filter, which skips files and row groups by their statistics.
+        # With a filter, the reader skips files and row groups by their statistics.
         asset = expected.tables[name]["asset_id"].iloc[0]
         found = in_our_form(dataset.to_table(filter=(ds.field("asset_id") == asset)))
         due = expected.tables[name].query("asset_id == @asset").reset_index(drop=True)
@@ -130,7 +130,7 @@ def test_every_version_can_be_read(filled: tuple[Lake, Expected]) -> None:
 
 
 def test_other_writers_can_maintain_the_tables(filled: tuple[Lake, Expected]) -> None:
-    """Vacuum by someone else keeps what is current; the job goes on after a foreign checkpoint."""
+    """The job continues after another writer has created a checkpoint."""
     lake, expected = filled
     for name in RESOLUTIONS:
         lake.delta(name).create_checkpoint()
@@ -139,7 +139,7 @@ def test_other_writers_can_maintain_the_tables(filled: tuple[Lake, Expected]) ->
 
 
 def test_each_tenth_version_has_a_checkpoint(lake: Lake) -> None:
-    """With a run a minute and no upkeep, others need not read a long log; they find the same with it and without."""
+    """With frequent runs and no maintenance, checkpoints keep the log short for other readers. Old versions stay readable."""
     life = Life(lake)
     for number in range(22):
         life.live(Put(0, FileSpec(seed=number, rows=20, days=1, assets=(0, 1)), number))
@@ -150,14 +150,14 @@ def test_each_tenth_version_has_a_checkpoint(lake: Lake) -> None:
         found = sorted(file for file in lake.listing(f"{name}/_delta_log") if file.endswith(".checkpoint.parquet"))
         assert found == [f"{version:020}.checkpoint.parquet" for version in range(10, newest + 1, 10)], name
         assert "_last_checkpoint" in lake.listing(f"{name}/_delta_log")
-        # A version before a checkpoint, and those after it.
+        # A version before the first checkpoint, the checkpoint, and later versions.
         for version in (9, 10, 11, newest):
             assert len(lake.table(name, version)) > 0
     compare.all_same_as_reference(lake.tables(), life.reference())
 
 
 def test_the_layout_makes_small_reads_small(lake: Lake) -> None:
-    """Row groups are bounded, pages indexed, and the sort order is stated."""
+    """Row groups are bounded, pages are indexed, and the sort order is declared."""
     life = Life(lake)
     life.live(Put(0, FileSpec(rows=20_000, days=1, pace="dense", assets=(0, 1, 2, 3), repeats=True)))
     life.run(Run())
@@ -172,11 +172,11 @@ def test_the_layout_makes_small_reads_small(lake: Lake) -> None:
                 assert order == [("asset_id", False), ("timestamp", False)], f"{name}: {order}"
                 for column in range(group.num_columns):
                     chunk = group.column(column)
-                    # Doubles may be noise, which stays as it is; everything else is compressed.
+                    # Doubles may be incompressible and stay uncompressed; all other columns are compressed.
                     allowed = ("ZSTD", "UNCOMPRESSED") if chunk.physical_type == "DOUBLE" else ("ZSTD",)
                     assert chunk.compression in allowed, f"{name}.{chunk.path_in_schema} is {chunk.compression}"
                     assert chunk.has_offset_index, f"{name}.{chunk.path_in_schema} has no offset index"
-                    if chunk.path_in_schema in ("asset_id", "timestamp"):  # what readers filter by
+                    if chunk.path_in_schema in ("asset_id", "timestamp"):  # columns that readers filter by
                         assert chunk.is_stats_set, f"{name}.{chunk.path_in_schema} has no statistics"
                         assert chunk.has_column_index, f"{name}.{chunk.path_in_schema} has no column index"
     assert np.isfinite(lake.table("data_min")["value"]).all()

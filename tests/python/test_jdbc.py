@@ -1,4 +1,4 @@
-"""The JDBC driver against a running server: what DBeaver, Tableau and other Java tools do with it."""
+"""The JDBC driver against a running server, as used by DBeaver, Tableau and other Java tools."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def driver(request: pytest.FixtureRequest) -> Iterator[Jdbc]:
 
 @pytest.fixture
 def north(plant: Plant, driver: Jdbc) -> Iterator[Jdbc]:
-    """Connected by the key of North's analyst."""
+    """A connection with the API key of North's analyst."""
     connect(plant, driver, f"token={plant.tenants['North'].key}")
     yield driver
     assert driver("close").value == ["true"]
@@ -80,7 +80,7 @@ def test_a_catalog_may_be_asked_for(plant: Plant, driver: Jdbc) -> None:
     key = f"token={plant.tenants['North'].key}"
     connect(plant, driver, key, "catalog=plantlake")
     assert driver("query", "SELECT 1 AS x").rows == [["1"]]
-    # Up to 18.3 the driver closes a session of a catalog twice, the second time without a channel.
+    # Up to version 18.3, the driver closes a session with a catalog twice, the second time without a channel.
     try:
         driver("close")
     except JdbcError as error:
@@ -153,7 +153,7 @@ def test_parameters_wherever_a_value_may_be(plant: Plant, north: Jdbc) -> None:
 
 def test_a_set_is_for_this_session(plant: Plant, north: Jdbc) -> None:
     assert north("run", "SET TIME ZONE 'Europe/Berlin'").value == ["false", "0"]
-    # As a number: the driver, up to 18.3, adds the offset of a zone twice.
+    # The time is selected as a number, because the driver up to 18.3 adds the offset of a zone twice.
     sql = "SELECT to_unixtime(CAST('2024-05-01T10:00:00' AS TIMESTAMPTZ)) AS t"
     noon = int(pd.Timestamp("2024-05-01T10:00:00Z").timestamp())
     assert north("query", sql).rows == [[str(noon - 2 * 3600)]]
@@ -161,7 +161,7 @@ def test_a_set_is_for_this_session(plant: Plant, north: Jdbc) -> None:
     assert north("query", sql).rows == [[str(noon)]]
 
 
-# ---- what is refused
+# ---- refused statements
 
 
 @pytest.mark.parametrize("way", ["query", "update", "batch", "prepare"])
@@ -170,7 +170,7 @@ def test_what_changes_something_is_refused(north: Jdbc, way: str) -> None:
     for sql in ("DELETE FROM data_d", "INSERT INTO data_d SELECT * FROM data_d", "DROP TABLE data_d"):
         with pytest.raises(JdbcError) as caught:
             north(way, sql)
-        # Avatica's batches stumble over themselves before the server is asked.
+        # Batches fail in Avatica before they reach the server.
         assert way == "batch" or "written by its jobs only" in str(caught.value) or "allowed here" in str(caught.value)
     assert north("query", "SELECT count(*) FROM data_d").rows == before
 
@@ -180,7 +180,7 @@ def test_errors_say_what_and_where(north: Jdbc) -> None:
         north("query", "SELECT * FROM dat_h")
     with pytest.raises(JdbcError, match=r"(?s)valeu.*value.*line 1"):
         north("query", "SELECT valeu FROM data_h")
-    # And the connection is as good as before.
+    # The connection still works.
     assert north("query", "SELECT 1 AS x").rows == [["1"]]
 
 
@@ -191,7 +191,7 @@ def test_a_query_is_cancelled(plant: Plant, north: Jdbc, sql: str) -> None:
     assert north("query", "SELECT 1 AS x").rows == [["1"]]
 
 
-# ---- DatabaseMetaData, as DBeaver and Tableau call it
+# ---- DatabaseMetaData, as called by DBeaver and Tableau
 
 
 def test_the_tree_of_a_browser(plant: Plant, north: Jdbc) -> None:
@@ -229,7 +229,7 @@ def test_keys_are_described(north: Jdbc) -> None:
 
 
 def test_every_question_about_the_database_has_an_answer(north: Jdbc) -> None:
-    """The driver asks for all of SqlInfo at once, and fails where a value that it reads is missing."""
+    """The driver requests all of SqlInfo at once, and fails if a value that it reads is missing."""
     answers = {line[0]: line[1:] for line in north.lines_of("survey")}
     assert len(answers) > 130
     assert not {name: said for name, said in answers.items() if said[0] != "ok"}

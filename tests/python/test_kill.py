@@ -1,4 +1,5 @@
-"""Killed at any point, the job leaves what its readers saw before, or what they shall see; the next run is right."""
+"""If the job is killed at any point, readers see either the old or the new state, and the next run produces the right
+tables."""
 
 from __future__ import annotations
 
@@ -45,10 +46,10 @@ FAILPOINTS = [
     "after-cleanup",
 ]
 SEEN_ONLY_AFTER = ("after-publish", "after-cleanup")
-# A lease in a bucket outlives its holder by a minute, unless it is renewed; a file lock does not.
+# A lease in a bucket outlives its holder by a minute unless it is renewed; a file lock does not.
 LEASE_SECONDS = 90
 
-# In one statement, for one statement sees one publication: where two tables disagree, and what they hold.
+# The disagreements between the tables and their contents, in one statement, because one statement sees one publication.
 DISAGREEMENTS = " UNION ALL ".join(
     f"""
     SELECT '{coarse}' AS what, count(*) AS n_rows, CAST(NULL AS DOUBLE) AS total FROM (
@@ -67,7 +68,7 @@ DISAGREEMENTS = " UNION ALL ".join(
 
 @dataclass(frozen=True)
 class Sight:
-    """What a reader saw of the three tables at once."""
+    """The contents of the three tables at one point in time."""
 
     disagreements: dict[str, int]
     rows: tuple[int, ...]
@@ -96,7 +97,7 @@ def look(lake: Lake) -> Sight:
 
 
 def assert_consistent(sight: Sight, states: list[Expected], when: str) -> int:
-    """The tables agree, and show one of these states; gives which."""
+    """Checks that the tables agree and match one of these states, and returns the index of the state."""
     assert sight.disagreements == {"data_h": 0, "data_d": 0}, f"{when}, the published tables disagree: {sight}"
     for number, state in enumerate(states):
         if sight.is_of(state):
@@ -107,7 +108,7 @@ def assert_consistent(sight: Sight, states: list[Expected], when: str) -> int:
 
 @dataclass
 class Readers:
-    """Readers that look at the published tables over and over, until stopped."""
+    """Reads the published tables repeatedly in a thread until stopped."""
 
     lake: Lake
     states: list[Expected]
@@ -141,7 +142,7 @@ class Readers:
 
 
 def resample_after_kill(lake: Lake, *flags: str) -> Finished:
-    """The next run; in a bucket the dead run's lease must expire first."""
+    """Runs the job again. In a bucket, the lease of the killed run must expire first."""
     until = time.monotonic() + (LEASE_SECONDS if lake.url.startswith("s3:") else 0)
     while True:
         finished = lake.resample(*flags)
@@ -151,7 +152,7 @@ def resample_after_kill(lake: Lake, *flags: str) -> Finished:
 
 
 def recover(life: Life, when: str) -> None:
-    """The next run ends with exactly the right tables, and then there is nothing left to do."""
+    """Checks that the next run produces exactly the expected tables, and that nothing is left to do afterwards."""
     finished = resample_after_kill(life.lake)
     life.settled = life.reference()
     try:
@@ -163,7 +164,7 @@ def recover(life: Life, when: str) -> None:
 
 
 def begin(lake: Lake) -> Life:
-    """A lake with a published state, and changes of every kind waiting: a new, a replaced and a removed file."""
+    """Returns a lake with a published state and pending changes of every kind: a new, a replaced and a removed file."""
     life = Life(lake)
     for step in [
         Put(0, FileSpec(rows=200, days=3, assets=(0, 1))),
@@ -203,7 +204,7 @@ def test_killed_at_a_step(lake: Lake, failpoint: str) -> None:
 
 @pytest.mark.parametrize("failpoint", ["after-intent", "after-data-file", "after-commit-data_h", "before-publish"])
 def test_raw_changes_again_after_the_kill(lake: Lake, failpoint: str) -> None:
-    """The intent that is finished pinned files that are no longer there, or not as they were."""
+    """The intent that the next run completes refers to files that were removed or changed since."""
     life = begin(lake)
     lake.resample(settings={"PLANTLAKE_FAILPOINT": failpoint}).expect(KILLED)
     for step in [
@@ -215,7 +216,7 @@ def test_raw_changes_again_after_the_kill(lake: Lake, failpoint: str) -> None:
         life.live(step)
     finished = resample_after_kill(lake)
     life.settled = life.reference()
-    # The first run may only finish what was begun; the second takes the rest.
+    # The first run may only complete the intent; the second run processes all other changes.
     again = lake.resample().expect(OK, LEFT_OUT)
     try:
         harness.is_expected(lake, life.settled)
@@ -249,7 +250,7 @@ def test_killed_in_the_first_run_of_a_lake(lake: Lake) -> None:
 
 @pytest.mark.parametrize("failpoint", ["after-intent", "before-commit-data_h", "before-publish"])
 def test_killed_in_a_window(lake: Lake, failpoint: str) -> None:
-    """What lies outside the window of the run that was killed stays due."""
+    """Dates outside the window of the killed run stay due."""
     life = begin(lake)
     lake.resample(
         "--from", "2023-12-31", "--to", "2024-01-01", settings={"PLANTLAKE_FAILPOINT": failpoint}
@@ -263,7 +264,7 @@ def test_killed_at_random_moments(lake: Lake, effort) -> None:
     for place in range(3):
         life.live(Put(place, FileSpec(seed=place, rows=4_000, days=20, pace="sparse", assets=(0, 1, 2, 3), order="shuffled")))
     life.run(Run())
-    # How long a run takes that has as much to do as those that are to be killed.
+    # The duration of a run with as much work as the runs that are killed.
     life.live(Put(3, FileSpec(seed=90, rows=4_000, days=20, pace="sparse", assets=(0, 1, 2, 3))))
     usual = life.run(Run()).seconds
 
@@ -288,7 +289,7 @@ def test_killed_at_random_moments(lake: Lake, effort) -> None:
             process.communicate()
             moments.append(round(moment, 3))
             assert_consistent(look(lake), [old, new], f"after a kill {moment:.3f} s into a run")
-            # Readers look on while the next run mends it.
+            # Readers continue while the next run recovers.
             recover(life, f"{moment:.3f} s into a run of {usual:.3f} s")
         seen += readers.seen
     print(f"{kills} of {effort.kills} runs were killed, at {moments} s of about {usual:.2f} s; readers looked {seen} times")
@@ -304,21 +305,21 @@ def holds_lease(lake: Lake, process: subprocess.Popen) -> bool:
 
 
 def stopped_with_the_lease(lake: Lake) -> subprocess.Popen:
-    """A run that holds the lease, and is stopped (SIGSTOP) so that it goes on holding it."""
+    """Starts a run, waits until it holds the lease, and stops it with SIGSTOP, so that it keeps the lease."""
     process = lake.start("resample", "--json")
     until = time.monotonic() + 30
     while not holds_lease(lake, process):
         assert process.poll() is None, f"the run ended before it was seen to hold a lease: {process.communicate()}"
         assert time.monotonic() < until, "the run did not take a lease in 30 s"
         time.sleep(0.001)
-    time.sleep(0.02)  # to write its name down
+    time.sleep(0.02)  # time to write its name into the lease
     process.send_signal(signal.SIGSTOP)
     return process
 
 
 def test_a_second_run_is_refused(lake: Lake) -> None:
     life = begin(lake)
-    # Enough to do that it is still at it when the test has seen it take the lease.
+    # Enough work that the run is still active when the test sees that it has the lease.
     life.live(Put(5, FileSpec(seed=5, rows=120_000, days=3, pace="sparse", order="shuffled")))
     began = time.monotonic()
     first = stopped_with_the_lease(lake)
@@ -342,7 +343,7 @@ def test_a_second_run_is_refused(lake: Lake) -> None:
 
 
 def test_two_runs_at_the_same_instant(new_lake: Callable[[], Lake]) -> None:
-    """Both start together: one does it, the other is refused or finds it done."""
+    """Several runs start together: one publishes, the others are refused or find nothing to do."""
     for _ in range(3):
         lake = new_lake()
         life = begin(lake)
@@ -360,7 +361,7 @@ def test_two_runs_at_the_same_instant(new_lake: Callable[[], Lake]) -> None:
 def test_a_lease_is_free_at_once_when_its_holder_dies(lake: Lake) -> None:
     life = begin(lake)
     lake.resample(settings={"PLANTLAKE_FAILPOINT": "lease-taken"}).expect(KILLED)
-    if lake.url.startswith("s3:"):  # there it must expire
+    if lake.url.startswith("s3:"):  # the lease must expire first
         lake.resample().expect(REFUSED)
         recover(life, "at lease-taken")
     else:
@@ -380,7 +381,7 @@ def test_ctrl_c_ends_in_order(lake: Lake) -> None:
 
 
 def test_a_file_taken_away_under_the_run(lake: Lake) -> None:
-    """Raw changes between the listing and the reading: the run may fail or go on, and the next one is right."""
+    """Raw changes between listing and reading: the run may fail or continue, and the next run produces the right tables."""
     life = begin(lake)
     life.live(Put(5, FileSpec(seed=5, rows=120_000, days=3, pace="sparse", order="shuffled")))
     old = life.settled
@@ -401,7 +402,7 @@ def test_a_file_taken_away_under_the_run(lake: Lake) -> None:
 
 
 def test_published_files_stay_readable(lake: Lake) -> None:
-    """A reader that opened a publication can finish, though two runs replaced every file meanwhile."""
+    """A reader that opened a publication can finish, even if two runs replaced every file meanwhile."""
     life = begin(lake)
     table = lake.delta("data_min")
     assert table is not None

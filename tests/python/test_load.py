@@ -1,4 +1,4 @@
-"""The server under load: what a query may take of memory, time and turns, and what others notice of it."""
+"""The server under load: limits of memory, time and concurrent queries, and the effect on other clients."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from server import Plant, any_of, eventually, text_field
 
 pytestmark = pytest.mark.local_only
 LONG = "SELECT count(*) FROM data_min a CROSS JOIN data_min b CROSS JOIN data_min c WHERE a.value + b.value + c.value < 0"
-# Long in the queue's sense, and done within a second.
+# Expensive enough to be queued, but finished within a second.
 MEDIUM = "SELECT count(*) AS n FROM raw_readings"
-# Some gigabytes.
+# A result of several gigabytes.
 LARGE = "SELECT a.*, b.value AS other FROM data_min a CROSS JOIN (SELECT value FROM data_min LIMIT 200) b"
-# Nearly three million groups of some 100 bytes.
+# Nearly three million groups of about 100 bytes.
 GROUPS = (
     "SELECT count(*) AS groups, sum(n) AS n FROM (SELECT a.asset_id, a.timestamp, b.k, count(*) AS n, max(a.value), min(a.first) "
     f"FROM data_min a CROSS JOIN (SELECT column1 AS k FROM (VALUES {', '.join(f'({k})' for k in range(16))})) b GROUP BY 1, 2, 3)"
@@ -39,7 +39,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Plant:
 
 @contextlib.contextmanager
 def serving(plant: Plant, process: dict | None = None, **settings: str) -> Iterator[Plant]:
-    """A server with these `serve.…` settings."""
+    """Starts a server with these `serve.…` settings."""
     named = {f"PLANTLAKE_SERVE_{name.upper()}": value for name, value in settings.items()}
     plant.serve(settings=named, **(process or {}))
     try:
@@ -50,7 +50,7 @@ def serving(plant: Plant, process: dict | None = None, **settings: str) -> Itera
 
 
 class Asking:
-    """A query under way, in a thread of its own, which can be cancelled."""
+    """A query that runs in a thread and can be cancelled."""
 
     def __init__(self, plant: Plant, sql: str, tenant: str = "Everything") -> None:
         self.connection = plant.with_key(tenant)
@@ -86,7 +86,7 @@ class Asking:
 
 
 def memory(plant: Plant) -> float:
-    """Resident, in MiB."""
+    """Returns the resident memory in MiB."""
     status = Path(f"/proc/{plant.process.pid}/status").read_text()
     [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
     return int(line.split()[1]) / 1024
@@ -111,7 +111,7 @@ def test_a_query_that_needs_more_memory_than_it_may_have_goes_to_disk(built: Pla
         rows = plant.ask("SELECT count(*) AS n FROM data_min", "Everything")["n"][0]
         assert row == {"groups": 16 * rows, "n": 16 * rows}
         assert seen, "nothing was put aside"
-        # Its own process holds the lock; nothing else is left.
+        # The running process keeps its lock file; all spill files are deleted.
         assert eventually(lambda: all(path.suffix == ".lock" for path in spilled(plant))) < 5
 
 
@@ -125,7 +125,7 @@ def test_a_full_disk_ends_the_query_that_needs_it_and_no_other(built: Plant) -> 
         error = query.result(1)
         assert isinstance(error, adbc_driver_manager.OperationalError), error
         assert "failed on the server's side" in str(error) and str(plant.lake.folder) not in str(error)
-        # Why is for the operator.
+        # The reason is in the operator's log only.
         assert eventually(lambda: "File too large" in "".join(plant.log)) < 5
         assert eventually(lambda: all(path.suffix == ".lock" for path in spilled(plant))) < 5
 
@@ -191,7 +191,7 @@ def test_a_query_that_is_worked_on_for_too_long_ends(built: Plant) -> None:
         assert isinstance(error, adbc_driver_manager.OperationalError), error
         assert "worked on for 2 s" in str(error)
         assert 2 <= time.monotonic() - began < 15
-        # What the client takes does not count.
+        # The time that the client needs to read the result does not count.
         with plant.with_key("Everything") as connection, connection.cursor() as cursor:
             cursor.execute("SELECT * FROM data_min")
             reader, rows = cursor.fetch_record_batch(), 0
@@ -202,7 +202,7 @@ def test_a_query_that_is_worked_on_for_too_long_ends(built: Plant) -> None:
         assert rows == plant.ask("SELECT count(*) AS n FROM data_min", "Everything")["n"][0]
 
 
-# ---- turns
+# ---- queueing
 
 
 def test_an_organisation_that_asks_much_does_not_shut_out_another(built: Plant) -> None:
@@ -212,7 +212,7 @@ def test_an_organisation_that_asks_much_does_not_shut_out_another(built: Plant) 
         began = time.monotonic()
         assert plant.ask(MEDIUM, "South")["n"][0] > 0
         assert time.monotonic() - began < 10
-        # What is done within a moment needs no turn.
+        # Short queries need no permit.
         assert len(plant.ask("SELECT * FROM data_d", "North")) > 0
         assert all(query.is_waiting() for query in many)
         for query in many:
@@ -248,18 +248,18 @@ def test_a_slow_reader_keeps_its_answer_and_not_its_turn(built: Plant) -> None:
             reader.read_next_batch()
             before = memory(plant)
             assert plant.ask(MEDIUM, "Everything")["n"][0] > 0
-            # What is made ahead is little.
+            # Little of a result is computed ahead of the client.
             assert memory(plant) < before + 100
             for _ in range(20):
                 reader.read_next_batch()
-            # One that does not read on loses the answer, too.
+            # A client that stops reading loses the result.
             time.sleep(7)
             with pytest.raises(Exception, match="was not read on for 4 s"):
                 for _ in reader:
                     pass
 
 
-# ---- the end
+# ---- shutdown
 
 
 def test_answers_that_have_begun_end_before_the_server_does(built: Plant) -> None:
@@ -275,7 +275,7 @@ def test_answers_that_have_begun_end_before_the_server_does(built: Plant) -> Non
             plant.client("Everything").query("SELECT 1")
         rows += sum(batch.num_rows for batch in reader)
         with contextlib.suppress(adbc_driver_manager.Error):
-            # There is no server to tell.
+            # The server is gone, so closing fails.
             cursor.close()
         connection.close()
         assert rows == 10 * 40_000
@@ -297,7 +297,7 @@ def test_a_reader_that_stands_still_does_not_hold_up_the_end(built: Plant) -> No
             connection.close()
 
 
-# ---- many
+# ---- many clients
 
 
 def test_many_clients_at_once(built: Plant) -> None:
@@ -335,7 +335,7 @@ def test_what_is_abandoned_takes_no_memory(built: Plant) -> None:
         assert memory(plant) < before + 30
 
 
-# ---- plans are kept, and what they depend on is not
+# ---- the plan cache
 
 
 def test_the_time_is_told_anew(built: Plant) -> None:

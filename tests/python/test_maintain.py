@@ -1,4 +1,4 @@
-"""The upkeep: many small files become few sorted ones, nobody's rows change, and nobody who reads is disturbed."""
+"""Maintenance compacts many small files into few sorted ones. It changes no rows and disturbs no readers."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from test_kill import LEASE_SECONDS, assert_consistent, look, resample_after_kil
 from writers import ASSETS, FileSpec, parquet_bytes
 
 RUNS = 200 if LONG else 12
-# Many small files: each date in parts of a few hundred rows.
+# Little memory makes many small files: each date in parts of a few hundred rows.
 SMALL = {"PLANTLAKE_FAILPOINT_MEMORY": str(1 << 14)}
 FIRST = dt.date(2024, 1, 20)
 
 
 def at(days: int) -> dict[str, str]:
-    """The setting that makes it so many days later."""
+    """Returns the setting that moves the clock forward by `days`."""
     return {"PLANTLAKE_FAILPOINT_NOW": f"{dt.datetime.now(dt.UTC) + dt.timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"}
 
 
@@ -46,7 +46,8 @@ FAILPOINTS = [
 
 
 def daily(number: int) -> dict[str, pa.Table]:
-    """A day's readings, a file for each asset, each third minute, and some that come late, of ten days ago."""
+    """Returns a day's readings, every third minute in one file per asset, and one late reading per asset from ten days
+    before."""
     dice = np.random.default_rng(number)
     start = pd.Timestamp(FIRST, tz="UTC") + pd.Timedelta(days=number)
     files = {}
@@ -78,7 +79,7 @@ def by_polars(lake: Lake) -> dict[str, pl.DataFrame]:
 
 
 def stored(lake: Lake, name: str) -> set[str]:
-    """The data files that are there, whether a version names them or not."""
+    """Returns the existing data files, including those that no version refers to."""
     found = set()
     for partition in lake.listing(name):
         if "=" in partition:
@@ -87,7 +88,7 @@ def stored(lake: Lake, name: str) -> set[str]:
 
 
 def actions(lake: Lake, name: str) -> list[dict]:
-    """What the latest commit says."""
+    """Returns the actions of the published commit."""
     version = lake.published()["versions"][name]
     return [json.loads(line) for line in lake.read(f"{name}/_delta_log/{version:020}.json").splitlines()]
 
@@ -124,7 +125,7 @@ def test_many_small_runs_become_one_file_a_partition(new_lake: Callable[[], Lake
     harness.is_expected(lake, harness.reference.rollups(lake.raw_files(raw)))
     for name, table in by_polars(lake).items():
         assert table.equals(by_others[name]), f"{name} is something else to polars"
-    # Whoever follows changes of rows sees none, and the job's own transactions go on.
+    # Readers of the change feed see no changes, and the transaction versions of the job continue.
     said = actions(lake, "data_min")
     assert {action["add"]["dataChange"] for action in said if "add" in action} == {False}
     assert {action["remove"]["dataChange"] for action in said if "remove" in action} == {False}
@@ -132,12 +133,12 @@ def test_many_small_runs_become_one_file_a_partition(new_lake: Callable[[], Lake
     assert lake.resample().expect(OK).json["outcome"] == "nothing_to_do"
     assert maintain(lake).expect(OK).json["outcome"] == "nothing_to_do"
 
-    # A reader from outside that opened the tables before goes on.
+    # External readers that opened the tables before can continue.
     for name, table in pinned.items():
         rows = table.to_pyarrow_table().num_rows
         assert rows == len(before[name])
 
-    # The files are laid out as those of a lake that is made at once.
+    # The files have the same layout as those of a lake made in one run.
     fresh = new_lake()
     for path, table in raw.items():
         fresh.put(path, parquet_bytes(table), lake.mtimes()[path])
@@ -145,7 +146,7 @@ def test_many_small_runs_become_one_file_a_partition(new_lake: Callable[[], Lake
     compare.all_same_bits(fresh.tables(), lake.tables())
     assert layout(lake) == layout(fresh)
 
-    # And the life of the tables goes on.
+    # Later runs of the job work.
     path = "day-003/0.parquet"
     raw[path] = daily(1_000)[f"day-1000/1.parquet"]
     lake.put(path, parquet_bytes(raw[path]), 1_800_000_000_000_000_000)
@@ -154,7 +155,7 @@ def test_many_small_runs_become_one_file_a_partition(new_lake: Callable[[], Lake
 
 
 def layout(lake: Lake) -> dict[tuple[str, str], list]:
-    """How the file of each partition is written."""
+    """Returns the Parquet layout of the file of each partition."""
     found = {}
     for name in RESOLUTIONS:
         for file in lake.data_files(name):
@@ -175,7 +176,7 @@ def layout(lake: Lake) -> dict[tuple[str, str], list]:
 
 
 def two_runs(lake: Lake) -> Life:
-    """Two runs with so little memory that they leave several files a partition."""
+    """Executes two runs with so little memory that they leave several files per partition."""
     life = Life(lake)
     for step in [
         Put(0, FileSpec(rows=3_000, days=3, assets=(0, 1, 2, 3))),
@@ -189,7 +190,7 @@ def two_runs(lake: Lake) -> Life:
 
 def test_only_what_nobody_needs_is_deleted(lake: Lake) -> None:
     life = two_runs(lake)
-    # A run that dies leaves files that no version names.
+    # A killed run leaves files that no version refers to.
     life.live(Put(2, FileSpec(seed=2, rows=100, day=2)))
     lake.resample(settings={"PLANTLAKE_FAILPOINT": "before-commit-data_min"}).expect(KILLED)
     resample_after_kill(lake)
@@ -213,7 +214,7 @@ def test_only_what_nobody_needs_is_deleted(lake: Lake) -> None:
     life.check_nothing_to_do()
     assert maintain(lake, settings=LATER).expect(OK).json["outcome"] == "nothing_to_do"
 
-    # A month on, the log is as long as it need be.
+    # After another month, old log files are deleted.
     assert maintain(lake, settings=at(40)).expect(OK).json["swept"]["log_files"] > 0
     harness.is_expected(lake, life.settled)
     life.live(Put(0, FileSpec(seed=3, rows=100, day=1), 3))
@@ -222,9 +223,9 @@ def test_only_what_nobody_needs_is_deleted(lake: Lake) -> None:
 
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
 def test_killed_at_a_step(lake: Lake, failpoint: str) -> None:
-    """Whatever had been done, readers see the same rows, and what comes next is right: the upkeep, or a run of the job."""
+    """After a kill at any step, readers see the same rows, and the next run of maintenance or of the job is right."""
     life = two_runs(lake)
-    # Something to sweep, too.
+    # At this failpoint, there must be files to sweep.
     settings = LATER if "swept" in failpoint else {}
     before = lake.published_tables()
     maintain(lake, settings=settings | {"PLANTLAKE_FAILPOINT": failpoint}).expect(KILLED)
@@ -243,7 +244,7 @@ def test_killed_at_a_step(lake: Lake, failpoint: str) -> None:
     resample_after_kill(lake)
     life.settled = life.reference()
     harness.is_expected(lake, life.settled)
-    # What this one publishes takes the place of files, which go when their time has come.
+    # This run replaces files, which are deleted later, when they are old enough.
     maintain(lake, settings=LATER).expect(OK)
     maintain(lake, settings=at(9)).expect(OK)
     harness.is_expected(lake, life.settled)
@@ -254,7 +255,7 @@ def test_killed_at_a_step(lake: Lake, failpoint: str) -> None:
 
 @pytest.mark.parametrize("failpoint", ["after-commit-data_min", "after-commit-data_h", "before-publish"])
 def test_what_a_dead_run_of_the_job_did_is_not_published(lake: Lake, failpoint: str) -> None:
-    """Half a run is in the tables: the upkeep publishes none of it, and forgets none of its dates."""
+    """The tables contain half of a killed run of the job. Maintenance publishes none of it and keeps its dates due."""
     life = Life(lake)
     life.live(Put(0, FileSpec(rows=3_000, days=3, assets=(0, 1, 2, 3))))
     life.live(Run(memory=1 << 14))
@@ -319,6 +320,6 @@ def test_an_answer_that_was_announced_before_is_what_was_announced(plant: Plant)
     done = maintain(plant.lake).expect(OK).json
     assert done["compacted"], done
     time.sleep(2.5)
-    # Of the tables before, and of those after.
+    # The old ticket reads the old version of the tables; the new statement reads the new one.
     assert client.get(info.endpoints[0].ticket).equals(before)
     assert client.query("SELECT * FROM data_min ORDER BY asset_id, timestamp -- anew").equals(before)

@@ -1,5 +1,5 @@
-"""The ledger of requests: clients that were not written here keep their own count by request id, and the two are compared,
-after the server was killed, the database was away, and the disk was full."""
+"""The ledger of requests is compared with the counts of independent clients, by request id, after the server was killed, the
+database was unavailable, or the disk was full."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ MINUTES = "SELECT * FROM data_min LIMIT {}"
 EVENTUALLY = 20
 
 
-# ---- clients that count
+# ---- counting clients
 
 
 class Ids(flight.ClientMiddlewareFactory):
-    """Keeps the ids of a client's calls, by what they called, and the last warning."""
+    """Records the request ids of a client's last calls by method, and the last warning."""
 
     def __init__(self) -> None:
         self.last: dict[str, str] = {}
@@ -58,7 +58,7 @@ class Ids(flight.ClientMiddlewareFactory):
 
 @dataclass
 class Seen:
-    """An answer as its client saw it."""
+    """A result as its client saw it."""
 
     request_id: str
     rows: int
@@ -67,7 +67,7 @@ class Seen:
 
 
 class Counting:
-    """A pyarrow client that counts what it gets."""
+    """A pyarrow client that counts its results."""
 
     def __init__(self, uri: str, key: str) -> None:
         self.ids = Ids()
@@ -98,7 +98,7 @@ LEDGER = "request_id, status, rows, cancelled, billable, endpoint, bytes_sent, b
 
 
 def ledger(database: Database, where: str = "1 = 1") -> dict[str, dict]:
-    """The rows of the ledger, by request id."""
+    """Returns the rows of the ledger by request id."""
     names = LEDGER.split(", ")
     lines = database.value(f"SELECT {LEDGER} FROM api_usage_logs WHERE {where}").splitlines()
     rows = [dict(zip(names, line.split("|"), strict=True)) for line in lines]
@@ -131,7 +131,7 @@ def database_of(plant: Plant) -> SqliteDatabase:
     return SqliteDatabase(f"sqlite:{path}")
 
 
-# ---- what is in a record
+# ---- the contents of records
 
 
 @pytest.mark.parametrize("sync", ["false", "true"])
@@ -155,12 +155,12 @@ def test_a_query_is_one_record_with_what_its_client_counted(plant: Plant, sync: 
     assert database.value(f"SELECT sql_text FROM api_usage_logs WHERE {told}") == POINT.format(asset)
     first, took = database.value(f"SELECT first_byte_microseconds, duration_microseconds FROM api_usage_logs WHERE {told}").split("|")
     assert 0 < int(first) <= int(took) < 60_000_000
-    # Two that differ in literals only have one fingerprint, and a ticket's redemption has the statement's.
+    # Statements that differ only in literals have the same fingerprint, and redeeming a ticket has the statement's fingerprint.
     again = client.ask(POINT.format(sorted(plant.tenants["North"].assets)[1]))
     eventually(lambda: again.request_id in ledger(database), EVENTUALLY)
     prints = database.value(f"SELECT DISTINCT sql_fingerprint FROM api_usage_logs WHERE request_id IN ('{point.request_id}', '{again.request_id}')")
     assert len(prints.splitlines()) == 1 and len(prints) == 64
-    # What a point reads is a small part of what all minutes are.
+    # A point query reads much less than a query of all minutes.
     assert int(ledger(database)[again.request_id]["bytes_scanned"]) < int(rows[many.request_id]["bytes_scanned"]) / 2
 
 
@@ -184,7 +184,7 @@ def test_what_is_asked_around_queries_is_recorded_and_not_billed(plant: Plant) -
     assert counted["DoPut/PreparedStatementQuery", "OK", False] == 1
     assert counted["DoAction/CreatePreparedStatement", "INVALID_ARGUMENT", False] == 1
     assert [key for key in counted if key[2]] == [("DoGet/StatementQuery", "OK", True)]
-    # Signed in by a password: the session is named.
+    # The caller has signed in with a password, so records have a session and no API key.
     assert all(row["api_key_id"] == "" for row in new())
 
 
@@ -220,7 +220,7 @@ def test_calls_of_nobody_are_counted_by_address_and_minute(plant: Plant) -> None
     assert database.value("SELECT client_address, SUM(calls) FROM unknown_callers GROUP BY 1") == "127.0.0.1|15"
 
 
-# ---- the server dies
+# ---- killed servers
 
 
 def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_twice(plant: Plant, effort: Effort) -> None:
@@ -272,23 +272,23 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_twice(plant: Plant,
     for each in cut:
         row = rows[each.request_id]
         statuses[row["status"]] += 1
-        # It may have ended here, and its client not have heard of it.
+        # The request may have ended before the kill, even if the client was not informed.
         assert row["status"] == "ABORTED" or row["status"] == "OK" and int(row["rows"]) >= each.rows, (each, row)
-        # What is known to have been sent is billed.
+        # Data that was recorded as sent is billed.
         assert is_true(row["billable"]) == (row["status"] == "OK" or int(row["rows"]) > 0)
     assert statuses["ABORTED"] > 0, statuses
-    # Sums grew with the ledger.
+    # The totals match the ledger.
     sums = "SUM(rows), SUM(bytes_sent), SUM(bytes_scanned)"
     assert database.value(f"SELECT SUM(requests), {sums} FROM usage_totals") == database.value(
         f"SELECT COUNT(*), {sums} FROM api_usage_logs WHERE billable"
     )
 
 
-# ---- the database is away
+# ---- an unavailable database
 
 
 class Gate:
-    """Stands before a Postgres server; closed, it is as if that had ended."""
+    """A proxy in front of a Postgres server. While closed, the server appears to be down."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -382,7 +382,7 @@ def test_while_the_database_is_away_queries_are_answered_and_nothing_is_lost(
     assert errors == []
     seen = [each for client in clients for each in client.seen]
     assert len(seen) > known
-    # Some ten thousand records are added in a second, and reading them all takes a while, too.
+    # About 10,000 records are transferred per second, and each check reads the whole ledger.
     eventually(lambda: {each.request_id for each in seen} <= ledger(database).keys(), 60 + effort.away / 2)
     rows = ledger(database)
     assert all(each.ended and int(rows[each.request_id]["rows"]) == each.rows for each in seen)
@@ -462,7 +462,7 @@ def test_what_takes_long_is_in_the_journal_before_its_client_hears_of_it_and_wha
     client = Counting(plant.uri, plant.tenants["Everything"].key)
     client.ask("SELECT 1")
     before = ledger(database, "status = 'ABORTED'").keys()
-    # The ledger waits, and the journal keeps all.
+    # The database is locked, so the journal keeps all records.
     away = sqlite3.connect(database.path, isolation_level=None)
     away.execute("BEGIN IMMEDIATE")
     short, large = client.ask("SELECT 1"), client.ask(MINUTES.format(20_000))
@@ -474,7 +474,7 @@ def test_what_takes_long_is_in_the_journal_before_its_client_hears_of_it_and_wha
         return [b'"begun"' in line for line in told() if seen.request_id.encode() in line]
 
     assert (of(short), of(large)) == ([False], [True, False])
-    # It works for minutes, and has no row.
+    # This query runs for minutes and returns no row.
     slow = "SELECT count(*) FROM data_min a CROSS JOIN data_min b CROSS JOIN data_min c WHERE a.value + b.value + c.value < 0"
 
     def ask_slow() -> None:
@@ -508,7 +508,7 @@ def test_a_damaged_journal_costs_what_is_damaged_and_is_told(built: Plant) -> No
     client = Counting(plant.uri, plant.tenants["North"].key)
     client.ask("SELECT 1")
     away.execute("BEGIN IMMEDIATE")
-    # One of them is long.
+    # One of these results is long.
     asked = [client.ask(MINUTES.format(20_000) if number == 4 else "SELECT 1") for number in range(10)]
     plant.process.kill()
     plant.process.wait()
@@ -526,7 +526,8 @@ def test_a_damaged_journal_costs_what_is_damaged_and_is_told(built: Plant) -> No
         eventually(lambda: asked[9].request_id in ledger(database), EVENTUALLY)
         rows = ledger(database)
         assert {each.request_id for each in asked} - rows.keys() == {asked[7].request_id}
-        # The beginning of a long one is there, and its end cannot be read; a short one's end is all that there was.
+        # The long request has a start record and a damaged end record. The damaged end record of a short request is its only
+        # one.
         assert rows.pop(asked[4].request_id)["status"] == "ABORTED"
         assert {rows[each.request_id]["status"] for each in asked if each not in (asked[4], asked[7])} == {"OK"}
         assert any("are damaged" in line and "lines=2" in line for line in plant.log)
@@ -555,7 +556,7 @@ def test_a_month_that_is_used_up_is_refused_and_warned_of_before(plant: Plant) -
     with pytest.raises(pa.ArrowInvalid, match=r"quota of monthly_requests for \d{4}-\d\d: 10 of 10; it begins anew at \d{4}-\d\d-01T00:00Z"):
         client.ask("SELECT 1")
     assert any("a quota is nearly used up" in line for line in plant.log)
-    # It is changed while the server runs, and other organisations never notice.
+    # The quota can be changed while the server runs, and other organisations are not affected.
     Counting(plant.uri, plant.tenants["North"].key).ask("SELECT 1")
     limit(plant, "Quota", "--monthly-requests", "11")
     eventually(lambda: asks(client), EVENTUALLY)
@@ -594,7 +595,7 @@ def test_the_rate_is_kept_in_the_long_run_and_says_when_to_come_again(plant: Pla
         except flight.FlightUnavailableError as error:
             refused = str(error)
             time.sleep(0.002)
-    # The first second's worth is there at once.
+    # The first second's requests are available at once.
     assert 20 * 6 * 0.7 < answered <= 20 * 6 + 20, answered
     assert "may make 20 requests per second" in refused
     statuses = Counter(row["status"] for row in ledger(database_of(plant)).values())
@@ -641,7 +642,7 @@ def test_two_servers_share_the_limits(plant: Plant) -> None:
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(ask_on, [plant.uri, other.uri] * 2))
-        # Until they hear of each other, for two seconds at most, each gives the whole; then together one.
+        # The servers learn of each other within 2 s. Until then, each allows the full rate; afterwards they share it.
         assert 12 * seconds * 0.7 < sum(answered) <= 12 * seconds + 2 * 12 + 3 * 12, sum(answered)
         limit(plant, "Shared", "--requests-per-second", "none")
         used = 0
@@ -655,7 +656,7 @@ def test_two_servers_share_the_limits(plant: Plant) -> None:
             if not any(done):
                 break
             time.sleep(0.05)
-        # Each knows of what the other answered within two seconds.
+        # Each server learns the other's count within 2 s.
         assert 60 <= used <= 60 + 2 * 20 * 2, used
     finally:
         assert other.stop() == OK

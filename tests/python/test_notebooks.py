@@ -1,4 +1,4 @@
-"""The notebooks run as they are against a server, and what they find is what is in the lake."""
+"""Runs the notebooks unchanged against a server, and compares their results with the lake."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ pytestmark = pytest.mark.local_only
 
 FOLDER = REPOSITORY / "notebooks"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
-# As `plantlake demo` has it, but for the readings between: a debug build takes its time over each.
+# The plant of `plantlake demo`, but with longer intervals, because a debug build is slow.
 SIMULATE = ["simulate", "--assets", "20", "--days", "7", "--start", "2026-01-05", "--interval", "30s", "--seed", "1"]
-# Plots of each notebook; all were looked at.
+# The number of plots of each notebook. All were inspected by eye.
 PLOTS = {"1": 1, "2": 2, "3": 1, "4": 1, "5": 1}
 
 
@@ -48,7 +48,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
 
 
 def hours(lake: LocalLake, sensor: str | None = None) -> pd.DataFrame:
-    """The hours with their sensors' names, as the deltalake package reads them."""
+    """Returns the hourly rows with their sensors' names, read by the deltalake package."""
     assets = json.loads((lake.folder / "catalog" / "assets.json").read_text())
     table = lake.table("data_h").assign(name=lambda rows: rows["asset_id"].map({a["id"]: a["name"] for a in assets}))
     return table if sensor is None else table[table["name"] == sensor]
@@ -59,7 +59,7 @@ def truth(lake: LocalLake) -> list[dict]:
 
 
 def explored(lake: LocalLake, told: dict) -> None:
-    """The hours that were plotted are the lake's, and so is the peak."""
+    """Checks that the plotted hours and the peak are those of the lake."""
     expected = hours(lake, told["sensor"])
     assert told["sensor"].startswith("TT-104 ")
     assert len(told["hours"]) == len(expected) == 7 * 24
@@ -69,7 +69,8 @@ def explored(lake: LocalLake, told: dict) -> None:
 
 
 def compared(lake: LocalLake, told: dict) -> None:
-    """The thermometers are those on what comes after the tank, and their correlations are pandas' of the lake's hours."""
+    """Checks that the thermometers are those downstream of the tank, and that pandas computes the same correlations from the
+    lake."""
     tags = told["order"]
     assert tags[:3] == ["TT-102", "TT-104", "TT-106"] and len(tags) == 7
     table = hours(lake).assign(tag=lambda rows: rows["name"].str.split().str[0])
@@ -79,7 +80,7 @@ def compared(lake: LocalLake, told: dict) -> None:
 
 
 def predicted(lake: LocalLake, told: dict) -> None:
-    """All faults of three kinds are found, and a drift before it was over; no alarm is false."""
+    """Checks that all faults of three kinds are found without false alarms, and a drift at least 2 h before its end."""
     kinds = {"gap": ("drop_out", "null", "nan"), "stuck": ("flat_line",), "spike": ("spikes",)}
     for fault, names in kinds.items():
         made = [one for one in truth(lake) if one["kind"] in names and not one["tag"].startswith("ZS")]
@@ -90,14 +91,14 @@ def predicted(lake: LocalLake, told: dict) -> None:
 
 
 def billed(lake: LocalLake, told: dict) -> None:
-    """The report's sums are those of the ledger's requests up to then."""
+    """Checks that the report's sums agree with the ledger."""
     ledger = lake.run("usage", "report", "--month", told["month"], "--by", "endpoint", "--json").expect(OK).json
     assert 21 < told["billable"] <= sum(row["billable_requests"] for row in ledger["lines"])
     assert told["billable"] * 4 / 10_000 == pytest.approx(told["requests_cost"], abs=0.005)
 
 
 def swung(lake: LocalLake, told: dict) -> None:
-    """Each sensor's swing a day is that of the lake's hours."""
+    """Checks that the mean daily range of each sensor is that of the lake."""
     table = hours(lake).assign(day=lambda rows: pd.to_datetime(rows["timestamp"], unit="us").dt.floor("D"))
     expected = (table["max"] - table["min"]).groupby([table["name"].str.split().str[0], table["day"]]).mean()
     assert np.allclose(told["swings"], expected)
@@ -106,7 +107,7 @@ def swung(lake: LocalLake, told: dict) -> None:
 
 @dataclass(frozen=True)
 class Probe:
-    """What is asked of a notebook's kernel when it is done, and who looks at that."""
+    """An expression to evaluate in a notebook's kernel after its last cell, and a check of the result."""
 
     asks: str
     check: Callable[[LocalLake, dict], None]
@@ -152,7 +153,7 @@ def test_it_runs_and_finds_what_is_there(plant: Plant, name: str, monkeypatch: p
     monkeypatch.setenv("PLANT_URI", plant.uri)
     monkeypatch.setenv("PLANT_KEY", plant.tenants["Everything"].key)
     monkeypatch.setenv("PLANT_LAKE", plant.lake.url.removeprefix("file://"))
-    # By sockets in the file system: no port is opened. The path of a socket must be short.
+    # The kernel uses Unix sockets, so no port is opened. The path of a socket must be short.
     with tempfile.TemporaryDirectory() as sockets:
         config = Config(AsyncKernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
         NotebookClient(notebook, config=config, timeout=120, resources={"metadata": {"path": str(FOLDER)}}).execute()

@@ -1,4 +1,4 @@
-"""Organisations, users, keys and tokens by the command line, on SQLite and on a real Postgres, looked at from outside."""
+"""Organisations, users, keys and tokens on the command line, on SQLite and on a real Postgres, checked with other clients."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OTHER_PASSWORD = "wrong donkey capacitor"
 
 @pytest.fixture
 def acme(office: Office) -> Office:
-    """With an organisation that sees Unit 1, and an admin."""
+    """An organisation that may see Unit 1, with an admin."""
     office.json("org", "create", "Acme Chemicals", "--user-limit", "3")
     office.json("org", "grant", "acme chemicals", "--location", "Works / Unit 1")
     office.json("user", "create", "Ada@acme.example", "--org", "Acme Chemicals", "--role", "admin", stdin=f"{PASSWORD}\n")
@@ -52,7 +52,7 @@ def test_a_first_day_of_administration(acme: Office) -> None:
     token = acme.json("token", "create", "ADA@ACME.example", stdin=PASSWORD)
     who = acme.json("token", "check", stdin=token["token"])
     assert (who["user"], who["role"], who["may_ingest"]) == ("Ada@acme.example", "admin", False)
-    # The tables as other clients see them.
+    # The tables as seen by other clients.
     value = acme.database.value
     assert value("SELECT name, user_limit FROM organizations") == "Acme Chemicals|3"
     assert value("SELECT email, role FROM users ORDER BY email") == "Ada@acme.example|admin\ngateway@acme.example|service"
@@ -62,7 +62,7 @@ def test_a_first_day_of_administration(acme: Office) -> None:
     secret = made["key"].split("_")[2].encode()
     column = "encode(secret_hash, 'hex')" if "postgres" in acme.database.url else "lower(hex(secret_hash))"
     assert value(f"SELECT {column} FROM api_keys") == hashlib.sha256(secret).hexdigest()
-    # And the trail of it.
+    # The audit trail.
     trail = [(entry["action"], entry["subject"]) for entry in acme.json("audit")]
     assert trail[::-1] == [
         ("org.create", "Acme Chemicals"), ("org.grant", "Acme Chemicals"), ("user.create", "Ada@acme.example"),
@@ -108,7 +108,7 @@ def test_access_ends_within_seconds(acme: Office) -> None:
     ]
     for change, reason in changes:
         following = acme.start("token", "check", "--follow", "--json", stdin=key["key"])
-        # The first line says that it was let in.
+        # The first line shows that the credential was accepted.
         assert json.loads(following.stdout.readline())["user"] == "Ada@acme.example"
         acme.ok(*change)
         began = time.monotonic()
@@ -130,7 +130,7 @@ def test_a_removed_user_leaves_the_place_and_the_trail(acme: Office) -> None:
     assert acme.database.value("SELECT count(*) FROM users") == "2"
     actions = [entry["action"] for entry in acme.json("audit")]
     assert actions.count("user.create") == 2 and actions.count("user.remove") == 1
-    # Sessions are ended one by one, or all of a user's.
+    # Sessions are ended individually, or all of a user at once.
     first, second, third = (acme.json("token", "create", "ada@acme.example", stdin=PASSWORD) for _ in range(3))
     assert len(acme.json("session", "list", "--user", "ada@acme.example")) == 3
     assert acme.json("session", "revoke", first["session"]) == {"revoked": 1}
@@ -174,7 +174,7 @@ def test_tokens_are_what_other_libraries_make_of_them_and_forged_ones_are_refuse
     header = jwt.get_unverified_header(token)
     assert header == {"typ": "at+jwt", "alg": "EdDSA", "kid": file["id"]}
 
-    # One that another library signs with the right key is as good as one of ours.
+    # A token that another library signed with the right key is valid.
     same = jwt.encode(claims, private, algorithm="EdDSA", headers=header)
     assert acme.json("token", "check", stdin=same)["user"] == "Ada@acme.example"
 
@@ -199,7 +199,7 @@ def test_tokens_are_what_other_libraries_make_of_them_and_forged_ones_are_refuse
         err = acme.fails("token", "check", stdin=text)
         assert "error: the access token" in err or "error: the credential is neither" in err, f"{name}: {err}"
 
-    # Rotation ends no session; the removal of a key ends those that it signed.
+    # Rotating keys ends no session; removing a key ends the sessions that it signed.
     rotated = acme.json("token", "keys", "rotate")
     assert rotated["made"]["signs"] and rotated["deleted"] == []
     acme.json("token", "check", stdin=token)
@@ -221,7 +221,7 @@ def test_a_key_that_differs_in_one_character_is_refused(acme: Office) -> None:
 
 
 def test_nothing_secret_is_said_or_stored(office: Office) -> None:
-    """Everything that is printed, logged or stored is searched for everything that is secret."""
+    """Searches all output, logs and stored data for secrets."""
     log = {"PLANTLAKE_LOG": "trace"}
     secrets: dict[str, str] = {"password": PASSWORD, "another password": OTHER_PASSWORD}
     office.ok("org", "create", "acme", "--json", **log)
@@ -229,11 +229,11 @@ def test_nothing_secret_is_said_or_stored(office: Office) -> None:
     office.ok("user", "passwd", "ada@x.y", stdin=OTHER_PASSWORD, **log)
     office.run("token", "create", "ada@x.y", stdin=PASSWORD, **log).expect(FAILURE)
     office.run("user", "create", "bob@x.y", "--org", "nobody", stdin=PASSWORD, **log).expect(FAILURE)
-    # What is shown once, and to standard output only.
+    # These secrets are shown once, on standard output only.
     for command, name in ((["key", "create", "--user", "ada@x.y", "--name", "k"], "key"), (["token", "create", "ada@x.y"], "token")):
         finished = finish(office.start(*command, "--json", stdin=OTHER_PASSWORD, **log), time.monotonic()).expect(OK)
         assert finished.text.count(finished.json[name]) == 1
-        # A key is pl_<public>_<secret>; both a secret and a token may have further underscores in them.
+        # A key is pl_<public>_<secret>. Secrets and tokens may contain more underscores.
         secrets[name] = finished.json[name].split("_", 2)[2] if name == "key" else finished.json[name]
         office.said += finished.err.encode()
     for credential in (secrets["token"], f"pl_0123456789abcdef_{secrets['key']}"):
@@ -335,14 +335,14 @@ def test_key_files_that_others_can_read_are_refused(acme: Office) -> None:
     acme.fails("token", "create", "ada@acme.example", stdin=PASSWORD, says="mode 644")
     path.chmod(0o600)
     shutil.copytree(acme.keys_dir(), acme.folder / "shared-keys")
-    # Another server with the same keys takes the token; one with other keys does not.
+    # A server with the same keys accepts the token; one with other keys does not.
     token = acme.json("token", "create", "ada@acme.example", stdin=PASSWORD)["token"]
     acme.ok("token", "check", stdin=token, PLANTLAKE_KEYS_DIR=str(acme.folder / "shared-keys"))
     acme.run("token", "check", stdin=token, PLANTLAKE_KEYS_DIR=str(acme.folder / "other")).expect(FAILURE)
 
 
 class Typist:
-    """Types at a prompt on a terminal."""
+    """Types at a prompt on a pseudo-terminal."""
 
     def __init__(self, office: Office, *args: str) -> None:
         self.pid, self.terminal = pty.fork()
@@ -359,7 +359,7 @@ class Typist:
                 self.seen += os.read(self.terminal, 4096).decode(errors="replace")
 
     def type(self, text: str) -> None:
-        # A prompt that hides what is typed drops what was typed before it was shown.
+        # A prompt without echo discards input that arrives before it is shown.
         time.sleep(0.3)
         os.write(self.terminal, text.encode())
 

@@ -1,4 +1,4 @@
-"""After any history of the raw folder, the tables are what pandas makes of the raw files that are there now."""
+"""After any history of the raw folder, the tables equal those that pandas computes from the current raw files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reference import rollups
 from stories import Damage, Life, Put, Remove, Repair, Run, Step, Touch, stories
 from writers import FAULTS, ID_STYLES, ID_TYPES, ORDERS, UNITS, VALUE_TYPES, WRITERS, ZONES, FileSpec, file_specs, make
 
-# Hypothesis wants its numbers at import; the options of the command line are applied in the test.
+# Hypothesis needs this number at import. Command-line options are applied in the tests.
 LENGTH = 16 if LONG else 8
 
 
@@ -31,7 +31,7 @@ def live(lake: Lake, story: list[Step]) -> Life:
     return life
 
 
-# Histories that are told apart by something that is easy to get wrong.
+# Histories that cover likely mistakes.
 PLAIN = FileSpec(rows=30)
 OTHER = FileSpec(seed=1, rows=30)
 TWO_DAYS = FileSpec(seed=2, rows=60, days=3, pace="sparse", assets=(0, 1))
@@ -92,7 +92,7 @@ def test_random_histories(new_lake: Callable[[], Lake], effort) -> None:
 
 
 def covering() -> list[FileSpec]:
-    """Each kind of everything at least once, several in a file."""
+    """Returns specs that cover each value of each option at least once."""
     wide = {
         "writer": WRITERS, "id_type": ID_TYPES, "id_style": ID_STYLES, "unit": UNITS, "zone": ZONES,
         "value_type": VALUE_TYPES, "order": ORDERS,
@@ -132,7 +132,7 @@ ZONE_NAMES = ["Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lo
 
 @st.composite
 def local_files(draw: st.DrawFn) -> tuple[str, list[int], str]:
-    """A zone, local times around its changes of clock, and a unit."""
+    """Draws a zone, local times around its clock changes, and a unit."""
     zone = draw(st.sampled_from(ZONE_NAMES))
     changes = ["2024-03-10T02", "2024-03-31T02", "2024-10-27T02", "2024-11-03T01", "2024-04-07T02", "2024-10-06T02",
                "2011-12-30T00", "2024-07-01T00"]  # fmt: skip
@@ -161,7 +161,7 @@ def test_naive_times_are_taken_in_the_configured_zone(new_lake: Callable[[], Lak
         lake = new_lake()
         tables = {"naive.parquet": naive}
         lake.put("naive.parquet", writers.parquet_bytes(naive), 1_700_000_000_000_000_000)
-        if with_other:  # a zone of its own is not touched by the setting
+        if with_other:  # the setting does not affect times with a zone
             made = make(FileSpec(zone="Asia/Kolkata", assets=(1,)))
             lake.put("zoned.parquet", made.data, 1_700_000_000_000_000_000)
             tables["zoned.parquet"] = made.table

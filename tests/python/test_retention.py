@@ -1,4 +1,4 @@
-"""Retention: what has expired goes where it is told, nothing else changes, and the archive gives it back."""
+"""Retention: expired data is archived or deleted as configured, nothing else changes, and the archive can be restored."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from reference import day_number
 from server import Plant, any_of, text_field
 from writers import ASSETS, parquet_bytes
 
-# The steps of a run of the upkeep, and of one that brings something back, until it is published,
+# The failpoints of a maintenance or restore run before its publication.
 UNSEEN = [
     "lease-taken", "before-intent", "after-intent", "after-raw-copy", "after-raw-copy:3", "before-data-file", "after-data-file:4",
     "before-commit-archive", "after-commit-archive", "before-commit-archive:3", "after-commit-archive:3",
     "before-commit-data_min", "after-commit-data_min", "before-commit-data_h", "after-commit-data_h", "before-commit-data_d",
     "after-commit-data_d", "before-ledger", "after-ledger", "before-publish",
 ]  # fmt: skip
-# and after that.
+# The failpoints after the publication.
 SEEN = ["after-publish", "after-swept-file", "after-checkpoint", "after-cleanup", "after-swept-raw", "after-swept-archive"]
 
 POLICIES = {
@@ -44,11 +44,12 @@ POLICIES = {
 @pytest.mark.parametrize("seed", range(4 if LONG else 1))
 @pytest.mark.parametrize("then", POLICIES if LONG else ["all_archived", "raw_and_hours_deleted"])
 def test_a_year_and_more(new_lake: Callable[[], Lake], then: str, seed: int) -> None:
-    """Files come in time, late, corrected and go; the upkeep takes what expires; some comes back from the archive."""
+    """Files arrive in time or late, are corrected and removed; maintenance expires old data, and some is restored from the
+    archive."""
     ageing = Ageing(new_lake(), policy(POLICIES[then]), seed=seed * 10 + list(POLICIES).index(then))
     dice, lake = ageing.dice, ageing.lake
     restored, late = 0, 0
-    # By then the first year has expired as a whole.
+    # By this date, all of the first year has expired.
     while ageing.today < dt.date(2041, 4, 5):
         ageing.pass_days(dice.randint(4, 22) if LONG else dice.randint(25, 45))
         for _ in range(dice.randint(1, 4)):
@@ -73,7 +74,7 @@ def test_a_year_and_more(new_lake: Callable[[], Lake], then: str, seed: int) -> 
             assert ageing.resample().expect(code).json["outcome"] == "nothing_to_do"
     assert late > 5 and restored > 0, f"a quiet life: {late} late files, {restored} times something came back"
     assert lake.run("archive", "list", "--json").expect(OK).json["sealed"]["count"] == len(ageing.sealed)
-    # SQL sees what the deltalake package sees.
+    # SQL returns the same as the deltalake package.
     for name, table in archived(lake).items():
         if name in [TABLE_OF[what] for what in POLICIES[then] if what != "RAW"]:
             assert table.empty, f"{name} is deleted, and {len(table)} rows are in the archive"
@@ -84,7 +85,7 @@ def test_a_year_and_more(new_lake: Callable[[], Lake], then: str, seed: int) -> 
 
 
 def something_unusual(ageing: Ageing) -> int:
-    """Readings come late, a file is corrected, or it goes; gives how many came late."""
+    """Adds late readings, corrects a file, or removes one. Returns the number of late files."""
     dice = ageing.dice
     known = [path for path in ageing.files if path not in ageing.late]
     kind = dice.random()
@@ -94,7 +95,7 @@ def something_unusual(ageing: Ageing) -> int:
         return 1
     path = dice.choice(known)
     if kind < 0.8:
-        # The same path and dates, whether it is raw still or in the archive.
+        # The same path and dates; the old file is raw or archived.
         ageing.put(path, [date_of(day) for day in sorted(dates_in(ageing.files[path][0]))])
     elif path not in ageing.shelved and ageing.taken.get(path) == ageing.files[path][1]:
         ageing.remove(path)
@@ -102,7 +103,7 @@ def something_unusual(ageing: Ageing) -> int:
 
 
 def something_comes_back(ageing: Ageing) -> bool:
-    """What is archived of some weeks; the next run of the upkeep puts it back."""
+    """Restores some weeks of one kind from the archive. The next maintenance run archives them again."""
     dice = ageing.dice
     there = ageing.lake.run("archive", "list", "--json").expect(OK).json["archived"]
     if not there:
@@ -123,15 +124,15 @@ def something_comes_back(ageing: Ageing) -> bool:
 
 
 def steps(lake: Lake, points: list[str]) -> list[str]:
-    """All of them; fewer in a bucket, where each kill takes a minute."""
+    """Returns all failpoints, or every sixth in a bucket, where each kill takes a minute."""
     return points[::6] if lake.url.startswith("s3:") else points
 
 
 @pytest.mark.parametrize("raw_then", ["archive", "delete"])
 def test_killed_at_every_step(lake: Lake, raw_then: str) -> None:
-    """Whatever had been done, no row is lost or there twice, and the next run of either command goes on."""
+    """After a kill at any step, no row is lost or duplicated, and the next run of either command continues."""
     ageing = grown_old(lake, {"RAW": raw_then})
-    # The archive is founded by a run of its own, which does not see its own end either.
+    # The first run creates the archive, and is killed there, too.
     points = ["archive-founded", *UNSEEN]
     if raw_then == "delete":
         points = [point for point in points if "raw-copy" not in point]
@@ -140,7 +141,7 @@ def test_killed_at_every_step(lake: Lake, raw_then: str) -> None:
         ageing.maintain(settings={"PLANTLAKE_FAILPOINT": point}).expect(KILLED)
         compare.all_same_bits(seen(lake), before)
         if at % 4 == 1:
-            # The other job is next, and has something to do with dates that expire, and with others.
+            # The resample job runs next, with changes on dates that expire and on others.
             ageing.put(f"late-{at}.parquet", [FIRST + dt.timedelta(days=at), ageing.today - dt.timedelta(days=2)], ASSETS[:2])
             ageing.resample().expect(OK)
             compare.all_same_as_reference(seen(lake), Expected(ageing.due()))
@@ -180,7 +181,7 @@ def test_killed_while_it_brings_something_back(lake: Lake, what: str) -> None:
         ageing.restore(*restore, settings={"PLANTLAKE_FAILPOINT": point}).expect(KILLED)
         compare.all_same_bits(seen(lake), before)
     if what == "raw":
-        # What was copied was not known to have come back: it is, whoever sees it first.
+        # Files copied by a killed restore count as restored for the next run of any command.
         ageing.restore(*restore, settings={"PLANTLAKE_FAILPOINT": "after-raw-copy:3"}).expect(KILLED)
         done = ageing.resample().expect(OK).json
         assert done["dates"]["count"] == 0 and done["files"]["new"] == 4
@@ -190,7 +191,7 @@ def test_killed_while_it_brings_something_back(lake: Lake, what: str) -> None:
     compare.all_same_bits(seen(lake), before)
     assert ageing.restore(*restore).expect(OK).json["outcome"] == "nothing_archived"
     assert ageing.resample().expect(OK).json["outcome"] == "nothing_to_do"
-    # It is left for a while, even though it has expired, and goes again after that.
+    # Restored data stays for a while, although it has expired, and expires again afterwards.
     ageing.maintain().expect(OK)
     if what == "raw":
         back = {"024.parquet", "030.parquet", "036.parquet"}
@@ -261,7 +262,7 @@ def test_one_at_a_time(lake: Lake) -> None:
     stop = {"PLANTLAKE_FAILPOINT_STOP": "after-commit-archive"}
     first = lake.start("maintain", "--json", settings=ageing.settings | ageing.clock() | stop)
     try:
-        # It has stopped itself.
+        # The run has stopped itself.
         while Path(f"/proc/{first.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
             assert first.poll() is None
         before = lake.published()
@@ -292,14 +293,14 @@ def test_raw_is_not_touched_before_it_is_in_the_averages(lake: Lake) -> None:
     ageing.maintain(settings=ageing.clock(more=2)).expect(OK)
     assert {"000.parquet", "twin.parquet", "new.parquet", "damaged.parquet"} <= set(lake.mtimes())
     assert "006.parquet" not in lake.mtimes()
-    # Other settings mean that all is read again: until it was, nothing goes.
+    # Changed settings make the job read all files again. Until it has, no file expires.
     settings = {"PLANTLAKE_RESAMPLE_TIMEZONE": "Europe/Berlin"}
     done = ageing.maintain(settings=settings | ageing.clock(more=60)).expect(OK).json
     assert "raw" not in {entry["what"] for entry in done["expired"]} and done["notes"]
 
 
 def test_no_date_is_sealed_that_something_waits_for(lake: Lake) -> None:
-    """Late files are in time as long as they are there before the upkeep is."""
+    """Late files that arrive before the maintenance run are still used."""
     ageing = grown_old(lake, {"RAW": "delete"})
     dates = [FIRST, FIRST + dt.timedelta(days=12), FIRST + dt.timedelta(days=13)]
     ageing.put("late.parquet", dates)
@@ -348,24 +349,24 @@ def test_an_archived_file_that_is_damaged_costs_no_averages(lake: Lake) -> None:
     [victim] = raw.glob("000.*.parquet")
     whole = victim.read_bytes()
     victim.write_bytes(whole[:-100] + bytes(100))
-    # It does not come back as it is,
+    # The damaged file is not restored.
     ageing.maintain(settings=ageing.clock(more=2)).expect(OK)
     left = ageing.restore("raw", "--to", "2040-01-01").expect(LEFT_OUT).json
     assert left["left_in_archive"] == [{"path": "000.parquet", "reason": "damaged"}] and "000.parquet" not in lake.mtimes()
-    # and is not computed with.
+    # The damaged file is not used for averages.
     late = readings(np.random.default_rng(3), [FIRST], [ASSETS[0]])
     lake.put("late.parquet", parquet_bytes(late), FIRST_MTIME + 10**12)
-    # Where all of them are gone, that is something else,
+    # If all archived files are missing, the job fails.
     raw.rename(raw.with_name("elsewhere"))
     assert "mounted" in lake.resample().expect(FAILURE).err
     raw.with_name("elsewhere").rename(raw)
     compare.all_same_bits(seen(lake), before)
-    # but one is given up.
+    # If one file is damaged, the job leaves it out.
     done = lake.resample().expect(LEFT_OUT)
     assert {entry["path"] for entry in done.json["quarantined"]} == {"late.parquet", f"archive/raw/{victim.name}"}
     compare.all_same_bits(seen(lake), before)
     assert lake.resample().expect(LEFT_OUT).json["outcome"] == "nothing_to_do"
-    # What the operator was told of is forgotten by the upkeep; its dates stay sealed.
+    # Maintenance reports the damaged file once and then forgets it. Its dates stay sealed.
     assert victim.name in ageing.maintain().expect(OK).json["notes"][0]
     left = lake.resample("--full").expect(LEFT_OUT).json["quarantined"]
     assert [entry["path"] for entry in left] == ["late.parquet"]
@@ -378,7 +379,7 @@ def test_the_archive_is_moved_or_unknown(lake: Lake) -> None:
     ageing = grown_old(lake)
     ageing.maintain().expect(OK)
     ageing.expire()
-    # From a backup: the same files, and to the file system others.
+    # Replaces the archive by a copy, as from a backup: the contents are the same, the inodes are not.
     archive = lake.root / "archive"
     shutil.copytree(archive, archive.with_name("copy"))
     shutil.rmtree(archive)
@@ -388,12 +389,12 @@ def test_the_archive_is_moved_or_unknown(lake: Lake) -> None:
     ageing.maintain(settings=ageing.clock()).expect(OK)
     ageing.expire()
     ageing.check("after the archive was moved")
-    # While it cannot be read, queries of what is not in it go on.
+    # If the archive cannot be read, queries of other tables still work.
     (archive / "data_h").rename(archive / "away")
     assert len(lake.query("SELECT * FROM data_h")) > 0
     assert "data_h" in lake.run("query", "SELECT * FROM archive.data_h").expect(FAILURE).err
     (archive / "away").rename(archive / "data_h")
-    # A raw file is not deleted when it is the last copy.
+    # A raw file is not deleted if it is the last copy.
     ageing.put("more.parquet", [FIRST])
     ageing.resample().expect(OK)
     ageing.maintain().expect(OK)
@@ -401,14 +402,14 @@ def test_the_archive_is_moved_or_unknown(lake: Lake) -> None:
     copy.unlink()
     refused = ageing.maintain(settings=ageing.clock(more=2)).expect(FAILURE)
     assert "more.parquet" in refused.err and copy.name in refused.err and "more.parquet" in lake.mtimes()
-    # It may be what it was before.
+    # The touched file has unchanged contents.
     (lake.raw / "more.parquet").touch()
     assert ageing.resample().expect(OK).json["dates"]["count"] == 0
     ageing.maintain().expect(OK)
     ageing.maintain(settings=ageing.clock(more=2)).expect(OK)
     compare.all_same_as_reference(seen(lake), Expected(ageing.due()))
 
-    # The record of runs is lost, and the tables are made again: the archive that is there is not touched.
+    # The run log is lost and the tables are computed again. The existing archive stays unchanged.
     rows = archived(lake)
     for name in ("runs", "published", "data_min", "data_h", "data_d"):
         shutil.rmtree(lake.root / name)
@@ -441,12 +442,12 @@ def test_each_sees_its_own_of_the_archive(plant: Plant) -> None:
     assert before.num_rows == len(plant.before)
     done = plant.lake.run("maintain", "--json", settings={"PLANTLAKE_RETENTION_HOUR_KEEP": "1d"}).expect(OK).json
     assert [entry["what"] for entry in done["expired"]] == ["data_h"]
-    # The server takes it up.
+    # The server loads the new publication.
     until = time.monotonic() + 20
     while len(plant.ask(f"SELECT 1 FROM data_h -- {time.monotonic()}", "Everything")):
         assert time.monotonic() < until
         time.sleep(0.2)
-    # Of the versions before; of those after; and each row is in one of the two in both.
+    # The old ticket reads the old versions, the new statement the new ones. In both, each row is in one of the two tables.
     assert client.get(info.endpoints[0].ticket).equals(before)
     anew = plant.lake.query(everything)
     assert len(anew) == len(before)
@@ -460,7 +461,7 @@ def test_each_sees_its_own_of_the_archive(plant: Plant) -> None:
 
 @pytest.mark.local_only
 def test_the_mirror_keeps_hours_of_dates_without_minutes(new_lake: Callable[[], Lake]) -> None:
-    """Minutes of an old date come back by a late file: the dates between have none, and keep their hours."""
+    """A late file adds minutes of an old date. The dates in between have no minutes and keep their hours."""
     server = Postgres()
     try:
         ageing = grown_old(new_lake(), {"MINUTE": "delete"})

@@ -1,4 +1,4 @@
-"""Jobs that run by themselves: in processes that are killed, on command, in a server, and with mistakes in their files."""
+"""Scheduled jobs: in processes that are killed, started by hand, inside a server, and with invalid job files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from server import Plant, eventually
 
 pytestmark = pytest.mark.local_only
 EVERY_SECOND = "* * * * * *"
-# Nobody is heard of for so long before a run is taken over, and that is looked at now and then.
+# The maximum time in seconds until a run without heartbeats is taken over by another process.
 TAKEN_OVER = 60
 
 
@@ -36,13 +36,13 @@ def lake(tmp_path: Path) -> LocalLake:
 def declare(lake: LocalLake, name: str, text: str) -> None:
     folder = lake.folder / "jobs"
     folder.mkdir(exist_ok=True)
-    # In one step: it is followed.
+    # The file is replaced atomically, because the daemon watches it.
     (folder / f".{name}").write_text(text)
     (folder / f".{name}").rename(folder / f"{name}.toml")
 
 
 def readings(number: int) -> bytes:
-    """Readings of one asset, one a second."""
+    """Returns readings of one asset, one per second."""
     asset = "22222222-0000-4000-8000-000000000002"
     return parquet([(asset, 1_714_521_600_000_000 + i * 1_000_000, float(i)) for i in range(number)])
 
@@ -56,7 +56,7 @@ def parquet(rows: list[tuple[str, int, float]]) -> bytes:
 
 
 class Daemon:
-    """`plantlake schedule`."""
+    """A process of `plantlake schedule`."""
 
     def __init__(self, lake: LocalLake, settings: dict[str, str] | None = None) -> None:
         self.process = start(lake.args(["schedule", "--json"]), lake.settings | (settings or {}), lake.folder)
@@ -83,7 +83,7 @@ def runs(lake: LocalLake, job: str | None = None) -> list[dict]:
         return []
     with sqlite3.connect(path, timeout=20) as connection:
         connection.row_factory = sqlite3.Row
-        # It may be on its way.
+        # The database may still be in creation.
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'job_runs'").fetchall():
             return []
         rows = connection.execute("SELECT * FROM job_runs WHERE ?1 IS NULL OR job = ?1 ORDER BY scheduled_for", [job]).fetchall()
@@ -105,12 +105,12 @@ def test_of_two_daemons_one_is_killed_and_each_due_time_runs_once(lake: LocalLak
         eventually(lambda: runs(lake), TAKEN_OVER)
         for _ in range(5):
             time.sleep(dice.uniform(1, 4))
-            # The one that does the work, so that the other goes on; now and then in the middle of a run.
+            # Kills the daemon that executes the runs, sometimes during a run, so that the other one continues.
             at = int(runs(lake)[-1]["pid"] == daemons[1].process.pid)
             daemons[at].kill()
             time.sleep(dice.uniform(0, 1))
             daemons[at] = Daemon(lake)
-        # What was killed in the middle is gone on with by another; until then the job waits.
+        # Another process resumes the killed run; until then the job waits.
         eventually(lambda: all(run["status"] == "ok" for run in runs(lake)[:-2]), TAKEN_OVER)
         before = len(runs(lake))
         eventually(lambda: len(runs(lake)) >= before + 3, TAKEN_OVER)
@@ -122,7 +122,7 @@ def test_of_two_daemons_one_is_killed_and_each_due_time_runs_once(lake: LocalLak
     due = [run["scheduled_for"] for run in found]
     assert len(due) == len(set(due)) and 5 < len(due) <= seconds + 2
     assert {run["status"] for run in found} == {"ok"}
-    # Never two at once.
+    # Runs never overlap.
     ordered = sorted((run["started_at"], run["ended_at"]) for run in found)
     assert all(one[1] <= other[0] for one, other in zip(ordered, ordered[1:]))
     hosts = {run["pid"] for run in found}
@@ -142,7 +142,7 @@ def test_a_run_that_dies_with_its_process_is_done_by_another(lake: LocalLake) ->
         run = runs(lake)[0]
         assert (run["attempt"], run["failures"], run["pid"]) == (2, 0, heir.process.pid)
         assert any("is taken over" in line for line in heir.log)
-        # The data of the run that died is there.
+        # The data of the killed run is complete.
         assert len(lake.query("SELECT * FROM data_min")) == 2
     finally:
         assert heir.stop() == OK
@@ -163,7 +163,7 @@ def test_a_stop_lets_a_run_end_and_changed_jobs_are_in_force_within_seconds(lake
         former = in_force()
         declare(lake, "tick", 'kind = "resample"\n')
         eventually(lambda: in_force() > former, 15)
-        # What was due by then may still be done; nothing is due any more.
+        # Runs that were due by then may still execute; no further run is due.
         until = (dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=1)).isoformat()
         time.sleep(6)
         assert all(run["scheduled_for"] < until for run in runs(lake))
@@ -194,11 +194,11 @@ def test_a_server_runs_jobs_and_its_clients_see_what_they_did(tmp_path: Path) ->
     assert {run["status"] for run in runs(plant.lake)} == {"ok"}
 
 
-# ---- on command
+# ---- runs by hand
 
 
 class Hooks(BaseHTTPRequestHandler):
-    """Takes what is posted."""
+    """A webhook receiver that records all requests."""
 
     taken: list[dict]
 
@@ -238,7 +238,7 @@ def test_a_job_that_fails_is_told_everywhere(lake: LocalLake, webhook: tuple[str
     assert "failed" in listed and "nowhere" in listed and "01-01 00:00" in listed
     shown = lake.run("config", settings=settings).expect(OK).text
     assert "schedule.webhook_url" in shown and "0123456789" not in shown
-    # Done again, it is all forgotten but the history.
+    # After a successful run, the failure remains in the history only.
     lake.put("a.parquet", readings(100))
     done = lake.run("run", "resample", "--json").expect(OK).json
     assert (done["status"], done["error"]) == ("ok", None) and done["rows"] > 0 and done["summary"]["outcome"] == "published"
@@ -257,11 +257,11 @@ def test_the_exit_code_of_a_run_is_that_of_its_job(lake: LocalLake) -> None:
     lake.remove("b.parquet")
     lake.run("run", "resample").expect(OK)
     assert "no job \"resampel\"" in lake.run("run", "resampel").expect(USAGE).err
-    # One that is not set up says so at once.
+    # A job without its required settings fails at once.
     declare(lake, "mirror", "retries = 3\nbackoff = \"30s\"\n")
     unset = lake.run("run", "mirror").expect(USAGE)
     assert "set `mirror_url`" in unset.err and unset.seconds < 15, "to try again is of no use"
-    # Another has it, and is heard of.
+    # Another process holds the run and sends heartbeats.
     path = lake.state / "organisation.db"
     connection = sqlite3.connect(path, timeout=20, isolation_level=None)
     connection.execute(
@@ -285,7 +285,7 @@ def test_the_exit_code_of_a_run_is_that_of_its_job(lake: LocalLake) -> None:
     finally:
         stop.set()
         thread.join()
-    # Now nobody is.
+    # The heartbeats have stopped.
     lake.run("run", "resample").expect(OK)
     connection.close()
 

@@ -1,4 +1,4 @@
-"""Search over Flight SQL and on the command line: what is found, by whom, with which models, and what survives."""
+"""Search over Flight SQL and on the command line: results, visibility, models, and failures."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_parameter_says_what_is_looked_for_and_how_many(plant: Plant) -> None:
         ("SELECT * FROM search($1, 3) ORDER BY rank", ("pressure of the column",)),
     ]:
         assert plant.ask(sql, "Everything", parameters).equals(literal), sql
-    # What was kept of one text must not answer another.
+    # A cached plan of one text must not answer another.
     other = plant.ask("SELECT * FROM search(?, ?) ORDER BY rank", "Everything", ("tank level", 3))
     assert list(other["asset_id"]) != list(literal["asset_id"])
 
@@ -103,12 +103,12 @@ def test_a_tenant_gets_its_own_assets_only_and_all_of_them(plant: Plant, tenant:
     for text in ["temperature", "pressure sensor of the reactor", "site", "zzz", "R-101"]:
         found = plant.ask(f"SELECT asset_id, ranked_by FROM search('{text}', {limit})", tenant)
         assert set(found["asset_id"]) <= own, text
-        # By meaning, everything is like everything to some degree.
+        # With embeddings, every asset matches every text to some degree.
         assert len(found) == min(limit, len(own)), text
 
 
 def test_others_change_no_score(plant: Plant) -> None:
-    """Scores by words depend on how frequent words are: among the caller's own assets."""
+    """Scores of words depend on the frequency of words among the caller's own assets only."""
     before = plant.ask("SELECT * FROM search('temperature of the reactor', 1000)", "North")
     assets = plant.assets()
     new = [dict(assets[0], id=f"00000000-0000-4000-8000-{i:012d}", name=f"temperature of the reactor {i}", type="alien") for i in range(200)]
@@ -146,7 +146,7 @@ def test_the_command_line_beside_a_server_has_its_requests_done_by_it(plant: Pla
     assert "ranked by" in shown.text and "hybrid" in shown.text
     by = json.loads(plant.run("search", "vibration of the pump", "--by", "bm25", "--json").expect(OK).text)
     assert {row["ranked_by"] for row in by} == {"bm25"}
-    # There is none: asked for, it is an error, and not silence.
+    # There is no cross-encoder, so requesting it is an error.
     refused = plant.run("search", "pump", "--by", "cross-encoder").expect(FAILURE)
     assert "cross-encoder" in refused.err and "models fetch" in refused.err
 
@@ -180,7 +180,7 @@ def test_without_any_model_words_rank_and_a_model_takes_over_when_it_comes(small
     assert [row["ranked_by"] for row in rows] == ["cross-encoder"] * 20 + ["hybrid"] * 10
     scores = [row["score"] for row in rows[:20]]
     assert scores == sorted(scores, reverse=True)
-    # The one that is damaged is done without.
+    # Search works without the damaged model.
     weights = next((tmp_path / "models").glob(f"{CROSS_ENCODER.split('/')[0]}*/**/model.safetensors"), None) or next(
         path for path in (tmp_path / "models").glob("**/model.safetensors") if "cross" in str(path) or "marco" in str(path)
     )

@@ -1,4 +1,4 @@
-"""The Flight SQL server, driven by ADBC, pyarrow, pandas and polars; its answers checked by pandas over the tables."""
+"""The Flight SQL server with ADBC, pyarrow, pandas and polars; pandas computes the expected results from the tables."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
 
 
 def own(plant: Plant, table: str, tenant: str = "North") -> pd.DataFrame:
-    """The tenant's rows of a table, read by the `deltalake` package."""
+    """Returns the tenant's rows of a table, read by the `deltalake` package."""
     rows = plant.lake.table(table)
     rows = rows[rows["asset_id"].isin(plant.tenants[tenant].assets)]
     rows = rows.assign(timestamp=pd.to_datetime(rows["timestamp"], unit="us", utc=True))
@@ -60,7 +60,7 @@ def same(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(actual, expected[list(actual.columns)], check_dtype=False)
 
 
-# ---- answers
+# ---- results
 
 
 @pytest.mark.parametrize("tenant", ["North", "South", "Everything"])
@@ -217,7 +217,7 @@ def test_a_prepared_statement_is_run_again_and_again(plant: Plant) -> None:
 def test_parameters_are_described(plant: Plant) -> None:
     with plant.with_key() as connection, connection.cursor() as cursor:
         schema = cursor.adbc_prepare("SELECT * FROM data_h WHERE timestamp > ? AND value < ? AND asset_id = ? LIMIT ?")
-    # Milliseconds are what the JDBC driver sends, whatever it is asked for; see test_jdbc.
+    # The JDBC driver sends milliseconds for any declared unit; see test_jdbc.
     assert schema.types == [pa.timestamp("ms", "UTC"), pa.float64(), pa.string(), pa.int64()], str(schema)
 
 
@@ -257,7 +257,7 @@ REFUSED = [
 @pytest.mark.parametrize("sql", REFUSED)
 def test_what_changes_something_is_refused_and_changes_nothing(plant: Plant, sql: str) -> None:
     before = plant.lake.snapshot()
-    if sql:  # ADBC does not even send nothing
+    if sql:  # ADBC does not send empty statements
         with pytest.raises(adbc_driver_manager.ProgrammingError, match="allowed here"):
             plant.ask(sql)
     with pytest.raises(pa.ArrowInvalid, match="allowed here"):
@@ -303,7 +303,7 @@ def test_sql_is_not_logged(plant: Plant) -> None:
     assert not any("unmistakable" in line for line in plant.log)
 
 
-# ---- what there is
+# ---- metadata
 
 
 def test_tables_are_described(plant: Plant) -> None:
@@ -399,7 +399,7 @@ def test_pandas_and_polars(plant: Plant) -> None:
 
 
 def test_a_client_that_takes_no_more_than_4_mib_at_once(plant: Plant) -> None:
-    """Grafana: gRPC's default limit, base tables, then one endpoint."""
+    """As Grafana does: gRPC's default limit, base tables, then one endpoint."""
     client = Raw(plant.uri, plant.tenants["Everything"].key, generic_options=[("grpc.max_receive_message_length", 4 << 20)])
     tables = client.get(any_of("CommandGetTables", text_field(4, "BASE TABLE") + bool_field(5, False)))
     assert set(tables["table_name"].to_pylist()) == {*TABLES, "limits", "usage"} - {"named_days"} and tables.num_columns == 4
@@ -423,7 +423,7 @@ def test_what_writes_is_refused_with_a_reason(plant: Plant) -> None:
                     cursor.adbc_ingest(target, readings, mode=mode)
         cursor.execute("SELECT 1 AS x")
         assert cursor.fetchone() == (1,)
-    # A transaction is not pretended.
+    # The server does not pretend to support transactions.
     with pytest.warns(Warning, match="autocommit"):
         dbapi.connect(plant.uri, db_kwargs={BEARER: f"Bearer {plant.tenants['North'].key}"}).close()
 
@@ -475,7 +475,7 @@ def test_a_query_is_cancelled_by_its_info(plant: Plant) -> None:
 
     def read() -> None:
         try:
-            # Not read_all: that turns a cancelled call into a Ctrl-C for the whole process.
+            # Not read_all, which turns a cancelled call into a KeyboardInterrupt of the whole process.
             client.flight.do_get(info.endpoints[0].ticket, client.options).read_chunk()
         except (flight.FlightError, pa.ArrowCancelled) as error:
             outcome.append(error)
@@ -496,7 +496,7 @@ def fails(call: Callable[[], object]) -> None:
 
 
 def test_any_server_answers_for_another(plant: Plant) -> None:
-    """Behind a load balancer: what one server gave out, another that shares the state takes back."""
+    """Servers behind a load balancer share the state, so each accepts the tickets and handles of the others."""
     twin = copy.copy(plant).serve()
     try:
         first, second = plant.client("Everything"), twin.client("Everything")
@@ -504,7 +504,7 @@ def test_any_server_answers_for_another(plant: Plant) -> None:
         assert second.get(info.endpoints[0].ticket)["n"].to_pylist() == [len(own(plant, "data_min", "Everything"))]
         handle = first.prepare("SELECT 7 AS x")
         assert second.get(second.info(any_of("CommandPreparedStatementQuery", text_field(1, handle))).endpoints[0].ticket)["x"].to_pylist() == [7]
-        # A running query is cancelled where it runs.
+        # A running query can be cancelled only on its own server.
         long = first.info(any_of("CommandStatementQuery", text_field(1, LONG)))
         reading = threading.Thread(target=lambda: fails(lambda: first.flight.do_get(long.endpoints[0].ticket, first.options).read_chunk()))
         reading.start()
@@ -518,7 +518,7 @@ def test_any_server_answers_for_another(plant: Plant) -> None:
         assert twin.stop() == OK
 
 
-# ---- what changes is in force on the running server
+# ---- changes take effect on the running server
 
 
 def rows_of(plant: Plant, tenant: str) -> int:
@@ -634,7 +634,7 @@ def test_plantlake_is_told_by_a_server(plant: Plant, sql: str, secret: str | Non
         plant.run("query", sql, "--server", plant.uri, stdin=(secret or plant.tenants["North"].key) + "\n")
 
 
-# ---- administration from afar
+# ---- remote administration
 
 
 def test_an_admin_manages_the_own_users_and_keys(plant: Plant) -> None:
@@ -737,7 +737,7 @@ def test_tls_and_its_renewal(plant: Plant, tmp_path: Path) -> None:
 
 
 def self_signed(folder: Path, name: str, days: float = 60, since: float = 1) -> tuple[Path, Path]:
-    """A certificate of the `cryptography` package, good since some days ago and for some days more."""
+    """Creates a self-signed certificate with the `cryptography` package, valid from `since` days ago for `days` more days."""
     import ipaddress
 
     from cryptography import x509

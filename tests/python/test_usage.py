@@ -1,4 +1,4 @@
-"""Reports, closed months and invoices by the command line, on both databases, beside pandas, hashlib and decimal."""
+"""Reports, closed months and invoices on the command line, on both databases, compared with pandas, hashlib and decimal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PRICES = {
 
 
 class Used:
-    """Two organisations that used something, and one that did not."""
+    """Two organisations with usage and one without."""
 
     def __init__(self, office: Office) -> None:
         self.office = office
@@ -53,12 +53,12 @@ class Used:
             if name != "Idle":
                 own = [user for user, email in self.users.items() if email in emails]
                 self.rows += ledger.records(seed, self.ids[name], own, MONTHS)
-        # The organisations are older than what they used.
+        # The organisations must be older than their usage.
         office.database.value("UPDATE organizations SET created_at = '2023-11-30T00:00:00.000000Z'")
         ledger.fill(office.database, self.rows)
 
     def own(self, name: str | None, *months: str) -> list[dict]:
-        """Its records of these months, with names in place of ids."""
+        """Returns an organisation's records of these months, with names added."""
         names = {id: name for name, id in self.ids.items()}
         wanted = [row for row in self.rows if row["billing_month"] in months and name in (None, names[row["organization_id"]])]
         words = [{"organisation": names[row["organization_id"]], "user": self.users[row["user_id"]]} for row in wanted]
@@ -139,7 +139,7 @@ def test_postgres_has_the_report_as_a_function(used: Used) -> None:
         pytest.skip("SQLite has no functions")
     organisation = used.ids["Acme, Chemicals"]
     rows = used.own("Acme, Chemicals", "2024-01")
-    # A server's clock may be anywhere.
+    # The time zone of the session must not matter.
     told = used.office.database.value(
         f"SET timezone = 'Pacific/Auckland'; SELECT row_to_json(r) FROM get_monthly_usage_report('{organisation}', '2024-01-01') r"
     )
@@ -170,7 +170,7 @@ def test_a_closed_month_has_the_totals_and_the_hash_of_its_records(used: Used) -
     assert [(entry["subject"], entry["details"]["records_hash"]) for entry in trail] == [
         (month, ledger.digest(used.rows, used.ids["bolt"], month)) for month in ("2024-01", "2023-12")
     ]
-    # Again, it is what it was.
+    # Closing again changes nothing.
     again = used.office.json("usage", "close", "2024-01")
     assert [statement | {"already": False} for statement in again["statements"]] == closed["statements"]
     assert all(statement["already"] for statement in again["statements"])
@@ -188,7 +188,7 @@ def test_months_are_closed_in_their_order_and_once_they_have_ended(used: Used) -
     told = office.fails("usage", "close", "2024-02", says="2023-12 of Acme, Chemicals")
     assert "`plantlake usage close 2023-12`" in told and "2024-01 of bolt" in told
     assert office.json("usage", "statement", "2024-02")["statements"] == []
-    # One organisation is no matter of another's.
+    # An organisation's open months do not affect another organisation.
     for month in MONTHS:
         office.json("usage", "close", month, "--org", "bolt")
     office.fails("usage", "close", "2024-02", says="2023-12 of Acme")
@@ -215,7 +215,7 @@ def test_of_many_that_close_at_once_one_does(used: Used) -> None:
 def test_what_comes_late_is_an_adjustment_of_the_next_month(used: Used) -> None:
     bolt, [user] = used.ids["bolt"], [user for user, email in used.users.items() if email == "zoe@1.example"]
     used.close("2023-12")
-    # As add_usage does once the month is closed; tests/organisation sees to that.
+    # As add_usage does once the month is closed; tests/organisation tests that.
     ends = [dt.datetime(2023, 12, 31, 23, 59, 59, 999_999), dt.datetime(2023, 12, 5), dt.datetime(2023, 12, 6)]
     dice = random.Random(9)
     late = [
@@ -241,7 +241,7 @@ def test_what_comes_late_is_an_adjustment_of_the_next_month(used: Used) -> None:
     days = used.office.json("usage", "report", "--month", "2024-01", "--org", "bolt", "--by", "day")
     assert [line["day"] for line in days["lines"]][:2] == ["2023-12-05", "2023-12-06"]
     used.office.json("usage", "verify", "--month", "2024-01")
-    # The closed month is as it was, and the next has it all.
+    # The closed month is unchanged, and the next month has the adjustment.
     assert used.office.json("usage", "verify", "--month", "2023-12")["verified"]
     closed = used.office.json("usage", "close", "2024-01")
     assert closed["adjustments"] == [adjustment]
@@ -339,7 +339,7 @@ def test_an_open_month_gives_a_preview(used: Used) -> None:
     assert ",preview," in used.office.ok("usage", "invoice", "2023-12", "--org", "bolt", "--format", "csv", **used.settings())
     [idle] = used.office.run("usage", "invoice", "2023-12", "--org", "idle", "--json", **used.settings()).expect(OK).json
     assert (idle["preview"], idle["total"]) == (True, "0.00")
-    # Without prices it says which there are.
+    # Without prices, the error lists the settings for them.
     assert "billing.per_gb_sent" in used.office.run("usage", "invoice", "2023-12").expect(OK).err
     for name, wrong in [("PER_GB_SENT", "0,1"), ("PER_GB_SENT", "-1"), ("CURRENCY", "euro"), ("FREE_REQUESTS", "1.5")]:
         settings = {f"PLANTLAKE_BILLING_{name}": wrong}

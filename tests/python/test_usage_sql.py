@@ -1,4 +1,4 @@
-"""What SQL shows of usage: each its own, beside pandas over the same records."""
+"""The usage tables in SQL: each caller sees only permitted records, as computed by pandas."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPORT = "SELECT * FROM usage_report('2024-01')"
 
 
 class Served(Plant):
-    """A server on a ledger of 2,400 records and more: North's are of an admin and two analysts."""
+    """A server on a ledger with more than 2,400 records. North's records belong to an admin and two analysts."""
 
     def fill(self) -> "Served":
         self.lake.run("simulate", "--assets", "2", "--days", "1", "--start", "2024-05-01", "--interval", "60s").expect(OK)
@@ -67,7 +67,7 @@ WHO = [("admin", "North"), ("ana", "North"), ("bea", "North"), ("admin", "South"
 
 @pytest.mark.parametrize(("who", "tenant"), WHO)
 def test_admins_see_their_organisations_usage_and_others_their_own(plant: Served, who: str, tenant: str) -> None:
-    # All ask the same: a plan that was kept for one must not answer another.
+    # All callers send the same statement: a cached plan of one must not answer another.
     actual = plant.asks("SELECT * FROM account.usage WHERE billing_month <= '2024-02'", who, tenant)
     expected = plant.own(who, tenant)
     assert len(expected) > 100
@@ -164,7 +164,7 @@ def test_what_is_asked_now_is_there_soon_and_others_do_not_see_it(plant: Served)
     before = int(plant.asks(mine, "bea")["n"][0])
     for _ in range(3):
         plant.asks("SELECT 1 AS x", "bea")
-    # Those that look are counted, too.
+    # These queries are counted, too.
     eventually(lambda: plant.asks(mine, "bea")["n"][0] >= before + 4)
     for who in ("bea", "ana"):
         seen = plant.asks(mine, who).iloc[0]

@@ -1,4 +1,4 @@
-"""HTTP/2 by hand: connections that send what no client would."""
+"""A low-level HTTP/2 client, which sends what no normal client would."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEALTH = "/grpc.health.v1.Health/Check"
 UNAUTHENTICATED, DEADLINE_EXCEEDED, OUT_OF_RANGE, UNAVAILABLE = "16", "4", "11", "14"
 FRAME = 16 << 10
 MIB = 1 << 20
-# A window of HTTP/2 before anybody changes it.
+# The initial HTTP/2 window in bytes.
 WINDOW = 65_535
 
 
@@ -35,13 +35,13 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def message(length: int, payload: bytes | None = None) -> bytes:
-    """The beginning of a gRPC message that declares `length` bytes, or the whole message."""
+    """Returns the start of a gRPC message that declares `length` bytes, or a whole message."""
     return b"\0" + struct.pack(">I", length) + (payload if payload is not None else b"")
 
 
 @dataclass
 class Answer:
-    """What came on one stream."""
+    """The data received on one stream."""
 
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -54,7 +54,7 @@ class Answer:
 
 
 class Wire:
-    """A connection; `receive` takes in what the server has sent so far."""
+    """A connection. `receive` processes what the server has sent so far."""
 
     def __init__(self, uri: str, tls: ssl.SSLContext | None = None, before: bytes = b"", begin: bool = True) -> None:
         self.host, port = uri.split("://")[1].rsplit(":", 1)
@@ -77,14 +77,14 @@ class Wire:
             self.send(PREFACE + frame(SETTINGS, 0, 0))
 
     def send(self, data: bytes) -> None:
-        """Sends, unless the server has closed the connection."""
+        """Sends data, unless the server has closed the connection."""
         try:
             self.socket.sendall(data)
         except (OSError, ssl.SSLError):
             self.is_closed = True
 
     def block(self, path: str, credential: str | None = None, **more: str) -> bytes:
-        """The headers of a call, compressed."""
+        """Returns the compressed headers of a call."""
         headers = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x"),
                    ("te", "trailers"), ("content-type", "application/grpc")]
         if credential:
@@ -93,7 +93,7 @@ class Wire:
         return self.encoder.encode(headers)
 
     def open(self, path: str, credential: str | None = None, ends: bool = False, **more: str) -> int:
-        """Begins a call; its stream."""
+        """Starts a call and returns its stream."""
         stream, self.next_stream = self.next_stream, self.next_stream + 2
         self.answers[stream] = Answer(window=self.initial_window)
         flags = END_HEADERS | (END_STREAM if ends else 0)
@@ -106,7 +106,7 @@ class Wire:
         self.send(frame(DATA, END_STREAM if ends else 0, stream, payload))
 
     def fill(self, stream: int, left: int) -> int:
-        """Sends as much of a body as the server lets through now; how much is left."""
+        """Sends as much of a body as the flow-control windows permit, and returns the number of remaining bytes."""
         answer = self.answers[stream]
         while left and not answer.is_over and not self.is_closed:
             size = min(FRAME, left, self.window, answer.window)
@@ -117,20 +117,20 @@ class Wire:
         return left
 
     def call(self, path: str, credential: str | None = None, body: bytes = b"", seconds: float = 10, **more: str) -> Answer:
-        """A whole call."""
+        """Makes a complete call and returns its answer."""
         stream = self.open(path, credential, **more)
         self.data(stream, body, ends=True)
         return self.wait(stream, seconds)
 
     def wait(self, stream: int, seconds: float = 10) -> Answer:
-        """Waits for the end of an answer, or of the connection."""
+        """Waits for the end of an answer or of the connection."""
         end = time.monotonic() + seconds
         while not (self.answers[stream].is_over or self.is_closed) and time.monotonic() < end:
             self.receive(0.05)
         return self.answers[stream]
 
     def wait_closed(self, seconds: float) -> float:
-        """Waits until the server closes the connection; how long that took."""
+        """Waits until the server closes the connection, and returns the elapsed seconds."""
         began = time.monotonic()
         while not self.is_closed:
             assert time.monotonic() - began < seconds, f"open after {seconds} s"
@@ -138,7 +138,7 @@ class Wire:
         return time.monotonic() - began
 
     def receive(self, seconds: float = 0.0) -> None:
-        """Takes in what is there, and waits so long for more if nothing is."""
+        """Processes received data, and waits up to `seconds` for some."""
         self.socket.settimeout(max(seconds, 0.001))
         try:
             received = self.socket.recv(1 << 20)
@@ -206,7 +206,7 @@ class Wire:
         self.close()
 
 
-# ---- of a server, while it is attacked
+# ---- the server during attacks
 
 
 def rss(plant: Plant) -> int:
@@ -219,7 +219,7 @@ def descriptors(plant: Plant) -> int:
 
 
 class Peak:
-    """The most memory that a server has while something goes on."""
+    """The peak memory of a server during a block of code."""
 
     def __init__(self, plant: Plant) -> None:
         self.plant, self.before = plant, rss(plant)
@@ -241,7 +241,7 @@ class Peak:
 
     @property
     def growth(self) -> float:
-        """In MiB."""
+        """The growth of the resident memory, in MiB."""
         return (self.most - self.before) / MIB
 
 
@@ -255,7 +255,7 @@ def silent(plant: Plant, first: bytes = b"") -> socket.socket:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Whether the server has closed it; what it has sent is passed over."""
+    """Whether the server has closed the connection. Discards received data."""
     connection.settimeout(0.001)
     try:
         while connection.recv(4096):
@@ -268,7 +268,8 @@ def is_closed(connection: socket.socket) -> bool:
 
 
 def flood(connection: Wire, piece: Callable[[], bytes], most: int, seconds: float = 3) -> int:
-    """Sends pieces until the connection is closed, or no more is taken; how many bytes."""
+    """Sends pieces until the connection is closed, `most` bytes are sent, or the time is over. Returns the number of sent
+    bytes."""
     sent = 0
     end = time.monotonic() + seconds
     connection.socket.setblocking(False)

@@ -1,8 +1,8 @@
-"""Raw files as pandas, polars, DuckDB, Spark and pyarrow write them, described by small specs.
+"""Raw files as written by pandas, polars, DuckDB, Spark and pyarrow, described by small specs.
 
-A `FileSpec` says everything about a file in a few words, so that a failing example can be read, and a seed
-makes the readings. `make` gives the file's bytes and, independently of them, the table that they mean.
-Hypothesis strategies for specs are at the end.
+A `FileSpec` describes a file in few words, so that a failing example is readable, and a seed generates the readings.
+`make` returns the file's bytes and, independently of them, the table that they represent. Hypothesis strategies for specs
+are at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from reference import day_number, MICROS_PER_DAY
 
-# A few assets and dates, so that files meet: at the ends of a month and a year, around a leap day, before 1970.
+# A few assets and dates, so that files overlap: at the ends of a month and a year, around a leap day, and before 1970.
 ASSETS = [
     "00000000-0000-4000-8000-000000000001",
     "7c9e6679-7425-40de-944b-e07fc1f90ae7",
@@ -60,16 +60,16 @@ WRITERS = ["pyarrow", "spark", "pandas", "polars", "duckdb"]
 
 @dataclass(frozen=True, repr=False)
 class FileSpec:
-    """One raw file. The defaults are the plainest file there is; its text names only what differs."""
+    """The description of one raw file. The defaults describe the simplest file; the repr shows only what differs."""
 
     seed: int = 0
     rows: int = 40
     assets: tuple[int, ...] = (0,)
-    day: int = 0  # of DAYS
-    days: int = 1  # consecutive ones from there
+    day: int = 0  # index into DAYS
+    days: int = 1  # number of consecutive days
     pace: str = "dense"
     order: str = "by_asset"
-    repeats: bool = False  # readings twice or more in the file
+    repeats: bool = False  # duplicate readings within the file
     fine: bool = False  # readings at the edges of buckets and between microseconds
     faults: tuple[str, ...] = ()
     id_type: str = "string"
@@ -77,13 +77,13 @@ class FileSpec:
     unit: str = "us"
     zone: str | None = "UTC"
     value_type: str = "float64"
-    extra: bool = False  # columns that are none of our business
+    extra: bool = False  # additional columns, which plantlake ignores
     writer: str = "pyarrow"
     row_group: int = 1_000_000
     compression: str = "snappy"
     statistics: bool = True
     page_index: bool = False
-    plain: bool = False  # no dictionary pages, no arrow schema in the file, small pages of version 2
+    plain: bool = False  # no dictionary pages, no Arrow schema in the file, small version 2 pages
 
     def __repr__(self) -> str:
         said = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default]
@@ -92,21 +92,21 @@ class FileSpec:
 
 @dataclass(frozen=True)
 class Made:
-    """A file's bytes, and what they mean."""
+    """The bytes of a file, and the table that they represent."""
 
     table: pa.Table
     data: bytes
 
 
 def make(spec: FileSpec) -> Made:
-    """The file that a spec describes."""
+    """Returns the file that a spec describes."""
     spec = possible(spec)
     table = _table(spec)
     return _WRITE[spec.writer](spec, table)
 
 
 def possible(spec: FileSpec) -> FileSpec:
-    """The spec with what its writer cannot write replaced by the nearest thing that it can."""
+    """Returns the spec, with options that its writer does not support replaced by the nearest supported ones."""
     if "malformed_id" in spec.faults and spec.id_type in ("fixed16", "uuid"):
         spec = replace(spec, id_type="binary")
     if spec.id_type in BINARY_IDS:
@@ -114,12 +114,12 @@ def possible(spec: FileSpec) -> FileSpec:
     if spec.value_type not in ("float64", "float32", "float16"):
         spec = replace(spec, faults=tuple(f for f in spec.faults if f not in ("nan_value", "infinite_value")))
     if spec.writer == "spark":
-        # Timestamps as INT96 of nanoseconds, without a zone in the file.
+        # Timestamps as INT96 in nanoseconds, without a zone in the file.
         spec = replace(spec, zone=None, unit="ns")
     if spec.writer == "pandas":
         if spec.value_type.startswith("decimal") or spec.value_type == "float16":
             spec = replace(spec, value_type="float64")
-        # Of ids that are not strings, pandas does not say what they would be if there were any.
+        # Without values, pandas loses the types of ids other than strings.
         if spec.id_type not in [*BINARY_IDS, "dictionary"] or spec.rows == 0:
             spec = replace(spec, id_type="string")
     if spec.writer == "polars":
@@ -138,7 +138,7 @@ def possible(spec: FileSpec) -> FileSpec:
     return spec
 
 
-# ---------------------------------------------------------------- the readings
+# ---------------------------------------------------------------- readings
 
 
 def _table(spec: FileSpec) -> pa.Table:
@@ -183,12 +183,12 @@ def _table(spec: FileSpec) -> pa.Table:
 
 
 def _readings(spec: FileSpec, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(index of the asset, time in nanoseconds, value) in the order of the rows."""
+    """Returns (asset index, time in nanoseconds, value) in the order of the rows."""
     rows = spec.rows
     step, span = PACES[spec.pace]
     start = day_number(DAYS[spec.day]) * MICROS_PER_DAY
     day = random.integers(0, spec.days, rows) * MICROS_PER_DAY
-    if spec.pace == "midnight":  # a quarter of an hour before and after the day's beginning
+    if spec.pace == "midnight":  # 15 minutes before and after midnight
         offset = (random.integers(0, span * 1_000_000 // step, rows) - span * 500_000 // step) * step
     else:
         offset = random.integers(0, (span or 86_400) * 1_000_000 // step, rows) * step
@@ -204,7 +204,7 @@ def _readings(spec: FileSpec, random: np.random.Generator) -> tuple[np.ndarray, 
     assets = np.array(spec.assets)[random.integers(0, len(spec.assets), rows)]
     values = _draw_values(spec, random, rows)
     if not spec.repeats and rows:
-        # Unique at the coarsest unit, so that rounding to the file's unit makes no repeats.
+        # Times are unique at the coarsest unit, so that rounding to the file's unit creates no duplicates.
         kept = pd.DataFrame({"asset": assets, "time": nanos // 1_000_000_000}).drop_duplicates().index
         assets, nanos, values = assets[kept], nanos[kept], values[kept]
     by_asset = np.lexsort((nanos, assets))
@@ -289,7 +289,7 @@ def _value_column(spec: FileSpec, values: np.ndarray, null: np.ndarray) -> pa.Ar
         return pa.array(values.astype(kind), mask=null)
 
 
-# ---------------------------------------------------------------- the writers
+# ---------------------------------------------------------------- writers
 
 
 def _write_pyarrow(spec: FileSpec, table: pa.Table, **more: object) -> Made:
@@ -323,7 +323,7 @@ def _write_pandas(spec: FileSpec, table: pa.Table) -> Made:
     sink = io.BytesIO()
     data.to_parquet(sink, engine="pyarrow", compression=spec.compression if spec.compression != "uncompressed" else None,
                     row_group_size=spec.row_group)  # fmt: skip
-    # pandas turns nulls among integers into floats, and NaN into null: what it means is what it converts to.
+    # pandas turns nulls among integers into floats, and NaN into null. The converted table is the expected one.
     return Made(pa.Table.from_pandas(data), sink.getvalue())
 
 
@@ -342,7 +342,7 @@ def _write_duckdb(spec: FileSpec, table: pa.Table) -> Made:
         connection.execute("SET threads = 1")
         path = Path(folder) / "out.parquet"
         connection.register("readings", table)
-        # A DuckDB UUID column is 16 bytes with the UUID annotation.
+        # A DuckDB UUID column is written as 16 bytes with the UUID annotation.
         id_column = "id"
         if spec.id_type == "uuid":
             text = pa.table({"id": pa.array([None if b is None else str(uuid.UUID(bytes=bytes(b))) for b in _storage(table)])})
@@ -376,14 +376,14 @@ _WRITE = {
 
 # ---------------------------------------------------------------- damage
 
-# What a look at the whole file, or at its footer, shows.
+# Damage that is detected from the file's size or footer.
 FOOTER_DAMAGE = ["zero_bytes", "garbage", "truncated", "no_footer", "missing_column", "wrong_type"]
-# What only reading its pages shows.
+# Damage that is detected only when pages are read.
 PAGE_DAMAGE = ["broken_page"]
 
 
 def damage(made: Made, kind: str) -> bytes:
-    """The file, damaged."""
+    """Returns the file with damage of this kind."""
     data = made.data
     if kind == "zero_bytes":
         return b""
@@ -403,12 +403,12 @@ def damage(made: Made, kind: str) -> bytes:
 
 
 def wrong_type(table: pa.Table, column: str, values: pa.Array) -> bytes:
-    """A good file but for one column's type."""
+    """Returns a valid file, except for the type of one column."""
     return parquet_bytes(table.set_column(table.column_names.index(column), column, values))
 
 
 def break_page(data: bytes, column: str, row_group: int = 0) -> bytes:
-    """The file with the header and the data of the pages of one column chunk overwritten; its footer is whole."""
+    """Returns the file with the pages of one column chunk overwritten, headers included, and an intact footer."""
     group = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(row_group)
     chunk = next(group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == column)
     start = chunk.dictionary_page_offset or chunk.data_page_offset
@@ -416,7 +416,7 @@ def break_page(data: bytes, column: str, row_group: int = 0) -> bytes:
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """The table as pyarrow writes it by default."""
+    """Returns the table as pyarrow writes it by default."""
     sink = io.BytesIO()
     pq.write_table(table, sink)
     return sink.getvalue()
@@ -426,7 +426,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 def file_specs(zones: list[str | None] = ZONES, writers: list[str] = WRITERS) -> st.SearchStrategy[FileSpec]:
-    """Any raw file."""
+    """Returns a strategy for any raw file."""
     return st.builds(
         FileSpec,
         seed=st.integers(0, 1_000),
@@ -455,5 +455,5 @@ def file_specs(zones: list[str | None] = ZONES, writers: list[str] = WRITERS) ->
 
 
 def _bounded(spec: FileSpec) -> FileSpec:
-    # Thousands of row groups test the Parquet library, not us.
+    # Thousands of row groups would test the Parquet library only.
     return replace(spec, row_group=64) if spec.row_group == 7 and spec.rows > 120 else spec

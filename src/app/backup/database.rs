@@ -1,4 +1,4 @@
-//! The organisation database as a place that a backup is put back to.
+//! Restores a backup to the organisation database.
 
 use std::path::{Path, PathBuf};
 
@@ -7,26 +7,26 @@ use crate::backup::{Checked, Digests, NewFolders, Part};
 use crate::config::{DatabaseKind, DatabaseUrl};
 use crate::store::{CopyPart, OrganisationStore, Restoring, SCHEMA, StoreError};
 
-/// What SQLite puts beside a database, and we.
+/// The suffixes of a SQLite database's own file and of the files that SQLite and plantlake create next to it.
 const COMPANIONS: [&str; 4] = ["", "-wal", "-shm", ".migration-lock"];
 
-/// A database that is to become what the backup has. Dropped before the commit, it stays as it was.
+/// A database to be restored. If it is dropped before the commit, the database stays as it was.
 pub(super) struct DatabasePlace {
     url: DatabaseUrl,
     schema: i64,
     wanted: Digests,
-    /// It is what the backup has.
+    /// Whether the database equals the backup.
     is_done: bool,
-    /// Tables that have other rows.
+    /// Tables that have rows already.
     in_the_way: Vec<String>,
     store: Option<OrganisationStore>,
     restoring: Option<Restoring>,
-    /// Of a SQLite database that was not there.
+    /// The new file of a SQLite database that did not exist.
     new: Option<NewFile>,
 }
 
 impl DatabasePlace {
-    /// Compares the database with what it is to become.
+    /// Compares the database with the backup.
     pub async fn look(url: &DatabaseUrl, checked: &Checked) -> Result<Self, BackupFailure> {
         let head = checked.head();
         let schema = head.database.as_ref().map_or(SCHEMA, |head| head.schema);
@@ -75,12 +75,12 @@ impl DatabasePlace {
         })
     }
 
-    /// Whether it is what the backup has.
+    /// Whether the database equals the backup.
     pub fn is_done(&self) -> bool {
         self.is_done
     }
 
-    /// What would have to be overwritten.
+    /// Returns a description of the rows that a restore would overwrite; `None` if there are none.
     pub fn in_the_way(&self) -> Option<String> {
         let is_in_the_way = !self.is_done && !self.in_the_way.is_empty();
         is_in_the_way.then(|| {
@@ -89,7 +89,7 @@ impl DatabasePlace {
         })
     }
 
-    /// Adds the file `name` of the copy.
+    /// Adds the rows of the file `name` of the backup.
     pub async fn add(&mut self, name: &str, text: &[u8]) -> Result<(), BackupFailure> {
         if self.is_done {
             return Ok(());
@@ -107,7 +107,7 @@ impl DatabasePlace {
         }
     }
 
-    /// Reads what was added, and compares it with what the backup has.
+    /// Reads the added rows back, and compares them with the backup.
     pub async fn verify(&mut self) -> Result<(), BackupFailure> {
         let Some(restoring) = &mut self.restoring else {
             return Ok(());
@@ -125,7 +125,7 @@ impl DatabasePlace {
         }
     }
 
-    /// Makes it so.
+    /// Commits the added rows.
     pub async fn commit(&mut self) -> Result<(), BackupFailure> {
         if let Some(restoring) = self.restoring.take() {
             restoring.commit().await?;
@@ -136,7 +136,7 @@ impl DatabasePlace {
         Ok(())
     }
 
-    /// Brings its schema up to date, for it may have been an older one.
+    /// Migrates the schema to the current version, because the backup may have an older one.
     pub async fn bring_up_to_date(mut self) -> Result<(), BackupFailure> {
         if let Some(store) = self.store.take() {
             store.close().await;
@@ -147,7 +147,7 @@ impl DatabasePlace {
         Ok(())
     }
 
-    /// Leaves it as it was.
+    /// Rolls back, so that the database stays as it was.
     pub async fn give_up(mut self) {
         self.restoring = None;
         if let Some(store) = self.store.take() {
@@ -156,7 +156,7 @@ impl DatabasePlace {
     }
 }
 
-/// A SQLite database that was not there: dropped, it is not there again.
+/// A SQLite database file that did not exist. Dropping this removes the file, unless it is kept.
 struct NewFile {
     path: PathBuf,
     is_kept: bool,
@@ -190,7 +190,7 @@ impl Drop for NewFile {
         for companion in COMPANIONS {
             let mut name = self.path.clone().into_os_string();
             name.push(companion);
-            // The folders go after this.
+            // The new folders are removed after this, when `folders` is dropped.
             let _ = std::fs::remove_file(name);
         }
     }

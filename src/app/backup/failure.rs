@@ -1,4 +1,4 @@
-//! Why there is no backup, or nothing was restored.
+//! The errors of backup and restore.
 
 use std::path::PathBuf;
 
@@ -8,56 +8,56 @@ use crate::lake::runs::RunsError;
 use crate::metering::JournalError;
 use crate::store::StoreError;
 
-/// Why there is no backup, or nothing was restored.
+/// An error of a backup or a restore.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupFailure {
-    /// The file of the backup, or a file that it is of.
+    /// The backup file, or a file to be backed up, cannot be read or written.
     #[error(transparent)]
     Backup(#[from] BackupError),
-    /// The organisation database.
+    /// The organisation database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The lake cannot be opened.
     #[error(transparent)]
     Lake(#[from] LakeError),
-    /// The log of runs.
+    /// The log of runs cannot be read or written.
     #[error(transparent)]
     Runs(#[from] RunsError),
-    /// The journal of requests.
+    /// The journal of requests cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// What matters most would not be in the backup.
+    /// The organisation database to be backed up does not exist.
     #[error(
         "there is no organisation database at {}. Check `organisation_url` and `state`; or name the parts that there are with --only",
         .0.display()
     )]
     NoDatabase(PathBuf),
-    /// A part was named that the backup has not.
+    /// The backup does not contain a requested part.
     #[error("the backup has no part {part}; it has {has}")]
     NoPart {
         /// The part.
         part: Part,
-        /// Those that it has.
+        /// The parts that the backup contains.
         has: String,
     },
-    /// A server is at work on what is to be restored.
+    /// A server is using the state folder.
     #[error("a server is running on the state folder {}; stop it first: what it works with must not change under it", .0.display())]
     Serving(PathBuf),
-    /// Another restore is.
+    /// Another restore is using the state folder.
     #[error("another restore is at work on the state folder {}", .0.display())]
     Restoring(PathBuf),
-    /// Something is there that would have to be overwritten.
+    /// Existing data would have to be overwritten.
     #[error(
         "nothing was restored, because nothing is ever overwritten. In the way {}:{}\nMove that away{}",
         if .there.len() == 1 { "is" } else { "are" }, listed(.there), otherwise(.free)
     )]
     InTheWay {
-        /// What is there.
+        /// The existing files and tables.
         there: Vec<String>,
-        /// The parts that nothing is in the way of, with commas between them.
+        /// The parts that can be restored without overwriting anything, separated by commas.
         free: String,
     },
-    /// The database was made by a later version than the backup.
+    /// The database has a later schema than the backup.
     #[error(
         "the organisation database {url} was made by a later version ({there}) of plantlake's schema than the backup ({schema}); name an empty one"
     )]
@@ -66,25 +66,25 @@ pub enum BackupFailure {
         url: String,
         /// The version of its schema.
         there: i64,
-        /// That of the backup's.
+        /// The version of the backup's schema.
         schema: i64,
     },
-    /// The backup is of a later schema.
+    /// The backup has a later schema than this program.
     #[error(
         "the backup is of a later version of plantlake ({program}): its organisation database has schema {schema}; restore it with that version"
     )]
     LaterProgram {
-        /// The version that made it.
+        /// The version of plantlake that made the backup.
         program: String,
         /// The version of its schema.
         schema: i64,
     },
-    /// The database has become something else than what was put into it.
+    /// The restored rows, read back from the database, differ from the backup.
     #[error("the organisation database did not keep what it was given ({0}); nothing was restored")]
     Unlike(String),
 }
 
-/// How many things in the way are named.
+/// The maximum number of existing items that an error lists.
 const NAMED: usize = 10;
 
 fn listed(there: &[String]) -> String {

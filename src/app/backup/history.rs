@@ -1,4 +1,4 @@
-//! The log of a lake's runs as something that a backup is put back to: the history of a lake that has no runs yet.
+//! Restores the log of runs to the history of a lake that has no runs yet.
 
 use std::path::{Path, PathBuf};
 
@@ -8,28 +8,28 @@ use crate::config::Settings;
 use crate::lake::runs::Runs;
 use crate::lake::{Store, StoreError as LakeError};
 
-/// A lake that is to get its history back.
+/// A lake whose history is to be restored.
 pub(super) struct HistoryPlace {
     lake: String,
-    /// None, if there is no lake yet.
+    /// The runs of the lake; `None` if the lake does not exist yet.
     runs: Option<Runs>,
-    /// The lake has runs, and so a log.
+    /// Whether the lake has runs, and thus a log of its own.
     has_begun: bool,
-    /// Files of the history that are there.
+    /// The files of the history that exist.
     there: Digests,
-    /// Those that should not be.
+    /// The existing files that differ from the backup, or are not in it.
     in_the_way: Vec<String>,
-    /// How many there will be.
+    /// The number of files in the backup.
     wanted: usize,
-    /// Those that were put there.
+    /// The files that this restore added.
     added: Vec<String>,
-    /// On this machine.
+    /// The folder of the lake, if it is on this machine.
     folder: Option<PathBuf>,
     new: NewFolders,
 }
 
 impl HistoryPlace {
-    /// Compares the history of the lake with what it is to become.
+    /// Compares the history of the lake with the backup.
     pub async fn look(settings: &Settings, wanted: &Digests) -> Result<Self, BackupFailure> {
         let options = settings.storage.options();
         let lake = match Store::open_existing(&settings.lake, options) {
@@ -74,22 +74,22 @@ impl HistoryPlace {
         Ok(place)
     }
 
-    /// Whether the lake has runs, and so a log of its own, which stays.
+    /// Whether the lake has runs, and thus a log of its own, which is left as it is.
     pub fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// Whether all is there.
+    /// Whether every file of the backup exists.
     pub fn is_done(&self) -> bool {
         self.there.len() == self.wanted
     }
 
-    /// What would have to be overwritten.
+    /// Returns the existing files that differ from the backup, or are not in it.
     pub fn in_the_way(&self) -> &[String] {
         &self.in_the_way
     }
 
-    /// Puts a file into the history.
+    /// Adds a file to the history.
     pub async fn add(
         &mut self,
         settings: &Settings,
@@ -106,21 +106,21 @@ impl HistoryPlace {
                 self.runs.insert(Runs::open(&lake)).clone()
             }
         };
-        // Before it is there: it may be, even if the store says that it failed.
+        // Recorded before the write, because the file may exist even if the store reports an error.
         self.added.push(file.to_owned());
         Ok(runs.add_history(file, bytes).await?)
     }
 
-    /// Lets it stay.
+    /// Keeps the folders that were created.
     pub fn keep(mut self) {
         self.new.keep();
     }
 
-    /// Takes out what was put there.
+    /// Removes the files that were added.
     pub async fn give_up(self) {
         if let Some(runs) = &self.runs {
             for file in &self.added {
-                // What cannot be removed is found to be the same the next time.
+                // A file that cannot be removed equals the backup, so the next restore accepts it.
                 let _ = runs.remove_history(file).await;
             }
         }
@@ -130,7 +130,7 @@ impl HistoryPlace {
     }
 }
 
-/// Removes a folder and those in it, as far as nothing is in them.
+/// Removes a folder and its subfolders, as far as they are empty.
 fn remove_empty(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

@@ -1,4 +1,5 @@
-//! Backup and restore of what cannot be computed again: each part by the module that knows it, into one file and back.
+//! Backs up the data that cannot be recomputed to one file, and restores it. Each part is read and written by the
+//! module that owns it.
 
 mod database;
 mod failure;
@@ -19,30 +20,30 @@ pub use failure::BackupFailure;
 pub use restore::{Put, RestoreReport, restore};
 pub use write::back_up;
 
-/// What a part has.
+/// The size of a part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PartReport {
     /// The part.
     pub part: Part,
-    /// Its files.
+    /// The number of its files.
     pub files: usize,
-    /// Bytes of them.
+    /// The size of its files in bytes.
     pub bytes: u64,
 }
 
-/// A backup, as it was made or found to be.
+/// The report on a backup that was written or checked.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackupReport {
-    /// The file.
+    /// The path of the backup.
     pub file: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
-    /// What it says of itself.
+    /// The header of the backup.
     #[serde(flatten)]
     pub head: Head,
-    /// What is in it.
+    /// The sizes of its parts.
     pub contents: Vec<PartReport>,
-    /// Rows of the organisation database, by table.
+    /// The number of rows of the organisation database, by table.
     pub rows: BTreeMap<String, u64>,
 }
 
@@ -75,7 +76,7 @@ impl BackupReport {
     }
 }
 
-/// Reads a backup as a whole, and says what is in it.
+/// Reads a whole backup, and reports its contents.
 pub fn check(file: &Path) -> Result<BackupReport, BackupFailure> {
     let archive = Archive::open(file)?;
     let bytes = archive.size()?;
@@ -85,7 +86,7 @@ pub fn check(file: &Path) -> Result<BackupReport, BackupFailure> {
     Ok(report)
 }
 
-/// Rows of each table.
+/// Counts the rows of each table.
 fn rows(checked: &Checked) -> Result<BTreeMap<String, u64>, BackupFailure> {
     let mut rows = BTreeMap::new();
     let mut contents = checked.contents()?;
@@ -98,32 +99,32 @@ fn rows(checked: &Checked) -> Result<BTreeMap<String, u64>, BackupFailure> {
                 lines += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
                 Ok(())
             })?;
-            // The first names the columns.
+            // The first line of each file names the columns.
             *rows.entry(table).or_default() += lines.saturating_sub(1);
         }
     }
     Ok(rows)
 }
 
-/// The file of a part of a table.
+/// Returns the name of the file that holds a part of a table.
 fn table_file(part: &CopyPart<'_>) -> String {
     format!("{}/{:06}.jsonl", part.table, part.number)
 }
 
-/// The table that such a file is a part of.
+/// Returns the table that a file belongs to; `None` if it is not the file of a table.
 fn table_of(file: &str) -> Option<&str> {
     let (table, part) = file.split_once('/')?;
     part.ends_with(".jsonl").then_some(table)
 }
 
-/// Notes what a part of the copy of a database is.
+/// Adds the digest of a part of the database's copy.
 fn note(digests: &mut Digests, part: &CopyPart<'_>) {
     let mut hashing = Hashing::default();
     hashing.update(part.text);
     digests.insert(table_file(part), hashing.finish());
 }
 
-/// The folder that a part's files are in, for those whose files are in one.
+/// Returns the folder of a part's files; `None` for parts that are not the files of one folder.
 fn folder_of(settings: &Settings, part: Part) -> Option<PathBuf> {
     match part {
         Part::Catalog => Some(settings.catalog.clone()),

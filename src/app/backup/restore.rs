@@ -1,8 +1,8 @@
-//! Putting a backup back: into places that are empty, all of it or nothing.
+//! Restores a backup completely or not at all, and only to places that are empty or equal the backup.
 //!
-//! First everything is read and compared, then everything is written beside its place, and only then does it appear: the
-//! database by its commit, files by renaming. A kill in between leaves some of it. Whoever does the same again finds that
-//! part to be as it is in the backup, and goes on with the rest.
+//! Everything is first read and compared, then written next to its destination, and only then made visible: the
+//! database by its commit, files by renaming. A kill in between leaves some of it in place. Repeating the restore finds
+//! that this equals the backup, and continues with the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
@@ -18,32 +18,32 @@ use crate::config::Settings;
 use crate::lake::failpoint::reach;
 use crate::metering::journals;
 
-/// What became of a part.
+/// The outcome of restoring a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Put {
-    /// It was put back.
+    /// The part was restored.
     Restored,
-    /// It was there, the same as in the backup.
+    /// The part existed already and equals the backup.
     WasThere,
-    /// The backup has nothing of it.
+    /// The backup has no files of the part.
     Nothing,
-    /// There is another that is not to be replaced: the log of a lake that has runs.
+    /// The part was left as it is: the lake has runs, and thus a log of its own.
     LeftAlone,
 }
 
-/// What was restored.
+/// The report on a restore.
 #[derive(Debug, Clone, Serialize)]
 pub struct RestoreReport {
-    /// What the backup says of itself.
+    /// The header of the backup.
     #[serde(flatten)]
     pub head: Head,
-    /// What became of its parts.
+    /// The outcome of each part.
     pub restored: BTreeMap<Part, Put>,
 }
 
-/// Restores `only` these parts of the backup `from`, or all if none is named; `told` how many bytes have been read since the
-/// last time.
+/// Restores the parts `only` of the backup `from`, or all parts if the set is empty. Calls `told` with the number of
+/// bytes read since the last call.
 pub async fn restore(
     settings: &Settings,
     from: &Path,
@@ -75,7 +75,7 @@ pub async fn restore(
     Ok(report)
 }
 
-/// The parts that are to be restored.
+/// Returns the parts to be restored.
 fn wanted(head: &Head, only: &BTreeSet<Part>) -> Result<BTreeSet<Part>, BackupFailure> {
     if let Some(part) = only.iter().find(|part| !head.parts.contains(part)) {
         let has: Vec<&str> = head.parts.iter().map(|part| part.name()).collect();
@@ -90,7 +90,7 @@ fn wanted(head: &Head, only: &BTreeSet<Part>) -> Result<BTreeSet<Part>, BackupFa
     }
 }
 
-/// Keeps others from restoring into the same state folder, and makes sure that no server works with it.
+/// Locks the state folder against other restores, and checks that no server is using it.
 fn alone(settings: &Settings) -> Result<Option<File>, BackupFailure> {
     let state = &settings.state;
     let lock = match File::open(state) {
@@ -99,10 +99,10 @@ fn alone(settings: &Settings) -> Result<Option<File>, BackupFailure> {
             Err(TryLockError::WouldBlock) => {
                 return Err(BackupFailure::Restoring(state.clone()));
             }
-            // A file system that has no locks for folders.
+            // The file system does not support locks on folders.
             Err(TryLockError::Error(_)) => None,
         },
-        // Where there is no folder, nobody is at work.
+        // A state folder that does not exist is not in use.
         Err(_) => None,
     };
     match journals::is_in_use(&journal_folder(settings))? {
@@ -111,7 +111,7 @@ fn alone(settings: &Settings) -> Result<Option<File>, BackupFailure> {
     }
 }
 
-/// Where everything goes.
+/// The destinations of all parts.
 struct Places {
     files: BTreeMap<Part, Place>,
     history: Option<HistoryPlace>,
@@ -119,7 +119,7 @@ struct Places {
 }
 
 impl Places {
-    /// Compares what is there with what is to be there.
+    /// Compares the existing data with the backup.
     async fn look(
         settings: &Settings,
         checked: &Checked,
@@ -171,7 +171,7 @@ impl Places {
         })
     }
 
-    /// Writes everything so that it only needs to appear.
+    /// Writes files to temporary names, adds the log of runs to the history, and commits the database.
     async fn prepare(
         &mut self,
         settings: &Settings,
@@ -215,7 +215,7 @@ impl Places {
         Ok(())
     }
 
-    /// What becomes of a part.
+    /// Returns the outcome of a part.
     fn becomes(&self, part: Part) -> Put {
         let is_done = match part {
             Part::Database => self.database.as_ref().is_none_or(DatabasePlace::is_done),
@@ -232,7 +232,7 @@ impl Places {
         }
     }
 
-    /// Lets everything appear that has not yet.
+    /// Moves the staged files to their names, keeps the history, and migrates the database.
     async fn settle(self) -> Result<(), BackupFailure> {
         if let Some(history) = self.history {
             history.keep();
@@ -246,7 +246,7 @@ impl Places {
         }
     }
 
-    /// Leaves everything as it was.
+    /// Undoes the restore. Dropping the file destinations removes their staged files.
     async fn give_up(self) {
         if let Some(history) = self.history {
             history.give_up().await;
@@ -257,7 +257,7 @@ impl Places {
     }
 }
 
-/// Writes a member beside its place, if it is not there; its bytes.
+/// Writes a member to a temporary file unless it exists at its destination. Returns the number of bytes written.
 fn stage(
     place: &mut Place,
     file: &str,

@@ -1,4 +1,4 @@
-//! Making a backup, while servers and jobs go on.
+//! Writes a backup while servers and jobs keep running.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::metering::journals;
 use crate::model::this_host;
 use crate::store::{CopyPart, OrganisationStore, SCHEMA};
 
-/// Writes `parts` into a backup at `to`; `told` how many bytes of them have been written since the last time.
+/// Writes `parts` to a backup at `to`. Calls `told` with the number of bytes written since the last call.
 ///
-/// The journal comes before the database: a request that has gone from the one is in the other. That one is in both does
-/// no harm, for the ledger takes each request once.
+/// The journal is copied before the database, so that a request that has left the journal is in the database. A request
+/// that is in both does no harm, because the ledger stores each request once.
 pub async fn back_up(
     settings: &Settings,
     to: &Path,
@@ -57,11 +57,12 @@ pub async fn back_up(
             Part::Database => {}
         }
         reach("backup-after-part");
-        // So that an interruption is noticed.
+        // Yields so that an interruption is noticed.
         tokio::task::yield_now().await;
     }
     if has_database {
-        // Not before: whoever reads a SQLite file that is open in the same process frees its locks.
+        // Opened only after the files are read: reading a SQLite file that is open in the same process releases its
+        // locks.
         let (store, _) = OrganisationStore::open(&settings.organisation_url).await?;
         let add = |part: CopyPart<'_>| {
             writer.add(&Part::Database.member(&table_file(&part)), part.text)?;
@@ -83,7 +84,7 @@ pub async fn back_up(
     })
 }
 
-/// A database that is not there would be made, and be an empty one that is backed up.
+/// Refuses to back up a SQLite database that does not exist: opening it would create an empty one.
 fn refuse_without_database(settings: &Settings) -> Result<(), BackupFailure> {
     match settings.organisation_url.kind() {
         DatabaseKind::Sqlite(path) if !path.exists() => {
@@ -93,7 +94,7 @@ fn refuse_without_database(settings: &Settings) -> Result<(), BackupFailure> {
     }
 }
 
-/// Adds the files of a folder, all as they were at one time.
+/// Adds the files of a folder as of one point in time; fails if any of them changes meanwhile.
 fn add_folder(
     writer: &mut BackupWriter,
     settings: &Settings,
@@ -126,7 +127,7 @@ async fn add_runs(
     };
     let runs = Runs::open(&lake);
     for file in runs.log_files().await? {
-        // Records of old runs may be cleaned up meanwhile.
+        // Records of old runs may be deleted meanwhile.
         if let Some(bytes) = runs.log_file(&file).await? {
             writer.add(&Part::Runs.member(&file), &bytes)?;
             told(bytes.len() as u64);
@@ -135,7 +136,8 @@ async fn add_runs(
     Ok(())
 }
 
-/// Adds the journals of requests. Their files grow while they are copied, and go when the ledger has what they say.
+/// Adds the journals of requests. Their files grow while they are copied, and are deleted once the ledger has their
+/// records.
 fn add_journals(
     writer: &mut BackupWriter,
     settings: &Settings,

@@ -1,5 +1,5 @@
-//! The organisations of the demo: one that owns the plant, and a contractor who may see one unit of it. Each has a user, and a
-//! key that is good while the demo runs.
+//! The organisations of the demo: the owner of the plant, and a contractor who may see one of its units. Each has a
+//! user, and a key that is valid while the demo runs.
 
 use std::collections::BTreeSet;
 
@@ -12,55 +12,55 @@ use crate::config::DatabaseUrl;
 use crate::model::{AssetId, Grant, OrganisationId, Role};
 use crate::store::{Actor, NewOrganisation, OrganisationStore, Profile, StoreError, User};
 
-/// Who sees everything,
+/// The names of the organisation that sees everything, and of its user.
 const OWNER: (&str, &str) = ("Demo Works", "history@works.example");
-/// and who sees one unit.
+/// The names of the organisation that sees one unit, and of its user.
 const CONTRACTOR: (&str, &str) = ("Demo Contractor", "history@contractor.example");
-/// What the keys are for.
+/// The name of the users and of their keys.
 const KEY: &str = "plantlake demo";
-/// What the catalog calls a unit.
+/// The catalog's type of a process unit.
 const UNIT: &str = "process unit";
 
-/// Why there are no organisations to ask as.
+/// An error of creating the organisations of the demo.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountsError {
-    /// The organisation database failed, or refused.
+    /// The organisation database failed or refused a change.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No key could be made.
+    /// A user or a key cannot be created.
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// An order had another outcome than it has.
+    /// An order returned the outcome of another kind of order.
     #[error("no key was made; this is a defect of plantlake, please report it")]
     NoKey,
 }
 
-/// An organisation of the demo, with a key of its user. Has no `Debug`: the key is secret.
+/// An organisation of the demo, with a key of its user. It does not implement `Debug`, because the key is secret.
 pub struct Tenant {
     /// The organisation's name.
     pub organisation: String,
-    /// The user's address.
+    /// The e-mail address of the user.
     pub user: String,
-    /// The rules by which it sees assets.
+    /// The grants that determine which assets the organisation sees.
     pub grants: Vec<Grant>,
-    /// The key, whole.
+    /// The complete key, with its secret.
     pub key: String,
-    /// Its public part.
+    /// The public id of the key.
     key_id: String,
-    /// What the rules allow.
+    /// The assets that the grants allow.
     visible: Visible,
 }
 
 impl Tenant {
-    /// The assets of the catalog that the organisation may see.
+    /// Returns the assets of the catalog that the organisation may see.
     pub fn assets(&self, catalog: &Snapshot) -> BTreeSet<AssetId> {
         let all = catalog.catalog().assets.iter().map(|asset| asset.id);
         all.filter(|id| self.visible.contains(*id)).collect()
     }
 }
 
-/// Makes what is missing of the organisations and their users, and a new key for each; those of an earlier demo that was
-/// killed end.
+/// Creates the missing organisations and users, and a new key for each. Revokes the keys of an earlier demo that was
+/// killed.
 pub async fn open(
     database: &DatabaseUrl,
     actor: Actor,
@@ -69,7 +69,7 @@ pub async fn open(
     let (store, _) = OrganisationStore::open(database).await?;
     let units = catalog.catalog().assets.iter();
     let mut units = units.filter(|asset| asset.kind == UNIT);
-    // The second, if there are several: the first is what the examples ask for.
+    // The second unit if there are several, because the examples query the first.
     let (first, second) = (units.next(), units.next());
     let unit = second.or(first);
     let unit = unit.map(|unit| Grant::Location(unit.location.clone()));
@@ -84,7 +84,7 @@ pub async fn open(
         let order = Order::CreateKey {
             user: user.to_owned(),
             name: KEY.to_owned(),
-            // In case nobody is there to end it.
+            // The key expires even if the demo is killed before it revokes the key.
             expires_at: Some(clock::now() + TimeDelta::days(1)),
             may_ingest: false,
         };
@@ -103,7 +103,7 @@ pub async fn open(
     Ok(tenants)
 }
 
-/// Ends the keys.
+/// Revokes the keys.
 pub async fn close(
     database: &DatabaseUrl,
     actor: &Actor,
@@ -148,7 +148,7 @@ async fn make_user(
         organisation: Some(organisation.to_owned()),
         email: email.to_owned(),
         name: KEY.to_owned(),
-        // It has keys only: there is no password to choose, or to guess.
+        // A service user has keys only: there is no password to choose or to guess.
         role: Role::Service,
         password: None,
         may_ingest: false,

@@ -1,5 +1,5 @@
-//! The demo's check of itself, by a client: each organisation is answered with all of its own and with nothing of others, it
-//! finds assets, and its requests are in the ledger. What is expected comes from the catalog and the tables, not from the
+//! The demo's check by a client: each organisation sees all of its assets and none of the others', its search finds
+//! assets, and its requests are in the ledger. The expected results come from the catalog and the tables, not from the
 //! server.
 
 use std::collections::BTreeSet;
@@ -21,95 +21,95 @@ use crate::flight::{Credential, RemoteError, RemoteServer};
 use crate::lake::Store;
 use crate::model::AssetId;
 
-/// What is looked for.
+/// The text that is searched for.
 pub const QUESTION: &str = "heat exchanger that cools the product";
-/// A record is in the ledger within moments, and in any case within this.
+/// The maximum time until a request is in the ledger, which usually takes moments.
 const IN_THE_LEDGER: Duration = Duration::from_secs(20);
-/// How long it is waited before the ledger is asked again.
+/// The time between two queries of the ledger.
 const PAUSE: Duration = Duration::from_millis(200);
-/// A key that nobody has.
+/// A well-formed key that does not exist.
 const NO_KEY: &str = "pl_0000000000000000_0000000000000000000000000000000000000000000";
 
-/// What an organisation was answered.
+/// The results of an organisation's check.
 #[derive(Debug, Clone)]
 pub struct Checked {
     /// Its name.
     pub organisation: String,
-    /// How many assets it sees,
+    /// The number of assets that it sees.
     pub assets: usize,
-    /// and how many of them have readings.
+    /// The number of these assets that have readings.
     pub with_readings: usize,
-    /// What it finds first, and how that was ranked; none if it sees nothing.
+    /// The name of the first search result, and how it was ranked; `None` if the organisation sees no assets.
     pub found: Option<(String, String)>,
-    /// How many requests of it the ledger has.
+    /// The number of its requests in the ledger.
     pub requests: i64,
 }
 
-/// What is not as it must be.
+/// An error of the check.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// The server does not answer, or refuses.
+    /// The server does not answer, or refuses a request.
     #[error("{organisation} was not answered when it asked for {what}")]
     Refused {
-        /// Who asked.
+        /// The organisation that sent the request.
         organisation: String,
-        /// For what.
+        /// The object of the request.
         what: &'static str,
-        /// Why.
+        /// The cause.
         source: RemoteError,
     },
-    /// The answer broke off.
+    /// The result stream broke off.
     #[error("the answer for {what} broke off")]
     Broken {
-        /// What was asked for.
+        /// The object of the request.
         what: &'static str,
-        /// Why.
+        /// The cause.
         source: DataFusionError,
     },
-    /// What is expected cannot be told.
+    /// The expected results cannot be read from the tables.
     #[error("the tables cannot be read to compare with")]
     Expected(#[from] QueryError),
-    /// It is answered with something else than its own.
+    /// An organisation does not see exactly its own assets.
     #[error(
         "{organisation} must see {expected} {what} and sees {found}, {strangers} of them not its own"
     )]
     Differs {
-        /// Who asked.
+        /// The organisation that sent the request.
         organisation: String,
-        /// What it asked for.
+        /// The object of the request.
         what: &'static str,
-        /// How many it should see.
+        /// The number of items that it should see.
         expected: usize,
-        /// How many it sees.
+        /// The number of items that it sees.
         found: usize,
-        /// How many of those it should not.
+        /// The number of these items that it should not see.
         strangers: usize,
     },
-    /// Search finds nothing.
+    /// The search finds nothing.
     #[error("{organisation} finds nothing for {QUESTION:?}")]
     NothingFound {
-        /// Who asked.
+        /// The organisation that searched.
         organisation: String,
     },
-    /// Requests are not recorded.
+    /// Requests are missing from the ledger.
     #[error(
         "the ledger has {found} of {asked} requests of {organisation} after {} s",
         IN_THE_LEDGER.as_secs()
     )]
     NotRecorded {
-        /// Who asked.
+        /// The organisation that sent the requests.
         organisation: String,
-        /// How often.
+        /// The number of requests that it sent.
         asked: i64,
-        /// How often it did according to the ledger.
+        /// The number of its requests in the ledger.
         found: i64,
     },
-    /// A key that nobody has was let in.
+    /// The server accepted a key that does not exist.
     #[error("the server answered somebody whose key does not exist")]
     StrangerLetIn,
 }
 
-/// Asks the server at `uri` as each of `tenants`, and as somebody without a key.
+/// Queries the server at `uri` as each of `tenants`, and with a key that does not exist.
 pub async fn check(
     uri: &str,
     tenants: &[Tenant],
@@ -183,7 +183,7 @@ impl Asking<'_> {
         })
     }
 
-    /// Fails if the ids that answer `sql` are not just these.
+    /// Checks that `sql` returns exactly the ids `expected`.
     async fn sees(
         &self,
         what: &'static str,
@@ -203,7 +203,7 @@ impl Asking<'_> {
         })
     }
 
-    /// What it finds first.
+    /// Returns the name of the first search result, and how it was ranked.
     async fn search(
         &self,
         own: &BTreeSet<AssetId>,
@@ -234,7 +234,7 @@ impl Asking<'_> {
         }
     }
 
-    /// How many requests the ledger has of it, once there are as many as it asked.
+    /// Returns the number of the organisation's requests in the ledger, once it is at least `asked`.
     async fn recorded(&self, asked: i64) -> Result<i64, CheckError> {
         let watch = Stopwatch::start();
         loop {
@@ -262,7 +262,7 @@ impl Asking<'_> {
     }
 }
 
-/// The rows of an answer as text.
+/// Returns the rows of a result as text.
 async fn texts(
     what: &'static str,
     answer: SendableRecordBatchStream,
@@ -286,7 +286,7 @@ async fn texts(
     Ok(rows)
 }
 
-/// The ids in the first column.
+/// Returns the ids in the first column.
 fn ids(rows: impl Iterator<Item = Vec<String>>) -> BTreeSet<AssetId> {
     rows.filter_map(|row| AssetId::parse(row.first()?).ok())
         .collect()

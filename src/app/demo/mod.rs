@@ -1,5 +1,5 @@
-//! What `plantlake demo` sets up, from nothing: a plant that is simulated, the organisations that share it, and the check
-//! by a client that each of them is answered, with its own and nothing else. The command line tells of it.
+//! Sets up `plantlake demo` from nothing: a simulated plant, the organisations that share it, and the check by a client
+//! that each of them sees exactly its own assets. The command line prints the progress.
 
 mod accounts;
 mod check;
@@ -16,13 +16,13 @@ use crate::config::{DatabaseKind, Settings};
 use crate::lake::{ProbeError, Store, StoreError};
 use crate::simulate::{Plan, Shape, SimulateError, has_simulation};
 
-/// What the demo writes, generously; the journal grows with what is asked.
+/// The disk space that the demo needs, in bytes, with a large margin. The journal grows with the number of requests.
 const ROOM: u64 = 128 << 20;
 
-/// Why the demo cannot begin.
+/// An error of preparing the demo.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// It would let strangers into a database that others use.
+    /// The organisation database may be shared with others, whose data the demo's organisations could see.
     #[error(
         "the demo makes organisations that may see everything, and does so in a database of its own only, not in {url}; take `organisation_url` out of the settings, or run it in another folder"
     )]
@@ -39,12 +39,12 @@ pub enum DemoError {
     /// A folder cannot be written, or its disk is full.
     #[error(transparent)]
     Room(#[from] RoomError),
-    /// What simulations wrote cannot be told.
+    /// The record of earlier simulations cannot be read.
     #[error(transparent)]
     Simulate(#[from] SimulateError),
 }
 
-/// The plant: small enough to be made in moments, and with a week to look at.
+/// Returns the plan of the plant: small enough to be simulated within moments, with a week of readings.
 pub fn plan() -> Plan {
     Plan {
         assets: 20,
@@ -56,7 +56,8 @@ pub fn plan() -> Plan {
     }
 }
 
-/// Opens the lake, after everything was tried that the demo will have to do: what is wrong is said before half of it is done.
+/// Opens the lake after testing everything that the demo will do, so that an error is reported before half of it is
+/// done.
 pub async fn prepare(settings: &Settings) -> Result<Store, DemoError> {
     if *settings.organisation_url.kind() == DatabaseKind::Postgres {
         let url = settings.organisation_url.to_string();
@@ -74,12 +75,12 @@ pub async fn prepare(settings: &Settings) -> Result<Store, DemoError> {
     Ok(lake)
 }
 
-/// Whether an earlier demo, or another simulation, has left a whole plant, with its catalog.
+/// Whether an earlier demo or another simulation left a complete plant with its catalog.
 pub async fn has_plant(lake: &Store, settings: &Settings) -> Result<bool, DemoError> {
     if !has_simulation(lake).await? {
         return Ok(false);
     }
-    // A catalog that is there and wrong is somebody's work: who opens it says what is wrong.
+    // An existing, invalid catalog is somebody's work; whoever opens it reports the errors.
     Ok(match Snapshot::read(&settings.catalog) {
         Err(CatalogError::Io { source, .. }) => source.kind() != ErrorKind::NotFound,
         _ => true,

@@ -1,39 +1,39 @@
-//! What time it is elsewhere. Clocks that differ take no run from anybody, but they bill requests in the wrong month, end
-//! tokens too early, and make readings of today those of the future.
+//! Compares clocks. Clocks that differ do not take a run away from its owner, but they bill requests in the wrong
+//! month, end tokens too early, and place readings of today in the future.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Finding;
 use crate::clock;
 
-/// What networks and file systems account for.
+/// The difference that networks and file systems explain.
 const CLOSE: TimeDelta = TimeDelta::seconds(5);
-/// A clock that is off by more is wrong.
+/// The difference above which a clock is wrong.
 const FAR: TimeDelta = TimeDelta::minutes(5);
 const TODO: &str = "set the clocks by NTP (timedatectl shows whether this machine's is), and look at which of the two is wrong";
 
-/// What was told of the time.
+/// The times that were collected.
 #[derive(Default)]
 pub(super) struct Clocks {
-    /// How far other clocks are ahead of this one.
+    /// Other clocks, and how far each is ahead of this one.
     others: Vec<(String, TimeDelta)>,
-    /// What is said to have happened after now.
+    /// Past events, and how far each lies in the future.
     ahead: Vec<(String, TimeDelta)>,
 }
 
 impl Clocks {
-    /// It is so late there, right now.
+    /// Adds the current time of another clock.
     pub fn compare(&mut self, place: impl Into<String>, there: DateTime<Utc>) {
         self.others.push((place.into(), there - clock::now()));
     }
 
-    /// Something happened then, which must be in the past.
+    /// Adds the time of an event that must lie in the past.
     pub fn happened(&mut self, what: impl Into<String>, at: DateTime<Utc>) {
         let ahead = at - clock::now();
         self.ahead.push((what.into(), ahead.max(TimeDelta::zero())));
     }
 
-    /// What comes of it: the worst that was told.
+    /// Returns the finding for the largest difference.
     pub fn finding(self) -> Finding {
         let now = clock::now().format("%Y-%m-%d %H:%M:%S UTC");
         let compared = self.others.len();
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_clock_is_told_and_the_past_is_no_mistake() {
+    fn finding_reports_worst_clock_and_accepts_past_events() {
         let now = clock::now();
         let standing = |compared: i64, happened: i64| {
             let mut clocks = Clocks::default();

@@ -1,5 +1,5 @@
-//! Settings that do not go together, the jobs that are declared, the ports, and TLS. That each setting is right by itself was
-//! checked when they were read.
+//! Checks combinations of settings, the declared jobs, the ports, and TLS. Each setting by itself was validated when
+//! the settings were read.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -17,11 +17,11 @@ use crate::jobs::spec::{ResampleSpec, read_jobs};
 use crate::metrics::ask;
 use crate::model::{JobKind, this_host};
 
-/// What stands for a secret in what is shown.
+/// The text that replaces a secret in output.
 const MASK: &str = "******";
-/// Only others than the owner and the owner's group are strangers: a service may have a group of its own.
+/// The permission bits of everybody except the owner and the owner's group: a service may have a group of its own.
 const STRANGERS: u32 = 0o007;
-/// A certificate that ends before this should have been renewed.
+/// The remaining validity below which a certificate should have been renewed.
 const SOON: TimeDelta = TimeDelta::days(14);
 
 pub(super) async fn look(settings: &Settings, in_force: &[InForce]) -> Vec<Finding> {
@@ -44,7 +44,7 @@ pub(super) async fn look(settings: &Settings, in_force: &[InForce]) -> Vec<Findi
     findings
 }
 
-/// Where settings came from.
+/// Reports where the settings come from.
 fn origins(in_force: &[InForce]) -> Finding {
     let set: Vec<&InForce> = in_force
         .iter()
@@ -77,7 +77,7 @@ fn file_of(origin: &Origin) -> Option<&Path> {
     }
 }
 
-/// Files with secrets that strangers can read.
+/// Reports files with secrets that every user of this machine can read.
 fn secrets(in_force: &[InForce]) -> Option<Finding> {
     let mut exposed: Vec<String> = in_force
         .iter()
@@ -132,7 +132,7 @@ fn jobs(settings: &Settings) -> Finding {
     }
 }
 
-/// Whether a port can be had. One that a plantlake has already is as it should be.
+/// Checks that a port can be bound. A port that is in use is right if a plantlake runs on this machine.
 async fn port(
     what: &'static str,
     setting: &str,
@@ -220,7 +220,7 @@ fn tls(settings: &Settings) -> Finding {
     }
 }
 
-/// How long a certificate is good that can be used with its key.
+/// Reports how long a certificate is valid that matches its key.
 fn good_for(certificate: &Path, validity: Option<Validity>) -> Finding {
     const RENEW: &str = "have it renewed: a server takes up the changed files by itself";
     let what = "TLS";

@@ -1,4 +1,4 @@
-//! What must be written, what must be private, and the room that disks have left.
+//! Checks folders that must be writable, files that must be private, and the free space on disks.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +7,9 @@ use crate::app::room::{free_space, try_to_write};
 use crate::auth::{AuthError, KeyRing};
 use crate::config::{DatabaseKind, Settings};
 
-/// Everybody but the owner.
+/// The permission bits of everybody except the owner.
 const OTHERS: u32 = 0o077;
-/// With less, runs and the journal soon stop.
+/// The free space, in bytes, below which runs and the journal soon fail.
 const LITTLE: u64 = 256 << 20;
 const MIB: u64 = 1 << 20;
 
@@ -22,7 +22,7 @@ pub(super) fn look(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// The bits of `mask` that a file's permissions have; none if it has none of them, or is not there.
+/// Returns the permissions of a file if they include any bit of `mask`; `None` if they do not, or if there is no file.
 #[cfg(unix)]
 pub(super) fn others_may(path: &Path, mask: u32) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
@@ -30,13 +30,13 @@ pub(super) fn others_may(path: &Path, mask: u32) -> Option<u32> {
     (mode & mask != 0).then_some(mode)
 }
 
-/// Elsewhere files are as the folder says.
+/// On other systems, the folder determines the permissions of its files.
 #[cfg(not(unix))]
 pub(super) fn others_may(_: &Path, _: u32) -> Option<u32> {
     None
 }
 
-/// The folder, or where it will be made.
+/// Returns the folder, or its closest parent folder that exists.
 fn existing(folder: &Path) -> PathBuf {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let there = folder.ancestors().find(|place| place.exists());
@@ -80,7 +80,7 @@ fn keys(settings: &Settings) -> Finding {
     }
 }
 
-/// SQLite's file holds hashes of passwords and keys.
+/// Checks the permissions of the SQLite file, which contains hashes of passwords and keys.
 fn database_file(path: &Path) -> Option<Finding> {
     let mode = others_may(path, OTHERS)?;
     let shown = path.display();
@@ -138,7 +138,7 @@ fn disk(settings: &Settings) -> Finding {
     }
 }
 
-/// The folder of a lake on this machine.
+/// Returns the folder of a lake that is on this machine.
 fn local(lake: &str) -> Option<PathBuf> {
     match lake.strip_prefix("file://") {
         Some(path) => Some(PathBuf::from(path)),

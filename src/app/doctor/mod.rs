@@ -1,15 +1,15 @@
-//! What `plantlake doctor` looks at: everything that plantlake needs, tried out one by one, each with what is to be done.
+//! The checks of `plantlake doctor`: each tests one thing that plantlake needs, and suggests a fix.
 //!
-//! | file | what it looks at |
+//! | file | checks |
 //! |---|---|
-//! | `configured` | settings that do not go together, jobs, ports, TLS |
-//! | `folders` | what must be written, what must be private, the room on disks |
+//! | `configured` | combinations of settings, jobs, ports, TLS |
+//! | `folders` | write access, private files, free space on disks |
 //! | `stored` | the lake, its raw files and tables, the catalog |
-//! | `reached` | databases, the index, models |
-//! | `clocks` | what time it is elsewhere |
+//! | `reached` | databases, the search index, models |
+//! | `clocks` | differences between clocks |
 //!
-//! Nothing is changed, but that a small file is written where plantlake must be able to, and removed. No secret is told: what is
-//! found is in the words of errors and settings that mask them.
+//! Nothing is changed, except that a small file is written and removed where plantlake must be able to write. No secret
+//! is printed: findings contain only texts of errors and settings, which mask secrets.
 
 mod clocks;
 mod configured;
@@ -25,28 +25,28 @@ use crate::config::{InForce, Settings, redact};
 use crate::model::with_causes;
 use clocks::Clocks;
 
-/// How it stands with something.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
-    /// As it should be.
+    /// The checked thing is as required.
     Right,
-    /// It works, but somebody should know.
+    /// The checked thing works, but the operator should know about the finding.
     Note,
-    /// Something will not work.
+    /// The checked thing will not work.
     Wrong,
 }
 
-/// What was found out about one thing.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The name of the checked thing.
     pub what: &'static str,
-    /// How it stands with it.
+    /// The severity.
     pub standing: Standing,
-    /// What was found.
+    /// The observation.
     pub found: String,
-    /// What is to be done about it; empty if all is right.
+    /// The suggested fix; empty if no fix is needed.
     pub todo: String,
 }
 
@@ -78,13 +78,13 @@ impl Finding {
         }
     }
 
-    /// An error whose words say what is to be done, or else `todo` does.
+    /// Returns a finding for an error: its texts may suggest a fix already, and `todo` suggests another.
     fn failed(what: &'static str, error: &(dyn Error + 'static), todo: &str) -> Self {
         Self::wrong(what, with_causes(error), todo)
     }
 }
 
-/// Looks at everything, in the order in which it would be set up.
+/// Runs all checks, in the order in which an installation is set up.
 pub async fn examine(settings: &Settings, in_force: &[InForce]) -> Vec<Finding> {
     let mut findings = configured::look(settings, in_force).await;
     let mut clocks = Clocks::default();

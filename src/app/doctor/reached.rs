@@ -1,4 +1,4 @@
-//! What is reached: the databases, the search index, and the models.
+//! Checks the databases, the search index, and the models.
 
 use super::Finding;
 use super::clocks::Clocks;
@@ -10,7 +10,7 @@ use crate::search::index::{QdrantIndex, VectorIndex};
 use crate::search::models::{Standing, Use};
 use crate::store::{ServerFacts, examine};
 
-/// The oldest Postgres that is tested, as a number.
+/// The oldest tested version of Postgres, in the format of `server_version_num`.
 const OLDEST: i64 = 140_000;
 
 pub(super) async fn look(settings: &Settings, clocks: &mut Clocks) -> Vec<Finding> {
@@ -75,7 +75,7 @@ async fn organisations(settings: &Settings, clocks: &mut Clocks) -> Finding {
     }
 }
 
-/// What keeps a Postgres from being of use; `is_new` says that tables are to be made in it.
+/// Returns a finding if a Postgres server cannot be used. `is_new` says that tables must be created in it.
 fn unfit(what: &'static str, server: &ServerFacts, is_new: bool) -> Option<Finding> {
     if server.number < OLDEST {
         return Some(Finding::wrong(
@@ -161,7 +161,7 @@ async fn index(settings: &Settings) -> Finding {
 
 async fn of_models(settings: &Settings) -> Vec<Finding> {
     let settings = models(settings).settings().clone();
-    // All their files are read.
+    // The check reads all files of the models.
     let looked = tokio::task::spawn_blocking(move || {
         Use::ALL.map(|what| {
             let name = settings.name(what).to_owned();

@@ -1,4 +1,4 @@
-//! The lake with its raw files and tables, and the catalog.
+//! Checks the lake with its raw files and tables, and the catalog.
 
 use chrono::DateTime;
 
@@ -11,7 +11,7 @@ use crate::lake::Store;
 use crate::lake::raw::list;
 use crate::lake::runs::Runs;
 
-/// Mistakes of a catalog that are told.
+/// The maximum number of catalog errors that a finding lists.
 const SHOWN: usize = 3;
 
 pub(super) async fn look(settings: &Settings, clocks: &mut Clocks) -> Vec<Finding> {

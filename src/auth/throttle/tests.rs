@@ -1,11 +1,11 @@
-//! How gates space attempts.
+//! Tests of the spacing of attempts at gates.
 
 use super::*;
 
 const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 const AWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
-/// Guesses at an account, one after another; how long each took.
+/// Guesses at an account, one after another; returns the duration of each in milliseconds.
 async fn guess(throttle: &Throttle, account: &str, address: IpAddr, times: u32) -> Vec<u128> {
     let mut took = Vec::new();
     for _ in 0..times {
@@ -33,20 +33,20 @@ fn spacing_doubles_up_to_its_maximum() {
 }
 
 #[tokio::test]
-async fn wrong_passwords_are_delayed_and_the_right_one_is_not_refused() {
+async fn throttle_delays_wrong_passwords_and_admits_right_one() {
     let throttle = Throttle::default();
     let took = guess(&throttle, "Ada@x", HOME, 7).await;
     assert!(took[..5].iter().all(|ms| *ms < 200), "{took:?}");
     assert!(took[5] >= 240 && took[6] >= 490, "{took:?}");
     let wait = succeed(&throttle, " ada@X ", HOME).await;
     assert!(wait <= PAIR.max, "{wait:?}");
-    // Others, and the same account elsewhere, do not wait.
+    // Other accounts, and the same account at another address, do not wait.
     assert!(succeed(&throttle, "bob@x", HOME).await < Duration::from_millis(100));
     assert!(succeed(&throttle, "ada@x", AWAY).await < Duration::from_millis(100));
 }
 
 #[tokio::test]
-async fn right_passwords_at_once_do_not_hold_each_other_up() {
+async fn concurrent_right_passwords_do_not_delay_each_other() {
     let throttle = Throttle::default();
     let since = Stopwatch::start();
     let all = (0..60).map(|_| succeed(&throttle, "ada@x", HOME));
@@ -59,7 +59,7 @@ async fn right_passwords_at_once_do_not_hold_each_other_up() {
 }
 
 #[tokio::test]
-async fn guesses_at_once_gain_nothing_and_the_latest_goes_soon() {
+async fn concurrent_guesses_are_spaced_and_latest_attempt_passes_soon() {
     let throttle = Throttle::default();
     let guesses = (0..40).map(|_| guess(&throttle, "ada@x", HOME, 1));
     let guesses = futures::future::join_all(guesses);
@@ -82,7 +82,7 @@ async fn guesses_at_once_gain_nothing_and_the_latest_goes_soon() {
 }
 
 #[tokio::test]
-async fn known_account_is_not_held_up_by_guesses_at_others_nor_from_elsewhere() {
+async fn known_account_is_not_delayed_by_foreign_guesses() {
     let throttle = Throttle::default();
     succeed(&throttle, "ada@x", HOME).await;
     for i in 0..ADDRESS.free + 10 {
@@ -93,13 +93,13 @@ async fn known_account_is_not_held_up_by_guesses_at_others_nor_from_elsewhere() 
         drop(throttle.admit("ada@x", address).await.unwrap());
     }
     assert!(succeed(&throttle, "ada@x", HOME).await < Duration::from_millis(50));
-    // A wrong password of the same account takes as long as one of an account that is not known there.
+    // A wrong password takes as long as for an account that is not known at the address.
     let known = guess(&throttle, "ada@x", HOME, 1).await;
     assert!(known[0] >= 50, "{known:?}");
 }
 
 #[tokio::test]
-async fn success_does_not_clear_what_was_wrong() {
+async fn success_does_not_clear_failures() {
     let throttle = Throttle::default();
     for _ in 0..PAIR.free {
         guess(&throttle, "ada@x", HOME, 1).await;
@@ -114,7 +114,7 @@ async fn success_does_not_clear_what_was_wrong() {
 }
 
 #[tokio::test]
-async fn memory_is_bounded() {
+async fn throttle_state_is_bounded() {
     let throttle = Throttle::default();
     let mut state = throttle.locked();
     for i in 0..MAX_RECORDS + 10 {
@@ -124,7 +124,7 @@ async fn memory_is_bounded() {
         state.remember(&format!("{i}@y"), None);
     }
     assert!(state.gates.len() <= MAX_RECORDS && state.known.len() <= MAX_RECORDS);
-    // The last who signed in are known.
+    // The latest sign-ins are kept.
     assert!(
         state
             .known
@@ -133,7 +133,7 @@ async fn memory_is_bounded() {
 }
 
 #[test]
-fn ipv6_addresses_of_a_network_are_one() {
+fn network_groups_ipv6_addresses_by_64_bit_prefix() {
     let parse = |text: &str| network(text.parse().unwrap());
     assert_eq!(parse("2001:db8::1"), parse("2001:db8::ffff"));
     assert_ne!(parse("2001:db8::1"), parse("2001:db8:1::1"));

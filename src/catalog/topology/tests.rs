@@ -1,4 +1,4 @@
-//! Ways along random graphs with circles, beside those that are worked out without any cleverness.
+//! Compares searches in random graphs with cycles with a naive implementation.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::catalog::{Catalog, Edge, Graph, Specifications};
 const NODES: u8 = 9;
 
 fn id(node: u8) -> AssetId {
-    // In another order than the list.
+    // The order of the ids differs from that of the list.
     AssetId::from_bytes([node.wrapping_mul(97).wrapping_add(13); 16])
 }
 
@@ -35,7 +35,7 @@ fn relation(number: u8) -> Relation {
 
 type Edges = BTreeSet<(u8, u8, u8)>;
 
-/// The plant with only these nodes, and the edges between them.
+/// Returns the plant with only these nodes, and the edges between them.
 fn plant(nodes: impl IntoIterator<Item = u8>, edges: &Edges) -> Snapshot {
     let nodes: Vec<u8> = nodes.into_iter().collect();
     let known = |node: &u8| nodes.contains(node);
@@ -57,7 +57,7 @@ fn plant(nodes: impl IntoIterator<Item = u8>, edges: &Edges) -> Snapshot {
     })
 }
 
-/// What there is in words: asset, distance, relation, direction, the one before.
+/// A reached asset as text: asset, distance, relation, direction, previous asset.
 type Line = (String, usize, String, &'static str, String);
 
 fn lines(reached: &[Reached<'_>]) -> Vec<Line> {
@@ -73,7 +73,7 @@ fn lines(reached: &[Reached<'_>]) -> Vec<Line> {
     reached.iter().map(line).collect()
 }
 
-/// A graph that is looked at edge by edge.
+/// A naive graph that scans all edges.
 struct Naive {
     nodes: BTreeSet<u8>,
     edges: Edges,
@@ -88,7 +88,7 @@ impl Naive {
         }
     }
 
-    /// Steps from one node to another, as they are preferred.
+    /// Returns the steps from one node to another, in the order of preference.
     fn steps(&self, kinds: &[u8], ways: &[&'static str]) -> Vec<(u8, u8, &'static str, String)> {
         let both = self.edges.iter().flat_map(|&(source, target, kind)| {
             [(source, target, "out", kind), (target, source, "in", kind)]
@@ -104,7 +104,7 @@ impl Naive {
         steps
     }
 
-    /// Floyd and Warshall: how far any is from any.
+    /// Returns the distances between all nodes, by the algorithm of Floyd and Warshall.
     fn distances(&self, steps: &[(u8, u8, &'static str, String)]) -> Vec<Vec<usize>> {
         let all = usize::from(NODES);
         let far = usize::MAX / 4;
@@ -200,7 +200,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn ways_are_the_shortest_and_what_is_hidden_is_as_if_it_were_not_there(
+    fn searches_match_the_naive_ones_and_ignore_hidden_assets(
         edges in edges(),
         hidden in prop::collection::btree_set(0..NODES, 0..5),
         start in 0..NODES,
@@ -264,8 +264,8 @@ proptest! {
 }
 
 #[test]
-fn a_sensor_stands_for_its_equipment_and_a_unit_for_its_parts() {
-    // 0 is a site, 1 a unit of it with the pumps 2 and 3, of which 3 has the sensor 4; the tank 5 is elsewhere.
+fn along_starts_at_the_equipment_of_a_sensor_or_unit() {
+    // 0 is a site. Its unit 1 has the pumps 2 and 3, and pump 3 has the sensor 4. The tank 5 is elsewhere.
     let edges = Edges::from([
         (1, 0, 0),
         (2, 1, 0),
@@ -298,7 +298,7 @@ fn a_sensor_stands_for_its_equipment_and_a_unit_for_its_parts() {
 }
 
 #[test]
-fn a_long_circle_is_gone_round_once() {
+fn long_cycle_is_searched_once() {
     const MANY: u32 = 50_000;
     let id = |node: u32| {
         let mut bytes = [7; 16];

@@ -1,9 +1,10 @@
-//! Lines of CSV, as spreadsheets and other programs read them (RFC 4180).
+//! Formats lines of CSV for spreadsheets and other programs (RFC 4180).
 //!
-//! They are for reports that people open in a spreadsheet: a text that one would take for a formula gets an apostrophe before
-//! it, as OWASP recommends. Answers of queries are data for programs; they are written elsewhere, to the letter.
+//! The lines are for reports that people open in a spreadsheet: a text that a spreadsheet would interpret as a formula
+//! gets an apostrophe as its prefix, as OWASP recommends (CSV injection). The results of queries are data for programs;
+//! they are written elsewhere, unchanged.
 
-/// A line with its end. A cell that must be is quoted, and no text is a formula.
+/// Formats a line, including its line end. Cells are quoted where necessary, and formulas are neutralised.
 pub fn line<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> String {
     let mut out = String::new();
     for (at, cell) in cells.into_iter().enumerate() {
@@ -12,7 +13,7 @@ pub fn line<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> String {
         }
         let cell = cell.as_ref();
         let mark = if is_formula(cell) { "'" } else { "" };
-        // Where a comma is the decimal point, spreadsheets cut cells at semicolons.
+        // Where a comma is the decimal separator, spreadsheets split cells at semicolons.
         if cell.contains([',', ';', '\t', '"', '\n', '\r']) {
             out.push('"');
             out.push_str(mark);
@@ -27,7 +28,7 @@ pub fn line<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> String {
     out
 }
 
-/// Whether a spreadsheet may take the cell for a formula. A number with its sign is none.
+/// Whether a spreadsheet may interpret the cell as a formula. A number with a sign is not one.
 fn is_formula(cell: &str) -> bool {
     let is_ignored = |c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}';
     let begins_with_control = cell.starts_with(|c: char| c.is_control());
@@ -50,7 +51,7 @@ mod tests {
     use super::line;
 
     #[test]
-    fn cells_are_quoted_where_they_must_be() {
+    fn line_cells_with_separators_are_quoted() {
         assert_eq!(
             line(["a", "b, c", "\"d\"\n", "e;f", ""]),
             "a,\"b, c\",\"\"\"d\"\"\n\",\"e;f\",\n"
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn line_of_texts_that_look_like_formulas_marks_them() {
+    fn line_formulas_get_an_apostrophe() {
         for (cell, expected) in [
             ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
             ("+1+cmd|x", "'+1+cmd|x"),
@@ -75,7 +76,7 @@ mod tests {
             ("-", "'-"),
             ("-1e5", "'-1e5"),
             ("-.5", "'-.5"),
-            // Numbers stay numbers, and other texts what they are.
+            // Numbers and other texts stay unchanged.
             ("-12.50", "-12.50"),
             ("+3", "+3"),
             ("12", "12"),

@@ -1,8 +1,8 @@
-//! Numbers for people: counts, sizes, durations and rates.
+//! Formats numbers for people: counts, sizes, durations and rates.
 
 use std::time::Duration;
 
-/// `1,234,567`.
+/// Formats a count with separators: `1,234,567`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() * 4 / 3);
@@ -15,7 +15,7 @@ pub fn count(number: u64) -> String {
     out
 }
 
-/// `1 file`, `2 files`: the count and the word, with an s where it belongs.
+/// Formats a count with its noun, in the plural unless it is one: `1 file`, `2 files`.
 pub fn counted(number: u64, word: &str) -> String {
     format!(
         "{} {word}{}",
@@ -24,7 +24,7 @@ pub fn counted(number: u64, word: &str) -> String {
     )
 }
 
-/// `1.2 GiB`.
+/// Formats a size in powers of 1024: `1.2 GiB`.
 pub fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if number < 1024 {
@@ -33,7 +33,7 @@ pub fn bytes(number: u64) -> String {
     let mut value = number as f64 / 1024.0;
     let mut unit = "KiB";
     for larger in UNITS.iter().skip(1) {
-        // What would round to 1024.0 is told in the larger unit.
+        // A value that would be rounded to 1024.0 is shown in the larger unit.
         if value < 1023.95 {
             break;
         }
@@ -43,7 +43,7 @@ pub fn bytes(number: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
-/// `1.2 GB`, in the powers of ten that are billed and limited in.
+/// Formats a size in the powers of ten in which usage is billed and limited: `1.2 GB`.
 pub fn decimal_bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if number < 1000 {
@@ -52,7 +52,7 @@ pub fn decimal_bytes(number: u64) -> String {
     let mut value = number as f64 / 1000.0;
     let mut unit = "kB";
     for larger in UNITS.iter().skip(1) {
-        // What would round to 1000.0 is told in the larger unit.
+        // A value that would be rounded to 1000.0 is shown in the larger unit.
         if value < 999.95 {
             break;
         }
@@ -62,7 +62,7 @@ pub fn decimal_bytes(number: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
-/// `12 ms`, `1.23 s`, `2 min 5 s`, `3 h 20 min`, `4 d 2 h`.
+/// Formats a duration: `12 ms`, `1.23 s`, `2 min 5 s`, `3 h 20 min`, `4 d 2 h`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 0.9995 {
@@ -87,7 +87,7 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// `980/s`, `12.3 k/s`, `5.67 M/s`; with a unit, `5.67 M readings/s`.
+/// Formats a rate: `980/s`, `12.3 k/s`, `5.67 M/s`; with a unit, `5.67 M readings/s`.
 pub fn rate(per_second: f64, unit: &str) -> String {
     let space = if unit.is_empty() { "" } else { " " };
     let (value, prefix) = match per_second {
@@ -105,9 +105,9 @@ pub fn rate(per_second: f64, unit: &str) -> String {
     format!("{value:.decimals$}{prefix}{space}{unit}/s")
 }
 
-/// `1.2 GiB/s`.
+/// Formats a rate of bytes: `1.2 GiB/s`.
 pub fn byte_rate(per_second: f64) -> String {
-    // The cast saturates, and turns NaN to zero.
+    // The cast saturates, and converts NaN to zero.
     format!("{}/s", bytes(per_second as u64))
 }
 
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_have_separators() {
+    fn count_has_thousands_separators() {
         for (number, text) in [
             (0, "0"),
             (999, "999"),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_use_the_unit_that_fits() {
+    fn bytes_uses_fitting_unit() {
         for (number, text) in [
             (1_023, "1023 B"),
             (1_024, "1.0 KiB"),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_are_billed_are_in_powers_of_ten() {
+    fn decimal_bytes_uses_powers_of_ten() {
         for (number, text) in [
             (999, "999 B"),
             (1_000, "1.0 kB"),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_two_parts_at_most() {
+    fn duration_has_at_most_two_parts() {
         for (millis, text) in [
             (0, "0 ms"),
             (999, "999 ms"),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_short() {
+    fn rate_is_rounded_and_has_a_prefix() {
         for (number, text) in [
             (1.5, "1.50 rows/s"),
             (980.0, "980 rows/s"),

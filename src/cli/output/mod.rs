@@ -1,6 +1,7 @@
-//! What commands write: results to standard output, remarks, progress and errors to standard error.
+//! The output of commands: results go to standard output; notes, progress and errors go to standard error.
 //!
-//! No other code writes to either: a pipe that closes early is dealt with here, and lines do not run into bars.
+//! No other code writes to either. Thus a pipe that closes early is handled here, and lines do not overwrite progress
+//! bars.
 
 pub mod csv;
 pub mod human;
@@ -15,16 +16,16 @@ use crate::config::redact;
 pub use progress::{Progress, Unit};
 pub use table::{Align, Table};
 
-/// What `Display` says of a closed pipe; also how it is recognised by [`is_closed_output`].
+/// The text of [`OutputError::Closed`], by which [`is_closed_output`] recognises it.
 const CLOSED: &str = "the reader of standard output has closed it";
 
-/// Why something could not be written to standard output.
+/// An error of writing to standard output.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// The reader went away, as `head` does. The program ends without complaint.
+    /// The reader closed the pipe, as `head` does. The program ends without an error.
     #[error("{CLOSED}")]
     Closed,
-    /// Anything else, such as a full disk.
+    /// Any other error, such as a full disk.
     #[error("standard output cannot be written")]
     Failed(#[source] io::Error),
 }
@@ -39,9 +40,9 @@ impl From<io::Error> for OutputError {
     }
 }
 
-/// Whether `error` came about because the reader of standard output went away.
+/// Whether the cause of `error` is that the reader closed standard output.
 pub fn is_closed_output(error: &anyhow::Error) -> bool {
-    // Formats that write through `Terminal::writer` wrap its errors, some as mere text.
+    // Libraries that write through `Terminal::writer` wrap its errors, some of them only as text.
     error.chain().any(|cause| {
         matches!(cause.downcast_ref(), Some(OutputError::Closed))
             || cause.to_string().contains(CLOSED)
@@ -56,7 +57,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// With `quiet`, there is no progress and no remark.
+    /// Creates a terminal. With `quiet`, progress and notes are suppressed.
     pub fn new(quiet: bool) -> Self {
         Self {
             bars: MultiProgress::new(),
@@ -74,7 +75,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// Writes `text` and a line's end to standard output.
+    /// Writes `text` and a line feed to standard output.
     pub fn line(&self, text: &str) -> Result<(), OutputError> {
         self.print(&format!("{text}\n"))
     }
@@ -84,7 +85,7 @@ impl Terminal {
         self.print(&table.render(self.width()))
     }
 
-    /// The columns of the terminal that standard output is, if it is one.
+    /// Returns the width of standard output in columns, if it is a terminal.
     pub fn width(&self) -> Option<usize> {
         if !io::stdout().is_terminal() {
             return None;
@@ -92,46 +93,46 @@ impl Terminal {
         terminal_size::terminal_size().map(|(terminal_size::Width(width), _)| usize::from(width))
     }
 
-    /// A buffered writer to standard output, for long results. It must be flushed at the end.
+    /// Returns a buffered writer to standard output, for long results. The caller must flush it at the end.
     pub fn writer(&self) -> impl Write + Send + use<> {
         BufWriter::with_capacity(1 << 16, Stdout)
     }
 
-    /// Says something that the user may like to know on standard error; not when quiet.
+    /// Writes a note to standard error, unless the terminal is quiet.
     pub fn note(&self, text: &str) {
         if !self.quiet {
             self.stderr(format!("{text}\n").as_bytes());
         }
     }
 
-    /// Says something that the user must know on standard error, even when quiet.
+    /// Writes a warning to standard error, even if the terminal is quiet.
     pub fn warn(&self, text: &str) {
         self.stderr(format!("warning: {text}\n").as_bytes());
     }
 
-    /// Says why the program fails; `text` has all the words.
+    /// Writes the error that ends the program to standard error; `text` is the complete message.
     pub(super) fn error(&self, text: &str) {
         self.stderr(format!("{text}\n").as_bytes());
     }
 
-    /// Shows how far `label` is; see [`Progress`]. The total may be set later.
+    /// Shows the progress of `label`; see [`Progress`]. The total may be set later.
     pub fn progress(&self, label: &str, unit: Unit, total: Option<u64>) -> Progress {
         Progress::new(self, label, unit, total)
     }
 
-    /// Takes all progress away, even of threads that an interruption left behind.
+    /// Removes all progress bars, even those of threads that an interruption left running.
     pub(super) fn end_progress(&self) {
-        // Where this fails there is no terminal to clear.
+        // If this fails, there is no terminal to clear.
         let _ = self.bars.clear();
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 
-    /// Whether somebody looks at standard error.
+    /// Whether standard error is a terminal.
     pub fn stderr_is_terminal(&self) -> bool {
         io::stderr().is_terminal()
     }
 
-    /// Writes to standard error, without credentials. If that fails there is no place left to say so.
+    /// Writes to standard error, with credentials masked. If that fails, there is no place to report it.
     pub(super) fn stderr(&self, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes);
         let text = redact(&text);
@@ -141,7 +142,7 @@ impl Terminal {
     }
 }
 
-/// Standard output with an error that [`is_closed_output`] knows again.
+/// Standard output, with errors that [`is_closed_output`] recognises.
 struct Stdout;
 
 fn marked(error: io::Error) -> io::Error {
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_closed_pipe_is_known_again_but_only_that_of_standard_output() {
+    fn is_closed_output_recognises_standard_output_only() {
         let pipe = || io::Error::from(ErrorKind::BrokenPipe);
         for closed in [
             anyhow::Error::new(OutputError::from(pipe())),

@@ -1,4 +1,5 @@
-//! How far the work is: a bar on a terminal, a line now and then in a log, nothing when quiet.
+//! The progress of an operation: a bar on a terminal, a line every few seconds in a log, nothing if the terminal is
+//! quiet.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,17 +11,17 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use super::{Terminal, human};
 use crate::clock::Stopwatch;
 
-/// Time between two lines where there is no terminal.
+/// The time between two lines if there is no terminal.
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
-/// Time between two drawings of a bar whose work stands still.
+/// The time between two drawings of a bar without progress.
 const TICK: Duration = Duration::from_millis(200);
-/// What a total is while it is not known.
+/// The value of a total that is not known.
 const UNKNOWN: u64 = u64::MAX;
 
-/// What is counted.
+/// The unit of a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Things, by their plural: `files`, `readings`.
+    /// Items, by their plural: `files`, `readings`.
     Count(&'static str),
     /// Bytes.
     Bytes,
@@ -49,7 +50,7 @@ impl Unit {
     }
 }
 
-/// A count that the user can watch. Cheap to clone; any thread may add. It disappears with its last clone.
+/// A count that is displayed. Cheap to clone; any thread may add to it. It disappears when its last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Progress {
     shown: Arc<Shown>,
@@ -84,7 +85,7 @@ impl Progress {
         }
     }
 
-    /// So much more is done. Meant for each batch rather than each row.
+    /// Adds `amount` to the count. It is to be called for each batch, not for each row.
     pub fn add(&self, amount: u64) {
         match &*self.shown {
             Shown::Nothing => {}
@@ -93,7 +94,7 @@ impl Progress {
         }
     }
 
-    /// The total is known now, or has changed.
+    /// Sets the total, or changes it.
     pub fn set_total(&self, total: u64) {
         match &*self.shown {
             Shown::Nothing => {}
@@ -121,7 +122,7 @@ fn style(unit: Unit, has_total: bool) -> ProgressStyle {
         "{spinner} {msg} {done}, {rate}"
     };
     type Out<'a> = &'a mut dyn fmt::Write;
-    // Both templates are constants that are valid; writing to the line cannot fail.
+    // Both templates are valid constants, and writing to the line cannot fail.
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
@@ -139,16 +140,16 @@ fn style(unit: Unit, has_total: bool) -> ProgressStyle {
         })
 }
 
-/// A forecast in whole seconds: more would only flicker.
+/// Formats the remaining time in whole seconds, because smaller units would flicker.
 fn time_left(left: Duration) -> String {
-    // Years of waiting are no forecast.
+    // The limit of 9,999 days: longer forecasts are meaningless.
     match (left.as_secs_f64().ceil() as u64).min(9_999 * 86_400) {
         seconds @ ..60 => format!("{seconds} s"),
         seconds => human::duration(Duration::from_secs(seconds)),
     }
 }
 
-/// Progress where there is no terminal.
+/// Progress that is written as lines, if there is no terminal.
 #[derive(Debug)]
 struct Lines {
     terminal: Terminal,
@@ -157,7 +158,7 @@ struct Lines {
     done: AtomicU64,
     total: AtomicU64,
     since: Stopwatch,
-    /// When the last line was written, in milliseconds since the start.
+    /// The time of the last line, in milliseconds since the start.
     last: AtomicU64,
 }
 
@@ -180,7 +181,7 @@ impl Lines {
         let now = elapsed.as_millis() as u64;
         let last = self.last.load(Ordering::Relaxed);
         let due = now.saturating_sub(last) >= BETWEEN_LINES.as_millis() as u64;
-        // Of the threads that find a line to be due, one writes it.
+        // Only one of the threads that find a line to be due writes it.
         if due
             && self
                 .last
@@ -194,7 +195,7 @@ impl Lines {
     }
 }
 
-/// `resample: 1,000 of 4,000 readings (25%), 500 readings/s, 6 s left`.
+/// Formats a line: `resample: 1,000 of 4,000 readings (25%), 500 readings/s, 6 s left`.
 fn describe(label: &str, unit: Unit, done: u64, total: u64, elapsed: Duration) -> String {
     let per_second = done as f64 / elapsed.as_secs_f64().max(1e-3);
     let rate = unit.rate(per_second);
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_tells_rate_and_time_left() {
+    fn describe_shows_rate_and_time_left() {
         let two = Duration::from_secs(2);
         assert_eq!(
             describe("resample", Unit::Count("readings"), 1_000, 4_000, two),
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_progress_takes_any_use() {
+    fn progress_on_quiet_terminal_accepts_updates() {
         let progress = Terminal::new(true).progress("x", Unit::Bytes, None);
         progress.set_total(5);
         progress.clone().add(9);

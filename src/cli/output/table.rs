@@ -1,25 +1,25 @@
-//! Aligned tables that fit the terminal. Where even cut texts do not, each row becomes a block of lines, as psql does it: a
-//! number, an id or a time that is not whole is of no use.
+//! Aligned tables that fit the terminal. If a table is too wide even with truncated texts, each row becomes a block of
+//! lines, as in the expanded display of psql: a truncated number, id or time is useless.
 
 use std::iter::repeat_n;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Between columns.
+/// The gap between two columns.
 const GAP: &str = "  ";
-/// No column is made narrower than this.
+/// The minimum width to which a column is narrowed.
 const NARROWEST: usize = 6;
-/// Characters of a date,
+/// The number of characters of a date.
 const DATE: usize = 10;
-/// and of the shortest id.
+/// The minimum number of characters of an id.
 const SHORTEST_ID: usize = 16;
 
-/// How a column stands.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// Text: may be cut with … to make the table fit, unless it is ids or times.
+    /// Text: may be truncated with … to make the table fit, unless the column has ids or times.
     Left,
-    /// Numbers: never cut.
+    /// Numbers: never truncated.
     Right,
 }
 
@@ -32,7 +32,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with these column titles; all columns are text.
+    /// Creates a table with these column titles; all columns are text.
     pub fn new<T: Into<String>>(head: impl IntoIterator<Item = T>) -> Self {
         let head: Vec<String> = head.into_iter().map(|title| clean(&title.into())).collect();
         Self {
@@ -42,7 +42,7 @@ impl Table {
         }
     }
 
-    /// Makes `columns` (from 0) columns of numbers.
+    /// Makes `columns` (numbered from 0) columns of numbers.
     #[must_use]
     pub fn numbers(mut self, columns: impl IntoIterator<Item = usize>) -> Self {
         for column in columns {
@@ -53,7 +53,7 @@ impl Table {
         self
     }
 
-    /// Adds a row. What is missing is blank, and what is too many is dropped.
+    /// Adds a row. Missing cells are blank, and surplus cells are dropped.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
         let cells = cells.into_iter().map(|cell| clean(&cell.into()));
         let blank = repeat_n(String::new(), self.head.len());
@@ -66,7 +66,7 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The table as lines of text, at most `width` columns wide as far as that is possible.
+    /// Returns the table as lines of text, at most `width` columns wide if that is possible.
     pub fn render(&self, width: Option<usize>) -> String {
         let Some(widths) = self.widths(width) else {
             return self.blocks();
@@ -89,7 +89,8 @@ impl Table {
         out
     }
 
-    /// The width of each column: as wide as its widest cell, unless all together are too wide. None if nothing helps.
+    /// Returns the width of each column: that of its widest cell, or less if the table would be wider than `limit`.
+    /// `None` if the columns cannot be narrowed enough.
     fn widths(&self, limit: Option<usize>) -> Option<Vec<usize>> {
         let mut widths: Vec<usize> = self.head.iter().map(|title| title.width()).collect();
         for row in &self.rows {
@@ -104,7 +105,7 @@ impl Table {
         let gaps = GAP.len() * widths.len().saturating_sub(1);
         let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(limit);
         while excess > 0 {
-            // The widest text column gives way, so that short ones stay whole.
+            // The widest text column is narrowed first, so that short texts stay whole.
             let text = widths.iter_mut().zip(&may_be_cut).filter(|(_, cut)| **cut);
             match text.map(|(width, _)| width).max() {
                 Some(width) if *width > NARROWEST => *width -= 1,
@@ -116,13 +117,13 @@ impl Table {
         Some(widths)
     }
 
-    /// Whether the texts of a column mean something when they are cut.
+    /// Whether the texts of a column are still useful if they are truncated.
     fn may_be_cut(&self, column: usize) -> bool {
         let mut cells = self.rows.iter().filter_map(|row| row.get(column));
         self.align.get(column) == Some(&Align::Left) && !cells.any(|cell| is_whole(cell))
     }
 
-    /// Each row as lines of a title and a cell.
+    /// Formats each row as lines of a title and a cell.
     fn blocks(&self) -> String {
         let titles = self.head.iter().map(|title| title.width());
         let width = titles.max().unwrap_or(0);
@@ -143,7 +144,7 @@ impl Table {
     }
 }
 
-/// Whether a text is an id or a time: UUIDs, ids of keys and hashes, dates and what begins with one.
+/// Whether a text is an id or a time: UUIDs, ids of keys, hashes, dates, and texts that start with a date.
 fn is_whole(cell: &str) -> bool {
     let is_id =
         cell.len() >= SHORTEST_ID && cell.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
@@ -151,7 +152,7 @@ fn is_whole(cell: &str) -> bool {
     is_id || cell.get(..DATE).is_some_and(is_date)
 }
 
-/// One line without control characters: data must not be able to drive the terminal.
+/// Replaces line ends and control characters, because data must not control the terminal.
 fn clean(text: &str) -> String {
     text.chars()
         .map(|c| match c {
@@ -162,7 +163,7 @@ fn clean(text: &str) -> String {
         .collect()
 }
 
-/// `text`, cut with … if it is wider than `width`.
+/// Truncates `text` with … if it is wider than `width`.
 fn fit(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_aligned() {
+    fn render_aligns_columns() {
         let expected = "
 name  note                                   rows
 ────  ────────────────────────────────  ─────────
@@ -203,7 +204,7 @@ bé    a very long note with 温度 in it          5
     }
 
     #[test]
-    fn the_widest_text_gives_way_and_numbers_do_not() {
+    fn render_truncates_widest_text_but_no_numbers() {
         let rendered = sample().render(Some(30));
         assert!(
             rendered.lines().all(|line| line.width() <= 30),
@@ -215,7 +216,7 @@ bé    a very long note with 温度 in it          5
     }
 
     #[test]
-    fn ids_and_times_are_whole_and_rows_that_do_not_fit_become_blocks() {
+    fn render_keeps_ids_and_times_whole_and_falls_back_to_blocks() {
         let (id, time) = (
             "a1b2c3d4-e5f6-7890-abcd-ef1234567890",
             "2026-01-31T12:00:00Z",
@@ -243,14 +244,14 @@ at
     }
 
     #[test]
-    fn data_cannot_drive_the_terminal() {
+    fn row_with_control_characters_replaces_them() {
         let mut table = Table::new(["a"]);
         table.row(["x\u{1b}[2J\ny"]);
         assert_eq!(table.render(None).lines().nth(2), Some("x\u{fffd}[2J y"));
     }
 
     #[test]
-    fn rows_of_another_length_are_put_right() {
+    fn row_of_other_length_is_padded_or_cut() {
         let mut table = Table::new(["a", "b"]);
         table.row(["1"]);
         table.row(["1", "2", "3"]);

@@ -1,4 +1,4 @@
-//! What comes of a query, wherever it is worked on.
+//! The result stream of a query, on whichever threads the query runs.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -19,10 +19,10 @@ use crate::memory::{self, Charged, QueryMemory};
 use crate::metrics::{Lane, METRICS, Running};
 use crate::model::OrganisationId;
 
-/// A scan gives the thread that answers back after so much work, so that others are answered between.
+/// The time after which a scan yields the serving thread, so that other requests are answered in between.
 const TIME_SLICE: Duration = Duration::from_millis(5);
 
-/// What comes of a query. Dropped, it ends the work on it.
+/// The result stream of a query. Dropping it cancels the query.
 pub struct Answer<T> {
     lanes: Arc<Lanes>,
     organisation: OrganisationId,
@@ -30,9 +30,9 @@ pub struct Answer<T> {
     at: At<T>,
 }
 
-/// Where it is worked on.
+/// The task or threads that run the query.
 enum At<T> {
-    /// By whoever reads it.
+    /// The task that polls the stream.
     Here {
         stream: Charged<BoxStream<'static, T>>,
         worked: Duration,
@@ -40,16 +40,16 @@ enum At<T> {
     },
     Workers {
         items: mpsc::Receiver<Sent<T>>,
-        /// Why it ended before it was whole. Dropped, it ends the work.
+        /// The reason why the query ended early. Dropping it ends the work.
         ended: oneshot::Receiver<CutShort>,
-        /// Whether `ended` was closed, with no reason.
+        /// Whether the sender of `ended` was dropped without a reason.
         is_over: bool,
     },
     Nowhere,
 }
 
 impl<T: Send + 'static> Answer<T> {
-    /// Works on what is probably done within a moment.
+    /// Runs a query that probably takes less than `MOMENT`.
     pub(super) fn here(
         lanes: Arc<Lanes>,
         organisation: OrganisationId,
@@ -69,7 +69,7 @@ impl<T: Send + 'static> Answer<T> {
         }
     }
 
-    /// Works on what may take long.
+    /// Runs a query that may take long.
     pub(super) fn elsewhere(
         lanes: Arc<Lanes>,
         organisation: OrganisationId,
@@ -157,7 +157,7 @@ impl<T: Send + 'static> Stream for Answer<T> {
                 ended,
                 is_over,
             } => {
-                // First: once a query was ended, what it still sends is only that it was.
+                // Poll this first: after a query is ended, its work sends only the cancellation error.
                 if !*is_over && let Poll::Ready(reason) = ended.poll_unpin(context) {
                     if let Ok(cut) = reason {
                         answer.at = At::Nowhere;
@@ -167,9 +167,9 @@ impl<T: Send + 'static> Stream for Answer<T> {
                 }
                 match items.poll_recv(context) {
                     Poll::Ready(Some(sent)) => Poll::Ready(sent),
-                    // The reason is on its way.
+                    // The reason is still to arrive.
                     Poll::Ready(None) if !*is_over => Poll::Pending,
-                    // Without its end, an answer is not whole, however many items came.
+                    // Without its end marker the result is incomplete, however many items arrived.
                     Poll::Ready(None) => Poll::Ready(Some(Err(CutShort::Lost.counted()))),
                     Poll::Pending => Poll::Pending,
                 }

@@ -1,8 +1,8 @@
-//! Work on a long query, and the watch over it.
+//! Execution of long queries, and the watch over it.
 //!
-//! The work runs on its organisation's threads. The watch runs on those that answer, because only they are sure to come to
-//! it: it ends the work when its time is up or its client has left. Work that does not end then keeps its organisation's
-//! turn, while others have the place again.
+//! The query runs on the threads of its organisation. The watch runs on the serving threads, because only these are
+//! never blocked: it ends the query when its time is up or its client has left. A query that cannot be interrupted then
+//! still counts towards its organisation's share of permits, while the permit is available to others.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use crate::memory::QueryMemory;
 use crate::metrics::METRICS;
 use crate::model::OrganisationId;
 
-/// A client that does not take what is there for so long loses its turn until it does.
+/// The time to wait for the client to take an item before the query gives up its permit, until the client reads on.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Items that wait to be taken.
+/// The number of items buffered for the client.
 pub(super) const AHEAD: usize = 2;
-/// How long work has to notice that it was cancelled, before others have its place.
+/// The time that a cancelled query has to end before its permit is available to others.
 const GRACE: Duration = Duration::from_millis(500);
-/// The time of a query that stands still is looked at no more often than this.
+/// The minimum interval at which the time of a paused query is checked.
 const MIN_WATCH: Duration = Duration::from_millis(20);
 
-/// An item of an answer, or its end.
+/// An item of the result, or `None` for its end.
 pub(super) type Sent<T> = Option<Result<T, CutShort>>;
 
 /// A long query.
@@ -44,7 +44,8 @@ pub(super) struct Long<T> {
 }
 
 impl<T: Send + 'static> Long<T> {
-    /// Waits for a turn, starts the work, and ends it in time; `ended` is told why, and is closed when the client has left.
+    /// Waits for a permit, starts the query, and ends it at its time limit. Sends the reason of an early end to
+    /// `ended`, whose receiver is dropped when the client leaves.
     pub async fn watch(
         self,
         has_begun: bool,
@@ -67,7 +68,7 @@ impl<T: Send + 'static> Long<T> {
                 Some(CutShort::Lost)
             })?;
             let turn = TurnSlot::new(turn);
-            // Waiting for one of its organisation's threads counts, too.
+            // The time spent waiting for a thread of the organisation counts towards the limit.
             timer.resume();
             let task = workers.spawn_task(self.work_in(turn.clone(), start));
             Ok((workers, turn, task.ok_or(Some(CutShort::Lost))?))
@@ -75,7 +76,7 @@ impl<T: Send + 'static> Long<T> {
         let (workers, turn, mut task) = match begun {
             Ok(begun) => begun,
             Err(cut) => {
-                // The client may have left.
+                // The client may have left already.
                 let _ = cut.map(|cut| ended.send(cut.counted()));
                 return;
             }
@@ -92,12 +93,12 @@ impl<T: Send + 'static> Long<T> {
             }
         };
         if is_late {
-            // Before the work can come upon it: what it then makes of the answer is not looked at any more.
+            // Send the reason before the cancellation: items that the cancelled query sends afterwards are ignored.
             let _ = ended.send(CutShort::Worked(timer.limit()).counted());
         }
         timer.token().cancel();
         task.abort();
-        // The organisation's next query must not wait for threads that may be blocked.
+        // The next query of the organisation must not wait for threads that may be blocked.
         lanes.runtimes.withdraw(organisation, &workers);
         match timeout(GRACE, &mut task).await {
             Ok(_) => lanes.runtimes.restore(organisation, workers),
@@ -123,11 +124,11 @@ impl<T: Send + 'static> Long<T> {
             Ok(Err(None)) => return,
             Err(panic) => Some(Err(cut_by_panic(&self.memory, &*panic).counted())),
         };
-        // Nobody may be there to read it.
+        // The client may have left already.
         let _ = self.items.send(last).await;
     }
 
-    /// Sends everything; or says why not, which is nothing if the client has gone.
+    /// Sends all items. The error is the reason for an early end, or `None` if the client has left.
     async fn work(
         &self,
         turn: &TurnSlot,

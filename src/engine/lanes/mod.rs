@@ -1,5 +1,6 @@
-//! Where queries are worked on. What is done within a moment is worked on where it was asked for; the rest on threads of
-//! its own, so many at once, the organisations by turns, and not for ever. Statements are planned on threads of their own.
+//! The query scheduler. Short queries run on the thread that serves the request. Long queries run on threads of their
+//! own, with limits on their number and time, and fair shares between organisations. Statements are planned on threads
+//! of their own.
 
 mod answer;
 mod long;
@@ -26,41 +27,42 @@ use crate::metrics::{Cut, Lane, METRICS};
 use crate::model::OrganisationId;
 use crate::workers::Workers;
 
-/// A query that was thought to be done within a moment is moved to the others after so much work.
+/// The time for which a query that was estimated as short runs on the serving thread before it is moved to the threads
+/// for long queries.
 const MOMENT: Duration = Duration::from_millis(30);
 /// The limits of long queries.
 #[derive(Debug, Clone, Copy)]
 pub struct LaneLimits {
-    /// How many at once.
+    /// The maximum number of long queries that run at once.
     pub places: usize,
-    /// Threads that work on them.
+    /// The number of threads for each organisation.
     pub threads: usize,
-    /// The stack of each, in bytes.
+    /// The stack size of each thread, in bytes.
     pub stack: usize,
-    /// How long one may be worked on.
+    /// The maximum time to plan and run a query.
     pub work: Duration,
-    /// How long one may wait for its turn.
+    /// The maximum time to wait for a permit.
     pub wait: Duration,
-    /// How long an answer may lie there and not be read.
+    /// The maximum time for which a result may stay unread.
     pub unread: Duration,
 }
 
-/// Why an answer ends before it is whole.
+/// The reason why a query ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CutShort {
-    /// It took too long.
+    /// It exceeded the time limit.
     #[error(
         "the query was worked on for {} s, and no query may take longer; ask for fewer rows, or for a coarser table",
         .0.as_secs()
     )]
     Worked(Duration),
-    /// Planning took too long.
+    /// Planning exceeded the time limit.
     #[error(
         "planning the statement took longer than serve.query_timeout ({} s); call functions on smaller constants, or write a simpler statement",
         .0.as_secs()
     )]
     Planned(Duration),
-    /// There was no place.
+    /// No permit was available in time.
     #[error(
         "the server is busy: the query waited {} s for its turn; try again later",
         .0.as_secs()
@@ -72,18 +74,18 @@ pub enum CutShort {
         .0.as_secs()
     )]
     Unread(Duration),
-    /// It asked for more memory than one may have.
+    /// It exceeded the memory limit of a query.
     #[error(
         "the query needs more memory than one may have; ask for fewer rows or columns, for shorter texts, or for a coarser table"
     )]
     Memory,
-    /// The work on it broke off.
+    /// It ended unexpectedly, such as by a panic.
     #[error("the query broke off on the server's side; run it again")]
     Lost,
 }
 
 impl CutShort {
-    /// Counts it in the metrics.
+    /// Counts the event in the metrics.
     fn counted(self) -> Self {
         METRICS.engine.cut(match self {
             Self::Worked(_) | Self::Planned(_) => Cut::Worked,
@@ -95,21 +97,21 @@ impl CutShort {
     }
 }
 
-/// Works on queries.
+/// Schedules the planning and execution of queries.
 #[derive(Debug)]
 pub struct Lanes {
-    /// For what is no query.
+    /// The threads for work other than queries.
     workers: Workers,
     runtimes: Runtimes,
     turns: Turns,
     planning: PlanningLane,
     limits: LaneLimits,
-    /// The threads that answer, which nothing blocks: they keep the time of all others.
+    /// The runtime of the serving threads. Nothing blocks them, so timers run here.
     answering: Handle,
 }
 
 impl Lanes {
-    /// Starts the threads; called by one that answers.
+    /// Starts the scheduler. Must be called on a serving thread.
     pub fn start(limits: LaneLimits) -> std::io::Result<Arc<Self>> {
         let places = limits.places as f64;
         METRICS.engine.places.from(move || Some(places));
@@ -129,10 +131,10 @@ impl Lanes {
         QueryTimer::new(self.limits.work)
     }
 
-    /// Plans a statement, or does part of it, on the threads for planning and on its organisation's turn.
+    /// Plans a statement, or part of it, on the planning threads, with a permit of its organisation.
     ///
     /// # Errors
-    /// When the timer runs out or no turn comes: the work may go on for a while, and is cancelled.
+    /// If the timer runs out or no permit is available in time. The work is cancelled, and may go on for a while.
     pub async fn plan<T: Send + 'static>(
         &self,
         organisation: OrganisationId,
@@ -143,7 +145,7 @@ impl Lanes {
         planned.map_err(CutShort::counted)
     }
 
-    /// Works on what is probably done within a moment.
+    /// Runs a query that probably takes less than `MOMENT`.
     pub fn short<T: Send + 'static>(
         self: &Arc<Self>,
         organisation: OrganisationId,
@@ -153,7 +155,7 @@ impl Lanes {
         Answer::here(Arc::clone(self), organisation, timer, stream)
     }
 
-    /// Works on what may take long; `start` is called on the threads that work on it.
+    /// Runs a query that may take long; `start` is called on the threads that run it.
     pub fn long<T: Send + 'static>(
         self: &Arc<Self>,
         organisation: OrganisationId,
@@ -163,18 +165,19 @@ impl Lanes {
         Answer::elsewhere(Arc::clone(self), organisation, timer, start)
     }
 
-    /// Works on what is no query, without waiting for a turn; none if the threads have ended. Dropped, it ends.
+    /// Runs work other than queries, without waiting for a permit; returns `None` if the threads have ended. Dropping
+    /// the future ends the work.
     pub async fn beside<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        // Whoever waits for it is charged for it.
+        // The memory is charged to the query that waits for the result, if there is one.
         let memory = QueryMemory::current().unwrap_or_else(QueryMemory::start);
         self.workers.run(memory.charge_to(Box::pin(task))).await
     }
 }
 
-/// Why the work on a query ended by unwinding.
+/// Returns why a query ended by a panic.
 fn cut_by_panic(query: &QueryMemory, panic: &(dyn Any + Send)) -> CutShort {
     match query.is_exhausted() || memory::is_out_of_memory(panic) {
         true => CutShort::Memory,

@@ -1,5 +1,5 @@
-//! Threads that plan statements. Planning works out constants, which no one can interrupt; so it has threads of its own, more
-//! of them when some do not come back, and each organisation a share of them.
+//! Threads that plan statements. Planning evaluates constants, which cannot be interrupted. So it has threads of its
+//! own, new threads replace those that are stuck, and each organisation has a share of them.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Sender, channel};
@@ -19,18 +19,18 @@ use crate::memory::QueryMemory;
 use crate::model::OrganisationId;
 use crate::workers::{NICE, NICEST, ThreadId};
 
-/// Plans statements.
+/// Plans statements on threads of their own.
 #[derive(Debug)]
 pub(super) struct PlanningLane {
     turns: Turns,
     wait: Duration,
     threads: Arc<PlanningThreads>,
-    /// Where planning reads files and waits.
+    /// The runtime for file access and timers during planning.
     runtime: Handle,
 }
 
 impl PlanningLane {
-    /// So many at once as there are long queries, at least two.
+    /// Creates a scheduler that plans as many statements at once as there may be long queries, and at least two.
     pub fn new(limits: &LaneLimits, runtime: Handle) -> Self {
         let places = limits.places.max(2);
         Self {
@@ -45,8 +45,9 @@ impl PlanningLane {
         }
     }
 
-    /// Runs `work` on a thread for planning, for as long as `timer` has time left. If it does not end then, the caller is
-    /// answered, and the thread is left to it, with the least priority. Dropped, it is cancelled.
+    /// Runs `work` on a planning thread while `timer` has time left. The priority of the thread is lowered after
+    /// `MOMENT`. When the time is up, the caller gets an error, and the work is cancelled and goes on at the lowest
+    /// priority. Dropping the future cancels the work, too.
     pub async fn run<T: Send + 'static>(
         &self,
         organisation: OrganisationId,
@@ -55,7 +56,7 @@ impl PlanningLane {
     ) -> Result<T, CutShort> {
         let turn = timeout(self.wait, self.turns.wait(organisation, false)).await;
         let turn = TurnSlot::new(turn.map_err(|_| CutShort::Waited(self.wait))?);
-        // Whoever waits for the plan is charged for it.
+        // The memory is charged to the query that waits for the plan, if there is one.
         let memory = QueryMemory::current().unwrap_or_else(QueryMemory::start);
         let (sender, mut receiver) = oneshot::channel();
         let place = Arc::new(Place::default());
@@ -68,10 +69,11 @@ impl PlanningLane {
                 let release = turn.release_on_drop();
                 let plan = || token.scope(|| memory.enter(|| runtime.block_on(work)));
                 let planned = std::panic::catch_unwind(AssertUnwindSafe(plan));
-                // Before the caller goes on: it cancels what has not finished.
+                // Mark the job as finished before the caller continues, because the caller cancels jobs that are not
+                // finished.
                 let keeps_on = place.finish();
                 drop(release);
-                // What panics in a library has been reported by the panic hook. The caller may have left.
+                // The panic hook has reported a panic in a library. The caller may have left already.
                 let _ = planned.map(|planned| sender.send(planned));
                 keeps_on
             });
@@ -97,7 +99,7 @@ impl PlanningLane {
     }
 }
 
-/// Stops the timer when the caller is answered or has left, and cancels what goes on then.
+/// Stops the timer when the caller has its result or leaves, and cancels work that is not finished.
 struct Watch<'a> {
     place: &'a Place,
     turn: &'a TurnSlot,
@@ -114,7 +116,7 @@ impl Drop for Watch<'_> {
     }
 }
 
-/// Where a job runs.
+/// The thread and the progress of a job.
 #[derive(Debug, Default)]
 struct Place(Mutex<Progress>);
 
@@ -135,14 +137,14 @@ impl Place {
         }
     }
 
-    /// Whether the thread is as it was, and can do another job.
+    /// Marks the job as finished. Returns whether the thread kept its priority and can run another job.
     fn finish(&self) -> bool {
         let mut progress = self.locked();
         progress.is_finished = true;
         !progress.has_stepped_back
     }
 
-    /// Lowers the priority of the thread, if it is still at the job; whether it is.
+    /// Lowers the priority of the thread if the job is still running; returns whether it is.
     fn step_back(&self, nice: i32) -> bool {
         let mut progress = self.locked();
         if progress.is_finished {
@@ -160,10 +162,10 @@ impl Place {
     }
 }
 
-/// Plans, and says whether its thread can do another.
+/// A planning job. Returns whether its thread can run another.
 type Job = Box<dyn FnOnce() -> bool + Send>;
 
-/// Threads, as many as there are jobs; a few wait for the next.
+/// Threads for planning, one for each job. Up to `max_idle` threads wait for the next job.
 #[derive(Debug)]
 struct PlanningThreads {
     stack: usize,
@@ -172,7 +174,7 @@ struct PlanningThreads {
 }
 
 impl PlanningThreads {
-    /// Does the job on a thread that waits for one, or on a new one.
+    /// Runs the job on an idle thread, or on a new one.
     fn run(self: &Arc<Self>, mut job: Job) -> std::io::Result<()> {
         while let Some(idle) = self.pop() {
             match idle.send(job) {
@@ -196,7 +198,8 @@ impl PlanningThreads {
     }
 }
 
-/// A thread's life: jobs, until one lowered its priority, enough others wait, or there is no lane any more.
+/// The main function of a planning thread. It runs jobs until one lowered the thread's priority, enough other threads
+/// are idle, or the scheduler is gone.
 fn work(threads: &Weak<PlanningThreads>, first: Job) {
     let mut job = first;
     while job() {

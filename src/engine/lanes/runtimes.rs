@@ -1,5 +1,5 @@
-//! The threads that long queries run on: some for each organisation, so that work of one that cannot be interrupted holds up
-//! none of another.
+//! The threads that run long queries. Each organisation has its own, so that work that cannot be interrupted does not
+//! delay other organisations.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,10 +10,10 @@ use crate::clock::Stopwatch;
 use crate::model::OrganisationId;
 use crate::workers::Workers;
 
-/// Threads of an organisation that ran no query for this long are ended.
+/// The time without a query after which an organisation's threads are ended.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The threads of each organisation that ran a query lately.
+/// The threads of each organisation that ran a query recently.
 #[derive(Debug)]
 pub(super) struct Runtimes {
     threads: usize,
@@ -22,7 +22,7 @@ pub(super) struct Runtimes {
 }
 
 impl Runtimes {
-    /// Gives each organisation `threads` threads with stacks of `stack` bytes.
+    /// Creates a pool that gives each organisation `threads` threads with stacks of `stack` bytes.
     pub fn new(threads: usize, stack: usize) -> Self {
         Self {
             threads,
@@ -34,7 +34,7 @@ impl Runtimes {
     /// Returns the organisation's threads. They are in use for as long as the handle is held.
     ///
     /// # Errors
-    /// If the system has no more threads.
+    /// If the system cannot start more threads.
     pub fn get(&self, organisation: OrganisationId) -> io::Result<Arc<Workers>> {
         let mut known = self.locked();
         known.retain(|of, (workers, used)| {
@@ -49,7 +49,7 @@ impl Runtimes {
         Ok(workers)
     }
 
-    /// Gives the organisation other threads for its next queries.
+    /// Removes the threads from the pool, so that the organisation's next queries get new ones.
     pub fn withdraw(&self, organisation: OrganisationId, workers: &Arc<Workers>) {
         let mut known = self.locked();
         let is_known = known
@@ -60,7 +60,7 @@ impl Runtimes {
         }
     }
 
-    /// Gives the organisation the threads back, if it has no others by now.
+    /// Puts the threads back into the pool, unless the organisation has new ones by now.
     pub fn restore(&self, organisation: OrganisationId, workers: Arc<Workers>) {
         let mut known = self.locked();
         known

@@ -26,13 +26,13 @@ fn organisation(number: u8) -> OrganisationId {
     OrganisationId(uuid::Uuid::from_bytes([number; 16]))
 }
 
-/// A call that takes so long and that nothing interrupts.
+/// Returns a stream whose items take `time` each and cannot be interrupted.
 fn stuck(time: Duration) -> impl Stream<Item = i32> + Send {
     stream::iter(0..2).inspect(move |_| std::thread::sleep(time))
 }
 
 #[tokio::test]
-async fn an_answer_whose_work_breaks_off_does_not_pass_for_whole() {
+async fn answer_of_a_query_that_panics_ends_with_lost() {
     let lanes = lanes();
     let whole = lanes.long(organisation(1), lanes.timer(), || {
         stream::iter(0..100).boxed()
@@ -58,7 +58,7 @@ async fn an_answer_whose_work_breaks_off_does_not_pass_for_whole() {
 }
 
 #[tokio::test]
-async fn what_takes_longer_than_a_moment_is_moved_and_comes_whole() {
+async fn short_query_beyond_a_moment_is_moved_and_completes() {
     let items = stream::iter(0..20).inspect(|_| std::thread::sleep(MOMENT / 5));
     let lanes = lanes();
     let moved = lanes.short(organisation(1), lanes.timer(), items.boxed());
@@ -67,14 +67,14 @@ async fn what_takes_longer_than_a_moment_is_moved_and_comes_whole() {
 }
 
 #[tokio::test]
-async fn query_that_cannot_be_interrupted_is_answered_at_its_limit_and_holds_up_no_other() {
+async fn uninterruptible_query_ends_at_its_limit_and_delays_no_other_organisation() {
     let limit = Duration::from_millis(300);
     let lanes = lanes_with(2, limit);
     let since = Stopwatch::start();
     let mut late = lanes.long(organisation(1), lanes.timer(), || stuck(4 * SECOND).boxed());
     assert_eq!(late.next().await, Some(Err(CutShort::Worked(limit))));
     assert!(since.elapsed() < SECOND, "{:?}", since.elapsed());
-    // Its turn is its own still; others have theirs, at once.
+    // The stuck query still holds its organisation's permit; other organisations get theirs at once.
     let mut own = lanes.long(organisation(1), lanes.timer(), || stream::iter([7]).boxed());
     let others = [2, 3].map(|number| {
         lanes.long(organisation(number), lanes.timer(), || {
@@ -107,7 +107,7 @@ async fn loop_that_checks_its_token_ends_when_the_client_leaves() {
     };
     let timer = lanes.timer();
     let token = timer.token().clone();
-    // As scans and operators do.
+    // Scans and operators set the token in the same way.
     let scoped = move || {
         let mut inner = looping();
         stream::poll_fn(move |context| token.scope(|| inner.poll_next_unpin(context))).boxed()
@@ -120,7 +120,7 @@ async fn loop_that_checks_its_token_ends_when_the_client_leaves() {
 }
 
 #[tokio::test]
-async fn planning_that_does_not_end_is_answered_at_its_limit_and_holds_up_no_other() {
+async fn uninterruptible_planning_ends_at_its_limit_and_delays_no_other_organisation() {
     let limit = Duration::from_millis(300);
     let lanes = lanes_with(2, limit);
     let plan = |number: u8, time: Duration| {
@@ -138,7 +138,7 @@ async fn planning_that_does_not_end_is_answered_at_its_limit_and_holds_up_no_oth
     assert_eq!(plan(1, 4 * SECOND).await, Err(CutShort::Planned(limit)));
     assert!(since.elapsed() < SECOND, "{:?}", since.elapsed());
     for number in 2..6 {
-        // A new thread stands in for the one that is stuck.
+        // A new thread replaces the one that is stuck.
         assert_eq!(plan(number, Duration::ZERO).await, Ok(number));
     }
     assert!(since.elapsed() < SECOND, "{:?}", since.elapsed());
@@ -146,7 +146,7 @@ async fn planning_that_does_not_end_is_answered_at_its_limit_and_holds_up_no_oth
 }
 
 #[tokio::test]
-async fn planning_that_panics_is_lost_and_its_lane_goes_on() {
+async fn planning_that_panics_is_lost_and_the_next_succeeds() {
     let lanes = lanes();
     let timer = lanes.timer();
     let broken = lanes.plan(organisation(1), &timer, async {

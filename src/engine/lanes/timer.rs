@@ -1,4 +1,4 @@
-//! How long a statement has been worked on, against its limit.
+//! The run time of a statement, against its limit.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::super::cancellation::CancelToken;
 use crate::clock::Stopwatch;
 
-/// The time that a statement has been planned and run, without the time that it waited for a turn or for its client; and
-/// the token that ends the work. Cheap to clone; clones are one timer.
+/// The time for which a statement was planned and run, without the time that it waited for a permit or for its client,
+/// and the token that cancels the work. Cheap to clone; clones share one timer.
 #[derive(Debug, Clone)]
 pub struct QueryTimer(Arc<Inner>);
 
@@ -25,7 +25,7 @@ struct Worked {
 }
 
 impl QueryTimer {
-    /// A timer that stands at zero.
+    /// Creates a paused timer at zero.
     pub fn new(limit: Duration) -> Self {
         Self(Arc::new(Inner {
             token: CancelToken::default(),
@@ -34,17 +34,17 @@ impl QueryTimer {
         }))
     }
 
-    /// Ends the work when it is cancelled.
+    /// Returns the token that cancels the work.
     pub fn token(&self) -> &CancelToken {
         &self.0.token
     }
 
-    /// The longest that the statement may be worked on.
+    /// Returns the maximum time of the statement.
     pub fn limit(&self) -> Duration {
         self.0.limit
     }
 
-    /// Runs on.
+    /// Starts the timer, if it is paused.
     pub fn resume(&self) {
         let mut worked = self.locked();
         if worked.since.is_none() {
@@ -52,7 +52,7 @@ impl QueryTimer {
         }
     }
 
-    /// Stands still until it is resumed.
+    /// Pauses the timer until it is resumed.
     pub fn pause(&self) {
         let mut worked = self.locked();
         if let Some(since) = worked.since.take() {
@@ -60,7 +60,7 @@ impl QueryTimer {
         }
     }
 
-    /// The time left.
+    /// Returns the time left.
     pub fn remaining(&self) -> Duration {
         let worked = self.locked();
         let now = worked.since.map_or(Duration::ZERO, |since| since.elapsed());

@@ -1,10 +1,10 @@
-//! A turn that both the work that has it and the one who watches over the work can give back.
+//! A permit that both the work and the watch over it can release.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::turns::Turn;
 
-/// Where the turn of a piece of work is. Cheap to clone; clones are one slot.
+/// The holder of the permit of a piece of work. Cheap to clone; clones share one permit.
 #[derive(Debug, Clone)]
 pub(super) struct TurnSlot(Arc<Mutex<Slot>>);
 
@@ -15,7 +15,7 @@ struct Slot {
 }
 
 impl TurnSlot {
-    /// A slot with a turn in it.
+    /// Creates a slot that holds `turn`.
     pub fn new(turn: Turn) -> Self {
         Self(Arc::new(Mutex::new(Slot {
             turn: Some(turn),
@@ -23,13 +23,13 @@ impl TurnSlot {
         })))
     }
 
-    /// Gives the turn back, if it is there.
+    /// Releases the permit, if there is one.
     pub fn release(&self) {
         let turn = self.locked().turn.take();
         drop(turn);
     }
 
-    /// Puts another turn in.
+    /// Stores another permit.
     pub fn put(&self, mut turn: Turn) {
         let mut slot = self.locked();
         if slot.is_abandoned {
@@ -38,7 +38,8 @@ impl TurnSlot {
         slot.turn = Some(turn);
     }
 
-    /// Lets others have the place, while the organisation still pays for it: the work should have ended and has not.
+    /// Makes the permit available to others while it still counts towards the organisation's share: the work should
+    /// have ended and has not.
     pub fn abandon(&self) {
         let mut slot = self.locked();
         slot.is_abandoned = true;
@@ -47,7 +48,7 @@ impl TurnSlot {
         }
     }
 
-    /// Gives the turn back when the work ends, however it ends.
+    /// Returns a guard that releases the permit when the work ends, also by a panic.
     pub fn release_on_drop(&self) -> ReleaseOnDrop {
         ReleaseOnDrop(self.clone())
     }

@@ -1,5 +1,5 @@
-//! Turns: how many long queries are worked on at once, and whose is next. Organisations take turns, so that one that
-//! sends many waits for itself only.
+//! A fair queue of permits, which limits how many long queries run at once. Organisations are served in turn, so that
+//! one with many queries delays only its own.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::metrics::{Lane, METRICS, Running};
 use crate::model::OrganisationId;
 
-/// Places to work in, and who waits for one. Cheap to clone.
+/// A fixed number of permits, and the queue for them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Turns {
     lane: Option<Lane>,
@@ -20,9 +20,9 @@ pub(super) struct Turns {
 struct State {
     places: usize,
     free: usize,
-    /// Places by who has them, with those that were abandoned; none that has none.
+    /// Permits by holder, with abandoned ones; organisations without a permit have no entry.
     held: HashMap<OrganisationId, usize>,
-    /// Who waits, the one that was served last at the end.
+    /// The waiting queries of each organisation. The organisation that was served last is at the end.
     waiting: VecDeque<(OrganisationId, VecDeque<Waiter>)>,
 }
 
@@ -32,18 +32,18 @@ struct Waiter {
     place: oneshot::Sender<Turn>,
 }
 
-/// A place; given back when it is dropped.
+/// A permit to run. It is released when it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
     turns: Turns,
-    /// None once it was given back.
+    /// `None` after the permit is released.
     organisation: Option<OrganisationId>,
     is_abandoned: bool,
     _running: Option<Running>,
 }
 
 impl Turns {
-    /// So many at once; those who have one count as running in `lane`.
+    /// Creates a queue with `places` permits. Holders count as running in `lane`.
     pub fn new(places: usize, lane: Option<Lane>) -> Self {
         let places = places.max(1);
         Self {
@@ -57,8 +57,8 @@ impl Turns {
         }
     }
 
-    /// Waits for a place. Within an organisation, first come is first served; but those go before that have begun
-    /// without one, and so are probably done soon.
+    /// Waits for a permit. Within an organisation, queries are served in order of arrival, but queries that have begun
+    /// to run without a permit come first, because they probably end soon.
     pub async fn wait(&self, organisation: OrganisationId, has_begun: bool) -> Turn {
         let (place, receiver) = oneshot::channel();
         {
@@ -78,7 +78,8 @@ impl Turns {
         }
         match receiver.await {
             Ok(turn) => turn,
-            // Senders go only when they have sent; a turn of nobody's is the least that can be given.
+            // Senders are dropped only after they have sent, so this does not happen. A permit that counts for no
+            // organisation is a safe fallback.
             Err(_) => self.turn(None),
         }
     }
@@ -92,7 +93,7 @@ impl Turns {
         }
     }
 
-    /// Places that are taken, and queries that wait.
+    /// Returns the number of permits in use, and of queries that wait.
     #[cfg(test)]
     fn counts(&self) -> (usize, usize) {
         let state = self.locked();
@@ -100,12 +101,12 @@ impl Turns {
         (state.places - state.free, waiting)
     }
 
-    /// Gives free places to those who may have them.
+    /// Gives free permits to the waiting queries that may have one.
     fn serve(&self, mut state: std::sync::MutexGuard<'_, State>) {
         while let Some((organisation, waiter)) = state.next() {
             state.take(organisation);
             if let Err(mut turn) = waiter.place.send(self.turn(Some(organisation))) {
-                // The query was cancelled. To drop the turn would lock again.
+                // The query was cancelled. Dropping the permit would lock again.
                 turn.organisation = None;
                 state.give_back(organisation, false);
             }
@@ -118,8 +119,8 @@ impl Turns {
 }
 
 impl State {
-    /// The next waiter that may have a place: of those organisations that may, the one with the fewest, and of those
-    /// the one that was served longest ago.
+    /// Returns the next query to get a permit: of the organisations that may have one, the organisation with the fewest
+    /// permits, and among equals the one that was served longest ago.
     fn next(&mut self) -> Option<(OrganisationId, Waiter)> {
         let candidates = self.waiting.iter().enumerate();
         let candidates = candidates.filter(|(_, (of, _))| self.may_have(*of));
@@ -132,8 +133,9 @@ impl State {
         Some((organisation, waiter))
     }
 
-    /// The last place is kept for an organisation that has none: one that works for hours does not shut out another. An
-    /// organisation's own share counts what it abandoned, though others have those places again.
+    /// Whether the organisation may have a permit now. The last permit is reserved for an organisation that has none,
+    /// so that long queries of one organisation do not block the others. Abandoned permits count towards an
+    /// organisation's own share, although others can use them again.
     fn may_have(&self, organisation: OrganisationId) -> bool {
         let held = self.held_by(organisation);
         match self.free {
@@ -153,7 +155,7 @@ impl State {
     }
 
     fn give_back(&mut self, organisation: OrganisationId, was_abandoned: bool) {
-        // The place of one that was abandoned is free already.
+        // An abandoned permit is free already.
         self.free += usize::from(!was_abandoned);
         if let Some(held) = self.held.get_mut(&organisation) {
             *held -= 1;
@@ -165,8 +167,8 @@ impl State {
 }
 
 impl Turn {
-    /// Frees the place for others, though the work goes on and cannot be ended. It stays in the organisation's share, which
-    /// bounds how much such work there is, until the turn is dropped.
+    /// Makes the permit available to others although the work goes on and cannot be ended. It counts towards the
+    /// organisation's share, which bounds such work, until the permit is dropped.
     pub fn abandon(&mut self) {
         if self.organisation.is_some() && !self.is_abandoned {
             self.is_abandoned = true;
@@ -203,7 +205,7 @@ mod tests {
         Turns::new(places, None)
     }
 
-    /// Asks for a turn, and looks once whether it came.
+    /// Asks for a permit and polls once.
     fn ask(turns: &Turns, number: u8) -> Result<Turn, BoxFuture<'static, Turn>> {
         ask_for(turns, number, false)
     }
@@ -234,11 +236,11 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_many_does_not_shut_out_another() {
+    fn organisation_with_many_queries_does_not_delay_another() {
         let turns = turns_of(4);
         let first: Vec<_> = (0..3).map(|_| served(&turns, 1)).collect();
         let mut many: Vec<_> = (0..100).map(|_| queued(&turns, 1)).collect();
-        // At once, though a hundred came before.
+        // Served at once, although a hundred queries came before.
         let other = served(&turns, 2);
         let later = queued(&turns, 2);
         drop(other);
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn organisations_take_turns() {
+    fn last_place_goes_to_an_organisation_without_one() {
         let turns = turns_of(2);
         let (one, two) = (served(&turns, 1), served(&turns, 2));
         let [mut first, mut second, mut other] = [1, 1, 3].map(|number| queued(&turns, number));
@@ -267,14 +269,14 @@ mod tests {
         drop(two);
         assert!((&mut second).now_or_never().is_none(), "it has one");
         assert!((&mut other).now_or_never().is_some(), "it has none");
-        // That one was dropped at once, but the last place is for others still.
+        // That permit was dropped at once, but the last one is still reserved for other organisations.
         assert!((&mut second).now_or_never().is_none());
         drop(first);
         assert!(second.now_or_never().is_some());
     }
 
     #[test]
-    fn what_has_begun_goes_before_what_has_not() {
+    fn query_that_has_begun_is_served_first() {
         let turns = turns_of(1);
         let one = served(&turns, 1);
         let mut last = queued(&turns, 1);
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_place_is_for_everyone() {
+    fn single_place_is_available_to_every_organisation() {
         let turns = turns_of(1);
         let one = served(&turns, 1);
         let next = queued(&turns, 1);
@@ -318,7 +320,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn places_are_neither_lost_nor_made(
+        fn places_in_use_stay_within_the_limit_and_are_all_returned(
             places in 1..6_usize,
             steps in prop::collection::vec((0..4_u8, 0..4_u8, any::<prop::sample::Index>()), 0..200),
         ) {
@@ -337,7 +339,7 @@ mod tests {
                         turn.abandon();
                         abandoned.push(turn);
                     }
-                    // Cancelled, perhaps after it was served.
+                    // Cancelled, perhaps after it got a permit.
                     2 if !waiting.is_empty() => drop(waiting.swap_remove(index.index(waiting.len()))),
                     _ => {}
                 }

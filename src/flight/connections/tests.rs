@@ -1,4 +1,4 @@
-//! Which connections give way to which.
+//! Tests of which connections are closed for others.
 
 use super::*;
 
@@ -37,7 +37,7 @@ fn open_when_full_closes_the_oldest_pending() {
 }
 
 #[test]
-fn open_of_one_address_closes_its_own_and_not_others() {
+fn open_above_address_limit_closes_only_connections_of_that_address() {
     let registry = registry(100, 8);
     let other = registry.open(address(1)).unwrap();
     let mut own: Vec<_> = (0..8).map(|_| registry.open(address(2)).unwrap()).collect();
@@ -54,7 +54,7 @@ fn open_of_one_address_closes_its_own_and_not_others() {
 }
 
 #[test]
-fn open_without_pending_ones_to_close_is_refused_until_one_leaves() {
+fn open_when_full_without_pending_fails_until_one_leaves() {
     let registry = registry(8, 100);
     let mut all: Vec<_> = (0..8).map(|i| registry.open(address(i)).unwrap()).collect();
     for (place, id) in all.iter().zip(1..) {
@@ -70,7 +70,7 @@ fn open_without_pending_ones_to_close_is_refused_until_one_leaves() {
 }
 
 #[test]
-fn organisation_gets_half_of_the_places_at_most() {
+fn authenticate_above_half_of_the_places_fails() {
     let registry = registry(8, 100);
     let mut own: Vec<_> = (0..4).map(|i| registry.open(address(i)).unwrap()).collect();
     for place in &own {
@@ -110,7 +110,7 @@ fn pending_connection_that_misbehaves_is_closed() {
 }
 
 #[test]
-fn ipv6_addresses_of_one_64_count_as_one() {
+fn network_of_ipv6_address_is_its_64() {
     let of = |text: &str| network_of(text.parse().unwrap());
     assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
     assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));

@@ -1,14 +1,15 @@
-//! Which files of a table are to become one. Pure: no I/O.
+//! Selects the files of a table to merge into one. Pure: no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lake::table::{DataFile, Partition};
 
-/// Files that are to become one.
+/// Files to merge into one.
 pub(super) type Group = Vec<DataFile>;
 
-/// Groups of small files of a partition that together are as large as `target` bytes at most. Neighbours by their
-/// assets, so that what comes of them is apart by assets if they were. Partitions in `without` are left alone.
+/// Returns groups of small files of one partition. A file is small below three quarters of `target`, and a group has at
+/// most `target` bytes. Files are grouped in order of their assets, so that merged files cover separate ranges of
+/// assets if the small ones did. Partitions in `without` are skipped.
 pub(super) fn groups(
     files: Vec<DataFile>,
     target: u64,
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn small_files_of_a_partition_become_one_up_to_the_target() {
+    fn groups_contain_small_files_up_to_target_size() {
         let files = vec![
             file(0, 1, 10),
             file(1, 1, 20),
@@ -81,7 +82,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_comes_to_an_end_with_few_files(
+        fn groups_merged_repeatedly_end_with_few_files(
             files in proptest::collection::vec((0..3_i32, 1..120_u64), 0..40),
         ) {
             let files: Vec<DataFile> = files.iter().enumerate()
@@ -107,7 +108,7 @@ mod tests {
                 let mut sizes: Vec<u64> = now.iter().filter(|file| file.partition == partition).map(|file| file.size).collect();
                 let size: u64 = sizes.iter().sum();
                 prop_assert!(sizes.len() <= 1 || size > 75, "{:?}", sizes);
-                // Of those that are small, no two neighbours fit together.
+                // No two adjacent small files fit into one.
                 sizes.retain(|size| *size < 75);
                 prop_assert!(sizes.len() as u64 <= 2 * size / 100 + 1);
             }

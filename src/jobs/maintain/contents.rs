@@ -1,4 +1,4 @@
-//! What is in the archive.
+//! Lists the contents of the archive.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,50 +11,50 @@ use crate::lake::runs::Runs;
 use crate::lake::table::Table;
 use crate::model::{DateSet, Resolution};
 
-/// What is in the archive.
+/// The contents of the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ArchiveContents {
-    /// Of each table, and of the raw files; those of which it has something.
+    /// The contents by table, and those of the raw files. Tables without archived files are omitted.
     pub archived: Vec<InArchive>,
-    /// Dates whose raw files were deleted.
+    /// The dates whose raw files were deleted.
     pub sealed: DateSpan,
-    /// What came back and is left where it is for a while.
+    /// The restored dates that do not expire for a while.
     pub held: Vec<HeldDates>,
 }
 
-/// What the archive has of a table, or of the raw files.
+/// The archived files of a table, or the archived raw files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InArchive {
-    /// The table, or `raw`.
+    /// The name of the table, or `raw`.
     pub what: String,
-    /// The dates of its partitions or files.
+    /// The dates of the partitions or files.
     pub dates: DateSpan,
-    /// The same as text, with their gaps.
+    /// The dates as text, with their gaps.
     pub ranges: String,
-    /// Files.
+    /// The number of files.
     pub files: usize,
-    /// Rows or readings.
+    /// The number of rows or readings.
     pub rows: u64,
-    /// Bytes.
+    /// The size of the files in bytes.
     pub bytes: u64,
-    /// Raw files by the paths that they had, with their dates.
+    /// The former paths of the raw files, with their dates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub raw_files: Vec<(String, String)>,
 }
 
-/// Dates that the upkeep leaves where they are.
+/// Dates that maintenance does not expire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldDates {
-    /// The table, or `raw`.
+    /// The name of the table, or `raw`.
     pub what: String,
     /// The dates.
     pub dates: String,
-    /// Until when, RFC 3339.
+    /// The end of the hold, RFC 3339.
     pub until: String,
 }
 
 impl Job {
-    /// What of these dates is in the archive, as it is published.
+    /// Returns the published contents of the archive on `dates`.
     pub async fn archive_contents(&self, dates: &DateSet) -> Result<ArchiveContents, JobError> {
         let runs = Runs::open(&self.lake);
         let mut contents = ArchiveContents::default();

@@ -1,4 +1,4 @@
-//! Makes one sorted file of several: a merge of what is sorted already, written as every file of the tables is.
+//! Merges several sorted files into one sorted file, with the layout of all files of the tables.
 
 use std::sync::Arc;
 
@@ -23,31 +23,33 @@ use crate::lake::table::{
 };
 use crate::model::{DateSet, day_of};
 
-/// Rows that all sources together have in memory decoded, about; each has a row group of its file encoded, besides.
+/// The approximate number of decoded rows in memory, for all sources together. Each source also holds an encoded row
+/// group of its file.
 const DECODED_ROWS: usize = 1 << 19;
-/// Rows that are written at a time.
+/// The number of rows in a batch.
 const BATCH_ROWS: usize = 16_384;
 
-/// A file to read from.
+/// A file whose rows are merged.
 pub(super) struct Source<'a> {
     pub table: &'a Table,
     pub file: DataFile,
-    /// Dates whose rows are left out.
+    /// The dates whose rows are left out.
     pub without: DateSet,
 }
 
-/// What is written, and as what.
+/// The destination of merged rows.
 pub(super) struct Target<'a> {
-    /// The table that the rows go to.
+    /// The table that the rows are written to.
     pub table: &'a Table,
     pub partition: Partition,
-    /// Bytes of a file, about: beyond them the next one is begun.
+    /// The approximate maximum size of a file in bytes. Further rows go into the next file.
     pub file_size: u64,
-    /// Is told of rows that were written.
+    /// The callback for the number of rows that were written.
     pub on_rows: &'a (dyn Fn(u64) + Send + Sync),
 }
 
-/// Writes the rows of all sources, in order, and enters the files into `written`, so that they are known even if it fails.
+/// Writes the rows of all sources in order. Adds the files to `written` as they are finished, so that the caller can
+/// delete them after an error.
 pub(super) async fn merge(
     sources: &[Source<'_>],
     target: &Target<'_>,
@@ -99,14 +101,14 @@ async fn finish(
     Ok(written)
 }
 
-/// About how many rows of these sources come to so many bytes.
+/// Estimates the number of rows of these sources that take `bytes` bytes.
 fn rows_of(bytes: u64, sources: &[Source<'_>]) -> u64 {
     let files = || sources.iter().map(|source| &source.file);
     let rows: u64 = files().map(|file| file.rows.unwrap_or(0)).sum();
     let size: u64 = files().map(|file| file.size).sum();
     let share = bytes as f64 / size.max(1) as f64;
     match share >= 1.0 {
-        // What was measured to fit is one file, whatever becomes of it.
+        // The sizes of the sources show that they fit into one file, so the result is not split.
         true => u64::MAX,
         false => ((rows as f64 * share) as u64).max(BATCH_ROWS as u64),
     }
@@ -134,7 +136,7 @@ fn kept(batch: &RecordBatch, without: &DateSet) -> Result<RecordBatch, DataFusio
     Ok(filter_record_batch(batch, &kept)?)
 }
 
-/// One stream of several, by asset and time.
+/// Merges sorted streams into one, by asset and time.
 fn in_order(
     streams: Vec<SendableRecordBatchStream>,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {

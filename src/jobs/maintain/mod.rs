@@ -1,14 +1,16 @@
-//! The upkeep of a lake: what has expired goes, small files become larger ones, and what nobody needs any more is deleted.
+//! The maintenance of a lake: expired data is archived or deleted, small files are merged, and files that are no longer
+//! needed are deleted.
 //!
-//! 1. Take the lease of the resample job; look at what is published.
-//! 2. Write down that a run has begun (the intent, without dates: no row is computed).
+//! 1. Take the lease of the resample job; read the latest publication.
+//! 2. Write the intent of the run. It has no dates, because no row is computed.
 //! 3. Copy expired raw files to the archive; write the new files of the tables and of the archive.
-//! 4. Commit each table once, the archive's first, with the run's number.
-//! 5. Write the ledger, and publish the versions as one.
-//! 6. Delete what no version in use names, and raw files that expired longer ago than the grace.
+//! 4. Commit each table once with the run's number, the tables of the archive first.
+//! 5. Write the ledger, and publish all versions together.
+//! 6. Delete files that no version in use references, and raw files that expired longer ago than the grace period.
 //!
-//! A run that dies before it publishes is undone by the next run's commits ([`Table::open_for_change`]); after that, the next
-//! upkeep does the rest of step 6. What came back from the archive (`restore`) goes the same way.
+//! The next run's commits undo a run that crashes before it publishes ([`Table::open_for_change`]). After a later
+//! crash, the next maintenance run completes step 6. A restore from the archive (`restore`) follows the same steps up
+//! to step 5.
 //!
 //! [`Table::open_for_change`]: crate::lake::table::Table::open_for_change
 
@@ -38,20 +40,20 @@ use crate::lake::failpoint;
 use crate::lake::lease::{Holder, Lease};
 use crate::lake::raw::RawFile;
 
-/// What to do.
+/// The options of a maintenance run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MaintainOptions {
-    /// Only say what would be done.
+    /// Whether to report only, without changing anything.
     pub dry_run: bool,
 }
 
-/// What time it is.
+/// Returns the current time, or the time that a failpoint sets.
 fn now() -> chrono::DateTime<Utc> {
     failpoint::now().unwrap_or_else(clock::now)
 }
 
 impl Job {
-    /// Puts the lake in order.
+    /// Runs the maintenance of the lake once.
     pub async fn maintain(&self, options: &MaintainOptions) -> Result<MaintainReport, JobError> {
         let watch = Stopwatch::start();
         let mut report = MaintainReport {
@@ -73,7 +75,7 @@ impl Job {
         Ok(report)
     }
 
-    /// Does `work` under the lake's lease, as the holder `name`; a dry run changes nothing, and takes none.
+    /// Runs `work` with the lake's lease held as `name`. A dry run changes nothing and takes no lease.
     async fn under_lease(
         &self,
         name: &str,
@@ -139,7 +141,7 @@ impl Job {
 }
 
 impl Round<'_> {
-    /// Steps 2 to 5.
+    /// Performs steps 2 to 5.
     async fn carry_out(
         &mut self,
         run: u64,

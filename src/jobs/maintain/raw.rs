@@ -1,5 +1,5 @@
-//! Raw files that have expired: they are copied into the archive, or their dates are sealed; and they are no raw files any
-//! more once that is published. The files themselves stay for the grace, for who reads them.
+//! Expires raw files: they are copied into the archive, or their dates are sealed. Once that is published, they are no
+//! longer raw files. The files themselves stay for the grace period, for readers that use them.
 
 use std::sync::Arc;
 
@@ -19,18 +19,18 @@ use crate::lake::raw::shelf::{CopyError, copy, look};
 use crate::lake::raw::{RawFile, Survey, list, survey};
 use crate::model::DateSet;
 
-/// Files that are copied at once.
+/// The number of files that are copied concurrently.
 const COPIES_AT_ONCE: usize = 4;
-/// Footers that are read at once.
+/// The number of footers that are read concurrently.
 const SURVEYS_AT_ONCE: usize = 16;
 
-/// What a file is called in the archive: its path, and which version it is.
+/// Returns the name of a file in the archive: its path and its version.
 fn archive_name(file: &RawFile) -> String {
     format!("{}.{}-{}.parquet", file.path, file.modified, file.size)
 }
 
 impl Round<'_> {
-    /// The raw files that have expired; enters them into the report.
+    /// Returns the raw files that have expired, and enters them into the report.
     pub async fn plan_raw(
         &mut self,
         report: &mut MaintainReport,
@@ -80,7 +80,7 @@ impl Round<'_> {
         Ok(expired)
     }
 
-    /// Forgets what the archive had and has no more.
+    /// Removes names from `unarchived` whose files no longer exist in the archive.
     pub async fn forget_unarchived(&mut self) -> Result<(), JobError> {
         let archive = archive_of_raw(&self.job.lake);
         for name in std::mem::take(&mut self.ledger.unarchived) {
@@ -91,8 +91,8 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Dates that are not in the averages as the raw folder has them: no file of them may go, and above all none may be
-    /// sealed, before they are.
+    /// Returns the dates whose averages do not match the raw folder yet. Until they do, no file of these dates may
+    /// expire, and the dates must not be sealed.
     async fn unsettled(&self, changes: &Changes) -> DateSet {
         let mut dates = self.ledger.due.clone();
         dates.extend(&self.unfinished);
@@ -108,7 +108,7 @@ impl Round<'_> {
         let format = Arc::new(self.job.format_ahead(self.job.plausible()));
         let surveys = stream::iter(changes.fresh.clone()).map(|file| {
             let (raw, format) = (self.job.raw.clone(), Arc::clone(&format));
-            // What cannot be read is for the resample job to quarantine.
+            // A file that cannot be read is left to the resample job, which puts it into quarantine.
             async move { survey(&raw, &file, &format).await.ok() }
         });
         let surveys: Vec<Option<Survey>> =
@@ -118,7 +118,7 @@ impl Round<'_> {
         dates
     }
 
-    /// Forgets files of the archive that turned out to be damaged, whose dates are sealed; whether there are any.
+    /// Removes damaged archived files, whose dates are sealed, from the ledger. Returns whether there were any.
     pub fn forget_damaged(&mut self, report: &mut MaintainReport) -> bool {
         let before = self.ledger.archived.len();
         self.ledger.archived.retain(|name, archived| {
@@ -134,7 +134,7 @@ impl Round<'_> {
         self.ledger.archived.len() < before
     }
 
-    /// Takes expired files out of the ledger's raw files.
+    /// Copies expired files into the archive or seals their dates, and removes them from the ledger's raw files.
     pub async fn retire_raw(&mut self, expired: Vec<RawFile>) -> Result<(), JobError> {
         let then = self.job.settings.retention.raw.then;
         let retired = stream::iter(expired).map(|file| {
@@ -163,7 +163,7 @@ impl Round<'_> {
                         sha256,
                         archived_at: self.now,
                     };
-                    // It may have been there before, brought back, and have expired again.
+                    // The file may have been archived before, restored, and expired again.
                     self.ledger.unarchived.remove(&name);
                     self.ledger.archived.insert(name, archived);
                 }

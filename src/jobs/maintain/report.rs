@@ -1,108 +1,109 @@
-//! What a run of the upkeep says about itself.
+//! The report of a maintenance run.
 
 use serde::{Deserialize, Serialize};
 
 use super::super::report::DateSpan;
 
-/// How it ended.
+/// The outcome of a maintenance run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MaintainOutcome {
-    /// Something was done.
+    /// The run changed the lake.
     Maintained,
-    /// All was in order.
+    /// There was nothing to do.
     NothingToDo,
-    /// No run was ever published: there is nothing to keep in order.
+    /// No run was ever published, so there is nothing to maintain.
     NothingPublished,
-    /// Only said what it would do.
+    /// A dry run: nothing was changed.
     DryRun,
 }
 
-/// What becomes of something that has expired.
+/// The action on expired data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
-    /// It goes to the archive.
+    /// It is moved to the archive.
     Archived,
-    /// It goes for good.
+    /// It is deleted.
     Deleted,
 }
 
-/// What has expired of a table or of the raw files.
+/// The expired data of a table or of the raw files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expired {
-    /// The table, or `raw`.
+    /// The name of the table, or `raw`.
     pub what: String,
-    /// What becomes of it.
+    /// The action on the data.
     pub fate: Fate,
     /// The dates of the partitions, or of the raw files.
     pub dates: DateSpan,
-    /// Files.
+    /// The number of files.
     pub files: usize,
-    /// Rows or readings in them.
+    /// The number of rows or readings.
     pub rows: u64,
-    /// Bytes of the files.
+    /// The size of the files in bytes.
     pub bytes: u64,
 }
 
-/// Small files of a table that became fewer.
+/// The small files of a table that were merged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compacted {
-    /// The table.
+    /// The name of the table.
     pub table: String,
-    /// Partitions.
+    /// The number of partitions.
     pub partitions: usize,
-    /// Small files that there were.
+    /// The number of files before the merge.
     pub files_before: usize,
-    /// Files that came of them.
+    /// The number of files after the merge.
     pub files_after: usize,
-    /// Rows in them.
+    /// The number of rows in the files.
     pub rows: u64,
-    /// Bytes of the files that there were.
+    /// The size in bytes before the merge.
     pub bytes_before: u64,
-    /// Bytes of those that came of them; none for a dry run.
+    /// The size in bytes after the merge; `None` for a dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_after: Option<u64>,
 }
 
-/// Files that nobody needs any more, and that were deleted.
+/// The files that were deleted because they are no longer needed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swept {
-    /// Data files that no version in use names.
+    /// The number of data files that no version in use references.
     pub data_files: usize,
-    /// Raw files that expired longer ago than the grace, and copies of such that came back.
+    /// The number of raw files that expired longer ago than the grace period, and of archived copies that are no longer
+    /// needed.
     pub raw_files: usize,
-    /// The bytes of both.
+    /// The size of the data files and raw files in bytes.
     pub bytes: u64,
-    /// Files of Delta logs.
+    /// The number of Delta log files.
     pub log_files: usize,
-    /// Checkpoints that were written.
+    /// The number of checkpoints that were written.
     pub checkpoints: usize,
 }
 
-/// One run of the upkeep.
+/// The report of a maintenance run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MaintainReport {
-    /// Its number; none if it published nothing.
+    /// The number of the run; `None` if it published nothing.
     pub run: Option<u64>,
-    /// How it ended.
+    /// The outcome of the run.
     pub outcome: MaintainOutcome,
-    /// When it began, RFC 3339.
+    /// The start of the run, RFC 3339.
     pub started_at: String,
-    /// What has expired.
+    /// The data that expired.
     pub expired: Vec<Expired>,
-    /// Small files that became fewer.
+    /// The files that were merged.
     pub compacted: Vec<Compacted>,
-    /// What was deleted because nobody needs it.
+    /// The files that were deleted because they are no longer needed.
     pub swept: Swept,
-    /// What somebody should know.
+    /// Messages for the operator.
     pub notes: Vec<String>,
-    /// How long it took.
+    /// The duration in seconds.
     pub seconds: f64,
 }
 
 impl MaintainReport {
-    /// Whether anything was done, or would be.
+    /// Whether the run changed anything, or as a dry run would have.
     pub fn has_work(&self) -> bool {
         !self.expired.is_empty() || !self.compacted.is_empty() || self.swept != Swept::default()
     }

@@ -1,4 +1,4 @@
-//! Brings rows and raw files back from the archive, to where they were.
+//! Restores rows and raw files from the archive to their former places.
 
 use std::collections::BTreeSet;
 
@@ -22,77 +22,77 @@ use crate::lake::raw::shelf::{CopyError, copy, look, sha256};
 use crate::lake::table::Partition;
 use crate::model::{DateSet, Resolution};
 
-/// What is to come back.
+/// A request to restore data.
 #[derive(Debug, Clone)]
 pub struct Restore {
-    /// The table; none for raw files.
+    /// The table; `None` for raw files.
     pub table: Option<Resolution>,
-    /// The dates.
+    /// The dates to restore.
     pub dates: DateSet,
-    /// How long it stays.
+    /// The time for which the restored data does not expire.
     pub hold: TimeDelta,
-    /// Only say what would come back.
+    /// Whether to report only, without changing anything.
     pub dry_run: bool,
 }
 
-/// How it ended.
+/// The outcome of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RestoreOutcome {
-    /// It is back.
+    /// The data was restored.
     Restored,
-    /// The archive has nothing of these dates.
+    /// The archive has no data of these dates.
     NothingArchived,
-    /// Only said what would come back.
+    /// A dry run: nothing was changed.
     DryRun,
 }
 
-/// What came back.
+/// The report of a restore.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RestoreReport {
-    /// The run that published it.
+    /// The run that published the restored data.
     pub run: Option<u64>,
-    /// How it ended.
+    /// The outcome of the restore.
     pub outcome: RestoreOutcome,
-    /// The table, or `raw`.
+    /// The name of the table, or `raw`.
     pub what: String,
-    /// The dates: those of whole partitions, or of whole raw files.
+    /// The restored dates: those of whole partitions or of whole raw files.
     pub dates: DateSpan,
-    /// Files.
+    /// The number of files.
     pub files: usize,
-    /// Rows or readings in them.
+    /// The number of rows or readings.
     pub rows: u64,
-    /// Bytes of the files.
+    /// The size of the files in bytes.
     pub bytes: u64,
-    /// Until when the upkeep leaves it where it is, RFC 3339.
+    /// The time until which the restored data does not expire, RFC 3339.
     pub held_until: Option<String>,
-    /// Raw files that did not come back.
+    /// The raw files that were not restored.
     pub left_in_archive: Vec<LeftInArchive>,
-    /// How long it took.
+    /// The duration in seconds.
     pub seconds: f64,
 }
 
-/// A raw file that did not come back.
+/// A raw file that was not restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftInArchive {
-    /// Where it was.
+    /// The path that it had below the raw folder.
     pub path: String,
-    /// Why.
+    /// The reason.
     pub reason: Left,
 }
 
-/// Why a raw file did not come back.
+/// The reasons why a raw file was not restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Left {
-    /// Another raw file has its path, or comes back to it.
+    /// Another raw file has its path, or is restored to it.
     PathTaken,
-    /// What the archive has is not there any more, or not what was archived.
+    /// The archived file is missing, or is not the one that was archived.
     Damaged,
 }
 
 impl RestoreReport {
-    /// Enters a file that was counted and stays in the archive.
+    /// Moves a file from the counts to the files left in the archive.
     fn leave(&mut self, archived: &ArchivedFile, reason: Left) {
         self.files -= 1;
         self.rows -= archived.file.rows;
@@ -105,7 +105,7 @@ impl RestoreReport {
 }
 
 impl Job {
-    /// Brings back what the archive has of some dates.
+    /// Restores the archived data of some dates.
     pub async fn restore(&self, restore: &Restore) -> Result<RestoreReport, JobError> {
         let watch = Stopwatch::start();
         let what = restore.table.map_or("raw", Resolution::table);
@@ -172,7 +172,7 @@ impl Job {
 }
 
 impl Round<'_> {
-    /// The archive's partitions that have one of these dates, with what the table has of them.
+    /// Returns the archive's partitions that contain one of `dates`, with the table's files of the same partitions.
     fn archived_partitions(&self, resolution: Resolution, dates: &DateSet) -> Vec<Shelved> {
         let live = self.tables[resolution as usize].files();
         let partitions = by_partition(live, self.archived(resolution)).into_iter();
@@ -226,7 +226,7 @@ impl Round<'_> {
         self.publish(run, changes, None, record).await
     }
 
-    /// Writes the rows of a partition back into the table, beside those that it has got since.
+    /// Writes the archived rows of a partition back into the table, together with the rows that the table has by now.
     async fn unshelve(
         &self,
         at: usize,
@@ -248,7 +248,8 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// The names in the archive of raw files that have one of these dates and can come back; enters them into the report.
+    /// Returns the names in the archive of raw files that have one of `dates` and can be restored. Enters the files
+    /// into the report.
     async fn archived_raw(
         &self,
         dates: &DateSet,
@@ -264,7 +265,7 @@ impl Round<'_> {
             report.files += 1;
             report.rows += archived.file.rows;
             report.bytes += archived.file.size;
-            // Of two that were there one after the other, only one can.
+            // If two archived files have the same path, only one can be restored.
             if paths.contains(&archived.path) || !self.is_free_for(archived).await? {
                 report.leave(archived, Left::PathTaken);
                 continue;
@@ -277,7 +278,8 @@ impl Round<'_> {
         Ok(names)
     }
 
-    /// Whether nothing is where a raw file was but itself: it has not left yet, or a restore that died brought it back.
+    /// Whether the file's path is free, or taken only by the file itself: it has not been deleted yet, or a restore
+    /// that crashed wrote it.
     async fn is_free_for(&self, archived: &ArchivedFile) -> Result<bool, JobError> {
         let Some(there) = look(&self.job.raw, &archived.path).await? else {
             return Ok(true);
@@ -304,7 +306,7 @@ impl Round<'_> {
             let Some(archived) = self.ledger.archived.get(&name) else {
                 continue;
             };
-            // Once more: the others may have taken a while.
+            // Checked again, because restoring the other files may have taken a while.
             if !self.is_free_for(archived).await? {
                 report.leave(archived, Left::PathTaken);
                 continue;

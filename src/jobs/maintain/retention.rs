@@ -1,4 +1,4 @@
-//! What has expired, and where it goes. Pure: no I/O.
+//! Selects expired data and the action on it. Pure: no I/O.
 
 use std::collections::BTreeMap;
 
@@ -10,28 +10,28 @@ use crate::lake::raw::RawFile;
 use crate::lake::table::{DataFile, Partition};
 use crate::model::{DateSet, Day, day_of};
 
-/// The first date that is kept; what lies before has expired.
+/// Returns the first date that has not expired.
 pub(super) fn first_kept(now: DateTime<Utc>, keep: TimeDelta) -> Day {
     let start = now.checked_sub_signed(keep);
     start.map_or(Day::MIN, |start| day_of(start.timestamp_micros()))
 }
 
-/// A partition whose rows leave their table, or change in the archive.
+/// A partition whose rows leave the table, or whose archived rows change.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Shelved {
     pub partition: Partition,
-    /// Its files in the table: they go.
+    /// The files in the table, all of which are removed.
     pub live: Vec<DataFile>,
-    /// Its files in the archive: what they have of dates that were not computed since stays.
+    /// The files in the archive. Their rows are kept, except those of dates that were computed again.
     pub archived: Vec<DataFile>,
-    /// Whether the rows go to the archive.
+    /// The action on the rows.
     pub then: Then,
 }
 
-/// The files of a partition in the table, and in the archive.
+/// The files of a partition in the table, and those in the archive.
 pub(super) type Whereabouts = (Vec<DataFile>, Vec<DataFile>);
 
-/// The files of a table and of its archive by partition.
+/// Groups the files of a table and of its archive by partition.
 pub(super) fn by_partition(
     files: Vec<DataFile>,
     archived: Vec<DataFile>,
@@ -48,7 +48,7 @@ pub(super) fn by_partition(
     partitions
 }
 
-/// The partitions of a table to do something about.
+/// Returns the partitions of a table that have expired or whose archived rows are outdated.
 pub(super) fn shelved(
     files: Vec<DataFile>,
     archived: Vec<DataFile>,
@@ -60,7 +60,7 @@ pub(super) fn shelved(
     let first_kept = rule.keep.map(|keep| first_kept(now, keep));
     let mut found = Vec::new();
     for (partition, (live, archived)) in by_partition(files, archived) {
-        // Another program's; it is not for us to judge its age.
+        // Another program wrote the partition, and its dates are unknown.
         let Some((first, last)) = partition.days() else {
             continue;
         };
@@ -69,7 +69,7 @@ pub(super) fn shelved(
             first_kept.is_some_and(|first_kept| last < first_kept) && !held.intersects(&days);
         if is_expired && !live.is_empty() {
             found.push(Shelved {
-                // What is in the archive stays there, and is brought up to date.
+                // A partition with archived rows stays in the archive and is updated there.
                 then: match archived.is_empty() {
                     true => rule.then,
                     false => Then::Archive,
@@ -79,7 +79,7 @@ pub(super) fn shelved(
                 archived,
             });
         } else if !archived.is_empty() && days.intersects(recomputed) {
-            // The table has what came of it, if anything did, and keeps it.
+            // The table keeps the rows that were computed again, if there are any.
             found.push(Shelved {
                 partition,
                 live: Vec::new(),
@@ -91,8 +91,8 @@ pub(super) fn shelved(
     found
 }
 
-/// The raw files that have expired: all their dates have, nothing is due of them or of their dates, and they are what was
-/// published. In `untouchable` are dates that no file may be taken from.
+/// Returns the raw files that have expired: all their dates have expired, nothing is due of them, and they are the
+/// versions that were published. No file with a date in `untouchable` is returned.
 pub(super) fn expired_raw(
     listed: &[RawFile],
     ledger: &Ledger,
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_expires_as_a_whole_with_its_last_date() {
+    fn partition_expires_with_its_last_date() {
         let none = DateSet::default();
         let minutes = vec![
             file(Resolution::Minute, "a", 10),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_archive_is_brought_up_to_date_there() {
+    fn partition_in_archive_is_updated_in_archive() {
         let none = DateSet::default();
         let live = vec![file(Resolution::Hour, "a", 10)];
         let archived = vec![
@@ -198,7 +198,7 @@ mod tests {
             at(99),
         );
         assert_eq!(names(&merged), [("1970-01".to_owned(), Then::Archive)]);
-        // A date was computed again: nothing came of it, or what came does not expire any more.
+        // A date was computed again. The table has no rows of it, or rows that do not expire.
         let recomputed = DateSet::range(41, 41);
         let kept = Retention {
             keep: None,
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raw_file_expires_with_its_last_date_when_nothing_is_due() {
+    fn raw_file_without_due_dates_expires_with_its_last_date() {
         let listed = |path: &str| RawFile {
             path: path.to_owned(),
             etag: "1".to_owned(),

@@ -1,4 +1,4 @@
-//! One round of the upkeep: what is published, opened for a change, and the way from changes to a publication.
+//! One round of maintenance: opens the published tables for a change, and publishes the changes.
 
 use std::collections::BTreeSet;
 
@@ -15,29 +15,29 @@ use crate::lake::table::{Change, DataFile, Table};
 use crate::lake::{Store, failpoint};
 use crate::model::{DateSet, Day, Resolution};
 
-/// Where tables are whose rows expired, below a lake.
+/// Returns the archive of a lake for expired rows of tables.
 pub(super) fn archive_of_tables(lake: &Store) -> Store {
     lake.child("archive")
 }
 
-/// A published lake that is to be put in order.
+/// A published lake that is opened for maintenance.
 pub(super) struct Round<'a> {
     pub job: &'a Job,
     pub lease: Option<&'a Lease>,
     pub runs: Runs,
     pub published: Publication,
-    /// What will be known when this round is published.
+    /// The ledger that this round will publish.
     pub ledger: Ledger,
-    /// Finest first.
+    /// The tables, finest first.
     pub tables: Vec<Table>,
-    /// The archive's; none before the first was archived.
+    /// The tables of the archive, finest first; empty before anything was archived.
     pub archive: Vec<Table>,
-    /// Dates of runs that died: nothing is settled about them.
+    /// The dates of runs that crashed. They are still to be computed again.
     pub unfinished: DateSet,
     pub now: DateTime<Utc>,
 }
 
-/// What is to be done to the tables, finest first, and to the archive's.
+/// The changes to the tables and to the tables of the archive, finest first.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub tables: [Change; 3],
@@ -45,7 +45,7 @@ pub(super) struct Changes {
 }
 
 impl<'a> Round<'a> {
-    /// Opens what is published; none if nothing ever was.
+    /// Opens the latest publication. Returns `None` if there is none.
     pub async fn begin(
         job: &'a Job,
         lease: Option<&'a Lease>,
@@ -61,7 +61,7 @@ impl<'a> Round<'a> {
         for intent in runs.unfinished_intents(published.run).await? {
             unfinished.extend(&intent.dates);
         }
-        // This run's number is greater than theirs: what they left undone is not to be forgotten.
+        // Once this run is published, the intents of earlier runs are ignored, so their dates become due here.
         ledger.due.extend(&unfinished.difference(&ledger.sealed));
         let mut tables = Vec::new();
         for resolution in Resolution::ALL {
@@ -86,7 +86,7 @@ impl<'a> Round<'a> {
         Ok(Some(round))
     }
 
-    /// Opens the tables of the archive, as they are published.
+    /// Opens the published versions of the archive's tables.
     async fn open_archive(&mut self, versions: Versions) -> Result<(), JobError> {
         let lake = archive_of_tables(&self.job.lake);
         for resolution in Resolution::ALL {
@@ -97,8 +97,8 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// Makes the archive, if it is not there, and publishes that it is: nothing is in it before the record of runs knows
-    /// of it. So rows in an archive that is not on record are those of a lost record, and nothing that a dead run left.
+    /// Creates the archive if it does not exist, and publishes its empty tables before anything is written to them. So
+    /// the rows of an archive without a record come from a lost record, and never from a run that crashed.
     pub async fn found_archive(&mut self) -> Result<(), JobError> {
         if self.published.archive.is_some() {
             return Ok(());
@@ -132,13 +132,13 @@ impl<'a> Round<'a> {
         self.open_archive(versions).await
     }
 
-    /// The files that the archive has of a table.
+    /// Returns the archive's files of a table.
     pub fn archived(&self, resolution: Resolution) -> Vec<DataFile> {
         let table = self.archive.get(resolution as usize);
         table.map(Table::files).unwrap_or_default()
     }
 
-    /// Writes down that a run has begun. No row is computed, so no date is named.
+    /// Writes the intent of the run. It has no dates, because no row is computed.
     pub async fn write_intent(&self, run: u64) -> Result<(), JobError> {
         failpoint::reach("before-intent");
         let intent = Intent {
@@ -152,7 +152,7 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// Deletes what was written, for a round that is given up.
+    /// Deletes the files of a round that failed.
     pub async fn discard(&self, changes: &Changes) {
         let live = self.tables.iter().zip(&changes.tables);
         for (table, change) in live.chain(self.archive.iter().zip(&changes.archive)) {
@@ -161,8 +161,8 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Commits, the archive first: what leaves a table is there before it goes. Then writes the ledger and what `record`
-    /// says, and publishes.
+    /// Commits the tables of the archive first, so that rows are in the archive before they leave a table. Then commits
+    /// the tables, writes the ledger and the record that `record` returns, and publishes.
     pub async fn publish<R: Serialize + Sync>(
         &mut self,
         run: u64,
@@ -172,7 +172,7 @@ impl<'a> Round<'a> {
     ) -> Result<(), JobError> {
         self.forget_recomputed(&changes);
         let Changes { tables, archive } = changes;
-        // Until now readers saw what is about to go, however long it took to write what takes its place.
+        // Readers see the expiring files until this publication, however long it took to write their replacements.
         let now = super::now();
         let retired = self.ledger.leaving.values_mut();
         retired
@@ -214,7 +214,7 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// Dates that were computed again are remembered only as long as the archive has them as they were.
+    /// Keeps only recomputed dates whose rows in the archive are still outdated.
     fn forget_recomputed(&mut self, changes: &Changes) {
         let mut stale = DateSet::default();
         for (table, change) in self.archive.iter().zip(&changes.archive) {

@@ -1,5 +1,5 @@
-//! Deletes what nobody needs any more: data files of versions that left publication longer ago than the grace, files of
-//! runs that died, raw files that expired, old log files, records of old runs. And writes checkpoints.
+//! Deletes what is no longer needed: data files of versions that were replaced longer ago than the grace period, files
+//! of runs that crashed, expired raw files, old log files, and records of old runs. Also writes checkpoints.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -16,25 +16,25 @@ use crate::lake::table::Table;
 use crate::lake::{Store, failpoint};
 use crate::model::Resolution;
 
-/// How long the log tells of each version, as is usual for Delta tables.
+/// The time for which log files are kept. 30 days is the default of Delta tables.
 const LOG_KEPT: TimeDelta = TimeDelta::days(30);
 
-/// What is to be swept.
+/// The state of a sweep.
 pub(super) struct Sweep<'a> {
     pub job: &'a Job,
     pub lease: Option<&'a Lease>,
     pub runs: &'a Runs,
-    /// As it is published.
+    /// The published ledger.
     pub ledger: &'a Ledger,
     pub now: DateTime<Utc>,
-    /// Who began to read later than this is not disturbed.
+    /// The start of the grace period. Files that readers which started later may use are kept.
     pub since: DateTime<Utc>,
-    /// Only say what would be done.
+    /// Whether to report only, without deleting anything.
     pub dry_run: bool,
 }
 
 impl Sweep<'_> {
-    /// Sweeps. Called when all is published that is to be.
+    /// Deletes what is no longer needed. Must be called after the publication.
     pub async fn run(&self) -> Result<Swept, JobError> {
         let mut swept = Swept::default();
         let in_use = self.runs.in_use(self.since).await?;
@@ -56,12 +56,12 @@ impl Sweep<'_> {
             self.runs.clean_up(RUNS_KEPT, self.since).await?;
             failpoint::reach("after-cleanup");
         }
-        // Last, for it may fail where this program may not delete.
+        // Raw files come last, because this program may lack the permission to delete them.
         self.raw(&mut swept).await?;
         Ok(swept)
     }
 
-    /// Raw files that expired, when nobody reads them any more; and what came back from the archive, there.
+    /// Deletes expired raw files after the grace period, and archived files that are no longer needed.
     async fn raw(&self, swept: &mut Swept) -> Result<(), JobError> {
         let (raw, archive) = (&self.job.raw, archive_of_raw(&self.job.lake));
         let archived = names_by_path(self.ledger);
@@ -69,12 +69,12 @@ impl Sweep<'_> {
             if leaving.since > self.since {
                 continue;
             }
-            // Another version of it is another file.
+            // Another version at this path is a different file.
             let there = look(raw, path).await?;
             let Some(file) = there.filter(|file| leaving.is_version(file)) else {
                 continue;
             };
-            // What is in the archive must be there, or this may be the last copy.
+            // The archived copy must exist, because this may be the last copy otherwise.
             for name in archived.get(path).into_iter().flatten() {
                 look(&archive, name)
                     .await?
@@ -106,7 +106,7 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Without it, another run may just have found a use for what is about to go.
+    /// Fails if the lease was lost, because another run may need the files by now.
     fn must_have_lease(&self) -> Result<(), LeaseError> {
         self.lease.map_or(Ok(()), Lease::check)
     }
@@ -123,7 +123,7 @@ impl Sweep<'_> {
         let table = table.map_err(&failed)?;
         let named = table.files_since(oldest).await.map_err(&failed)?;
         for file in table.stored_files().await.map_err(&failed)? {
-            // A file that nobody names may belong to a commit that is about to come from elsewhere.
+            // An unreferenced file may belong to a commit of another program that is still in progress.
             if named.contains(&file.path) || file.modified >= self.since {
                 continue;
             }
@@ -148,7 +148,7 @@ impl Sweep<'_> {
     }
 }
 
-/// Before anything was archived, the archive was as it is made: empty.
+/// Returns the version of the archive's table in a publication: 0, an empty table, before anything was archived.
 fn archived_version(publication: &Publication, resolution: Resolution) -> u64 {
     let archive = publication.archive;
     archive.map_or(0, |versions| versions.of(resolution))

@@ -1,4 +1,4 @@
-//! What is done to the rows of tables: small files become larger ones, and what has expired goes.
+//! Plans and writes the changes to tables: small files are merged, and expired rows are archived or deleted.
 
 use std::collections::BTreeSet;
 
@@ -13,14 +13,14 @@ use crate::config::Then;
 use crate::lake::table::{Change, DataFile, Partition, Table};
 use crate::model::{DateSet, Day, Resolution};
 
-/// What is to be done to one table.
+/// The changes to one table.
 #[derive(Debug, Default)]
 pub(super) struct TablePlan {
-    /// Small files that become one.
+    /// The groups of small files to merge.
     groups: Vec<Group>,
-    /// Small files of the archive that do.
+    /// The groups of small files in the archive to merge.
     archived_groups: Vec<Group>,
-    /// Partitions whose rows go.
+    /// The partitions whose rows leave the table or change in the archive.
     shelved: Vec<Shelved>,
 }
 
@@ -30,13 +30,13 @@ impl TablePlan {
         self.groups.is_empty() && self.archived_groups.is_empty() && self.shelved.is_empty()
     }
 
-    /// Whether rows of it go to the archive.
+    /// Whether any rows are moved to the archive.
     pub fn needs_archive(&self) -> bool {
         self.shelved.iter().any(|it| it.then == Then::Archive)
     }
 }
 
-/// The dates of partitions.
+/// Returns the dates of partitions.
 pub(super) fn days_of<'a>(partitions: impl Iterator<Item = &'a Partition>) -> DateSet {
     let mut days = DateSet::default();
     for (first, last) in partitions.filter_map(Partition::days) {
@@ -50,7 +50,7 @@ fn rows_of<'a>(files: impl Iterator<Item = &'a DataFile>) -> u64 {
 }
 
 impl Round<'_> {
-    /// What is to be done to the tables, finest first; enters it into the report.
+    /// Returns the changes to the tables, finest first, and enters them into the report.
     pub fn plan_tables(&self, report: &mut MaintainReport) -> Vec<TablePlan> {
         let mut plans = Vec::new();
         for table in &self.tables {
@@ -84,7 +84,7 @@ impl Round<'_> {
         plans
     }
 
-    /// The first date whose minutes did not expire, if any expire now.
+    /// Returns the first date whose minutes have not expired, if any minutes expire now.
     pub fn minutes_from(&self, plans: &[TablePlan]) -> Option<Day> {
         let expire = plans.first().is_some_and(|minutes| {
             let live = minutes.shelved.iter().filter(|it| !it.live.is_empty());
@@ -95,7 +95,7 @@ impl Round<'_> {
             .map(|keep| first_kept(self.now, keep))
     }
 
-    /// Writes the new files. What was written is in `changes` even if it fails.
+    /// Writes the new files. `changes` contains the files that were written, even after an error.
     pub async fn write_tables(
         &mut self,
         plans: Vec<TablePlan>,
@@ -160,8 +160,8 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Writes the rows of a partition into the archive: those of the table, and those that the archive has of dates that
-    /// were not computed since.
+    /// Writes the rows of a partition into the archive: the rows of the table, and the archived rows of dates that were
+    /// not computed again.
     async fn shelve(&self, at: usize, it: &Shelved, change: &mut Change) -> Result<(), JobError> {
         let progress = &self.job.progress;
         let target = Target {
@@ -175,7 +175,8 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// All rows of a partition: those of the table, and those that the archive has of dates that were not computed since.
+    /// Returns all rows of a partition: the rows of the table, and the archived rows of dates that were not computed
+    /// again.
     pub fn sources(&self, at: usize, it: &Shelved) -> Vec<Source<'_>> {
         let (table, archive) = (&self.tables[at], &self.archive[at]);
         let live = it.live.iter().cloned();
@@ -189,10 +190,10 @@ impl Round<'_> {
         sources
     }
 
-    /// The dates of a partition that the archive has as they were, and the table as they are.
+    /// Returns the dates of a partition whose archived rows are replaced by the table's rows.
     pub fn stale(&self, it: &Shelved) -> DateSet {
         match it.partition.days() {
-            // Its only date is in the table.
+            // The table has the partition's only date.
             Some((first, last)) if first == last && !it.live.is_empty() => {
                 DateSet::range(first, last)
             }
@@ -202,7 +203,7 @@ impl Round<'_> {
 }
 
 impl<'a> Source<'a> {
-    /// All rows of a file.
+    /// Returns a source with all rows of a file.
     pub fn whole(table: &'a Table, file: DataFile) -> Self {
         Self {
             table,
@@ -252,7 +253,7 @@ fn compacted(table: &str, groups: &[Group]) -> Option<Compacted> {
     })
 }
 
-/// Enters how large the files became.
+/// Enters the size of the merged files into the report.
 fn measure(report: &mut MaintainReport, table: &str, change: &Change) {
     let found = report.compacted.iter_mut().find(|it| it.table == table);
     if let Some(compacted) = found {

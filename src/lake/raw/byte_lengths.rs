@@ -1,7 +1,8 @@
-//! The lengths of texts in a page, where the page has to be decompressed to know them.
+//! Checks the lengths of texts in pages that must be decompressed to know them.
 //!
-//! Two encodings declare how many values a page has a second time, in its data, and values that share prefixes can be far
-//! longer together than the page. The same holds for a dictionary that has one long value, to which every row may refer.
+//! Two encodings (DELTA_LENGTH_BYTE_ARRAY and DELTA_BYTE_ARRAY) declare the number of values of a page a second time,
+//! in its data. Values that share prefixes can together be far longer than the page. So can the values of a dictionary
+//! with one long value, if every row refers to it.
 
 use std::sync::Arc;
 
@@ -13,16 +14,17 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use super::pages::{Chunk, Header, MAX_MEAN_ID_BYTES};
 use crate::decoding::Implausible;
 
-/// The maximum length of a value of a large dictionary: a batch has 16,384.
+/// The maximum length in bytes of a value in a large dictionary. A batch of 16,384 rows with one such value has 256
+/// MiB.
 const MAX_DICTIONARY_VALUE_BYTES: usize = 16 << 10;
-/// The maximum number of values of a page whose lengths are encoded.
+/// The maximum number of values in a page with encoded lengths.
 const MAX_LENGTHS: u64 = 4 << 20;
 
 fn damaged() -> Implausible {
     Implausible::new("it has a damaged page")
 }
 
-/// Checks one page, given with its header.
+/// Checks one page. `page` includes the header.
 pub(super) fn check(page: &Bytes, header: &Header, chunk: &Chunk) -> Result<(), Implausible> {
     let page = decompressed(page, chunk)?;
     let values = match &page {
@@ -69,7 +71,7 @@ fn decompressed(page: &Bytes, chunk: &Chunk) -> Result<Page, Implausible> {
         let reader = Arc::new(page.clone());
         SerializedPageReader::new(reader, &alone, 0, None)?.get_next_page()
     };
-    // What is wrong with it otherwise, the library says as well when the file is read.
+    // The library reports any other damage when it reads the file.
     read()
         .map_err(|error| Implausible::new(super::first_line(&error.to_string())))?
         .ok_or_else(damaged)
@@ -89,8 +91,8 @@ fn check_dictionary(values: &[u8]) -> Result<(), Implausible> {
     Ok(())
 }
 
-/// What follows the levels in a page of the first version. Columns are not nested, so there are only levels that say
-/// what is null.
+/// Returns the data after the levels of a page of version 1. Columns are not nested, so there are only definition
+/// levels.
 fn without_levels<'a>(page: &'a [u8], chunk: &Chunk) -> Result<&'a [u8], Implausible> {
     if chunk.column.max_rep_level() > 0 {
         return Err(Implausible::new("its columns are nested"));
@@ -103,7 +105,8 @@ fn without_levels<'a>(page: &'a [u8], chunk: &Chunk) -> Result<&'a [u8], Implaus
     rest.get(length..).ok_or_else(damaged)
 }
 
-/// The sum of lengths that are encoded as differences, and what follows them; there must be `declared` at most.
+/// Returns the sum of lengths in DELTA_BINARY_PACKED encoding, and the bytes after them. Fails if there are more than
+/// `declared` lengths.
 fn sum_of_lengths(bytes: &[u8], declared: u64) -> Result<(u64, &[u8]), Implausible> {
     let mut rest = bytes;
     let block = varint(&mut rest)?;
@@ -115,7 +118,7 @@ fn sum_of_lengths(bytes: &[u8], declared: u64) -> Result<(u64, &[u8]), Implausib
             "it has a page of {declared} texts whose data declares {count}"
         )));
     }
-    // More than this no writer uses.
+    // No writer uses larger blocks.
     let is_usual = (1..=1 << 16).contains(&block) && (1..=block).contains(&parts);
     if !is_usual || block % parts != 0 || (block / parts) % 32 != 0 {
         return Err(damaged());
@@ -146,7 +149,7 @@ fn sum_of_lengths(bytes: &[u8], declared: u64) -> Result<(u64, &[u8]), Implausib
             rest = after;
             for index in 0..each.min(usize::try_from(left).unwrap_or(usize::MAX)) {
                 let difference = bits(packed, index * width, width).wrapping_add(least);
-                // Lengths have 32 bits, and wrap around.
+                // Lengths are 32-bit integers, and their arithmetic wraps.
                 value = i64::from((value.wrapping_add(difference)) as i32);
                 sum = sum.saturating_add(length(value)?);
                 left -= 1;
@@ -160,7 +163,7 @@ fn length(value: i64) -> Result<u64, Implausible> {
     u64::try_from(value).map_err(|_| Implausible::new("it has a text of a negative length"))
 }
 
-/// `width` bits from the bit `at`, the lowest first.
+/// Returns `width` bits from the bit `at`, least significant bit first.
 fn bits(packed: &[u8], at: usize, width: usize) -> i64 {
     let mut value: i64 = 0;
     for index in 0..width {

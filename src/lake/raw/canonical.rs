@@ -1,4 +1,4 @@
-//! Columns of every accepted type to the one form that the operator takes.
+//! Converts columns of all accepted types to the canonical types that the resample operator reads.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -29,7 +29,7 @@ fn utc_micros() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-/// `id`, `timestamp`, `value`, each of which may be null.
+/// Returns the canonical schema: `id`, `timestamp` and `value`, all nullable.
 pub(super) fn canonical_schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Arc::new(Schema::new(vec![
@@ -41,7 +41,7 @@ pub(super) fn canonical_schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
 
-/// Where the three columns are in a file.
+/// The positions of the three columns in a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Located {
     pub id: usize,
@@ -117,7 +117,7 @@ impl Located {
         Ok(located)
     }
 
-    /// Where the columns are among the leaves of a Parquet schema.
+    /// Returns the indices of the columns among the leaves of a Parquet schema.
     pub fn leaves(&self, schema: &SchemaDescriptor) -> Vec<usize> {
         let roots = [self.id, self.timestamp, self.value];
         let leaves = 0..schema.num_columns();
@@ -126,8 +126,8 @@ impl Located {
             .collect()
     }
 
-    /// The types to ask the Parquet reader for, so that no text is built for each row, and times of years
-    /// beyond 2262 fit; none if the file's own will do.
+    /// Returns the schema to request from the Parquet reader, or `None` if the file's own schema is good enough. With
+    /// it, no text is built for each row, and INT96 times after the year 2262 do not overflow.
     pub fn better_schema(&self, schema: &Schema, int96: bool) -> Option<SchemaRef> {
         let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
         let mut better = false;
@@ -144,7 +144,7 @@ impl Located {
             DataType::Dictionary(_, value) => is_variable_binary(value),
             kind => is_variable_binary(kind),
         };
-        // As views, values that rows share are there once.
+        // Views share equal values of a dictionary instead of repeating them.
         if is_bytes && id.data_type() != &DataType::BinaryView {
             fields[self.id] = Arc::new(id.clone().with_data_type(DataType::BinaryView));
             better = true;
@@ -159,15 +159,15 @@ impl Located {
     }
 }
 
-/// The maximum length of a zone in an error, in characters.
+/// The maximum length of a time zone in an error, in characters.
 const MAX_ZONE_SHOWN: usize = 60;
 
-/// Checks that the zone of a column of timestamps is one.
+/// Checks that the time zone of a timestamp column is valid.
 fn check_zone(path: &str, field: &Field) -> Result<(), FileFault> {
     let DataType::Timestamp(_, Some(zone)) = field.data_type() else {
         return Ok(());
     };
-    // Writers spell UTC in other ways, too.
+    // Some writers spell UTC differently.
     let is_utc = zone.eq_ignore_ascii_case("UTC") || zone.eq_ignore_ascii_case("Z");
     if is_utc || zone.parse::<arrow::array::timezone::Tz>().is_ok() {
         return Ok(());
@@ -214,20 +214,21 @@ fn is_number(kind: &DataType) -> bool {
     }
 }
 
-/// The maximum length of an id that is kept as it is, in bytes; none that is longer is an asset's.
+/// The maximum length in bytes of an id that is kept whole. No asset id is longer.
 const MAX_ID_BYTES: usize = 64;
 
-/// An id column as a dictionary of text.
+/// Converts an id column to a dictionary of text.
 pub(super) fn ids(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
         kind if kind == &text_dictionary() => Ok(Arc::clone(column)),
-        // Rows may share a value of any length, which is not repeated for each.
+        // Only the dictionary's values are converted: rows may share a long value, which must not be repeated for each
+        // row.
         DataType::Dictionary(..) => {
             let dictionary = column.as_any_dictionary();
             take(&ids(dictionary.values())?, dictionary.keys(), None)
         }
         DataType::Utf8View => view_ids(&column.as_string_view().clone().to_binary_view(), false),
-        // A cast of its own does not exist: it goes through the general binary type.
+        // Arrow has no direct cast, so the cast goes through the variable-length binary type.
         DataType::FixedSizeBinary(_) => ids(&cast(column, &DataType::Binary)?),
         kind if is_binary(kind) => {
             let views = cast(column, &DataType::BinaryView)?;
@@ -237,7 +238,8 @@ pub(super) fn ids(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     }
 }
 
-/// 16 bytes become a UUID's text, if they may be one; other bytes are taken as text, which then is a UUID or is not.
+/// Converts binary values to a dictionary of text. If `may_be_uuids`, 16 bytes become the text of a UUID. Other bytes
+/// are read as text, and the caller checks whether that is a UUID.
 fn view_ids(views: &BinaryViewArray, may_be_uuids: bool) -> Result<ArrayRef, ArrowError> {
     let mut keys = Int32Builder::with_capacity(views.len());
     let mut texts: Vec<String> = Vec::new();
@@ -248,7 +250,7 @@ fn view_ids(views: &BinaryViewArray, may_be_uuids: bool) -> Result<ArrayRef, Arr
             keys.append_null();
             continue;
         };
-        // Of what is too long, the beginning is enough to tell what it is.
+        // A value that is too long is no asset id, so its first bytes are enough.
         let shown = (
             &bytes[..bytes.len().min(MAX_ID_BYTES)],
             bytes.len() > MAX_ID_BYTES,
@@ -279,7 +281,7 @@ fn id_text((bytes, is_cut): (&[u8], bool), may_be_uuid: bool) -> String {
     }
 }
 
-/// A timestamp column as UTC microseconds, rounded down.
+/// Converts a timestamp column to UTC microseconds, rounded down.
 pub(super) fn times(column: &ArrayRef, timezone: Tz) -> Result<ArrayRef, ArrowError> {
     const THOUSAND: i64 = 1_000;
     let DataType::Timestamp(unit, zone) = column.data_type() else {
@@ -318,7 +320,7 @@ fn scaled<T: ArrowPrimitiveType<Native = i64>>(
     times.unary(scale)
 }
 
-/// A value column as doubles.
+/// Converts a value column to doubles.
 pub(super) fn values(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     if column.data_type() == &DataType::Float64 {
         return Ok(Arc::clone(column));

@@ -1,4 +1,4 @@
-//! A raw file as the Parquet library reads it: pages that were fetched are checked before the library sees them.
+//! A reader for raw files that checks every fetched page before the Parquet library decodes it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use super::footer::chunk_range;
 use super::pages::{Chunk, check_pages};
 use crate::lake::pinned::Pinned;
 
-/// Reads the columns of one file. Cheap to clone.
+/// Reads the column chunks of one file. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct CheckedReader {
     pinned: Pinned,
-    /// The columns that may be read, by where they are.
+    /// The column chunks that may be read, sorted by their byte ranges.
     chunks: Arc<[(Range<u64>, Chunk)]>,
 }
 
 impl CheckedReader {
-    /// Reads the columns `leaves` of a file of `size` bytes; nothing else of it can be read.
+    /// Creates a reader for the columns `leaves` of a file of `size` bytes. Reads outside these columns fail.
     pub fn new(pinned: Pinned, metadata: &ParquetMetaData, leaves: &[usize], size: u64) -> Self {
         let groups = metadata.row_groups().iter();
         let chunks = groups.flat_map(|group| {
@@ -39,7 +39,7 @@ impl CheckedReader {
             })
         });
         let mut chunks: Vec<_> = chunks.collect();
-        // They do not overlap, but some may be empty.
+        // Chunks do not overlap, but some may be empty.
         chunks.sort_by_key(|(range, _)| (range.start, range.end));
         Self {
             pinned,
@@ -47,7 +47,7 @@ impl CheckedReader {
         }
     }
 
-    /// The file, to read what is not pages.
+    /// Returns the unchecked reader of the file, for parts other than pages.
     pub fn pinned(&mut self) -> &mut Pinned {
         &mut self.pinned
     }

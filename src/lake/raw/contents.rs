@@ -1,5 +1,5 @@
-//! Which assets have readings in a file, and on which dates. By this a query opens no file for the sake of readings that its
-//! caller may not see.
+//! The assets that have readings in a file, and the dates of those readings. With them a query skips files that contain
+//! only readings which its caller may not see.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,41 +13,43 @@ use super::{FileFault, RawFile, RawFormat};
 use crate::lake::Store;
 use crate::model::{AssetId, DateSet, Day, Window, day_of};
 
-/// The maximum number of assets of a file; of one with more, none are known.
+/// The maximum number of assets of a file. Nothing is recorded for a file with more.
 const MAX_ASSETS: usize = 100_000;
-/// The maximum number of ranges of dates while a file is read; beyond, each asset has one, from its first date to its last.
+/// The maximum number of date ranges while a file is read. Beyond it, each asset has one range from its first to its
+/// last date.
 const MAX_RANGES_READ: usize = 1 << 18;
-/// The maximum number of groups of a file, and of ranges of dates of all its groups; beyond, dates are given more roughly.
+/// The maximum number of groups of a file. Beyond it, or beyond `MAX_RANGES` date ranges in all groups, dates are less
+/// precise.
 const MAX_GROUPS: usize = 64;
 const MAX_RANGES: usize = 1_024;
-/// Rows that are read at once.
+/// The number of rows in a batch.
 const BATCH_ROWS: usize = 16_384;
 
-/// Ranges of dates, each from its first to its last.
+/// Ranges of dates, first and last inclusive.
 type Ranges<'a> = &'a [(Day, Day)];
 
-/// Assets with readings on the same dates.
+/// Assets that have readings on the same dates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AssetGroup {
-    /// The assets, in order.
+    /// The assets, sorted.
     pub assets: Arc<[AssetId]>,
-    /// The dates; perhaps a few more.
+    /// The dates, and possibly a few more.
     pub dates: DateSet,
-    /// Whether any of them may have readings without a time.
+    /// Whether any of the assets may have readings without a plausible time.
     pub untimed: bool,
 }
 
-/// Which assets have readings in a file, and on which dates.
+/// The assets that have readings in a file, and the dates of those readings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FileContents {
-    /// All assets of the file, each in one group.
+    /// The assets of the file, each in exactly one group.
     pub groups: Vec<AssetGroup>,
-    /// Whether it has rows whose id is no asset's.
+    /// Whether the file has rows whose id is not an asset id.
     pub has_other_ids: bool,
 }
 
 impl FileContents {
-    /// The contents of a file of one asset.
+    /// Returns the contents of a file with readings of one asset only.
     pub fn of_one(asset: AssetId, dates: DateSet, untimed: bool) -> Self {
         Self {
             groups: vec![AssetGroup {
@@ -59,7 +61,7 @@ impl FileContents {
         }
     }
 
-    /// The dates of all assets.
+    /// Returns the dates of all assets together.
     pub fn dates(&self) -> DateSet {
         let mut dates = DateSet::default();
         for group in &self.groups {
@@ -69,7 +71,7 @@ impl FileContents {
     }
 }
 
-/// Reads which assets a file has readings of, and when; none if they are too many.
+/// Reads the assets of a file and the dates of their readings. Returns `None` if there are too many assets.
 pub async fn contents(
     raw: &Store,
     file: &RawFile,
@@ -94,11 +96,11 @@ struct Entry {
     asset: AssetId,
     dates: DateSet,
     untimed: bool,
-    /// The date that was added last.
+    /// The date of the asset's previous reading.
     last: Option<Day>,
 }
 
-/// What a value of the dictionary of ids is.
+/// The meaning of a value in the dictionary of ids.
 #[derive(Debug, Clone, Copy)]
 enum Id {
     Unseen,
@@ -112,15 +114,15 @@ pub struct ContentsBuilder {
     known: HashMap<AssetId, usize>,
     entries: Vec<Entry>,
     has_other_ids: bool,
-    /// Ranges of dates of all entries.
+    /// The number of date ranges of all entries together.
     ranges: usize,
-    /// Whether gaps between dates are left out of account.
+    /// Whether the gaps between an asset's dates are ignored.
     is_rough: bool,
     has_too_many: bool,
 }
 
 impl ContentsBuilder {
-    /// Adds readings in their canonical form: `id` (dictionary of text), `timestamp` (UTC microseconds), others.
+    /// Adds readings in canonical form: `id` (dictionary of text), `timestamp` (UTC microseconds), and further columns.
     pub fn add(&mut self, readings: &RecordBatch) {
         let ids = readings.column(0).as_dictionary::<Int32Type>();
         let texts = ids.values().as_string::<i32>();
@@ -196,7 +198,7 @@ impl ContentsBuilder {
         }
     }
 
-    /// The contents; none if there are too many assets.
+    /// Returns the contents, or `None` if there are too many assets.
     pub fn finish(mut self) -> Option<FileContents> {
         if self.has_too_many {
             return None;
@@ -226,7 +228,7 @@ impl ContentsBuilder {
     }
 }
 
-/// The dates without gaps.
+/// Returns the range from the first to the last date.
 fn hull(dates: &DateSet) -> DateSet {
     match dates.first().zip(dates.last()) {
         Some((first, last)) => DateSet::range(first, last),
@@ -234,7 +236,7 @@ fn hull(dates: &DateSet) -> DateSet {
     }
 }
 
-/// Entries with the same dates together.
+/// Groups the entries that have the same dates.
 fn grouped(entries: &[Entry]) -> Vec<AssetGroup> {
     let mut groups: BTreeMap<(Ranges<'_>, bool), Vec<AssetId>> = BTreeMap::new();
     for entry in entries {
@@ -276,7 +278,7 @@ mod tests {
         AssetId::from_bytes(bytes)
     }
 
-    /// The contents of readings of these assets, by number, on these days.
+    /// Returns the contents of readings given as pairs of asset number and day.
     fn of(readings: &[(Option<u32>, Option<Day>)]) -> Option<FileContents> {
         let ids = readings
             .iter()
@@ -326,8 +328,8 @@ mod tests {
     }
 
     #[test]
-    fn contents_with_too_many_gaps_are_rough_and_never_less() {
-        // Two assets, each on two of four days.
+    fn contents_with_too_many_gaps_cover_all_dates() {
+        // Two assets; each has readings on two of every four days.
         let rows: Vec<_> = (0..3_000_u16)
             .map(|day| (Some(u32::from(day % 4 / 2)), Some(Day::from(day))))
             .collect();
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn contents_with_too_many_groups_have_one_for_all() {
+    fn contents_with_too_many_groups_have_one_group() {
         let rows: Vec<_> = (0..100).map(|day| (Some(day), Some(day as Day))).collect();
         let found = of(&rows).unwrap();
         assert_eq!(groups(&found), [(100, &[(0, 99)] as &[_], false)]);

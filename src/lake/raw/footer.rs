@@ -1,4 +1,5 @@
-//! Reads the footers and page indexes of raw files, after a check that what they declare is in proportion to the file.
+//! Reads the footers and page indexes of raw files. Checks first that the declared sizes are plausible for the size of
+//! the file.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,32 +21,32 @@ use super::{FileFault, RawFile};
 use crate::decoding::{Implausible, ipc};
 use crate::lake::pinned::Pinned;
 
-/// The end of a file that is fetched at once: holds most footers.
+/// The number of bytes at the end of a file that are fetched first. They contain most footers.
 const HINT_BYTES: u64 = 64 << 10;
-/// The length of the footer and the magic bytes after it.
+/// The length in bytes of the footer's length field and the magic bytes after it.
 const TAIL_BYTES: u64 = 8;
-/// The maximum size of a footer.
+/// The maximum size of a footer in bytes.
 const MAX_FOOTER_BYTES: u64 = 32 << 20;
-/// The maximum size of all page indexes together; where there is more, none is used.
+/// The maximum size in bytes of all page indexes together. Beyond it, no page index is used.
 const MAX_INDEX_BYTES: u64 = 32 << 20;
-/// The maximum number of elements in them.
+/// The maximum number of elements in all page indexes together.
 const MAX_INDEX_ELEMENTS: usize = 4 << 20;
-/// The maximum number of elements of a schema, and of types within each other.
+/// The maximum number of elements of a schema. `MAX_SCHEMA_DEPTH` limits their nesting.
 const MAX_SCHEMA_ELEMENTS: usize = 10_000;
 const MAX_SCHEMA_DEPTH: usize = 32;
-/// The maximum number of row groups: their numbers have 16 bits.
+/// The maximum number of row groups. Their ordinals have 16 bits.
 const MAX_ROW_GROUPS: usize = 32_767;
 /// The maximum number of row groups times columns.
 const MAX_COLUMN_CHUNKS: usize = 1 << 18;
-/// The maximum number of pairs of metadata, and of orders of columns.
+/// The maximum number of key-value pairs of metadata, and of column orders.
 const MAX_PAIRS: usize = 10_000;
-/// The maximum number of rows that a byte of a file can stand for. A value that never changes at times that are evenly
-/// spaced takes one byte for a few thousand rows.
+/// The maximum number of rows per byte of a file. A constant value at evenly spaced times takes one byte for a few
+/// thousand rows.
 const MAX_ROWS_PER_BYTE: u64 = 1 << 15;
-/// The maximum size of a value of a fixed size: ids have 16 bytes, and decimals 32 at most.
+/// The maximum size in bytes of a value of a fixed-length type. Ids have 16 bytes, and decimals at most 32.
 const MAX_VALUE_BYTES: i32 = 64;
 
-/// Reads a file's footer.
+/// Fetches, checks and decodes a file's footer.
 pub(super) async fn read_footer(
     pinned: &mut Pinned,
     file: &RawFile,
@@ -102,7 +103,7 @@ fn footer_length(end: &[u8], size: u64) -> Result<u64, Implausible> {
     Ok(length)
 }
 
-/// Goes through a footer, without keeping anything of it.
+/// Checks the structure of a footer without storing any of it.
 fn check_footer(bytes: &[u8]) -> Result<(), Implausible> {
     let mut chunks = 0;
     Reader::new(bytes).structure(|reader, id, kind| match id {
@@ -140,11 +141,11 @@ fn at_most(count: usize, max: usize, of: &str) -> Result<(), Implausible> {
     }
 }
 
-/// Checks that the elements of a schema form one tree that is not deep.
+/// Checks that the elements of a schema form one tree of limited depth.
 fn check_schema(reader: &mut Reader<'_>) -> Result<(), Implausible> {
     let elements = reader.list_of_structures()?;
     at_most(elements, MAX_SCHEMA_ELEMENTS, "columns")?;
-    // How many children are still to come, of each element that is open.
+    // The number of children that are still to come, for each open element.
     let mut open: Vec<usize> = Vec::new();
     for index in 0..elements {
         let mut children = 0;
@@ -228,7 +229,7 @@ fn check_column_chunk(reader: &mut Reader<'_>) -> Result<(), Implausible> {
     })
 }
 
-/// Compares the numbers of rows with the size of the file.
+/// Checks the numbers of rows against the size of the file.
 fn check_numbers(metadata: &ParquetMetaData, size: u64) -> Result<(), Implausible> {
     let allowed = size.saturating_mul(MAX_ROWS_PER_BYTE);
     let mut rows: u64 = 0;
@@ -251,7 +252,7 @@ fn check_numbers(metadata: &ParquetMetaData, size: u64) -> Result<(), Implausibl
     Ok(())
 }
 
-/// Checks the chunks of the columns that are read: where they are, and that they do not overlap.
+/// Checks that the chunks of the columns that are read lie inside the file and do not overlap.
 pub(super) fn check_chunks(
     metadata: &ParquetMetaData,
     leaves: &[usize],
@@ -287,7 +288,7 @@ pub(super) fn check_chunks(
     }
 }
 
-/// Where a column chunk is, if that is inside the file.
+/// Returns the byte range of a column chunk, or `None` if it is not inside the file.
 pub(super) fn chunk_range(chunk: &ColumnChunkMetaData, size: u64) -> Option<Range<u64>> {
     let start = chunk
         .dictionary_page_offset()
@@ -298,13 +299,13 @@ pub(super) fn chunk_range(chunk: &ColumnChunkMetaData, size: u64) -> Option<Rang
     (end <= size).then_some(start..end)
 }
 
-/// Checks the schema that writers of Arrow put beside Parquet's own.
+/// Checks the Arrow schema that Arrow writers store in the metadata.
 fn check_arrow_schema(metadata: &ParquetMetaData) -> Result<(), Implausible> {
     let pairs = metadata.file_metadata().key_value_metadata();
     let schemas = pairs.into_iter().flatten();
     for pair in schemas.filter(|pair| pair.key == ARROW_SCHEMA_META_KEY) {
         let encoded = pair.value.as_deref().unwrap_or_default();
-        // What cannot be decoded is refused by the library.
+        // The library rejects a schema that cannot be decoded.
         let Ok(bytes) = STANDARD.decode(encoded) else {
             continue;
         };
@@ -320,7 +321,7 @@ fn check_arrow_schema(metadata: &ParquetMetaData) -> Result<(), Implausible> {
     Ok(())
 }
 
-/// Page indexes that were fetched already.
+/// A range of bytes with all page indexes, already fetched.
 struct Fetched {
     start: u64,
     bytes: Bytes,
@@ -338,7 +339,7 @@ impl MetadataFetch for &mut Fetched {
     }
 }
 
-/// Returns the footer with the page indexes, if there are any that can be used.
+/// Returns the footer with the page indexes, or `None` if there are none that can be used.
 pub(super) async fn with_page_index(
     pinned: &mut Pinned,
     metadata: &ParquetMetaData,
@@ -377,8 +378,8 @@ pub(super) async fn with_page_index(
 
 type IndexRanges = (Range<u64>, Vec<(bool, Range<u64>)>);
 
-/// Where all indexes are together, and where each is, and whether it is one of offsets; none if there are none, or if
-/// they cannot be used.
+/// Returns the byte range of all indexes together, and the range of each with a flag that is true for an offset index.
+/// Returns `None` if there are none, or if they cannot be used.
 fn index_ranges(metadata: &ParquetMetaData, size: u64) -> Option<IndexRanges> {
     let mut parts = Vec::new();
     for chunk in metadata.row_groups().iter().flat_map(|it| it.columns()) {
@@ -411,7 +412,7 @@ fn index_ranges(metadata: &ParquetMetaData, size: u64) -> Option<IndexRanges> {
     (end - start <= MAX_INDEX_BYTES).then_some((start..end, parts))
 }
 
-/// Goes through an index; how many elements it has.
+/// Checks the structure of an index and returns its number of elements.
 fn check_index(bytes: &[u8], is_offsets: bool) -> Result<usize, Implausible> {
     let mut elements = 0;
     let mut reader = Reader::new(bytes);
@@ -441,7 +442,7 @@ fn check_index(bytes: &[u8], is_offsets: bool) -> Result<usize, Implausible> {
     Ok(elements)
 }
 
-/// Whether all pages are inside their chunks, one after another, and begin at rows that are there.
+/// Whether all pages lie inside their chunks without overlapping, and begin at rows that exist, in ascending order.
 fn are_pages_inside(metadata: &ParquetMetaData, leaves: &[usize], size: u64) -> bool {
     let Some(index) = metadata.offset_index() else {
         return true;

@@ -1,4 +1,4 @@
-//! A raw file that is made from readings as they come in: it is there when all of them are, and not before.
+//! Writes ingested readings to a raw file. The file becomes visible only when all readings are written.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{ColumnNames, FileFault, RawFile, RawFormat};
 use crate::lake::Store;
 use crate::lake::growing_file::{GrowingFile, GrowthError};
 
-/// Columns of those who send readings, whatever they are called in files.
+/// Returns the column names of ingested readings, which do not depend on the configured names of columns in files.
 fn sent() -> ColumnNames {
     ColumnNames {
         id: "id".to_owned(),
@@ -26,7 +26,7 @@ fn sent() -> ColumnNames {
     }
 }
 
-/// A raw file in the making.
+/// A raw file that is being written.
 pub struct Incoming {
     raw: Store,
     path: Path,
@@ -37,8 +37,8 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// A file at `path` below `raw`, with columns as `format` calls them, from readings of the schema `sent`: columns
-    /// `id`, `timestamp` and `value`, of any type that files may have.
+    /// Begins a file at `path` in `raw` for readings of `schema`: columns `id`, `timestamp` and `value`, of any type
+    /// that raw files may have. The file's columns get the names in `format`.
     pub fn begin(
         raw: &Store,
         format: &RawFormat,
@@ -80,7 +80,8 @@ impl Incoming {
         })
     }
 
-    /// The readings of a batch in one form: `id` (dictionary of text), `timestamp` (UTC microseconds), `value` (double).
+    /// Converts a batch of readings to canonical form: `id` (dictionary of text), `timestamp` (UTC microseconds),
+    /// `value` (double).
     pub fn canonical(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let Located {
             id,
@@ -95,13 +96,13 @@ impl Incoming {
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }
 
-    /// Takes readings in their [canonical](Self::canonical) form.
+    /// Writes readings in [canonical](Self::canonical) form.
     pub async fn write(&mut self, readings: &RecordBatch) -> Result<(), GrowthError> {
         self.file.write(readings).await
     }
 
-    /// Puts the file in its place, to stay there: whoever sent the readings may not have them any more. Returns the file as
-    /// it is listed; none if the store does not say.
+    /// Completes the file and waits until it is on the disk, because the sender may not keep the readings. Returns the
+    /// file as a listing would, or `None` if the store does not report it.
     pub async fn finish(self) -> Result<Option<RawFile>, GrowthError> {
         self.file.finish().await?;
         let synced = self.raw.sync(&self.path).await;
@@ -111,7 +112,7 @@ impl Incoming {
         synced?;
         let found = self.raw.objects().head(&self.path).await;
         Ok(found.ok().map(|found| {
-            // Unlike a listing, the store names the file as seen from its own root.
+            // Unlike a listing, the store reports the path relative to its own root.
             RawFile::listed(ObjectMeta {
                 location: self.path.clone(),
                 ..found
@@ -119,7 +120,7 @@ impl Incoming {
         }))
     }
 
-    /// Removes what was written.
+    /// Aborts the upload and removes the parts that were written.
     pub async fn abandon(self) {
         if let Err(error) = self.file.abandon().await {
             tracing::warn!("an unfinished file cannot be removed: {error}");

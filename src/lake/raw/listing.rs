@@ -1,25 +1,25 @@
-//! Which raw files there are.
+//! Lists the raw files.
 
 use futures::TryStreamExt;
 use object_store::ObjectMeta;
 
 use crate::lake::Store;
 
-/// One raw file as it was listed.
+/// A raw file as it was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawFile {
-    /// Below the raw folder.
+    /// The path relative to the raw folder.
     pub path: String,
-    /// Names this version of the file.
+    /// The identifier of this version of the file.
     pub etag: String,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// When it was last modified, nanoseconds since the epoch.
+    /// The time of the last modification, in nanoseconds since the Unix epoch.
     pub modified: i64,
 }
 
 impl RawFile {
-    /// A file that never changes, so that no version of it has to be told from others.
+    /// Returns a file that never changes, so its versions need not be distinguished.
     pub fn fixed(path: &str, size: u64) -> Self {
         Self {
             path: path.to_owned(),
@@ -29,7 +29,7 @@ impl RawFile {
         }
     }
 
-    /// A file as its store tells of it.
+    /// Returns a file from the store's metadata of it.
     pub(super) fn listed(object: ObjectMeta) -> Self {
         let modified = object
             .last_modified
@@ -46,7 +46,7 @@ impl RawFile {
     }
 }
 
-/// The raw files cannot be listed.
+/// The error of a raw folder that cannot be listed.
 #[derive(Debug, thiserror::Error)]
 #[error("the raw folder {folder} cannot be listed")]
 pub struct RawError {
@@ -54,8 +54,9 @@ pub struct RawError {
     source: object_store::Error,
 }
 
-/// All `*.parquet` files below, in the order in which later ones win: by modification time, then path.
-/// Files and folders whose names begin with `.` or `_` are somebody's unfinished business.
+/// Returns all `*.parquet` files in the folder and its subfolders, in order of precedence: by modification time, then
+/// by path; later files win. Files and folders whose names begin with `.` or `_` are skipped, because they may be
+/// incomplete.
 pub async fn list(raw: &Store) -> Result<Vec<RawFile>, RawError> {
     let mut files: Vec<RawFile> = raw
         .objects()

@@ -1,4 +1,4 @@
-//! The raw files: which there are, what they hold, and their readings in one form, however they were written.
+//! The raw files: their listing, their contents, and their readings in canonical form, whatever program wrote them.
 
 mod byte_lengths;
 mod canonical;
@@ -27,89 +27,89 @@ pub use listing::{RawError, RawFile, list};
 pub use read::{Want, read};
 pub use survey::{Survey, survey};
 
-/// The names of the three columns.
+/// The names of the three columns in raw files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnNames {
-    /// The asset's UUID.
+    /// The column with the asset's UUID.
     pub id: String,
-    /// The time.
+    /// The column with the time.
     pub timestamp: String,
-    /// The value.
+    /// The column with the value.
     pub value: String,
 }
 
-/// How raw files are to be understood.
+/// The configuration for reading raw files.
 #[derive(Debug, Clone)]
 pub struct RawFormat {
-    /// Which columns.
+    /// The names of the columns.
     pub columns: ColumnNames,
-    /// The zone of timestamps without one.
+    /// The time zone of timestamps that have none.
     pub timezone: Tz,
-    /// Readings outside have no usable time.
+    /// The window of plausible times. Readings outside have no usable time.
     pub plausible: Window,
 }
 
-/// Why nothing can be had from a file.
+/// The reasons why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileFault {
-    /// It is not a Parquet file, or a damaged one.
+    /// The file is not a Parquet file, or is damaged.
     #[error("{path} cannot be read: {reason}")]
     Unreadable {
-        /// The file, below the raw folder.
+        /// The path relative to the raw folder.
         path: String,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// The operating system refuses it; that can change without a change of the file.
+    /// The operating system refuses access. This can change without a change to the file.
     #[error("{path} cannot be opened: {reason}. Let plantlake read it")]
     Refused {
-        /// The file.
+        /// The path relative to the raw folder.
         path: String,
-        /// What the operating system says.
+        /// The operating system's error.
         reason: String,
     },
-    /// A column is not there.
+    /// A column is missing.
     #[error(
         "{path} has no column {column:?}: it has {found}. Rename it, or map it in jobs/resample.toml"
     )]
     MissingColumn {
-        /// The file.
+        /// The path relative to the raw folder.
         path: String,
-        /// The column.
+        /// The name of the missing column.
         column: String,
-        /// The columns that are there.
+        /// The names of the columns in the file.
         found: String,
     },
-    /// A column has a type that cannot be used.
+    /// A column has a type that is not supported.
     #[error("{path}: column {column:?} is {found}, and must be {expected}")]
     WrongType {
-        /// The file.
+        /// The path relative to the raw folder.
         path: String,
-        /// The column.
+        /// The name of the column.
         column: String,
-        /// Its type.
+        /// The type of the column.
         found: String,
-        /// What it may be.
+        /// The expected type.
         expected: &'static str,
     },
-    /// It is not the file that was listed.
+    /// The file is not the version that was listed.
     #[error("{path} changed while it was read")]
     Changed {
-        /// The file.
+        /// The path relative to the raw folder.
         path: String,
     },
-    /// The store fails; the file may be in order.
+    /// The store fails; the file itself may be valid.
     #[error("{path} cannot be fetched")]
     Store {
-        /// The file.
+        /// The path relative to the raw folder.
         path: String,
-        /// What the store says.
+        /// The store's error.
         source: Box<object_store::Error>,
     },
 }
 
 impl FileFault {
-    /// What an error of the Parquet library means for the file.
+    /// Converts an error of the Parquet library.
     fn of(path: &str, error: &parquet::errors::ParquetError) -> Self {
         let path = path.to_owned();
         if let parquet::errors::ParquetError::External(inner) = error
@@ -133,7 +133,7 @@ impl FileFault {
             };
         }
         let text = error.to_string();
-        // What is found here is said as it is.
+        // Errors of the checks in this module are passed through the library, which adds this prefix.
         let text = text.strip_prefix("Parquet error: ").unwrap_or(&text);
         Self::Unreadable {
             path,
@@ -142,7 +142,7 @@ impl FileFault {
     }
 }
 
-/// Whether the operating system refused this very file; a store that is away refuses all.
+/// Whether the operating system refuses this file only. An unavailable store fails for every file.
 fn of_this_file(error: &object_store::Error) -> bool {
     const EIO: i32 = 5;
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -156,7 +156,7 @@ fn of_this_file(error: &object_store::Error) -> bool {
     false
 }
 
-/// The innermost reason.
+/// Returns the text of the innermost error.
 fn root_of(error: &object_store::Error) -> String {
     let mut source: &(dyn std::error::Error + 'static) = error;
     while let Some(inner) = source.source() {

@@ -1,8 +1,8 @@
-//! Checks the pages of column chunks after they were fetched, and before the Parquet library decompresses them.
+//! Checks the pages of column chunks after they are fetched and before the Parquet library decompresses them.
 //!
-//! The library allocates what a page's header declares, gives a dictionary as many values as its header declares, and lets
-//! some codecs produce as much as they like. A page that passes here is at most [`MAX_PAGE_BYTES`] long when it is
-//! decompressed, and no batch of it is much longer.
+//! The library allocates the size that a page's header declares, creates as many dictionary values as the header
+//! declares, and does not limit the output of some codecs. A page that passes these checks has at most
+//! [`MAX_PAGE_BYTES`] when it is decompressed, and no batch of its rows is much longer.
 
 use std::io::Read;
 
@@ -14,31 +14,32 @@ use super::byte_lengths;
 use super::thrift::{Reader, Type, expect};
 use crate::decoding::{Implausible, lz4};
 
-/// The maximum size of a page when it is decompressed.
+/// The maximum size in bytes of a decompressed page.
 const MAX_PAGE_BYTES: u64 = 128 << 20;
-/// The maximum average size of ids in a page, in bytes.
+/// The maximum mean size of ids in a page, in bytes.
 pub(super) const MAX_MEAN_ID_BYTES: u64 = 1 << 10;
-/// Bytes of a page that are allowed beside its values.
+/// The number of bytes that a page may have in addition to its values.
 const SLACK_BYTES: u64 = 4 << 10;
-/// Bytes of a page for each value of a fixed size, levels and padding included.
+/// The maximum number of bytes of a page for each value of a fixed size, including levels and padding.
 const MAX_FIXED_BYTES: u64 = 96;
-/// Dictionaries of ids that are larger are looked into: values of different lengths may be in them.
+/// The maximum size in bytes of a dictionary of ids whose values are not checked. The values of a larger one are
+/// checked, because one of them may be very long.
 const MAX_UNREAD_DICTIONARY_BYTES: u64 = 64 << 10;
-/// How much is decompressed at once to count it.
+/// The size in bytes of the buffer for decompressing data to measure it.
 const COUNTED_BYTES: usize = 64 << 10;
-/// How long deflated data can be at most for each byte of it.
+/// The maximum number of bytes that one byte of deflated data can produce.
 const MAX_DEFLATE_RATIO: u64 = 1_032;
 
-/// What is known of the column chunk whose pages are checked.
+/// The properties of the column chunk whose pages are checked.
 #[derive(Debug, Clone)]
 pub(super) struct Chunk {
     pub column: ColumnDescPtr,
     pub compression: Compression,
-    /// Rows of its row group.
+    /// The number of rows in its row group.
     pub rows: u64,
 }
 
-/// What a page's header declares.
+/// The declarations in a page's header.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Header {
     kind: i32,
@@ -46,22 +47,22 @@ pub(super) struct Header {
     compressed: i32,
     pub values: i32,
     encoding: i32,
-    /// Bytes of levels that are not compressed, of the second version.
+    /// The number of bytes of uncompressed levels in a page of version 2.
     levels: i64,
     is_v2: bool,
     is_stored: bool,
 }
 
-/// Kinds of pages.
+/// Page types of the Parquet format.
 const DATA: i32 = 0;
 const INDEX: i32 = 1;
 const DICTIONARY: i32 = 2;
 const DATA_V2: i32 = 3;
-/// Encodings whose data declares numbers of values and lengths.
+/// Encodings whose data declares the number of values and their lengths.
 const DELTA_LENGTH_BYTE_ARRAY: i32 = 6;
 const DELTA_BYTE_ARRAY: i32 = 7;
 
-/// Checks the pages that `bytes` consist of; one, if they are what an index says of a page.
+/// Checks the pages in `bytes`. If `is_one_page`, the range comes from a page index and must contain exactly one page.
 pub(super) fn check_pages(
     bytes: &Bytes,
     chunk: &Chunk,
@@ -84,7 +85,7 @@ pub(super) fn check_pages(
         };
         let ends = begins + page.len();
         if is_one_page && ends != bytes.len() {
-            // The library takes what an index says for the page, and not what the page's header says.
+            // The library uses the page boundaries of the index and ignores those of the page headers.
             return Err(Implausible::new(
                 "its page index and its pages differ in where pages end",
             ));
@@ -113,7 +114,8 @@ pub(super) fn check_pages(
 
 fn read_header(reader: &mut Reader<'_>) -> Result<Header, Implausible> {
     let mut header = Header::default();
-    // The parts of each kind of page; all may be there, in any order, and that of the page's kind counts.
+    // The sub-headers by page type. A header may contain all of them in any order; the one of the page's own type
+    // applies.
     let mut parts: [Option<Header>; 4] = [const { None }; 4];
     reader.structure(|reader, id, kind| {
         match id {
@@ -146,7 +148,7 @@ fn read_header(reader: &mut Reader<'_>) -> Result<Header, Implausible> {
         }
         Ok(true)
     })?;
-    // The library goes by this part whatever the kind of the page is.
+    // The library uses this sub-header whatever the page's type is.
     if let [.., Some(part)] = &parts {
         header.is_v2 = true;
         (header.levels, header.is_stored) = (part.levels, part.is_stored);
@@ -198,12 +200,12 @@ fn negative(of: &str) -> Implausible {
     Implausible::new(format!("it declares a page with a negative number of {of}"))
 }
 
-/// The size of a page when it is decompressed, levels included.
+/// Returns the size of a page when it is decompressed, including levels.
 fn decoded_size(header: &Header, page: &[u8], chunk: &Chunk) -> Result<u64, Implausible> {
     let declared = u64::try_from(header.uncompressed).map_err(|_| negative("bytes"))?;
     let is_stored = header.is_v2 && header.is_stored;
     if is_stored || chunk.compression == Compression::UNCOMPRESSED {
-        // It is used as it is.
+        // The page is not compressed.
         return Ok(page.len() as u64);
     }
     let too_large = |bytes: u64| {
@@ -222,19 +224,19 @@ fn decoded_size(header: &Header, page: &[u8], chunk: &Chunk) -> Result<u64, Impl
             "it declares a page of {declared} bytes, decompressed, and its data is for another length"
         ))
     };
-    // How long the data is at most for each byte of it.
+    // The maximum number of bytes that one byte of data can produce.
     let ratio = match chunk.compression {
         Compression::SNAPPY => 32,
         Compression::LZ4 | Compression::LZ4_RAW => 256,
         Compression::GZIP(_) => MAX_DEFLATE_RATIO,
-        // 4 bytes can stand for 128 KiB.
+        // A block of 4 bytes can produce 128 KiB.
         Compression::ZSTD(_) => 1 << 16,
         _ => u64::MAX,
     };
     if allowed > (data.len() as u64 + 64).saturating_mul(ratio) {
         return Err(differs());
     }
-    // The library lets these produce as much as they like.
+    // The library does not limit the output of these codecs.
     match chunk.compression {
         Compression::GZIP(_)
             if (data.len() as u64).saturating_mul(MAX_DEFLATE_RATIO) > MAX_PAGE_BYTES =>
@@ -242,7 +244,7 @@ fn decoded_size(header: &Header, page: &[u8], chunk: &Chunk) -> Result<u64, Impl
             check_length(flate2::read::MultiGzDecoder::new(data), allowed)?;
         }
         Compression::BROTLI(_) => {
-            // A window of more than 16 MiB begins with these bits, and belongs to no standard.
+            // A stream that starts with these bits has a window of more than 16 MiB, which is not part of the standard.
             if data.first().is_some_and(|first| first & 0x7F == 0x11) {
                 return Err(differs());
             }
@@ -260,12 +262,12 @@ fn decoded_size(header: &Header, page: &[u8], chunk: &Chunk) -> Result<u64, Impl
     Ok(declared)
 }
 
-/// Fails if more than `allowed` bytes come out of a decoder. Nothing is kept.
+/// Fails if a decoder produces more than `allowed` bytes. The output is discarded.
 fn check_length(decoder: impl Read, allowed: u64) -> Result<(), Implausible> {
     let mut decoder = decoder.take(allowed + 1);
     let mut scratch = vec![0; COUNTED_BYTES];
     let mut length: u64 = 0;
-    // What is damaged is found by the library, too.
+    // The library reports damaged data itself.
     while let Ok(read @ 1..) = decoder.read(&mut scratch) {
         length += read as u64;
     }
@@ -277,7 +279,7 @@ fn check_length(decoder: impl Read, allowed: u64) -> Result<(), Implausible> {
     }
 }
 
-/// Compares the number of values with the size of the page.
+/// Checks the number of values against the size of the page.
 fn check_values(header: &Header, size: u64, chunk: &Chunk) -> Result<(), Implausible> {
     let values = u64::try_from(header.values).map_err(|_| negative("values"))?;
     let width = match chunk.column.physical_type() {
@@ -307,7 +309,7 @@ fn check_values(header: &Header, size: u64, chunk: &Chunk) -> Result<(), Implaus
     }
 }
 
-/// Whether it takes the page's data to know how long its values are.
+/// Whether the lengths of the values can only be known from the page's data.
 fn is_looked_into(header: &Header, size: u64, chunk: &Chunk) -> bool {
     let kind = chunk.column.physical_type();
     if header.kind == DICTIONARY {

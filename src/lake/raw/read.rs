@@ -1,4 +1,4 @@
-//! Reads the readings of one file that are inside a window of time, and few others.
+//! Reads the readings of one file inside a time window, and few outside.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,24 +22,24 @@ use crate::lake::Store;
 use crate::lake::pinned::Pinned;
 use crate::model::Window;
 
-/// What is wanted of a file.
+/// The part of a file to read.
 #[derive(Debug, Clone)]
 pub struct Want {
-    /// Readings with a time inside; the stream may have others.
+    /// The window of times to read. The stream may contain readings outside.
     pub window: Window,
-    /// Readings without a plausible time too.
+    /// Whether readings without a plausible time are read, too.
     pub untimed: bool,
-    /// Rows in a batch, at most.
+    /// The maximum number of rows in a batch.
     pub batch_rows: usize,
 }
 
-/// An opened file: its footer, and where the columns are.
+/// An opened file: its footer and the positions of its columns.
 pub(super) struct Opened {
     pub file: CheckedReader,
     pub metadata: Arc<ParquetMetaData>,
-    /// Where the three columns are among those of the footer.
+    /// The indices of the three columns among the leaves of the Parquet schema.
     leaves: Vec<usize>,
-    /// The file's own types.
+    /// The schema with the file's own types.
     pub schema: Arc<Schema>,
     pub located: Located,
     reader: ArrowReaderMetadata,
@@ -55,7 +55,7 @@ pub(super) async fn open(
         if file.size < 12 {
             return Err(FileFault::Unreadable { path: file.path.clone(), reason: format!("it has {} bytes, too few for a Parquet file: perhaps it is still being written", file.size) });
         }
-        // A version that we made up ourselves is not for the store to compare.
+        // The store does not know an etag that was derived from time and size, so it cannot be a precondition.
         let made_up = file.etag == format!("{}-{}", file.modified, file.size);
         let etag = (!made_up).then(|| file.etag.clone());
         let mut pinned = Pinned::new(raw.objects(), &file.path, etag, file.size);
@@ -71,7 +71,7 @@ pub(super) async fn open(
         });
         let schema = Arc::clone(own.schema());
         let reader = match located.better_schema(&schema, int96) {
-            // Where the reader cannot give the better type, its own is turned into it later.
+            // If the reader does not support the better type, the column is converted later.
             Some(better) => ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.with_schema(better)).unwrap_or(own),
             None => own,
         };
@@ -88,7 +88,7 @@ struct Segment {
     filtered: bool,
 }
 
-/// The readings of `file` inside `want.window`, in row order: `id` (dictionary of text), `timestamp` (UTC
+/// Returns the readings of `file` inside `want.window`, in row order: `id` (dictionary of text), `timestamp` (UTC
 /// microseconds), `value` (double).
 pub async fn read(
     raw: &Store,
@@ -109,7 +109,7 @@ pub async fn read(
         })
         .flatten();
     let path = file.path.clone();
-    // The library has panicked on hostile bytes before: one file must not take the run with it.
+    // The library has panicked on malformed bytes before; one file must not abort the whole run.
     Ok(AssertUnwindSafe(batches)
         .catch_unwind()
         .map(move |batch| batch.unwrap_or_else(|_| Err(panicked(&path))))
@@ -168,7 +168,7 @@ async fn segments(
             segment.filtered = false;
         }
     }
-    // With the index, the reader fetches the selected pages only.
+    // With the page index, the reader fetches only the selected pages.
     let options = ArrowReaderOptions::new().with_schema(Arc::clone(opened.reader.schema()));
     if let Ok(reader) = ArrowReaderMetadata::try_new(indexed, options) {
         opened.reader = reader;
@@ -215,7 +215,7 @@ fn segment_stream(
         .build()
         .map_err(|error| FileFault::of(path, &error))?;
     let (path, timezone) = (path.to_owned(), format.timezone);
-    // The projection keeps the file's order of columns.
+    // The projection keeps the column order of the file.
     let position = |column: usize| {
         [located.id, located.timestamp, located.value]
             .iter()
@@ -252,7 +252,7 @@ fn panicked(path: &str) -> FileFault {
     }
 }
 
-/// Runs a step that must not panic, whatever the file holds.
+/// Runs `step`, and converts a panic to an error of the file.
 pub(super) async fn guarded<T>(
     path: &str,
     step: impl Future<Output = Result<T, FileFault>>,

@@ -1,4 +1,4 @@
-//! Whole raw files, copied from one folder to another byte by byte, and what names their contents.
+//! Copies whole raw files between folders byte by byte, and computes their SHA-256.
 
 use aws_lc_rs::digest::{Context, Digest, SHA256};
 use futures::TryStreamExt;
@@ -10,38 +10,38 @@ use crate::lake::Store;
 use crate::lake::store::delete_if_there;
 use crate::model::hex;
 
-/// Bytes of a request.
+/// The size in bytes of an upload part.
 const PART: usize = 8 << 20;
 
-/// Why a file cannot be copied.
+/// The reasons why a file cannot be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// A store fails.
+    /// The object store fails.
     #[error("the raw file {path} in {folder} cannot be {action}")]
     Store {
-        /// The file.
+        /// The path of the file.
         path: String,
-        /// The folder that it is in.
+        /// The folder of the file.
         folder: String,
-        /// What was tried.
+        /// The attempted action, as a past participle.
         action: &'static str,
-        /// What the store says.
+        /// The store's error.
         source: object_store::Error,
     },
-    /// It is not the file that was listed.
+    /// The file is not the version that was listed, or does not exist any more.
     #[error("{path} changed, or went, while it was copied; run again")]
     Changed {
-        /// The file.
+        /// The path of the file.
         path: String,
     },
 }
 
 fn located(path: &str) -> Path {
-    // As it was listed: `Path::from` would escape once more what is escaped in it.
+    // `path` is escaped as in a listing; `Path::from` would escape it again.
     Path::parse(path).unwrap_or_else(|_| Path::from(path))
 }
 
-/// That version of a file or none.
+/// Returns options that fail for any other version of the file.
 fn pinned(file: &RawFile) -> GetOptions {
     let made_up = file.etag == format!("{}-{}", file.modified, file.size);
     GetOptions {
@@ -70,9 +70,12 @@ fn failure<'a>(
     }
 }
 
-/// Copies `file` of `from` to `name` in `to`, whatever is there, if it is the file that was listed, with the SHA-256
-/// `expected` if that is known; gives the copy, as it is listed there, and its SHA-256. When this returns, the copy is on
-/// the disk. A copy that fails is not there.
+/// Copies `file` in `from` to `name` in `to`, replacing what is there. Returns the copy as it is listed in `to`, and
+/// its SHA-256. When the function returns, the copy is on the disk. A transfer that fails leaves no file.
+///
+/// # Errors
+///
+/// [`CopyError::Changed`] if the file is not the version that was listed, or if its SHA-256 is not `expected`.
 pub async fn copy(
     from: &Store,
     file: &RawFile,
@@ -101,7 +104,7 @@ pub async fn copy(
     let sha256 = text(hash.finish());
     let is_it = size == file.size && expected.is_none_or(|expected| sha256 == expected);
     if copied.is_err() || !is_it {
-        // The first failure is what is told.
+        // Report the first error, not that of the abort.
         let _ = upload.abort().await;
         copied.map_err(failed)?;
         return Err(CopyError::Changed {
@@ -117,7 +120,7 @@ pub async fn copy(
     Ok((stored, sha256))
 }
 
-/// The SHA-256 of a file's bytes.
+/// Computes the SHA-256 of a file's bytes.
 pub async fn sha256(folder: &Store, file: &RawFile) -> Result<String, CopyError> {
     let failed = failure(folder, &file.path, "read");
     let objects = folder.objects();
@@ -130,7 +133,7 @@ pub async fn sha256(folder: &Store, file: &RawFile) -> Result<String, CopyError>
     Ok(text(hash.finish()))
 }
 
-/// Whether there is any file below a folder.
+/// Whether the folder contains any file.
 pub async fn has_any(folder: &Store) -> Result<bool, CopyError> {
     let listed = folder.objects().list(None).try_next().await;
     let first = listed.map_err(|source| CopyError::Store {
@@ -142,10 +145,10 @@ pub async fn has_any(folder: &Store) -> Result<bool, CopyError> {
     Ok(first.is_some())
 }
 
-/// Looks at a file; none if it is not there.
+/// Returns the metadata of a file, or `None` if it does not exist.
 pub async fn look(folder: &Store, path: &str) -> Result<Option<RawFile>, CopyError> {
     match folder.objects().head(&located(path)).await {
-        // The store tells where it is from its own root.
+        // The store reports the path relative to its own root.
         Ok(found) => Ok(Some(RawFile {
             path: path.to_owned(),
             ..RawFile::listed(found)
@@ -160,7 +163,7 @@ pub async fn look(folder: &Store, path: &str) -> Result<Option<RawFile>, CopyErr
     }
 }
 
-/// Deletes a file. That it is gone already is as good.
+/// Deletes a file. Succeeds if the file does not exist.
 pub async fn delete(folder: &Store, path: &str) -> Result<(), CopyError> {
     let deleted = delete_if_there(&*folder.objects(), &located(path)).await;
     deleted.map_err(failure(folder, path, "deleted"))
@@ -188,27 +191,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_copy_is_the_version_that_was_asked_for_or_is_not_there() {
+    async fn copy_of_another_version_fails_and_leaves_no_file() {
         let (from, to) = (folder("from"), folder("to"));
         assert!(!has_any(&to).await.unwrap());
         let first = put(&from, "a/b c.parquet", b"first").await;
         let (copied, hash) = copy(&from, &first, &to, "x/1", None).await.unwrap();
         assert_eq!((copied.path.as_str(), copied.size), ("x/1", 5));
         assert_eq!(sha256(&to, &copied).await.unwrap(), hash);
-        // With what is known of it,
+        // The SHA-256 must be as expected,
         let again = copy(&from, &first, &to, "x/2", Some(&hash)).await;
         assert_eq!(again.unwrap().1, hash);
         let other = copy(&from, &first, &to, "x/3", Some("00")).await;
         assert!(matches!(other, Err(CopyError::Changed { .. })));
-        // as the version that it was,
+        // the version must be the listed one,
         let second = put(&from, "a/b c.parquet", b"other").await;
         let changed = copy(&from, &first, &to, "x/4", None).await;
         assert!(matches!(changed, Err(CopyError::Changed { .. })));
-        // of the size that it had,
+        // the size must be the listed one,
         let fixed = RawFile::fixed("a/b c.parquet", 4);
         let shorter = copy(&from, &fixed, &to, "x/5", None).await;
         assert!(matches!(shorter, Err(CopyError::Changed { .. })));
-        // as long as it is there.
+        // and the file must exist.
         delete(&from, &second.path).await.unwrap();
         delete(&from, &second.path).await.unwrap();
         let gone = copy(&from, &second, &to, "x/6", None).await;

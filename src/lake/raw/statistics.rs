@@ -1,4 +1,4 @@
-//! What a footer says of the times in row groups and pages.
+//! Evaluates the statistics of times in row groups and pages.
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
 use arrow::datatypes::{DataType, Schema, TimestampMicrosecondType};
@@ -9,17 +9,17 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use super::{RawFormat, canonical};
 use crate::model::{AssetId, MICROS_PER_DAY, Window};
 
-/// The times of a row group or a page.
+/// The statistics of the times in a row group or a page.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
-    /// Least and greatest, if known.
+    /// The minimum and maximum in UTC microseconds, if they are known.
     pub range: Option<(i64, i64)>,
-    /// Whether none is null, for sure.
+    /// Whether it is certain that no time is null.
     pub complete: bool,
 }
 
 impl Times {
-    /// Whether all have a plausible time.
+    /// Whether it is certain that all times are plausible.
     pub fn regular(&self, plausible: Window) -> bool {
         self.complete
             && self
@@ -28,7 +28,7 @@ impl Times {
     }
 }
 
-/// The converter for the time column, if the file's types allow one.
+/// Returns the statistics converter for the time column, if the column's types allow one.
 fn converter<'a>(
     schema: &'a Schema,
     metadata: &'a ParquetMetaData,
@@ -47,7 +47,7 @@ fn times_of(
 ) -> Vec<Times> {
     let micros = |column: Option<ArrayRef>| canonical::times(&column?, format.timezone).ok();
     let (mins, maxs) = (micros(mins), micros(maxs));
-    // Local times do not keep their order where clocks go back: allow for it.
+    // Local times are not monotonic where clocks are set back, so the range is widened by a day.
     let slack = if naive && format.timezone != chrono_tz::Tz::UTC {
         MICROS_PER_DAY
     } else {
@@ -71,16 +71,15 @@ fn times_of(
         .collect()
 }
 
-/// The asset that all rows of a group are of: where the least and the greatest id are the same, and none is
-/// null.
+/// Returns the asset of all rows in a row group, if the minimum and the maximum id are equal and no id is null.
 pub(super) fn one_asset(schema: &Schema, group: &RowGroupMetaData, root: usize) -> Option<AssetId> {
-    // With nested columns, roots and leaves are not numbered alike.
+    // With nested columns, the indices of roots and leaves differ.
     if group.num_columns() != schema.fields().len() {
         return None;
     }
     let statistics = group.column(root).statistics()?;
     let (min, max) = (statistics.min_bytes_opt()?, statistics.max_bytes_opt()?);
-    // A text that was cut short does not spell an asset.
+    // A truncated text is not a valid asset id.
     if min != max || statistics.null_count_opt() != Some(0) {
         return None;
     }
@@ -100,7 +99,7 @@ fn is_naive(schema: &Schema, column: &str) -> bool {
     )
 }
 
-/// The times of each row group.
+/// Returns the statistics of the times in each row group.
 pub(super) fn row_groups(
     schema: &Schema,
     metadata: &ParquetMetaData,
@@ -127,7 +126,8 @@ pub(super) fn row_groups(
     )
 }
 
-/// The rows of a row group that can be inside `window`, by the page index; none if the file has none.
+/// Returns the rows of a row group that may be inside `window` according to the page index, or `None` if the file has
+/// no page index.
 pub(super) fn selection(
     schema: &Schema,
     metadata: &ParquetMetaData,
@@ -157,7 +157,7 @@ pub(super) fn selection(
         .zip(counts.values())
         .map(|(page, &rows)| {
             let rows = rows as usize;
-            // A page without statistics may hold anything.
+            // A page without statistics may contain any time.
             if page
                 .range
                 .is_none_or(|(min, max)| window.overlaps(min, max))

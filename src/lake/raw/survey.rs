@@ -1,4 +1,4 @@
-//! Looks into a new file: which dates its readings touch, and how much will come of it.
+//! Surveys a new file: the dates of its readings, and the maximum number of minute rows that it produces.
 
 use std::collections::BTreeSet;
 
@@ -13,26 +13,26 @@ use super::{FileFault, RawFile, RawFormat, canonical, statistics};
 use crate::lake::Store;
 use crate::model::{AssetId, DateSet, Resolution, day_of};
 
-/// What is known of a file without reading its readings.
+/// The properties of a file that are known mostly from its footer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Survey {
-    /// Rows.
+    /// The number of rows.
     pub rows: u64,
-    /// The dates that its readings touch; perhaps a few more.
+    /// The dates of its readings, and possibly a few more.
     pub dates: DateSet,
     /// Whether it may have readings without a plausible time.
     pub irregular: bool,
-    /// At most so many minute rows come of it.
+    /// The maximum number of minute rows that it produces.
     pub minutes: u64,
-    /// The asset that all its readings are of, where the footer says so.
+    /// The asset of all its readings, if the footer shows that there is only one.
     pub asset: Option<AssetId>,
 }
 
-/// A row group with fewer rows for each date that it spans is looked into more closely.
+/// The number of rows per date below which the time column of a row group is read to find its exact dates.
 const SPARSE: i64 = 200;
 
-/// Looks into a file. The dates come from the footer, and from the time column where the footer says
-/// nothing, or where its span says little: a handful of late readings must not dirty a year.
+/// Surveys a file. The dates come from the footer. They come from the time column if the footer has no statistics, or
+/// if a row group spans many dates with few rows: a few late readings must not cause a whole year to be recomputed.
 pub async fn survey(raw: &Store, file: &RawFile, format: &RawFormat) -> Result<Survey, FileFault> {
     let opened = open(raw, file, format).await?;
     let mut survey = Survey {
@@ -88,7 +88,7 @@ pub async fn survey(raw: &Store, file: &RawFile, format: &RawFormat) -> Result<S
     Ok(survey)
 }
 
-/// The exact dates of some row groups, from their time column.
+/// Returns the exact dates of some row groups, read from their time column.
 async fn dates_of(
     opened: &Opened,
     groups: Vec<usize>,

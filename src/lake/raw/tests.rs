@@ -1,4 +1,4 @@
-//! Raw files as many writers lay them out, and as accidents leave them: what is read must not depend on it.
+//! Tests with raw files in the layouts of many writers, and with damaged files.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ fn parquet(columns: Vec<(&str, ArrayRef)>, properties: WriterProperties) -> Vec<
     bytes
 }
 
-/// Puts a file into a store of its own, and lists it.
+/// Puts a file into a new store and lists it.
 async fn put(bytes: Vec<u8>) -> (Store, RawFile) {
     let name = format!("memory://{}", uuid::Uuid::new_v4());
     let store = Store::open(&name, &std::collections::HashMap::new()).unwrap();
@@ -111,7 +111,7 @@ fn times() -> Vec<i64> {
 }
 
 #[test]
-fn every_type_gives_the_same_readings() {
+fn read_of_every_accepted_type_returns_same_readings() {
     let ids = vec![PUMP, PUMP, TANK, TANK, PUMP, TANK];
     let text: ArrayRef = Arc::new(StringArray::from(ids.clone()));
     let bytes: Vec<[u8; 16]> = ids
@@ -133,7 +133,7 @@ fn every_type_gives_the_same_readings() {
         Arc::new(TimestampMicrosecondArray::from(micros.clone())),
         Arc::new(TimestampSecondArray::from(per(1_000_000)).with_timezone("UTC")),
         Arc::new(TimestampMillisecondArray::from(per(1_000)).with_timezone("+02:00")),
-        // Floored, not rounded and not cut towards zero.
+        // Nanoseconds must be floored, neither rounded nor truncated towards zero.
         Arc::new(TimestampNanosecondArray::from(
             micros
                 .iter()
@@ -196,7 +196,7 @@ fn example(ids: &[&str], times: &[i64], properties: WriterProperties) -> Vec<u8>
 }
 
 #[test]
-fn the_only_asset_of_a_file_is_told_by_its_footer() {
+fn survey_returns_only_asset_of_footer() {
     let survey_of = |bytes| {
         block(async {
             let (store, file) = put(bytes).await;
@@ -213,7 +213,7 @@ fn the_only_asset_of_a_file_is_told_by_its_footer() {
         defaults(),
     ));
     assert_eq!(mixed.asset, None);
-    // Upper and lower case order differently as text, but one text twice is one asset.
+    // Upper and lower case sort differently as text, but a range of one text is one asset.
     let upper = PUMP.to_uppercase();
     let shouted = survey_of(example(&[upper.as_str(); 6], &times(), defaults()));
     assert_eq!(shouted.asset, AssetId::parse(PUMP).ok());
@@ -248,7 +248,7 @@ fn the_only_asset_of_a_file_is_told_by_its_footer() {
 }
 
 #[test]
-fn a_file_that_changed_since_it_was_listed_is_not_read() {
+fn read_of_file_changed_since_listing_fails() {
     block(async {
         let (store, file) = put(example(&[PUMP; 6], &times(), WriterProperties::default())).await;
         let other = example(&[TANK; 6], &times(), WriterProperties::default());
@@ -260,7 +260,7 @@ fn a_file_that_changed_since_it_was_listed_is_not_read() {
 }
 
 #[test]
-fn hidden_and_foreign_files_are_not_listed_and_order_is_by_time_then_path() {
+fn list_skips_hidden_files_and_sorts_by_time_then_path() {
     block(async {
         let store = Store::open("memory://listing", &std::collections::HashMap::new()).unwrap();
         let good = ["b.parquet", "a/c.parquet", "a/d.PARQUET"];
@@ -283,9 +283,9 @@ fn hidden_and_foreign_files_are_not_listed_and_order_is_by_time_then_path() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// A window gives what a full read gives inside it, however rows are laid out in groups and pages.
+    /// Reading a window returns the readings that a full read returns inside it, whatever the row groups and pages are.
     #[test]
-    fn a_window_loses_nothing(
+    fn read_of_window_equals_filtered_full_read(
         mut times in proptest::collection::vec(0..40 * MICROS_PER_DAY, 1..3_000),
         ordered in any::<bool>(),
         group in 50..1_000_usize,
@@ -321,9 +321,9 @@ proptest! {
         prop_assert!(times.iter().all(|&time| dates.contains(crate::model::day_of(time))));
     }
 
-    /// Whatever is in a file, reading it ends with readings or with a fault that names it.
+    /// Reading any file ends with readings or with an error that names the file.
     #[test]
-    fn damage_is_a_fault_and_never_a_panic(
+    fn read_of_damaged_file_returns_fault(
         flips in proptest::collection::vec((any::<prop::sample::Index>(), 1..=255_u8), 0..6),
         cut in proptest::option::of(any::<prop::sample::Index>()),
     ) {
@@ -353,7 +353,7 @@ proptest! {
 }
 
 #[test]
-fn file_with_invalid_time_zone_is_at_fault() {
+fn survey_with_invalid_time_zone_fails() {
     for (zone, is_valid) in [
         ("+99:99", false),
         ("Mars/Phobos", false),
@@ -391,7 +391,7 @@ fn file_with_invalid_time_zone_is_at_fault() {
 }
 
 #[test]
-fn contents_of_a_file_are_its_assets_and_their_dates() {
+fn contents_of_file_are_its_assets_and_dates() {
     let day = MICROS_PER_DAY;
     let bytes = example(
         &[PUMP, TANK, PUMP],
@@ -413,7 +413,7 @@ fn contents_of_a_file_are_its_assets_and_their_dates() {
 }
 
 #[test]
-fn incoming_file_is_known_as_it_is_listed() {
+fn incoming_file_when_finished_equals_listed_file() {
     let folder = tempfile::tempdir().unwrap();
     let lake = Store::open(folder.path().to_str().unwrap(), &Default::default()).unwrap();
     let raw = lake.child("raw");

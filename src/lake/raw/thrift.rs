@@ -1,14 +1,14 @@
-//! Goes through structures in Thrift's compact protocol, in which Parquet's footers, indexes and page headers are written.
+//! Walks structures in Thrift's compact protocol, which encodes Parquet's footers, indexes and page headers.
 //!
-//! The Parquet library allocates by the lengths of lists before it reads them, and goes through some lists that take no
-//! bytes. So its input is gone through first: a list has at most as many elements as there are bytes, and a field has the
-//! type that the library takes for granted.
+//! The Parquet library allocates memory by the declared lengths of lists before it reads them, and iterates over some
+//! lists whose elements take no bytes. So the bytes are checked first: a list must not have more elements than there
+//! are bytes left, and a field must have the type that the library assumes.
 
 use crate::decoding::Implausible;
 
-/// The maximum number of structures within each other.
+/// The maximum nesting of structures.
 const MAX_DEPTH: usize = 16;
-/// The maximum number of elements of a list of no known meaning.
+/// The maximum number of elements of a list in an unknown field.
 const MAX_ELEMENTS: usize = 1 << 16;
 
 /// A type of the protocol.
@@ -50,7 +50,7 @@ impl Type {
     }
 }
 
-/// Reads from the bytes that it is made of.
+/// A reader over encoded bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -61,12 +61,12 @@ fn damaged() -> Implausible {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads `bytes`.
+    /// Creates a reader over `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    /// The number of bytes that are left.
+    /// Returns the number of bytes that are left.
     pub fn remaining(&self) -> usize {
         self.rest.len()
     }
@@ -89,25 +89,25 @@ impl<'a> Reader<'a> {
         Err(damaged())
     }
 
-    /// Reads a number of 16, 32 or 64 bits.
+    /// Reads an integer of 16, 32 or 64 bits.
     pub fn integer(&mut self) -> Result<i64, Implausible> {
         let value = self.varint()?;
         Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
     }
 
-    /// Reads a number of 32 bits, as the library does.
+    /// Reads an integer of 32 bits, with the library's range.
     pub fn i32(&mut self) -> Result<i32, Implausible> {
         let value = self.integer()?;
         i32::try_from(value).map_err(|_| damaged())
     }
 
-    /// Skips a number of bytes.
+    /// Skips `bytes` bytes.
     pub fn advance(&mut self, bytes: usize) -> Result<(), Implausible> {
         self.rest = self.rest.get(bytes..).ok_or_else(damaged)?;
         Ok(())
     }
 
-    /// Goes through a structure: `visit` is given each field's number and type, and reads the field if it returns true;
+    /// Walks a structure. `visit` is called with each field's id and type. If it returns true, it has read the field;
     /// otherwise the field is skipped.
     pub fn structure(
         &mut self,
@@ -130,14 +130,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the head of a list: its elements' type, and how many there are. Each takes a byte at least.
+    /// Reads the header of a list: the type of its elements and their number. Fails if fewer bytes are left, because
+    /// each element takes at least one byte.
     pub fn list(&mut self) -> Result<(Type, usize), Implausible> {
         let header = self.byte()?;
-        // Some writers leave out the type of no elements.
+        // Some writers omit the element type of an empty list.
         if header == 0 {
             return Ok((Type::Byte, 0));
         }
-        // Truth values have either of two types.
+        // The element type of a list of booleans may be encoded as either of two types.
         let kind = match Type::from_bits(header & 15)? {
             Type::True => Type::False,
             kind => kind,
@@ -155,7 +156,7 @@ impl<'a> Reader<'a> {
         Ok((kind, count))
     }
 
-    /// Reads the head of a list of structures.
+    /// Reads the header of a list of structures and returns the number of elements.
     pub fn list_of_structures(&mut self) -> Result<usize, Implausible> {
         match self.list()? {
             (Type::Struct, count) | (_, count @ 0) => Ok(count),
@@ -188,13 +189,13 @@ impl<'a> Reader<'a> {
                         "its metadata has a list of {count} elements, and at most {MAX_ELEMENTS} are taken"
                     )));
                 }
-                // The library does not read what it skips of these.
+                // The library does not consume the elements of a list of booleans that it skips.
                 if kind == Type::False && count > 0 {
                     return Err(damaged());
                 }
                 (0..count).try_for_each(|_| self.skip(kind, depth - 1))
             }
-            // Parquet has none of these.
+            // Parquet does not use sets or maps.
             Type::Set | Type::Map => Err(damaged()),
         }
     }
@@ -203,7 +204,7 @@ impl<'a> Reader<'a> {
         self.structure(|reader, _, kind| reader.skip(kind, depth).map(|()| true))
     }
 
-    /// Skips the elements of a list of truth values.
+    /// Skips a list of booleans and returns the number of its elements.
     pub fn skip_list_of_bools(&mut self) -> Result<usize, Implausible> {
         match self.list()? {
             (Type::False, count) | (_, count @ 0) => self.advance(count).map(|()| count),
@@ -211,7 +212,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Skips the elements of a list; how many there are.
+    /// Skips a list with elements of type `of` and returns the number of its elements.
     pub fn skip_list(&mut self, of: Type) -> Result<usize, Implausible> {
         let (kind, count) = self.list()?;
         if kind != of && count > 0 {
@@ -222,7 +223,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Fails unless a field has the type that it has by the specification: the library does not look.
+/// Fails unless a field has the type that the specification gives it. The library does not check this.
 pub(super) fn expect(found: Type, expected: Type) -> Result<(), Implausible> {
     match found == expected {
         true => Ok(()),

@@ -1,13 +1,13 @@
-//! Local times to UTC.
+//! Converts local times to UTC.
 
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use chrono_tz::Tz;
 
 const MICROS: i64 = 1_000_000;
-/// Clocks change at whole quarters of an hour.
+/// The interval in microseconds for which an offset is cached. Clocks change at whole quarters of an hour.
 const QUARTER: i64 = 900 * MICROS;
 
-/// Turns local times of one zone into UTC; remembers the offset of the last quarter of an hour.
+/// Converts local times of one time zone to UTC, and caches the offset of the last quarter of an hour.
 pub(super) struct LocalTimes {
     zone: Tz,
     quarter: i64,
@@ -23,8 +23,9 @@ impl LocalTimes {
         }
     }
 
-    /// The instant of a local time, both in microseconds. Of two instants the earlier; a time that the
-    /// clocks skip is moved forward by what they skip (as `java.time.ZonedDateTime.ofLocal` does).
+    /// Converts a local time to UTC, both in microseconds. An ambiguous time becomes the earlier instant. A time that
+    /// is skipped when clocks go forward is moved forward by the length of the gap, as
+    /// `java.time.ZonedDateTime.ofLocal` does.
     pub fn utc(&mut self, local: i64) -> i64 {
         let quarter = local.div_euclid(QUARTER);
         if quarter != self.quarter {
@@ -51,9 +52,9 @@ impl LocalTimes {
         }
     }
 
-    /// The offset in force before the gap that `time` is in.
+    /// Returns the offset that applies before the gap that `time` is in.
     fn offset_before(&self, mut time: NaiveDateTime) -> i64 {
-        // The longest gap is a whole day, where a country changed sides of the date line.
+        // The longest gap is a whole day, where a country crossed the date line; 26 hours are searched.
         for _ in 0..4 * 26 {
             time -= TimeDelta::minutes(15);
             match self.zone.offset_from_local_datetime(&time) {
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_that_change_are_followed() {
+    fn local_times_follow_daylight_saving() {
         let mut times = LocalTimes::new(chrono_tz::Europe::Berlin);
         let mut utc = |text: &str| {
             let local = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").unwrap();

@@ -1,4 +1,4 @@
-//! The journals of a machine as files that can be copied while servers write to them, and put back.
+//! The journals of a machine as files that can be copied while servers write to them, and restored.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{JournalError, LOCK};
 
-/// Whether a server lives that has a journal in `folder`.
+/// Whether a server that is running has a journal in `folder`.
 pub fn is_in_use(folder: &Path) -> Result<bool, JournalError> {
     for journal in journals(folder)? {
         let path = journal.join(LOCK);
@@ -26,9 +26,9 @@ pub fn is_in_use(folder: &Path) -> Result<bool, JournalError> {
     Ok(false)
 }
 
-/// The files of all journals in `folder` that say what the ledger may not have, in the order in which they are to be read;
-/// paths are below it. Those that are gone when they are to be read had been added to the ledger by then: whoever copies
-/// the ledger afterwards has missed nothing.
+/// Returns the files of all journals in `folder` with entries that may not be in the ledger, in the order in which they
+/// must be read; the paths are relative to `folder`. If a file no longer exists when it is to be read, its entries were
+/// added to the ledger before. So a copy of the ledger that is made afterwards contains them.
 pub fn files(folder: &Path) -> Result<Vec<PathBuf>, JournalError> {
     let mut files = Vec::new();
     for path in list(folder)? {
@@ -39,7 +39,7 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, JournalError> {
     for journal in journals(folder)? {
         files.extend(list(&journal)?);
     }
-    // What is left of a write that a kill interrupted, or is not ours, says nothing.
+    // Remains of an interrupted write and foreign files contain no entries.
     files.retain(|path| {
         let ends = path.extension().and_then(|ending| ending.to_str());
         matches!(ends, Some("log" | "jsonl")) || path.ends_with(LOCK)
@@ -52,7 +52,7 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, JournalError> {
     Ok(below)
 }
 
-/// The folders of the journals.
+/// Returns the folders of the journals.
 fn journals(folder: &Path) -> Result<Vec<PathBuf>, JournalError> {
     let is_journal = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str());
@@ -61,7 +61,7 @@ fn journals(folder: &Path) -> Result<Vec<PathBuf>, JournalError> {
     Ok(list(folder)?.into_iter().filter(is_journal).collect())
 }
 
-/// What is in a folder; nothing, if it is gone.
+/// Lists a folder; returns nothing if it does not exist.
 fn list(folder: &Path) -> Result<Vec<PathBuf>, JournalError> {
     let failed = JournalError::file(folder);
     let entries = match std::fs::read_dir(folder) {

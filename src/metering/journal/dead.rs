@@ -1,4 +1,4 @@
-//! The journals of servers that are no more: what had ended goes into the ledger, and what had not was aborted.
+//! The journals of servers that died: requests that had ended go into the ledger; those in progress were aborted.
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
@@ -13,36 +13,36 @@ use super::reader::Reader;
 use super::{JournalError, LOCK, Place};
 use crate::model::{ABORTED, UsageRecord};
 
-/// A journal whose server is no more; nobody else has it.
+/// The journal of a server that died. Its lock is held.
 #[derive(Debug)]
 pub(in crate::metering) struct Dead {
     folder: PathBuf,
-    /// Closing it frees the lock.
+    /// Closing the file releases the lock.
     _lock: File,
 }
 
-/// Reads the journal of a dead server, part by part: it may be as large as a disk.
+/// Reads the journal of a dead server in parts, since it may be too large for memory.
 #[derive(Debug)]
 pub(in crate::metering) struct Reading {
     reader: Reader,
     end: Place,
-    /// Requests that have begun, and not ended so far.
+    /// Requests that have begun and have not ended so far.
     open: HashMap<Uuid, UsageRecord>,
-    /// When the server was last heard of.
+    /// The time of the last entry.
     heard: Option<DateTime<Utc>>,
 }
 
-/// A part of what a dead server had done.
+/// A part of the journal of a dead server.
 #[derive(Debug, Default)]
 pub(in crate::metering) struct Left {
     /// Requests that had ended.
     pub ended: Vec<UsageRecord>,
-    /// Lines that cannot be read.
+    /// The number of unreadable lines.
     pub damaged: u64,
 }
 
 impl Dead {
-    /// All in `folder`.
+    /// Finds and locks all journals of dead servers in `folder`.
     pub fn find(folder: &Path) -> Result<Vec<Self>, JournalError> {
         let failed = JournalError::file(folder);
         let entries = match std::fs::read_dir(folder) {
@@ -59,7 +59,7 @@ impl Dead {
             if is_journal.is_none() {
                 continue;
             }
-            // It may go at this moment, or be about to be locked by the server that makes it.
+            // The folder may be deleted at this moment, or its server may be about to lock it.
             let Ok(lock) = File::open(folder.join(LOCK)) else {
                 continue;
             };
@@ -75,12 +75,12 @@ impl Dead {
         Ok(found)
     }
 
-    /// The folder.
+    /// Returns the folder of the journal.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Begins to read what it says.
+    /// Starts to read the journal.
     pub fn reading(&self) -> Result<Reading, JournalError> {
         let failed = JournalError::file(&self.folder);
         let mut numbers = Vec::new();
@@ -111,14 +111,14 @@ impl Dead {
         })
     }
 
-    /// Removes it: all that it says has been taken over.
+    /// Deletes the journal, whose entries are all in the ledger.
     pub fn remove(self) -> Result<(), JournalError> {
         std::fs::remove_dir_all(&self.folder).map_err(JournalError::file(&self.folder))
     }
 }
 
 impl Reading {
-    /// At most about `most` bytes of what comes next; none after the last.
+    /// Reads about `most` bytes; returns `None` at the end.
     pub fn next(&mut self, most: u64) -> Result<Option<Left>, JournalError> {
         let (part, upto) = self.reader.next(self.end, most)?;
         if upto == self.reader.at() {
@@ -132,7 +132,7 @@ impl Reading {
         for entry in part.entries {
             let heard = match entry {
                 Entry::Begun(record) => {
-                    // It may have been said before, when less had been sent.
+                    // A later entry replaces an earlier one, which has smaller amounts.
                     let at = record.ended_at;
                     self.open.insert(record.request_id, record);
                     at
@@ -149,7 +149,7 @@ impl Reading {
         Ok(Some(left))
     }
 
-    /// The requests that had not ended at the end of what was read, as ended when the server was last heard of.
+    /// Returns the requests that had not ended in the parts read so far, as aborted at the time of the last entry.
     pub fn aborted(self) -> Vec<UsageRecord> {
         let mut aborted: Vec<_> = self.open.into_values().collect();
         aborted.sort_by_key(|record| record.request_id);

@@ -1,8 +1,8 @@
-//! A line of the journal: a checksum, and what it is over as JSON. A line that does not match its checksum was not
-//! written to its end, or was damaged since.
+//! A line of the journal: a checksum, and an entry as JSON. A line whose checksum does not match was not written completely,
+//! or was damaged later.
 //!
-//! A record is the list of its values, in the order of [`UsageRecord`]: with their names, which older journals have and
-//! which are understood, too, a line would be twice as long. What a later version adds comes last, and has a default.
+//! A record is a list of its values, in the order of [`UsageRecord`]. Older journals have the values with their names, which
+//! makes a line twice as long; they can be read too. New values are added at the end and have a default.
 
 use std::io::Write;
 
@@ -13,24 +13,24 @@ use uuid::Uuid;
 
 use crate::model::{OrganisationId, SessionId, UsageRecord, UserId, micros};
 
-/// Hexadecimal digits of the checksum, and the space after them.
+/// The length of the checksum in hexadecimal digits, and of the space after it.
 const BEFORE_JSON: usize = 17;
-/// Bytes of most lines, or a little more.
+/// The initial capacity for a line, in bytes; most lines fit.
 const MOSTLY: usize = 1 << 10;
 
-/// What happened to a request, and its record or a reference to that.
+/// An event of a request, with its record or a reference to that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::metering) enum Entry<R = UsageRecord> {
-    /// It is being answered. What the record says is what is to be said of it if its end never comes; of a long answer it is
-    /// said again and again, with what was sent until then, and the last counts.
+    /// The request is in progress. The record applies if its end never follows. For a long response it is written
+    /// repeatedly, with the amounts sent so far; the last one counts.
     Begun(R),
-    /// It has ended.
+    /// The request has ended.
     Ended(R),
 }
 
 impl Entry<&UsageRecord> {
-    /// The line, with its end.
+    /// Returns the line with its line break.
     pub fn line(&self) -> serde_json::Result<Vec<u8>> {
         let values = match self {
             Self::Begun(record) => Entry::Begun(Values::of(record)),
@@ -47,7 +47,7 @@ impl Entry<&UsageRecord> {
 }
 
 impl Entry {
-    /// What a line says, if it is whole; without its end.
+    /// Parses a line without its line break; returns `None` if it is incomplete or damaged.
     pub fn read(line: &[u8]) -> Option<Self> {
         let (before, json) = line.split_at_checked(BEFORE_JSON)?;
         let before = std::str::from_utf8(before.strip_suffix(b" ")?).ok()?;
@@ -56,7 +56,7 @@ impl Entry {
     }
 }
 
-/// What a record says, without names.
+/// The values of a record, without names.
 #[derive(Serialize)]
 struct Values<'a>(
     Uuid,
@@ -84,7 +84,7 @@ struct Values<'a>(
 
 impl<'a> Values<'a> {
     fn of(record: &'a UsageRecord) -> Self {
-        // One that is missing is missed by the tests below.
+        // The tests below find a missing value.
         Self(
             record.request_id,
             record.organisation_id,
@@ -122,7 +122,7 @@ mod tests {
     use crate::model::ABORTED;
 
     #[test]
-    fn a_line_is_read_as_it_was_written_and_never_otherwise() {
+    fn read_returns_entry_or_none_if_damaged() {
         let entry = Entry::Begun(record(7));
         let line = Entry::Begun(&record(7)).line().unwrap();
         let (end, whole) = line.split_last().unwrap();
@@ -137,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn each_value_comes_back_as_itself() {
-        // No two are alike, so that none can be taken for another.
+    fn values_survive_round_trip() {
+        // All values differ, so that a swap is found.
         let session = SessionId(Uuid::from_u128(4));
         let all = UsageRecord {
             session_id: Some(session),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_older_journals_with_names_are_understood() {
+    fn read_accepts_named_values_of_older_journals() {
         let json = serde_json::to_vec(&Entry::Ended(record(7))).unwrap();
         let line = [format!("{:016x} ", sum(&json)).as_bytes(), &json].concat();
         assert!(json.starts_with(br#"{"ended":{"request_id":"#));

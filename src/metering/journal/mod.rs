@@ -1,9 +1,10 @@
-//! The journal: what happened to requests, on the disk before the client knows of it, until the ledger has it.
+//! The journal: records of requests, written to files before the client knows the result, and kept until the ledger has
+//! them.
 //!
-//! Each run of a server has a folder of its own under `<state>/journal`, locked for as long as it lives, with files of
-//! lines ([`Entry`]) that are only ever added to. A file goes when all that it says is in the ledger; what it says of
-//! requests that are still being answered is said again in the newest file before. A folder whose lock is free belonged
-//! to a server that is no more ([`dead`]).
+//! Each run of a server has its own folder under `<state>/journal`, which is locked while the server lives. The folder
+//! contains append-only files of lines ([`Entry`]). A file is deleted when all its entries are in the ledger; the
+//! entries of requests in progress are copied to the newest file before. A folder whose lock is free belonged to a
+//! server that died ([`dead`]).
 
 pub mod copies;
 pub(super) mod dead;
@@ -29,34 +30,35 @@ use self::sync::Syncing;
 use crate::model::UsageRecord;
 use crate::store::for_owner_only;
 
-/// A file is followed by another at so many bytes, or at this part of the journal's size: it goes as a whole.
+/// The size in bytes at which a new file begins; for a small journal, the fraction `1 / PARTS` of its limit. Files are
+/// deleted as a whole.
 const FILE: u64 = 4 << 20;
 const PARTS: u64 = 8;
-/// What the end of a request that has begun will take, or a little more; its statement's text not counted.
+/// The room reserved for the end of a request in progress, in bytes, without the text of its statement.
 const END: u64 = 2 << 10;
-/// Whose lock says that the folder's server lives.
+/// The lock file, locked while the server lives.
 const LOCK: &str = "lock";
 
-/// Why the journal takes nothing.
+/// Why the journal refuses an entry.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// It has reached its size.
+    /// The journal is full.
     #[error(
         "the journal of requests has reached its {limit} bytes (`metering.journal_size`): the organisation database has not taken any for long"
     )]
     Full {
-        /// Its size.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// Its files cannot be used.
+    /// A file of the journal cannot be used.
     #[error("the journal {path} cannot be used")]
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system says.
+        /// The cause.
         source: io::Error,
     },
-    /// An entry cannot be written as JSON.
+    /// An entry cannot be serialised.
     #[error("a record of a request cannot be written")]
     Entry(#[from] serde_json::Error),
 }
@@ -80,11 +82,11 @@ pub(super) struct Journal {
 #[derive(Debug)]
 struct Shared {
     folder: PathBuf,
-    /// Bytes that all files may have.
+    /// The maximum size of all files, in bytes.
     limit: u64,
     state: Mutex<State>,
     syncing: Syncing,
-    /// Closing it frees the lock.
+    /// Closing the file releases the lock.
     _lock: File,
 }
 
@@ -92,20 +94,20 @@ struct Shared {
 struct State {
     /// The newest file.
     file: Pages,
-    /// Which one it is.
+    /// Its number.
     number: u64,
-    /// Bytes of the older files.
+    /// The size of the older files, in bytes.
     older: u64,
-    /// Records of requests that ended, so far.
+    /// The number of records of ended requests so far.
     ended: u64,
-    /// Requests that are being answered: what was said of them, and in which file.
+    /// Requests in progress: the last entry of each, and the number of its file.
     open: HashMap<Uuid, (Arc<[u8]>, u64)>,
-    /// Requests that have ended and were not taken.
+    /// Requests that have ended and are not in the ledger.
     recent: Recent,
 }
 
 impl State {
-    /// How far the journal goes.
+    /// Returns the position of the end.
     fn end(&self) -> Place {
         Place {
             number: self.number,
@@ -114,22 +116,22 @@ impl State {
     }
 }
 
-/// How far the journal goes.
+/// A position in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
-    /// The file.
+    /// The number of the file.
     pub number: u64,
-    /// Bytes of it.
+    /// The offset in the file, in bytes.
     pub size: u64,
 }
 
 impl Place {
-    /// The beginning.
+    /// The beginning of the journal.
     pub const START: Self = Self { number: 1, size: 0 };
 }
 
 impl Journal {
-    /// Begins the journal of the server `id` in `folder`.
+    /// Creates the journal of the server `id` in `folder`.
     pub fn begin(folder: &Path, id: Uuid, limit: u64) -> Result<Self, JournalError> {
         let folder = folder.join(id.to_string());
         let failed = JournalError::file(&folder);
@@ -139,7 +141,7 @@ impl Journal {
                 .open(folder.join(LOCK));
             let lock = lock.map_err(&failed)?;
             lock.lock().map_err(&failed)?;
-            // Before it was locked, another server may have taken it for a dead one's.
+            // Before the file was locked, another server may have taken the folder for that of a dead server.
             if folder.join(LOCK).exists() {
                 break lock;
             }
@@ -163,40 +165,41 @@ impl Journal {
         })
     }
 
-    /// The folder.
+    /// Returns the folder of the journal.
     pub fn folder(&self) -> &Path {
         &self.shared.folder
     }
 
-    /// How far it goes.
+    /// Returns the position of the end.
     pub fn end(&self) -> Place {
         self.locked().end()
     }
 
-    /// What comes after `at`, up to which all was taken: about `most` bytes of it, or where in the files it is.
+    /// Returns records after `at`, up to which the ledger has everything: about `most` bytes, or the position up to
+    /// which they must be read from the files.
     pub fn next(&self, at: Place, most: u64, records: &mut Vec<UsageRecord>) -> Next {
         let mut state = self.locked();
         let end = state.end();
         state.recent.next(at, end, most, records)
     }
 
-    /// Bytes that all files may have.
+    /// Returns the maximum size of all files, in bytes.
     pub fn limit(&self) -> u64 {
         self.shared.limit
     }
 
-    /// Records of requests that ended, so far.
+    /// Returns the number of records of ended requests so far.
     pub fn ended_so_far(&self) -> u64 {
         self.locked().ended
     }
 
-    /// Bytes of all files.
+    /// Returns the size of all files, in bytes.
     pub fn size(&self) -> u64 {
         let state = self.locked();
         state.older + state.file.size()
     }
 
-    /// Whether there is room for another request, and for the ends of those that are being answered.
+    /// Checks whether there is room for another request and for the ends of those in progress.
     pub fn has_room(&self) -> Result<(), JournalError> {
         let state = self.locked();
         let more = (state.open.len() as u64 + 1) * END;
@@ -207,7 +210,7 @@ impl Journal {
             .ok_or(JournalError::Full { limit })
     }
 
-    /// Says that a request is being answered: `if_lost` is its record if the server dies.
+    /// Records that a request is in progress. `if_lost` is its record if the server dies.
     pub fn begun(&self, if_lost: &UsageRecord) -> Result<(), JournalError> {
         let id = if_lost.request_id;
         let line: Arc<[u8]> = Entry::Begun(if_lost).line()?.into();
@@ -218,8 +221,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Says that a request has ended. When this returns, the record outlives the process, and when it is
-    /// [synced](Self::synced), the machine's power.
+    /// Records that a request has ended. Once this returns, the record survives the death of the process. Once it is
+    /// [synced](Self::synced), the record survives a power cut.
     pub fn ended(&self, record: UsageRecord) -> Result<(), JournalError> {
         let line = Entry::Ended(&record).line()?;
         let mut state = self.locked();
@@ -250,7 +253,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Lets go of the files before `number`: all that they say has been taken over.
+    /// Deletes the files before `number`, whose entries are all in the ledger.
     pub fn forget_before(&self, number: u64) -> Result<(), JournalError> {
         let mut state = self.locked();
         let number = number.min(state.number);
@@ -269,7 +272,7 @@ impl Journal {
         for number in (1..number).rev() {
             let path = path_of(&self.shared.folder, number);
             let Ok(metadata) = path.metadata() else {
-                // It and those before went earlier.
+                // This file and those before it are deleted already.
                 break;
             };
             std::fs::remove_file(&path).map_err(JournalError::file(&path))?;
@@ -279,7 +282,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes to the disk what was written since, within a tenth of a second, for as long as the future is polled.
+    /// Synchronises written lines to the disk within 100 ms, until the future is dropped.
     pub async fn keep_syncing(&self) {
         self.shared
             .syncing
@@ -287,12 +290,12 @@ impl Journal {
             .await;
     }
 
-    /// Waits until all that was written so far is on the disk.
+    /// Waits until all previous writes are on the disk.
     pub async fn synced(&self) -> io::Result<()> {
         self.shared.syncing.wait().await
     }
 
-    /// Removes the journal, if nothing in it is wanted any more: all up to `taken` was taken over.
+    /// Removes the journal if no request is in progress and the ledger has everything: if `taken` is the end.
     pub fn remove(&self, taken: Place) -> Result<(), JournalError> {
         let state = self.locked();
         let at_end = taken == state.end();
@@ -328,7 +331,7 @@ fn failed_at(folder: &Path, number: u64) -> impl Fn(io::Error) -> JournalError +
     JournalError::file(&path_of(folder, number))
 }
 
-/// Who asked what is nobody else's business.
+/// Returns a builder of folders that only their owner can access: the journal shows who ran which statement.
 fn for_owner_only_folder() -> DirBuilder {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -382,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dead_server_had_begun_and_ended_is_found() {
+    fn dead_journal_returns_ended_and_aborted_requests() {
         let (folder, journal) = journal(1 << 20);
         for seed in 0..3 {
             journal.begun(&record(seed)).unwrap();
@@ -390,14 +393,14 @@ mod tests {
         journal.ended(record(1)).unwrap();
         journal.ended(record(7)).unwrap();
         assert!(Dead::find(folder.path()).unwrap().is_empty(), "it lives");
-        // The last line was not written to its end.
+        // The last line is incomplete.
         let path = path_of(journal.folder(), 1);
         drop(journal);
         let mut file = OpenOptions::new().append(true).open(path).unwrap();
         file.write_all(&Entry::Ended(&record(2)).line().unwrap()[..50])
             .unwrap();
         let [dead] = Dead::find(folder.path()).unwrap().try_into().unwrap();
-        // However little is read at once.
+        // The result does not depend on the number of bytes per read.
         let mut reading = dead.reading().unwrap();
         let (mut ended, mut damaged) = (Vec::new(), 0);
         while let Some(left) = reading.next(100).unwrap() {
@@ -419,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn files_go_when_they_were_taken_over_and_open_requests_stay() {
+    fn forget_before_deletes_files_and_keeps_open_requests() {
         let (folder, journal) = journal(1 << 30);
         let open = record(200);
         journal.begun(&open).unwrap();
@@ -451,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn its_size_is_limited_with_room_for_what_has_begun() {
+    fn journal_size_is_bounded_with_room_for_open_requests() {
         let (_folder, journal) = journal(20 << 10);
         let mut begun = 0;
         while journal.has_room().is_ok() {
@@ -463,7 +466,7 @@ mod tests {
             journal.ended(record(seed)).unwrap();
         }
         assert!(journal.size() <= 20 << 10);
-        // What had begun and ended needs no room any more.
+        // Requests that ended need no reserved room.
         assert!(journal.has_room().is_ok());
         while journal.has_room().is_ok() {
             journal.ended(record(0)).unwrap();

@@ -1,6 +1,7 @@
-//! A file of the journal while it is being written to. Where a page that is there can always be written to, lines are copied
-//! into a map of the file: four lines to a query, each by a call of its own, were a fifth of what metering costs. What is in
-//! the map is the system's, as what was written by a call is. Elsewhere each line is a call.
+//! A file of the journal while it is being written. On file systems where an allocated page can always be written, lines are
+//! copied to a memory map of the file: with one system call per line and four lines per query, the calls made up a fifth of
+//! the cost of metering. Like data written by a call, data in the map survives the death of the process. On other file
+//! systems each line is written by a call.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -11,24 +12,24 @@ use memmap2::{MmapMut, MmapOptions};
 
 use crate::store::for_owner_only;
 
-/// Room is made for so many bytes at a time, if the file is to be large.
+/// The number of bytes by which a file grows, if it is large enough.
 const STEP: u64 = 64 << 10;
 
-/// The file. Behind its lines it may have zeros, which no line has.
+/// A file of the journal. It may end with zeros, which no line contains.
 #[derive(Debug)]
 pub(super) struct Pages {
     file: Arc<File>,
-    /// Bytes of its lines.
+    /// The size of its lines, in bytes.
     size: u64,
     step: u64,
     by: By,
 }
 
-/// How it is written to.
+/// The method of writing.
 #[derive(Debug)]
 enum By {
     Calls,
-    /// It has so many bytes, and those from a place on are in the map; none of them before the first line.
+    /// The file has `room` bytes. The map begins at the given offset; there is none before the first line.
     Map {
         room: u64,
         map: Option<(u64, MmapMut)>,
@@ -40,7 +41,7 @@ impl By {
 }
 
 impl Pages {
-    /// A new file, which is to have about so many bytes.
+    /// Creates a file that will have about `bytes` bytes.
     pub fn create(path: &Path, bytes: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = for_owner_only(options.create_new(true).read(true).append(true)).open(path)?;
@@ -56,17 +57,17 @@ impl Pages {
         })
     }
 
-    /// The file itself, for those who have the disk keep it.
+    /// Returns the file, for synchronisation.
     pub fn file(&self) -> Arc<File> {
         Arc::clone(&self.file)
     }
 
-    /// Bytes of its lines.
+    /// Returns the size of its lines, in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Bytes that it would have with so many more of lines.
+    /// Returns the size that the file would have with `more` bytes of lines, in bytes.
     pub fn size_with(&self, more: u64) -> u64 {
         let size = self.size + more;
         match self.by {
@@ -75,13 +76,13 @@ impl Pages {
         }
     }
 
-    /// Adds a line, all of it or, if that fails, nothing that is taken for one.
+    /// Appends a line. If that fails, nothing of it is left that could be read as a line.
     pub fn add(&mut self, line: &[u8]) -> io::Result<()> {
         let end = self.size + line.len() as u64;
         match &mut self.by {
             By::Calls => {
                 if let Err(error) = (&*self.file).write_all(line) {
-                    // What follows must not be taken for the rest of this line. If even that fails, its checksum tells.
+                    // The next line must not continue this one. If truncation fails too, the checksum reveals it.
                     let _ = self.file.set_len(self.size);
                     return Err(error);
                 }
@@ -100,7 +101,7 @@ impl Pages {
                     let at = usize::try_from(self.size - *from).ok()?;
                     bytes.get_mut(at..at + line.len())
                 });
-                // There is room, see above.
+                // The room was made above.
                 place
                     .ok_or(io::ErrorKind::StorageFull)?
                     .copy_from_slice(line);
@@ -110,7 +111,7 @@ impl Pages {
         Ok(())
     }
 
-    /// Leaves it as it is read: with its lines and nothing behind them.
+    /// Truncates the file to its lines.
     pub fn finish(&mut self) -> io::Result<()> {
         if let By::Map { room, map } = &mut self.by {
             *map = None;
@@ -121,8 +122,8 @@ impl Pages {
     }
 }
 
-/// Writes zeros up to `room`: that the disk is full is an error now. To touch a page of a map that has no place on the disk
-/// would end the process.
+/// Writes zeros up to `room`, so that a full disk is an error now. Touching a mapped page that has no space on the disk would
+/// kill the process.
 fn make_room(mut file: &File, from: u64, room: u64) -> io::Result<()> {
     let mut zeros = io::repeat(0).take(room - from);
     if let Err(error) = io::copy(&mut zeros, &mut file) {
@@ -147,18 +148,18 @@ fn map_of(file: &File, from: u64, to: u64) -> io::Result<MmapMut> {
     }
 }
 
-/// Whether a page that the file has can be written to for as long as the file is there. Not so where a page that changes gets
-/// a new place (btrfs, zfs, xfs after a copy that shares), or is somewhere else: what is not known to be so is not.
+/// Whether an allocated page of the file can always be written. That is false on copy-on-write file systems (btrfs, zfs, xfs
+/// after a reflink copy) and on remote ones, and is assumed to be false on unknown ones.
 #[cfg(target_os = "linux")]
 fn keeps_pages(file: &File) -> bool {
     use std::mem::MaybeUninit;
     use std::os::fd::AsRawFd;
 
-    /// Of ext2, ext3 and ext4, and of tmpfs.
+    /// The magic numbers of ext2, ext3 and ext4, and of tmpfs.
     const KEEPING: [u64; 2] = [0xef53, 0x0102_1994];
     let mut found = MaybeUninit::<libc::statfs>::uninit();
     #[expect(unsafe_code, reason = "a C function that fills in a struct")]
-    // SAFETY: the descriptor is open, and the struct is looked at only if it was filled in.
+    // SAFETY: the descriptor is open, and the struct is read only if `fstatfs` filled it in.
     let kind = unsafe {
         match libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) {
             0 => Some(found.assume_init().f_type),
@@ -169,7 +170,7 @@ fn keeps_pages(file: &File) -> bool {
         .is_some_and(|kind| KEEPING.contains(&kind))
 }
 
-/// Elsewhere nobody has looked.
+/// Other systems were not examined.
 #[cfg(not(target_os = "linux"))]
 fn keeps_pages(_file: &File) -> bool {
     false
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_there_at_once_and_nothing_but_zeros_behind_them() {
+    fn add_writes_lines_at_once_followed_by_zeros_only() {
         let by_calls = |pages: Pages| Pages {
             by: By::Calls,
             ..pages

@@ -1,4 +1,4 @@
-//! Reads a journal on from where it was read to, while it is being written.
+//! Reads a journal incrementally while it is being written.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -11,14 +11,14 @@ use crate::model::UsageRecord;
 /// A part of a journal.
 #[derive(Debug, Default)]
 pub(in crate::metering) struct Part {
-    /// In the order in which they were written.
+    /// The entries, in the order in which they were written.
     pub entries: Vec<Entry>,
-    /// Lines that cannot be read.
+    /// The number of unreadable lines.
     pub damaged: u64,
 }
 
 impl Part {
-    /// The requests that ended.
+    /// Returns the records of the requests that ended.
     pub fn ended(self) -> impl Iterator<Item = UsageRecord> {
         self.entries.into_iter().filter_map(|entry| match entry {
             Entry::Ended(record) => Some(record),
@@ -35,7 +35,7 @@ pub(in crate::metering) struct Reader {
 }
 
 impl Reader {
-    /// From the beginning of the journal in `folder`.
+    /// Creates a reader at the beginning of the journal in `folder`.
     pub fn new(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -43,17 +43,17 @@ impl Reader {
         }
     }
 
-    /// How far it was read.
+    /// Returns the position up to which the journal was read.
     pub fn at(&self) -> Place {
         self.at
     }
 
-    /// Says that it was taken over to `place`.
+    /// Sets the position up to which the journal was read.
     pub fn move_to(&mut self, place: Place) {
         self.at = place;
     }
 
-    /// At most about `most` bytes of what comes next, up to `end`, and where that ends.
+    /// Reads about `most` bytes after the position, up to `end`; returns them with the position after them.
     pub fn next(&self, end: Place, most: u64) -> Result<(Part, Place), JournalError> {
         let mut part = Part::default();
         let mut at = self.at;
@@ -84,8 +84,8 @@ impl Reader {
 }
 
 impl Part {
-    /// Reads the lines of `file` that begin at `from` or after it and before `upto`; how many bytes they have. Nothing at
-    /// or after `size` is there yet.
+    /// Reads the lines of `file` that begin between `from` and `upto`; returns their size in bytes. The file is not
+    /// written yet beyond `size`.
     fn read(&mut self, mut file: File, from: u64, upto: u64, size: u64) -> io::Result<u64> {
         file.seek(SeekFrom::Start(from))?;
         let mut lines = BufReader::new(file.take(size - from.min(size)));
@@ -99,7 +99,7 @@ impl Part {
             read += count;
             match line.strip_suffix(b"\n").and_then(Entry::read) {
                 Some(entry) => self.entries.push(entry),
-                // The last line of a server that died may be half there: its request has not ended.
+                // The last line of a dead server may be incomplete. Its request has not ended.
                 None if line.last() != Some(&b'\n') => {}
                 None => self.damaged += 1,
             }

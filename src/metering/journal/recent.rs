@@ -1,43 +1,43 @@
-//! The requests that ended last, in memory: the ledger takes them from here as a rule, and need not read and understand
-//! again what was just written. What is left out of here is in the files.
+//! The requests that ended last, in memory. The ledger usually reads them from here, so that it need not parse again what
+//! was just written. Everything that is not here is in the files.
 
 use std::collections::VecDeque;
 
 use super::Place;
 use crate::model::UsageRecord;
 
-/// Bytes of lines whose records are kept at most: some seconds of a busy server.
+/// The maximum size of the lines whose records are kept, in bytes: some seconds of a busy server.
 const MOST: u64 = 4 << 20;
 
-/// Records of the requests that ended after a place in the journal.
+/// Records of the requests that ended after a position in the journal.
 #[derive(Debug)]
 pub(super) struct Recent {
-    /// All that ended after this are here.
+    /// All requests that ended after this position are here.
     from: Place,
     kept: VecDeque<Kept>,
-    /// Of all their lines.
+    /// The size of all their lines, in bytes.
     bytes: u64,
 }
 
 #[derive(Debug)]
 struct Kept {
     record: UsageRecord,
-    /// Bytes of its line, and where that ends.
+    /// The size of its line in bytes; `end` is the position after it.
     bytes: u64,
     end: Place,
 }
 
-/// What the ledger takes next.
+/// The source of the next records for the ledger.
 #[derive(Debug)]
 pub(in crate::metering) enum Next {
-    /// What it was handed over, after which it has all up to there.
+    /// The records were returned; they are complete up to this position.
     Kept(Place),
-    /// What the files say up to there.
+    /// The files, up to this position.
     InFiles(Place),
 }
 
 impl Recent {
-    /// From the beginning of a journal.
+    /// Creates an empty queue at the beginning of a journal.
     pub fn new() -> Self {
         Self {
             from: Place::START,
@@ -46,18 +46,18 @@ impl Recent {
         }
     }
 
-    /// Keeps a record whose line has so many bytes and ends there.
+    /// Adds a record whose line has `bytes` bytes and ends at `end`.
     pub fn keep(&mut self, mut record: UsageRecord, bytes: u64, end: Place) {
         self.bytes += bytes;
         if self.bytes > MOST {
-            // The ledger does not keep up, and reads the files when it can.
+            // The ledger is too slow. It reads the files later.
             *self = Self {
                 from: end,
                 ..Self::new()
             };
             return;
         }
-        // Most come from the same few programs.
+        // Most records come from the same few programs, so that the text is shared.
         if let Some(last) = self.kept.back()
             && last.record.client_agent == record.client_agent
         {
@@ -66,8 +66,8 @@ impl Recent {
         self.kept.push_back(Kept { record, bytes, end });
     }
 
-    /// Hands over records of about `most` bytes to the ledger, which has all up to `at`; the journal goes to `end`. If it
-    /// fails to add them, they are still in the files.
+    /// Returns records of about `most` bytes to the ledger, which has everything up to `at`; the journal ends at `end`.
+    /// If the ledger fails to add them, they are still in the files.
     pub fn next(
         &mut self,
         at: Place,
@@ -88,7 +88,7 @@ impl Recent {
         }
         self.bytes -= bytes;
         if self.kept.is_empty() {
-            // After the last of them requests have begun at most.
+            // After the last of them, only starts of requests can follow.
             self.from = end;
             self.kept.shrink_to(PLACES);
         }
@@ -96,8 +96,8 @@ impl Recent {
     }
 }
 
-/// Places for records that stay reserved when there are none: of a second or two of a busy server. To get pages from the
-/// system for them every second takes longer than to write the records.
+/// The number of records that the buffers keep capacity for: one or two seconds of a busy server. Allocating their pages
+/// every second takes longer than writing the records.
 pub(in crate::metering) const PLACES: usize = 4 << 10;
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ mod tests {
     use super::super::tests::{journal, record};
     use super::*;
 
-    /// Ids of what the ledger is given, about `most` bytes, and whether it was from the files.
+    /// Returns the ids of the next records for the ledger, about `most` bytes, and whether they are from the files.
     fn take(journal: &Journal, reader: &mut Reader, most: u64) -> (Vec<u8>, bool) {
         let mut records = Vec::new();
         let (upto, from_files) = match journal.next(reader.at(), most, &mut records) {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_is_taken_once_and_what_the_ledger_failed_to_add_again_from_the_files() {
+    fn next_returns_ended_once_and_failed_ones_from_files() {
         let (_folder, journal) = journal(1 << 30);
         let mut reader = Reader::new(journal.folder());
         journal.begun(&record(0)).unwrap();
@@ -133,7 +133,7 @@ mod tests {
             journal.ended(record(seed)).unwrap();
         }
         assert_eq!(take(&journal, &mut reader, 1), (vec![0], false));
-        // The ledger fails to add this.
+        // The ledger fails to add this record.
         journal.next(reader.at(), 1, &mut Vec::new());
         journal.ended(record(3)).unwrap();
         assert_eq!(take(&journal, &mut reader, u64::MAX), (vec![1], true));
@@ -144,13 +144,13 @@ mod tests {
             journal.end(),
             "what has begun is no more to take"
         );
-        // And on from there.
+        // The next call continues from there.
         journal.ended(record(4)).unwrap();
         assert_eq!(take(&journal, &mut reader, u64::MAX), (vec![4], false));
     }
 
     #[test]
-    fn memory_is_limited_and_nothing_is_left_out_when_it_was_too_little() {
+    fn recent_is_bounded_and_overflow_is_read_from_files() {
         let (_folder, journal) = journal(1 << 30);
         let mut reader = Reader::new(journal.folder());
         let long = |seed| {

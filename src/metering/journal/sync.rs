@@ -1,4 +1,5 @@
-//! When what was written is on the disk: soon by itself, and at once for those who wait for it; for many at a time.
+//! Synchronises written lines to the disk: periodically, and at once if someone waits for it; one sync serves all
+//! waiters.
 
 use std::fs::File;
 use std::io;
@@ -8,21 +9,21 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-/// How long what was written may wait: it is to be on the disk within a tenth of a second.
+/// The delay of a sync after a write. Lines are on the disk within 100 ms.
 const SOON: Duration = Duration::from_millis(90);
 
-/// What was written, and what of it is on the disk.
+/// The state of synchronisation.
 #[derive(Debug)]
 pub(super) struct Syncing {
-    /// How often something was written.
+    /// The number of writes.
     written: AtomicU64,
-    /// Something was written since it was last waited for.
+    /// Signals a write.
     news: Notify,
-    /// How often something had been written when the disk was last told to keep it, and what it said.
+    /// The number of writes before the last sync, and its result.
     synced: watch::Sender<(u64, Result<(), io::ErrorKind>)>,
-    /// Somebody waits.
+    /// Signals that someone waits for a sync.
     wanted: Notify,
-    /// Files that were written to before the newest.
+    /// Older files with lines that may not be on the disk.
     left: Mutex<Vec<Arc<File>>>,
 }
 
@@ -39,13 +40,13 @@ impl Default for Syncing {
 }
 
 impl Syncing {
-    /// Something was written.
+    /// Reports a write.
     pub fn written(&self) {
         self.written.fetch_add(1, Ordering::SeqCst);
         self.news.notify_one();
     }
 
-    /// This file is not written to any more, and may not be on the disk.
+    /// Adds a file that is no longer written to, and that may have lines that are not on the disk.
     pub fn leave(&self, file: Arc<File>) {
         self.left
             .lock()
@@ -53,7 +54,7 @@ impl Syncing {
             .push(file);
     }
 
-    /// Waits until all that was written so far is on the disk.
+    /// Waits until all previous writes are on the disk.
     pub async fn wait(&self) -> io::Result<()> {
         let upto = self.written.load(Ordering::SeqCst);
         let mut synced = self.synced.subscribe();
@@ -65,11 +66,11 @@ impl Syncing {
             .map_err(io::Error::from)
     }
 
-    /// Syncs, for as long as the future is polled; `file` is the newest.
+    /// Synchronises until the future is dropped; `file` returns the newest file.
     pub async fn keep_on(&self, file: impl Fn() -> Arc<File>) {
         let mut done = 0;
         loop {
-            // There may be old news: of what was written while the disk was told.
+            // A signal may be outdated: it may come from a write that the last sync included.
             while self.written.load(Ordering::SeqCst) == done {
                 self.news.notified().await;
             }

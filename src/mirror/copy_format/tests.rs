@@ -1,4 +1,4 @@
-//! The binary form against what a Postgres gives for the same values.
+//! Compares the binary format with the output of Postgres for the same values.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use arrow::array::{
 
 use super::*;
 
-/// `COPY (SELECT …) TO STDOUT (FORMAT binary)` of Postgres 15.18, in hexadecimal; see `tests/python/test_mirror.py`, which
-/// compares what arrives.
+/// The output of `COPY (SELECT …) TO STDOUT (FORMAT binary)` of Postgres 15.18, in hexadecimal. The rows that arrive in
+/// Postgres are compared in `tests/python/test_mirror.py`.
 const GOLDEN: &str = include_str!("golden.hex");
 
-/// Asset, time in microseconds, the averages, count, standard deviation.
+/// Asset, time in microseconds, averages, count, standard deviation.
 type Row<'a> = (&'a str, i64, [f64; 5], i64, Option<f64>);
 
 fn batch(rows: &[Row<'_>]) -> RecordBatch {
@@ -77,7 +77,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn the_bytes_are_those_that_postgres_writes() {
+fn encode_writes_bytes_of_postgres() {
     let batch = golden_rows();
     let rows = Rows::new(&batch).unwrap();
     let mut out = HEADER.to_vec();
@@ -94,7 +94,7 @@ fn the_bytes_are_those_that_postgres_writes() {
 }
 
 #[test]
-fn only_rows_of_the_dates_are_written_however_a_batch_is_cut() {
+fn encode_writes_only_rows_of_given_dates() {
     let batch = golden_rows();
     let rows = Rows::new(&batch).unwrap();
     let dates: DateSet = [day_of(EVENING), day_of(LATE)].into_iter().collect();
@@ -116,7 +116,7 @@ fn only_rows_of_the_dates_are_written_however_a_batch_is_cut() {
 }
 
 #[test]
-fn a_batch_of_something_else_is_refused() {
+fn rows_refuse_malformed_batch() {
     let batch = batch(&[("pump 7", 0, [0.0; 5], 1, None)]);
     let error = Rows::new(&batch).err().unwrap().to_string();
     assert!(error.contains("\"pump 7\" is no UUID"), "{error}");

@@ -1,4 +1,4 @@
--- Only what differs is written. A row that was just inserted has no former version.
+-- Writes only rows that differ. A row that was just inserted has no former version, so its xmax is 0.
 INSERT INTO assets (id, name, type, location, specifications)
 SELECT id, name, type, location, specifications::jsonb
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) AS given (id, name, type, location, specifications)

@@ -1,5 +1,5 @@
--- Rows of these spans of time that the lake does not have, or not so to the bit. Each asset's span is looked up in the
--- primary key: OFFSET 0 keeps the planner from reading the whole table instead, and so does the array of places.
+-- Deletes the rows within these time spans that are missing from the lake or differ from it in any bit. Each asset's span
+-- is looked up in the primary key. OFFSET 0 and the array of row locations stop the planner from scanning the whole table.
 DELETE FROM data_x
 WHERE ctid = ANY (ARRAY(
     SELECT old.place

@@ -1,4 +1,4 @@
--- A role that may not look at the holder's session sees nulls.
+-- A role without permission to read the holder's session gets nulls.
 SELECT a.pid, a.application_name, host(a.client_addr) AS client, a.backend_start
 FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2

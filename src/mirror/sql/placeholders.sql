@@ -1,4 +1,4 @@
--- For readings of assets that the catalog does not know, or no longer knows.
+-- Creates placeholder assets for readings of assets that are not, or are no longer, in the catalog.
 INSERT INTO assets (id, name, type, location, specifications)
 SELECT id, id::text, 'unknown', '', '{}' FROM unnest($1::uuid[]) AS id
 ON CONFLICT (id) DO UPDATE SET

@@ -1,5 +1,5 @@
--- At most $3 rows from before $1, of assets from $2 on; and the asset where the next step goes on. With an array, Postgres goes
--- to the places; joined with them, it would read the whole table for each step.
+-- Deletes at most $3 rows older than $1, of assets from $2 on, and returns the asset at which the next step continues. With
+-- an array, Postgres fetches the rows by location; a join would scan the whole table in each step.
 WITH doomed AS MATERIALIZED (
     SELECT assets.id AS asset_id, old.place
     FROM assets CROSS JOIN LATERAL (

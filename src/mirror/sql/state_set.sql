@@ -1,4 +1,4 @@
--- A window that reaches further back again has dates to be pruned once more, when its time comes.
+-- If the window was extended to earlier dates, pruned_to moves back, so that these dates are pruned again when they expire.
 INSERT INTO mirror_state (table_name, lake, run, published_at, first_date, pruned_to, mirrored_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (table_name) DO UPDATE SET

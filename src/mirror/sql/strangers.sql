@@ -1,4 +1,4 @@
--- Tables of others that have our names, and whether they are the original system's.
+-- Existing tables that have the names of our tables, and whether each belongs to the original system.
 SELECT c.relname::text AS name, EXISTS (
     SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'pk_id' AND NOT a.attisdropped
 ) AS is_original

@@ -1,4 +1,4 @@
--- Assets that the catalog does not have go with their last rows. One probe of an index for each: whole tables are not joined.
+-- Deletes assets that are not in the catalog and have no rows left. Each check is one index probe; no whole table is joined.
 DELETE FROM assets
 WHERE id = ANY($1)
     AND (SELECT true FROM data_min WHERE asset_id = assets.id LIMIT 1) IS NULL

@@ -1,8 +1,8 @@
-//! In how many of the granted assets a word occurs: what makes a rare word count for more than a common one.
+//! Document frequencies over granted assets: a rare word weighs more than a common one.
 //!
-//! An index that counted everybody's assets would tell a tenant about the others: which words they use, and that they
-//! add assets. So it is counted per granted set, from lists in memory of who has each word. An asset that changes gets a
-//! new place at their ends, and its former one stays empty until many are.
+//! Frequencies over all assets would reveal information about other tenants: the words that they use, and when they
+//! add assets. So frequencies are counted per granted set, from posting lists in memory. An asset that changes gets a
+//! new slot at the end of the lists. Its former slot stays empty until the lists are compacted.
 
 use std::collections::HashMap;
 
@@ -10,25 +10,25 @@ use super::Sparse;
 use crate::catalog::Visible;
 use crate::model::AssetId;
 
-/// So few empty places do not matter.
+/// The number of empty slots that is always tolerated.
 const FEW: usize = 1_000;
 
-/// Who has which words.
+/// The posting lists of all words.
 #[derive(Debug, Default)]
 pub(super) struct Frequencies {
-    /// Where each asset is that has words.
+    /// The slot of each asset that has words.
     places: HashMap<AssetId, u32>,
-    /// The places of those who have each word, also the empty ones.
+    /// The posting list of each word, including empty slots.
     who: HashMap<u32, Vec<u32>>,
-    /// Which places are not empty.
+    /// The slots in use.
     taken: Places,
-    /// The first place that was never taken.
+    /// The first slot that was never used.
     next: u32,
-    /// How often anything has changed.
+    /// The number of changes so far.
     changes: u64,
 }
 
-/// A set of places.
+/// A set of slots, as a bitmap.
 #[derive(Debug, Clone, Default)]
 struct Places(Vec<u64>);
 
@@ -55,17 +55,17 @@ impl Places {
     }
 }
 
-/// The granted assets among those that have words.
+/// The granted assets that have words.
 #[derive(Debug)]
 pub(super) struct Granted {
     places: Places,
     count: usize,
-    /// When this was so.
+    /// The number of changes when the set was computed.
     changes: u64,
 }
 
 impl Frequencies {
-    /// Takes an asset's words, in the place of those that it had.
+    /// Sets the words of an asset, replacing its former ones.
     pub fn put(&mut self, id: AssetId, words: &[u32]) {
         self.remove(id);
         if words.is_empty() {
@@ -81,7 +81,7 @@ impl Frequencies {
         self.changes += 1;
     }
 
-    /// Forgets an asset.
+    /// Removes an asset.
     pub fn remove(&mut self, id: AssetId) {
         let Some(place) = self.places.remove(&id) else {
             return;
@@ -93,7 +93,7 @@ impl Frequencies {
         }
     }
 
-    /// Gives the assets the first places, in the same order, so that no empty ones are left.
+    /// Compacts the slots: assets move to the first slots, in the same order.
     fn close_up(&mut self) {
         let mut moved = vec![0; self.next as usize];
         let mut next = 0;
@@ -123,7 +123,7 @@ impl Frequencies {
         self.next = next;
     }
 
-    /// Which of them are granted.
+    /// Returns the granted assets among those that have words.
     pub fn granted(&self, visible: &Visible) -> Granted {
         let places = match visible {
             Visible::All => self.taken.clone(),
@@ -142,13 +142,13 @@ impl Frequencies {
         }
     }
 
-    /// Whether nothing has changed since.
+    /// Whether nothing has changed since `granted` was computed.
     pub fn is_current(&self, granted: &Granted) -> bool {
         self.changes == granted.changes
     }
 
-    /// The words of a query, each with its weight times its inverse document frequency among the granted:
-    /// `ln(1 + (N − n + ½) / (n + ½))`, where `N` have words and `n` have this one.
+    /// Returns the words of a query, each with its weight times its inverse document frequency among the granted
+    /// assets: `ln(1 + (N − n + ½) / (n + ½))`, where `N` assets have words and `n` have this word.
     pub fn weigh(&self, query: &Sparse, granted: &Granted) -> Sparse {
         let all = granted.count as f64;
         let weights = query
@@ -190,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_what_counting_says_whatever_was_put_and_removed(
+        fn weigh_after_random_changes_matches_counting(
             steps in prop::collection::vec((0u8..12, prop::option::of(prop::collection::btree_set(0u32..6, 0..5))), 0..80),
             granted in prop::collection::btree_set(0u8..12, 0..12),
             close_up in any::<bool>(),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_places_are_closed_up_and_whoever_asked_before_sees_that_it_changed() {
+    fn put_compacts_empty_slots_and_outdates_granted() {
         let mut frequencies = Frequencies::default();
         frequencies.put(id(1), &[7]);
         let before = frequencies.granted(&Visible::All);

@@ -1,17 +1,16 @@
-//! Where vectors are kept: one face for the index in this process and for a Qdrant server.
+//! The vector index: one trait for the embedded index in this process and for a Qdrant server.
 //!
-//! A *collection* holds the vectors that one set of models and one form of text gave. One collection is in force; another
-//! may be in the making, and takes its place at once. What an asset's point holds besides vectors is the hash of what it
-//! was made from.
-
+//! A *collection* holds the vectors of one set of models and one version of the descriptions. One collection is
+//! active. Another one may be under construction and replaces it atomically. Besides its vectors, an asset's point
+//! stores the hash of its description.
 //!
-//! | file | knows |
+//! | file | contents |
 //! |---|---|
-//! | `edge/` | the index in this process, in a folder |
+//! | `edge/` | the embedded index, in a folder |
 //! | `qdrant/` | the index in a Qdrant server |
-//! | `ranking` | what is asked of either, and how ties are broken |
-//! | `frequencies` | in how many of the granted assets a word occurs |
-//! | `recent` | what is remembered for a granted set |
+//! | `ranking` | the queries to either index, and the order of ties |
+//! | `frequencies` | the number of granted assets that contain a word |
+//! | `recent` | a cache of data about granted sets |
 
 mod edge;
 mod frequencies;
@@ -30,93 +29,94 @@ use crate::model::AssetId;
 pub use self::edge::EdgeIndex;
 pub use self::qdrant::QdrantIndex;
 
-/// A sparse vector. Dimensions ascend, and each is there once.
+/// A sparse vector. Its dimensions are sorted and unique.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sparse {
-    /// The dimensions that are not zero.
+    /// The dimensions with non-zero weights.
     pub dimensions: Vec<u32>,
     /// Their weights, in the same order.
     pub weights: Vec<f32>,
 }
 
-/// What the index is to hold of an asset.
+/// The entry of an asset in the index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
     /// The asset.
     pub id: AssetId,
-    /// What it means: a vector of length 1; none where no model made one.
+    /// The embedding, a vector of length 1; none without a model.
     pub meaning: Option<Vec<f32>>,
-    /// Its words by BM25, without the inverse document frequency, which is the index's to apply.
+    /// The words as a BM25 vector, without the inverse document frequency, which the index applies.
     pub words: Sparse,
-    /// Tells what both were made from.
+    /// The hash of the description that both vectors were computed from.
     pub hash: u64,
 }
 
-/// What is known of a point that is there.
+/// The metadata of a stored point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
     /// The asset.
     pub id: AssetId,
-    /// What its vectors were made from.
+    /// The hash of the description that its vectors were computed from.
     pub hash: u64,
-    /// Whether it has a vector of its meaning.
+    /// Whether it has an embedding.
     pub has_meaning: bool,
 }
 
-/// What is looked for.
+/// A query to the index.
 #[derive(Debug, Clone)]
 pub struct Lookup {
-    /// What it means, if a model says.
+    /// The embedding of the query; none without a model.
     pub meaning: Option<Vec<f32>>,
-    /// Its words, each with its weight in the query; none: by meaning only.
+    /// The query's words with their weights; empty to search by embedding only.
     pub words: Sparse,
-    /// The only assets that are ranked, and counted in document frequencies.
+    /// The assets that the user may read. Only they are ranked and counted in document frequencies.
     pub granted: Arc<Visible>,
-    /// How many of each list.
+    /// The maximum length of each list.
     pub limit: usize,
 }
 
-/// What was found: two lists, best first, equal ones in the order of their ids.
+/// The result of a query: two lists, best first, with ties in the order of their ids.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Hits {
-    /// By meaning, with the cosine.
+    /// Ranked by embedding, with the cosine.
     pub by_meaning: Vec<(AssetId, f32)>,
-    /// By words, with the BM25 score. Who shares no word is not in it.
+    /// Ranked by words, with the BM25 score. Assets that share no word with the query are omitted.
     pub by_words: Vec<(AssetId, f32)>,
 }
 
-/// An index of vectors.
+/// A vector index.
 #[async_trait]
 pub trait VectorIndex: Debug + Send + Sync {
-    /// The collection that is in force.
+    /// Returns the active collection.
     async fn in_force(&self) -> Result<Option<String>, IndexError>;
 
-    /// Makes a collection, unless it is there, for meanings of so many dimensions; none: it has no meanings.
+    /// Creates a collection, unless it exists, for embeddings with this number of dimensions; none for a collection
+    /// without embeddings.
     async fn create(&self, collection: &str, dimensions: Option<usize>) -> Result<(), IndexError>;
 
-    /// All points of a collection, in no order.
+    /// Returns all points of a collection, in no particular order.
     async fn stored(&self, collection: &str) -> Result<Vec<Stored>, IndexError>;
 
-    /// Adds points, or puts them in the place of those with the same ids. They are there to stay when it returns.
+    /// Inserts or replaces points. They are durable when the call returns.
     async fn put(&self, collection: &str, points: Vec<Point>) -> Result<(), IndexError>;
 
-    /// Removes points; those that are not there do not matter.
+    /// Removes points. Ids that do not exist are ignored.
     async fn remove(&self, collection: &str, ids: &[AssetId]) -> Result<(), IndexError>;
 
-    /// After many changes: makes looking up as fast as it gets. May take long.
+    /// Optimises a collection for queries after many changes. Can take long.
     async fn settle(&self, collection: &str) -> Result<(), IndexError>;
 
-    /// Puts a collection in force, at once, and removes the others.
+    /// Makes a collection the active one, atomically, and removes the others.
     async fn put_in_force(&self, collection: &str) -> Result<(), IndexError>;
 
-    /// Looks up in a collection. Only granted assets are ranked, before the limit is applied.
+    /// Searches a collection. Only granted assets are ranked, before the limit is applied.
     async fn look_up(&self, collection: &str, lookup: Lookup) -> Result<Hits, IndexError>;
 }
 
-/// Why the index cannot do what it is asked for.
+/// An error of the index.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
-    /// Another process has the index in this folder.
+    /// Another process has locked the index in this folder.
     #[error(
         "the search index in {folder} is in use by another process{holder}; ask that one, stop it, or let both use a \
          Qdrant server (`qdrant_url`)"
@@ -124,7 +124,7 @@ pub enum IndexError {
     InUse {
         /// The index's folder.
         folder: String,
-        /// ` (process 4711)`, if it is known.
+        /// ` (process 4711)`, if the id is known.
         holder: String,
     },
     /// The files of the index cannot be read or written.
@@ -132,7 +132,7 @@ pub enum IndexError {
     Local {
         /// The index's folder.
         folder: String,
-        /// What is wrong.
+        /// The cause.
         problem: String,
     },
     /// The Qdrant server cannot be reached, or did not answer in time.
@@ -142,27 +142,27 @@ pub enum IndexError {
     Unavailable {
         /// Its URL.
         url: String,
-        /// What was seen.
+        /// The cause.
         problem: String,
     },
-    /// The Qdrant server lets nobody in with this key.
+    /// The Qdrant server rejects the API key.
     #[error("the Qdrant server {url} refuses the API key; check `qdrant_api_key`")]
     Refused {
         /// Its URL.
         url: String,
     },
-    /// A collection is not there: it was removed meanwhile.
+    /// A collection does not exist, because it was removed in the meantime.
     #[error("the index has no collection {collection}; `plantlake index` makes it again")]
     Missing {
         /// The collection.
         collection: String,
     },
-    /// The Qdrant server cannot do what is needed.
+    /// The Qdrant server or its configuration is unsuitable.
     #[error("the Qdrant server {url} {problem}")]
     Unfit {
         /// Its URL.
         url: String,
-        /// What is wrong with it.
+        /// The cause.
         problem: String,
     },
 }

@@ -1,39 +1,39 @@
-//! The best of what an index answers: only what is granted, equal ones in the order of their ids, and as many as there are.
+//! The best results of an index, restricted to granted assets, with ties in the order of their ids.
 //!
-//! Two things an index cannot be asked for directly. Where many assets are granted, a list of them costs more than
-//! looking further and leaving out the others here. And where several are equally good and not all fit, an index takes any of
-//! them: so it is asked for more, until it is clear which ids are the first.
+//! An index does not support two of these requirements directly. With many granted assets, a filter that lists them
+//! costs more than a longer result from which the others are removed here. And if several results tie at the limit,
+//! an index returns an arbitrary subset, so more results are requested until the first ids are certain.
 
 use std::cmp::Ordering;
 
 use crate::catalog::Visible;
 use crate::model::AssetId;
 
-/// Asked for beyond what is needed, to see whether the last ones have equals.
+/// The number of additional results that are requested to detect ties at the limit.
 const MORE: usize = 32;
-/// How much more is asked for when it did not suffice.
+/// The factor by which a request grows if its results did not suffice.
 const GROWTH: usize = 8;
 
-/// How far it is gone for the best.
+/// The limits of requests to an index.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// So many granted assets are named in the question at once. The cost grows with them: an index looks each of them up,
-    /// several times.
+    /// The maximum number of granted assets that a filter lists by default. Its cost grows with them, because an
+    /// index looks up each one several times.
     pub named: usize,
-    /// No more are asked for to find out about equals, or in order not to name the granted assets.
+    /// The maximum number of results that are requested to resolve ties or to avoid a filter.
     pub count: usize,
 }
 
-/// How an index is asked for its best.
+/// A request to an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Asked {
-    /// Whether the granted assets are named in the question; otherwise, those that are not are left out of the answer.
+    /// Whether a filter lists the granted assets. Otherwise, other assets are removed from the results.
     pub named: bool,
-    /// How many are asked for.
+    /// The number of requested results.
     pub count: usize,
 }
 
-/// Asks for the best, as often as it takes.
+/// The state of a ranking, which can take several requests.
 #[derive(Debug)]
 pub(super) struct Ranking<'a> {
     granted: &'a Visible,
@@ -44,7 +44,7 @@ pub(super) struct Ranking<'a> {
 }
 
 impl<'a> Ranking<'a> {
-    /// For the best `limit` of an index that has `points`.
+    /// Creates a ranking of the best `limit` results of an index with `points` points.
     pub fn new(granted: &'a Visible, limit: usize, points: usize, bounds: Bounds) -> Self {
         let enough = limit.saturating_add(MORE);
         let asked = match granted {
@@ -53,7 +53,8 @@ impl<'a> Ranking<'a> {
                 count: enough,
             },
             Visible::Only(ids) => {
-                // As many as have the limit among them, were the granted ones spread evenly; and a quarter more.
+                // The number of results that contain `limit` granted assets if those are spread evenly, plus a
+                // quarter.
                 let spread = points.saturating_mul(limit) / ids.len().max(1);
                 let count = spread.saturating_add(spread / 4).saturating_add(MORE);
                 match ids.len() <= bounds.named || count > bounds.count {
@@ -77,12 +78,12 @@ impl<'a> Ranking<'a> {
         }
     }
 
-    /// What to ask next.
+    /// Returns the next request.
     pub fn asked(&self) -> Asked {
         self.asked
     }
 
-    /// Takes an answer, and says whether the best are known.
+    /// Accepts the results of a request. Returns whether the ranking is complete.
     pub fn take(&mut self, answer: Vec<(AssetId, f32)>) -> bool {
         let is_all = answer.len() < self.asked.count;
         let worst = answer
@@ -100,7 +101,7 @@ impl<'a> Ranking<'a> {
             if self.asked.named || matches!(self.granted, Visible::All) {
                 return true;
             }
-            // The granted ones are not near the top.
+            // Too few granted assets are among the best results.
             self.asked = Asked {
                 named: true,
                 count: self.limit.saturating_add(MORE),
@@ -118,7 +119,7 @@ impl<'a> Ranking<'a> {
         false
     }
 
-    /// The best, when they are known.
+    /// Returns the best results of a complete ranking.
     pub fn best(mut self) -> Vec<(AssetId, f32)> {
         self.got.truncate(self.limit);
         self.got
@@ -129,8 +130,8 @@ fn best_first(a: &(AssetId, f32), b: &(AssetId, f32)) -> Ordering {
     b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0))
 }
 
-/// A score of words to five digits. Equal documents differ beyond: their terms are added up in an order that depends on
-/// where they are stored.
+/// Rounds a BM25 score to five digits. Equal documents differ in further digits, because their terms are added in an
+/// order that depends on where they are stored.
 pub(super) fn five_digits(score: f32) -> f32 {
     const BEYOND: u32 = 0x1f;
     match score.is_finite() && score > 0.0 {
@@ -147,7 +148,8 @@ mod tests {
         AssetId::from_bytes((number as u128).to_be_bytes())
     }
 
-    /// Asks an index that breaks ties by whatever is last until the best are known; says how often.
+    /// Queries an index that breaks ties in descending order of ids until the ranking is complete. Returns the number
+    /// of requests, too.
     fn ask(
         index: &[(AssetId, f32)],
         granted: &Visible,
@@ -175,18 +177,18 @@ mod tests {
     }
 
     #[test]
-    fn of_equals_the_first_ids_are_taken_however_many_there_are() {
+    fn ranking_of_ties_returns_first_ids() {
         let index: Vec<_> = (0..5_000).map(|number| (id(number), 1.0)).collect();
         let (best, times) = ask(&index, &Visible::All, 10, 20_000);
         let expected: Vec<_> = (0..10).map(|number| (id(number), 1.0)).collect();
         assert_eq!(best, expected);
         assert!(times <= 4, "{times}");
-        // Where that would be too many, they are any.
+        // Beyond the maximum, any of them are returned.
         assert_eq!(ask(&index, &Visible::All, 10, 1_000).0.len(), 10);
     }
 
     #[test]
-    fn many_that_are_granted_are_found_near_the_top_or_by_name() {
+    fn ranking_of_many_granted_falls_back_to_filter() {
         let index: Vec<_> = (0..40_000)
             .map(|number| (id(number), number as f32))
             .collect();
@@ -202,7 +204,7 @@ mod tests {
         assert_eq!(times, 1);
         let ids: Vec<_> = best.iter().map(|(id, _)| *id).collect();
         assert_eq!(ids, [id(39_998), id(39_996), id(39_994)]);
-        // All of them are at the end.
+        // All granted assets are at the end.
         let last = Visible::Only((0..10_000).map(id).collect());
         let (best, times) = ask(&index, &last, 3, 2_000);
         assert_eq!(times, 2);
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn few_are_named_and_all_of_them_found() {
+    fn ranking_of_few_granted_returns_all_by_filter() {
         let index: Vec<_> = (0..100).map(|number| (id(number), 0.5)).collect();
         let few = Visible::Only(vec![id(7), id(9), id(200)]);
         let (best, times) = ask(&index, &few, 10, 1_000);
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_adding_up_does_not_show() {
+    fn five_digits_hides_the_order_of_summation() {
         let parts = [0.1f32, 2.3, 4.7, 0.003, 1.9];
         let forward: f32 = parts.iter().sum();
         let backward: f32 = parts.iter().rev().sum();

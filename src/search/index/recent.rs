@@ -1,18 +1,19 @@
-//! What was worked out for the granted sets that are asked for these days.
+//! A cache of data about the most recently used granted sets.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::catalog::Visible;
 
-/// So many sets are kept, each with some hundred kilobytes: an organisation has one.
+/// The maximum number of cached sets, each with several hundred kilobytes. An organisation has one.
 const KEPT: usize = 16;
-/// What belongs to smaller sets is worked out at once. They may be made for a single question, too.
+/// The minimum size of a cached set. Smaller sets are cheap to process, and may belong to a single query.
 const LEAST: usize = 256;
 
-/// What belongs to each of the sets. A set is known by where it is in memory: it is kept, so nothing else gets there.
+/// A cache of one value per granted set. The key is the set's address, which stays unique because the cache keeps the
+/// set alive.
 #[derive(Debug)]
 pub(super) struct Recent<T> {
-    /// The last is the one that was asked for last.
+    /// Ordered by last use; the last entry was used most recently.
     sets: Mutex<Vec<(Arc<Visible>, T)>>,
 }
 
@@ -25,7 +26,7 @@ impl<T> Default for Recent<T> {
 }
 
 impl<T: Clone> Recent<T> {
-    /// What belongs to a set: made, unless it is there and still good.
+    /// Returns the value of a set, and computes it if it is missing or no longer valid.
     pub fn get(
         &self,
         granted: &Arc<Visible>,
@@ -47,7 +48,7 @@ impl<T: Clone> Recent<T> {
                 }
             }
         }
-        // Others need not wait for it; at worst, two make the same.
+        // Computed without the lock, so that other sets need not wait; at worst two threads compute the same value.
         let made = make(granted);
         let mut sets = lock();
         sets.retain(|(set, _)| !Arc::ptr_eq(set, granted));
@@ -65,7 +66,7 @@ mod tests {
     use crate::model::AssetId;
 
     #[test]
-    fn it_is_made_once_for_each_set_while_it_is_good_and_old_ones_go() {
+    fn get_caches_valid_values_and_evicts_old_sets() {
         let recent = Recent::default();
         let set = || {
             Arc::new(Visible::Only(
@@ -78,7 +79,7 @@ mod tests {
         assert_eq!(recent.get(&first, |_| true, |_| 1), 1);
         assert_eq!(recent.get(&first, |_| true, |_| 2), 1);
         assert_eq!(recent.get(&first, |made| *made == 3, |_| 3), 3);
-        // Equal, but another.
+        // An equal set at another address.
         assert_eq!(recent.get(&set(), |_| true, |_| 4), 4);
         for _ in 0..KEPT {
             recent.get(&set(), |_| true, |_| 5);

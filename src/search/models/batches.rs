@@ -1,7 +1,8 @@
-//! Many texts, cut into what a core takes at once.
+//! Batches of texts for parallel execution.
 //!
-//! A core computes on a batch of its own from the first layer to the last: shared, a batch would have cores wait for each other some
-//! hundred times. As many batches as there are cores are in the making at a time, and no more, which bounds the memory.
+//! Each core computes its own batch from the first layer to the last. With a shared batch, the cores would wait for
+//! each other several hundred times. At most as many batches as cores are in progress at a time, which bounds the
+//! memory.
 
 use std::ops::Range;
 
@@ -11,21 +12,21 @@ use super::ModelError;
 use super::device::device;
 use super::tokens::Pieces;
 
-/// Word pieces on all cores together: what a layer needs in memory is this times some 20 KiB.
+/// The maximum number of tokens on all cores together. A layer needs about 20 KiB of memory per token.
 const MOST_AT_ONCE: usize = 16_384;
-/// Word pieces of a batch: with more, nothing is gained, and it would take longer to stop.
+/// The maximum number of tokens of a batch. A larger one gains nothing and takes longer to cancel.
 const MOST: usize = 2_048;
 
-/// Texts one after another, without padding between them.
+/// Texts concatenated without padding.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// Which of all texts they are.
+    /// The indices of the texts in the input.
     texts: Vec<usize>,
-    /// Where each one's word pieces are.
+    /// The range of each text's tokens.
     pub spans: Vec<Range<usize>>,
-    /// All word pieces.
+    /// The ids of all tokens.
     pub ids: Vec<u32>,
-    /// To which text of a pair each belongs.
+    /// For each token, the index of its text in a pair.
     pub types: Vec<u32>,
 }
 
@@ -39,7 +40,7 @@ impl Batch {
     }
 }
 
-/// Runs a model on texts, on all cores. `run` makes something of each text of a batch.
+/// Runs a model on texts, on all cores. `run` returns one result for each text of a batch.
 pub(super) fn run<T: Send>(
     texts: &[Pieces],
     run: impl Fn(&Batch) -> Result<Vec<T>, ModelError> + Sync,
@@ -49,7 +50,7 @@ pub(super) fn run<T: Send>(
         false => 1,
     };
     let mut made: Vec<(usize, T)> = Vec::with_capacity(texts.len());
-    // One round after another: a core that waits for another in the midst of a batch would begin with the next.
+    // Batches run in rounds: a core that waits within a batch would otherwise start another batch.
     for round in batches(texts, cores).chunks(cores) {
         let all: Vec<Vec<T>> = round.par_iter().map(&run).collect::<Result<_, _>>()?;
         for (batch, of_batch) in round.iter().zip(all) {
@@ -60,14 +61,15 @@ pub(super) fn run<T: Send>(
     Ok(made.into_iter().map(|(_, made)| made).collect())
 }
 
-/// Cuts texts into batches of about as many word pieces: a multiple of the cores, unless there are fewer texts.
+/// Splits texts into batches with about the same numbers of tokens. The number of batches is a multiple of the cores,
+/// unless there are fewer texts.
 fn batches(texts: &[Pieces], cores: usize) -> Vec<Batch> {
     let total: usize = texts.iter().map(|pieces| pieces.ids.len()).sum();
     let most = (MOST_AT_ONCE / cores).clamp(1, MOST);
     let count = cores * total.div_ceil(cores * most);
     let mut batches: Vec<Batch> = Vec::new();
     batches.resize_with(count.min(texts.len()), Batch::default);
-    // The longest first, each to where the least is: so they come out even.
+    // The longest texts come first, and each goes to the smallest batch, which balances the sizes.
     let mut longest: Vec<(usize, &Pieces)> = texts.iter().enumerate().collect();
     longest.sort_by_key(|(_, pieces)| std::cmp::Reverse(pieces.ids.len()));
     for (text, pieces) in longest {
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_hold_every_text_once_and_are_even() {
+    fn batches_contain_every_text_once_and_are_balanced() {
         let mut random = fastrand::Rng::with_seed(1);
         for (count, cores) in [(0, 2), (1, 2), (3, 8), (20, 2), (1_000, 2), (1_000, 64)] {
             let texts = texts((0..count).map(|_| random.usize(2..=512)));
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_is_in_the_order_of_the_texts() {
+    fn run_returns_results_in_order_of_texts() {
         let texts = texts((0..500).map(|at| 2 + at * 7 % 31));
         let lengths = run(&texts, |batch| {
             Ok(batch.spans.iter().map(Range::len).collect())

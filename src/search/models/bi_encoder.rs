@@ -1,4 +1,4 @@
-//! What a text means: a vector, near those of texts that mean the like.
+//! The bi-encoder: computes the embedding of a text. Texts with similar meanings have similar embeddings.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,10 @@ use super::files::{Files, MODULES, POOLING, SENTENCE_CONFIG};
 use super::tokens::Tokens;
 use crate::search::Stop;
 
-/// Word pieces that are read of a text, if the model does not say.
+/// The maximum number of tokens of a text, if the model does not configure one.
 const MOST_TOKENS: usize = 256;
 
-/// A sentence transformer: the mean of what BERT makes of a text's word pieces, of length 1.
+/// A sentence transformer: the mean of the hidden states of a text's tokens, normalised to length 1.
 #[derive(Debug)]
 pub struct BiEncoder {
     folder: PathBuf,
@@ -65,7 +65,7 @@ impl Pooling {
 }
 
 impl BiEncoder {
-    /// The model in a folder. If its hashes are recorded there, they are checked.
+    /// Loads the model in a folder. Files are verified against the record of hashes, if there is one.
     pub fn load(folder: &Path) -> std::result::Result<Self, ModelError> {
         Self::open(&Files::open(folder)?)
     }
@@ -96,24 +96,25 @@ impl BiEncoder {
         })
     }
 
-    /// How many numbers a vector of the model in these files has.
+    /// Returns the number of dimensions of the embeddings of the model in these files.
     pub(super) fn dimensions_of(files: &Files) -> std::result::Result<usize, ModelError> {
         Ok(Config::open(files)?.hidden_size)
     }
 
-    /// The SHA-256 of the weights, in hexadecimal: tells vectors of this model from those of another.
+    /// Returns the SHA-256 of the weights, in hexadecimal. It distinguishes embeddings of this model from those of
+    /// others.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// How many numbers a vector has.
+    /// Returns the number of dimensions of an embedding.
     pub fn dimensions(&self) -> usize {
         self.dimensions
     }
 
-    /// A vector of length 1 for each text, whatever other texts there are.
+    /// Returns an embedding of length 1 for each text. The result of a text does not depend on the other texts.
     ///
-    /// Blocks, and takes all cores. It stops within a part of a second.
+    /// Blocks, and uses all cores. Cancellation takes effect within a fraction of a second.
     pub fn embed(
         &self,
         texts: &[&str],
@@ -147,7 +148,7 @@ impl BiEncoder {
     }
 }
 
-/// That nothing is done with what BERT makes of a text but what is done here.
+/// Checks that the model has only the modules and the pooling that are implemented here.
 fn check_modules(files: &Files) -> std::result::Result<(), ModelError> {
     if let Some(content) = files.read_if_there(MODULES)? {
         let modules: Vec<Module> = files.json(MODULES, &content)?;
@@ -169,7 +170,7 @@ fn check_modules(files: &Files) -> std::result::Result<(), ModelError> {
     Ok(())
 }
 
-/// The vector, made 1 long.
+/// Scales the vector to length 1.
 fn normalised(mut vector: Vec<f32>) -> Vec<f32> {
     let squares: f64 = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
     let scale = squares.sqrt().max(1e-12).recip() as f32;

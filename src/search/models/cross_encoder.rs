@@ -1,4 +1,4 @@
-//! How well a text answers a query, by a model that reads both together.
+//! The cross-encoder: scores how well a text answers a query, reading both together.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,10 @@ use super::files::{CONFIG, Files, TOKENIZER_CONFIG, WEIGHTS};
 use super::tokens::Tokens;
 use crate::search::Stop;
 
-/// Word pieces that are read of a query and a text, at most.
+/// The maximum number of tokens of a query and a text together.
 const MOST_TOKENS: usize = 512;
 
-/// A sequence classifier with one output, as `BertForSequenceClassification` is saved.
+/// A sequence classifier with one output, as `BertForSequenceClassification` saves it.
 #[derive(Debug)]
 pub struct CrossEncoder {
     folder: PathBuf,
@@ -29,12 +29,12 @@ pub struct CrossEncoder {
 
 #[derive(Deserialize)]
 struct TokenizerConfig {
-    /// May be beyond all integers, for "unlimited".
+    /// Can exceed all integers, which means "unlimited".
     model_max_length: Option<f64>,
 }
 
 impl CrossEncoder {
-    /// The model in a folder. If its hashes are recorded there, they are checked.
+    /// Loads the model in a folder. Files are verified against the record of hashes, if there is one.
     pub fn load(folder: &Path) -> std::result::Result<Self, ModelError> {
         Self::open(&Files::open(folder)?)
     }
@@ -86,14 +86,15 @@ impl CrossEncoder {
         })
     }
 
-    /// The SHA-256 of the weights, in hexadecimal.
+    /// Returns the SHA-256 of the weights, in hexadecimal.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// A logit for each text, the greater the better it answers the query; whatever other texts there are.
+    /// Returns a logit for each text; a greater one means a better answer. The result of a text does not depend on
+    /// the other texts.
     ///
-    /// Blocks, and takes all cores. It stops within a part of a second.
+    /// Blocks, and uses all cores. Cancellation takes effect within a fraction of a second.
     pub fn score(
         &self,
         query: &str,

@@ -1,10 +1,11 @@
-//! What models run on: the GPU, if there is one and the program was built with `--features cuda`; else the CPU.
+//! The device that runs the models: the GPU, if there is one and the program was built with `--features cuda`;
+//! otherwise the CPU.
 
 use std::sync::OnceLock;
 
 use candle_core::Device;
 
-/// The device, looked for once.
+/// Returns the device, which is determined once.
 pub(super) fn device() -> &'static Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     DEVICE.get_or_init(|| {

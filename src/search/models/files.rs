@@ -1,7 +1,8 @@
-//! What files a model has, and that they are the ones that were fetched.
+//! A model's files and their verification against the recorded hashes.
 //!
-//! A model is a folder as Hugging Face lays it out. Beside its files lies a record of their hashes, written when it was fetched.
-//! What is used is what was hashed: small files are read once, and the weights are hashed where they are mapped.
+//! A model is a folder in the layout of Hugging Face. A record of the files' hashes, written when the model was
+//! fetched, is stored next to them. The content that is used is the content that was hashed: small files are read
+//! once, and the weights are hashed in the memory map that they are loaded from.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,42 +16,42 @@ use serde::{Deserialize, Serialize};
 
 use super::{ModelError, pinned};
 
-/// What is in the model and of which sizes.
+/// The configuration: the kind of model and its sizes.
 pub(super) const CONFIG: &str = "config.json";
-/// How texts become word pieces.
+/// The tokenizer.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 /// The tensors.
 pub(super) const WEIGHTS: &str = "model.safetensors";
-/// How many word pieces a bi-encoder reads.
+/// The maximum number of tokens that a bi-encoder reads.
 pub(super) const SENTENCE_CONFIG: &str = "sentence_bert_config.json";
-/// How many word pieces the tokenizer is for.
+/// The maximum number of tokens of the tokenizer.
 pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-/// What a bi-encoder consists of.
+/// The modules of a bi-encoder.
 pub(super) const MODULES: &str = "modules.json";
-/// How a bi-encoder makes one vector of many.
+/// The pooling of token states into an embedding.
 pub(super) const POOLING: &str = "1_Pooling/config.json";
-/// The hashes of all of them.
+/// The hashes of all files.
 pub(super) const RECORD: &str = "plantlake-hashes.json";
 
-/// A model has these files.
+/// The required files of a model.
 pub(super) const REQUIRED: [&str; 3] = [CONFIG, TOKENIZER, WEIGHTS];
-/// It may have these.
+/// The optional files of a model.
 pub(super) const OPTIONAL: [&str; 4] = [SENTENCE_CONFIG, TOKENIZER_CONFIG, MODULES, POOLING];
 
-/// No file but the weights is larger.
+/// The maximum size of every file except the weights, in bytes.
 pub(super) const LARGEST_SMALL_FILE: u64 = 64 << 20;
 
-/// What a file was when it was recorded.
+/// The size and hash of a file when it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileHash {
-    /// Its size.
+    /// The size in bytes.
     pub bytes: u64,
     /// The SHA-256 of its content, in hexadecimal.
     pub sha256: String,
 }
 
 impl FileHash {
-    /// Of these bytes.
+    /// Hashes these bytes.
     pub(super) fn of(bytes: &[u8]) -> Self {
         Self {
             bytes: bytes.len() as u64,
@@ -58,7 +59,7 @@ impl FileHash {
         }
     }
 
-    /// Of a file.
+    /// Hashes a file.
     pub(super) fn of_file(path: &Path) -> Result<Self, ModelError> {
         let measure = || {
             let mut file = File::open(path)?;
@@ -96,21 +97,21 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ModelError {
     }
 }
 
-/// What a model's files were when it was fetched.
+/// The record of a model's files when it was fetched.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
     /// The model's name.
     pub model: String,
-    /// Where the files came from.
+    /// The source of the files.
     pub from: String,
-    /// When.
+    /// The time of the fetch.
     pub fetched_at: DateTime<Utc>,
-    /// Each file by its path in the folder.
+    /// The files by their paths in the folder.
     pub files: BTreeMap<String, FileHash>,
 }
 
 impl Record {
-    /// The record in a folder, if there is one.
+    /// Reads the record in a folder, if there is one.
     pub fn read(folder: &Path) -> Result<Option<Self>, ModelError> {
         let path = folder.join(RECORD);
         let text = match std::fs::read(&path) {
@@ -125,7 +126,7 @@ impl Record {
         Ok(Some(record))
     }
 
-    /// Whether another copy of the model has the same files. What is in one only tells apart, too.
+    /// Checks that another copy of the model has the same files. A file that only one copy has is a difference, too.
     pub fn agrees(&self, other: &BTreeMap<String, FileHash>) -> Result<(), String> {
         for name in self.files.keys().chain(other.keys()) {
             let (ours, theirs) = (self.files.get(name), other.get(name));
@@ -143,7 +144,7 @@ impl Record {
     }
 }
 
-/// The hashes of all files of a model that are in a folder. Those that a model must have, must be there.
+/// Hashes all files of a model in a folder. Fails if a required file is missing.
 pub(super) fn hashes(folder: &Path) -> Result<BTreeMap<String, FileHash>, ModelError> {
     let mut hashes = BTreeMap::new();
     for name in REQUIRED.iter().chain(&OPTIONAL) {
@@ -155,7 +156,7 @@ pub(super) fn hashes(folder: &Path) -> Result<BTreeMap<String, FileHash>, ModelE
     Ok(hashes)
 }
 
-/// That weights are those that are pinned for the model of this name, if any are.
+/// Checks the hash of the weights, if the model with this name is pinned.
 pub(super) fn check_pinned(name: &str, sha256: &str) -> Result<(), String> {
     match pinned(name) {
         Some(pinned) if pinned != sha256 => Err(format!(
@@ -165,17 +166,17 @@ pub(super) fn check_pinned(name: &str, sha256: &str) -> Result<(), String> {
     }
 }
 
-/// The files of one model, each checked as it is read.
+/// The files of one model. Each file is verified when it is read.
 #[derive(Debug)]
 pub(super) struct Files {
     folder: PathBuf,
     record: Option<Record>,
-    /// The name of the model, if it must be the one that is pinned by that name.
+    /// The name of the model, if the weights must match the hash that is pinned for it.
     name: Option<String>,
 }
 
 impl Files {
-    /// In any folder. They are checked against the record, if there is one.
+    /// Opens the files in any folder. They are verified against the record, if there is one.
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
         Ok(Self {
             folder: folder.to_owned(),
@@ -184,7 +185,8 @@ impl Files {
         })
     }
 
-    /// In the folder where a model is fetched to. Something must say what they have to be.
+    /// Opens the files in the folder that the model is fetched to. Fails if there is neither a record nor a pinned
+    /// hash.
     pub fn open_fetched(folder: &Path, name: &str) -> Result<Self, ModelError> {
         let record = Record::read(folder)?;
         if record.is_none() && pinned(name).is_none() {
@@ -199,23 +201,23 @@ impl Files {
         })
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The path of a file.
+    /// Returns the path of a file.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// A small file that must be there.
+    /// Reads a small file; fails if it is missing.
     pub fn read(&self, name: &str) -> Result<Vec<u8>, ModelError> {
         self.read_if_there(name)?
             .ok_or_else(|| unreadable(&self.path(name), &ErrorKind::NotFound.into()))
     }
 
-    /// A small file that may be missing; not if it is recorded.
+    /// Reads a small file; none if it is missing. Fails if a recorded file is missing.
     pub fn read_if_there(&self, name: &str) -> Result<Option<Vec<u8>>, ModelError> {
         let path = self.path(name);
         let read = || {
@@ -239,7 +241,7 @@ impl Files {
         Ok(Some(content))
     }
 
-    /// The weights, mapped, and their hash.
+    /// Maps the weights and returns them with their SHA-256.
     pub fn weights(&self) -> Result<(Mmap, String), ModelError> {
         let path = self.path(WEIGHTS);
         let file = File::open(&path).map_err(|error| {
@@ -259,7 +261,8 @@ impl Files {
             reason = "memory that is a file's cannot be promised to keep still: fetched models are never written to, only \
                       replaced by a rename, and the map is gone once the tensors are copied out of it"
         )]
-        // SAFETY: see above.
+        // SAFETY: a memory-mapped file must not change. Fetched models are never written to, only replaced by a
+        // rename, and the map is dropped once the tensors have been copied.
         let mapped = unsafe { Mmap::map(&file) }.map_err(|error| unreadable(&path, &error))?;
         let found = self.check(WEIGHTS, &mapped)?;
         if let Some(name) = &self.name {
@@ -268,7 +271,7 @@ impl Files {
         Ok((mapped, found.sha256))
     }
 
-    /// The hash that the weights have, or are to have: they are not read.
+    /// Returns the recorded or pinned hash of the weights without reading them.
     pub fn weights_hash(&self) -> Option<&str> {
         let recorded = self
             .record
@@ -278,7 +281,7 @@ impl Files {
         recorded.or_else(|| pinned(self.name.as_deref()?))
     }
 
-    /// That content is what is recorded of the file.
+    /// Checks that content matches the record.
     fn check(&self, name: &str, content: &[u8]) -> Result<FileHash, ModelError> {
         let found = FileHash::of(content);
         let Some(record) = &self.record else {
@@ -302,7 +305,7 @@ impl Files {
         record.is_some_and(|record| record.files.contains_key(name))
     }
 
-    /// The error that a file is damaged.
+    /// Creates the error for a damaged file.
     pub fn damaged(&self, name: &str, problem: impl Into<String>) -> ModelError {
         ModelError::Damaged {
             path: self.path(name),
@@ -310,7 +313,7 @@ impl Files {
         }
     }
 
-    /// The error that a file asks for what cannot be done.
+    /// Creates the error for a file that needs an unsupported feature.
     pub fn unsupported(&self, name: &str, problem: impl Into<String>) -> ModelError {
         ModelError::Unsupported {
             path: self.path(name),
@@ -318,7 +321,7 @@ impl Files {
         }
     }
 
-    /// Reads a file's JSON; what is wrong is told with the field.
+    /// Parses a file's JSON; errors name the field.
     pub fn json<T: for<'d> Deserialize<'d>>(
         &self,
         name: &str,
@@ -336,26 +339,26 @@ impl Files {
     }
 }
 
-/// How it stands with a model's files.
+/// The status of a model's files.
 #[derive(Debug, Clone)]
 pub enum Standing {
-    /// It was not fetched.
+    /// The model was not fetched.
     Missing,
-    /// They are all there and as they were recorded.
+    /// All files are present and match the record.
     Right {
         /// Each file.
         files: BTreeMap<String, FileHash>,
-        /// Where they came from; unknown if somebody else put them there.
+        /// The source of the files; unknown if they were not fetched.
         from: Option<String>,
-        /// The numbers that a vector of it has.
+        /// The number of dimensions of an embedding.
         dimensions: Option<usize>,
     },
-    /// They are not.
+    /// The files are incomplete, damaged or unsupported.
     Wrong(ModelError),
 }
 
 impl Standing {
-    /// The hash of the weights.
+    /// Returns the hash of the weights.
     pub fn weights(&self) -> Option<&FileHash> {
         match self {
             Self::Right { files, .. } => files.get(WEIGHTS),
@@ -364,7 +367,7 @@ impl Standing {
     }
 }
 
-/// Reads all files in the folder of the model of this name.
+/// Determines the status of the model with this name by reading all files in its folder.
 pub(super) fn standing(folder: &Path, name: &str) -> Standing {
     if !REQUIRED.iter().any(|file| folder.join(file).exists()) {
         return Standing::Missing;

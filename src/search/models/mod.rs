@@ -1,16 +1,16 @@
-//! The models: their files, where they come from, and how they are run.
+//! The models: their files, download and execution.
 //!
-//! | file | knows |
+//! | file | contents |
 //! |---|---|
-//! | `files` | what files a model has, and that they are the ones that were fetched |
-//! | `fetch/` | where models come from: a folder, the hub, PyPI |
-//! | `bert`, `operations` | the transformer, without padding, and what it computes by itself on a CPU |
-//! | `tokens`, `batches` | a text's word pieces; many texts, on all cores |
-//! | `bi_encoder`, `cross_encoder` | what a text means; how well a text answers a query |
-//! | `slot` | loading at the first use, and looking again after it failed |
-//! | `device` | the GPU, where there is one and it was built for |
+//! | `files` | a model's files and their verification against the recorded hashes |
+//! | `fetch/` | fetching models from a folder, the hub or PyPI |
+//! | `bert`, `operations` | the transformer without padding, and its CPU kernels |
+//! | `tokens`, `batches` | the tokenisation of texts; batches of texts on all cores |
+//! | `bi_encoder`, `cross_encoder` | the embedding of a text; the relevance of a text to a query |
+//! | `slot` | loading at the first use, and retries after a failure |
+//! | `device` | the choice between GPU and CPU |
 //!
-//! A server that nobody searches in reads no model, starts no thread for one, and holds no memory for one.
+//! A server without searches reads no model, starts no threads for one, and holds no memory for one.
 
 mod batches;
 mod bert;
@@ -34,23 +34,23 @@ pub use cross_encoder::CrossEncoder;
 pub use files::{FileHash, Standing};
 use slot::Slot;
 
-/// The bi-encoder that is known, with what its weights must be.
+/// The pinned bi-encoder and the SHA-256 of its weights.
 const PINNED: (&str, &str) = (
     "sentence-transformers/all-MiniLM-L6-v2",
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 );
 
-/// What a model is for.
+/// The use of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// Tells what a text means.
+    /// Computes the embedding of a text.
     BiEncoder,
-    /// Reads a query and a text together.
+    /// Scores a text against a query, reading both together.
     CrossEncoder,
 }
 
 impl Use {
-    /// Both.
+    /// Both uses.
     pub const ALL: [Self; 2] = [Self::BiEncoder, Self::CrossEncoder];
 }
 
@@ -63,19 +63,19 @@ impl fmt::Display for Use {
     }
 }
 
-/// Which models there are to be, and where.
+/// The names of the models and the folder that contains them.
 #[derive(Debug, Clone)]
 pub struct ModelSettings {
-    /// Each model is in a folder of its own in it.
+    /// The folder of all models; each is in a subfolder.
     pub folder: PathBuf,
-    /// The name of the bi-encoder, as the hub knows it.
+    /// The name of the bi-encoder on the hub.
     pub bi_encoder: String,
-    /// The name of the cross-encoder.
+    /// The name of the cross-encoder on the hub.
     pub cross_encoder: String,
 }
 
 impl ModelSettings {
-    /// The name of a model.
+    /// Returns the name of a model.
     pub fn name(&self, what: Use) -> &str {
         match what {
             Use::BiEncoder => &self.bi_encoder,
@@ -83,32 +83,32 @@ impl ModelSettings {
         }
     }
 
-    /// Where its files are, or are to be.
+    /// Returns the folder of a model's files, whether or not it exists.
     pub fn folder_of(&self, what: Use) -> PathBuf {
         self.folder.join(self.name(what))
     }
 
-    /// How it stands with the files of a model: all of them are read.
+    /// Returns the status of a model's files. Reads all of them.
     pub fn standing(&self, what: Use) -> Standing {
         files::standing(&self.folder_of(what), self.name(what))
     }
 }
 
-/// The hash that the weights of the model of this name must have, if it is a known one.
+/// Returns the required SHA-256 of the model's weights, if the model with this name is pinned.
 fn pinned(name: &str) -> Option<&'static str> {
     (name == PINNED.0).then_some(PINNED.1)
 }
 
-/// Tells a bi-encoder from others.
+/// The identity of a bi-encoder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The SHA-256 of its weights, in hexadecimal.
     pub fingerprint: String,
-    /// How many numbers say what a text means.
+    /// The number of dimensions of its embeddings.
     pub dimensions: usize,
 }
 
-/// The models. Cheap to clone, and to make: nothing is read before it is needed.
+/// A handle to the models. Cheap to create and to clone; models are loaded at their first use.
 #[derive(Debug, Clone)]
 pub struct Models {
     shared: Arc<Shared>,
@@ -122,7 +122,7 @@ struct Shared {
 }
 
 impl Models {
-    /// The models that the settings name.
+    /// Creates a handle to the models that the settings name.
     pub fn new(settings: ModelSettings) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -133,10 +133,10 @@ impl Models {
         }
     }
 
-    /// The bi-encoder: loaded at the first call, and kept. None if it was not fetched.
+    /// Returns the bi-encoder, which is loaded at the first call and kept in memory. None if it was not fetched.
     ///
-    /// Blocks for as long as reading it takes. Where it failed, or there was nothing, the next call looks whether the files have
-    /// changed.
+    /// Blocks while the model is loaded. After a failure, or if the model was missing, the next call checks whether
+    /// the files have changed.
     pub fn bi_encoder(&self) -> Result<Option<Arc<BiEncoder>>, ModelError> {
         let (folder, name) = self.place(Use::BiEncoder);
         self.shared.bi_encoder.get(&folder, || {
@@ -144,7 +144,7 @@ impl Models {
         })
     }
 
-    /// Which bi-encoder there is, without loading it; none if it was not fetched.
+    /// Returns the identity of the bi-encoder without loading it; none if it was not fetched.
     pub fn bi_encoder_identity(&self) -> Result<Option<Identity>, ModelError> {
         let (folder, name) = self.place(Use::BiEncoder);
         if !folder.join(files::WEIGHTS).is_file() {
@@ -159,7 +159,7 @@ impl Models {
         }))
     }
 
-    /// The cross-encoder, likewise.
+    /// Returns the cross-encoder in the same way.
     pub fn cross_encoder(&self) -> Result<Option<Arc<CrossEncoder>>, ModelError> {
         let (folder, name) = self.place(Use::CrossEncoder);
         self.shared.cross_encoder.get(&folder, || {
@@ -167,7 +167,7 @@ impl Models {
         })
     }
 
-    /// The settings that they were made with.
+    /// Returns the settings.
     pub fn settings(&self) -> &ModelSettings {
         &self.shared.settings
     }
@@ -178,48 +178,48 @@ impl Models {
     }
 }
 
-/// Why a model cannot be had, or not be run.
+/// An error while loading or running a model.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ModelError {
-    /// A file is missing, or cannot be read.
+    /// A file is missing or cannot be read.
     #[error("{}: {problem}; `plantlake models fetch` gets the model", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         problem: String,
     },
-    /// A file is damaged, or is not what it should be.
+    /// A file is damaged or has unexpected content.
     #[error("{}: {problem}; `plantlake models fetch` gets the model again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         problem: String,
     },
-    /// The model is one that cannot be run here.
+    /// The model is of an unsupported kind.
     #[error("{}: {problem}; name another model in the settings (`search.bi_encoder`, `search.cross_encoder`)", path.display())]
     Unsupported {
-        /// The file that says so.
+        /// The file with the unsupported value.
         path: PathBuf,
-        /// What cannot be done.
+        /// The unsupported feature.
         problem: String,
     },
-    /// Nobody wrote down what the files must be.
+    /// There is no record of the files' hashes.
     #[error("{}: the hashes of this model were never recorded; `plantlake models fetch` records and shows them", folder.display())]
     Unrecorded {
         /// The model's folder.
         folder: PathBuf,
     },
-    /// Running it failed.
+    /// The model failed to run.
     #[error("the model in {} failed: {problem}", folder.display())]
     Run {
         /// The model's folder.
         folder: PathBuf,
-        /// What was said.
+        /// The message of the error.
         problem: String,
     },
-    /// It was asked to stop.
+    /// The run was cancelled.
     #[error("it was asked to stop")]
     Stopped,
 }

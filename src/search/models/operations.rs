@@ -1,8 +1,8 @@
-//! What a layer computes besides products of matrices.
+//! The operations of a layer besides matrix products.
 //!
-//! On a CPU candle does these one element after another, on one core, and each into new memory: with them a layer takes twice as
-//! long. Here they are done in place, fused, on all cores, and so that the compiler makes vector instructions of them. On a GPU they
-//! are candle's own; both are the same to within rounding (see the tests).
+//! On a CPU, candle computes these operations element by element, on one core, and allocates new memory for each; a
+//! layer then takes twice as long. The operations here work in place, are fused, use all cores and are written for
+//! auto-vectorisation. On a GPU, candle's own operations are used. Both agree to within rounding (see the tests).
 
 use candle_core::{
     CpuStorage, D, InplaceOp1, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail,
@@ -10,10 +10,10 @@ use candle_core::{
 use candle_nn::ops::{layer_norm, softmax_last_dim};
 use rayon::prelude::*;
 
-/// Rows that a thread takes at once.
+/// The number of rows that a thread processes at once.
 const ROWS: usize = 16;
 
-/// `x + bias`, of rows.
+/// Returns `x + bias`, row by row.
 pub(super) fn add_bias(x: Tensor, bias: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return x.broadcast_add(bias);
@@ -22,7 +22,7 @@ pub(super) fn add_bias(x: Tensor, bias: &Tensor) -> Result<Tensor> {
     Ok(x)
 }
 
-/// The exact GELU of `x + bias`, which is `v · Φ(v)`.
+/// Returns the exact GELU of `x + bias`. GELU is `v · Φ(v)`.
 pub(super) fn add_bias_gelu(x: Tensor, bias: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return x.broadcast_add(bias)?.gelu_erf();
@@ -31,7 +31,7 @@ pub(super) fn add_bias_gelu(x: Tensor, bias: &Tensor) -> Result<Tensor> {
     Ok(x)
 }
 
-/// The softmax of each row.
+/// Returns the softmax of each row.
 pub(super) fn softmax(x: Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return softmax_last_dim(&x);
@@ -40,10 +40,10 @@ pub(super) fn softmax(x: Tensor) -> Result<Tensor> {
     Ok(x)
 }
 
-/// A bias and a norm of rows, `weight · (v - mean) / deviation + shift`.
+/// A bias and a layer norm of rows, `weight · (v - mean) / deviation + shift`.
 #[derive(Debug)]
 pub(super) struct Norm {
-    /// `bias`, `weight` and `shift`, a row each.
+    /// `bias`, `weight` and `shift` as the three rows of a tensor.
     all: Tensor,
     epsilon: f64,
 }
@@ -56,7 +56,7 @@ impl Norm {
         })
     }
 
-    /// The norm of `x + bias + residual`.
+    /// Returns the norm of `x + bias + residual`.
     pub fn of_sum(&self, x: Tensor, residual: &Tensor) -> Result<Tensor> {
         if !x.device().is_cpu() {
             let (bias, weight, shift) = (self.all.get(0)?, self.all.get(1)?, self.all.get(2)?);
@@ -69,7 +69,7 @@ impl Norm {
     }
 }
 
-/// The numbers of a tensor on the CPU, which lie there one after another.
+/// Returns the numbers of a contiguous `f32` tensor on the CPU.
 fn numbers<'s>(storage: &'s CpuStorage, layout: &Layout) -> Result<&'s [f32]> {
     let CpuStorage::F32(all) = storage else {
         bail!("the numbers are not f32")
@@ -96,7 +96,7 @@ fn numbers_mut<'s>(storage: &'s mut CpuStorage, layout: &Layout) -> Result<&'s m
     }
 }
 
-/// How long the rows are. None is empty.
+/// Returns the length of the rows, which is never zero.
 fn width(layout: &Layout) -> Result<usize> {
     match layout.shape().dim(D::Minus1)? {
         0 => bail!("the rows are empty"),
@@ -150,7 +150,7 @@ impl InplaceOp1 for Softmax {
 
     fn cpu_fwd(&self, x: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let width = width(layout)?;
-        // One sequence's: there are as many at a time as there are cores.
+        // Sequential: the rows are those of one text, and texts already run in parallel on all cores.
         for row in numbers_mut(x, layout)?.chunks_exact_mut(width) {
             let greater = |one: f32, other: f32| if one > other { one } else { other };
             let largest = gather(row, f32::NEG_INFINITY, greater)
@@ -224,7 +224,7 @@ impl InplaceOp3 for SumNorm {
     }
 }
 
-/// Gathers a row in lanes: in order, the compiler could not make vector instructions of it.
+/// Reduces a row into 16 partial results. A sequential reduction cannot be vectorised by the compiler.
 #[inline(always)]
 fn gather(row: &[f32], start: f32, with: impl Fn(f32, f32) -> f32) -> [f32; 16] {
     let mut lanes = [start; 16];
@@ -240,12 +240,13 @@ fn gather(row: &[f32], start: f32, with: impl Fn(f32, f32) -> f32) -> [f32; 16] 
     lanes
 }
 
-/// `e^x` for `x` of at most 0, to within 2e-7 of it. What is too small for an f32 becomes one that is nearly so.
+/// Computes `e^x` for `x` of at most 0, with a relative error below 2e-7. Below -87 the result is that of -87
+/// (1.6e-38), which is close to the smallest normal `f32`.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    // Adding it leaves a whole number in the low bits.
+    // 1.5 · 2^23. Adding it rounds to an integer, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts, so that a multiple of it is exact.
+    // ln 2 in two parts: integer multiples of the first are exact.
     const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
     let x = x.max(-87.0);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
@@ -265,8 +266,8 @@ fn exp(x: f32) -> f32 {
     part * f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()))
 }
 
-/// `x · Φ(x)`, to within 1e-6: by the complementary error function (Abramowitz and Stegun, 7.1.26), of which less is lost for
-/// negative `x` than of `1 + erf`.
+/// Computes `x · Φ(x)`, with an error below 1e-6, by the complementary error function (Abramowitz and Stegun,
+/// 7.1.26). For negative `x` it loses less precision than `1 + erf`.
 #[inline(always)]
 fn gelu(x: f32) -> f32 {
     let size = x.abs();
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn exp_and_gelu_are_exact_to_the_last_digits() {
+    fn exp_and_gelu_stay_within_error_bounds() {
         let exact = |x: f32| f64::from(x).exp();
         for step in 0..870_000 {
             let x = step as f32 * -1e-4;
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_what_candle_computes() {
+    fn operations_match_candle() {
         let (x, bias) = (random(1, &[37, 48]), random(2, &[48]));
         let sum = x.broadcast_add(&bias).unwrap();
         assert_eq!(
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_that_do_not_fit_are_refused() {
+    fn operations_reject_mismatched_shapes() {
         let x = random(1, &[4, 8]);
         add_bias(x.copy().unwrap(), &random(2, &[7])).unwrap_err();
         add_bias(x.t().unwrap(), &random(2, &[4])).unwrap_err();

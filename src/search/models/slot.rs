@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::ModelError;
 use super::files::{RECORD, REQUIRED};
 
-/// Holds a model once it is loaded, and what went wrong until its files change.
+/// A loaded model, or the error of a failed load until the files change.
 #[derive(Debug)]
 pub(super) struct Slot<T>(Mutex<State<T>>);
 
@@ -26,18 +26,18 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T> Slot<T> {
-    /// The model in `folder`, by `load` if need be. While one loads it, others wait for it.
+    /// Returns the model in `folder`, calling `load` if it is not loaded yet. Concurrent callers wait for the load.
     pub fn get(
         &self,
         folder: &Path,
         load: impl FnOnce() -> Result<T, ModelError>,
     ) -> Result<Option<Arc<T>>, ModelError> {
-        // What is under the lock is whole at any time.
+        // The state under the lock is always consistent, so a poisoned lock is usable.
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Loaded(model) = &*state {
             return Ok(Some(Arc::clone(model)));
         }
-        // Before it is read: a file that changes meanwhile is looked at again.
+        // The stamps are read before the files, so a change during the load is detected at the next call.
         let stamps = Stamps::of(folder);
         if stamps.is_empty() {
             *state = State::Untried;
@@ -65,7 +65,7 @@ impl<T> Slot<T> {
     }
 }
 
-/// What tells, without reading them, whether files are still the same.
+/// The sizes and modification times of the files, which show changes without reading the files.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamps(Vec<Option<(u64, Option<SystemTime>)>>);
 
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_is_loaded_once_and_a_failure_is_looked_at_again_when_files_change() {
+    fn slot_loads_once_and_retries_a_failure_after_files_change() {
         let folder = tempfile::tempdir().unwrap();
         let slot = Slot::<u8>::default();
         let fails = || {

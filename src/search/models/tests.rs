@@ -1,4 +1,4 @@
-//! Damaged models, and those of other kinds: each is refused with words that help, and nothing panics.
+//! Tests of damaged and unsupported models: each is rejected with a helpful error, and nothing panics.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,12 +12,12 @@ use super::files::{CONFIG, FileHash, RECORD, TOKENIZER, WEIGHTS, hashes};
 use super::*;
 use crate::search::Stop;
 
-/// The small model of the reference numbers.
+/// Returns the folder of the small model with reference values.
 fn original() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/search/cross-encoder")
 }
 
-/// A copy of it, to be damaged.
+/// Returns a copy of the small model, which a test can damage.
 fn copy() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     copy_to(folder.path());
@@ -49,7 +49,7 @@ fn change_tensors(folder: &Path, change: impl FnOnce(&mut HashMap<String, Tensor
     candle_core::safetensors::save(&tensors, &path).unwrap();
 }
 
-/// Both models refuse the folder with the same words.
+/// Checks that both models reject the folder with the same words.
 #[track_caller]
 fn refused(folder: &Path, words: &[&str]) {
     let as_bi_encoder = BiEncoder::load(folder).map(drop);
@@ -73,7 +73,7 @@ fn tensor(tensors: &mut HashMap<String, Tensor>, name: &str) -> Tensor {
 }
 
 #[test]
-fn whole_models_are_loaded_and_run() {
+fn models_with_intact_files_load_and_run() {
     let folder = copy();
     let cross = CrossEncoder::load(folder.path()).unwrap();
     let scores = cross.score(
@@ -100,7 +100,7 @@ fn whole_models_are_loaded_and_run() {
 }
 
 #[test]
-fn a_text_comes_to_the_same_alone_and_among_others() {
+fn results_of_a_text_are_independent_of_other_texts() {
     let folder = original();
     let cross = CrossEncoder::load(&folder).unwrap();
     let bi = BiEncoder::load(&folder).unwrap();
@@ -127,7 +127,7 @@ fn a_text_comes_to_the_same_alone_and_among_others() {
 }
 
 #[test]
-fn who_is_asked_to_stop_stops() {
+fn models_when_cancelled_return_stopped() {
     let stop = Stop::default();
     stop.ask();
     let folder = original();
@@ -140,7 +140,7 @@ fn who_is_asked_to_stop_stops() {
 }
 
 #[test]
-fn missing_files_are_named() {
+fn load_with_missing_file_names_it() {
     for name in [CONFIG, TOKENIZER, WEIGHTS] {
         let folder = copy();
         fs::remove_file(folder.path().join(name)).unwrap();
@@ -167,7 +167,7 @@ fn missing_files_are_named() {
 }
 
 #[test]
-fn damaged_configurations_are_refused_with_the_field() {
+fn load_with_damaged_config_names_the_field() {
     let folder = copy();
     for text in ["", "{", "[1]", "\u{0}\u{1}", "{\"model_type\": 7}"] {
         fs::write(folder.path().join(CONFIG), text).unwrap();
@@ -214,7 +214,7 @@ fn damaged_configurations_are_refused_with_the_field() {
 }
 
 #[test]
-fn damaged_tokenizers_are_refused() {
+fn load_rejects_damaged_tokenizer() {
     let folder = copy();
     let whole = fs::read(folder.path().join(TOKENIZER)).unwrap();
     for content in [
@@ -236,7 +236,7 @@ fn damaged_tokenizers_are_refused() {
 }
 
 #[test]
-fn damaged_weights_are_refused() {
+fn load_rejects_damaged_weights() {
     let folder = copy();
     let path = folder.path().join(WEIGHTS);
     let whole = fs::read(&path).unwrap();
@@ -259,7 +259,7 @@ fn damaged_weights_are_refused() {
 }
 
 #[test]
-fn missing_tensors_and_those_of_other_shapes_are_named() {
+fn load_names_missing_and_misshapen_tensors() {
     let names = [
         "bert.embeddings.token_type_embeddings.weight",
         "bert.embeddings.LayerNorm.bias",
@@ -301,7 +301,7 @@ fn missing_tensors_and_those_of_other_shapes_are_named() {
 }
 
 #[test]
-fn models_of_other_kinds_are_refused() {
+fn load_rejects_unsupported_models() {
     let folder = copy();
     change_tensors(folder.path(), |tensors| {
         let weight = tensor(tensors, "classifier.weight");
@@ -351,7 +351,7 @@ fn models_of_other_kinds_are_refused() {
 }
 
 #[test]
-fn halves_are_read_as_singles() {
+fn load_converts_f16_weights_to_f32() {
     let folder = copy();
     let stop = Stop::default();
     let single = CrossEncoder::load(folder.path())
@@ -371,7 +371,7 @@ fn halves_are_read_as_singles() {
 }
 
 #[test]
-fn the_most_that_is_read_of_a_text_is_the_models_to_say() {
+fn embed_truncates_texts_at_max_seq_length() {
     let folder = copy();
     let long = "pump valve ".repeat(100);
     let cut = |most: u64| {
@@ -385,7 +385,7 @@ fn the_most_that_is_read_of_a_text_is_the_models_to_say() {
         )
         .unwrap()
     };
-    // With the marks around them: six word pieces of the text.
+    // Including special tokens: six tokens of the text remain.
     let vectors = cut(8);
     assert_eq!(vectors[0], vectors[1]);
     let vectors = cut(20);
@@ -399,7 +399,7 @@ fn the_most_that_is_read_of_a_text_is_the_models_to_say() {
     );
 }
 
-/// A folder of models with a record in it.
+/// Returns a folder of models with a recorded cross-encoder.
 fn recorded() -> (TempDir, ModelSettings, PathBuf) {
     let models = tempfile::tempdir().unwrap();
     let settings = ModelSettings {
@@ -420,7 +420,7 @@ fn recorded() -> (TempDir, ModelSettings, PathBuf) {
 }
 
 #[test]
-fn files_that_are_not_what_was_fetched_are_refused() {
+fn models_reject_files_that_differ_from_the_record() {
     let (_models, settings, folder) = recorded();
     assert!(
         Models::new(settings.clone())
@@ -439,7 +439,7 @@ fn files_that_are_not_what_was_fetched_are_refused() {
         let path = folder.join(name);
         let content = fs::read(&path).unwrap();
         let mut other = content.clone();
-        // As long as before.
+        // The length stays the same.
         *other.last_mut().unwrap() = b' ';
         fs::write(&path, &other).unwrap();
         let refused = Models::new(settings.clone()).cross_encoder().map(drop);
@@ -472,7 +472,7 @@ fn files_that_are_not_what_was_fetched_are_refused() {
 }
 
 #[test]
-fn what_nobody_recorded_is_refused_and_the_known_bi_encoder_must_be_itself() {
+fn models_reject_unrecorded_files_and_wrong_pinned_weights() {
     let (_models, mut settings, folder) = recorded();
     assert!(
         Models::new(settings.clone())

@@ -1,4 +1,4 @@
-//! A text's word pieces.
+//! Tokenisation of texts into word pieces.
 
 use rayon::prelude::*;
 use tokenizers::utils::truncation::truncate_encodings;
@@ -10,30 +10,30 @@ use super::ModelError;
 use super::bert::Config;
 use super::files::{CONFIG, Files, TOKENIZER};
 
-/// Bytes of a text that are looked at. No model reads so many, unless they are nearly all blanks.
+/// The maximum number of bytes of a text that are tokenised. No model reads that many, unless nearly all are blanks.
 const LONGEST_TEXT: usize = 1 << 17;
-/// With less, no text is left beside the marks around it.
+/// The minimum limit of tokens. With less, special tokens leave no room for text.
 const LEAST_TOKENS: usize = 8;
 
-/// Turns texts into word pieces.
+/// The tokenizer of a model.
 #[derive(Debug)]
 pub(super) struct Tokens {
     tokenizer: Tokenizer,
-    /// How many there may be of a text or a pair, the marks around them included.
+    /// The maximum number of tokens of a text or a pair, including special tokens.
     most: usize,
 }
 
-/// The word pieces of a text, or of a pair.
+/// The tokens of a text or of a pair.
 #[derive(Debug)]
 pub(super) struct Pieces {
-    /// Their numbers in the vocabulary.
+    /// The ids in the vocabulary.
     pub ids: Vec<u32>,
-    /// To which of the two texts each belongs.
+    /// For each token, the index of its text in the pair.
     pub types: Vec<u32>,
 }
 
 impl Tokens {
-    /// The tokenizer of a model, which reads so many word pieces of a text, or of a pair, at most.
+    /// Opens the tokenizer of a model that reads at most `most` tokens of a text or a pair.
     pub fn open(files: &Files, config: &Config, most: usize) -> Result<Self, ModelError> {
         let wrong = |error| {
             files.damaged(
@@ -55,7 +55,7 @@ impl Tokens {
             let problem = format!("only {most} word pieces of a text would be read");
             return Err(files.unsupported(CONFIG, problem));
         }
-        // What the file says of both is for its maker's purposes.
+        // Padding and truncation in the file are settings of the model's author, and do not apply here.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(wrong)?;
         let tokens = Self { tokenizer, most };
@@ -82,12 +82,12 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// The word pieces of texts.
+    /// Returns the tokens of each text.
     pub fn of_texts(&self, texts: &[&str]) -> Result<Vec<Pieces>, String> {
         texts.par_iter().map(|text| self.text(text)).collect()
     }
 
-    /// The word pieces of a query with each of the texts.
+    /// Returns the tokens of the query paired with each text.
     pub fn of_pairs(&self, query: &str, texts: &[&str]) -> Result<Vec<Pieces>, String> {
         let query = self.raw(query)?;
         texts
@@ -104,17 +104,17 @@ impl Tokens {
         self.cut(query.clone(), Some(self.raw(text)?))
     }
 
-    /// All word pieces of a text, without marks.
+    /// Returns all tokens of a text, without special tokens.
     fn raw(&self, text: &str) -> Result<Encoding, String> {
         self.tokenizer
             .encode_fast(beginning(text), false)
             .map_err(first_line)
     }
 
-    /// As many as may be, of the longer of the two first, with marks.
+    /// Truncates a text or a pair to the maximum, shortening the longer text first, and adds special tokens.
     ///
-    /// The tokenizer would do it, too. But newer versions cut both before they compare them, and so share otherwise than models
-    /// were made with.
+    /// The tokenizer can truncate by itself. But newer versions truncate both texts before comparing them, which
+    /// divides the tokens differently from the models' training.
     fn cut(&self, first: Encoding, second: Option<Encoding>) -> Result<Pieces, String> {
         let marks = self.tokenizer.get_post_processor();
         let marks = marks.map_or(0, |processor| processor.added_tokens(second.is_some()));
@@ -136,7 +136,7 @@ impl Tokens {
     }
 }
 
-/// As much of a text as is looked at.
+/// Returns the part of a text that is tokenised.
 fn beginning(text: &str) -> &str {
     text.get(..text.floor_char_boundary(LONGEST_TEXT))
         .unwrap_or(text)
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_cut_between_characters() {
+    fn beginning_cuts_at_a_character_boundary() {
         let long = "é".repeat(LONGEST_TEXT);
         assert_eq!(beginning(&long).len(), LONGEST_TEXT);
         assert_eq!(beginning(&format!("a{long}")).len(), LONGEST_TEXT - 1);

@@ -1,5 +1,5 @@
-//! The beginning of a chain: over records that are older than it. They have no hash of their own, because records are never
-//! changed; a hash over those of each month stands for them.
+//! The beginning of a chain that covers records older than the chain. These have no hash of their own, because records
+//! are never changed; one hash over the records of each month, an anchor, stands for them.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::model::hex;
 use crate::store::database::{Change, Executor, Row, values};
 use crate::store::{OrganisationStore, StoreError};
 
-/// What stands for the records of a month that are older than the chain.
+/// The anchor of a month: stands for the month's records that are older than the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Anchor {
     pub records: u64,
@@ -21,10 +21,10 @@ pub(super) struct Anchor {
     pub hash: String,
 }
 
-/// By month.
+/// Anchors, by month.
 pub(super) type Anchors = BTreeMap<String, Anchor>;
 
-/// Adds records up to anchors.
+/// Accumulates records into anchors.
 pub(super) struct AnchorSums {
     kind: ChainKind,
     organisation: Uuid,
@@ -40,7 +40,7 @@ impl AnchorSums {
         }
     }
 
-    /// Adds a record; those of a month come in the order of the table.
+    /// Adds a record. Records of a month must be added in the order of the table.
     pub fn add(&mut self, record: &Stored) -> Result<(), StoreError> {
         let month = record.month(self.kind);
         let (records, context) = match self.months.get_mut(&month) {
@@ -72,7 +72,7 @@ impl AnchorSums {
 }
 
 impl ChainKind {
-    /// What the hash over a month begins with.
+    /// Returns the format that begins the hashed text of a month.
     fn anchor_format(self) -> &'static str {
         match self {
             Self::Audit => "plantlake audit anchor 1",
@@ -88,7 +88,7 @@ fn line(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
     Ok(text)
 }
 
-/// How many records the anchors stand for, and the hash that the first record after them follows.
+/// Returns the number of records that the anchors stand for, and the hash that the first record after them follows.
 pub(super) fn start_of(kind: ChainKind, anchors: &Anchors) -> Result<(u64, String), StoreError> {
     if anchors.is_empty() {
         return Ok((0, String::new()));
@@ -102,7 +102,7 @@ pub(super) fn start_of(kind: ChainKind, anchors: &Anchors) -> Result<(u64, Strin
     Ok((records, hex(&hash)))
 }
 
-/// The anchors of a chain that has begun.
+/// Returns the anchors of a chain that has begun.
 pub(super) async fn anchors_of(
     database: &mut impl Executor,
     kind: ChainKind,
@@ -121,7 +121,7 @@ pub(super) async fn anchors_of(
     Ok(anchors)
 }
 
-/// Reads the records that have no place.
+/// Derives anchors from the records of an organisation, none of which has a place in a chain yet.
 async fn derive(
     change: &mut Change,
     kind: ChainKind,
@@ -136,7 +136,7 @@ async fn derive(
     Ok(sums.anchors())
 }
 
-/// How many records an organisation has, or nobody.
+/// Returns the number of records of an organisation; nil stands for records without one.
 async fn count(
     change: &mut Change,
     kind: ChainKind,
@@ -155,7 +155,8 @@ async fn count(
 }
 
 impl Chain {
-    /// Begins a chain over the records that are there, of which `ahead` is known already; none if it has begun.
+    /// Begins a chain over the existing records, whose anchors are `ahead` if they are already known. Returns `None` if
+    /// the chain has already begun.
     pub(super) async fn begin(
         change: &mut Change,
         kind: ChainKind,
@@ -195,8 +196,8 @@ impl Chain {
 }
 
 impl OrganisationStore {
-    /// Begins the chains over records that are there and belong to none yet. Reading them may take long: nobody is kept
-    /// from adding to them meanwhile.
+    /// Begins the chains over existing records that belong to none yet. Reading the records may take long; others may
+    /// add records meanwhile.
     pub async fn begin_chains(&self) -> Result<(), StoreError> {
         for kind in [ChainKind::Audit, ChainKind::Ledger] {
             for organisation in self.without_chain(kind).await? {
@@ -205,7 +206,7 @@ impl OrganisationStore {
                     derive(&mut snapshot, kind, organisation).await?
                 };
                 let mut change = self.database.begin().await?;
-                // Whoever adds records takes this first.
+                // Every transaction that adds records takes this lock first.
                 let take = match kind {
                     ChainKind::Audit => include_str!("../sql/access_take.sql"),
                     ChainKind::Ledger => include_str!("../sql/usage_take.sql"),
@@ -213,7 +214,7 @@ impl OrganisationStore {
                 change.execute(take, values![]).await?;
                 let found = count(&mut change, kind, organisation).await?;
                 let read: u64 = ahead.values().map(|anchor| anchor.records).sum();
-                // Nothing is ever taken out: if there are as many, they are the same.
+                // Records are never removed: if the counts are equal, the records are the same.
                 let ahead = (found == read).then_some(ahead);
                 Chain::begin(&mut change, kind, organisation, ahead).await?;
                 change.commit().await?;
@@ -222,7 +223,7 @@ impl OrganisationStore {
         Ok(())
     }
 
-    /// Who has records and no chain; nil stands for nobody.
+    /// Returns the organisations that have records and no chain; nil stands for records without an organisation.
     async fn without_chain(&self, kind: ChainKind) -> Result<Vec<Uuid>, StoreError> {
         let mut snapshot = self.database.snapshot().await?;
         let begun = ends(&mut snapshot, kind).await?;

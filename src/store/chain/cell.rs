@@ -1,5 +1,5 @@
-//! One value of a row as JSON, just as it is stored. SQLite puts any value into any column, so nothing is understood there
-//! that a change could hide behind: an instant that is written in another way is another text.
+//! One value of a row as JSON, exactly as stored. SQLite accepts any value in any column, and a change must not hide
+//! behind an interpretation of values: an instant in another notation is another text.
 
 use serde_json::Value as Json;
 use sqlx::sqlite::SqliteRow;
@@ -9,7 +9,7 @@ use crate::model::{hex, micros};
 use crate::store::StoreError;
 use crate::store::database::Row;
 
-/// What values of a column are.
+/// The type of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CellKind {
     Text,
@@ -19,7 +19,7 @@ pub(super) enum CellKind {
     Boolean,
 }
 
-/// The value of a column.
+/// Returns the value of a column.
 pub(super) fn cell(row: &Row, column: &str, kind: CellKind) -> Result<Json, StoreError> {
     let found = match (row, kind) {
         (Row::Sqlite(row), kind) => return of_sqlite(row, column, kind),
@@ -46,7 +46,7 @@ fn of_sqlite(row: &SqliteRow, column: &str, kind: CellKind) -> Result<Json, Stor
             let bytes: Vec<u8> = row.try_get_unchecked(column)?;
             String::from_utf8_lossy(&bytes).into_owned().into()
         }
-        // Booleans are stored as numbers.
+        // SQLite stores booleans as numbers.
         "INTEGER" | "BOOLEAN" => match (row.try_get_unchecked::<i64, _>(column)?, kind) {
             (number @ (0 | 1), CellKind::Boolean) => (number == 1).into(),
             (number, _) => number.into(),

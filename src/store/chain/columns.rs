@@ -1,4 +1,4 @@
-//! Records as arrays of their columns: as they are about to be added, and as a database has them.
+//! Records as arrays of their columns, both before they are added and as a database stores them.
 
 use std::borrow::Cow;
 
@@ -13,10 +13,10 @@ use crate::model::{UsageRecord, micros};
 use crate::store::StoreError;
 use crate::store::database::Row;
 
-/// A column, and what its values are.
+/// A column and the type of its values.
 type Column = (&'static str, CellKind);
 
-/// The columns of the audit trail, in the order in which it declares them.
+/// The columns of the audit trail, in the order of their declaration.
 const AUDIT: [Column; 7] = [
     ("id", CellKind::Integer),
     ("at", CellKind::Time),
@@ -27,7 +27,7 @@ const AUDIT: [Column; 7] = [
     ("details", CellKind::Text),
 ];
 
-/// The columns of the ledger, in the order in which it declares them.
+/// The columns of the ledger, in the order of their declaration.
 const LEDGER: [Column; 22] = [
     ("request_id", CellKind::Id),
     ("organization_id", CellKind::Id),
@@ -61,7 +61,7 @@ impl ChainKind {
         }
     }
 
-    /// Where the month that a record is counted in is, among the columns: the text that begins with it.
+    /// Returns the index of the column whose text begins with the month in which a record is counted.
     pub(super) fn month_column(self) -> usize {
         match self {
             Self::Audit => 1,
@@ -69,7 +69,8 @@ impl ChainKind {
         }
     }
 
-    /// The statement for the records of an organisation (`$1`) in the order of their places, those without a place first.
+    /// Returns the statement that selects the records of an organisation (`$1`), in the order of their places, those
+    /// without a place first.
     pub(super) fn select(self, is_of_nobody: bool) -> String {
         let names: Vec<&str> = self.columns().iter().map(|(name, _)| *name).collect();
         let order = match self {
@@ -84,13 +85,13 @@ impl ChainKind {
         )
     }
 
-    /// The statement for how many records an organisation has.
+    /// Returns the statement that counts the records of an organisation.
     pub(super) fn count(self, is_of_nobody: bool) -> String {
         let records = self.records_of(is_of_nobody);
         format!("SELECT count(*) AS records FROM {records}")
     }
 
-    /// The statement for those who have records.
+    /// Returns the statement that selects the organisations that have records.
     pub(super) fn owners(self) -> String {
         let table = self.table();
         format!("SELECT DISTINCT organization_id FROM {table}")
@@ -112,13 +113,13 @@ impl ChainKind {
     }
 }
 
-/// A record as a database has it.
+/// A record as a database stores it.
 #[derive(Debug)]
 pub(super) struct Stored {
     cells: Vec<Json>,
-    /// Its place, if it has one.
+    /// The record's place in its chain, if it has one.
     pub sequence: Option<u64>,
-    /// The hash that is written there, if it is one.
+    /// The stored hash, if it is a valid one.
     pub hash: Option<Hash>,
 }
 
@@ -126,7 +127,7 @@ impl Stored {
     pub fn read(row: &Row, kind: ChainKind) -> Result<Self, StoreError> {
         let cells = kind.columns().iter();
         let cells = cells.map(|(name, kind)| cell(row, name, *kind));
-        // What is no hash, or no place, was not written by plantlake.
+        // A value that is not a hash or a place was not written by plantlake.
         let hash: Option<Vec<u8>> = row.get("chain_hash").unwrap_or_default();
         Ok(Self {
             cells: cells.collect::<Result<_, _>>()?,
@@ -135,7 +136,7 @@ impl Stored {
         })
     }
 
-    /// What the record is called: its first column.
+    /// Returns the record's name, which is its first column.
     pub fn name(&self) -> String {
         match self.cells.first() {
             Some(Json::String(text)) => text.clone(),
@@ -144,14 +145,14 @@ impl Stored {
         }
     }
 
-    /// The month that it is counted in.
+    /// Returns the month in which the record is counted.
     pub fn month(&self, kind: ChainKind) -> String {
         let text = self.cells.get(kind.month_column());
         let text = text.and_then(Json::as_str).unwrap_or_default();
         text.chars().take(7).collect()
     }
 
-    /// The columns as a line of JSON, with its end.
+    /// Returns the columns as a line of JSON, with its line feed.
     pub fn line(&self) -> Result<Vec<u8>, StoreError> {
         let mut line = serde_json::to_vec(&self.cells)
             .map_err(|error| StoreError::damaged("chain_hash", &error))?;
@@ -167,7 +168,7 @@ impl ChainRecord for Stored {
     }
 }
 
-/// A record that is about to be added to the audit trail.
+/// A record to be added to the audit trail.
 pub(in crate::store) struct AuditRow<'a> {
     pub id: i64,
     pub at: DateTime<Utc>,
@@ -190,7 +191,7 @@ impl ChainRecord for AuditRow<'_> {
     }
 }
 
-/// A record that is about to be added to the ledger.
+/// A record to be added to the ledger.
 pub(in crate::store) struct LedgerRow<'a> {
     pub record: &'a UsageRecord,
     pub billing_month: &'a str,
@@ -224,7 +225,7 @@ impl ChainRecord for LedgerRow<'_> {
     }
 }
 
-/// A text as it will be stored: see `Value`.
+/// Returns a text in the form in which it will be stored: see `Value`.
 fn stored(text: &str) -> Cow<'_, str> {
     match text.contains('\0') {
         true => text.replace('\0', "\u{fffd}").into(),
@@ -232,7 +233,7 @@ fn stored(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A number as it will be stored: see `Value`.
+/// Returns a number in the form in which it will be stored: see `Value`.
 fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

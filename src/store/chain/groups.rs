@@ -1,7 +1,8 @@
-//! Walks along a chain in the order of its places, and finds where it is not whole.
+//! Walks along a chain in the order of its places, and finds where it is broken.
 //!
-//! A record is checked against the hash that is written at the record before it, and where that does not fit, against the one
-//! that the record before should have. So a change is found at the record that was changed, and not at all that follow.
+//! A record is checked against the hash stored with the record before it. If that does not match, it is checked against
+//! the hash that the record before should have. A change is therefore found at the changed record, and not at all
+//! records that follow.
 
 use uuid::Uuid;
 
@@ -12,26 +13,26 @@ use super::{ChainEnd, ChainKind, Hash, Line, hash_of};
 use crate::model::hex;
 use crate::store::StoreError;
 
-/// Records of one place that are looked at; there should be one.
+/// The maximum number of records of one place that are checked; there should be one.
 const MAX_MEMBERS: usize = 16;
 
-/// A record of the place that is being looked at.
+/// A record at the current place.
 struct Member {
     name: String,
-    /// As it is written there.
+    /// The stored hash.
     hash: String,
-    /// As it should be, if that is something else.
+    /// The hashes that it may have; empty if the stored hash is one of them.
     computed: Vec<String>,
-    /// Whether it follows one of the hashes before it.
+    /// Whether the record follows one of the hashes before it.
     is_linked: bool,
 }
 
-/// What a chain is compared with.
+/// The data with which a chain is compared.
 pub(super) struct Expected<'a> {
     pub anchors: Anchors,
-    /// The end that is written down in the database.
+    /// The end that the database stores.
     pub end: Option<&'a ChainEnd>,
-    /// An end that was kept elsewhere.
+    /// An end that was exported earlier.
     pub head: Option<&'a ChainEnd>,
 }
 
@@ -39,18 +40,18 @@ pub(super) struct Expected<'a> {
 pub(super) struct Walk<'a> {
     kind: ChainKind,
     expected: Expected<'a>,
-    /// Records that the anchors stand for, and the hash that the first record after them follows.
+    /// The number of records that the anchors stand for, and the hash that the first record after them follows.
     start: (u64, String),
     sums: AnchorSums,
-    /// The place that is being looked at, and what is there; at first the one of the anchors.
+    /// The current place, and the records at it; at first, the place of the last record that the anchors stand for.
     place: u64,
     members: Vec<Member>,
     last_name: String,
-    /// Hashes that the next record may follow; none if the one before it is missing.
+    /// The hashes that the next record may follow; `None` if the record before it is missing.
     formers: Option<Vec<String>>,
-    /// Records at the place before that all fit, and of which one was inserted.
+    /// Several matching records at the place before, all but one of which were inserted.
     rivals: Vec<(String, String)>,
-    /// Whether the chain had the hash of the head where that ended.
+    /// Whether the chain had the exported head's hash at the head's place; `None` if it has not got there.
     fits_head: Option<bool>,
     buffer: Vec<u8>,
     pub records: u64,
@@ -82,7 +83,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The last place of a record, and its hash.
+    /// Returns the last place of a record, and its hash.
     pub fn end(&self) -> ChainEnd {
         let hash = self.formers.as_ref().and_then(|formers| formers.first());
         ChainEnd {
@@ -91,7 +92,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Goes on to the next record.
+    /// Checks the next record.
     pub fn add(&mut self, record: &Stored) -> Result<(), StoreError> {
         self.records += 1;
         let Some(place) = record.sequence else {
@@ -128,7 +129,7 @@ impl<'a> Walk<'a> {
         self.check(place, record)
     }
 
-    /// Compares a record with what it should follow.
+    /// Compares a record with the hashes that it may follow.
     fn check(&mut self, place: u64, record: &Stored) -> Result<(), StoreError> {
         if self.members.len() == MAX_MEMBERS {
             self.found(
@@ -141,7 +142,8 @@ impl<'a> Walk<'a> {
         }
         let written = record.hash.as_ref().map(|hash| hex(hash));
         let mut computed = Vec::new();
-        // Where the one before it is missing, nothing can be said; without any end, it is no chain that it is of.
+        // If the record before it is missing, the record cannot be checked. Without a stored end, it belongs to no
+        // chain.
         let is_unknown = self.formers.is_none() && self.expected.end.is_some();
         let mut is_linked = is_unknown && written.is_some();
         for former in self.formers.iter().flatten() {
@@ -167,7 +169,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Says what is wrong with the records of the place that is left, and what the next may follow.
+    /// Reports what is wrong with the records at the current place, and determines which hashes the next record may
+    /// follow.
     fn leave_place(&mut self) {
         let members = std::mem::take(&mut self.members);
         if members.is_empty() {
@@ -224,7 +227,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Says what is wrong with the end, and with what is older than the chain. Whether there is a chain at all.
+    /// Reports what is wrong with the end of the chain and with the records older than the chain. Returns whether there
+    /// is a chain at all.
     pub fn finish(&mut self) -> bool {
         self.leave_place();
         let last = self.place;

@@ -1,4 +1,4 @@
-//! The ends of all chains, to be kept elsewhere: whoever has them can later see that nothing before was changed.
+//! The ends of all chains, to be kept outside the database. They later show whether an earlier record was changed.
 
 use std::collections::BTreeMap;
 
@@ -12,47 +12,47 @@ use crate::model::OrganisationId;
 use crate::store::database::{Change, Executor, values};
 use crate::store::{OrganisationStore, StoreError};
 
-/// What a file of heads says that it is.
+/// The format that a file of heads declares.
 const FORMAT: &str = "plantlake head 1";
 
-/// Where a chain ends.
+/// The end of a chain.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainEnd {
-    /// Records up to there.
+    /// The number of records up to the end.
     pub length: u64,
-    /// The hash of the last one, in hexadecimal; empty if there is none.
+    /// The hash of the last record, in hexadecimal; empty if there is none.
     pub hash: String,
 }
 
-/// Where the chains of an organisation end.
+/// The ends of the chains of an organisation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainHead {
-    /// Whose; none for what operators did that is of no organisation.
+    /// The organisation's id; `None` for changes by operators that concern no organisation.
     pub organisation_id: Option<OrganisationId>,
-    /// Its name.
+    /// The organisation's name.
     pub organisation: Option<String>,
-    /// The audit trail.
+    /// The end of the audit trail's chain.
     pub audit: ChainEnd,
-    /// The ledger of requests.
+    /// The end of the ledger's chain.
     pub ledger: ChainEnd,
 }
 
-/// Where all chains ended at one time.
+/// The ends of all chains at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainHeads {
     format: String,
-    /// When.
+    /// The time of the export.
     pub at: DateTime<Utc>,
-    /// By organisation.
+    /// The ends, by organisation.
     pub heads: Vec<ChainHead>,
 }
 
 impl ChainHeads {
-    /// Reads what [`OrganisationStore::chain_heads`] gave, as JSON.
+    /// Parses the JSON form of the result of [`OrganisationStore::chain_heads`].
     ///
     /// # Errors
     ///
-    /// The text is something else, which is said.
+    /// Returns the reason if the text is something else.
     pub fn parse(text: &str) -> Result<Self, String> {
         let heads: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         match heads.format.as_str() {
@@ -61,7 +61,7 @@ impl ChainHeads {
         }
     }
 
-    /// Where a chain ended, if there is something of its organisation.
+    /// Returns the end of a chain, if the heads contain its organisation.
     pub(super) fn end(&self, kind: ChainKind, organisation: Uuid) -> Option<&ChainEnd> {
         let mut heads = self.heads.iter();
         let head = heads.find(|head| super::key_of(head.organisation_id) == organisation)?;
@@ -78,7 +78,7 @@ impl ChainHead {
     }
 }
 
-/// The ends that are written down, by organisation; nil stands for none.
+/// Returns the stored ends by organisation; nil stands for no organisation.
 pub(super) async fn ends(
     change: &mut Change,
     kind: ChainKind,
@@ -94,7 +94,7 @@ pub(super) async fn ends(
     Ok(found)
 }
 
-/// The organisations that there are, by id.
+/// Returns the names of all organisations, by id.
 pub(super) async fn names(change: &mut Change) -> Result<BTreeMap<Uuid, String>, StoreError> {
     let rows = include_str!("../sql/organisations.sql");
     let rows = change.rows(rows, values![]).await?;
@@ -103,7 +103,7 @@ pub(super) async fn names(change: &mut Change) -> Result<BTreeMap<Uuid, String>,
 }
 
 impl OrganisationStore {
-    /// Where all chains end now, or those of one organisation. Chains that have not begun do.
+    /// Returns the current ends of all chains, or of those of one organisation. Begins chains that have not begun.
     pub async fn chain_heads(
         &self,
         organisation: Option<OrganisationId>,

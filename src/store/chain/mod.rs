@@ -1,14 +1,14 @@
-//! Hash chains over the audit trail and the ledger, one of each for every organisation: a record's hash covers the record
-//! and the hash of the one before it. So a record that was changed, inserted or removed is found by anyone who computes the
-//! chain again, and a chain that was made anew from some record on by anyone who has an older end of it.
+//! Hash chains over the audit trail and the ledger, one of each for every organisation. A record's hash covers the
+//! record and the hash of the record before it. Computing the chain again therefore reveals a record that was changed,
+//! inserted or removed. An older end of the chain also reveals that the chain was rewritten from some record on.
 //!
-//! What is hashed is documented in `docs/billing.md`, and other programs depend on it. A record's hash is the SHA-256 of a
-//! compact JSON array in UTF-8: the format, the record's place in the chain from 1, the hash before it in hexadecimal, and
-//! the record's columns in the order in which its table declares them. Records that are older than the chain have no place
-//! in it; it begins with hashes over them, one for each month ([`begin`]).
+//! `docs/billing.md` documents the hashed text, and other programs depend on it. A record's hash is the SHA-256 of a
+//! compact JSON array in UTF-8: the format, the record's place in the chain from 1, the hash before it in hexadecimal,
+//! and the record's columns in the order in which its table declares them. Records that are older than the chain have
+//! no place in it; the chain begins with hashes over them, one for each month ([`begin`]).
 //!
-//! A chain is extended by whoever adds records, in the same transaction, while the row of `record_chains` that has its end
-//! is locked. So it does not fork however many servers there are.
+//! The transaction that adds records extends the chain, while the row of `record_chains` that has its end is locked.
+//! The chain therefore does not fork, however many servers there are.
 
 mod begin;
 mod cell;
@@ -30,7 +30,7 @@ pub(super) use columns::{AuditRow, LedgerRow};
 pub use heads::{ChainEnd, ChainHead, ChainHeads};
 pub use verify::{ChainFinding, ChainVerification, FindingKind};
 
-/// What a chain is over.
+/// The table that a chain covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChainKind {
@@ -41,7 +41,7 @@ pub enum ChainKind {
 }
 
 impl ChainKind {
-    /// As the database has it.
+    /// Returns the name used in the database.
     fn name(self) -> &'static str {
         match self {
             Self::Audit => "audit",
@@ -49,7 +49,7 @@ impl ChainKind {
         }
     }
 
-    /// What each hashed array begins with.
+    /// Returns the format that begins each hashed array.
     fn format(self) -> &'static str {
         match self {
             Self::Audit => "plantlake audit 1",
@@ -67,25 +67,25 @@ impl std::fmt::Display for ChainKind {
     }
 }
 
-/// A SHA-256.
+/// A SHA-256 hash.
 pub(super) type Hash = [u8; 32];
 
 /// A record's place in its chain, and its hash.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Link {
-    /// From 1.
+    /// The place, from 1.
     pub sequence: u64,
-    /// Of the record and the hash before it.
+    /// The hash over the record and the hash before it.
     pub hash: Hash,
 }
 
-/// A record as it is hashed: its columns, in the order of its table.
+/// A record in its hashed form: its columns, in the order of its table.
 pub(super) trait ChainRecord {
-    /// Adds all columns to the array that is hashed.
+    /// Adds all columns to the hashed array.
     fn write<S: SerializeSeq>(&self, columns: &mut S) -> Result<(), S::Error>;
 }
 
-/// The array that is hashed.
+/// The hashed array.
 struct Line<'a, R> {
     kind: ChainKind,
     sequence: u64,
@@ -113,7 +113,7 @@ fn hash_of(line: &impl Serialize, buffer: &mut Vec<u8>) -> Result<Hash, StoreErr
 
 fn sha256(bytes: &[u8]) -> Hash {
     let mut hash = Hash::default();
-    // SHA-256 has as many bytes.
+    // A SHA-256 digest has the length of `Hash`.
     hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
     hash
 }
@@ -121,16 +121,16 @@ fn sha256(bytes: &[u8]) -> Hash {
 /// The end of a chain, locked until its transaction ends.
 pub(super) struct Chain {
     kind: ChainKind,
-    /// Nil for what is no organisation's.
+    /// The organisation's id; nil for records without an organisation.
     organisation: Uuid,
     length: u64,
-    /// In hexadecimal; empty if there is no record.
+    /// The hash of the last record, in hexadecimal; empty if there is none.
     hash: String,
     buffer: Vec<u8>,
 }
 
 impl Chain {
-    /// Locks the end of a chain. If there is no chain, it begins over the records that are there.
+    /// Locks the end of a chain. A missing chain is begun over the existing records.
     pub async fn lock(
         change: &mut Change,
         kind: ChainKind,
@@ -154,7 +154,7 @@ impl Chain {
             if let Some(begun) = Self::begin(change, kind, organisation, None).await? {
                 return Ok(begun);
             }
-            // Somebody else has begun it at this moment.
+            // Another transaction has just begun the chain.
         }
     }
 
@@ -172,7 +172,7 @@ impl Chain {
         Ok(Link { sequence, hash })
     }
 
-    /// Writes down where it ends now.
+    /// Stores the current end.
     pub async fn store(&self, change: &mut Change) -> Result<(), StoreError> {
         let values = values![self.kind.name(), self.organisation, self.length, &self.hash];
         let extend = include_str!("../sql/chain_extend.sql");
@@ -186,7 +186,7 @@ impl Chain {
     }
 }
 
-/// How `record_chains` has an organisation, or none.
+/// Returns the key of an organisation in `record_chains`; nil stands for no organisation.
 fn key_of(organisation: Option<OrganisationId>) -> Uuid {
     organisation.map_or(Uuid::nil(), |organisation| organisation.0)
 }

@@ -1,4 +1,4 @@
-//! Computes chains again, and says what does not fit.
+//! Computes chains again, and reports what does not match.
 
 use std::collections::BTreeSet;
 
@@ -14,39 +14,39 @@ use crate::model::OrganisationId;
 use crate::store::database::{Change, values};
 use crate::store::{OrganisationStore, StoreError};
 
-/// Findings of one chain that are kept; of the others it is said how many there are.
+/// The maximum number of findings of one chain that are kept. Further ones are only counted.
 const MAX_FINDINGS: usize = 1_000;
 
-/// What was done to a chain.
+/// The kind of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingKind {
-    /// A record is not what it was.
+    /// A record was changed.
     Changed,
-    /// A record was added by something else than plantlake.
+    /// A record was added by a program other than plantlake.
     Inserted,
     /// Records are missing.
     Removed,
     /// The last records are missing.
     Cut,
-    /// Records of a month that are older than the chain are not what they were.
+    /// Records of a month that are older than the chain were changed, added or removed.
     Anchor,
-    /// The end that is written down was changed.
+    /// The stored end was changed or removed.
     End,
-    /// The chain was made anew from some record on.
+    /// The chain was rewritten from some record on.
     Rewritten,
 }
 
-/// Something that does not fit.
+/// A deviation of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChainFinding {
-    /// What was done.
+    /// The kind of the deviation.
     pub kind: FindingKind,
-    /// At which place of the chain.
+    /// The place in the chain, if there is one.
     pub sequence: Option<u64>,
-    /// To which record: an entry's number, or a request's id.
+    /// The record: the number of an entry, or the id of a request.
     pub record: Option<String>,
-    /// In words.
+    /// A description in words.
     pub text: String,
 }
 
@@ -61,7 +61,7 @@ impl ChainFinding {
     }
 }
 
-/// The findings of a chain, and how many there are beside these.
+/// The findings of a chain, and the number of further ones.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub found: Vec<ChainFinding>,
@@ -77,30 +77,30 @@ impl Findings {
     }
 }
 
-/// What came of computing a chain again.
+/// The result of computing a chain again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChainVerification {
-    /// What it is over.
+    /// The table that the chain covers.
     pub chain: ChainKind,
-    /// Whose; none for what operators did that is of no organisation.
+    /// The organisation's id; `None` for changes by operators that concern no organisation.
     pub organisation_id: Option<OrganisationId>,
-    /// Its name.
+    /// The organisation's name.
     pub organisation: Option<String>,
-    /// Whether the chain has begun. If not, nothing protects the records that there are.
+    /// Whether the chain has begun. If not, nothing protects the existing records.
     pub begun: bool,
-    /// Records that were read.
+    /// The number of records read.
     pub records: u64,
-    /// Where it ends, as far as it is whole.
+    /// The last place of a record, and its hash, as far as the chain is intact.
     pub end: ChainEnd,
-    /// What does not fit; nothing, if all is well.
+    /// The deviations found; empty if the chain is intact.
     pub findings: Vec<ChainFinding>,
-    /// Further findings, beyond those that are kept.
+    /// The number of further findings, which are not kept.
     pub more_findings: u64,
 }
 
 impl OrganisationStore {
-    /// Computes the chains of a kind again, of one organisation or of all, as of one instant, and compares them with a head
-    /// that was exported earlier.
+    /// Computes the chains of a kind again, of one organisation or of all, from one snapshot, and compares them with a
+    /// head that was exported earlier.
     pub async fn verify_chains(
         &self,
         kind: ChainKind,
@@ -165,11 +165,11 @@ async fn verify(
     })
 }
 
-/// Whose records there are, known or not.
+/// Returns the organisations that have records, known or not.
 async fn owners(change: &mut Change, kind: ChainKind) -> Result<BTreeSet<Uuid>, StoreError> {
     let mut found = BTreeSet::new();
     let read = |row: &crate::store::database::Row| {
-        // What is no id is found as a record that its organisation misses.
+        // A record with an invalid id is reported as missing from its organisation's chain.
         if let Ok(Some(owner)) = row.optional_id("organization_id") {
             found.insert(owner);
         }

@@ -1,4 +1,4 @@
-//! A copy becomes a database again, all of it or nothing.
+//! Restores a database from a copy, completely or not at all.
 
 use serde_json::{Map, Value as Json};
 
@@ -7,10 +7,10 @@ use super::super::database::{Change, Executor, Value, values};
 use super::table::{Column, Table, quoted};
 use super::{CopyPart, OF_ONE_ROW, rows};
 
-/// Rows that Postgres is given at once.
+/// The number of rows that one statement adds in Postgres.
 const TOGETHER: usize = 500;
 
-/// A database that is being filled. Dropped without a commit, it stays as it was.
+/// A database that is being restored. It stays as it was if this is dropped without a commit.
 pub struct Restoring {
     change: Change,
     tables: Vec<Table>,
@@ -28,7 +28,7 @@ impl Restoring {
         Ok(Self { change, tables })
     }
 
-    /// Adds a part of the copy of a table; parts come in the order in which they were copied.
+    /// Adds a part of the copy of a table. Parts must be added in the order in which they were copied.
     pub async fn add(&mut self, table: &str, text: &[u8]) -> Result<(), StoreError> {
         let wrong = |problem: String| StoreError::Copy {
             table: table.to_owned(),
@@ -75,7 +75,7 @@ impl Restoring {
         insert.many(&mut self.change, &mut batch).await
     }
 
-    /// Copies what is there now, to compare it.
+    /// Copies the current content, for comparison.
     pub async fn copy<E: From<StoreError>>(
         &mut self,
         take: impl FnMut(CopyPart<'_>) -> Result<(), E>,
@@ -83,7 +83,7 @@ impl Restoring {
         super::copy(&mut self.change, take).await
     }
 
-    /// Makes it so.
+    /// Commits the restored content.
     pub async fn commit(mut self) -> Result<(), StoreError> {
         if let Change::Postgres(_) = self.change {
             let after = include_str!("../sql/copy_sequence.postgres.sql");
@@ -95,9 +95,9 @@ impl Restoring {
 
 /// The statements that add rows to a table.
 struct Insert {
-    /// A row whose cells are parameters, for SQLite.
+    /// The statement for one row whose cells are parameters, for SQLite.
     one: String,
-    /// Rows that are objects of a JSON array, for Postgres.
+    /// The statement for rows that are objects of a JSON array, for Postgres.
     many: String,
 }
 
@@ -106,7 +106,7 @@ impl Insert {
         let names: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
         let (table, columns) = (quoted(table), names.join(", "));
         let places: Vec<String> = (1..=names.len()).map(|place| format!("${place}")).collect();
-        // The one row that is there from the beginning becomes the one that was copied.
+        // The copied row replaces the single row that exists from the beginning.
         let instead = match OF_ONE_ROW.iter().any(|name| quoted(name) == table) {
             true => " ON CONFLICT (only_row) DO UPDATE SET revision = excluded.revision",
             false => "",
@@ -123,7 +123,7 @@ impl Insert {
         }
     }
 
-    /// Adds a batch, and empties it.
+    /// Adds the rows of a batch, and empties it.
     async fn many(&self, change: &mut Change, batch: &mut Vec<Json>) -> Result<(), StoreError> {
         if batch.is_empty() {
             return Ok(());

@@ -1,8 +1,9 @@
-//! A copy of all that is in the database, which says the same whether that is SQLite or Postgres.
+//! A copy of the whole database, identical for SQLite and Postgres.
 //!
-//! It is text, in parts of some megabytes: a line that names the columns, and one for each row, as JSON arrays. Ids and times
-//! are written as SQLite has them, bytes in hexadecimal, and fractions as text, which keeps every bit. Rows are in the order
-//! of their keys, byte by byte. So equal content is an equal copy, and whoever has made a database of one can compare.
+//! A copy is text, in parts of some megabytes: one line with the names of the columns, and one line for each row, as
+//! JSON arrays. Ids and times are written as SQLite stores them, bytes in hexadecimal, and fractions as text, which
+//! keeps every bit. Rows are in the order of their keys, byte by byte. Equal content therefore gives an equal copy, and
+//! a restored database can be compared with its copy.
 
 mod fill;
 mod rows;
@@ -13,7 +14,7 @@ use super::{OrganisationStore, StoreError};
 pub use fill::Restoring;
 use table::Table;
 
-/// All tables, those that others refer to first.
+/// All tables. A table comes after those that it refers to.
 const TABLES: [&str; 17] = [
     "organizations",
     "organization_grants",
@@ -33,9 +34,9 @@ const TABLES: [&str; 17] = [
     "job_schedules",
     "job_runs",
 ];
-/// Tables of one row, which is there from the beginning.
+/// Tables with a single row, which exists from the beginning.
 const OF_ONE_ROW: [&str; 2] = ["access_revision", "usage_ledger"];
-/// A part is full at so many bytes.
+/// The size at which a part is full, in bytes.
 const PART: usize = 4 << 20;
 
 /// A part of the copy of a table.
@@ -43,16 +44,17 @@ const PART: usize = 4 << 20;
 pub struct CopyPart<'a> {
     /// The table.
     pub table: &'a str,
-    /// The how manieth part of it, from 1. A table without rows has one.
+    /// The number of the part within its table, from 1. A table without rows has one part.
     pub number: u32,
-    /// Rows in it.
+    /// The number of rows in the part.
     pub rows: u64,
     /// The text.
     pub text: &'a [u8],
 }
 
 impl OrganisationStore {
-    /// Copies everything, as it is at one instant, and hands over part by part. Nobody who works with the database has to wait.
+    /// Copies everything from one snapshot, and passes it to `take` part by part. Other users of the database do not
+    /// wait.
     pub async fn copy<E: From<StoreError>>(
         &self,
         take: impl FnMut(CopyPart<'_>) -> Result<(), E>,
@@ -61,12 +63,12 @@ impl OrganisationStore {
         copy(&mut snapshot, take).await
     }
 
-    /// The tables that have rows, other than those that every database has.
+    /// Returns the tables that have rows, other than those that every database has.
     pub async fn filled_tables(&self) -> Result<Vec<String>, StoreError> {
         filled(&mut self.database.snapshot().await?).await
     }
 
-    /// Begins to fill a database that has no rows, if it has none; nobody else changes it meanwhile.
+    /// Begins to restore into a database without rows, and excludes other changes meanwhile. Fails if there are rows.
     pub async fn restoring(&self) -> Result<Restoring, StoreError> {
         let mut change = self.database.begin().await?;
         for take in [

@@ -1,4 +1,4 @@
-//! Rows as lines of text, and back.
+//! Converts rows to lines of text, and back.
 
 use serde_json::Value as Json;
 
@@ -7,7 +7,7 @@ use super::super::database::{Row, Value};
 use super::table::{Column, Kind};
 use crate::model::{hex, micros};
 
-/// The line that names the columns.
+/// Returns the line with the names of the columns.
 pub(super) fn head(columns: &[Column]) -> Result<Vec<u8>, StoreError> {
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let mut line = Vec::new();
@@ -15,7 +15,7 @@ pub(super) fn head(columns: &[Column]) -> Result<Vec<u8>, StoreError> {
     Ok(line)
 }
 
-/// Adds the line of a row.
+/// Appends the line of a row.
 pub(super) fn write(row: &Row, columns: &[Column], out: &mut Vec<u8>) -> Result<(), StoreError> {
     let cells = columns.iter().map(|column| cell(row, column));
     write_line(&cells.collect::<Result<Vec<Json>, _>>()?, out)
@@ -48,7 +48,7 @@ fn cell(row: &Row, column: &Column) -> Result<Json, StoreError> {
     Ok(found.unwrap_or(Json::Null))
 }
 
-/// A cell as a parameter for SQLite; none if it is not of the column's kind.
+/// Converts a cell to a parameter for SQLite. Returns `None` if it does not have the column's kind.
 pub(super) fn parameter(cell: &Json, kind: Kind) -> Option<Value> {
     Some(match (kind, cell) {
         (_, Json::Null) => Value::Text(None),
@@ -63,7 +63,7 @@ pub(super) fn parameter(cell: &Json, kind: Kind) -> Option<Value> {
     })
 }
 
-/// A cell as Postgres takes it in JSON; none if it is not of the column's kind.
+/// Converts a cell to the JSON that Postgres accepts. Returns `None` if it does not have the column's kind.
 pub(super) fn in_json(cell: Json, kind: Kind) -> Option<Json> {
     Some(match (kind, &cell) {
         (_, Json::Null)

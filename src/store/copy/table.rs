@@ -1,4 +1,4 @@
-//! What the database says of its own tables: so that no column can be forgotten in a copy.
+//! The tables and columns as the database itself describes them, so that a copy cannot omit a column.
 
 use super::super::StoreError;
 use super::super::database::{Change, Executor, values};
@@ -8,7 +8,7 @@ use super::TABLES;
 #[derive(Debug)]
 pub(super) struct Table {
     pub name: &'static str,
-    /// In their order in the table.
+    /// The columns, in their order in the table.
     pub columns: Vec<Column>,
 }
 
@@ -17,11 +17,11 @@ pub(super) struct Table {
 pub(super) struct Column {
     pub name: String,
     pub kind: Kind,
-    /// Its place in the primary key, from 1; 0 for those that are not in it.
+    /// The position in the primary key, from 1; 0 for columns outside it.
     key_place: i64,
 }
 
-/// What values of a column are. SQLite has ids and times as text.
+/// The type of a column's values. SQLite stores ids and times as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -49,7 +49,7 @@ impl Kind {
 }
 
 impl Table {
-    /// The tables that there are, in the order of [`TABLES`]. Others in the same database are not ours.
+    /// Returns the existing tables, in the order of [`TABLES`]. Other tables in the same database are ignored.
     pub async fn all(change: &mut Change) -> Result<Vec<Self>, StoreError> {
         let sql = match change {
             Change::Sqlite(_) => include_str!("../sql/copy_columns.sqlite.sql"),
@@ -74,12 +74,12 @@ impl Table {
                 key_place: row.get("key_place")?,
             });
         }
-        // Of an older schema, some are not there yet.
+        // An older schema lacks some of the tables.
         tables.retain(|table| !table.columns.is_empty());
         Ok(tables)
     }
 
-    /// The statement for all rows, in the order of their keys, byte by byte.
+    /// Returns the statement that selects all rows, in the order of their keys, byte by byte.
     pub fn select(&self, in_postgres: bool) -> String {
         let column = |column: &Column| match column.kind {
             Kind::Integer if in_postgres => {
@@ -107,13 +107,13 @@ impl Table {
         )
     }
 
-    /// The statement that tells whether there is a row.
+    /// Returns the statement that selects a row, if there is one.
     pub fn any(&self) -> String {
         format!("SELECT 1 FROM {} LIMIT 1", quoted(self.name))
     }
 }
 
-/// A name as it stands in a statement.
+/// Returns a name quoted for use in a statement.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,4 +1,4 @@
-//! A collection in this process: a shard, and what is kept in memory beside it.
+//! A collection of the embedded index: a shard and its caches in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,14 +15,15 @@ use crate::search::index::ranking::{Bounds, Ranking, five_digits};
 use crate::search::index::recent::Recent;
 use crate::search::index::{Hits, IndexError, Lookup, Point, Sparse, Stored};
 
-/// How many candidates the graph of meanings is searched with, at least: more are more exact, and slower.
+/// The minimum number of candidates (`ef`) of a search in the HNSW graph. A larger one is more exact and slower.
 const BEAM: usize = 128;
-/// By meaning, those that are named are compared one by one, and how long the graph is searched grows with what is asked for.
+/// By embedding: listed assets are compared one by one, and the duration of a search in the graph grows with the
+/// number of requested results.
 const BY_MEANING: Bounds = Bounds {
     named: 6_000,
     count: 2_000,
 };
-/// By words, all that have them are added up whatever is asked for.
+/// By words: the scores of all matching points are computed, however many results are requested.
 const BY_WORDS: Bounds = Bounds {
     named: 2_000,
     count: 20_000,
@@ -35,27 +36,27 @@ pub(super) struct Collection {
     path: PathBuf,
     /// The index's folder, for messages.
     folder: PathBuf,
-    /// Held while the shard changes in any way.
+    /// Held during every change of the shard.
     changing: Mutex<()>,
-    /// Held while points change. An optimisation changes none.
+    /// Held while points change. An optimisation changes no points.
     points: Mutex<()>,
-    /// Counted when they are first needed.
+    /// Counted at the first use.
     frequencies: RwLock<Option<Frequencies>>,
     granted: Recent<Arc<Granted>>,
     named: Recent<Arc<Filter>>,
-    /// Whether its folder goes with it.
+    /// Whether the collection's folder is removed on drop.
     is_dropped: AtomicBool,
-    /// Others stay out until the last one has let go of this.
+    /// Keeps other processes out until the last collection is dropped.
     _lock: Arc<Lock>,
-    /// The last field: it goes when the shard is closed.
+    /// The last field, so that it is dropped after the shard is closed.
     presence: Arc<()>,
 }
 
-/// Why a collection cannot be opened.
+/// An error while opening a collection.
 pub(super) enum OpenError {
-    /// Its files are no good.
+    /// The files are damaged.
     Damaged(Problem),
-    /// Something that may pass.
+    /// The failure may be temporary.
     Failed(IndexError),
 }
 
@@ -69,7 +70,7 @@ impl OpenError {
 }
 
 impl Collection {
-    /// Opens a collection that is there, or makes a new one with these dimensions.
+    /// Opens an existing collection, or creates one with these dimensions.
     pub fn open(
         home: &Home,
         folder: &Path,
@@ -95,12 +96,13 @@ impl Collection {
         })
     }
 
-    /// Is there until the shard is closed. (One that points to the collection itself would be gone before.)
+    /// Returns a reference that is alive until the shard is closed. (A weak reference to the collection itself would
+    /// expire earlier.)
     pub fn presence(&self) -> Weak<()> {
         Arc::downgrade(&self.presence)
     }
 
-    /// Says that its folder is to be removed when the last one lets go of it.
+    /// Requests the removal of the folder when the collection is dropped.
     pub fn drop_folder(&self) {
         self.is_dropped.store(true, Ordering::Relaxed);
     }
@@ -123,18 +125,18 @@ impl Collection {
         home::failed(&self.folder, format!("{problem}{cure}"))
     }
 
-    /// Does beforehand what the first one who looks up would wait for.
+    /// Counts the frequencies, so that the first query need not wait for it.
     pub fn prepare(&self) -> Result<(), OpenError> {
         let counted = self.frequencies().map(drop);
         counted.map_err(|problem| OpenError::of(&self.folder, problem))
     }
 
-    /// All points.
+    /// Returns all points.
     pub fn stored(&self) -> Result<Vec<Stored>, IndexError> {
         self.with(Shard::stored)
     }
 
-    /// Puts points.
+    /// Inserts or replaces points.
     pub fn put(&self, points: Vec<Point>) -> Result<(), IndexError> {
         home::room(&self.folder, home::LEAST_ROOM)?;
         let words: Vec<(AssetId, Vec<u32>)> = points
@@ -166,7 +168,7 @@ impl Collection {
         Ok(())
     }
 
-    /// Makes looking up fast. Looking up goes on meanwhile.
+    /// Optimises the collection for queries. Queries can run meanwhile.
     pub fn settle(&self) -> Result<(), IndexError> {
         home::room(&self.folder, home::LEAST_ROOM)?;
         let _changing = lock(&self.changing);
@@ -183,7 +185,7 @@ impl Collection {
         }
     }
 
-    /// The frequencies, counted if nobody has yet.
+    /// Returns the frequencies, which are counted at the first call.
     fn frequencies(&self) -> Result<RwLockReadGuard<'_, Option<Frequencies>>, Problem> {
         let read = || {
             self.frequencies
@@ -209,7 +211,7 @@ impl Collection {
         Ok(read())
     }
 
-    /// Looks up.
+    /// Runs a query.
     pub fn look_up(&self, lookup: &Lookup) -> Result<Hits, IndexError> {
         let is_none_granted = matches!(&*lookup.granted, Visible::Only(ids) if ids.is_empty());
         if is_none_granted || lookup.limit == 0 {
@@ -267,7 +269,7 @@ impl Collection {
         Ok(frequencies.weigh(words, &granted))
     }
 
-    /// Asks until the best are known.
+    /// Sends requests until the ranking is complete.
     fn rank(
         &self,
         lookup: &Lookup,
@@ -317,7 +319,7 @@ impl Drop for Collection {
         if self.is_dropped.load(Ordering::Relaxed)
             && let Err(error) = std::fs::remove_dir_all(&self.path)
         {
-            // It is of no use to anybody; who takes the folder next tries again.
+            // The collection is unused by now; the next process that locks the folder tries again.
             tracing::warn!(folder = %self.path.display(), %error, "a former search index cannot be removed");
         }
     }

@@ -1,12 +1,12 @@
-//! The folder of the index in this process: who has it, which collections are in it, and which is in force.
+//! The folder of the embedded index: its lock, its collections and which of them is active.
 //!
-//! | name | what it is |
+//! | name | contents |
 //! |---|---|
-//! | `lock` | locked by the process that has the index; says which one |
-//! | `current` | names the collection in force |
-//! | `building` | names those in the making, one a line: a run that was interrupted goes on with them |
-//! | `damaged/` | a collection that could not be read, until there is another |
-//! | `<collection>/` | a shard of Qdrant's |
+//! | `lock` | locked by the process that owns the index; contains its process id |
+//! | `current` | the name of the active collection |
+//! | `building` | the collections under construction, one per line; an interrupted run is continued |
+//! | `damaged/` | an unreadable collection, kept until another one is active |
+//! | `<collection>/` | a shard of Qdrant |
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -20,19 +20,19 @@ const CURRENT: &str = "current";
 const BUILDING: &str = "building";
 const DAMAGED: &str = "damaged";
 
-/// Files are mapped into memory: a page that the disk has no room for would end the process when it is written to.
-/// So nothing is begun unless there is this much, which is more than new files take at once.
+/// The free disk space in bytes that new data requires, which is more than new files take at once. Files are
+/// memory-mapped: a write to a page without disk space would kill the process.
 pub(super) const LEAST_ROOM: u64 = 192 << 20;
-/// And nothing is opened or removed: that writes little, but it writes.
+/// The free disk space in bytes for opening a collection or removing points, which write little.
 pub(super) const LITTLE_ROOM: u64 = 48 << 20;
 
-/// Keeps other processes out as long as anybody has it.
+/// Keeps other processes out for as long as it exists.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
 }
 
-/// The folder, for the process that has it.
+/// The folder, locked by this process.
 #[derive(Debug)]
 pub(super) struct Home {
     folder: PathBuf,
@@ -41,7 +41,7 @@ pub(super) struct Home {
     lock: Arc<Lock>,
 }
 
-/// An error of the index in `folder`.
+/// Creates an error of the index in `folder`.
 pub(super) fn failed(folder: &Path, problem: impl std::fmt::Display) -> IndexError {
     IndexError::Local {
         folder: folder.display().to_string(),
@@ -50,13 +50,13 @@ pub(super) fn failed(folder: &Path, problem: impl std::fmt::Display) -> IndexErr
 }
 
 impl Home {
-    /// Takes the folder, unless another process has it, and removes what an earlier one left over.
+    /// Locks the folder, unless another process has done so, and removes the leftovers of earlier processes.
     pub fn take(folder: &Path) -> Result<Self, IndexError> {
         let wrong = |error| failed(folder, error);
         fs::create_dir_all(folder).map_err(wrong)?;
-        // Before anything of it is read: Qdrant repairs what it reads, and would do so in another's hands.
+        // The lock comes before any read: Qdrant repairs the files that it reads, even if another process uses them.
         let lock = lock(folder)?;
-        // One that is damaged names nothing that is there.
+        // A damaged file names no existing collection.
         let line = |name: &str| match fs::read(folder.join(name)) {
             Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
@@ -78,7 +78,7 @@ impl Home {
         Ok(home)
     }
 
-    /// Removes collections that are neither in force, nor in the making, nor in use.
+    /// Removes collections that are neither active, nor under construction, nor in use.
     pub fn tidy_up(&self, is_in_use: impl Fn(&str) -> bool) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
@@ -92,28 +92,28 @@ impl Home {
         Ok(())
     }
 
-    /// What keeps others out.
+    /// Returns the lock, which keeps other processes out.
     pub fn lock(&self) -> Arc<Lock> {
         Arc::clone(&self.lock)
     }
 
-    /// The collection in force.
+    /// Returns the active collection.
     pub fn current(&self) -> Option<&str> {
         self.current.as_deref()
     }
 
-    /// A collection's folder, whether it is there or not.
+    /// Returns a collection's folder, whether or not it exists.
     pub fn path(&self, collection: &str) -> Result<PathBuf, IndexError> {
         check(&self.folder, collection)?;
         Ok(self.folder.join(collection))
     }
 
-    /// Whether there is such a collection.
+    /// Whether the collection exists.
     pub fn has(&self, collection: &str) -> bool {
         self.current() == Some(collection) || self.building.iter().any(|name| name == collection)
     }
 
-    /// Makes the folder of a new collection.
+    /// Creates the folder of a new collection.
     pub fn begin(&mut self, collection: &str) -> Result<(), IndexError> {
         let path = self.path(collection)?;
         room(&self.folder, LEAST_ROOM)?;
@@ -125,18 +125,19 @@ impl Home {
         Ok(())
     }
 
-    /// Puts a collection in force; all others are no more.
+    /// Makes a collection the active one. All other collections become obsolete.
     pub fn put_in_force(&mut self, collection: &str) -> Result<(), IndexError> {
         write(&self.folder, CURRENT, collection)?;
         self.current = Some(collection.to_owned());
         write(&self.folder, BUILDING, "")?;
         self.building.clear();
-        // There is another now; if this fails, the next one who takes the folder does not mind it either.
+        // The damaged collection has been replaced. A failure is harmless, also for the next process that locks the
+        // folder.
         let _ = fs::remove_dir_all(self.folder.join(DAMAGED));
         Ok(())
     }
 
-    /// Sets a collection aside that cannot be read: it is not there any more.
+    /// Sets an unreadable collection aside, so that it no longer exists.
     pub fn set_aside(&mut self, collection: &str) -> Result<PathBuf, IndexError> {
         let wrong = |error| failed(&self.folder, error);
         let path = self.path(collection)?;
@@ -180,7 +181,7 @@ fn lock(folder: &Path) -> Result<Lock, IndexError> {
         }
         Err(fs::TryLockError::Error(error)) => return Err(wrong(error)),
     }
-    // For the message to whom it is refused; the lock itself does not depend on it.
+    // The process id is for the message to other processes; the lock itself does not depend on it.
     let written = file
         .set_len(0)
         .and_then(|()| file.seek(SeekFrom::Start(0)))
@@ -189,7 +190,7 @@ fn lock(folder: &Path) -> Result<Lock, IndexError> {
     Ok(Lock { _file: file })
 }
 
-/// Whether a collection may be called so: it names a folder.
+/// Checks the name of a collection, which becomes the name of a folder.
 fn check(folder: &Path, collection: &str) -> Result<(), IndexError> {
     let is_taken = [LOCK, CURRENT, BUILDING, DAMAGED].contains(&collection);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -206,7 +207,7 @@ fn check(folder: &Path, collection: &str) -> Result<(), IndexError> {
     }
 }
 
-/// Writes a small file in one go, and so that it stays.
+/// Writes a small file atomically and durably.
 pub(super) fn write(folder: &Path, name: &str, text: &str) -> Result<(), IndexError> {
     let new = folder.join(format!("{name}.new"));
     let write = || {
@@ -219,14 +220,14 @@ pub(super) fn write(folder: &Path, name: &str, text: &str) -> Result<(), IndexEr
     write().map_err(|error: io::Error| failed(folder, error))
 }
 
-/// Makes stay what was created, renamed and removed in a folder.
+/// Makes the creation, renaming and removal of files in a folder durable.
 pub(super) fn sync(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(())
 }
 
-/// Whether the disk has this much room.
+/// Checks that the disk has at least this much free space.
 pub(super) fn room(folder: &Path, least: u64) -> Result<(), IndexError> {
     match free(folder) {
         Some(free) if free < least => Err(failed(
@@ -241,7 +242,7 @@ pub(super) fn room(folder: &Path, least: u64) -> Result<(), IndexError> {
     }
 }
 
-/// How many bytes the disk has left, if it can be told.
+/// Returns the free disk space in bytes, if it can be determined.
 #[cfg(unix)]
 #[expect(
     unsafe_code,
@@ -251,9 +252,9 @@ fn free(folder: &Path) -> Option<u64> {
     use std::os::unix::ffi::OsStrExt as _;
 
     let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
-    // SAFETY: a structure of numbers, of which all bits zero is one.
+    // SAFETY: `statvfs` consists of integers, for which all bits zero is a valid value.
     let mut answer: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path ends with a zero, and the structure is there for the call to fill in.
+    // SAFETY: the path is NUL-terminated, and `answer` is valid for the call to write to.
     let code = unsafe { libc::statvfs(path.as_ptr(), &raw mut answer) };
     (code == 0).then(|| answer.f_bavail.saturating_mul(answer.f_frsize))
 }
@@ -268,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_neither_in_force_nor_in_the_making_is_removed() {
+    fn take_removes_collections_neither_active_nor_building() {
         let folder = tempfile::tempdir().unwrap();
         let mut home = Home::take(folder.path()).unwrap();
         for name in ["a", "b", "c"] {
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_has_one_holder_whose_number_the_others_are_told() {
+    fn take_of_a_locked_folder_names_its_process() {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::take(folder.path()).unwrap();
         let refused = Home::take(folder.path()).unwrap_err().to_string();
@@ -292,14 +293,14 @@ mod tests {
         assert!(refused.contains(&number), "{refused}");
         let lock = home.lock();
         drop(home);
-        // Somebody still works in it.
+        // A clone of the lock is still in use.
         assert!(Home::take(folder.path()).is_err());
         drop(lock);
         assert!(Home::take(folder.path()).is_ok());
     }
 
     #[test]
-    fn a_collection_that_is_set_aside_is_not_there() {
+    fn set_aside_removes_collection_and_keeps_it_until_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let mut home = Home::take(folder.path()).unwrap();
         home.begin("a").unwrap();
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn no_collection_reaches_out_of_the_folder() {
+    fn begin_rejects_names_outside_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let mut home = Home::take(folder.path()).unwrap();
         for name in ["", "..", "a/b", "lock", "damaged", "/etc", ".hidden"] {

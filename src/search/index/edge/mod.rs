@@ -1,13 +1,13 @@
-//! The index in this process: Qdrant's engine as a library, in a folder that one process has at a time.
+//! The embedded index: Qdrant's engine as a library, in a folder that one process locks.
 //!
-//! Every call blocks, and is made on a thread that may. The folder is a cache of the catalog: what cannot be read of it
-//! is set aside, and made again.
+//! Every call blocks, and runs on a blocking thread. The folder is a cache of the catalog: unreadable collections are
+//! set aside and rebuilt.
 //!
-//! | file | knows |
+//! | file | contents |
 //! |---|---|
-//! | `home` | the folder: who has it, which collections are there, and which is in force |
-//! | `collection` | how points are put and looked up, and what is kept in memory for it |
-//! | `shard` | Qdrant's engine, and what it takes for granted |
+//! | `home` | the folder: its lock, its collections and which of them is active |
+//! | `collection` | updates of and queries to a collection, and its caches in memory |
+//! | `shard` | Qdrant's engine, and the requirements that it puts on its caller |
 
 mod collection;
 mod home;
@@ -26,10 +26,10 @@ use super::{Hits, IndexError, Lookup, Point, Stored, VectorIndex};
 use crate::clock::Stopwatch;
 use crate::model::AssetId;
 
-/// A collection that was let go of may still be looked up in. That is a matter of milliseconds.
+/// The maximum wait for queries that still use a closed collection. They usually take milliseconds.
 const LONGEST_LEAVING: Duration = Duration::from_secs(10);
 
-/// An index in a folder of this machine.
+/// An index in a local folder.
 #[derive(Debug)]
 pub struct EdgeIndex {
     shared: Arc<Shared>,
@@ -38,20 +38,20 @@ pub struct EdgeIndex {
 #[derive(Debug)]
 struct Shared {
     folder: PathBuf,
-    /// Nothing until it is first needed.
+    /// None until the first use.
     opened: Mutex<Option<Opened>>,
 }
 
 #[derive(Debug)]
 struct Opened {
     collections: HashMap<String, Arc<Collection>>,
-    /// Those that are no more to be used, but may still be.
+    /// Closed collections that queries may still use.
     leaving: HashMap<String, Weak<()>>,
     home: Home,
 }
 
 impl EdgeIndex {
-    /// An index in this folder, which need not be there. Nothing is read, and nobody kept out, before it is first used.
+    /// Creates an index in this folder, which need not exist. The folder is read and locked at the first use.
     pub fn open(folder: &Path) -> Result<Self, IndexError> {
         let folder = std::path::absolute(folder).map_err(|error| home::failed(folder, error))?;
         Ok(Self {
@@ -105,7 +105,7 @@ impl Shared {
         })
     }
 
-    /// Changes a collection. If that fails, it may be changed by half: what is on the disk is opened again.
+    /// Changes a collection. A failed change may be incomplete in memory, so the collection is reopened from disk.
     fn change(
         &self,
         name: &str,
@@ -124,7 +124,7 @@ impl Shared {
 }
 
 impl Opened {
-    /// A collection, opened if it is not; none if it is not there, or damaged.
+    /// Returns a collection, opening it if necessary; none if it does not exist or is damaged.
     fn collection(
         &mut self,
         folder: &Path,
@@ -152,10 +152,10 @@ impl Opened {
         }
     }
 
-    /// Sets a collection aside that cannot be read.
+    /// Sets an unreadable collection aside.
     fn set_aside(&mut self, folder: &Path, name: &str, problem: &str) -> Result<(), IndexError> {
         if self.collections.contains_key(name) || !self.home.has(name) {
-            // Somebody else has done so meanwhile.
+            // Another caller has already done so.
             return Ok(());
         }
         self.wait_for_the_last_to_leave(folder, name)?;
@@ -212,13 +212,13 @@ impl Opened {
         }
         let leaving = &self.leaving;
         if let Err(error) = self.home.tidy_up(|name| leaving.contains_key(name)) {
-            // Whoever takes the folder next tries again.
+            // The next process that locks the folder tries again.
             tracing::warn!(%error, "a former search index cannot be removed");
         }
         Ok(())
     }
 
-    /// Lets go of a collection, so that it is opened anew.
+    /// Closes a collection, so that it is reopened at its next use.
     fn let_go(&mut self, name: &str, collection: &Arc<Collection>) {
         if let Some(open) = self.collections.get(name)
             && Arc::ptr_eq(open, collection)
@@ -228,7 +228,7 @@ impl Opened {
         }
     }
 
-    /// Two shards must not be open in one folder.
+    /// Waits until the last query has released the closed collection. Two shards must not be open in one folder.
     fn wait_for_the_last_to_leave(&mut self, folder: &Path, name: &str) -> Result<(), IndexError> {
         let since = Stopwatch::start();
         while let Some(leaving) = self.leaving.get(name) {
@@ -255,7 +255,7 @@ impl VectorIndex for EdgeIndex {
                 let Some(name) = opened.home.current().map(str::to_owned) else {
                     return Ok(None);
                 };
-                // One that cannot be read is not in force.
+                // An unreadable collection is not active.
                 let collection = opened.collection(&shared.folder, &name)?;
                 Ok(collection.map(|collection| (name, collection)))
             })?;

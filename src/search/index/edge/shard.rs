@@ -1,13 +1,14 @@
-//! Qdrant's shard: how it is set up, opened and asked, with all that it takes for granted about its caller.
+//! A Qdrant shard: its configuration, recovery, updates and queries, and the requirements that it puts on its caller.
 //!
-//! It is of version 0.7, the last one that our compiler takes. What it does not do itself:
+//! The library is version 0.7, the latest that our compiler supports. It has these limitations:
 //!
-//! - Its log of changes is not read when it is opened: what was not flushed is gone, and may be there by half. So the ids
-//!   that are about to change are written down before (`changing`), and removed when it is opened with that list there.
-//! - The log is not cut off either. What is in closed files of it nobody needs; but the last one must stay, because
-//!   changes are numbered by it, and a lower number than before would be ignored.
-//! - A flush that fails panics, and closing it flushes. So nothing of it is called without catching that.
-//! - A point that replaces another one in a segment that was optimised inherits the vectors which it does not have itself.
+//! - It does not replay its write-ahead log when it opens a shard. Changes that were not flushed are lost, or are
+//!   incomplete. So the ids of a change are recorded beforehand (`changing`), and are removed from the shard if it is
+//!   opened while that list exists.
+//! - It does not truncate the log either. Closed log files are unneeded except for the last one: operations are
+//!   numbered by it, and an operation with a lower number would be ignored.
+//! - A failed flush panics, and closing a shard flushes. So every call catches panics.
+//! - A point that replaces another one in an optimised segment inherits the vectors that it lacks.
 
 use std::any::Any;
 use std::fs;
@@ -29,32 +30,33 @@ use super::home;
 use crate::model::AssetId;
 use crate::search::index::{Point, Sparse, Stored};
 
-/// The vector of an asset's meaning.
+/// The vector with the embedding.
 const MEANING: &str = "meaning";
-/// The vector of its words.
+/// The vector with the words.
 const WORDS: &str = "words";
-/// What its point was made from.
+/// The payload field with the hash of the description.
 const HASH: &str = "hash";
-/// Whether it has a meaning; so that it can be told without reading vectors.
+/// The payload field that tells whether the point has an embedding, so that no vectors need to be read for it.
 const HAS_MEANING: &str = "has_meaning";
 
-/// The ids that are being changed.
+/// The file with the ids that are being changed.
 const CHANGING: &str = "changing";
 
-/// Points a change: one record of its log each.
+/// The maximum number of points per update. Each update is one record of the log.
 const POINTS_PER_CHANGE: usize = 256;
-/// Points a page.
+/// The number of points per page.
 const POINTS_PER_PAGE: usize = 2_000;
 
-/// A shard.
+/// A handle to a shard.
 #[derive(Debug)]
 pub(super) struct Shard {
-    /// Always there; taken when it is closed.
+    /// None only while the shard is closed.
     shard: Option<EdgeShard>,
     path: PathBuf,
 }
 
-/// Meanings have 4 bytes a dimension. Up to 13,000 of 384 dimensions are compared one by one, which is exact and takes 2 ms.
+/// The size in KB up to which embeddings are compared one by one, which is exact. An embedding has 4 bytes per
+/// dimension: 13,000 of 384 dimensions are compared in 2 ms.
 const COMPARED_ONE_BY_ONE_KB: usize = 20_000;
 
 fn config(dimensions: Option<usize>) -> EdgeConfig {
@@ -67,7 +69,7 @@ fn config(dimensions: Option<usize>) -> EdgeConfig {
             ..HnswIndexConfig::default()
         })
         .optimizers(EdgeOptimizersConfig {
-            // One that is indexed, and one that takes what is new: each is asked in turn.
+            // One indexed segment and one for new points: every query searches all segments one after the other.
             default_segment_number: Some(1),
             max_segment_size: Some(4 << 20),
             ..EdgeOptimizersConfig::default()
@@ -83,16 +85,16 @@ fn config(dimensions: Option<usize>) -> EdgeConfig {
     config.build()
 }
 
-/// Half of the cores: a server goes on answering while it optimises.
+/// Half of the cores, so that a server keeps answering during an optimisation.
 fn indexing_threads() -> usize {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     (cores / 2).max(1)
 }
 
-/// What went wrong inside.
+/// The message of an error in the shard.
 pub(super) type Problem = String;
 
-/// Calls into Qdrant, which may panic.
+/// Calls Qdrant and turns a panic into an error.
 fn guarded<T>(call: impl FnOnce() -> Result<T, OperationError>) -> Result<T, Problem> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
@@ -120,14 +122,15 @@ fn asset_id(id: PointId) -> Option<AssetId> {
     }
 }
 
-/// The filter that names assets.
+/// Returns the filter that lists assets.
 pub(super) fn named(ids: &[AssetId]) -> Filter {
     let ids: HasIdCondition = ids.iter().map(|id| point_id(*id)).collect();
     Filter::new_must(Condition::HasId(ids))
 }
 
 impl Shard {
-    /// Opens a shard; makes it, if its folder is empty and `dimensions` are given: none for one without meanings.
+    /// Opens a shard. If `dimensions` is given and the folder is empty, creates it; the inner `None` creates a shard
+    /// without embeddings.
     pub fn open(path: &Path, dimensions: Option<Option<usize>>) -> Result<Self, Problem> {
         clear(path).map_err(|error| error.to_string())?;
         let shard = guarded(|| EdgeShard::load(path, dimensions.map(config)))?;
@@ -143,7 +146,7 @@ impl Shard {
         self.shard.as_ref().ok_or_else(|| "it is closed".to_owned())
     }
 
-    /// Removes what was changed by half.
+    /// Removes the points of an incomplete change.
     fn undo(&self) -> Result<(), Problem> {
         let list = match fs::read_to_string(self.path.join(CHANGING)) {
             Ok(list) => list,
@@ -187,7 +190,7 @@ impl Shard {
         })
     }
 
-    /// Puts points, which are there to stay afterwards. Nothing else may change the shard meanwhile.
+    /// Inserts or replaces points durably. No other change may run at the same time.
     pub fn put(&self, points: Vec<Point>) -> Result<(), Problem> {
         let ids: Vec<AssetId> = points.iter().map(|point| point.id).collect();
         self.begin(&ids)?;
@@ -205,7 +208,7 @@ impl Shard {
         self.is_done()
     }
 
-    /// Removes points for good.
+    /// Removes points durably.
     pub fn remove(&self, ids: &[AssetId]) -> Result<(), Problem> {
         self.begin(ids)?;
         self.delete(ids)?;
@@ -213,14 +216,14 @@ impl Shard {
         self.is_done()
     }
 
-    /// Builds the graph of meanings, and closes the gaps that changes have left.
+    /// Builds the HNSW graph and compacts the segments.
     pub fn optimise(&self) -> Result<(), Problem> {
         let shard = self.shard()?;
         guarded(|| shard.optimize())?;
         self.flush()
     }
 
-    /// How many points there are.
+    /// Returns the approximate number of points.
     pub fn count(&self) -> Result<usize, Problem> {
         let shard = self.shard()?;
         guarded(|| {
@@ -231,13 +234,13 @@ impl Shard {
         })
     }
 
-    /// Whether there is room for meanings.
+    /// Whether the shard stores embeddings.
     pub fn has_meanings(&self) -> bool {
         let shard = self.shard.as_ref();
         shard.is_some_and(|shard| shard.config().vectors.contains_key(MEANING))
     }
 
-    /// All that is known of the points.
+    /// Returns the metadata of all points.
     pub fn stored(&self) -> Result<Vec<Stored>, Problem> {
         let mut stored = Vec::new();
         self.each_page(true, WithVector::Bool(false), |record| {
@@ -251,7 +254,7 @@ impl Shard {
                 text(HAS_MEANING).and_then(qdrant_edge::external::serde_json::Value::as_bool);
             stored.push(Stored {
                 id,
-                // Whatever has no hash must be made again: it is as good as not there, and is replaced or removed.
+                // A point without a hash counts as missing: 0 makes it outdated, so it is replaced or removed.
                 hash: hash.unwrap_or_default(),
                 has_meaning: has_meaning.unwrap_or_default(),
             });
@@ -259,7 +262,7 @@ impl Shard {
         Ok(stored)
     }
 
-    /// Each point's words.
+    /// Calls `take` with the words of each point.
     pub fn words(&self, mut take: impl FnMut(AssetId, &[u32])) -> Result<(), Problem> {
         let only_words = WithVector::Selector(vec![WORDS.into()]);
         self.each_page(false, only_words, |record| {
@@ -297,7 +300,7 @@ impl Shard {
         }
     }
 
-    /// The nearest by meaning.
+    /// Returns the nearest points by embedding.
     pub fn nearest(
         &self,
         meaning: &[f32],
@@ -313,7 +316,7 @@ impl Shard {
         self.query(MEANING, query, filter, count, Some(params))
     }
 
-    /// The best by words that are weighed already.
+    /// Returns the best points by words with weights that include the inverse document frequency.
     pub fn best(
         &self,
         words: Sparse,
@@ -360,7 +363,7 @@ impl Shard {
 impl Drop for Shard {
     fn drop(&mut self) {
         let shard = self.shard.take();
-        // It flushes, and what was to stay was flushed already.
+        // Closing flushes; everything that must be durable has already been flushed.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(shard)));
     }
 }
@@ -382,7 +385,7 @@ fn persisted(point: Point) -> Result<PointStructPersisted, Problem> {
     Ok(PointStruct::new(point_id(point.id), vectors, payload).into())
 }
 
-/// Removes from a shard's folder what an optimisation left that was ended, and what nobody needs of its log.
+/// Removes the leftovers of an interrupted optimisation and unneeded log files from a shard's folder.
 fn clear(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path.join("temp_segments")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -410,7 +413,7 @@ fn clear(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a problem may pass, so that the files need not be damaged.
+/// Whether a problem may be temporary, so that the files are not necessarily damaged.
 pub(super) fn may_pass(problem: &str) -> bool {
     [
         "Permission denied",

@@ -1,4 +1,4 @@
-//! The way to a Qdrant server: when it is given up on, what its errors mean, and whether it is fit.
+//! The connection to a Qdrant server: timeouts, retries, error mapping and the version check.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,17 +10,17 @@ use url::{Host, Url};
 
 use crate::search::index::IndexError;
 
-/// The oldest server that counts document frequencies over a part of the points. Older ones ignore that they are to, and
-/// count everybody's.
+/// The oldest supported server version, the first that counts document frequencies over a subset of the points. Older
+/// servers ignore the subset and count all points.
 const OLDEST: (u32, u32) = (1, 19);
-/// Where there is no route to it, nothing answers.
+/// The maximum wait for a connection. Without a route to the server, no error arrives.
 const LONGEST_TO_CONNECT: Duration = Duration::from_secs(2);
-/// What takes the server longer, such as taking many points, has so many times as long.
+/// The factor of the timeout for long calls, such as updates with many points.
 const LONG: u32 = 12;
-/// Before a call is made once more: a server that restarts closes its connections first.
+/// The pause before the retry of a call: a server that restarts closes its connections first.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// gRPC's codes, by their numbers: only `flight` knows its crate.
+/// The status codes of gRPC as numbers, because only `flight` may use the gRPC crate.
 mod code {
     pub const CANCELLED: i32 = 1;
     pub const UNKNOWN: i32 = 2;
@@ -33,13 +33,13 @@ mod code {
     pub const UNAUTHENTICATED: i32 = 16;
 }
 
-/// A connection, made when it is first needed, and again when it was lost.
+/// A connection that is opened at its first use, and reopened after a loss.
 pub(super) struct Connection {
     client: Qdrant,
     url: String,
     key: Option<String>,
     timeout: Duration,
-    /// Whether the server's version was looked at since it was last away.
+    /// Whether the server's version was checked since the server was last unavailable.
     is_fit: AtomicBool,
 }
 
@@ -52,20 +52,20 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// How long a call may take.
+/// The timeout class of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Patience {
-    /// Somebody waits for it.
+    /// A user waits for the call.
     Short,
-    /// It is part of indexing.
+    /// The call is part of indexing.
     Long,
 }
 
 impl Connection {
-    /// A connection to the server at this URL. Nothing is sent.
+    /// Creates a connection to the server at this URL. Nothing is sent.
     pub fn new(url: &str, key: Option<&str>, timeout: Duration) -> Result<Self, IndexError> {
         let parsed = Url::parse(url).ok();
-        // Whoever writes a password into the URL should not find it in a log.
+        // A password in the URL must not appear in logs.
         let shown = match &parsed {
             Some(parsed) => {
                 let mut shown = parsed.clone();
@@ -103,7 +103,7 @@ impl Connection {
             .api_key(key)
             .timeout(timeout * LONG)
             .connect_timeout(timeout.min(LONGEST_TO_CONNECT))
-            // Done here, and without writing to standard output.
+            // The version is checked here, without writing to standard output.
             .skip_compatibility_check()
             .build()
             .map_err(|_| unfit("has no usable URL; check `qdrant_url`"))?;
@@ -116,7 +116,7 @@ impl Connection {
         })
     }
 
-    /// An error that says what the server is or does.
+    /// Creates an error for an unsuitable server or configuration.
     pub fn unfit(&self, problem: impl Into<String>) -> IndexError {
         IndexError::Unfit {
             url: self.url.clone(),
@@ -124,7 +124,7 @@ impl Connection {
         }
     }
 
-    /// An error that may pass.
+    /// Creates an error for a failure that may be temporary.
     pub fn unavailable(&self, problem: impl Into<String>) -> IndexError {
         IndexError::Unavailable {
             url: self.url.clone(),
@@ -132,8 +132,8 @@ impl Connection {
         }
     }
 
-    /// Makes a call: once more if the connection was lost, so only one that may be made twice. `collection` is the one that it
-    /// is about.
+    /// Makes a call, and retries it once if the connection is lost, so the call must be idempotent. `collection` is
+    /// the collection that it concerns.
     pub async fn call<T, F: Future<Output = Result<T, QdrantError>>>(
         &self,
         patience: Patience,
@@ -156,7 +156,7 @@ impl Connection {
             Err(self.unavailable(format!("no answer within {} s", limit.as_secs_f32())))
         });
         if matches!(called, Err(IndexError::Unavailable { .. })) {
-            // Another one may be there when it is back.
+            // A different version may run when the server is back.
             self.is_fit.store(false, Ordering::Relaxed);
         }
         called
@@ -189,7 +189,7 @@ impl Connection {
         }
     }
 
-    /// What an error of the client means. Its text is not used as it is: it has the metadata in it.
+    /// Maps an error of the client. Its text is not used as it is, because it contains the metadata.
     fn meaning(&self, error: QdrantError, collection: &str) -> IndexError {
         let status = match error {
             QdrantError::ResponseError { status } => status,
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_goes_to_this_machine_or_by_tls_only() {
+    fn new_with_key_requires_tls_or_loopback() {
         for good in [
             "http://localhost:6334",
             "http://127.0.0.1:6334",
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_shows() {
+    fn connection_output_contains_no_secrets() {
         let connection = connection("http://me:hush@localhost:6334", Some("key-hush")).unwrap();
         assert!(!format!("{connection:?}").contains("hush"));
         assert!(!connection.unfit("is not").to_string().contains("hush"));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn old_servers_are_refused() {
+    fn check_version_rejects_old_servers() {
         let connection = connection("http://localhost:6334", None).unwrap();
         for good in ["1.19.0", "1.20.1-dev", "2.0.0"] {
             assert!(connection.check_version(good).is_ok(), "{good}");

@@ -1,11 +1,12 @@
-//! The index in a Qdrant server, which several processes share.
+//! The index in a Qdrant server, which several processes can share.
 //!
-//! Collections are called `<prefix>-<collection>`; the alias `<prefix>` names the one in force, and is moved at once.
+//! Collections are named `<prefix>-<collection>`. The alias `<prefix>` points to the active one, and is moved
+//! atomically.
 //!
-//! | file | knows |
+//! | file | contents |
 //! |---|---|
-//! | `connection` | when the server is given up on, what its errors mean, and whether it is fit |
-//! | `wire` | what is said to it, and what it answers |
+//! | `connection` | timeouts, retries, error mapping and the version check of the server |
+//! | `wire` | the requests and responses |
 
 mod connection;
 mod wire;
@@ -29,26 +30,26 @@ use crate::catalog::Visible;
 use crate::clock::Stopwatch;
 use crate::model::AssetId;
 
-/// A server takes 32 MiB at once unless it is set up otherwise; less, and it answers sooner.
+/// The maximum size of an update in bytes. A server accepts 32 MiB by default; smaller updates are answered sooner.
 const MOST_BYTES: usize = 8 << 20;
-/// Points a call.
+/// The maximum number of points per call.
 const MOST_POINTS: usize = 1_000;
-/// Ids a call.
+/// The maximum number of ids per call.
 const MOST_IDS: usize = 10_000;
-/// Points a page.
+/// The number of points per page.
 const PAGE: u32 = 5_000;
-/// Each id is some 40 bytes on the way. What is asked for beyond what is needed, is sent back.
+/// Each id takes about 40 bytes in a request. Additional results are transferred back.
 const BOUNDS: Bounds = Bounds {
     named: 8_000,
     count: 2_000,
 };
 
-/// How long it is waited for the server to have built its graphs. It answers meanwhile, only slower.
+/// The maximum wait until the server has built its graphs. It answers queries meanwhile, only slower.
 const LONGEST_SETTLING: Duration = Duration::from_secs(15 * 60);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// For so long it is not asked again how many points there are. Only how much is asked for depends on it.
+/// The lifetime of a cached number of points, which only determines the number of requested results.
 const COUNT_IS_GOOD: Duration = Duration::from_secs(60);
 
 /// An index in a Qdrant server.
@@ -61,8 +62,8 @@ pub struct QdrantIndex {
 }
 
 impl QdrantIndex {
-    /// An index in the server at this URL. Nothing is sent before it is first used. `prefix` has no hyphen, which ends it in
-    /// names of collections.
+    /// Creates an index in the server at this URL. Nothing is sent before the first use. `prefix` must not contain a
+    /// hyphen, which ends it in the names of collections.
     pub fn connect(
         url: &str,
         api_key: Option<&str>,
@@ -87,12 +88,12 @@ impl QdrantIndex {
         format!("{}-{collection}", self.prefix)
     }
 
-    /// The collection that a name in the server stands for, if it is ours.
+    /// Returns the collection with this name in the server, if it is ours.
     fn collection<'n>(&self, name: &'n str) -> Option<&'n str> {
         name.strip_prefix(&self.prefix)?.strip_prefix('-')
     }
 
-    /// The aliases of the server, and what they name.
+    /// Returns the aliases of the server and the collections that they point to.
     async fn aliases(&self) -> Result<Vec<(String, String)>, IndexError> {
         let call = self.connection.call(Patience::Short, "", async |client| {
             client.list_aliases().await
@@ -103,7 +104,7 @@ impl QdrantIndex {
             .collect())
     }
 
-    /// Whether the server says that a change is made, and not only that it was told of it.
+    /// Checks that the server has completed a change, and not merely acknowledged it.
     fn is_done(&self, response: &PointsOperationResponse) -> Result<(), IndexError> {
         let status = response.result.as_ref().map(|result| result.status());
         match status {
@@ -171,10 +172,10 @@ impl QdrantIndex {
     }
 }
 
-/// One of the lists that is asked for, until its best are known.
+/// One of the requested lists.
 struct List<'a> {
     ranking: Ranking<'a>,
-    /// None when they are.
+    /// Whether the list needs further requests.
     is_open: bool,
     is_of_words: bool,
 }
@@ -216,7 +217,7 @@ impl VectorIndex for QdrantIndex {
             });
         match call.await {
             Ok(_) => Ok(()),
-            // Another process was faster, or this one before its connection was lost.
+            // Another process was faster, or this one had created it before its connection was lost.
             Err(_) if exists().await? => Ok(()),
             Err(error) => Err(error),
         }
@@ -249,7 +250,7 @@ impl VectorIndex for QdrantIndex {
     }
 
     async fn put(&self, collection: &str, points: Vec<Point>) -> Result<(), IndexError> {
-        // A server up to 1.19 leaves a point the vectors that its successor does not have.
+        // A server up to version 1.19 keeps vectors that a replaced point had and the new one lacks.
         let lacks = |point: &&Point| point.meaning.is_none() || point.words.dimensions.is_empty();
         let lacking: Vec<AssetId> = points.iter().filter(lacks).map(|point| point.id).collect();
         self.remove(collection, &lacking).await?;
@@ -299,7 +300,7 @@ impl VectorIndex for QdrantIndex {
                 });
             let info = call.await?.result;
             match info.map(|info| info.status()) {
-                // Grey: it waits for the next change before it goes on.
+                // Grey: the optimisation is pending until the next change.
                 Some(CollectionStatus::Green | CollectionStatus::Grey) => return Ok(()),
                 Some(CollectionStatus::Red) => {
                     return Err(self.connection.unfit(format!(

