@@ -23,6 +23,8 @@ const DEEPEST: usize = 100;
 /// The maximum number of operators. Each may nest the rest of its expression one level deeper, and recursive visitors
 /// descend all levels: without a limit, a long sum overflows a thread's stack, which aborts the process.
 pub const MOST_OPERATORS: usize = 2_000;
+/// The maximum depth of brackets, of which the parser takes [`DEEPEST`] in expressions.
+const MAX_BRACKETS: usize = 1_000;
 /// The maximum number of parameters of a statement, and the maximum number of a parameter.
 pub(super) const MAX_PARAMETERS: usize = 10_000;
 /// The maximum number of characters of a parameter that an error quotes.
@@ -113,8 +115,12 @@ impl Statement {
     fn parse_within(sql: &str, patience: fn(usize) -> Patience) -> Result<Self, QueryError> {
         let tokens = tokens(sql)?;
         let operators = tokens.iter().filter(|token| may_nest(token)).count();
+        let operators = operators + nested_intervals(&tokens);
         if operators > MOST_OPERATORS {
             return Err(QueryError::TooComplex { operators });
+        }
+        if nesting(&tokens) > MAX_BRACKETS {
+            return Err(QueryError::TooTangled);
         }
         check_parameters(&tokens)?;
         let text = numbered(sql, &tokens)?;
@@ -304,6 +310,38 @@ fn tokens(sql: &str) -> Result<Vec<Token>, QueryError> {
     Ok(tokens.map_err(|error| DataFusionError::SQL(Box::new(error.into()), None))?)
 }
 
+/// Returns the number of `INTERVAL`s that are not followed by a literal. Each nests the next expression one level deeper
+/// without parentheses, and the parser counts no level for it.
+fn nested_intervals(tokens: &[Token]) -> usize {
+    let is_interval =
+        |token: &Token| matches!(token, Token::Word(word) if word.keyword == Keyword::INTERVAL);
+    let mut words = tokens
+        .iter()
+        .filter(|token| !matches!(token, Token::Whitespace(_)))
+        .peekable();
+    let mut nested = 0;
+    while let Some(token) = words.next() {
+        let is_followed_by_word = matches!(words.peek(), Some(Token::Word(_)));
+        nested += usize::from(is_interval(token) && is_followed_by_word);
+    }
+    nested
+}
+
+/// Returns the maximum depth of brackets of any kind. Not all that may stand in brackets counts for the parser's limit of
+/// recursion: the patterns of `MATCH_RECOGNIZE` do not.
+fn nesting(tokens: &[Token]) -> usize {
+    let (mut depth, mut greatest) = (0_usize, 0);
+    for token in tokens {
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
+            Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        greatest = greatest.max(depth);
+    }
+    greatest
+}
+
 /// Whether the token may nest an expression or a query one level deeper without parentheses. The tokens of lists do
 /// not: values, names and commas.
 fn may_nest(token: &Token) -> bool {
@@ -445,5 +483,60 @@ mod tests {
             vec!["(CASE 1 WHEN 1 THEN CAST(-1 AS INT) END)"; 100].join(", ")
         );
         Statement::parse(&long).unwrap();
+    }
+
+    #[test]
+    fn parser_with_repeated_uncounted_tokens_stays_within_its_stack() {
+        let threads = std::thread::Builder::new().stack_size(MOST_STACK);
+        threads.spawn(parse_repetitions).unwrap().join().unwrap();
+    }
+
+    fn parse_repetitions() {
+        // Those that `may_nest` does not count.
+        let tokens = [
+            "a",
+            "1",
+            "'x'",
+            "\"q\"",
+            "date",
+            "timestamp",
+            "interval",
+            "null",
+            "true",
+            "values",
+            ",",
+            ".",
+            "$1",
+            "(",
+            ")",
+        ];
+        for first in tokens {
+            for second in tokens.into_iter().chain([""]) {
+                let repeated = format!("{first} {second} ").repeat(6_000);
+                for begin in ["select ", "select * from ", ""] {
+                    // It is refused, or parsed and dropped.
+                    let _ = Statement::parse(&format!("{begin}{repeated}"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parser_rejects_nested_intervals_and_patterns() {
+        let threads = std::thread::Builder::new().stack_size(MOST_STACK);
+        let parse = || {
+            for levels in [1_900, 3_000, 60_000] {
+                let intervals = format!("SELECT {}'1 day'", "INTERVAL ".repeat(levels));
+                Statement::parse(&intervals).unwrap_err();
+                let (open, close) = ("(".repeat(levels), ")".repeat(levels));
+                Statement::parse(&format!(
+                    "SELECT * FROM a MATCH_RECOGNIZE (PATTERN ({open}a{close}) DEFINE a AS true)"
+                ))
+                .unwrap_err();
+            }
+            let literals = vec!["(INTERVAL '1 day')"; 3_000].join(", ");
+            Statement::parse(&format!("SELECT * FROM (VALUES {literals})")).unwrap();
+        };
+        threads.spawn(parse).unwrap().join().unwrap();
     }
 }
