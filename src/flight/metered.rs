@@ -41,8 +41,8 @@ pub(super) trait Metered: Message {
 }
 
 impl Metered for FlightData {
-    /// The padding of buffers to multiples of 64 bytes is not billed: it depends on the order of rows, and so on when the
-    /// partitions of a query were ready.
+    /// The padding of buffers to multiples of 64 bytes, and the bitmaps of nulls, which batches without nulls do not have, are
+    /// not billed: both depend on the order of rows, and so on when the partitions of a query were ready.
     fn size(&self) -> (u64, u64) {
         let message = root_as_message(&self.data_header).ok();
         let Some(batch) = message.and_then(|message| message.header_as_record_batch()) else {
@@ -50,8 +50,16 @@ impl Metered for FlightData {
         };
         let buffers = batch.buffers().into_iter().flatten();
         let body: u64 = buffers.map(|buffer| buffer.length().unsigned_abs()).sum();
+        let nodes = batch.nodes().into_iter().flatten();
+        let nodes = nodes.filter(|node| node.null_count() != 0);
+        let bitmaps: u64 = nodes
+            .map(|node| node.length().unsigned_abs().div_ceil(8))
+            .sum();
         let rest = self.data_header.len() + self.app_metadata.len();
-        (batch.length().unsigned_abs(), body + rest as u64)
+        (
+            batch.length().unsigned_abs(),
+            body.saturating_sub(bitmaps) + rest as u64,
+        )
     }
 }
 
