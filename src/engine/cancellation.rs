@@ -12,6 +12,7 @@ use std::time::Duration;
 use datafusion::common::{DataFusionError, Result};
 
 use crate::clock::Stopwatch;
+use crate::memory;
 
 thread_local! {
     /// The token of the statement that this thread runs.
@@ -73,6 +74,28 @@ impl CancelToken {
 /// [`Cancelled`], as an external error.
 pub fn check() -> Result<()> {
     CURRENT.with_borrow(|current| current.as_ref().map_or(Ok(()), CancelToken::check))
+}
+
+/// Fails if the statement that this thread works on is to end, because it was cancelled or holds too much memory.
+///
+/// # Errors
+/// [`Cancelled`], as an external error; [`DataFusionError::ResourcesExhausted`].
+pub fn check_interruption() -> Result<()> {
+    check()?;
+    check_memory()
+}
+
+/// Fails if the watchdog has stopped the statement that this thread works on, because it holds too much memory.
+///
+/// # Errors
+/// [`DataFusionError::ResourcesExhausted`].
+pub fn check_memory() -> Result<()> {
+    match memory::is_stopped() {
+        true => Err(DataFusionError::ResourcesExhausted(
+            "all queries together hold too much memory".to_owned(),
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Runs `work`, a poll that should return to its caller after `limit`; see [`is_slice_over`].

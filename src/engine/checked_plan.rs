@@ -25,7 +25,7 @@ use datafusion::physical_plan::joins::{
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{Stream, StreamExt};
 
-use super::cancellation::{self, CancelToken};
+use super::cancellation::{self, CancelToken, check_memory};
 use super::checked_window::checked_window;
 use super::counted_scan::{CountedScan, RunContext};
 
@@ -169,7 +169,7 @@ impl Stream for Checked {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Self { token, batches } = &mut *self;
-        if let Err(cancelled) = token.check() {
+        if let Err(cancelled) = token.check().and_then(|()| check_memory()) {
             return Poll::Ready(Some(Err(cancelled)));
         }
         token.scope(|| batches.poll_next_unpin(context))

@@ -17,7 +17,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{Stream, StreamExt};
 
-use super::cancellation::{CancelToken, is_slice_over};
+use super::cancellation::{CancelToken, check_memory, is_slice_over};
 use crate::lake::scanned::Scanned;
 
 /// The state that the operators of one run of a plan share; an extension of the session's configuration.
@@ -128,7 +128,7 @@ impl Stream for Counted {
             batches,
             counts,
         } = &mut *self;
-        if let Err(cancelled) = run.token.check() {
+        if let Err(cancelled) = run.token.check().and_then(|()| check_memory()) {
             return Poll::Ready(Some(Err(cancelled)));
         }
         if is_slice_over() {

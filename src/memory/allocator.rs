@@ -5,7 +5,7 @@ use std::ptr;
 
 use mimalloc::MiMalloc;
 
-use super::query_memory::{LARGE_BYTES, Owner};
+use super::query_memory::{LARGE_BYTES, Owner, count_small};
 
 /// Bytes ahead of a large allocation at least, in which its owner is. More than a pointer takes, so that what follows
 /// begins on a cache line.
@@ -38,8 +38,11 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match layout.size() < LARGE_BYTES {
-            // SAFETY: as the caller promises.
-            true => unsafe { MiMalloc.alloc(layout) },
+            true => {
+                count_small(layout.size().cast_signed());
+                // SAFETY: as the caller promises.
+                unsafe { MiMalloc.alloc(layout) }
+            }
             // SAFETY: the same.
             false => unsafe { alloc_large(layout, |block| MiMalloc.alloc(block)) },
         }
@@ -48,8 +51,11 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         match layout.size() < LARGE_BYTES {
-            // SAFETY: as the caller promises.
-            true => unsafe { MiMalloc.alloc_zeroed(layout) },
+            true => {
+                count_small(layout.size().cast_signed());
+                // SAFETY: as the caller promises.
+                unsafe { MiMalloc.alloc_zeroed(layout) }
+            }
             // SAFETY: the same.
             false => unsafe { alloc_large(layout, |block| MiMalloc.alloc_zeroed(block)) },
         }
@@ -58,8 +64,11 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         match layout.size() < LARGE_BYTES {
-            // SAFETY: as the caller promises.
-            true => unsafe { MiMalloc.dealloc(at, layout) },
+            true => {
+                count_small(-layout.size().cast_signed());
+                // SAFETY: as the caller promises.
+                unsafe { MiMalloc.dealloc(at, layout) }
+            }
             // SAFETY: the same.
             false => unsafe { dealloc_large(at, layout) },
         }
@@ -68,8 +77,11 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
         match layout.size() < LARGE_BYTES && bytes < LARGE_BYTES {
-            // SAFETY: as the caller promises.
-            true => unsafe { MiMalloc.realloc(at, layout, bytes) },
+            true => {
+                count_small(bytes.cast_signed() - layout.size().cast_signed());
+                // SAFETY: as the caller promises.
+                unsafe { MiMalloc.realloc(at, layout, bytes) }
+            }
             // SAFETY: the same.
             false => unsafe { realloc_large(at, layout, bytes) },
         }

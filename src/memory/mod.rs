@@ -12,8 +12,8 @@ use std::time::Duration;
 
 pub use self::allocator::Allocator;
 pub use self::query_memory::{
-    Charged, QueryMemory, enforce_limits, is_exhausted, is_out_of_memory, is_text_of_exhaustion,
-    limit_queries, on_alloc_error,
+    Charged, QueryMemory, enforce_limits, is_exhausted, is_out_of_memory, is_stopped,
+    is_text_of_exhaustion, limit_queries, on_alloc_error,
 };
 pub use self::watchdog::{start_watchdog, watch};
 use crate::clock::Stopwatch;

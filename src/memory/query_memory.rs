@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use futures::Stream;
@@ -38,6 +38,41 @@ static IS_ENFORCED: AtomicBool = AtomicBool::new(false);
 thread_local! {
     /// The query that the thread works for; null for none. It outlives the scope that has set it.
     static CURRENT: Cell<*const QueryMemory> = const { Cell::new(ptr::null()) };
+    /// Bytes in small allocations that the thread has made for its query, less those that it has freed, and has not noted yet.
+    static SMALL: Cell<isize> = const { Cell::new(0) };
+}
+
+/// The change of small allocations after which a thread notes it, in bytes.
+const NOTED_BYTES: usize = 1 << 20;
+
+/// Counts `bytes` of a small allocation for the thread's query; a negative number is freed.
+#[inline]
+pub(super) fn count_small(bytes: isize) {
+    let all = SMALL.get().wrapping_add(bytes);
+    SMALL.set(all);
+    if all.unsigned_abs() > NOTED_BYTES {
+        note_small();
+    }
+}
+
+/// Notes the thread's small allocations with its query.
+#[cold]
+#[expect(unsafe_code, reason = "the thread's pointer is read")]
+fn note_small() {
+    let bytes = SMALL.replace(0);
+    let current = CURRENT.get();
+    if !current.is_null() {
+        // SAFETY: it was set from an `Arc` by `enter`, which borrows that for as long as it is set.
+        unsafe { (*current).small.fetch_add(bytes, Ordering::Relaxed) };
+    }
+}
+
+/// Whether the query that the calling thread works for must end.
+#[expect(unsafe_code, reason = "the thread's pointer is read")]
+pub fn is_stopped() -> bool {
+    let current = CURRENT.get();
+    // SAFETY: it was set from an `Arc` by `enter`, which borrows that for as long as it is set.
+    !current.is_null() && unsafe { (*current).is_stopped() }
 }
 
 /// The memory of one query.
@@ -47,6 +82,9 @@ pub struct QueryMemory {
     allocated: AtomicUsize,
     /// Bytes that its operators have reserved.
     reserved: AtomicUsize,
+    /// Bytes in small allocations, less those that were freed on its behalf. What other threads free, such as those that
+    /// send messages, is not known, so that this is an upper bound.
+    small: AtomicIsize,
     /// Whether it asked for more than it may have.
     is_exhausted: AtomicBool,
     /// Whether it must end, because the process holds too much.
@@ -115,6 +153,7 @@ impl QueryMemory {
         Arc::new(Self {
             allocated: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
+            small: AtomicIsize::new(0),
             is_exhausted: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
         })
@@ -139,9 +178,11 @@ impl QueryMemory {
         struct Before(*const QueryMemory);
         impl Drop for Before {
             fn drop(&mut self) {
+                note_small();
                 CURRENT.set(self.0);
             }
         }
+        note_small();
         let _before = Before(CURRENT.replace(Arc::as_ptr(self)));
         if self.is_stopped.load(Ordering::Relaxed) && !std::thread::panicking() {
             unwind(Some(self), self.held_bytes());
@@ -182,6 +223,11 @@ impl QueryMemory {
     pub(super) fn held_bytes(&self) -> usize {
         let allocated = self.allocated.load(Ordering::Relaxed);
         allocated.max(self.reserved.load(Ordering::Relaxed))
+    }
+
+    /// The bytes in small allocations, at most; see [`Self::held_bytes`] for the others.
+    pub(super) fn small_bytes(&self) -> usize {
+        usize::try_from(self.small.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// Takes `bytes`; says whether it may, which is always so if not `is_refusable`.

@@ -69,7 +69,10 @@ fn keep_looking() {
 /// Whether the process, which holds `held` bytes and held `idle` before its first query, holds too much for queries.
 fn is_over(held: usize, idle: usize, limit: usize) -> bool {
     let slack = (limit / 8).max(MIN_SLACK_BYTES.min(limit / 16 * 3));
+    // Where the idle process is small beside the limit, it counts: all together stays below five fourths of the limit.
+    let is_small = idle <= limit / 6;
     held.saturating_sub(idle) > limit.saturating_add(slack)
+        || is_small && held > limit.saturating_add(limit / 16 * 3)
 }
 
 fn is_watching() -> bool {
@@ -81,21 +84,30 @@ fn is_watching() -> bool {
 fn stop_greediest() -> bool {
     let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     let queries = watched.iter().filter_map(Weak::upgrade);
-    let running = queries.filter(|query| !query.is_stopped());
-    let greediest = running
-        .map(|query| (query.held_bytes(), query))
-        .filter(|(held, _)| *held >= MIN_HELD_BYTES.max(total_limit() / 16))
-        .max_by_key(|(held, _)| *held);
+    let running: Vec<_> = queries.filter(|query| !query.is_stopped()).collect();
+    drop(watched);
+    // Small allocations are known as an upper bound only, and count where no query holds large ones.
+    let greediest = greediest(&running, QueryMemory::held_bytes)
+        .or_else(|| greediest(&running, QueryMemory::small_bytes));
     let Some((held, query)) = greediest else {
         return false;
     };
-    drop(watched);
     tracing::warn!(
         held,
         "the process holds more than serve.total_memory: the query that holds most is ended"
     );
     query.stop();
     true
+}
+
+/// Returns the query that holds most by `bytes`, if that is enough to be what the process holds too much for.
+fn greediest(
+    queries: &[Arc<QueryMemory>],
+    bytes: fn(&QueryMemory) -> usize,
+) -> Option<(usize, &Arc<QueryMemory>)> {
+    let held = queries.iter().map(|query| (bytes(query), query));
+    held.filter(|(held, _)| *held >= MIN_HELD_BYTES.max(total_limit() / 16))
+        .max_by_key(|(held, _)| *held)
 }
 
 /// The bytes of memory that the process has for itself alone: not those of files that are mapped.

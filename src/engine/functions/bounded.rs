@@ -16,13 +16,12 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature,
 };
 
-use super::super::cancellation;
+use super::super::cancellation::check_interruption;
 use super::costs::Costs;
 use super::offered::{Bounds, Output, Work};
 use super::planning::check_constant;
 use super::types::{check_named_type, check_type};
 use crate::clock::Stopwatch;
-use crate::memory::QueryMemory;
 
 /// The maximum that one call makes of one batch of rows, in bytes.
 const MAX_OUTPUT_BYTES: u64 = 64 << 20;
@@ -140,17 +139,6 @@ impl BoundedFunction {
         }
         let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
         Ok(ColumnarValue::Array(concat(&parts)?))
-    }
-}
-
-/// Fails if the query that the thread works for is to end.
-pub(super) fn check_interruption() -> Result<()> {
-    cancellation::check()?;
-    match QueryMemory::current().is_some_and(|query| query.is_stopped()) {
-        true => Err(DataFusionError::ResourcesExhausted(
-            "all queries together hold too much memory".to_owned(),
-        )),
-        false => Ok(()),
     }
 }
 

@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
     ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::bounded::check_interruption;
+use super::super::cancellation::check_interruption;
 
 /// The maximum size of a text that is parsed as a number, a time or the like, in bytes: a decimal has 76 digits.
 const MAX_PARSED_TEXT_BYTES: usize = 4 << 10;
