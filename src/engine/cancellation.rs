@@ -76,7 +76,7 @@ pub fn check() -> Result<()> {
     CURRENT.with_borrow(|current| current.as_ref().map_or(Ok(()), CancelToken::check))
 }
 
-/// Fails if the statement that this thread works on is to end, because it was cancelled or holds too much memory.
+/// Returns an error if the statement that this thread runs must stop, because it was cancelled or holds too much memory.
 ///
 /// # Errors
 /// [`Cancelled`], as an external error; [`DataFusionError::ResourcesExhausted`].
@@ -85,7 +85,7 @@ pub fn check_interruption() -> Result<()> {
     check_memory()
 }
 
-/// Fails if the watchdog has stopped the statement that this thread works on, because it holds too much memory.
+/// Returns an error if the watchdog has stopped the statement that this thread runs, because it holds too much memory.
 ///
 /// # Errors
 /// [`DataFusionError::ResourcesExhausted`].
