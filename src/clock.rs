@@ -2,7 +2,7 @@
 //! replaced by a simulated clock in tests that cover many days.
 #![expect(
     clippy::disallowed_methods,
-    reason = "this is the module that the ban protects"
+    reason = "the only module that may read the clock"
 )]
 
 use std::time::{Duration, Instant};

@@ -130,7 +130,7 @@ fn config_flag_selects_another_file_and_fails_if_it_is_missing() {
     ]);
     let shown = folder.in_force(&["--config", "other.toml"], &[]);
     assert_eq!(shown["lake"], ("b".to_owned(), "other.toml:2".to_owned()));
-    let missing = "none.toml cannot be read\n  caused by: ";
+    let missing = "cannot read the settings file none.toml\n  caused by: ";
     folder.is_refused(&["--config", "none.toml"], &[], &[missing]);
 }
 
@@ -310,7 +310,7 @@ fn settings_documentation_is_up_to_date() {
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert!(
         written == outcome.stdout,
-        "docs/settings.md is out of date; write it again by: \
+        "docs/settings.md is out of date; regenerate it: \
          cargo run -- config --docs > docs/settings.md"
     );
 }

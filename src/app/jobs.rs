@@ -77,7 +77,7 @@ impl Job for Beside {
             .await;
         done.unwrap_or_else(|| {
             Err(JobFailure::because(
-                "the work on it broke off; the log says why",
+                "the job ended unexpectedly; see the log",
             ))
         })
     }

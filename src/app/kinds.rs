@@ -24,7 +24,8 @@ use crate::search::{IndexReport, SearchError};
 /// The error that no mirror is configured.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "there is no mirror: set `mirror_url`, such as \"postgres://plantlake@db.example/chemical\", or take the job's schedule away"
+    "no mirror is configured: set `mirror_url`, such as \"postgres://plantlake@db.example/chemical\", or remove the job's \
+     schedule"
 )]
 struct NoMirror;
 
@@ -62,7 +63,7 @@ impl Job for MirrorJob {
         });
         let outcome = running.await.map_err(JobFailure::because)?;
         drop(here);
-        let outcome = outcome.ok_or_else(|| JobFailure::because("it was ended"))?;
+        let outcome = outcome.ok_or_else(|| JobFailure::because("the job was stopped"))?;
         let report = outcome.map_err(|error| match error {
             error @ MirrorError::Held { .. } => JobFailure::Busy(Box::new(error)),
             error => JobFailure::because(error),
@@ -84,10 +85,7 @@ impl mirror::Progress for Logged {
     fn sent(&self, _: u64) {}
 
     fn again(&self, problem: &MirrorError, wait: Duration) {
-        tracing::warn!(
-            "the mirror is tried again in {} s: {problem}",
-            wait.as_secs()
-        );
+        tracing::warn!("retrying the mirror in {} s: {problem}", wait.as_secs());
     }
 }
 
@@ -115,7 +113,9 @@ impl IndexJob {
             match hand_over(&folder, &request, &|_| {}).await {
                 Some(Ok(Outcome::Indexed(report))) => return Ok(report),
                 Some(Ok(Outcome::Found { .. })) => {
-                    return Err(JobFailure::because("the server is of another version"));
+                    return Err(JobFailure::because(
+                        "the server runs another version of plantlake",
+                    ));
                 }
                 Some(Err(error)) => return Err(JobFailure::because(error)),
                 None => {}

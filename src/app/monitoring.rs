@@ -19,7 +19,8 @@ const REMOTE_EVERY: Duration = Duration::from_secs(60);
 pub enum MonitoringError {
     /// The address is in use, or does not belong to this machine.
     #[error(
-        "{listen} cannot be listened on for metrics (`metrics.listen`); perhaps another program does, or the address is not this machine's. Name another, or \"off\""
+        "cannot listen on {listen} for metrics (`metrics.listen`): the port is in use, or the address does not belong to this \
+         machine; set another, or \"off\""
     )]
     CannotListen {
         /// The address.
@@ -29,7 +30,8 @@ pub enum MonitoringError {
     },
     /// Other machines could read the metrics, and the settings do not allow that.
     #[error(
-        "{listen} can be reached from other machines, and metrics would be there for everyone; set `metrics.allow_remote` if that is meant"
+        "refused to serve metrics on {listen}: other machines could read them without a credential; set \
+         `metrics.allow_remote` to allow this"
     )]
     RemoteRefused {
         /// The address.
@@ -84,7 +86,7 @@ impl Monitoring {
                     Ok(_) => is_away = false,
                     Err(error) if !is_away => {
                         is_away = true;
-                        tracing::warn!("how far the tables are behind cannot be told: {error}");
+                        tracing::warn!("cannot measure the lag of the tables: {error}");
                     }
                     Err(_) => {}
                 }
@@ -94,7 +96,7 @@ impl Monitoring {
         match listener.map(HttpServer::start) {
             Some(Ok(_server)) => watch.await,
             Some(Err(error)) => {
-                tracing::error!("cannot answer requests for metrics: {error}");
+                tracing::error!("cannot serve metrics: {error}");
                 std::future::pending().await
             }
             // Without an endpoint, nobody can read the lag.
@@ -128,7 +130,7 @@ fn listen(settings: &Settings) -> Result<Option<TcpListener>, MonitoringError> {
         // error.
         Err(error) => {
             tracing::warn!(
-                "there are no metrics: {listen} cannot be listened on: {error}; `metrics.listen` names another address"
+                "metrics are not served: cannot listen on {listen}: {error}; set `metrics.listen` to another address"
             );
             Ok(None)
         }

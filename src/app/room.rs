@@ -11,7 +11,7 @@ use crate::clock;
 pub enum RoomError {
     /// The folder cannot be created or written.
     #[error(
-        "the folder {path} cannot be written; check who owns it and that its disk is mounted for writing, or name another"
+        "cannot write to the folder {path}; check its owner and that its disk is mounted for writing, or use another folder"
     )]
     NotWritable {
         /// The folder.
@@ -20,7 +20,11 @@ pub enum RoomError {
         source: io::Error,
     },
     /// The disk of the folder has too little free space.
-    #[error("the disk of {path} has {} MiB left, and {} MiB are needed; make room there, or name another folder", free >> 20, needed >> 20)]
+    #[error(
+        "the disk of {path} has {} MiB free, and {} MiB are needed; free disk space, or use another folder",
+        free >> 20,
+        needed >> 20
+    )]
     Full {
         /// The folder.
         path: PathBuf,

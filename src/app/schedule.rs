@@ -30,7 +30,7 @@ pub enum ScheduleError {
     #[error(transparent)]
     Webhook(#[from] WebhookError),
     /// The threads of the jobs cannot be started.
-    #[error("no threads can be started for jobs")]
+    #[error("cannot start the threads of jobs")]
     Threads(#[source] std::io::Error),
 }
 
@@ -127,12 +127,12 @@ async fn follow(folder: &Path, mut taken: Stamps, specs: &watch::Sender<Arc<[Job
         match read_jobs(folder) {
             Ok(read) => {
                 if **specs.borrow() != *read {
-                    tracing::info!(jobs = read.len(), "changed jobs are in force");
+                    tracing::info!(jobs = read.len(), "changed jobs were applied");
                     specs.send_replace(read.into());
                 }
             }
             Err(error) => tracing::error!(
-                "jobs were changed and are refused; the former stay in force: {error}"
+                "cannot apply the changed jobs; the previous jobs stay in force: {error}"
             ),
         }
     }

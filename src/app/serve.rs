@@ -107,7 +107,8 @@ fn connection_limits(settings: &ConnectionSettings) -> ConnectionLimits {
     let total = descriptors::available_for_connections(settings.total);
     if total < settings.total {
         tracing::warn!(
-            "at most {total} connections instead of {} (serve.connections): the limit of open files leaves no more; raise it (ulimit -n, LimitNOFILE=)",
+            "at most {total} connections instead of {} (serve.connections): the limit of open files allows no more; raise it \
+             (ulimit -n, LimitNOFILE=)",
             settings.total
         );
     }

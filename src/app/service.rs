@@ -36,23 +36,25 @@ pub enum ServiceError {
     #[error(transparent)]
     Serve(#[from] ServeError),
     /// The task of the schedule ended unexpectedly.
-    #[error("the schedule broke off; the log says why")]
+    #[error("the schedule ended unexpectedly; see the log")]
     BrokeOff(#[from] tokio::task::JoinError),
 }
 
 fn taken(listen: SocketAddr, source: &std::io::Error) -> String {
     let why = match source.kind() {
         std::io::ErrorKind::AddrInUse => {
-            "another program does already, perhaps a plantlake. Stop that one, or name another port"
+            "port in use, possibly by another plantlake. Stop that program, or set another port"
         }
-        std::io::ErrorKind::AddrNotAvailable => "the address is not this machine's. Name another",
+        std::io::ErrorKind::AddrNotAvailable => {
+            "the address does not belong to this machine. Set another"
+        }
         std::io::ErrorKind::PermissionDenied => {
-            "this user may not, as ports below 1024 are the system's. Name another port"
+            "this user has no permission, because ports below 1024 are privileged. Set another port"
         }
-        _ => "the system refuses. Name another",
+        _ => "the operating system refuses. Set another address",
     };
     format!(
-        "{listen} cannot be listened on: {why} (`serve.listen`, of a demo `--port`; port 0 takes any that is free)"
+        "cannot listen on {listen}: {why} (`serve.listen`, or `--port` of a demo; port 0 selects a free port)"
     )
 }
 

@@ -63,7 +63,7 @@ impl std::fmt::Display for SharedWriting {
             (Some(1), Some(name)) => write!(f, " (1 asset: {name})"),
             (Some(count), Some(name)) => write!(f, " ({count} assets, such as {name})"),
             (Some(_), None) => f.write_str(" (assets that the catalog does not have yet)"),
-            (None, _) => f.write_str(" (the catalog cannot be read, so it is not known which)"),
+            (None, _) => f.write_str(" (unknown assets, because the catalog cannot be read)"),
         }
     }
 }
@@ -71,8 +71,8 @@ impl std::fmt::Display for SharedWriting {
 /// Returns the warning about an organisation whose users may send readings, but which has no write grant.
 pub fn no_write_grant(organisation: &str) -> String {
     format!(
-        "{organisation:?} has users who may send readings, and no grant that allows writing: what they send is refused; \
-         `plantlake org grant {organisation:?} … --write` allows it"
+        "{organisation:?} has users who may send readings, but no write grant: their readings are refused; \
+         `plantlake org grant {organisation:?} … --write` allows writing"
     )
 }
 

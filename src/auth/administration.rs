@@ -59,7 +59,7 @@ impl Administrator {
             } => {
                 let organisation = self.organisation(organisation.as_deref()).await?;
                 let organisation = organisation.ok_or_else(|| {
-                    StoreError::Refused("the user's organisation is not given".to_owned())
+                    StoreError::Refused("no organisation given for the user".to_owned())
                 })?;
                 let email = Email::parse(&email).map_err(refused)?;
                 let password_hash = self.new_password(role, email.as_str(), password).await?;
@@ -119,7 +119,7 @@ impl Administrator {
                 Ok(changed(user, true))
             }
             Order::ChangeOwnPassword { .. } => Err(refused(
-                "an operator has no own password here; set a user's with `plantlake user passwd`",
+                "operators have no password of their own; set a user's with `plantlake user passwd`",
             )),
             order => self.carry_out_about_keys(order).await,
         }
@@ -184,7 +184,10 @@ impl Administrator {
                 }
                 Ok(Outcome::Audit { entries })
             }
-            order => Err(refused(format!("{} is not about keys", order.name()))),
+            order => Err(refused(format!(
+                "{} is not a command on keys",
+                order.name()
+            ))),
         }
     }
 
@@ -223,7 +226,7 @@ impl Administrator {
             (false, Some(_)) => Err(refused(format!(
                 "{email} is a service: it has keys only, and no password"
             ))),
-            (true, None) => Err(refused("the user's password is not given")),
+            (true, None) => Err(refused("no password given for the user")),
             (true, Some(password)) => {
                 check_new_password(&password, email)?;
                 let party = Party::Organisation(self.within);

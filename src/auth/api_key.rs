@@ -90,7 +90,9 @@ impl<'a> Presented<'a> {
 pub fn expiry(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
     let text = text.trim();
     let wrong = || {
-        format!("{text:?} is neither a number of days such as 90d nor a date such as 2027-06-30")
+        format!(
+            "invalid expiry {text:?}; use a number of days such as 90d or a date such as 2027-06-30"
+        )
     };
     let end = if let Some(days) = text.strip_suffix('d') {
         let days: i64 = days.parse().map_err(|_| wrong())?;

@@ -254,7 +254,7 @@ impl Authenticator {
                 }
                 Err(error) if !is_away => {
                     is_away = true;
-                    tracing::warn!("who may do what cannot be looked up: {error}");
+                    tracing::warn!("permissions unavailable: {error}");
                 }
                 Err(_) => {}
             }
@@ -316,7 +316,7 @@ impl Authenticator {
         };
         let principal = self.principal(proof).await?;
         if (principal.user_id, principal.organisation_id) != (claims.sub, claims.org) {
-            return Err(AuthError::WrongToken("it does not fit its session"));
+            return Err(AuthError::WrongToken("it does not match its session"));
         }
         Ok(principal)
     }
@@ -334,7 +334,7 @@ impl Authenticator {
                     return Err(over("is signed with a key that was removed"));
                 }
                 let session = self.store.session(*id).await?;
-                let session = session.ok_or_else(|| over("is of a session that is over"))?;
+                let session = session.ok_or_else(|| over("belongs to a session that has ended"))?;
                 if session.revoked_at.is_some() {
                     return Err(over("was revoked"));
                 }
@@ -375,7 +375,7 @@ impl Authenticator {
         })
     }
 
-    /// Records the use of a key, at most once per `NOTE_EVERY` and in the background.
+    /// Records the use of a key, at most once a minute and in the background.
     fn note_use(&self, principal: &Principal) {
         let Proof::Key { id, .. } = &principal.proof else {
             return;
@@ -395,7 +395,7 @@ impl Authenticator {
         while notes.try_join_next().is_some() {}
         notes.spawn(async move {
             if let Err(error) = store.note_key_use(&id, now).await {
-                tracing::warn!("the use of key {id} cannot be noted: {error}");
+                tracing::warn!("cannot record the use of API key {id}: {error}");
             }
         });
     }

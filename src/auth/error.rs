@@ -13,7 +13,7 @@ pub enum AuthError {
     #[error("wrong e-mail address or password")]
     WrongPassword,
     /// The password is wrong and begins like an API key, but is not a complete one: probably a part was copied.
-    #[error("wrong e-mail address or password; if it was meant to be an API key, it is not whole")]
+    #[error("wrong e-mail address or password; if it was meant to be an API key, it is incomplete")]
     BrokenKey,
     /// The password is right, but the user or the organisation is deactivated or removed.
     #[error("this user has no access: {0}")]
@@ -31,7 +31,7 @@ pub enum AuthError {
     #[error("the current password is wrong")]
     WrongCurrentPassword,
     /// A new password does not meet the requirements.
-    #[error("the password cannot be used: {0}")]
+    #[error("cannot use this password: {0}")]
     UnfitPassword(String),
     /// The text has the format of neither a key nor a token.
     #[error("the credential is neither an API key (pl_…) nor an access token")]
@@ -51,10 +51,10 @@ pub enum AuthError {
     #[error("the access token is not valid: {0}")]
     WrongToken(&'static str),
     /// The bytes were not encrypted by this installation, were altered, or are for another purpose.
-    #[error("it was not made by this server, or its key is gone; ask for a new one")]
+    #[error("it was not issued by this server, or its key was removed; request a new one")]
     NotSealed,
     /// The operating system returned no random numbers.
-    #[error("the operating system gives no random numbers")]
+    #[error("cannot get random numbers from the operating system")]
     NoRandomness,
     /// The signing keys cannot be used.
     #[error(transparent)]
@@ -63,7 +63,7 @@ pub enum AuthError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The task was dropped, because the program is shutting down.
-    #[error("the program is ending")]
+    #[error("the server is shutting down")]
     Ending,
 }
 

@@ -135,7 +135,7 @@ impl Failures {
             Err(error) => {
                 if warns {
                     tracing::warn!(
-                        "failed sign-ins cannot be written into the audit trail now: {error}"
+                        "cannot write failed sign-ins to the audit trail; retrying: {error}"
                     );
                 }
                 let mut state = self.locked();

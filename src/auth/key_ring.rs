@@ -34,9 +34,9 @@ const EXTENSION: &str = "key";
 #[derive(Debug, thiserror::Error)]
 pub enum KeyRingError {
     /// The operating system reported an error.
-    #[error("the key folder or file {} cannot be {action}; check `keys_dir` and who owns it", path.display())]
+    #[error("cannot {action} the key folder or file {}; check `keys_dir` and its owner", path.display())]
     Io {
-        /// `read`, `written`, ….
+        /// `read`, `write`, ….
         action: &'static str,
         /// The folder or file.
         path: PathBuf,
@@ -45,7 +45,8 @@ pub enum KeyRingError {
     },
     /// The permissions allow others than the owner to use the keys.
     #[error(
-        "{} may be used by others than its owner (mode {mode:03o}), who could forge tokens; `chmod go-rwx` it, and rotate the keys if it was seen",
+        "{} is accessible to users other than its owner (mode {mode:03o}), who could forge tokens; \
+         run `chmod go-rwx` on it, and rotate the keys if others may have read them",
         path.display()
     )]
     Exposed {
@@ -248,7 +249,7 @@ impl KeyRing {
     fn delete(&self, id: &str) -> Result<(), KeyRingError> {
         let path = key_path(&self.folder, id);
         std::fs::remove_file(&path).map_err(|source| KeyRingError::Io {
-            action: "deleted",
+            action: "delete",
             path,
             source,
         })
@@ -275,7 +276,7 @@ fn make_folder(folder: &Path) -> Result<(), KeyRingError> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder).map_err(|source| KeyRingError::Io {
-        action: "made",
+        action: "create",
         path: folder.to_owned(),
         source,
     })
@@ -306,7 +307,7 @@ fn write_key(folder: &Path) -> Result<(), AuthError> {
         std::fs::rename(&staged, &path)
     };
     write().map_err(|source| KeyRingError::Io {
-        action: "written",
+        action: "write",
         path: path.clone(),
         source,
     })?;
@@ -349,7 +350,7 @@ fn parse(bytes: &[u8]) -> Result<Key, String> {
     // The error of serde quotes the wrong value, which may be a secret.
     let file: KeyFile = serde_json::from_slice(bytes).map_err(|error| {
         format!(
-            "it is not JSON of the expected form, line {} column {}",
+            "it is not JSON of the expected format, line {} column {}",
             error.line(),
             error.column()
         )
@@ -360,10 +361,10 @@ fn parse(bytes: &[u8]) -> Result<Key, String> {
             .map_err(|_| "it is not base64".to_owned())
     };
     let pkcs8 = decode(&file.signing)?;
-    let pair =
-        Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|_| "it is not an Ed25519 pair".to_owned())?;
+    let pair = Ed25519KeyPair::from_pkcs8(&pkcs8)
+        .map_err(|_| "it is not an Ed25519 key pair".to_owned())?;
     let sealing = Sealing::new(&decode(&file.sealing)?)
-        .ok_or_else(|| "its sealing key has not 32 bytes".to_owned())?;
+        .ok_or_else(|| "its encryption key does not have 32 bytes".to_owned())?;
     Ok(Key {
         id: file.id,
         created_at: file.created_at,

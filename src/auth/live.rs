@@ -37,7 +37,7 @@ impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Narrowed => {
-                f.write_str("what you may do or see was reduced in the meantime; ask again")
+                f.write_str("your permissions were reduced in the meantime; repeat the request")
             }
             Self::Over(why) => write!(f, "access has ended: {why}"),
         }
@@ -74,7 +74,7 @@ impl Access {
             Ok(ended) => ended.clone(),
             Err(_) => None,
         };
-        outcome.unwrap_or_else(|| Ended::Over("the server is ending".to_owned()))
+        outcome.unwrap_or_else(|| Ended::Over("the server is shutting down".to_owned()))
     }
 }
 
@@ -211,9 +211,9 @@ impl LiveAccess {
         let is_cut_off = state.looked.is_some_and(|looked| looked.elapsed() >= GRACE);
         state.known.retain(|_, known| {
             let reason = if has_expired(&known.principal, now) {
-                "it has expired"
+                "the credential has expired"
             } else if is_cut_off {
-                "the organisation database cannot be reached"
+                "the organisation database is unavailable"
             } else {
                 return true;
             };

@@ -34,7 +34,7 @@ pub fn check_new(password: &str, email: &str) -> Result<(), AuthError> {
     let unfit = |reason: String| Err(AuthError::UnfitPassword(reason));
     if password.chars().count() < SHORTEST_PASSWORD {
         return unfit(format!(
-            "it must have {SHORTEST_PASSWORD} characters or more"
+            "it must have at least {SHORTEST_PASSWORD} characters"
         ));
     }
     if password.len() > LONGEST_PASSWORD {
@@ -46,7 +46,7 @@ pub fn check_new(password: &str, email: &str) -> Result<(), AuthError> {
         return unfit("it must not contain the e-mail address".to_owned());
     }
     if password.chars().all(|c| password.starts_with(c)) {
-        return unfit("it must not be one character over and over".to_owned());
+        return unfit("it must not repeat a single character".to_owned());
     }
     Ok(())
 }

@@ -84,22 +84,22 @@ impl Tokens {
         let malformed = AuthError::WrongToken("it is not a JWT");
         let header = jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
             // Algorithms that the library does not know, such as `none`, fail to parse.
-            ErrorKind::Json(_) => AuthError::WrongToken("its header is not one of ours"),
+            ErrorKind::Json(_) => {
+                AuthError::WrongToken("its header is not that of an access token")
+            }
             _ => malformed,
         })?;
         if header.alg != Algorithm::EdDSA || header.typ.as_deref() != Some(TYPE) {
             return Err(AuthError::WrongToken(
-                "it is not of the kind that is issued here",
+                "its algorithm or type is not that of an access token",
             ));
         }
         let kid = header
             .kid
             .as_deref()
-            .ok_or(AuthError::WrongToken("it names no key"))?;
+            .ok_or(AuthError::WrongToken("it has no key id"))?;
         let key = self.keys.find(kid)?;
-        let key = key.ok_or(AuthError::WrongToken(
-            "it is signed with a key that is not known here",
-        ))?;
+        let key = key.ok_or(AuthError::WrongToken("it is signed with an unknown key"))?;
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
@@ -118,7 +118,7 @@ impl Tokens {
         }
         if claims.iat > (now + LEEWAY).timestamp() {
             return Err(AuthError::WrongToken(
-                "it is from the future; check the servers' clocks",
+                "it was issued in the future; check the servers' clocks",
             ));
         }
         Ok((claims, key.id().to_owned()))
@@ -128,8 +128,8 @@ impl Tokens {
 fn explain(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidSignature => "its signature is wrong",
-        ErrorKind::InvalidIssuer => "it was issued by another",
-        ErrorKind::InvalidAudience => "it is for another audience",
+        ErrorKind::InvalidIssuer => "it has another issuer",
+        ErrorKind::InvalidAudience => "it has another audience",
         ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) => {
             "a claim is missing or malformed"
         }

@@ -195,7 +195,7 @@ impl Drop for Turn {
         while let Some(next) = state.dequeue() {
             match next.send(Turn(Some(turns.clone()))) {
                 Ok(()) => return,
-                // The receiver is gone. The permit stays here; dropping it with its `Turns` would lock the mutex again.
+                // The receiver is gone. The permit stays here; dropping it with its queue would lock the mutex again.
                 Err(mut turn) => turn.0 = None,
             }
         }
@@ -288,7 +288,7 @@ mod tests {
         for _ in 0..3 * MAX_WAITING_PER_PARTY {
             let waiting = turns.wait(organisation(1));
             let left = tokio::time::timeout(Duration::ZERO, waiting).await;
-            assert!(left.is_err(), "there is room again");
+            assert!(left.is_err(), "cancelled requests free their places");
         }
         drop(first);
         assert!(turns.wait(organisation(1)).await.is_ok());

@@ -52,7 +52,7 @@ fn collect(
         } else if about.is_dir() {
             return Err(BackupError::Name {
                 name: path.display().to_string(),
-                problem: "it is too many folders deep, or a link leads back to where it is",
+                problem: "it is more than 16 folders deep, or a symbolic link points to one of its parent folders",
             });
         }
     }

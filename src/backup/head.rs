@@ -109,7 +109,7 @@ impl FromStr for Part {
         let part = Self::ALL.into_iter().find(|part| part.name() == name);
         part.ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            format!("there is no such part; there are {names}")
+            format!("unknown part; the parts are {names}")
         })
     }
 }

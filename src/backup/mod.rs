@@ -31,9 +31,9 @@ const DIGESTS: &str = "digests.json";
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The operating system refused a file operation.
-    #[error("{} cannot be {action}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Io {
-        /// The failed operation as a participle: `read`, `written`, ….
+        /// The failed operation as a verb: `read`, `write`, `create`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -41,10 +41,14 @@ pub enum BackupError {
         source: io::Error,
     },
     /// The file is not a backup.
-    #[error("{} is not a backup that `plantlake backup` made", .0.display())]
+    #[error("{} is not a backup made by `plantlake backup`", .0.display())]
     NotABackup(PathBuf),
     /// The backup has a later version of the format.
-    #[error("the backup {} was made by plantlake {program}, in a form ({format}) that this version does not know; restore it with that version", path.display())]
+    #[error(
+        "cannot read the backup {}: it was made by plantlake {program}, in format {format}, \
+         which this version does not support; restore it with that version",
+        path.display()
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -54,7 +58,7 @@ pub enum BackupError {
         program: String,
     },
     /// The content is incomplete, or differs from what was written.
-    #[error("the backup {} is damaged or was cut short: {problem}. Nothing of it was used; take another", path.display())]
+    #[error("the backup {} is damaged or truncated: {problem}. Nothing was restored; use another backup", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -62,13 +66,13 @@ pub enum BackupError {
         problem: String,
     },
     /// The destination exists and is not a backup.
-    #[error("{} is there already, and is no backup that can be read: it is left as it is. Name another file", .0.display())]
+    #[error("{} already exists and is not a readable backup; it was not overwritten. Use another file name", .0.display())]
     Occupied(PathBuf),
     /// A file changed while it was copied.
     #[error("{} changed while it was copied; run the backup again", .0.display())]
     Changed(PathBuf),
     /// The name of a file is not allowed in an archive.
-    #[error("the file name {name:?} cannot be in a backup: {problem}")]
+    #[error("cannot back up the file {name:?}: {problem}")]
     Name {
         /// The name.
         name: String,
@@ -78,7 +82,7 @@ pub enum BackupError {
 }
 
 impl BackupError {
-    /// Returns a function that wraps an I/O error: `path` could not be `action`.
+    /// Returns a function that wraps an I/O error: cannot `action` `path`.
     pub fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io {
@@ -95,7 +99,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
         return Err("it is empty or too long");
     }
     if name.split('/').any(|part| part.starts_with('.')) {
-        return Err("it is hidden, or leads elsewhere");
+        return Err("it is hidden or leaves its folder");
     }
     if name.chars().any(char::is_control) {
         return Err("it has control characters");
@@ -106,7 +110,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     // `Path::components` drops the empty component of `a//b` and the `.` of `a/./b`.
     match found.clone().count() == parts && found.clone().all(stays) {
         true => Ok(()),
-        false => Err("it leads elsewhere"),
+        false => Err("it leaves its folder"),
     }
 }
 

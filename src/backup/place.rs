@@ -102,7 +102,7 @@ impl Place {
             None => self.begin()?,
         };
         let path = staging.join(name);
-        let failed = BackupError::io("written", &path);
+        let failed = BackupError::io("write", &path);
         if let Some(folder) = path.parent() {
             self.builder().create(folder).map_err(&failed)?;
         }
@@ -120,12 +120,12 @@ impl Place {
     fn begin(&mut self) -> Result<PathBuf, BackupError> {
         self.builder()
             .create(&self.folder)
-            .map_err(BackupError::io("made", &self.folder))?;
+            .map_err(BackupError::io("create", &self.folder))?;
         sweep(&self.folder);
         let staging = self.folder.join(format!("{STAGING}{}", new_id()));
         self.builder()
             .create(&staging)
-            .map_err(BackupError::io("made", &staging))?;
+            .map_err(BackupError::io("create", &staging))?;
         self.staging = Some(staging.clone());
         Ok(staging)
     }
@@ -152,7 +152,7 @@ impl Place {
         let mut folders: BTreeSet<PathBuf> = new.collect();
         for name in &self.missing {
             let path = self.folder.join(name);
-            let failed = BackupError::io("written", &path);
+            let failed = BackupError::io("write", &path);
             if let Some(folder) = path.parent() {
                 self.builder().create(folder).map_err(&failed)?;
             }
@@ -164,7 +164,7 @@ impl Place {
         }
         self.new.keep();
         for folder in folders {
-            sync_folder(&folder).map_err(BackupError::io("written", &folder))?;
+            sync_folder(&folder).map_err(BackupError::io("write", &folder))?;
         }
         Ok(())
     }
@@ -198,13 +198,13 @@ impl Staged {
     /// Adds bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), BackupError> {
         let written = self.file.write_all(bytes);
-        written.map_err(BackupError::io("written", &self.path))
+        written.map_err(BackupError::io("write", &self.path))
     }
 
     /// Waits until the file is on disk.
     pub fn finish(self) -> Result<(), BackupError> {
         let synced = self.file.sync_all();
-        synced.map_err(BackupError::io("written", &self.path))
+        synced.map_err(BackupError::io("write", &self.path))
     }
 }
 

@@ -100,7 +100,7 @@ impl Archive {
             let member = Member::new(&self.path, entry)?;
             let name = member.name.clone();
             if said.is_some() {
-                return Err(damaged(format!("{name} comes after the end")));
+                return Err(damaged(format!("{name} follows the last member")));
             }
             if name == DIGESTS {
                 let (bytes, _) = member.bytes()?;
@@ -109,14 +109,14 @@ impl Archive {
                 continue;
             }
             if found.is_empty() != (name == HEAD) {
-                return Err(damaged(format!("{name} is not in its place")));
+                return Err(damaged(format!("{name} is at the wrong position")));
             }
             if name != HEAD && Part::of_member(&name).is_none() {
-                return Err(damaged(format!("{name} is of no part that is known")));
+                return Err(damaged(format!("{name} belongs to no known part")));
             }
             let digest = member.each(|_| Ok(()))?;
             if found.insert(name.clone(), digest).is_some() {
-                return Err(damaged(format!("{name} is there twice")));
+                return Err(damaged(format!("{name} occurs twice")));
             }
         }
         // The compressed stream ends with a checksum of its own, which is verified when the end is read.
@@ -126,12 +126,12 @@ impl Archive {
         for (name, digest) in &said {
             match found.get(name) {
                 Some(found) if found == digest => {}
-                Some(_) => return Err(damaged(format!("{name} is not what was written"))),
+                Some(_) => return Err(damaged(format!("{name} does not match its digest"))),
                 None => return Err(damaged(format!("{name} is missing"))),
             }
         }
         if let Some(name) = found.keys().find(|name| !said.contains_key(*name)) {
-            return Err(damaged(format!("{name} was added later")));
+            return Err(damaged(format!("{name} has no digest")));
         }
         Ok(Checked {
             digests: said,
@@ -217,7 +217,8 @@ impl<'a> Member<'a> {
             problem,
         };
         let name = String::from_utf8_lossy(&content.path_bytes()).into_owned();
-        check_name(&name).map_err(|problem| damaged(format!("the name {name:?}: {problem}")))?;
+        check_name(&name)
+            .map_err(|problem| damaged(format!("invalid name {name:?}: {problem}")))?;
         if content.header().entry_type() != tar::EntryType::Regular {
             return Err(damaged(format!("{name} is not a file")));
         }
@@ -251,7 +252,7 @@ impl<'a> Member<'a> {
     /// Returns all bytes, at most 1 GiB, and their digest.
     pub fn bytes(self) -> Result<(Vec<u8>, Digest), BackupError> {
         if self.content.size() > MOST {
-            return Err(self.damaged("it is too large".to_owned()));
+            return Err(self.damaged("it is larger than 1 GiB".to_owned()));
         }
         let mut bytes = Vec::new();
         let digest = self.each(|read| {

@@ -89,7 +89,7 @@ fn backup_truncated_or_modified_is_rejected() {
     let place = written(folder.path());
     let whole = std::fs::read(&place).unwrap();
     std::fs::write(&place, &whole[..whole.len() / 2]).unwrap();
-    assert!(problem(&place).contains("damaged or was cut short"));
+    assert!(problem(&place).contains("damaged or truncated"));
     for at in 0..whole.len() {
         std::fs::write(&place, &whole[..at]).unwrap();
         let said = problem(&place);
@@ -128,23 +128,23 @@ fn archive_forged_is_rejected() {
         "catalog/.restore-1/x",
         "catalog/",
     ] {
-        fails(&[first, (name, b"", file)], "the name");
+        fails(&[first, (name, b"", file)], "invalid name");
     }
     fails(
         &[first, ("catalog/x", b"", tar::EntryType::Symlink)],
         "is not a file",
     );
-    fails(&[first, ("other/x", b"", file)], "of no part");
+    fails(&[first, ("other/x", b"", file)], "belongs to no known part");
     fails(
         &[first, ("catalog/x", b"", file), ("catalog/x", b"", file)],
-        "there twice",
+        "occurs twice",
     );
     fails(&[first, ("catalog/x", b"", file)], "its end is missing");
-    fails(&[first, first], "is not in its place");
-    fails(&[first, (DIGESTS, b"{}", file)], "was added later");
+    fails(&[first, first], "is at the wrong position");
+    fails(&[first, (DIGESTS, b"{}", file)], "has no digest");
     fails(
         &[first, (DIGESTS, b"{}", file), ("catalog/x", b"", file)],
-        "comes after the end",
+        "follows the last member",
     );
     let said = serde_json::to_vec(&Digests::from([
         (HEAD.to_owned(), Digest::of(&head)),
@@ -154,7 +154,7 @@ fn archive_forged_is_rejected() {
     fails(&[first, last], "catalog/x is missing");
     fails(
         &[first, ("catalog/x", b"2", file), last],
-        "is not what was written",
+        "does not match its digest",
     );
     assert!(
         Archive::open(&made_up(

@@ -47,7 +47,7 @@ impl BackupWriter {
             return Err(BackupError::Occupied(place.to_owned()));
         }
         let partial = Partial::create(place)?;
-        let failed = BackupError::io("written", place);
+        let failed = BackupError::io("write", place);
         let file = partial.lock.try_clone().map_err(&failed)?;
         let mut compressed =
             zstd::Encoder::new(BufWriter::with_capacity(1 << 20, file), LEVEL).map_err(&failed)?;
@@ -100,7 +100,7 @@ impl BackupWriter {
         if let Some(error) = source.failed {
             return Err(BackupError::io("read", path)(error));
         }
-        appended.map_err(BackupError::io("written", &self.partial.place))?;
+        appended.map_err(BackupError::io("write", &self.partial.place))?;
         let digest = source.hashing.finish();
         if digest.bytes != size {
             return Err(BackupError::Changed(path.to_owned()));
@@ -114,7 +114,7 @@ impl BackupWriter {
         let digests = self.json(&self.digests)?;
         let written = std::mem::take(&mut self.digests);
         self.add(DIGESTS, &digests)?;
-        let failed = BackupError::io("written", &self.partial.place);
+        let failed = BackupError::io("write", &self.partial.place);
         let compressed = self.tar.into_inner().map_err(&failed)?;
         let buffered = compressed.finish().map_err(&failed)?;
         let file = buffered
@@ -130,14 +130,14 @@ impl BackupWriter {
 
     fn json(&self, value: &impl serde::Serialize) -> Result<Vec<u8>, BackupError> {
         let json = serde_json::to_vec_pretty(value).map_err(io::Error::other);
-        json.map_err(BackupError::io("written", &self.partial.place))
+        json.map_err(BackupError::io("write", &self.partial.place))
     }
 }
 
 impl Finished {
     /// Moves the backup to its destination. Returns its size in bytes and the digests of its members.
     pub fn place(mut self) -> Result<(u64, Digests), BackupError> {
-        let failed = BackupError::io("written", &self.partial.place);
+        let failed = BackupError::io("write", &self.partial.place);
         let size = self.partial.lock.metadata().map_err(&failed)?.len();
         fs::rename(&self.partial.path, &self.partial.place).map_err(&failed)?;
         self.partial.is_placed = true;
@@ -172,9 +172,9 @@ impl<R: Read> Read for Source<R> {
 
 impl Partial {
     fn create(place: &Path) -> Result<Self, BackupError> {
-        let failed = BackupError::io("written", place);
+        let failed = BackupError::io("write", place);
         let Some(name) = place.file_name() else {
-            let problem = "it names no file";
+            let problem = "the path has no file name";
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, problem)));
         };
         let mut start = name.to_owned();

@@ -118,7 +118,7 @@ impl<'a> Part<'a> {
         if let Some(field) = named("duplicate field `") {
             return EntryMistake {
                 field: Some(inside(field)),
-                what: "it is there twice".to_owned(),
+                what: "it occurs twice".to_owned(),
                 below: 0,
             };
         }

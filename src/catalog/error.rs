@@ -17,10 +17,10 @@ const LONGEST: usize = 300;
 pub enum CatalogError {
     /// The operating system refused the operation.
     #[error(
-        "the catalog file {path} cannot be {action}; check that the folder exists and that you may use it"
+        "cannot {action} the catalog file {path}; check that the folder exists, and its permissions"
     )]
     Io {
-        /// `read` or `written`.
+        /// `read` or `write`.
         action: &'static str,
         /// The file.
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum CatalogError {
     #[error("{0}")]
     Invalid(Problems),
     /// A value has no JSON form.
-    #[error("the catalog cannot be turned into JSON")]
+    #[error("cannot encode the catalog as JSON")]
     Encode {
         /// The error from serde.
         source: serde_json::Error,
@@ -134,10 +134,10 @@ impl Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kept.as_slice() {
-            [problem] if self.more == 0 => write!(f, "the catalog cannot be used: {problem}"),
+            [problem] if self.more == 0 => write!(f, "invalid catalog: {problem}"),
             _ => write!(
                 f,
-                "the catalog cannot be used, it has {} mistakes:\n{}",
+                "invalid catalog: {} mistakes\n{}",
                 self.count(),
                 self.list(SHOWN)
             ),

@@ -200,7 +200,7 @@ fn settle(state: &watch::Sender<LiveState>, outcome: Result<Snapshot, CatalogErr
         Ok(found) => {
             let found = found.after(&state.snapshot);
             METRICS.tables.catalog_changed(true);
-            tracing::info!(version = found.version(), "a changed catalog is in force");
+            tracing::info!(version = found.version(), "activated a changed catalog");
             *state = LiveState {
                 snapshot: Arc::new(found),
                 problem: None,
@@ -216,7 +216,7 @@ fn settle(state: &watch::Sender<LiveState>, outcome: Result<Snapshot, CatalogErr
             }
             METRICS.tables.catalog_changed(false);
             tracing::warn!(
-                "the catalog was changed and is refused; the former one stays in force: {}",
+                "rejected the changed catalog; the former one stays active: {}",
                 error.problems()
             );
             state.problem = Some(Arc::new(error));
@@ -254,8 +254,8 @@ mod tests {
         let mut changes = live.changes();
         let state = tokio::time::timeout(LONG, changes.wait_for(wanted)).await;
         state
-            .expect("it never came")
-            .expect("nobody follows the files")
+            .expect("the state was not reached in time")
+            .expect("the follower has ended")
             .clone()
     }
 
@@ -279,10 +279,7 @@ mod tests {
         assert_ne!(state.snapshot.fingerprint(), first.fingerprint());
         let id = asset(12, "").id;
         assert_eq!(state.snapshot.asset(id).unwrap().name, "two");
-        assert!(
-            is_of(&first, "one"),
-            "who holds a former one is not disturbed"
-        );
+        assert!(is_of(&first, "one"), "a former snapshot must not change");
 
         std::fs::write(folder.path().join(ASSETS_FILE), "[{}]").unwrap();
         let state = until(&live, |state| state.problem.is_some()).await;
@@ -306,7 +303,7 @@ mod tests {
                 .problem
                 .unwrap()
                 .to_string()
-                .contains("assets.json cannot be read")
+                .contains("assets.json; check that the folder exists")
         );
         assert_eq!(live.snapshot().version(), 2);
 
@@ -370,10 +367,14 @@ mod tests {
             assert!(is_of(&state.snapshot, name), "assets of two catalogs");
             assert!(
                 state.snapshot.catalog().graph == catalog_graph(name),
-                "a graph of another"
+                "the graph of another catalog"
             );
         }
-        assert_eq!(seen.len(), 2, "the third was never left alone");
+        assert_eq!(
+            seen.len(),
+            2,
+            "the third must not be read while it is replaced"
+        );
     }
 
     #[tokio::test]
@@ -383,7 +384,9 @@ mod tests {
             .await
             .unwrap_err();
         assert!(
-            error.to_string().contains("assets.json cannot be read"),
+            error
+                .to_string()
+                .contains("assets.json; check that the folder exists"),
             "{error}"
         );
         std::fs::write(folder.path().join(ASSETS_FILE), "[").unwrap();

@@ -17,7 +17,7 @@ const ALIKE: f64 = 0.5;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AssetNotFound {
     /// No visible asset has this id, tag or name.
-    #[error("there is no asset '{text}' that you may see; {}", near(.nearest))]
+    #[error("no visible asset '{text}'; {}", near(.nearest))]
     Unknown {
         /// The requested text.
         text: String,
@@ -25,7 +25,7 @@ pub enum AssetNotFound {
         nearest: Option<String>,
     },
     /// Several visible assets have it.
-    #[error("'{text}' is the {what} of several assets: {}; give the id of one", told(.candidates, *.more))]
+    #[error("'{text}' is the {what} of several assets: {}; use the id of one", told(.candidates, *.more))]
     Ambiguous {
         /// The requested text.
         text: String,
@@ -41,9 +41,7 @@ pub enum AssetNotFound {
 fn near(nearest: &Option<String>) -> String {
     match nearest {
         Some(nearest) => format!("did you mean '{nearest}'?"),
-        None => {
-            "give the id, the tag or the whole name of one, as the table assets has them".to_owned()
-        }
+        None => "use an id, a tag or a full name of the table assets".to_owned(),
     }
 }
 
@@ -258,7 +256,7 @@ mod tests {
         }
         assert_eq!(
             found(&plant, "R-20", &visible).unwrap_err(),
-            "there is no asset 'R-20' that you may see; did you mean 'R-202'?"
+            "no visible asset 'R-20'; did you mean 'R-202'?"
         );
         let error = found(&plant, "r-202", &visible).unwrap_err();
         assert!(error.ends_with("did you mean 'R-202'?"), "{error}");
@@ -270,7 +268,7 @@ mod tests {
         assert!(
             found(&plant, "", &only(&[]))
                 .unwrap_err()
-                .contains("no asset ''")
+                .contains("no visible asset ''")
         );
     }
 
@@ -283,7 +281,7 @@ mod tests {
             error.contains("is the tag of several assets: 01010101-"),
             "{error}"
         );
-        assert!(error.contains(", and 2 more; give the id"), "{error}");
+        assert!(error.contains(", and 2 more; use the id"), "{error}");
         let error = found(&plant, "pump", &only(&[3, 5])).unwrap_err();
         assert!(error.contains("is the name of several"), "{error}");
         assert!(

@@ -114,7 +114,7 @@ impl CatalogFile {
             std::fs::rename(&staged, &path)
         };
         write().map_err(|source| CatalogError::Io {
-            action: "written",
+            action: "write",
             path: path.clone(),
             source,
         })

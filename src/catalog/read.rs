@@ -16,7 +16,7 @@ use super::{ASSETS_FILE, Asset, Catalog, CatalogError, GRAPH_FILE, Graph, ID_TO_
 use crate::model::AssetId;
 
 /// The remedy for any mistake in the file that is derived from the list of assets.
-const DERIVED: &str = "this file follows from assets.json: delete it, or make it anew";
+const DERIVED: &str = "this file is derived from assets.json; delete it, or generate it again";
 
 /// The content of a catalog's files.
 pub(super) struct Contents {
@@ -293,7 +293,7 @@ fn check_assets(text: &Text<'_>, problems: &mut Problems) -> Assets {
                     let named = |asset: &Asset| format!(" ({:?})", asset.name);
                     let first_name = known.get(id).map(named).unwrap_or_default();
                     let what = format!(
-                        "{id} is the id of entry {}{first_name} as well; give each asset its own",
+                        "{id} is also the id of entry {}{first_name}; give each asset its own",
                         first + 1
                     );
                     list.wrong(index, part, name, Some("id"), what);

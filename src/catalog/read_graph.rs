@@ -27,7 +27,7 @@ pub(super) fn check_graph(text: &Text<'_>, known: &Assets, problems: &mut Proble
             return None;
         };
         if found.next().is_some() {
-            wrong("it is there twice".to_owned());
+            wrong("it occurs twice".to_owned());
         }
         let items = list.items();
         if items.is_none() {
@@ -78,7 +78,7 @@ fn check_nodes(
                 }
                 if let Some(first) = ids.get(&id) {
                     let what = format!(
-                        "node {} has the id {id} as well; an asset has one node",
+                        "node {} also has the id {id}; an asset has one node",
                         first + 1
                     );
                     list.wrong(index, part, name, Some("id"), what);
@@ -111,7 +111,7 @@ fn check_edges(
             } else if in_graph.is_some_and(|nodes| !nodes.contains_key(&id)) {
                 let named = |asset: &Asset| format!(" ({:?})", asset.name);
                 let name = known.get(id).map(named).unwrap_or_default();
-                let what = format!("{id}{name} is no node of this graph; add one to `nodes`");
+                let what = format!("{id}{name} is not a node of this graph; add one to `nodes`");
                 list.wrong(index, part, None, Some(field), what);
             }
         }
@@ -120,7 +120,7 @@ fn check_edges(
         // The output of equipment may flow back into it.
         let is_ladder = matches!(edge.relation, Relation::PartOf | Relation::Measures);
         if edge.source == edge.target && is_ladder {
-            let what = format!("{} is the source as well", edge.target);
+            let what = format!("{} is also the source", edge.target);
             list.wrong(index, part, None, Some("target"), what);
         }
         let key = (edge.source, edge.target, edge.relation.clone());

@@ -142,11 +142,11 @@ fn asset_mistakes_are_reported_with_their_place() {
         ),
         (
             r#"{"id": "$ID", "name": "a", "name": "b", "type": "t"}"#,
-            "field name: it is there twice",
+            "field name: it occurs twice",
         ),
         (
             r#"{"id": "$ID", "name": "a", "type": "t", "specifications": {"unit": "K", "unit": "K"}}"#,
-            "field specifications.unit: it is there twice",
+            "field specifications.unit: it occurs twice",
         ),
         (
             r#"{"id": "pump 7", "name": "a", "type": "t"}"#,
@@ -223,7 +223,7 @@ fn repeated_id_is_reported_with_both_assets() {
     assert_eq!(
         mistakes(&folder),
         [
-            "assets.json, entry 3 (\"three\", line 4), field id: 01010101-0101-0101-0101-010101010101 is the id of entry 1 (\"one\") as well; give each asset its own"
+            "assets.json, entry 3 (\"three\", line 4), field id: 01010101-0101-0101-0101-010101010101 is also the id of entry 1 (\"one\"); give each asset its own"
         ]
     );
 }
@@ -265,7 +265,7 @@ fn invalid_json_is_reported_with_line_and_column() {
         ["assets.json, line 2: it is not UTF-8 text; save it as UTF-8"]
     );
     std::fs::remove_file(folder.path().join(ASSETS_FILE)).unwrap();
-    assert!(mistakes(&folder)[0].contains("assets.json cannot be read"));
+    assert!(mistakes(&folder)[0].contains("cannot read the catalog file assets.json;"));
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn graph_mistakes_are_reported_with_their_place() {
         ),
         (
             r##"{"nodes": [NODES, {"id": "#1", "kind": "sensor", "name": "again"}], "edges": []}"##,
-            "graph.json, node 3 (\"again\", line 1), field id: node 1 has the id #1 as well",
+            "graph.json, node 3 (\"again\", line 1), field id: node 1 also has the id #1",
         ),
         (
             r##"{"nodes": [NODES, {"id": "#3", "kind": 3, "name": "c"}], "edges": []}"##,
@@ -307,7 +307,7 @@ fn graph_mistakes_are_reported_with_their_place() {
         ),
         (
             r##"{"nodes": [NODES], "edges": [{"source": "#1", "target": "#3", "relation": "measures"}]}"##,
-            "edge 1 (line 1), field target: #3 (\"three\") is no node of this graph",
+            "edge 1 (line 1), field target: #3 (\"three\") is not a node of this graph",
         ),
         (
             r##"{"nodes": [NODES], "edges": [{"source": "#1", "target": "#2"}]}"##,
@@ -323,7 +323,7 @@ fn graph_mistakes_are_reported_with_their_place() {
         ),
         (
             r##"{"nodes": [NODES], "edges": [{"source": "#1", "target": "#1", "relation": "part_of"}]}"##,
-            "field target: #1 is the source as well",
+            "field target: #1 is also the source",
         ),
         (
             r##"{"nodes": [NODES], "edges": [{"source": "#1", "target": "#2", "relation": "y"},
@@ -340,7 +340,7 @@ fn graph_mistakes_are_reported_with_their_place() {
         ),
         (
             r#"{"nodes": [], "nodes": [], "edges": []}"#,
-            "field nodes: it is there twice",
+            "field nodes: it occurs twice",
         ),
         (
             "[]",

@@ -12,7 +12,7 @@ use crate::store::{Actor, OrganisationStore};
 pub(super) async fn open(context: &Context) -> anyhow::Result<OrganisationStore> {
     let (store, migrated) = OrganisationStore::open(&context.settings.organisation_url).await?;
     for step in &migrated.made {
-        tracing::info!("organisation database: made step {step}");
+        tracing::info!("organisation database: applied migration {step}");
     }
     Ok(store.with_caps((&context.settings.auth).into()))
 }
@@ -53,7 +53,7 @@ pub(super) async fn read_secret(
             let secret = line.trim_end_matches(['\r', '\n']).to_owned();
             if secret.is_empty() {
                 return Err(Exit::Usage.because(anyhow::anyhow!(
-                    "standard input has no {}; write it there, or run this in a terminal to be asked",
+                    "cannot read the {}: standard input is empty; write it there, or run the command in a terminal",
                     what.trim_start_matches("your ")
                 )));
             }
@@ -68,7 +68,7 @@ pub(super) async fn read_secret(
         }
         if twice && ask(&format!("{what} again: "))? != first {
             return Err(Exit::Usage.because(anyhow::anyhow!(
-                "the two are not the same; nothing was changed"
+                "the two entries differ; nothing was changed"
             )));
         }
         Ok(first)

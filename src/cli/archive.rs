@@ -14,21 +14,21 @@ use crate::jobs::{ArchiveContents, DateSpan, Left, Restore, RestoreOutcome, Rest
 use crate::model::{DateSet, Resolution};
 
 const EXAMPLES: &str = "\
-`plantlake maintain` moves to the archive what is older than `retention.<raw|minute|hour|day>.keep`, if `.then` is \"archive\".
-Averages can be asked for there as well: SELECT * FROM archive.data_h.
+`plantlake maintain` moves data older than `retention.<raw|minute|hour|day>.keep` to the archive, if `.then` is \"archive\".
+Archived averages can be queried: SELECT * FROM archive.data_h.
 
 Examples:
-  What there is, and what was brought back and is left where it is:
+  List archived data, and restored data that is held:
       plantlake archive list
 
-  The hours of 2024 are wanted in data_h again, for two months; whole months come back:
+  Restore the hours of 2024 to data_h for two months; whole months are restored:
       plantlake archive restore data_h --from 2024-01-01 --to 2024-12-31 --hold 60d
 
-  The raw files with readings of a week in May, whole:
+  Show the raw files with readings of a week in May that would be restored, as whole files:
       plantlake archive restore raw --from 2024-05-06 --to 2024-05-12 --dry-run
 
-What came back is there until the first `plantlake maintain` after the hold, which is 30 days unless you say otherwise; it then goes
-the way of what has expired, if it still has. With `--hold 0s` that is the next one.";
+Restored data stays until the first `plantlake maintain` after the hold (30 days by default), which expires it again if it is
+still older than its retention time. With `--hold 0s`, that is the next `plantlake maintain`.";
 
 /// Arguments of `archive`.
 #[derive(Debug, Args)]
@@ -195,7 +195,7 @@ fn print_contents(terminal: &Terminal, contents: &ArchiveContents) -> anyhow::Re
     }
     for held in &contents.held {
         terminal.line(&format!(
-            "{} of {} was brought back, and is left until {}",
+            "{} of {} is restored, and held until {}",
             held.what, held.dates, held.until
         ))?;
     }
@@ -222,33 +222,33 @@ fn print_restored(terminal: &Terminal, report: &RestoreReport) -> anyhow::Result
     match report.outcome {
         RestoreOutcome::NothingArchived if report.left_in_archive.is_empty() => {
             terminal.line(&format!(
-                "Nothing of {} is archived of these dates; `plantlake archive list` shows what is.",
+                "No data of {} is archived for these dates; `plantlake archive list` shows what is archived.",
                 report.what
             ))?
         }
-        RestoreOutcome::NothingArchived => terminal.line("Nothing was brought back.")?,
-        RestoreOutcome::DryRun => terminal.line(&format!("Would bring back {what}."))?,
+        RestoreOutcome::NothingArchived => terminal.line("Nothing was restored.")?,
+        RestoreOutcome::DryRun => terminal.line(&format!("Would restore {what}."))?,
         RestoreOutcome::Restored => {
             let took = human::duration(Duration::from_secs_f64(report.seconds));
             terminal.line(&format!(
-                "Run {} brought back {what}, in {took}.",
+                "Run {} restored {what} in {took}.",
                 report.run.unwrap_or(0)
             ))?;
             if let Some(until) = &report.held_until {
-                terminal.line(&format!("It is left there until {until}."))?;
+                terminal.line(&format!("It is held until {until}."))?;
             }
         }
     }
     for left in &report.left_in_archive {
         let because = match left.reason {
             Left::PathTaken => {
-                "another raw file of that path is there, or comes back. Move that away, and restore again"
+                "another raw file has this path, or is restored to it; move that file, and restore again"
             }
             Left::Damaged => {
-                "what the archive has of it is gone, or is not what was archived. Bring it back from a copy of yours"
+                "its archived copy is missing or damaged; restore it from a copy of the archive"
             }
         };
-        terminal.warn(&format!("{} stays in the archive: {because}", left.path));
+        terminal.warn(&format!("cannot restore {}: {because}", left.path));
     }
     Ok(())
 }

@@ -13,22 +13,22 @@ use crate::model::OrganisationId;
 use crate::store::{ChainKind, OrganisationStore};
 
 const EXAMPLES: &str = "\
-The trail is append-only: the database itself refuses to change or delete an entry. Each entry has a hash over itself and the
-hash of the entry before it, and so has each record of the ledger of requests: what was changed, inserted or removed all the
-same is found. Keep what `head` prints where those who can write to the database cannot: it is what a tail that was cut off, or
-a chain that was made anew, is found by.
+The trail is append-only: the database itself refuses to change or delete an entry. Each entry of the trail and each record of
+the ledger of requests has a hash over itself and the previous hash, so that later changes, insertions and removals are
+detected. Store the output of `head` where users who can write to the database cannot change it: it reveals a chain that was
+truncated or rebuilt.
 
-Failed sign-ins are in it (sign-in.fail), taken together: how many there were of an account within a minute or so, when
-the first and the last was, and where they came from. Those of accounts that do not exist belong to no organisation.
+Failed sign-ins (sign-in.fail) are combined by account over about a minute: their number, the times of the first and the last,
+and their addresses. Those of accounts that do not exist belong to no organisation.
 
 Examples:
   plantlake audit
   plantlake audit --org \"Northfield Chemicals\" --last 1000 --json
   plantlake audit --server grpc+tls://historian.example:50051 --as ada@northfield.example
-      As the admin of an organisation: the entries of the own organisation.
+      As the admin of an organisation, shows the entries of that organisation.
   plantlake audit head --json > head-2026-11-30.json
   plantlake audit verify --head head-2026-11-30.json
-      Exit code 5 if something does not fit.";
+      Exit code 5 if something differs.";
 
 /// Arguments of `audit`.
 #[derive(Debug, Args)]
@@ -66,7 +66,7 @@ impl RunCommand for AuditArgs {
         if let Some(action) = &self.action {
             if self.server.is_given() {
                 return Err(Exit::Usage.because(anyhow::anyhow!(
-                    "chains are looked at in the database itself; leave --server out"
+                    "cannot read the hash chains from a server: `head` and `verify` need the database; omit --server"
                 )));
             }
             let store = open(&context).await?;
@@ -89,7 +89,14 @@ impl RunCommand for AuditArgs {
             context.terminal.line(&serde_json::to_string(&entries)?)?;
             return Ok(Exit::Success);
         }
-        let mut table = Table::new(["when", "who", "what", "organisation", "whom", "particulars"]);
+        let mut table = Table::new([
+            "time",
+            "actor",
+            "action",
+            "organisation",
+            "subject",
+            "details",
+        ]);
         for entry in entries {
             table.row([
                 instant(entry.at),

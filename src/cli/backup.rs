@@ -13,32 +13,32 @@ use crate::app::{BackupFailure, BackupReport, back_up, check};
 use crate::backup::Part;
 
 const EXAMPLES: &str = "\
-What is in it:
-  catalog    what the assets are, the graph, views
+A backup contains:
+  catalog    assets, graph and views
   jobs       jobs/*.toml
-  keys       the keys that tokens are signed with
+  keys       the keys that sign tokens
   runs       the log of the lake's runs
-  journal    requests that may not be in the ledger yet, of this state folder
+  journal    requests of this state folder that may not be in the ledger yet
   database   organisations, users, hashes of passwords and keys, grants, limits, audit, ledger, closed months, jobs' history
 
-Servers and jobs go on meanwhile. Every request is in it whose client knew that the answer is whole when the backup began. An
-older backup of the same name stays until the new one is whole. Of several servers, each has a journal of its own: make the
-backup on one of them, and one with `--only journal` on each of the others.
+Servers and jobs keep running. The backup contains every request whose client had received its complete result when the backup
+began. An older backup of the same name stays until the new one is complete. Each server has its own journal: make the backup
+on one server, and a backup with `--only journal` on each of the others.
 
-What is not in it:
-  raw files             copy them with their times of modification (rsync -a, cp -p): of two readings, the later file's wins
-  tables                `plantlake resample` makes them from the raw files again, as long as these are all there
-  archive               what has expired (`plantlake archive list`): from then on copy the lake's folder as a whole, too
-  search index, models  made and fetched again by themselves, or by `plantlake index` and `plantlake models fetch`
-  plantlake.toml, TLS   yours: they come from where you keep your settings and certificates
+A backup does not contain:
+  raw files             copy them with their modification times (rsync -a, cp -p): of two readings, the later file's wins
+  tables                `plantlake resample` recomputes them from the raw files, as long as all of these exist
+  archive               expired data (`plantlake archive list`): once data has expired, copy the whole folder of the lake, too
+  search index, models  rebuilt and fetched automatically, or by `plantlake index` and `plantlake models fetch`
+  plantlake.toml, TLS   keep your own copies of settings and certificates
 
-The file is readable by you only: it has hashes of passwords, and keys. Encrypt it if it leaves the machine. It is a tar archive:
-`tar --zstd -tf FILE` lists it.
+Only you can read the file, because it contains password hashes and keys. Encrypt it before it leaves the machine. It is a
+tar archive: `tar --zstd -tf FILE` lists it.
 
 Examples:
   plantlake backup --to /backup/plantlake.tar.zst
   plantlake backup --to \"/backup/plantlake-$(date +%F).tar.zst\"         # each night, by cron
-  plantlake backup --check /backup/plantlake.tar.zst                    # is it whole? What is in it?
+  plantlake backup --check /backup/plantlake.tar.zst                    # verify it, and list its contents
   plantlake restore --from /backup/plantlake.tar.zst";
 
 /// Arguments of `backup`.
@@ -94,7 +94,7 @@ impl RunCommand for BackupArgs {
         }
         print(terminal, &report)?;
         if self.check.is_some() {
-            terminal.line("It is whole: everything in it is as it was written.")?;
+            terminal.line("The backup is complete and undamaged.")?;
         }
         Ok(Exit::Success)
     }
@@ -119,9 +119,9 @@ async fn write(
             |contents: &crate::app::PartReport| contents.part == part && contents.files == 0;
         if report.contents.iter().any(is_empty) {
             let folder = folder.display();
-            context
-                .terminal
-                .warn(&format!("the backup has no {part}: nothing is in {folder}"));
+            context.terminal.warn(&format!(
+                "the backup contains no {part}: {folder} has no files"
+            ));
         }
     }
     Ok(report)

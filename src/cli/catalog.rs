@@ -12,16 +12,16 @@ use crate::catalog::{CatalogError, LiveCatalog, LiveState, Problems, Snapshot};
 use crate::clock;
 
 const EXAMPLES: &str = "\
-The catalog is a folder with three files: assets.json, and where there are any, id2assets.json (the same, keyed by
-id) and graph.json (how the assets hang together). A server follows them: a catalog that is right is in force within
-seconds, and one that is not leaves the last good one in force.
+The catalog is a folder with the file assets.json, and optionally id2assets.json (the same assets, keyed by id) and graph.json
+(the topology). A server watches these files: a valid catalog is in force within seconds; an invalid one leaves the last valid
+one in force.
 
 Examples:
   plantlake catalog check
-      All mistakes, each with its file, entry, line and field. Ends with code 1 if there are any.
+      Lists all errors, each with its file, entry, line and field. Exit code 1 if there are any.
   plantlake --catalog new-catalog catalog check --json | jq -r '.problems[].what'
   plantlake catalog watch
-      Follows the files as a server does, and says what is in force, until Ctrl-C.";
+      Watches the files as a server does, and shows which version is in force, until Ctrl-C.";
 
 /// Arguments of `catalog`.
 #[derive(Debug, Args)]
@@ -67,7 +67,7 @@ fn check(context: &Context, json: bool) -> anyhow::Result<Exit> {
         }
         Ok(snapshot) => {
             terminal.line(&format!(
-                "the catalog in {} is right: {}",
+                "the catalog in {} is valid: {}",
                 folder.display(),
                 in_words(&snapshot)
             ))?;
@@ -89,8 +89,10 @@ fn check(context: &Context, json: bool) -> anyhow::Result<Exit> {
         }
         Err(CatalogError::Invalid(problems)) => {
             terminal.line(&problems.list(usize::MAX))?;
-            let counted = human::counted(problems.count() as u64, "mistake");
-            terminal.warn(&format!("{counted}; such a catalog is never put in force"));
+            let counted = human::counted(problems.count() as u64, "error");
+            terminal.warn(&format!(
+                "{counted}; an invalid catalog is never put in force"
+            ));
             return Ok(Exit::Failure);
         }
         Err(error) => return Err(error.into()),

@@ -47,7 +47,7 @@ pub(super) fn are_whole(found: &[ChainVerification]) -> bool {
 
 /// Shows a line for each chain, and then the findings.
 pub(super) fn show(context: &Context, found: &[ChainVerification]) -> anyhow::Result<()> {
-    let head = ["organisation", "chain", "records", "last hash", "whole"];
+    let head = ["organisation", "chain", "records", "last hash", "intact"];
     let mut table = Table::new(head).numbers([2]);
     for chain in found {
         let findings = chain.findings.len() as u64 + chain.more_findings;
@@ -58,7 +58,7 @@ pub(super) fn show(context: &Context, found: &[ChainVerification]) -> anyhow::Re
             chain.end.hash.chars().take(12).collect(),
             match (chain.begun, findings) {
                 (true, 0) => "yes".to_owned(),
-                (false, 0) => "not begun".to_owned(),
+                (false, 0) => "not started".to_owned(),
                 (_, findings) => human::counted(findings, "finding"),
             },
         ]);

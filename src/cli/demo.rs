@@ -21,18 +21,18 @@ use crate::jobs::Options;
 use crate::lake::Store;
 
 const EXAMPLES: &str = "\
-It simulates a plant, resamples it, indexes its assets for search, makes two organisations that see different parts of it, and
-starts a server with its jobs, on this machine only. What is there already is used. The server stays until Ctrl-C.
+Simulates a plant, resamples it, indexes its assets for search, creates two organisations that see different parts of it, and
+starts a server with its jobs, on this machine only. Existing data is reused. The server runs until Ctrl-C.
 
 Examples:
   plantlake demo
-      In the folders lake and catalog. At the end is a block to paste into Python.
+      Uses the folders lake and catalog, and prints Python code that queries the server.
   plantlake demo --once
-      Ends when a client was answered as each of the organisations; exit code 0 says that all of it was right.
+      Exits after a client of each organisation has queried the server; exit code 0 means that all checks passed.
   plantlake demo --port 0
-      On any port that is free.
+      Picks a free port.
   plantlake --lake /tmp/try/lake --catalog /tmp/try/catalog demo
-      Somewhere else.";
+      Uses other folders.";
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
@@ -114,11 +114,11 @@ async fn make(context: &Context) -> anyhow::Result<(Ports, Made)> {
 
     let step = Step::begin(
         terminal,
-        "1. A plant: 20 sensors, 7 days, a reading every 10 seconds, with faults",
+        "1. Simulate a plant: 20 sensors, 7 days, a reading every 10 seconds, with faults",
     )?;
     if demo::has_plant(&lake, settings).await? {
         terminal.line(&format!(
-            "   {lake} has a simulated plant already: that one is used"
+            "   {lake} already has a simulated plant, which is reused"
         ))?;
     } else {
         simulate::make(&demo::plan(), false, &lake, settings, terminal).await?;
@@ -127,16 +127,13 @@ async fn make(context: &Context) -> anyhow::Result<(Ports, Made)> {
 
     let step = Step::begin(
         terminal,
-        "2. Its tables: minute, hour and day averages, as Delta tables",
+        "2. Compute minute, hour and day averages as Delta tables",
     )?;
     let report = run_job(settings, terminal, &Options::default()).await?;
     print(terminal, &report)?;
     step.end()?;
 
-    let step = Step::begin(
-        terminal,
-        "3. Its assets, so that they are found by what they are",
-    )?;
+    let step = Step::begin(terminal, "3. Index the assets for search")?;
     let catalog = Snapshot::read(&settings.catalog)?;
     // Indexed by this process only: a running server with valid keys must not be disturbed.
     let search = app::search(settings, true)?;
@@ -150,7 +147,7 @@ async fn make(context: &Context) -> anyhow::Result<(Ports, Made)> {
 
     let step = Step::begin(
         terminal,
-        "4. Two organisations with a user and a key each, who see different parts of it",
+        "4. Create two organisations, each with a user and a key, that see different assets",
     )?;
     let tenants = demo::open(&settings.organisation_url, operator(), &catalog).await?;
     let mut table = Table::new(["organisation", "user", "sees", "assets"]).numbers([3]);
@@ -207,7 +204,7 @@ struct Shown<'a> {
 async fn serve(shown: &Shown<'_>, ports: Ports, made: &Made) -> anyhow::Result<Exit> {
     crate::memory::stay_small();
     let (settings, interrupt) = (&shown.context.settings, &shown.context.interrupt);
-    let step = Step::begin(&shown.context.terminal, "5. The server, with its jobs")?;
+    let step = Step::begin(&shown.context.terminal, "5. Start the server with its jobs")?;
     let opened = Service::open(settings, ports, None, true).await;
     let service = opened.map_err(wrong_service)?;
     shown.listening(&service)?;
@@ -238,7 +235,7 @@ async fn serve(shown: &Shown<'_>, ports: Ports, made: &Made) -> anyhow::Result<E
     tokio::select! {
         served = &mut serving => {
             served.map_err(wrong_service)?;
-            anyhow::bail!("the server has ended; the log says why")
+            anyhow::bail!("the server has stopped; see the log for the cause")
         }
         exit = &mut asking => {
             serving.await.map_err(wrong_service)?;
@@ -256,10 +253,7 @@ impl Shown<'_> {
         }
         let jobs = service.jobs().unwrap_or_default();
         let jobs = match jobs.is_empty() {
-            true => format!(
-                "none is declared in {}",
-                self.context.settings.jobs.display()
-            ),
+            true => format!("none declared in {}", self.context.settings.jobs.display()),
             false => jobs.join(", "),
         };
         Ok(terminal.line(&format!("   jobs         {jobs}"))?)
@@ -272,7 +266,7 @@ impl Shown<'_> {
         } = self.context;
         let step = Step::begin(
             terminal,
-            &format!("6. A client of each organisation, which looks for {QUESTION:?}"),
+            &format!("6. Search for {QUESTION:?} as a client of each organisation"),
         )?;
         let checked = demo::check(uri, &made.tenants, settings, &made.lake, &made.catalog).await?;
         terminal.table(&answers(&checked))?;
@@ -281,7 +275,7 @@ impl Shown<'_> {
             let step = Step::begin(
                 terminal,
                 &format!(
-                    "7. The newest day of some sensors, for {}",
+                    "7. Query the newest day of some sensors as {}",
                     owner.organisation
                 ),
             )?;
@@ -291,7 +285,7 @@ impl Shown<'_> {
             step.end()?;
         }
         let took = human::duration(self.watch.elapsed());
-        terminal.line(&format!("All of it was right, and took {took}."))?;
+        terminal.line(&format!("All checks passed in {took}."))?;
         if !self.once {
             self.how_to_go_on(uri, &made.tenants)?;
         }
@@ -314,16 +308,19 @@ impl Shown<'_> {
             organisation, key, ..
         } = owner;
         terminal.line(&format!(
-            "The key is {organisation}'s. For the notebooks:\n"
+            "This is the key of {organisation}. For the notebooks:\n"
         ))?;
         terminal.line(&format!("export PLANT_URI={uri} PLANT_KEY={key}\n"))?;
         for other in others {
             let Tenant {
                 organisation, key, ..
             } = other;
-            terminal.line(&format!("{organisation}'s, who sees less, is {key}"))?;
+            terminal.line(&format!(
+                "The key of {organisation}, which sees fewer assets, is {key}"
+            ))?;
         }
-        terminal.line("They are good while this runs. Ctrl-C stops it; what was made stays.")?;
+        terminal
+            .line("The keys are valid while the demo runs. Ctrl-C stops it; the data stays.")?;
         Ok(())
     }
 }
@@ -331,11 +328,11 @@ impl Shown<'_> {
 fn answers(checked: &[Checked]) -> Table {
     let head = [
         "organisation",
-        "sees assets",
+        "visible assets",
         "with readings",
-        "finds first",
-        "by",
-        "its requests",
+        "first result",
+        "ranked by",
+        "requests",
     ];
     let mut table = Table::new(head).numbers([1, 2, 5]);
     for one in checked {

@@ -8,14 +8,14 @@ use super::{Context, Exit, RunCommand};
 use crate::app::doctor::{Finding, Standing, examine};
 
 const EXAMPLES: &str = "\
-Looks at settings, folders and who may read them, the lake, the catalog, databases and their versions, the search index,
-models, clocks, and the room on disks; and changes nothing of it. It can be run beside a server. Exit code 1 says that
-something will not work; what merely should be known (note) does not count.
+Checks settings, folders and their permissions, the lake, the catalog, databases and their versions, the search index, models,
+clocks, and free disk space, and changes nothing. It can run beside a server. Exit code 1 means that something will not work;
+notes do not change the exit code.
 
 Examples:
   plantlake doctor
   plantlake --config /etc/plantlake/plantlake.toml doctor
-      As the service: run it as its user, who may do less than you.
+      Checks the service; run it as the user of the service, who may have fewer permissions than you.
   plantlake doctor --json | jq -r '.findings[] | select(.standing == \"wrong\") | .todo'";
 
 /// Arguments of `doctor`.
@@ -45,10 +45,13 @@ impl RunCommand for DoctorArgs {
         } else {
             print(&context, &findings)?;
             let last = match (wrong, notes) {
-                (0, 0) => "All is as it should be.".to_owned(),
-                (0, notes) => format!("All works; {}.", human::counted(notes as u64, "note")),
+                (0, 0) => "All checks passed.".to_owned(),
+                (0, notes) => format!(
+                    "All checks passed; {}.",
+                    human::counted(notes as u64, "note")
+                ),
                 (wrong, notes) => {
-                    format!("{wrong} wrong, {}.", human::counted(notes as u64, "note"))
+                    format!("{wrong} failed, {}.", human::counted(notes as u64, "note"))
                 }
             };
             context.terminal.line(&last)?;

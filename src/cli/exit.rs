@@ -47,8 +47,10 @@ impl Exit {
             Self::LeftOut => {
                 "finished, but some input was left out (quarantined files, an unusable catalog)"
             }
-            Self::Refused => "refused, because another run is at work",
-            Self::Differs => "what was checked is not as it was written down (usage verify)",
+            Self::Refused => "refused, because another run is active",
+            Self::Differs => {
+                "the checked data differs from what was recorded (usage verify, audit verify)"
+            }
             Self::Interrupted => "interrupted",
         }
     }

@@ -7,14 +7,14 @@ use super::{Context, Exit, RunCommand};
 use crate::metrics::ask::ask;
 
 const EXAMPLES: &str = "\
-Asks at the port of the metrics (the setting metrics.listen), as a browser would at /readyz. Exit code 0 says that it is ready,
-1 that it is not: it starts, it ends, its organisation database is silent, or there is none.
+Requests /readyz at the address of the metrics (the setting metrics.listen). Exit code 0 means that the process is ready; 1
+means that it is starting or stopping, that its organisation database does not respond, or that no process is running.
 
 Examples:
   plantlake health
   HEALTHCHECK CMD [\"plantlake\", \"health\"]        in a Dockerfile, or in compose.yaml as its healthcheck's test
   plantlake health --live
-      Whether the process lives, ready or not.";
+      Checks only that the process is alive.";
 
 /// Arguments of `health`.
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ impl RunCommand for HealthArgs {
     async fn run(self, context: Context) -> anyhow::Result<Exit> {
         let Some(listen) = context.settings.metrics.listen else {
             let error = anyhow::anyhow!(
-                "there is nowhere to ask: `metrics.listen` is off. Set it to an address, such as 127.0.0.1:9464"
+                "cannot check the health: `metrics.listen` is off; set it to an address, such as 127.0.0.1:9464"
             );
             return Err(Exit::Usage.because(error));
         };

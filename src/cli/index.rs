@@ -15,14 +15,14 @@ use crate::search::index::IndexError;
 use crate::search::{IndexProgress, IndexReport, IndexStage, Search, SearchError};
 
 const EXAMPLES: &str = "\
-A server keeps its index up to date by itself, and `plantlake search` looks first; this command is for a schedule, or to
-have the first, long pass done beforehand. What is done is kept: interrupted, it goes on where it stopped.
+A server updates its index automatically, and `plantlake search` updates it before it searches. Use this command on a schedule,
+or to build the index in advance. Progress is saved: an interrupted update continues where it stopped.
 
 Examples:
   plantlake index
-      Embeds the assets that are new or changed, and forgets those that are gone.
+      Indexes new and changed assets, and removes deleted ones.
   plantlake index --full --json
-      Does everything again, and prints what was done for a script.";
+      Rebuilds the index, and prints the result as JSON.";
 
 /// Arguments of `index`.
 #[derive(Debug, Args)]
@@ -65,11 +65,12 @@ impl RunCommand for IndexArgs {
 }
 
 /// The note that is printed if assets are found by their words only.
-pub(super) const NO_MODEL: &str = "Assets are found by their words only: there is no model yet. `plantlake models fetch` gets it.";
+pub(super) const NO_MODEL: &str =
+    "Search uses words only, because no model is installed; run `plantlake models fetch`.";
 
 pub(super) fn in_words(report: &IndexReport) -> String {
     format!(
-        "{} in the index: {} put in, {} removed",
+        "{} in the index: {} updated, {} removed",
         human::counted(report.assets as u64, "asset"),
         human::count(report.indexed as u64),
         human::count(report.removed as u64),
@@ -136,8 +137,8 @@ impl Shown {
         if !is_same {
             let label = match progress.stage {
                 IndexStage::Words => "words",
-                IndexStage::Meanings => "meanings",
-                IndexStage::Settling => "making the index fast",
+                IndexStage::Meanings => "embeddings",
+                IndexStage::Settling => "optimising the index",
             };
             let total = Some(progress.total as u64);
             let shown = self.terminal.progress(label, Unit::Count("assets"), total);

@@ -91,7 +91,7 @@ async fn watch_signals(mut signals: Signals, stage: &watch::Sender<Stage>, limit
                 tokio::time::sleep(limit).await;
                 stage.send_replace(Stage::Overdue);
                 tokio::time::sleep(SETTLE_TIMEOUT).await;
-                tracing::warn!("work that was still going on was cut off");
+                tracing::warn!("aborted work that was still running");
                 exit
             }
             None => std::future::pending().await,

@@ -21,23 +21,23 @@ const NEXT: usize = 5;
 const EXAMPLES: &str = "\
 Examples:
   plantlake jobs
-      Each job with its schedule, its last run and its next time. A mistake in a file is told with its line.
+      Lists each job with its schedule, last run and next time. An error in a file is reported with its line.
   plantlake jobs history
   plantlake jobs history resample --last 100 --json
 
 A job is a file jobs/<name>.toml:
-  kind = \"resample\"            # resample, mirror, index or maintain; by default what the file is called
+  kind = \"resample\"            # resample, mirror, index or maintain; by default the name of the file
   schedule = \"*/15 * * * *\"    # minute, hour, day of the month (L is the last), month, weekday
   timezone = \"Europe/Berlin\"   # [default: UTC]
   timeout = \"1h\"               # of one attempt [default: 1h]
   retries = 2                  # [default: 2]
   backoff = \"1min\"             # before the first retry, and twice as long before each further one [default: 1min]
-  missed = \"once\"              # or \"skip\": what is done about times that passed [default: once]
+  missed = \"once\"              # or \"skip\": how missed times are handled [default: once]
   after = [\"resample\"]         # waits for that job's run of the same time, and is skipped if it fails
   [arguments]                  # of resample: full, from, to; of index: full
 
-Where clocks are set forward, a time of day that does not exist comes right after; where they are set back, one that exists
-twice comes the first time. Schedules that name no hours (*/15 * * * *) go on by what has passed.";
+Times skipped by daylight saving run right afterwards; of times that occur twice, the first one runs. Schedules without a fixed
+hour (*/15 * * * *) run at constant intervals.";
 
 /// Arguments of `jobs`.
 #[derive(Debug, Args)]
@@ -116,7 +116,7 @@ async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
     }
     if specs.is_empty() {
         terminal.line(&format!(
-            "No job is declared in {}; `plantlake jobs --help` shows how.",
+            "No jobs are declared in {}; `plantlake jobs --help` describes job files.",
             folder.display()
         ))?;
         return Ok(Exit::Success);

@@ -12,14 +12,14 @@ use crate::clock;
 use crate::store::ApiKey;
 
 const EXAMPLES: &str = "\
-A key is `pl_<id>_<secret>`. It is shown once, when it is made; only a hash of the secret is stored.
+A key is `pl_<id>_<secret>`. It is shown once, when it is created; only a hash of the secret is stored.
 
 Examples:
   plantlake key create --user historian@northfield.example --name \"line 3 gateway\" --expires 90d --ingest
   plantlake key create --user ada@northfield.example --name notebook --expires 2027-06-30 --json | jq -r .key
   plantlake key list --org \"Northfield Chemicals\"
   plantlake key revoke 0123456789abcdef
-      Ends it within seconds, queries that run with it included.";
+      Revokes it within seconds, and ends running queries that use it.";
 
 /// Arguments of `key`.
 #[derive(Debug, Args)]
@@ -126,7 +126,7 @@ impl Command {
         // Only the key goes to standard output, so that it can be piped into a vault.
         terminal.line(&text)?;
         terminal.note(&format!(
-            "This is the key of {} for {:?}. It is not shown again: keep it where secrets are kept.",
+            "This is the key of {} for {:?}. It is not shown again; keep it in a secret store.",
             made.user, made.name
         ));
         Ok(())
@@ -135,8 +135,8 @@ impl Command {
     async fn revoke(&self, id: String) -> anyhow::Result<()> {
         if id.starts_with("pl_") {
             let error = anyhow::anyhow!(
-                "name the key by its id, the part between `pl_` and the next `_`; \
-                 the whole key is a secret, and now it is in your shell's history"
+                "expected the key's id, the part between `pl_` and the next `_`; \
+                 the whole key is a secret, and is now in your shell's history"
             );
             return Err(Exit::Usage.because(error));
         }
@@ -174,7 +174,7 @@ impl Command {
             return Ok(terminal.line(&serde_json::to_string(&keys)?)?);
         }
         if keys.is_empty() {
-            let none = "There is no key that is good; `--all` shows those that are over.";
+            let none = "No valid keys; `--all` also lists expired and revoked keys.";
             return Ok(terminal.line(none)?);
         }
         Ok(terminal.table(&table(&keys, now))?)
@@ -186,9 +186,9 @@ fn table(keys: &[ApiKey], now: chrono::DateTime<chrono::Utc>) -> Table {
         "key",
         "user",
         "organisation",
-        "for",
+        "name",
         "ingest",
-        "made",
+        "created",
         "expires",
         "last used",
         "state",

@@ -14,15 +14,15 @@ use crate::model::Month;
 use crate::store::{LimitsChange, OrganisationStore};
 
 const EXAMPLES: &str = "\
-Without a limit to change, it shows the limits and what was used of them in this UTC month. Servers take up a change
-within seconds. Over its rate an organisation is told to try again, over its month to wait for the next.
+Without flags, shows the limits and the usage of this UTC month. Servers apply a change within seconds. Requests over the rate
+limit are refused until a moment later, requests over a monthly quota until the next month.
 
 Examples:
   plantlake org limit acme
   plantlake org limit acme --requests-per-second 20 --concurrent-queries 4
   plantlake org limit acme --monthly-requests 100000 --monthly-bytes-sent 10GB --monthly-bytes-scanned 1TB
   plantlake org limit acme --monthly-bytes-sent none
-      As much as it likes.";
+      Removes the limit.";
 
 /// Arguments of `org limit`.
 #[derive(Debug, Args)]
@@ -61,7 +61,7 @@ fn limit<T>(text: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Result<
 fn number<T: FromStr>(text: &str, expected: &str) -> Result<T, String> {
     text.replace('_', "")
         .parse()
-        .map_err(|_| format!("it is neither {expected} nor `none`"))
+        .map_err(|_| format!("expected {expected} or `none`"))
 }
 
 fn per_second(text: &str) -> Result<Limit<f64>, String> {
@@ -120,7 +120,7 @@ pub(super) async fn run(
         return Ok(context.terminal.line(&printed.to_string())?);
     }
     if !wanted.is_empty() {
-        let done = if changed { "changed" } else { "as they were" };
+        let done = if changed { "changed" } else { "unchanged" };
         let text = format!("the limits of {} are {done}", organisation.name);
         context.terminal.line(&text)?;
     }
@@ -132,29 +132,29 @@ pub(super) async fn run(
         .map_or_else(none, |rate| rate.to_string());
     let head = [
         "limit".to_owned(),
-        "at most".to_owned(),
+        "maximum".to_owned(),
         format!("used in {month}"),
     ];
     let mut table = Table::new(head).numbers([1, 2]);
     for (what, limit, used) in [
         ("requests per second", rate, String::new()),
         (
-            "queries at once",
+            "concurrent queries",
             count(limits.concurrent_queries),
             String::new(),
         ),
         (
-            "billable requests a month",
+            "billable requests per month",
             count(limits.monthly_requests),
             human::count(used.requests),
         ),
         (
-            "sent a month",
+            "bytes sent per month",
             bytes(limits.monthly_bytes_sent),
             human::decimal_bytes(used.bytes_sent),
         ),
         (
-            "scanned a month",
+            "bytes scanned per month",
             bytes(limits.monthly_bytes_scanned),
             human::decimal_bytes(used.bytes_scanned),
         ),

@@ -11,8 +11,7 @@ use crate::config::{LogFormat, LogSettings};
 
 /// Starts logging for the process.
 pub(super) fn start(settings: &LogSettings, terminal: &Terminal) -> anyhow::Result<()> {
-    let mut filter =
-        EnvFilter::try_new(&settings.filter).context("the log filter cannot be used")?;
+    let mut filter = EnvFilter::try_new(&settings.filter).context("cannot parse the log filter")?;
     // The crate warns about its own flags, which users of plantlake cannot change.
     if !settings.filter.contains("qdrant_edge") {
         filter = filter.add_directive("qdrant_edge=error".parse()?);
@@ -27,7 +26,7 @@ pub(super) fn start(settings: &LogSettings, terminal: &Terminal) -> anyhow::Resu
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),
     };
-    started.map_err(|error| anyhow::anyhow!(error).context("logging cannot be started"))
+    started.map_err(|error| anyhow::anyhow!(error).context("cannot start logging"))
 }
 
 /// A writer that hides the progress bars while it writes an entry.

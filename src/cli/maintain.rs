@@ -10,21 +10,21 @@ use crate::config::Settings;
 use crate::jobs::{Fate, MaintainOptions, MaintainOutcome, MaintainReport};
 
 const EXAMPLES: &str = "\
-What is older than `retention.<raw|minute|hour|day>.keep` goes: to the archive, or for good, as `.then` says. By default all is
-kept. Raw files go as a whole, and only when all that they have is in the averages; averages do not go with them.
+Data older than `retention.<raw|minute|hour|day>.keep` is archived or deleted, depending on `.then`. By default, everything is
+kept. Raw files expire as a whole, and only when all their readings are in the averages; the averages do not expire with them.
 
-Small files of a partition become one sorted file, up to `maintain.target_file_size`. Files that no published version has had
-for longer than `maintain.grace` are deleted, and so are those that killed runs left behind. Readers are not disturbed, and no
-number changes. One run of this command or of `plantlake resample` is at work at a time.
+Small files of a partition are compacted to sorted files of up to `maintain.target_file_size`. Files that no published version
+has referenced for longer than `maintain.grace` are deleted, and so are files that killed runs left behind. Running queries
+continue, and no value changes. Only one run of this command or of `plantlake resample` is active at a time.
 
 Examples:
-  See what there is to do, without doing it:
+  Show what would be done:
       plantlake maintain --dry-run
 
-  Do it, and report to a script:
+  Maintain the lake, and print the result as JSON:
       plantlake maintain --json
 
-  By itself, each Sunday: uncomment the schedule in jobs/maintain.toml, and
+  Each Sunday: uncomment the schedule in jobs/maintain.toml, and run
       plantlake schedule";
 
 /// Arguments of `maintain`.
@@ -80,11 +80,11 @@ fn print(terminal: &Terminal, report: &MaintainReport) -> anyhow::Result<()> {
             return Ok(());
         }
         (MaintainOutcome::NothingToDo, _) => {
-            terminal.line(&format!("All is in order, nothing to do ({took})."))?;
+            terminal.line(&format!("Nothing to do ({took})."))?;
             return Ok(());
         }
         (MaintainOutcome::DryRun, _) if !report.has_work() => {
-            terminal.line(&format!("All is in order, nothing to do ({took})."))?;
+            terminal.line(&format!("Nothing to do ({took})."))?;
             return Ok(());
         }
         (MaintainOutcome::DryRun, _) => terminal.line("Would do:")?,
@@ -94,7 +94,7 @@ fn print(terminal: &Terminal, report: &MaintainReport) -> anyhow::Result<()> {
         (MaintainOutcome::Maintained, None) => terminal.line(&format!("Done in {took}."))?,
     }
     if !report.expired.is_empty() {
-        let head = ["expired", "dates", "files", "rows", "bytes", "are"];
+        let head = ["expired", "dates", "files", "rows", "bytes", "action"];
         let mut table = Table::new(head).numbers(2..5);
         for expired in &report.expired {
             let (first, last) = (&expired.dates.first, &expired.dates.last);
@@ -115,10 +115,10 @@ fn print(terminal: &Terminal, report: &MaintainReport) -> anyhow::Result<()> {
     }
     if !report.compacted.is_empty() {
         let head = [
-            "small files of",
+            "compacted",
             "partitions",
-            "files",
-            "become",
+            "files before",
+            "files after",
             "rows",
             "bytes",
         ];
@@ -137,11 +137,11 @@ fn print(terminal: &Terminal, report: &MaintainReport) -> anyhow::Result<()> {
     }
     let swept = &report.swept;
     terminal.line(&format!(
-        "Deleted, because nobody needs them: {}, {}, with {}; {} of logs",
+        "Deleted unused files: {}, {}, {}; {}",
         human::counted(swept.data_files as u64, "data file"),
         human::counted(swept.raw_files as u64, "raw file"),
         human::bytes(swept.bytes),
-        human::counted(swept.log_files as u64, "file"),
+        human::counted(swept.log_files as u64, "log file"),
     ))?;
     Ok(())
 }

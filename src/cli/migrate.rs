@@ -7,7 +7,7 @@ use crate::app::no_write_grant;
 use crate::store::OrganisationStore;
 
 const EXAMPLES: &str = "\
-Every other command does the same when it needs the database; several at once are safe.
+Every other command migrates the database, too, when it opens it; concurrent migrations are safe.
 
 Examples:
   plantlake migrate
@@ -44,12 +44,14 @@ impl RunCommand for MigrateArgs {
             .terminal
             .line(&format!("organisation database  {url}"))?;
         for step in &migrated.made {
-            context.terminal.line(&format!("made step {step}"))?;
+            context
+                .terminal
+                .line(&format!("applied migration {step}"))?;
         }
         let version = migrated.version;
         context
             .terminal
-            .line(&format!("its schema is up to date, at version {version}"))?;
+            .line(&format!("the schema is up to date, at version {version}"))?;
         Ok(Exit::Success)
     }
 }

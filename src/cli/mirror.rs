@@ -13,25 +13,25 @@ use crate::mirror::{
 use crate::model::with_causes;
 
 const EXAMPLES: &str = "\
-The database is that of the setting `mirror_url`; the tables assets, data_min, data_h and data_d are made by the first run.
-What is mirrored: the averages of the last 7 days by minute, 90 days by hour and 5 years by day (`mirror.window_min` and its kin),
-as the last finished run published them, and the catalog's assets. Readers see all of a run or nothing of it.
+The setting `mirror_url` names the database; the first run creates the tables assets, data_min, data_h and data_d. The mirror
+contains the averages of the last 7 days by minute, 90 days by hour and 5 years by day (`mirror.window_min` and the related
+settings), as the last finished run published them, and the catalog's assets. Readers see all of a run or nothing of it.
 
 Examples:
   After each run of the job, mirror what changed:
       plantlake resample && plantlake mirror
 
-  See what that would be, without doing it:
+  Show what would be done:
       plantlake mirror --dry-run
 
-  Somebody wrote into the mirror: compare every row in the windows, and report to a script:
+  Compare every row in the windows, after someone changed the mirror, and print the result as JSON:
       plantlake mirror --full --json
 
-  Ask it:
+  Query the mirror:
       psql postgres://reader@db.example/chemical -c 'SELECT * FROM data_h ORDER BY timestamp DESC LIMIT 10'
 
-Assets with readings that the catalog does not know have placeholders, and are named. While Postgres is away the run is tried
-again (`mirror.retry_for`). While the catalog has mistakes the assets stay as they are, and the exit code is 3.";
+Assets with readings that are not in the catalog get placeholders, and are listed. While Postgres is unavailable, the run is
+retried (`mirror.retry_for`). While the catalog is invalid, the assets stay unchanged, and the exit code is 3.";
 
 /// Arguments of `mirror`.
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub struct MirrorArgs {
 /// The error that no mirror is configured.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "there is no mirror: set `mirror_url`, for instance to postgres://plantlake@db.example/chemical, or DB_HOST and its kin"
+    "no mirror is configured; set `mirror_url`, such as postgres://plantlake@db.example/chemical, or the variables DB_*"
 )]
 struct NoMirror;
 
@@ -122,8 +122,7 @@ impl Progress for RowsBar {
     fn again(&self, problem: &MirrorError, wait: Duration) {
         let text = with_causes(problem);
         let wait = human::duration(wait);
-        self.terminal
-            .warn(&format!("{text}; trying again in {wait}"));
+        self.terminal.warn(&format!("{text}; retrying in {wait}"));
     }
 }
 
@@ -137,7 +136,7 @@ fn print(terminal: &Terminal, report: &Report) -> anyhow::Result<()> {
     match report.outcome {
         Outcome::NothingPublished => {
             terminal.line(&format!(
-                "Nothing is published in {}: run `plantlake resample` first. The mirror was left alone.",
+                "Nothing is published in {}: run `plantlake resample` first. The mirror is unchanged.",
                 report.lake
             ))?;
             return Ok(());
@@ -204,7 +203,7 @@ fn print_assets(terminal: &Terminal, assets: &AssetReport) -> anyhow::Result<()>
     }
     if let Some(problem) = &assets.catalog_problem {
         terminal.warn(&format!(
-            "the catalog cannot be used, so the assets stay as they are: {problem}"
+            "the assets in the mirror stay unchanged, because the catalog is invalid: {problem}"
         ));
     }
     if assets.unknown.is_empty() {
@@ -212,7 +211,7 @@ fn print_assets(terminal: &Terminal, assets: &AssetReport) -> anyhow::Result<()>
     }
     let count = human::counted(assets.unknown.len() as u64, "asset");
     terminal.warn(&format!(
-        "{count} with readings that the catalog does not know:"
+        "{count} with readings, but without an entry in the catalog:"
     ));
     for asset in assets.unknown.iter().take(SHOWN) {
         terminal.warn(&format!("  {asset}"));

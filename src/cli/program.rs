@@ -23,7 +23,7 @@ pub fn main() -> ExitCode {
         // The panic has been reported already.
         Ok(Err(_)) => Exit::Failure.into(),
         Err(error) => {
-            report(&anyhow::Error::new(error).context("no thread can be started"));
+            report(&anyhow::Error::new(error).context("cannot start a thread"));
             Exit::Failure.into()
         }
     }
@@ -42,7 +42,7 @@ fn on_a_large_stack() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            report(&anyhow::Error::new(error).context("the runtime cannot be started"));
+            report(&anyhow::Error::new(error).context("cannot start the async runtime"));
             return Exit::Failure.into();
         }
     };

@@ -23,7 +23,7 @@ const SHOWN: usize = 1_000;
 
 const EXAMPLES: &str = "\
 Examples:
-  What there is:
+  List the tables, and describe one:
       plantlake query \"SHOW TABLES\"
       plantlake query \"DESCRIBE data_h\"
 
@@ -32,7 +32,7 @@ Examples:
         WHERE asset_id = 'a1b2c3d4-e5f6-7890-abcd-ef1234567890'
           AND timestamp >= '2026-01-01' AND timestamp < '2026-02-01' ORDER BY timestamp\"
 
-  Everything of a day, as Parquet (--format json gives one object a line):
+  All minutes of a day, as Parquet (--format json writes one object per line):
       plantlake query \"SELECT * FROM data_min WHERE date = '2026-01-31'\" --format parquet --output day.parquet
 
   Yesterday's mean of every pressure sensor of a unit, by name:
@@ -43,7 +43,7 @@ Examples:
   From a file or a pipe:
       plantlake query - < report.sql
 
-  Of a server, as a user of an organisation:
+  On a server, as a user of an organisation:
       plantlake query \"SELECT * FROM data_d\" --server grpc+tls://history.example.com:50051 --as ada@northfield.example";
 
 /// Arguments of `query`.
@@ -77,7 +77,7 @@ enum Format {
 
 /// The error that the file of the result cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer cannot be written to {path}")]
+#[error("cannot write the result to {path}")]
 struct OutputFailed {
     path: PathBuf,
     source: std::io::Error,
@@ -113,7 +113,7 @@ impl RunCommand for QueryArgs {
             )?)),
             None if self.format == Format::Parquet && std::io::stdout().is_terminal() => {
                 return Err(Exit::Usage.because(anyhow::anyhow!(
-                    "a Parquet file is nothing to read on a terminal: name one with --output, or pipe it on"
+                    "cannot write Parquet to a terminal; name a file with --output, or pipe the output"
                 )));
             }
             None => Box::new(context.terminal.writer()),
@@ -143,7 +143,7 @@ pub(super) async fn answer(
     let session = QuerySession::open(&lake, &settings.catalog, Some(search)).await?;
     if session.run() == 0 {
         context.terminal.note(&format!(
-            "nothing is published in {} yet, so its tables are empty: `plantlake resample` fills them, or `--lake` names another",
+            "nothing is published in {} yet, so its tables are empty; run `plantlake resample`, or set another `--lake`",
             settings.lake
         ));
     }

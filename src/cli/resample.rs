@@ -17,21 +17,21 @@ use crate::resample::LeftOut;
 
 const EXAMPLES: &str = "\
 Examples:
-  Take up what is new, late, changed or gone since the last run:
+  Process files that are new, late, changed or removed since the last run:
       plantlake resample
 
-  See what that would be, without doing it:
+  Show what would be done:
       plantlake resample --dry-run
 
-  Only January 2026; what lies outside stays due:
+  Compute only January 2026; other dates stay due:
       plantlake resample --from 2026-01-01 --to 2026-01-31
 
-  Compute everything again from raw, and report to a script:
+  Recompute everything from the raw files, and print the result as JSON:
       plantlake resample --full --json
 
-Readings are left out, and counted by file, under the first of these reasons that holds:
+Unusable readings are left out, and counted by file, under the first of these reasons that applies:
   null_time, time_out_of_range, null_id, malformed_id, null_value, nan_value, infinite_value
-A file that cannot be read is quarantined: named with its reason, and tried again when it changes.
+A file that cannot be read is quarantined: it is listed with the reason, and retried when it changes.
 While any file is in quarantine the exit code is 3.";
 
 /// Arguments of `resample`.
@@ -60,7 +60,7 @@ pub struct ResampleArgs {
 
 /// The error that the first date is after the last.
 #[derive(Debug, thiserror::Error)]
-#[error("--from {from} is after --to {to}: no date is between them")]
+#[error("--from {from} must not be after --to {to}")]
 struct DatesBackwards {
     from: NaiveDate,
     to: NaiveDate,
@@ -257,7 +257,7 @@ fn print_left_out(terminal: &Terminal, report: &Report) -> anyhow::Result<()> {
             .checked_sub(SHOWN)
             .filter(|&more| more > 0)
         {
-            terminal.line(&format!("… and {more} files more (--json lists all)"))?;
+            terminal.line(&format!("… and {more} more files (--json lists all)"))?;
         }
     }
     for file in report.quarantined.iter().take(SHOWN) {
@@ -270,7 +270,7 @@ fn print_left_out(terminal: &Terminal, report: &Report) -> anyhow::Result<()> {
         .filter(|&more| more > 0)
     {
         terminal.warn(&format!(
-            "… and {more} quarantined files more (--json lists all)"
+            "… and {more} more quarantined files (--json lists all)"
         ));
     }
     Ok(())

@@ -13,15 +13,15 @@ use crate::backup::Part;
 use crate::config::Settings;
 
 const EXAMPLES: &str = "\
-The backup is put where the settings say: the database to `organisation_url`, files to `catalog`, `jobs`, `keys_dir` and the state
-folder, the log of runs to the lake's history. A backup of a SQLite database can become a Postgres database, and the other way
-round. Run it as the user that the server runs as: files belong to whoever restores them.
+The settings determine the destination: the database is restored to `organisation_url`, files to `catalog`, `jobs`, `keys_dir`
+and the state folder, and the log of runs to the lake's history. A backup of a SQLite database can be restored to Postgres, and
+vice versa. Run the command as the server's user, because restored files belong to the user who restores them.
 
-Nothing is overwritten: what is there must be as it is in the backup, or not be there. Everything is compared with its
-hashes before anything is written, and the database once more before it is in force. A restore that was killed is repeated, and
-goes on with what is missing. No server may be running.
+Nothing is overwritten: existing data must be equal to that in the backup. All hashes are verified before anything is written,
+and those of the database again before it is activated. If a restore was killed, repeat it: it continues with what is missing.
+No server may be running.
 
-`plantlake backup --help` says what is in a backup, and where the rest comes from.
+`plantlake backup --help` lists what a backup contains, and how to restore the rest.
 
 Examples:
   plantlake restore --from /backup/plantlake.tar.zst
@@ -68,9 +68,9 @@ impl RunCommand for RestoreArgs {
                 part.to_string(),
                 match put {
                     Put::Restored => "restored",
-                    Put::WasThere => "was there already",
-                    Put::Nothing => "nothing in the backup",
-                    Put::LeftAlone => "left alone: the lake has runs of its own",
+                    Put::WasThere => "already present",
+                    Put::Nothing => "not in the backup",
+                    Put::LeftAlone => "skipped: the lake has runs of its own",
                 }
                 .to_owned(),
                 place_of(&context.settings, *part),
@@ -101,22 +101,23 @@ fn place_of(settings: &Settings, part: Part) -> String {
 
 /// Returns the steps that the operator should take next.
 fn next_steps(report: &RestoreReport) -> Vec<String> {
-    let mut steps = vec!["What to do next:".to_owned()];
+    let mut steps = vec!["Next steps:".to_owned()];
     let has = |part| report.restored.contains_key(&part);
     if report.restored.get(&Part::Runs) == Some(&Put::Restored) {
         steps.push(
-            "  put the raw files back, then `plantlake resample`: it makes the tables".to_owned(),
+            "  restore the raw files, then run `plantlake resample` to compute the tables"
+                .to_owned(),
         );
     }
     if has(Part::Database) {
         let at = instant(report.head.made_at);
         steps.push(format!(
-            "  `plantlake audit --last 20`, and do again what was revoked, removed or closed after {at}: it is as it was then"
+            "  repeat what was revoked, removed or closed after {at}; see `plantlake audit --last 20`"
         ));
     }
     if has(Part::Journal) {
-        steps.push("  `plantlake serve`: it takes the rest of the journal into the ledger, and makes the search index".to_owned());
+        steps.push("  run `plantlake serve`: it writes the journal to the ledger, and builds the search index".to_owned());
     }
-    steps.push("  `plantlake status`".to_owned());
+    steps.push("  check the result with `plantlake status`".to_owned());
     steps
 }

@@ -17,11 +17,11 @@ use crate::schedule::{Cause, Once, Stopper, run_once};
 use crate::store::{JobRun, RunStatus};
 
 const EXAMPLES: &str = "\
-For cron, systemd or Kubernetes, and for people: the job's arguments, timeout and retries hold, its schedule and `after` do
-not. The run is in the history (`plantlake jobs history`), and a failure is told to the webhook.
+Runs a job by hand, or from cron, systemd or Kubernetes. The job's arguments, timeout and retries apply; its schedule and
+`after` do not. The run is recorded in the history (`plantlake jobs history`), and a failure is reported to the webhook.
 
-A job runs once at a time, on all machines that share the organisation database: exit code 4 says that it runs already. One
-whose process has died is found out within half a minute.
+Only one run of a job is active at a time, on all machines that share the organisation database; exit code 4 means that the job
+is already running. A run whose process has died is detected within 30 seconds.
 
 Examples:
   plantlake run resample
@@ -41,17 +41,17 @@ pub struct RunArgs {
 
 /// The error that there is no such job.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no job {name:?} in {folder}; there {are}")]
+#[error("no job {name:?} in {folder}; {declared}")]
 struct UnknownJob {
     name: String,
     folder: String,
-    are: String,
+    declared: String,
 }
 
 /// The error that the job is running already.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the job {} runs already: process {} on {}, since {}. Wait until it ends, or stop it",
+    "the job {} is already running: process {} on {}, since {}; wait until it ends, or stop it",
     .0.job, .0.pid, .0.host, instant(.0.started_at)
 )]
 struct RunsElsewhere(Box<JobRun>);
@@ -102,9 +102,9 @@ fn find<'a>(
         Exit::Usage.because(UnknownJob {
             name: name.to_owned(),
             folder: folder.display().to_string(),
-            are: match names.is_empty() {
-                true => "is none".to_owned(),
-                false => format!("are {}", names.join(", ")),
+            declared: match names.is_empty() {
+                true => "no jobs are declared there".to_owned(),
+                false => format!("the declared jobs are {}", names.join(", ")),
             },
         })
     };
@@ -126,7 +126,7 @@ impl RunArgs {
             Once::Elsewhere(_) if context.interrupt.is_requested() => return Ok(Exit::Interrupted),
             Once::Elsewhere(run) => return Err(Exit::Refused.because(RunsElsewhere(run))),
             Once::Lost => {
-                let why = "the run was lost: it could not be renewed in the organisation database, and was ended";
+                let why = "the run was aborted: its heartbeat could not be written to the organisation database";
                 return Err(Ended(why.to_owned()).into());
             }
         };
@@ -157,11 +157,11 @@ impl RunArgs {
             RunStatus::Aborted => Ok(Exit::Interrupted),
             _ if cause == Cause::Busy => Err(Exit::Refused.because(Ended(why))),
             _ if cause == Cause::Settings => {
-                let why = format!("the job {} cannot run: {why}", self.job);
+                let why = format!("cannot run the job {}: {why}", self.job);
                 Err(Exit::Usage.because(Ended(why)))
             }
             RunStatus::TimedOut => {
-                Err(Ended(format!("the job {} took too long: {why}", self.job)).into())
+                Err(Ended(format!("the job {} timed out: {why}", self.job)).into())
             }
             _ => Err(Ended(format!("the job {} failed: {why}", self.job)).into()),
         }

@@ -9,18 +9,18 @@ use crate::app::{Monitoring, Scheduling};
 use crate::schedule::Stopper;
 
 const EXAMPLES: &str = "\
-Jobs are declared in the folder `jobs`, a file <name>.toml each, which is followed while it changes. Several of these may
-run, on several machines that share the organisation database: each due time is run for once, and what one that died had
-begun is gone on with by another within a minute.
+Jobs are declared in the folder `jobs`, one file <name>.toml for each; changes are applied without a restart. Several schedulers
+may run, on several machines that share the organisation database: each due time is run once, and if a scheduler dies, another
+process resumes its runs within a minute.
 
 Examples:
   plantlake schedule
   plantlake serve --with-jobs
-      The same in the process of a server.
+      Does the same in the process of a server.
   plantlake jobs
-      What there is, when it runs, and how that went.
+      Lists the jobs, their schedules and their last runs.
 
-Ctrl-C lets jobs that run go on for the setting `schedule.shutdown_timeout`, and then ends them; once more ends at once.";
+Ctrl-C lets running jobs continue for `schedule.shutdown_timeout`, and then aborts them; a second Ctrl-C stops immediately.";
 
 /// Arguments of `schedule`.
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ impl RunCommand for ScheduleArgs {
             if names.is_empty() {
                 let folder = settings.jobs.display();
                 terminal.line(&format!(
-                    "No job in {folder} has a schedule yet; the folder is followed."
+                    "No job in {folder} has a schedule yet; the folder is watched for changes."
                 ))?;
             }
             if let Some(url) = monitoring.url() {

@@ -20,10 +20,10 @@ Examples:
   plantlake search \"high-temperature reactor vessel\"
   plantlake search \"what cools the reactor\" --limit 5 --json | jq -r '.[].name'
   plantlake search \"pumps over 15 kW\" --by bm25
-      By the words alone. Without --by, it is ranked as well as it can be with the models that are here
-      (`plantlake models`); each row says by what it was.
+      Ranks by words only. Without --by, the best method that the installed models allow is used
+      (`plantlake models`); each row names its method.
   plantlake search \"vibration of the feed pump\" --server grpc+tls://history.example.com:50051 --as ada@northfield.example
-      Of a server, as a user of an organisation.
+      Searches on a server, as a user of an organisation.
 
 In SQL:
   SELECT s.name, d.timestamp, d.value FROM search('high-temperature reactor vessel') AS s
@@ -51,11 +51,11 @@ pub struct SearchArgs {
 /// The method of ranking.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum By {
-    /// The best results, ranked again by a model that reads query and description together
+    /// The best results, re-ranked by a model that reads query and description together
     CrossEncoder,
-    /// Meanings and words, fused
+    /// Embeddings and words, fused
     Hybrid,
-    /// The similarity of the meanings of query and description
+    /// The similarity of the embeddings of query and description
     BiEncoder,
     /// The words that query and description share
     Bm25,
@@ -127,7 +127,7 @@ impl RunCommand for SearchArgs {
             return Ok(Exit::Success);
         }
         if found.is_empty() {
-            context.terminal.note("Nothing is like that.");
+            context.terminal.note("No matches.");
         } else {
             context.terminal.table(&for_people(&found, &snapshot))?;
         }

@@ -14,19 +14,19 @@ use crate::lake::failpoint;
 const EXAMPLES: &str = "\
 Examples:
   plantlake serve
-      On this machine only, without TLS. In Python:
+      Listens on this machine only, without TLS. In Python:
           import adbc_driver_flightsql.dbapi as dbapi
           dbapi.connect(\"grpc://127.0.0.1:50051\", db_kwargs={\"username\": \"ada@northfield.example\", \"password\": \"…\"})
   plantlake serve --listen 0.0.0.0:50051 --tls-cert server.pem --tls-key server.key
-      For everyone; the files are taken up again when they change.
+      Accepts clients from other machines; the files are reloaded when they change.
   plantlake serve --listen 0.0.0.0:50051 --dev-tls
-      To try TLS: with a certificate that nobody has reason to trust. It is written into the state folder.
+      Tries TLS with a self-signed certificate, which is written to the state folder.
   plantlake serve --with-jobs
-      Runs the jobs that are due, too, as `plantlake schedule` does. Those that answer go before them.
+      Also runs jobs when they are due, as `plantlake schedule` does. Requests have priority over jobs.
 
 Metrics for Prometheus are at http://127.0.0.1:9464/metrics (the setting `metrics.listen`).
 
-Ctrl-C lets the answers that have begun end, and then stops; once more stops at once.";
+Ctrl-C lets responses in progress end, and then stops the server; a second Ctrl-C stops it immediately.";
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -58,8 +58,8 @@ pub struct ServeArgs {
 /// The error that other machines can reach the server without TLS.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{listen} can be reached from other machines, and there is no TLS: passwords and data could be read by all between. \
-     Give --tls-cert and --tls-key (or --dev-tls to try it), or --allow-plaintext if a proxy brings TLS"
+    "cannot listen on {listen} without TLS: other machines can reach it, and passwords and data could be read in transit. \
+     Give --tls-cert and --tls-key (or --dev-tls to try it), or --allow-plaintext if a proxy terminates TLS"
 )]
 struct PlaintextRefused {
     listen: std::net::SocketAddr,
@@ -127,14 +127,14 @@ impl RunCommand for ServeArgs {
                 let path = path.display();
                 context
                     .terminal
-                    .line(&format!("certificate  {path}, made for this run"))?;
+                    .line(&format!("certificate  {path}, self-signed for this run"))?;
             }
             if let Some(url) = &metrics {
                 context.terminal.line(&format!("metrics      {url}"))?;
             }
             if let Some(jobs) = &jobs {
                 let jobs = if jobs.is_empty() {
-                    "none is declared".to_owned()
+                    "none declared".to_owned()
                 } else {
                     jobs.join(", ")
                 };
@@ -201,7 +201,7 @@ impl ServeArgs {
             })),
             (None, None) => Ok(None),
             _ => Err(Exit::Usage.because(anyhow::anyhow!(
-                "only one of `serve.tls_cert` and `serve.tls_key` is set; TLS takes both"
+                "only one of `serve.tls_cert` and `serve.tls_key` is set; TLS requires both"
             ))),
         }
     }

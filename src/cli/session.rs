@@ -10,13 +10,13 @@ use crate::clock;
 use crate::model::SessionId;
 
 const EXAMPLES: &str = "\
-A session begins with a password. Its access tokens end with it, queries that run with them included.
+A session starts when a user signs in with a password. When it ends, so do its access tokens and the queries that use them.
 
 Examples:
   plantlake session list --user ada@northfield.example
   plantlake session revoke 0190a8a4-6a9c-7d6e-b7f4-3f1f8f3f2a10
   plantlake session revoke --user ada@northfield.example
-      All of hers.";
+      Revokes all her sessions.";
 
 /// Arguments of `session`.
 #[derive(Debug, Args)]
@@ -69,9 +69,10 @@ impl RunCommand for SessionArgs {
                 if self.json {
                     terminal.line(&serde_json::to_string(&sessions)?)?;
                 } else if sessions.is_empty() {
-                    terminal.line("Nobody is signed in.")?;
+                    terminal.line("No valid sessions.")?;
                 } else {
-                    let mut table = Table::new(["session", "user", "began", "ends", "from"]);
+                    let mut table =
+                        Table::new(["session", "user", "started", "expires", "address"]);
                     for session in &sessions {
                         table.row([
                             session.id.to_string(),
@@ -89,20 +90,20 @@ impl RunCommand for SessionArgs {
                 terminal.line(&if self.json {
                     json!({"revoked": ended}).to_string()
                 } else {
-                    format!("ended {}", human::counted(ended, "session"))
+                    format!("revoked {}", human::counted(ended, "session"))
                 })?;
             }
             (Action::Revoke { id, .. }, None) => {
                 let text = id.unwrap_or_default();
                 let id: SessionId = text.parse().map_err(|_| {
-                    Exit::Usage.because(anyhow::anyhow!("{text:?} is not the id of a session"))
+                    Exit::Usage.because(anyhow::anyhow!("invalid session id {text:?}"))
                 })?;
                 let was_good = store.revoke_session(&operator(), id).await?;
                 terminal.line(&if self.json {
                     json!({"revoked": u64::from(was_good)}).to_string()
                 } else {
                     format!(
-                        "session {id} is over{}",
+                        "session {id} has ended{}",
                         if was_good { "" } else { " already" }
                     )
                 })?;

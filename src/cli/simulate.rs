@@ -15,26 +15,26 @@ use crate::simulate::{Plan, PlanError, Shape, Summary, parse_interval, simulate}
 
 const EXAMPLES: &str = "\
 Examples:
-  A small plant's last week (20 sensors, a reading each 10 seconds), to try things with:
+  The last week of a small plant (20 sensors, a reading every 10 seconds):
       plantlake simulate --assets 20 --days 7
 
-  A year of minutes without faults, the same bytes whenever it is made:
+  A year of minutes without faults, with the same bytes on each run:
       plantlake simulate --assets 50 --days 365 --start 2025-01-01 --interval 1m --shape clean
 
-  Load: 100 million readings in another lake, with a summary for scripts:
+  For load tests: 100 million readings in another lake, with the summary as JSON:
       plantlake --lake /tmp/load simulate --assets 100 --days 116 --interval 10s --json
 
 What is written:
   <lake>/raw/TT-101.parquet        the readings of the sensor TT-101: id, timestamp, value
-  <lake>/raw/TT-101_late.parquet   those that come late, or again (shape realistic)
+  <lake>/raw/TT-101_late.parquet   late and repeated readings (shape realistic)
   <lake>/ground_truth.json         the faults: asset, tag, kind, start, end, detail
-  <lake>/simulation.json           which files are the simulation's; so has the catalog
+  <lake>/simulation.json           the list of simulated files; the catalog has one, too
   <catalog>/assets.json            all assets: sites, units, equipment and sensors
   <catalog>/id2assets.json         the same, by id
-  <catalog>/graph.json             how they hang together, and what flows where
+  <catalog>/graph.json             the topology: parts, and what flows where
 
-Simulating again replaces what simulations wrote, and nothing else: where another file is in the
-way, it stops before it writes anything, and names the file.";
+Simulating again replaces the files of earlier simulations only. If another file is in the way, the command fails before it
+writes anything, and names the file.";
 
 /// Simulate a chemical plant: its catalog, and raw readings with known faults
 #[derive(Debug, Clone, clap::Args)]
@@ -97,7 +97,7 @@ pub enum ShapeArg {
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateCommandError {
     /// The summary cannot be printed.
-    #[error("the plant was simulated, but its summary cannot be printed")]
+    #[error("cannot print the summary of the simulation; the plant was simulated")]
     Print(#[source] std::io::Error),
 }
 

@@ -83,7 +83,7 @@ impl Mirror {
 
     fn print(&self, terminal: &Terminal) -> anyhow::Result<()> {
         if let Some(problem) = &self.problem {
-            terminal.warn(&format!("the mirror cannot be asked: {problem}"));
+            terminal.warn(&format!("cannot query the mirror: {problem}"));
             return Ok(());
         }
         let Some(found) = &self.status else {
@@ -91,7 +91,7 @@ impl Mirror {
         };
         let Some(run) = found.run else {
             terminal.line(&format!(
-                "mirror  {}: nothing yet, run `plantlake mirror`",
+                "mirror  {}: empty; run `plantlake mirror`",
                 found.mirror
             ))?;
             return Ok(());
@@ -100,7 +100,7 @@ impl Mirror {
         let lag = match (self.is_up_to_date, self.published_run) {
             (true, _) | (_, None) => "up to date".to_owned(),
             (false, Some(published)) => {
-                format!("the lake has run {published} since: run `plantlake mirror`")
+                format!("the lake has published run {published} since; run `plantlake mirror`")
             }
         };
         terminal.line(&format!(
@@ -144,7 +144,7 @@ impl RunCommand for StatusArgs {
         let failed = failed_jobs(&settings.organisation_url)
             .await
             .unwrap_or_else(|error| {
-                terminal.warn(&format!("which jobs failed is not known: {error}"));
+                terminal.warn(&format!("cannot list failed jobs: {error}"));
                 Vec::new()
             });
         if self.json {

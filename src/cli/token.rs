@@ -12,15 +12,15 @@ use crate::catalog::{Catalog, Visible};
 const EXAMPLES: &str = "\
 Examples:
   plantlake token create ada@northfield.example
-      Asks for her password, begins a session, and prints its access token.
+      Asks for her password, starts a session, and prints its access token.
   vault read -field=key plantlake/gateway | plantlake token check
-      Says who presents this API key or access token, and what they may see, or why they are refused.
+      Shows who this API key or access token belongs to, and what they may see, or why it is refused.
   plantlake token check --follow < token
-      Stays until the access ends, and says why.
+      Runs until the access ends, and shows the reason.
   plantlake token keys rotate
-      A new signing key. Tokens of the former ones stay good: no session ends, no server restarts.
+      Creates a signing key. Tokens of earlier keys stay valid: no session ends, and no server restarts.
   plantlake token keys remove 20261124T080000000Z-0a1b2c3d
-      For a key that became known to others: everything that it signed is refused within seconds.";
+      Removes a compromised key: everything that it signed is refused within seconds.";
 
 /// Arguments of `token`.
 #[derive(Debug, Args)]
@@ -97,7 +97,7 @@ async fn create(context: &Context, email: &str, json: bool) -> anyhow::Result<()
     context.terminal.line(&signed_in.token)?;
     let end = instant(signed_in.expires_at);
     context.terminal.note(&format!(
-        "This token is good until {end}. Session {}.",
+        "This token is valid until {end}. Session {}.",
         signed_in.session
     ));
     Ok(())
@@ -151,12 +151,12 @@ fn describe(context: &Context, access: &Access, json: bool) -> anyhow::Result<()
     let manages = if principal.role.manages_organisation() {
         "queries; manages the organisation's users and keys; sees its whole usage"
     } else {
-        "queries; sees the own usage"
+        "queries; sees their own usage"
     };
     let ingest = match (principal.may_ingest, principal.write_grants.as_slice()) {
         (false, _) => "",
         (true, []) => {
-            "; no readings can be sent, as the organisation has no write grant (`plantlake org grant … --write`)"
+            "; cannot send readings, because the organisation has no write grant (`plantlake org grant … --write`)"
         }
         (true, _) => "; sends readings",
     };
@@ -186,7 +186,7 @@ async fn keys(context: &Context, action: KeysAction, json: bool) -> anyhow::Resu
             if json {
                 return Ok(terminal.line(&serde_json::to_string(&keys)?)?);
             }
-            let mut table = Table::new(["key", "made", "signs", "needed until"]);
+            let mut table = Table::new(["key", "created", "signs", "needed until"]);
             for key in keys {
                 table.row([
                     key.id,
@@ -208,7 +208,7 @@ async fn keys(context: &Context, action: KeysAction, json: bool) -> anyhow::Resu
             } else {
                 terminal.line(&format!("new tokens are signed with {} now", made.id))?;
                 for id in deleted {
-                    terminal.line(&format!("deleted {id}, which no living token needs"))?;
+                    terminal.line(&format!("deleted {id}, which no valid token needs"))?;
                 }
             }
         }
@@ -219,7 +219,7 @@ async fn keys(context: &Context, action: KeysAction, json: bool) -> anyhow::Resu
             terminal.line(&if json {
                 json!({"removed": id}).to_string()
             } else {
-                format!("removed {id}; what it signed is refused")
+                format!("removed {id}; tokens that it signed are refused")
             })?;
         }
     }

@@ -21,23 +21,23 @@ use crate::store::{
 };
 
 const EXAMPLES: &str = "\
-A request belongs to the UTC month in which it ended. Running a statement is billable, and so is an ingest; the calls
-around them are not. A record that comes when its month is closed is billed in the next month that is not, and shown
-there as an adjustment.
+A request belongs to the UTC month in which it ended. Running a statement is billable, and so is an ingest; the calls around
+them are not. A record that arrives after its month was closed is billed in the next open month, and shown there as an
+adjustment.
 
 Examples:
   plantlake usage report
-      This month so far, a line for each organisation.
+      Reports this month so far, with a line for each organisation.
   plantlake usage report --month 2026-11 --org \"Northfield Chemicals\" --by user
   plantlake usage report --month 2026-09..2026-11 --by day --format csv > usage.csv
   plantlake usage close 2026-10
       Freezes the month: totals, and a hash over its records.
   plantlake usage invoice 2026-10 --org \"Northfield Chemicals\"
-      By the price list in the settings, `[billing]`. A month that is open gives a preview.
+      Uses the price list in the settings, `[billing]`. An open month gives a preview.
   plantlake usage verify --month 2026-10
-      Derives all of it again from the ledger; exit code 5 if something differs.
+      Recomputes the month from the ledger; exit code 5 if something differs.
   plantlake usage verify --head head-2026-10-31.json
-      All months, and the ledger's hash chain up to a head that `plantlake audit head --json` exported.";
+      Verifies all months, and the ledger's hash chain against a head that `plantlake audit head --json` exported.";
 
 /// Arguments of `usage`.
 #[derive(Debug, Args)]
@@ -105,7 +105,7 @@ pub(super) struct Months(pub RangeInclusive<Month>);
 pub(super) enum MalformedMonths {
     #[error(transparent)]
     Month(#[from] MalformedMonth),
-    #[error("{0} ends before it begins; write it as 2026-09..2026-11")]
+    #[error("{0} ends before it begins; expected a range such as 2026-09..2026-11")]
     Backwards(String),
 }
 
@@ -198,7 +198,7 @@ impl Usage {
             self.say(&format!("closed {} of {of}", args.month))?;
         } else if already.is_empty() {
             self.say(&format!(
-                "no organisation was there in {}: there is nothing to close",
+                "no organisation existed in {}; nothing to close",
                 args.month
             ))?;
         }
@@ -275,7 +275,7 @@ impl Usage {
         }
         self.say("")?;
         self.say(
-            "Adjustments: of months that were closed when the records came; in the sums above.",
+            "Adjustments: records that arrived after their month was closed; included in the sums above.",
         )?;
         let head = [
             "organisation",
@@ -331,8 +331,8 @@ impl Usage {
             return Ok(exit);
         }
         match (found.is_empty(), args.month) {
-            (true, Some(month)) => self.say(&format!("nothing was used in {month}"))?,
-            (true, None) => self.say("nothing was used")?,
+            (true, Some(month)) => self.say(&format!("no usage in {month}"))?,
+            (true, None) => self.say("no usage")?,
             (false, _) => self.show_verifications(&found)?,
         }
         if args.month.is_none() {
@@ -348,7 +348,7 @@ impl Usage {
         let head = [
             "organisation",
             "month",
-            "is",
+            "state",
             "records",
             "requests",
             "sent",

@@ -13,17 +13,17 @@ use crate::model::{Invoice, InvoiceLine, Month, OrganisationId};
 use crate::store::{Adjustment, UsageTotals};
 
 const EXAMPLES: &str = "\
-The price list is in the settings, `[billing]`: a price for 1,000 billable requests, for a GB (10^9 bytes) sent and for a
-GB scanned, with what is free of each in a month. A line's amount is its price times what is billed, rounded half up to
-the currency's smallest coin; the total is the sum of the lines. Statements do not change, prices may: keep invoices
+The price list is in the settings, `[billing]`: the prices of 1,000 billable requests, of a GB (10^9 bytes) sent and of a GB
+scanned, with the free amount of each per month. The amount of a line is its price times the billed quantity, rounded half up to
+the smallest unit of the currency; the total is the sum of the lines. Statements do not change, but prices may: keep invoices
 that were sent. CSV has no line for the total.
 
 Examples:
   plantlake usage invoice 2026-10 --org \"Northfield Chemicals\"
   plantlake usage invoice 2026-10 --format csv > invoices.csv
-      Of all organisations.
+      Computes the invoices of all organisations.
   PLANTLAKE_BILLING_PER_GB_SENT=0.12 plantlake usage invoice 2026-10 --org acme
-      What it would be by another price.";
+      Shows the invoice at another price.";
 
 /// Arguments of `usage invoice`.
 #[derive(Debug, Args)]
@@ -61,7 +61,7 @@ pub(super) async fn run(usage: &Usage, args: InvoiceArgs) -> anyhow::Result<()> 
     let terminal = &usage.context.terminal;
     if usage.context.settings.billing.is_free() {
         terminal.warn(
-            "no price is set, so all is free: set `billing.per_1000_requests`, `billing.per_gb_sent` or \
+            "no price is set, so all amounts are zero; set `billing.per_1000_requests`, `billing.per_gb_sent` or \
              `billing.per_gb_scanned`",
         );
     }
@@ -72,7 +72,7 @@ pub(super) async fn run(usage: &Usage, args: InvoiceArgs) -> anyhow::Result<()> 
         return Ok(terminal.print(&as_csv(&all))?);
     }
     if all.is_empty() {
-        return usage.say(&format!("nothing was used in {}", args.month));
+        return usage.say(&format!("no usage in {}", args.month));
     }
     for (at, billed) in all.iter().enumerate() {
         if at > 0 {
@@ -156,7 +156,7 @@ fn show(usage: &Usage, billed: &Billed) -> anyhow::Result<()> {
     usage.say(&format!("{name}, {month} ({state})"))?;
     let invoice = &billed.invoice;
     let amount = format!("amount {}", invoice.currency);
-    let head = ["for", "unit", "used", "free", "billed", "price", &amount];
+    let head = ["item", "unit", "used", "free", "billed", "price", &amount];
     let mut table = Table::new(head).numbers([2, 3, 4, 5, 6]);
     for line in &invoice.lines {
         table.row(cells(line));

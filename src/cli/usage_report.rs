@@ -11,9 +11,9 @@ use crate::model::Month;
 use crate::store::{ReportBy, ReportFilter, ReportLine, UsageSums};
 
 const EXAMPLES: &str = "\
-Rows and bytes are those of billable requests, as they are billed. Requests that failed are counted once: by an error,
-cancelled by their client, or aborted since their server died. Columns of which all is zero are left out of the table,
-and a narrow terminal gets one column for all that failed.
+Rows and bytes are those of billable requests, as they are billed. Each failed request is counted once: as an error, as
+cancelled by its client, or as aborted because its server died. The table omits columns that are zero everywhere; a narrow
+terminal shows one column for all failures.
 
 Examples:
   plantlake usage report
@@ -178,7 +178,7 @@ pub(super) async fn run(usage: &Usage, args: ReportArgs) -> anyhow::Result<()> {
         let whose = organisation.map_or_else(String::new, |organisation| {
             format!(" by {}", organisation.name)
         });
-        return usage.say(&format!("nothing was used{whose} in {months}"));
+        return usage.say(&format!("no usage{whose} in {months}"));
     }
     let is_wide = usage
         .context
@@ -196,7 +196,7 @@ pub(super) async fn run(usage: &Usage, args: ReportArgs) -> anyhow::Result<()> {
         usage
             .context
             .terminal
-            .note(&format!("{now} has not ended: its sums are those of now."));
+            .note(&format!("{now} has not ended; its sums may still grow."));
     }
     Ok(())
 }

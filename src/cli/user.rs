@@ -12,14 +12,14 @@ use crate::model::{Email, Role};
 use crate::store::User;
 
 const EXAMPLES: &str = "\
-Passwords are typed at a prompt, or come as the first line of standard input; never as an argument, where other
-users of the machine could see them. With --server, standard input has two lines for `create` and `passwd`: first
-what you sign in with (with --as your password, otherwise an API key), then the user's new password.
+Passwords are typed at a prompt, or read from the first line of standard input. They are never arguments, which other users of
+the machine could see. With --server, `create` and `passwd` read two lines from standard input: first your own credential (with
+--as your password, otherwise an API key), then the user's new password.
 
 Roles:
-  admin    manages the users and keys of the own organisation, and sees its whole usage
-  analyst  queries, and sees the own usage
-  service  a program: has API keys only, and no password
+  admin    manages the users and keys of the organisation, and sees its whole usage
+  analyst  runs queries, and sees their own usage
+  service  a program; has API keys only, and no password
 
 Examples:
   plantlake user create ada@northfield.example --org \"Northfield Chemicals\" --role admin
@@ -27,15 +27,15 @@ Examples:
   plantlake user create historian@northfield.example --org \"Northfield Chemicals\" --role service --ingest
   plantlake user list --org \"Northfield Chemicals\"
   plantlake user deactivate ada@northfield.example
-      Ends her sessions, keys and running queries within seconds; her place stays hers.
+      Ends her sessions, keys and running queries within seconds; she still counts towards the limit.
   plantlake user remove ada@northfield.example
-      The same, for ever; frees the place. What she did stays in the ledger and the audit trail.
+      The same, permanently; she no longer counts towards the limit. Her records stay in the ledger and the audit trail.
   (pass show plantlake/ada; pass show plantlake/bob) | plantlake user create bob@northfield.example --role analyst \
       --server grpc+tls://historian.example:50051 --as ada@northfield.example
   plantlake user list --server grpc+tls://historian.example:50051 --as ada@northfield.example
-      As the admin of an organisation, from afar: asks for her password. Without --as it asks for an API key.
+      As the admin of an organisation, on a remote server: asks for her password. Without --as, it asks for an API key.
   plantlake user passwd bob@northfield.example --server grpc+tls://historian.example:50051 --as bob@northfield.example
-      One's own password, in any role: asks for the present one first.";
+      Changes your own password, in any role; asks for the current one first.";
 
 /// Arguments of `user`.
 #[derive(Debug, Args)]
@@ -188,7 +188,7 @@ impl Command {
         let organisation = named(args.org)?;
         if organisation.is_none() && self.office.is_here() {
             return Err(Exit::Usage.because(anyhow::anyhow!(
-                "whose user is it? Name the organisation with --org"
+                "no organisation is given; name it with --org"
             )));
         }
         let role = Role::from(args.role);
@@ -207,12 +207,15 @@ impl Command {
         };
         let (user, _) = self.user(order).await?;
         let next = match role {
-            Role::Service => "; make a key with `plantlake key create`",
+            Role::Service => "; create a key with `plantlake key create`",
             _ => "",
         };
         self.done(
             &user,
-            &format!("made {role} {} of {}{next}", user.email, user.organisation),
+            &format!(
+                "created {role} {} of {}{next}",
+                user.email, user.organisation
+            ),
         )
     }
 
@@ -235,7 +238,7 @@ impl Command {
             return Ok(self
                 .context
                 .terminal
-                .line("There is no user yet: `plantlake user create`.")?);
+                .line("No users; `plantlake user create` creates one.")?);
         }
         Ok(self.context.terminal.table(&table(&users, true))?)
     }
@@ -245,7 +248,7 @@ impl Command {
         let (user, _) = self.user(Order::User { email }).await?;
         if !user.role.has_password() {
             anyhow::bail!(
-                "{} is a service: it has keys only, and no password",
+                "cannot set a password for {}: a service has API keys only",
                 user.email
             );
         }
@@ -338,7 +341,7 @@ pub(super) fn table(users: &[User], with_organisation: bool) -> Table {
         "ingest",
         "inactive",
         "last sign-in",
-        "made",
+        "created",
     ];
     if with_organisation {
         head.insert(1, "organisation");

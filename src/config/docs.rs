@@ -7,21 +7,20 @@ use super::storage;
 use super::table::{DefaultValue, SETTINGS, environment_name};
 
 const HEAD: &str = "\
-<!-- Generated. To write it again: cargo run -- config --docs > docs/settings.md -->
+<!-- Generated. To regenerate it: cargo run -- config --docs > docs/settings.md -->
 # Settings
 
-Each setting has a default. It can be set, each source stronger than the one before, by
+Each setting has a default. These sources can set it, in increasing precedence:
 
 1. `plantlake.toml` in the working folder, or the file that `--config FILE` names;
 2. a line in `.env` in the working folder (lines that do not begin with `PLANTLAKE_` are ignored);
 3. an environment variable `PLANTLAKE_*`;
 4. a flag.
 
-A secret need not be in any of them: `PLANTLAKE_<NAME>_FILE` in the environment, or in `.env`, names a file that has it, as
-container engines and Kubernetes hand secrets out. That goes for what is masked below, and for the URLs of databases.
+A secret can also be read from a file, as container engines and Kubernetes provide them: `PLANTLAKE_<NAME>_FILE` in the
+environment, or in `.env`, names the file. This applies to the settings that are masked, and to the URLs of databases.
 
-A setting that plantlake does not know is an error, wherever it stands. `plantlake config` shows what is in
-force and where each value came from.
+An unknown setting is an error in every source. `plantlake config` shows the settings in force and where each value came from.
 
 ```toml
 # plantlake.toml

@@ -68,7 +68,7 @@ fn parse_line(line: &str) -> Result<Option<(&str, String)>, &'static str> {
     }
     let (name, value) = line
         .split_once('=')
-        .ok_or("there is no `=`; expected KEY=VALUE")?;
+        .ok_or("missing `=`; expected KEY=VALUE")?;
     Ok(Some((name.trim_end(), parse_value(value.trim_start())?)))
 }
 
@@ -96,7 +96,7 @@ fn parse_value(text: &str) -> Result<String, &'static str> {
     if rest.is_empty() || rest.starts_with('#') {
         Ok(value)
     } else {
-        Err("there is text after the closing quote")
+        Err("unexpected text after the closing quote")
     }
 }
 

@@ -52,7 +52,7 @@ impl fmt::Display for Origin {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file cannot be read.
-    #[error("the settings file {} cannot be read", path.display())]
+    #[error("cannot read the settings file {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -60,7 +60,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file of a secret, which a variable names, cannot be read.
-    #[error("{origin}: the file {} cannot be read; check that it is there and that you may", path.display())]
+    #[error("{origin}: cannot read the file {}; check that it exists and is readable", path.display())]
     SecretFile {
         /// The variable.
         origin: Origin,
@@ -105,7 +105,7 @@ pub enum ConfigError {
 fn or_nearest(nearest: Option<&str>) -> String {
     match nearest {
         Some(nearest) => format!("the nearest known one is `{nearest}`"),
-        None => "none that is known is like it; `plantlake config --docs` has all".to_owned(),
+        None => "`plantlake config --docs` lists all settings".to_owned(),
     }
 }
 

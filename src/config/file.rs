@@ -11,7 +11,7 @@ use super::raw::{Known, RawSettings, known};
 use super::table::Type;
 use super::{Inputs, SETTINGS_FILE, redact, secret, storage};
 
-const STORAGE_EXPECTED: &str = "a text, a whole number, or true or false";
+const STORAGE_EXPECTED: &str = "text, a whole number, or true or false";
 
 /// Reads the given file, or `plantlake.toml` if it exists.
 pub(super) fn read(inputs: &Inputs, raw: &mut RawSettings) -> Result<(), ConfigError> {
@@ -49,7 +49,7 @@ fn parse(text: &str, path: &Path, raw: &mut RawSettings) -> Result<(), ConfigErr
     // The full text of the parser's error quotes the line, which may hold a secret; its message does not.
     let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
         origin: source.origin(error.span().map_or(0, |span| span.start)),
-        message: format!("this is not TOML: {}", error.message().replace('\n', ", ")),
+        message: format!("invalid TOML: {}", error.message().replace('\n', ", ")),
     })?;
     flatten(&source, "", table.get_ref(), raw)
 }
@@ -73,12 +73,7 @@ fn flatten(
             }
             (None, DeValue::Table(_)) if is_group(&key) => {}
             (None, _) if is_group(&key) => {
-                return Err(wrong_type(
-                    &key,
-                    value,
-                    origin,
-                    "a table: the settings are inside",
-                ));
+                return Err(wrong_type(&key, value, origin, "a table with settings"));
             }
             (meaning, _) => {
                 let text = match meaning {

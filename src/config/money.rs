@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use crate::model::Currency;
 
 pub(super) fn currency(text: &str) -> Result<Currency, String> {
-    Currency::of(text.trim()).ok_or_else(|| "is no such code".to_owned())
+    Currency::of(text.trim()).ok_or_else(|| "is not a currency code".to_owned())
 }
 
 pub(super) fn whole(text: &str) -> Result<u64, String> {
@@ -33,7 +33,7 @@ fn decimal(text: &str, decimals: u32, most: u64) -> Result<Decimal, String> {
         return Err("has too many decimals".to_owned());
     }
     if number > Decimal::from(most) {
-        return Err("is too much".to_owned());
+        return Err("is above the maximum".to_owned());
     }
     Ok(number)
 }

@@ -481,7 +481,7 @@ impl Settings {
                 "is before `{}`, {:?} ({})",
                 earliest.key, earliest.text, earliest.origin
             ),
-            expected: "a time after it",
+            expected: "a time after `resample.earliest`",
         }
         .into())
     }

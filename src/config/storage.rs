@@ -9,8 +9,8 @@ use object_store::aws::AmazonS3ConfigKey;
 pub(super) const PREFIX: &str = "storage.";
 
 /// The description of the group.
-pub(super) const DOC: &str = "Settings of the object store, for lakes and raw files at `s3://…`, as the \
-    `object_store` library names them. What is not set here is taken from the usual `AWS_*` variables. \
+pub(super) const DOC: &str = "Settings of the object store, for lakes and raw files at `s3://…`, with the names of the \
+    `object_store` library. Settings that are missing here are taken from the usual `AWS_*` variables. \
     Those with `secret`, `token`, `password` or `customer_key` in the name are masked wherever they are shown.";
 
 /// The documented names under `storage.`, which are also suggested for misspelled ones. `object_store` accepts a few
@@ -22,7 +22,7 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ),
     (
         "aws_region",
-        "region; many servers other than Amazon's take any",
+        "region; many servers other than Amazon's accept any",
     ),
     ("aws_access_key_id", "access key"),
     ("aws_secret_access_key", "secret key"),
@@ -32,7 +32,7 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
         "aws_virtual_hosted_style_request",
         "`true` puts the bucket into the host name",
     ),
-    ("aws_bucket", "bucket, where the URL does not name it"),
+    ("aws_bucket", "bucket, if the URL does not name it"),
     ("aws_default_region", "region when none is given"),
     ("aws_endpoint_url_s3", "endpoint for S3 alone"),
     ("aws_endpoint_url_sts", "endpoint of the token service"),
@@ -64,11 +64,11 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ),
     (
         "aws_container_credentials_relative_uri",
-        "where a container gets its credentials",
+        "relative URI of a container's credentials",
     ),
     (
         "aws_container_credentials_full_uri",
-        "where a container gets its credentials",
+        "full URI of a container's credentials",
     ),
     (
         "aws_container_authorization_token_file",
@@ -87,7 +87,7 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ),
     (
         "aws_conditional_put",
-        "how the server creates without overwriting; commits rest on it",
+        "how the server creates without overwriting; needed for commits",
     ),
     (
         "aws_allow_invalid_certificates",
@@ -123,7 +123,7 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
         "aws_randomize_addresses",
         "`true` spreads requests over the server's addresses",
     ),
-    ("aws_user_agent", "how plantlake names itself to the server"),
+    ("aws_user_agent", "user agent in requests to the server"),
 ];
 
 /// Returns the canonical name of `name` (without the prefix) and all its synonyms; `None` if there is no such

@@ -106,7 +106,7 @@ const CAP: &str = "a whole number from 1 to 1000000";
 const DATABASE: &str =
     "a URL such as sqlite:/srv/organisation.db or postgres://user@host/organisation";
 const PRICE: &str =
-    "a number from 0 to 1000000 with at most 6 decimals, in quotes where it has any: \"0.40\"";
+    "a number from 0 to 1000000 with at most 6 decimals, in quotes if it has any: \"0.40\"";
 const MODEL: &str = "a model's name on the hub: organisation/name";
 const WINDOW: &str = "a duration from 1h to 36500d, such as 36h or 90d";
 const KEEP: &str = "`forever`, or a duration from 1d to 36500d, such as 90d or 3652d";
@@ -128,7 +128,7 @@ settings! {
             rule: derived::state,
         },
         example: "\"/var/lib/plantlake\"", flag: Some("--state"),
-        doc: "What belongs to this machine: embedded databases, keys, journal, vectors.",
+        doc: "The folder of data that belongs to this machine: embedded databases, keys, journal, vectors.",
     }
     CATALOG: PathBuf, value::folder {
         key: "catalog", types: &[Type::Text], expected: "a folder on this machine",
@@ -142,146 +142,150 @@ settings! {
             rule: derived::organisation_url,
         },
         example: "\"postgres://plantlake@db.example/organisation?sslmode=verify-full\"", flag: None,
-        doc: "The database of organisations, users, keys and the audit trail. To a Postgres that is not on \
-              this machine the connection is encrypted, unless the URL says `sslmode=disable`. The variables \
-              `auth_host`, `auth_port`, `auth_db`, `auth_user` and `auth_password` (or `auth_password_FILE`, \
-              which names a file that has it) are another spelling of it.",
+        doc: "The database of organisations, users, keys and the audit trail. A connection to Postgres on another machine \
+              is encrypted, unless the URL contains `sslmode=disable`. The variables `auth_host`, `auth_port`, `auth_db`, \
+              `auth_user` and `auth_password` (or `auth_password_FILE`, which names a file that contains it) are an \
+              alternative to the URL.",
     }
     MIRROR_URL: Option<DatabaseUrl>, DatabaseUrl::parse_mirror {
         key: "mirror_url", types: &[Type::Text], expected: "a URL such as postgres://user@host/chemical",
         default: DefaultValue::Derived { words: "none", rule: derived::none },
         example: "\"postgres://plantlake@db.example/chemical\"", flag: None,
-        doc: "The Postgres database that recent averages are mirrored to. The variables `DB_HOST`, `DB_PORT`, \
-              `DB_NAME`, `DB_USER` and `DB_PASSWORD` (or `DB_PASSWORD_FILE`) are another spelling of it. As with \
-              `organisation_url`, the connection is encrypted unless the server is on this machine or the URL says `sslmode=disable`.",
+        doc: "The Postgres database that recent averages are mirrored to. The variables `DB_HOST`, `DB_PORT`, `DB_NAME`, \
+              `DB_USER` and `DB_PASSWORD` (or `DB_PASSWORD_FILE`) are an alternative to the URL. As with \
+              `organisation_url`, the connection is encrypted unless the server is on this machine or the URL contains \
+              `sslmode=disable`.",
     }
     MIRROR_WINDOW_MIN: TimeDelta, value::window {
         key: "mirror.window_min", types: &[Type::Text], expected: WINDOW,
         default: DefaultValue::Fixed("7d"), example: "\"14d\"", flag: None,
-        doc: "How far back from now the minutes are mirrored, in whole UTC dates: the first is that of so long ago.",
+        doc: "How far back from now minutes are mirrored, in whole UTC dates: the date on which the window begins is \
+              included.",
     }
     MIRROR_WINDOW_H: TimeDelta, value::window {
         key: "mirror.window_h", types: &[Type::Text], expected: WINDOW,
         default: DefaultValue::Fixed("90d"), example: "\"180d\"", flag: None,
-        doc: "How far back from now the hours are mirrored.",
+        doc: "How far back from now hours are mirrored.",
     }
     MIRROR_WINDOW_D: TimeDelta, value::window {
         key: "mirror.window_d", types: &[Type::Text], expected: WINDOW,
         default: DefaultValue::Fixed("1826d"), example: "\"3652d\"", flag: None,
-        doc: "How far back from now the days are mirrored.",
+        doc: "How far back from now days are mirrored.",
     }
     MIRROR_TIMEOUT: TimeDelta, value::timeout {
         key: "mirror.timeout", types: &[Type::Text],
         expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
         default: DefaultValue::Fixed("5min"), example: "\"1h\"", flag: None,
-        doc: "How long the mirror's Postgres may take over one statement (of up to a million rows), before it counts as \
-              away.",
+        doc: "The maximum time of one statement in the mirror's Postgres (of up to a million rows). After it, Postgres \
+              counts as unavailable.",
     }
     MIRROR_RETRY_FOR: TimeDelta, value::patience {
         key: "mirror.retry_for", types: &[Type::Text],
         expected: "a duration from 0s to 1d, such as 30s, 10min or 2h",
         default: DefaultValue::Fixed("2min"), example: "\"10min\"", flag: None,
-        doc: "How long `plantlake mirror` tries again after Postgres was away, or the connection was lost; counted from the \
-              first failure.",
+        doc: "How long `plantlake mirror` retries while Postgres is unavailable or the connection is lost, counted from \
+              the first failure.",
     }
     QDRANT_URL: Option<Url>, value::qdrant_url {
         key: "qdrant_url", types: &[Type::Text],
-        expected: "a URL such as https://qdrant.example:6334: that of gRPC, not of REST",
+        expected: "the URL of gRPC, not of REST, such as https://qdrant.example:6334",
         default: DefaultValue::Derived { words: "none", rule: derived::none },
         example: "\"https://qdrant.example:6334\"", flag: None,
-        doc: "The Qdrant server (1.19 or newer) that keeps the search index. Without one it is kept in `<state>/search`, \
-              which one process at a time can use. Certificates are checked against those of this machine; \
-              the variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.",
+        doc: "The Qdrant server (1.19 or newer) that stores the search index. Without it, the index is stored in \
+              `<state>/search`, which one process at a time can use. The server's certificate is verified with the \
+              certificates of this machine, or with those that the variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name.",
     }
     QDRANT_API_KEY: Option<Secret>, value::api_key {
-        key: "qdrant_api_key", types: &[Type::Text], expected: "visible ASCII signs without blanks",
+        key: "qdrant_api_key", types: &[Type::Text], expected: "visible ASCII characters without spaces",
         default: DefaultValue::Derived { words: "none", rule: derived::none },
         example: "\"k3y\"", flag: None,
-        doc: "The API key of the Qdrant server. It is masked wherever settings are shown, and sent to a server beyond \
-              this machine only by `https`.",
+        doc: "The API key of the Qdrant server. It is masked wherever settings are shown, and sent to a server on another \
+              machine by `https` only.",
     }
     QDRANT_COLLECTION: String, value::collection {
         key: "qdrant_collection", types: &[Type::Text],
         expected: "1 to 64 letters, digits and underscores",
         default: DefaultValue::Fixed("plantlake"), example: "\"plantlake_test\"", flag: None,
-        doc: "What the search index is called in the Qdrant server: the name of an alias, and what collections' names \
-              begin with. Installations that share a Qdrant server have different ones; servers of one installation the same.",
+        doc: "The name of the search index on the Qdrant server: the name of an alias, and the prefix of the collections. \
+              Installations that share a Qdrant server need different names; servers of one installation need the same \
+              name.",
     }
     QDRANT_TIMEOUT: TimeDelta, value::timeout {
         key: "qdrant_timeout", types: &[Type::Text], expected: "a duration from 1s to 1d, such as 5s",
         default: DefaultValue::Fixed("5s"), example: "\"2s\"", flag: None,
-        doc: "How long it is waited for the Qdrant server to answer a search. Indexing waits 12 times as long.",
+        doc: "The maximum time that a search waits for the Qdrant server. Indexing waits 12 times as long.",
     }
     KEYS_DIR: PathBuf, value::folder {
         key: "keys_dir", types: &[Type::Text], expected: "a folder on this machine",
         default: DefaultValue::Derived { words: "`<state>/keys`", rule: derived::keys_dir },
         example: "\"/etc/plantlake/keys\"", flag: None,
-        doc: "The keys that access tokens are signed with; readable by their owner only. Several servers that \
-              stand for each other share one folder.",
+        doc: "The folder of the keys that sign access tokens; readable by their owner only. Replicas of a server share one \
+              folder.",
     }
     AUTH_TOKEN_LIFETIME: TimeDelta, value::token_lifetime {
         key: "auth.token_lifetime", types: &[Type::Text],
         expected: "a duration from 1min to 30d, such as 15min, 12h or 7d",
         default: DefaultValue::Fixed("12h"), example: "\"15min\"", flag: None,
-        doc: "How long an access token is good for after sign-in. A revoked one ends within seconds.",
+        doc: "How long an access token is valid after sign-in. A revoked one ends within seconds.",
     }
     AUTH_ISSUER: String, value::name {
         key: "auth.issuer", types: &[Type::Text], expected: "a name or a URL",
         default: DefaultValue::Fixed("plantlake"), example: "\"https://plantlake.example\"", flag: None,
-        doc: "Who issues access tokens (their `iss`): a token of another issuer is refused.",
+        doc: "The issuer of access tokens (their `iss`); tokens of other issuers are refused.",
     }
     AUTH_AUDIENCE: String, value::name {
         key: "auth.audience", types: &[Type::Text], expected: "a name or a URL",
         default: DefaultValue::Fixed("plantlake"), example: "\"plantlake-production\"", flag: None,
-        doc: "Whom access tokens are for (their `aud`): a token for another audience is refused.",
+        doc: "The audience of access tokens (their `aud`); tokens for other audiences are refused.",
     }
     AUTH_KEYS_PER_ORGANISATION: u64, value::cap {
         key: "auth.keys_per_organisation", types: &[Type::Integer], expected: CAP,
         default: DefaultValue::Fixed("1000"), example: "5000", flag: None,
-        doc: "The maximum number of API keys of an organisation that are neither revoked nor expired. An organisation with as many \
-              makes no other.",
+        doc: "The maximum number of API keys of an organisation that are neither revoked nor expired. An organisation that \
+              has reached it cannot create another.",
     }
     AUTH_SESSIONS_PER_USER: u64, value::cap {
         key: "auth.sessions_per_user", types: &[Type::Integer], expected: CAP,
         default: DefaultValue::Fixed("1000"), example: "200", flag: None,
-        doc: "The maximum number of sessions of a user. A sign-in beyond it ends the oldest.",
+        doc: "The maximum number of sessions of a user. A sign-in beyond it ends the oldest session.",
     }
     AUTH_CHANGES_PER_DAY: u64, value::cap {
         key: "auth.changes_per_day", types: &[Type::Integer], expected: CAP,
         default: DefaultValue::Fixed("5000"), example: "500", flag: None,
-        doc: "The maximum number of changes that a user of an organisation makes within 24 hours: users and keys by its admins, and own \
-              passwords. Revoking keys, and deactivating and removing users, is always possible. Operators are not limited.",
+        doc: "The maximum number of changes that a user of an organisation makes within 24 hours: changes of users and \
+              keys by its admins, and of their own passwords. Revoking keys, and deactivating and removing users, is \
+              always possible. Operators are not limited.",
     }
     JOBS: PathBuf, value::folder {
         key: "jobs", types: &[Type::Text], expected: "a folder on this machine",
         default: DefaultValue::Fixed("jobs"), example: "\"plant/jobs\"", flag: None,
-        doc: "The declarative job specs, `<job>.toml`.",
+        doc: "The folder of job files, `<job>.toml`.",
     }
     RAW: Location, Location::parse {
         key: "raw", types: &[Type::Text], expected: PLACE,
         default: DefaultValue::Derived { words: "`<lake>/raw`", rule: derived::raw },
         example: "\"s3://plant/raw\"", flag: Some("--raw (of `plantlake resample`)"),
-        doc: "Where the raw Parquet files are that `plantlake resample` reads, subfolders too.",
+        doc: "The location of the raw Parquet files that `plantlake resample` reads, including subfolders.",
     }
     RESAMPLE_MEMORY: u64, value::memory {
         key: "resample.memory", types: &[Type::Text, Type::Integer],
         expected: "at least 64MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
         default: DefaultValue::Fixed("1GiB"), example: "\"512MiB\"", flag: None,
-        doc: "The most memory that `plantlake resample` takes for its buffers, however large the input.",
+        doc: "The maximum memory of the buffers of `plantlake resample`, however large the input is.",
     }
     RESAMPLE_THREADS: usize, value::threads {
         key: "resample.threads", types: &[Type::Integer],
         expected: "a whole number from 1 to 1024",
         default: DefaultValue::Derived { words: "the number of cores", rule: derived::threads },
         example: "4", flag: None,
-        doc: "How many threads `plantlake resample` computes on.",
+        doc: "The number of threads on which `plantlake resample` computes.",
     }
     RESAMPLE_TIMEZONE: Tz, value::timezone {
         key: "resample.timezone", types: &[Type::Text],
         expected: "the IANA name of a time zone, such as UTC or Europe/Berlin",
         default: DefaultValue::Fixed("UTC"), example: "\"Europe/Berlin\"", flag: None,
-        doc: "The zone of raw timestamps that are stored without one. Those stored with a zone are \
-              turned to UTC by it.",
+        doc: "The time zone of raw timestamps that are stored without one. Timestamps that are stored with a zone are \
+              converted to UTC.",
     }
     RESAMPLE_EARLIEST: TimeBound, value::earliest {
         key: "resample.earliest", types: &[Type::Text, Type::Date], expected: TIME_BOUND,
@@ -298,12 +302,15 @@ settings! {
     RETENTION_RAW_KEEP: Option<TimeDelta>, value::keep {
         key: "retention.raw.keep", types: &[Type::Text], expected: KEEP,
         default: DefaultValue::Fixed("forever"), example: "\"400d\"", flag: None,
-        doc: "How long raw files stay where `plantlake resample` reads them, counted back from now in whole UTC dates. A file goes as a whole, when all its dates have expired and are in the averages.",
+        doc: "How long raw files stay where `plantlake resample` reads them, counted back from now in whole UTC dates. A \
+              file expires as a whole, when all its dates have expired and are in the averages.",
     }
     RETENTION_RAW_THEN: Then, value::then {
         key: "retention.raw.then", types: &[Type::Text], expected: "`archive` or `delete`",
         default: DefaultValue::Fixed("archive"), example: "\"delete\"", flag: None,
-        doc: "What `plantlake maintain` does with raw files that have expired: move them to `<lake>/archive/raw`, from where averages of late readings are still computed; or delete them, which seals their dates: readings that come later are quarantined.",
+        doc: "The action of `plantlake maintain` on expired raw files: move them to `<lake>/archive/raw`, where late \
+              readings can still be combined with them; or delete them, which seals their dates: readings that arrive \
+              later are quarantined.",
     }
     RETENTION_MINUTE_KEEP: Option<TimeDelta>, value::keep {
         key: "retention.minute.keep", types: &[Type::Text], expected: KEEP,
@@ -313,56 +320,59 @@ settings! {
     RETENTION_MINUTE_THEN: Then, value::then {
         key: "retention.minute.then", types: &[Type::Text], expected: "`archive` or `delete`",
         default: DefaultValue::Fixed("archive"), example: "\"delete\"", flag: None,
-        doc: "What `plantlake maintain` does with minutes that have expired: move them to the table `archive.data_min`, or delete them. What is in the archive already stays there.",
+        doc: "The action of `plantlake maintain` on expired minutes: move them to the table `archive.data_min`, or delete \
+              them. Minutes that are already in the archive stay there.",
     }
     RETENTION_HOUR_KEEP: Option<TimeDelta>, value::keep {
         key: "retention.hour.keep", types: &[Type::Text], expected: KEEP,
         default: DefaultValue::Fixed("forever"), example: "\"1826d\"", flag: None,
-        doc: "How long hours stay in `data_h`, counted back from now in whole UTC dates. A month goes as a whole, when its last date has expired.",
+        doc: "How long hours stay in `data_h`, counted back from now in whole UTC dates. A month expires as a whole, when \
+              its last date has expired.",
     }
     RETENTION_HOUR_THEN: Then, value::then {
         key: "retention.hour.then", types: &[Type::Text], expected: "`archive` or `delete`",
         default: DefaultValue::Fixed("archive"), example: "\"delete\"", flag: None,
-        doc: "What `plantlake maintain` does with hours that have expired: move them to the table `archive.data_h`, or delete them.",
+        doc: "The action of `plantlake maintain` on expired hours: move them to the table `archive.data_h`, or delete \
+              them.",
     }
     RETENTION_DAY_KEEP: Option<TimeDelta>, value::keep {
         key: "retention.day.keep", types: &[Type::Text], expected: KEEP,
         default: DefaultValue::Fixed("forever"), example: "\"7305d\"", flag: None,
-        doc: "How long days stay in `data_d`, counted back from now in whole UTC dates. A year goes as a whole, when its last date has expired.",
+        doc: "How long days stay in `data_d`, counted back from now in whole UTC dates. A year expires as a whole, when \
+              its last date has expired.",
     }
     RETENTION_DAY_THEN: Then, value::then {
         key: "retention.day.then", types: &[Type::Text], expected: "`archive` or `delete`",
         default: DefaultValue::Fixed("archive"), example: "\"delete\"", flag: None,
-        doc: "What `plantlake maintain` does with days that have expired: move them to the table `archive.data_d`, or delete them.",
+        doc: "The action of `plantlake maintain` on expired days: move them to the table `archive.data_d`, or delete them.",
     }
     MAINTAIN_TARGET_FILE_SIZE: u64, value::file_size {
         key: "maintain.target_file_size", types: &[Type::Text, Type::Integer],
         expected: "from 1MiB to 4GiB: a number of bytes, or a number with a unit (64MiB, 1GB)",
         default: DefaultValue::Fixed("128MiB"), example: "\"256MiB\"", flag: None,
-        doc: "How large the files become that `plantlake maintain` makes of small ones. Files of three quarters of it, and \
-              larger ones, are left alone.",
+        doc: "The size of the files to which `plantlake maintain` compacts small files. Files of at least three quarters \
+              of it are not compacted.",
     }
     MAINTAIN_GRACE: TimeDelta, value::grace {
         key: "maintain.grace", types: &[Type::Text],
         expected: "a duration from 1h to 5d, such as 12h or 2d",
         default: DefaultValue::Fixed("24h"), example: "\"48h\"", flag: None,
-        doc: "How long files stay that are in no published version any more: for answers that are being read, and for \
-              readers from outside. At least the hour for which tickets are good, `serve.queue_timeout` and \
-              `serve.query_timeout` together, whatever is set here.",
+        doc: "How long files stay that no published version references any more, for queries in progress and for external \
+              readers. At least the hour for which tickets are valid, plus `serve.queue_timeout` and \
+              `serve.query_timeout`, even if a shorter time is set.",
     }
     SERVE_LISTEN: SocketAddr, value::address {
         key: "serve.listen", types: &[Type::Text], expected: "an address with a port, such as 127.0.0.1:50051",
         default: DefaultValue::Fixed("127.0.0.1:50051"), example: "\"0.0.0.0:50051\"",
         flag: Some("--listen (of `plantlake serve`)"),
-        doc: "Where `plantlake serve` listens; port 0 takes any that is free. Beyond this machine \
-              it takes TLS.",
+        doc: "The address on which `plantlake serve` listens; port 0 picks a free port. An address that other machines can \
+              reach requires TLS.",
     }
     SERVE_TLS_CERT: Option<PathBuf>, value::optional_file {
         key: "serve.tls_cert", types: &[Type::Text], expected: "a file on this machine",
         default: DefaultValue::Derived { words: "none", rule: derived::none },
         example: "\"/etc/plantlake/server.pem\"", flag: Some("--tls-cert (of `plantlake serve`)"),
-        doc: "The server's certificate and those between it and the root, PEM. A changed file is taken up \
-              without a restart.",
+        doc: "The server's certificate and the intermediate certificates, PEM. A changed file is loaded without a restart.",
     }
     SERVE_TLS_KEY: Option<PathBuf>, value::optional_file {
         key: "serve.tls_key", types: &[Type::Text], expected: "a file on this machine",
@@ -374,83 +384,85 @@ settings! {
         key: "serve.allow_plaintext", types: &[Type::Boolean], expected: "`true` or `false`",
         default: DefaultValue::Fixed("false"), example: "true",
         flag: Some("--allow-plaintext (of `plantlake serve`)"),
-        doc: "Whether `plantlake serve` may listen beyond this machine without TLS: passwords and data can \
-              then be read by all between. For a proxy that brings TLS.",
+        doc: "Whether `plantlake serve` may listen without TLS on an address that other machines can reach: passwords and \
+              data can then be read in transit. For a proxy that terminates TLS.",
     }
     SERVE_QUERIES: usize, value::threads {
         key: "serve.queries", types: &[Type::Integer],
         expected: "a whole number from 1 to 1024",
         default: DefaultValue::Derived { words: "one more than the number of cores", rule: derived::queries },
         example: "8", flag: None,
-        doc: "How many long queries `plantlake serve` works on at once. Others wait, the organisations by turns; \
-              a query that is done within a moment does not. Each uses all cores, so that more of them take more \
-              memory and are no sooner done, unless they wait for a distant lake.",
+        doc: "The maximum number of long queries that `plantlake serve` runs at the same time. Others wait, and \
+              organisations take turns; short queries do not wait. Each query uses all cores, so more of them take more \
+              memory and do not finish sooner, unless they wait for a remote lake.",
     }
     SERVE_QUERY_MEMORY: u64, value::memory {
         key: "serve.query_memory", types: &[Type::Text, Type::Integer],
         expected: "at least 64MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
         default: DefaultValue::Fixed("512MiB"), example: "\"2GiB\"", flag: None,
-        doc: "The most memory that one query takes for sorting, grouping and joining. What does not fit goes to \
-              `<state>/spill`; what cannot, ends the query. Whatever it is for, a query allocates no more than twice as \
-              much, or 256MiB if that is more.",
+        doc: "The maximum memory of one query for sorting, grouping and joining. Data that does not fit is spilled to \
+              `<state>/spill`; a query whose data cannot be spilled is ended. For all purposes together, a query allocates \
+              at most twice as much, or 256MiB if that is more.",
     }
     SERVE_TOTAL_MEMORY: u64, value::memory {
         key: "serve.total_memory", types: &[Type::Text, Type::Integer],
         expected: "at least 64MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
         default: DefaultValue::Fixed("2GiB"), example: "\"16GiB\"", flag: None,
-        doc: "The most memory that all queries together take so. When the process holds an eighth more (24MiB in any case, but no \
-              more than 3/16), beside what it held before its first query, the query that holds most is ended.",
+        doc: "The maximum memory of all queries together for these purposes. When the memory of the process exceeds it by \
+              an eighth (at least 24MiB, but at most 3/16), not counting the memory before the first query, the query that \
+              holds most memory is ended.",
     }
     SERVE_SPILL: u64, value::size {
         key: "serve.spill", types: &[Type::Text, Type::Integer],
         expected: "a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
         default: DefaultValue::Fixed("16GiB"), example: "\"100GiB\"", flag: None,
-        doc: "The most disk that all queries together take in `<state>/spill`.",
+        doc: "The maximum disk space of all queries together in `<state>/spill`.",
     }
     SERVE_QUERY_TIMEOUT: TimeDelta, value::timeout {
         key: "serve.query_timeout", types: &[Type::Text],
         expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
         default: DefaultValue::Fixed("10min"), example: "\"1h\"", flag: None,
-        doc: "How long the server works on one query; the time that the client takes to read the answer does not count.",
+        doc: "The maximum time that one query runs; the time that the client takes to read the result does not count.",
     }
     SERVE_QUEUE_TIMEOUT: TimeDelta, value::timeout {
         key: "serve.queue_timeout", types: &[Type::Text],
         expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
         default: DefaultValue::Fixed("1min"), example: "\"10min\"", flag: None,
-        doc: "How long a query waits for its turn, before the client is told to try again later.",
+        doc: "How long a query waits for a permit, before its client is asked to try again later.",
     }
     SERVE_UNREAD_TIMEOUT: TimeDelta, value::timeout {
         key: "serve.unread_timeout", types: &[Type::Text],
         expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
         default: DefaultValue::Fixed("5min"), example: "\"1h\"", flag: None,
-        doc: "How long an answer that its client does not read on lies there, before the query is ended and its memory freed. \
-              Its turn goes to others after a second. As long may a client that sends readings keep still.",
+        doc: "How long a result waits for its client to read on, before the query is ended and its memory freed. Its \
+              permit is released after a second. A client that sends readings may pause for the same time.",
     }
     SERVE_SHUTDOWN_TIMEOUT: TimeDelta, value::timeout {
         key: "serve.shutdown_timeout", types: &[Type::Text],
         expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
         default: DefaultValue::Fixed("1min"), example: "\"10min\"", flag: None,
-        doc: "How long answers that have begun may go on when the server is told to end.",
+        doc: "How long responses in progress may continue when the server is asked to stop.",
     }
     SERVE_LARGEST_INGEST: u64, value::size {
         key: "serve.largest_ingest", types: &[Type::Text, Type::Integer],
         expected: "a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
         default: DefaultValue::Fixed("1GiB"), example: "\"4GiB\"", flag: None,
-        doc: "The most that one ingest of readings may send, in bytes of Arrow data.",
+        doc: "The maximum size of one ingest of readings, in bytes of Arrow data.",
     }
     SERVE_OLDEST_INGEST: Option<TimeDelta>, value::keep {
         key: "serve.oldest_ingest", types: &[Type::Text], expected: KEEP,
         default: DefaultValue::Fixed("3650d"), example: "\"30d\"", flag: None,
-        doc: "How old a reading may be, counted back from now, that a client sends. An ingest with an older one is refused, as is \
-              one with readings of more than 4,000 days (UTC): the next run computes each date that is touched. `forever` accepts \
-              all times from `resample.earliest` on. Files in the raw folder may have readings of any age.",
+        doc: "The maximum age of a reading that a client sends, counted back from now. An ingest with an older one is \
+              refused, as is one with readings of more than 4,000 days (UTC), because the next run recomputes each of \
+              these dates. `forever` accepts all times from `resample.earliest` on. Files in the raw folder may have \
+              readings of any age.",
     }
     SERVE_CONNECTIONS: usize, value::connections {
         key: "serve.connections", types: &[Type::Integer], expected: CONNECTIONS,
         default: DefaultValue::Fixed("4096"), example: "20000", flag: None,
-        doc: "The maximum number of connections at once; fewer, where the limit of open files does not leave as many beside what the \
-              server itself opens (half of the limit, at most 1024). When they are all taken, the oldest connection without a \
-              valid credential is closed for a new one.",
+        doc: "The maximum number of connections at once; fewer, if the limit of open files does not allow as many in \
+              addition to the files of the server itself (half of the limit, at most 1024). When all are in use, the \
+              oldest connection without a valid credential is closed for a new one.",
     }
     SERVE_CONNECTIONS_PER_ADDRESS: usize, value::connections {
         key: "serve.connections_per_address", types: &[Type::Integer], expected: CONNECTIONS,
@@ -489,9 +501,9 @@ settings! {
         expected: "addresses and networks in CIDR notation, separated by commas",
         default: DefaultValue::Derived { words: "none", rule: derived::none },
         example: "\"10.0.0.0/8, 192.0.2.7\"", flag: None,
-        doc: "Proxies and load balancers whose word for a client's address is taken: the header `x-forwarded-for`, and the PROXY \
-              protocol if `serve.proxy_protocol` is set. From anybody else both are ignored. The client's address is what \
-              sign-ins are slowed down by, and what is recorded and logged.",
+        doc: "Proxies and load balancers that are trusted to report a client's address: by the header `x-forwarded-for`, \
+              and by the PROXY protocol if `serve.proxy_protocol` is set. From other addresses both are ignored. Sign-ins \
+              are throttled by the client's address, which is also recorded and logged.",
     }
     SERVE_PROXY_PROTOCOL: bool, value::yes_or_no {
         key: "serve.proxy_protocol", types: &[Type::Boolean], expected: "`true` or `false`",
@@ -502,90 +514,92 @@ settings! {
     METERING_SQL: bool, value::yes_or_no {
         key: "metering.sql", types: &[Type::Boolean], expected: "`true` or `false`",
         default: DefaultValue::Fixed("false"), example: "true", flag: None,
-        doc: "Whether the ledger of requests keeps the text of statements, beside a fingerprint of it.",
+        doc: "Whether the ledger of requests stores the text of statements, in addition to their fingerprint.",
     }
     METERING_JOURNAL_SIZE: u64, value::journal_size {
         key: "metering.journal_size", types: &[Type::Text, Type::Integer],
         expected: "at least 1MiB: a number of bytes, or a number with a unit (512MiB, 1.5 GiB, 2GB)",
         default: DefaultValue::Fixed("1GiB"), example: "\"10GiB\"", flag: None,
-        doc: "The most that the journal in `<state>/journal` takes on the disk: requests are there until the organisation \
-              database has them. A request takes about 1 KiB.",
+        doc: "The maximum size of the journal in `<state>/journal`, which stores requests until the organisation database \
+              has them. A request takes about 1 KiB.",
     }
     METERING_JOURNAL_FULL: JournalFull, value::journal_full {
         key: "metering.journal_full", types: &[Type::Text], expected: "`refuse` or `go-on`",
         default: DefaultValue::Fixed("refuse"), example: "\"go-on\"", flag: None,
-        doc: "What is done while requests cannot be recorded, because the journal has its size or the disk is full: \
-              refuse new ones, or answer them and count those that are in no invoice.",
+        doc: "The behaviour while requests cannot be recorded, because the journal has reached its size or the disk is \
+              full: refuse new requests, or answer them and count those that are in no invoice.",
     }
     METERING_JOURNAL_SYNC: bool, value::yes_or_no {
         key: "metering.journal_sync", types: &[Type::Boolean], expected: "`true` or `false`",
         default: DefaultValue::Fixed("false"), example: "true", flag: None,
-        doc: "Whether the last message of an answer waits until its record would survive a power cut. Without it, that is \
-              within a tenth of a second after; an end of the process loses nothing either way.",
+        doc: "Whether the last message of a response waits until its record is synchronised to disk, and survives a power \
+              cut. Otherwise, records are synchronised within a tenth of a second afterwards. A crash of the process loses \
+              no record in either case.",
     }
     SEARCH_MODELS: PathBuf, value::folder {
         key: "search.models", types: &[Type::Text], expected: "a folder on this machine",
         default: DefaultValue::Derived { words: "`<state>/models`", rule: derived::models },
         example: "\"/var/lib/plantlake/models\"", flag: None,
-        doc: "Where the models of search are, each in a folder of its own; `plantlake models fetch` gets them.",
+        doc: "The folder of the models of search, each in its own subfolder; `plantlake models fetch` fetches them.",
     }
     SEARCH_BI_ENCODER: String, value::model {
         key: "search.bi_encoder", types: &[Type::Text], expected: MODEL,
         default: DefaultValue::Fixed("sentence-transformers/all-MiniLM-L6-v2"),
         example: "\"sentence-transformers/all-MiniLM-L12-v2\"", flag: None,
-        doc: "The model that tells what a text means: a sentence transformer of the kind BERT with mean pooling.",
+        doc: "The model that computes the embedding of a text: a BERT sentence transformer with mean pooling.",
     }
     SEARCH_CROSS_ENCODER: String, value::model {
         key: "search.cross_encoder", types: &[Type::Text], expected: MODEL,
         default: DefaultValue::Fixed("cross-encoder/ms-marco-MiniLM-L6-v2"),
         example: "\"cross-encoder/ms-marco-MiniLM-L12-v2\"", flag: None,
-        doc: "The model that reads a query together with each of the best answers: a sequence classifier of the kind BERT with \
-              one output.",
+        doc: "The model that re-ranks the best results by reading the query together with each of them: a BERT sequence \
+              classifier with one output.",
     }
     SCHEDULE_HISTORY: TimeDelta, value::history {
         key: "schedule.history", types: &[Type::Text],
         expected: "a duration from 1d to 3650d, such as 30d or 365d",
         default: DefaultValue::Fixed("90d"), example: "\"365d\"", flag: None,
-        doc: "How long runs of jobs stay in the history. The last of each job stays in any case.",
+        doc: "How long runs of jobs stay in the history. The last run of each job always stays.",
     }
     SCHEDULE_WEBHOOK_URL: Option<WebhookUrl>, WebhookUrl::parse {
         key: "schedule.webhook_url", types: &[Type::Text],
         expected: "a URL that begins with https:// or http://",
         default: DefaultValue::Derived { words: "none", rule: derived::none },
         example: "\"https://alerts.example/hooks/plantlake\"", flag: None,
-        doc: "Where failed jobs are told: by a POST of JSON with `job`, `kind`, `status`, `error`, `attempts`, `host`, \
-              `pid`, `run`, `scheduled_for`, `started_at` and `ended_at`. Who knows the URL can write there, so it is \
-              not shown.",
+        doc: "The URL to which failed jobs are reported, by a POST of JSON with `job`, `kind`, `status`, `error`, \
+              `attempts`, `host`, `pid`, `run`, `scheduled_for`, `started_at` and `ended_at`. It is not shown, because \
+              anyone who knows it can write there.",
     }
     SCHEDULE_SHUTDOWN_TIMEOUT: TimeDelta, value::timeout {
         key: "schedule.shutdown_timeout", types: &[Type::Text],
         expected: "a duration from 1s to 1d, such as 30s, 10min or 2h",
         default: DefaultValue::Fixed("1min"), example: "\"10min\"", flag: None,
-        doc: "How long jobs that run may go on when their process is told to end. Then they are aborted, and run again by \
-              whoever is there next.",
+        doc: "How long running jobs may continue when their process is asked to stop. Then they are aborted, and the next \
+              available process runs them again.",
     }
     METRICS_LISTEN: Option<SocketAddr>, value::optional_address {
         key: "metrics.listen", types: &[Type::Text],
         expected: "an address with a port, such as 127.0.0.1:9464, or `off`",
         default: DefaultValue::Fixed("127.0.0.1:9464"), example: "\"off\"", flag: None,
-        doc: "Where `plantlake serve` and `plantlake schedule` answer `/metrics`, `/healthz` and `/readyz` by HTTP; port 0 \
-              takes any that is free. That another program has the address is an error only where it was set.",
+        doc: "The address on which `plantlake serve` and `plantlake schedule` serve `/metrics`, `/healthz` and `/readyz` \
+              over HTTP; port 0 picks a free port. If the address is in use, that is an error only if it was set.",
     }
     METRICS_ALLOW_REMOTE: bool, value::yes_or_no {
         key: "metrics.allow_remote", types: &[Type::Boolean], expected: "`true` or `false`",
         default: DefaultValue::Fixed("false"), example: "true", flag: None,
-        doc: "Whether the metrics may be answered beyond this machine, to everyone, without encryption.",
+        doc: "Whether the metrics may be served to other machines, to everyone and without encryption.",
     }
     BILLING_CURRENCY: Currency, money::currency {
         key: "billing.currency", types: &[Type::Text],
         expected: "the three capital letters of a currency, such as EUR",
         default: DefaultValue::Fixed("EUR"), example: "\"USD\"", flag: None,
-        doc: "What `plantlake usage invoice` reckons in. Each line of an invoice is rounded half up to its smallest coin.",
+        doc: "The currency of `plantlake usage invoice`. Each line of an invoice is rounded half up to the smallest unit \
+              of the currency.",
     }
     BILLING_PER_1000_REQUESTS: Decimal, money::price {
         key: "billing.per_1000_requests", types: &[Type::Text, Type::Integer], expected: PRICE,
         default: DefaultValue::Fixed("0"), example: "\"0.40\"", flag: None,
-        doc: "The price of 1,000 billable requests; fewer are paid for in proportion.",
+        doc: "The price of 1,000 billable requests; other numbers are billed in proportion.",
     }
     BILLING_FREE_REQUESTS: u64, money::whole {
         key: "billing.free_requests", types: &[Type::Integer], expected: "a whole number",
@@ -595,7 +609,7 @@ settings! {
     BILLING_PER_GB_SENT: Decimal, money::price {
         key: "billing.per_gb_sent", types: &[Type::Text, Type::Integer], expected: PRICE,
         default: DefaultValue::Fixed("0"), example: "\"0.09\"", flag: None,
-        doc: "The price of a GB (1,000,000,000 bytes) that is sent.",
+        doc: "The price of a GB (1,000,000,000 bytes) sent.",
     }
     BILLING_FREE_GB_SENT: Decimal, money::quantity {
         key: "billing.free_gb_sent", types: &[Type::Text, Type::Integer],
@@ -606,7 +620,7 @@ settings! {
     BILLING_PER_GB_SCANNED: Decimal, money::price {
         key: "billing.per_gb_scanned", types: &[Type::Text, Type::Integer], expected: PRICE,
         default: DefaultValue::Fixed("0"), example: "\"0.005\"", flag: None,
-        doc: "The price of a GB (1,000,000,000 bytes) of the lake's files that queries read.",
+        doc: "The price of a GB (1,000,000,000 bytes) of the lake's files that queries scan.",
     }
     BILLING_FREE_GB_SCANNED: Decimal, money::quantity {
         key: "billing.free_gb_scanned", types: &[Type::Text, Type::Integer],
@@ -619,16 +633,16 @@ settings! {
         expected: "a level (error, warn, info, debug, trace, off) or a filter such as \
                    warn,plantlake::lake=debug",
         default: DefaultValue::Fixed("warn"), example: "\"info\"", flag: Some("--log"),
-        doc: "What is logged to standard error, as a filter of the tracing library.",
+        doc: "The filter of log lines on standard error, in the syntax of the tracing library.",
     }
     LOG_FORMAT: LogFormat, value::log_format {
         key: "log_format", types: &[Type::Text], expected: "`text` or `json`",
         default: DefaultValue::Fixed("text"), example: "\"json\"", flag: None,
-        doc: "How log lines are written: for people, or as one JSON object a line.",
+        doc: "The format of log lines: text for people, or one JSON object per line.",
     }
     LOG_SQL: bool, value::yes_or_no {
         key: "log_sql", types: &[Type::Boolean], expected: "`true` or `false`",
         default: DefaultValue::Fixed("false"), example: "true", flag: None,
-        doc: "Whether the log has the text of queries (level info). It may hold what nobody else should read.",
+        doc: "Whether the log contains the text of queries (level info), which may be confidential.",
     }
 }

@@ -244,7 +244,7 @@ fn load_dissimilar_name_gets_no_suggestion() {
     for case in [stranger, toml("zzz = 'hush'")] {
         let message = case.load().unwrap_err().to_string();
         assert!(
-            message.contains("`plantlake config --docs` has all"),
+            message.contains("`plantlake config --docs` lists all settings"),
             "{message}"
         );
         assert!(
@@ -300,7 +300,7 @@ fn load_reads_secrets_from_files() {
     let nowhere = folder.path().join("nowhere").into_os_string();
     fails(
         &[("PLANTLAKE_MIRROR_URL_FILE", &nowhere)],
-        "environment PLANTLAKE_MIRROR_URL_FILE: the file",
+        "environment PLANTLAKE_MIRROR_URL_FILE: cannot read the file",
     );
     fails(
         &[
@@ -320,7 +320,7 @@ fn load_reads_secrets_from_files() {
     assert!(!format!("{loaded:?}").contains("p@ss") && !format!("{loaded:?}").contains("p%40"));
     fails(
         &[("DB_HOST", &host), ("DB_PASSWORD_FILE", &nowhere)],
-        "environment DB_PASSWORD_FILE: the file",
+        "environment DB_PASSWORD_FILE: cannot read the file",
     );
     fails(
         &[

@@ -113,7 +113,7 @@ impl WebhookUrl {
         let url = Url::parse(text.trim()).map_err(|error| format!("is not a URL ({error})"))?;
         match (url.scheme(), url.has_host()) {
             ("http" | "https", true) => Ok(Some(Self(url))),
-            _ => Err("is of no kind that can be called".to_owned()),
+            _ => Err("is not an http or https URL with a host".to_owned()),
         }
     }
 
@@ -133,14 +133,14 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
     match text.trim() {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err("is neither".to_owned()),
+        _ => Err("is not one of the accepted values".to_owned()),
     }
 }
 
 pub(super) fn memory(text: &str) -> Result<u64, String> {
     let bytes = bytes(text)?;
     if bytes < LEAST_MEMORY {
-        Err("is too little".to_owned())
+        Err("is below the minimum".to_owned())
     } else {
         Ok(bytes)
     }
@@ -152,7 +152,7 @@ const LEAST_JOURNAL: u64 = 1 << 20;
 pub(super) fn journal_size(text: &str) -> Result<u64, String> {
     let bytes = bytes(text)?;
     match bytes < LEAST_JOURNAL {
-        true => Err("is too little".to_owned()),
+        true => Err("is below the minimum".to_owned()),
         false => Ok(bytes),
     }
 }
@@ -196,7 +196,7 @@ fn bytes(text: &str) -> Result<u64, String> {
     };
     let bytes = number * unit as f64;
     if bytes > u64::MAX as f64 / 2.0 {
-        Err("is too much".to_owned())
+        Err("is above the maximum".to_owned())
     } else {
         Ok(bytes as u64)
     }
@@ -329,7 +329,7 @@ pub(super) fn then(text: &str) -> Result<Then, String> {
     match text.trim() {
         "archive" => Ok(Then::Archive),
         "delete" => Ok(Then::Delete),
-        _ => Err("is neither".to_owned()),
+        _ => Err("is not one of the accepted values".to_owned()),
     }
 }
 
@@ -380,7 +380,7 @@ pub(super) fn qdrant_url(text: &str) -> Result<Option<Url>, String> {
         return Err(format!("has the unknown scheme {:?}", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("has a user or a password in it; a key goes into `qdrant_api_key`".to_owned());
+        return Err("contains a user or a password; set the key in `qdrant_api_key`".to_owned());
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() {
         return Err("has more than a host and a port".to_owned());
@@ -392,7 +392,7 @@ pub(super) fn qdrant_url(text: &str) -> Result<Option<Url>, String> {
 pub(super) fn api_key(text: &str) -> Result<Option<Secret>, String> {
     match text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(Some(text).filter(|text| !text.is_empty()).map(Secret::new)),
-        false => Err("has other signs in it".to_owned()),
+        false => Err("contains other characters".to_owned()),
     }
 }
 
@@ -404,7 +404,7 @@ pub(super) fn collection(text: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     match text.chars().all(is_plain) && text.len() <= LONGEST_COLLECTION {
         true => Ok(text.to_owned()),
-        false => Err("is too long, or has other signs in it".to_owned()),
+        false => Err("is too long, or contains other characters".to_owned()),
     }
 }
 
@@ -452,7 +452,7 @@ pub(super) fn journal_full(text: &str) -> Result<JournalFull, String> {
     match text.trim() {
         "refuse" => Ok(JournalFull::Refuse),
         "go-on" => Ok(JournalFull::GoOn),
-        _ => Err("is neither".to_owned()),
+        _ => Err("is not one of the accepted values".to_owned()),
     }
 }
 

@@ -39,7 +39,7 @@ pub fn message(header: &[u8]) -> Result<ipc::Message<'_>, Implausible> {
         ..VerifierOptions::default()
     };
     ipc::root_as_message_with_opts(&options, header)
-        .map_err(|error| Implausible::new(format!("a message is not as Arrow has them: {error}")))
+        .map_err(|error| Implausible::new(format!("invalid Arrow IPC message: {error}")))
 }
 
 /// Converts a schema.
@@ -67,7 +67,7 @@ fn check_field(field: ipc::Field<'_>, depth: usize, count: &mut usize) -> Result
     }
     if depth > MAX_DEPTH {
         return Err(Implausible::new(format!(
-            "the schema has types that are more than {MAX_DEPTH} deep"
+            "the schema has types nested more than {MAX_DEPTH} levels deep"
         )));
     }
     let size = match field.type_type() {
@@ -77,7 +77,7 @@ fn check_field(field: ipc::Field<'_>, depth: usize, count: &mut usize) -> Result
     };
     if let Some(size) = size.filter(|size| !(0..=MAX_FIXED_SIZE).contains(size)) {
         return Err(Implausible::new(format!(
-            "the field {:?} has values of the fixed size {size}, and at most {MAX_FIXED_SIZE} is taken",
+            "the field {:?} has values of the fixed size {size}; it must be between 0 and {MAX_FIXED_SIZE}",
             shown(field.name().unwrap_or_default())
         )));
     }

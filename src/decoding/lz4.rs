@@ -21,7 +21,7 @@ const MIN_MATCH: u64 = 4;
 /// # Errors
 /// Fails if `bytes` do not start with a frame, or the frame is truncated.
 pub fn frame_content_length(bytes: &[u8]) -> Result<u64, Implausible> {
-    let cut_off = || Implausible::new("an LZ4 frame is cut off");
+    let cut_off = || Implausible::new("truncated LZ4 frame");
     let mut rest = bytes;
     if read_u32(&mut rest).ok_or_else(cut_off)? != MAGIC {
         return Err(Implausible::new("compressed data is not an LZ4 frame"));
@@ -57,7 +57,7 @@ pub fn frame_content_length(bytes: &[u8]) -> Result<u64, Implausible> {
 /// # Errors
 /// Fails if the block is truncated.
 pub fn block_content_length(block: &[u8]) -> Result<u64, Implausible> {
-    let cut_off = || Implausible::new("an LZ4 block is cut off");
+    let cut_off = || Implausible::new("truncated LZ4 block");
     let mut rest = block;
     let mut length: u64 = 0;
     while let Some((&token, after)) = rest.split_first() {

@@ -1,4 +1,4 @@
-//! Aggregates in window functions that check at each row whether the query was cancelled; see `checked_window`.
+//! Aggregates in window functions that check at each row whether the query was cancelled; see `cancellable_window`.
 
 use std::sync::Arc;
 

@@ -103,13 +103,13 @@ impl CheckedExec {
 
 impl DisplayAs for CheckedExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CheckedExec")
+        f.write_str("CancellableExec")
     }
 }
 
 impl ExecutionPlan for CheckedExec {
     fn name(&self) -> &'static str {
-        "CheckedExec"
+        "CancellableExec"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -130,7 +130,7 @@ impl ExecutionPlan for CheckedExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
             (Some(inner), true) => Ok(Self::of(inner)),
-            _ => internal_err!("a checked operator is of one operator"),
+            _ => internal_err!("CancellableExec has exactly one child"),
         }
     }
 
@@ -232,7 +232,7 @@ impl PhysicalExpr for CheckedExpr {
     ) -> Result<Arc<dyn PhysicalExpr>> {
         match (children.pop(), children.is_empty()) {
             (Some(inner), true) => Ok(Arc::new(Self(inner))),
-            _ => internal_err!("a checked expression is of one expression"),
+            _ => internal_err!("a cancellable expression has exactly one child"),
         }
     }
 

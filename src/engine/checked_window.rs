@@ -1,5 +1,5 @@
 //! Window functions that check at each row whether the query was cancelled. The work for one row may grow with the size
-//! of the frame, and an operator computes all rows of a partition in one call. Aggregates are in `checked_aggregate`.
+//! of the frame, and an operator computes all rows of a partition in one call. Aggregates are in `cancellable_aggregate`.
 
 use std::any::Any;
 use std::ops::Range;

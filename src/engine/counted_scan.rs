@@ -53,13 +53,13 @@ impl CountedScan {
 
 impl DisplayAs for CountedScan {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CountedScan")
+        f.write_str("MeteredScan")
     }
 }
 
 impl ExecutionPlan for CountedScan {
     fn name(&self) -> &'static str {
-        "CountedScan"
+        "MeteredScan"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -83,7 +83,7 @@ impl ExecutionPlan for CountedScan {
                 scan,
                 counts: self.counts,
             })),
-            _ => internal_err!("a counted scan is of one scan"),
+            _ => internal_err!("MeteredScan has exactly one child"),
         }
     }
 

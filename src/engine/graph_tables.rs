@@ -145,7 +145,7 @@ impl TableFunctionImpl for GraphFunction {
             && !(1..=MOST_HOPS).contains(&hops)
         {
             return Err(form.wrong(format_args!(
-                "what is at most 1 to {MOST_HOPS} edges away can be asked for, not {hops}"
+                "hops must be between 1 and {MOST_HOPS}, not {hops}"
             )));
         }
         Ok(Arc::new(GraphTable {
@@ -239,7 +239,7 @@ fn check_relation(relation: Option<&Relation>, topology: &Topology<'_>) -> Resul
     let known: Vec<&str> = known.iter().chain(others).map(Relation::text).collect();
     let text: String = text.chars().take(80).collect();
     Err(PATH_BETWEEN.wrong(format_args!(
-        "there is no relation '{text}'; there are {}",
+        "unknown relation '{text}'; use one of {}",
         known.join(", ")
     )))
 }

@@ -154,7 +154,7 @@ fn tenant_scan(
         return Ok(Some(Arc::new(TenantScan::new(scan, row_bytes, None))));
     }
     let Some(readers) = parquet.parquet_file_reader_factory().cloned() else {
-        return internal_err!("a scan of a table reads by no means of its own");
+        return internal_err!("a scan of a table has no file reader factory");
     };
     let options = parquet.table_parquet_options().clone();
     let source = parquet_source(parquet.table_schema().clone(), options, readers)

@@ -26,7 +26,7 @@ const MAX_DAYS: usize = 4_000;
 pub enum IngestError {
     /// A column is missing.
     #[error(
-        "there is no column {column:?}: readings have the columns id, timestamp and value, and these have {found}"
+        "missing column {column:?}: readings need the columns id, timestamp and value, but these have {found}"
     )]
     MissingColumn {
         /// The missing column.
@@ -45,11 +45,13 @@ pub enum IngestError {
         expected: &'static str,
     },
     /// A column is duplicated, or cannot be converted.
-    #[error("the readings cannot be understood: {0}")]
+    #[error("cannot convert the readings: {0}")]
     Unusable(String),
     /// The organisation may neither write nor see the asset of a reading. The error is the same for assets that do not
     /// exist and for those of other organisations.
-    #[error("row {row}: {id} is no asset that your organisation was granted; nothing was kept")]
+    #[error(
+        "row {row}: the asset {id} does not exist or is not granted to your organisation; nothing was kept"
+    )]
     NotGranted {
         /// The row, counted from 1.
         row: usize,
@@ -59,7 +61,7 @@ pub enum IngestError {
     /// The organisation may see the asset of a reading, but not write to it.
     #[error(
         "row {row}: the asset {id} is granted to your organisation for reading only; ask the operator to grant writing \
-         (`plantlake org grant … --asset {id} --write`, or a rule that it fits); nothing was kept"
+         (`plantlake org grant … --asset {id} --write`, or a rule that matches it); nothing was kept"
     )]
     ReadOnly {
         /// The row, counted from 1.
@@ -77,7 +79,7 @@ pub enum IngestError {
     },
     /// The time of a reading is missing or implausible.
     #[error(
-        "row {row}: the time is {found}, and must be from {} to {}; nothing was kept", 
+        "row {row}: the time is {found}, and must be from {} to {}; nothing was kept",
         instant(*.plausible.start()), instant(*.plausible.end())
     )]
     NoTime {
@@ -103,8 +105,8 @@ pub enum IngestError {
     },
     /// The readings have more than 4,000 distinct days (UTC).
     #[error(
-        "row {row}: with {} the readings are of more than {MAX_DAYS} days, the most of one ingest; nothing was kept, send \
-         them in parts of fewer days",
+        "row {row}: with {} the readings have more than {MAX_DAYS} distinct days, the limit of one ingest; nothing was kept; \
+         send fewer days at once",
         day_to_date(*.day)
     )]
     TooManyDays {
@@ -114,7 +116,7 @@ pub enum IngestError {
         day: Day,
     },
     /// The file cannot be written.
-    #[error("the readings cannot be kept")]
+    #[error("cannot write the readings")]
     Kept(#[from] GrowthError),
 }
 

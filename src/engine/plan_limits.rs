@@ -39,12 +39,12 @@ impl Size {
             self.columns = self.columns.saturating_add(node.schema().fields().len());
             if self.steps > MAX_STEPS {
                 return Err(DataFusionError::Plan(format!(
-                    "the query takes more than {MAX_STEPS} steps"
+                    "the plan of the query has more than {MAX_STEPS} steps"
                 )));
             }
             if self.columns > MAX_COLUMNS {
                 return Err(DataFusionError::Plan(format!(
-                    "the steps of the query have more than {MAX_COLUMNS} columns; join fewer tables, or select fewer columns of each"
+                    "the steps of the plan have more than {MAX_COLUMNS} columns in total; join fewer tables, or select fewer columns of each"
                 )));
             }
             // The query of a view is not part of the plan yet.

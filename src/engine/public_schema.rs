@@ -72,9 +72,9 @@ impl PublicSchema {
             return Ok(None);
         };
         if self.within.iter().any(|outer| outer == name) {
-            let circle = self.within.join(" asks for ");
+            let cycle = self.within.join(" -> ");
             return Err(DataFusionError::Plan(format!(
-                "the view {name} asks for itself ({circle} asks for {name}); its owner has to change it"
+                "the view {name} refers to itself ({cycle} -> {name}); ask the operator to change its query"
             )));
         }
         let mut inside = self.clone();

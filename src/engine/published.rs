@@ -226,7 +226,7 @@ impl Publications {
             && publication.run > self.newest().run
         {
             let tables = self.open_beside(&publication).await?;
-            tracing::info!(run = tables.run, "the tables of a new run are in force");
+            tracing::info!(run = tables.run, "activated the tables of a new run");
             tables.tell();
             self.newest_run.store(tables.run, Ordering::Relaxed);
             self.keep(Arc::new(tables));

@@ -134,7 +134,7 @@ impl QueryEngine {
                 Ok(()) => is_away = false,
                 Err(error) if !is_away => {
                     is_away = true;
-                    tracing::warn!("new tables cannot be looked for: {error}");
+                    tracing::warn!("cannot check for new tables: {error}");
                 }
                 Err(_) => {}
             }
@@ -248,7 +248,7 @@ impl QueryEngine {
         };
         // Views that depend on a view that was left out are removed by the next iterations.
         while let Some((name, problem)) = self.wrong_view(&views).await {
-            tracing::warn!("the view {name} is left out: {problem}");
+            tracing::warn!("ignored the view {name}: {problem}");
             views.remove(&name);
         }
         let mut in_force = self

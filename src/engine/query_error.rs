@@ -14,10 +14,10 @@ use crate::lake::table::TableError;
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// The published versions cannot be determined.
-    #[error("the published tables cannot be found")]
+    #[error("cannot find the published tables")]
     Runs(#[from] RunsError),
     /// A published table cannot be opened.
-    #[error("a published table cannot be opened")]
+    #[error("cannot open a published table")]
     Table(#[from] TableError),
     /// The text is not exactly one read-only statement.
     #[error(
@@ -57,7 +57,7 @@ pub enum QueryError {
     },
     /// The statement names more tables than can be planned in reasonable time.
     #[error(
-        "the statement names {count} tables, more than {MOST_TABLES}, if those of each common table expression are counted wherever it is named; name each once"
+        "the statement names {count} tables, more than {MOST_TABLES} (the tables of a common table expression count at each reference to it); refer to each once"
     )]
     TooManyTables {
         /// The number of tables.
@@ -65,7 +65,7 @@ pub enum QueryError {
     },
     /// A `GROUP BY` has too many grouping sets, such as `CUBE` of many columns.
     #[error(
-        "the statement groups by {sets} grouping sets, more than {MAX_GROUPING_SETS}; name those that are wanted by GROUPING SETS"
+        "the statement groups by {sets} grouping sets, more than {MAX_GROUPING_SETS}; list the required ones with GROUPING SETS"
     )]
     TooManyGroupingSets {
         /// The number of grouping sets.
@@ -73,7 +73,7 @@ pub enum QueryError {
     },
     /// The parser used up its budget of attempts.
     #[error(
-        "the statement cannot be read: there may be a mistake deep inside, and it could be read in too many ways; nest less"
+        "cannot parse the statement: it is nested too deeply or is ambiguous, perhaps because of a syntax error in a nested expression; reduce the nesting"
     )]
     TooTangled,
     /// The statement mixes `?` and `$1` parameters.
@@ -99,7 +99,7 @@ pub enum QueryError {
     #[error(transparent)]
     Catalog(Box<CatalogError>),
     /// The folder for spill files cannot be created.
-    #[error("the folder {} for what does not fit into memory cannot be made anew", folder.display())]
+    #[error("cannot recreate the spill folder {}", folder.display())]
     Spill {
         /// The folder.
         folder: std::path::PathBuf,
@@ -107,10 +107,10 @@ pub enum QueryError {
         source: std::io::Error,
     },
     /// The threads for queries cannot be started.
-    #[error("the threads for queries cannot be started")]
+    #[error("cannot start the query threads")]
     Threads(#[source] std::io::Error),
     /// The SQL is invalid, or its execution failed.
-    #[error("the query cannot be answered")]
+    #[error("cannot run the query")]
     Sql(#[source] Box<DataFusionError>),
 }
 
@@ -118,11 +118,11 @@ pub enum QueryError {
 fn instead(name: &str, nearest: Option<&str>) -> String {
     match name.split_once('.') {
         Some((schema, _)) if schema.eq_ignore_ascii_case(ACCOUNT) => {
-            " for you here: what is in `account` is on a server, and there most of it is for an organisation's admins".to_owned()
+            "; the tables of `account` exist on servers only, and most are visible to organisation admins only".to_owned()
         }
         _ => match nearest {
             Some(nearest) => format!("; did you mean {nearest}?"),
-            None => "; SHOW TABLES lists all".to_owned(),
+            None => "; SHOW TABLES lists all tables".to_owned(),
         },
     }
 }

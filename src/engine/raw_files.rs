@@ -236,7 +236,7 @@ impl RawFiles {
                         .beside(async move { files.look_into(&listed).await })
                         .await;
                 }
-                Err(error) => tracing::debug!("raw files cannot be looked into: {error}"),
+                Err(error) => tracing::debug!("cannot list raw files: {error}"),
             }
         }
     }
@@ -338,7 +338,7 @@ impl RawFiles {
                 })
             }
             Err(fault) => {
-                tracing::debug!("not in raw_readings: {fault}");
+                tracing::debug!("excluded from raw_readings: {fault}");
                 None
             }
         };
@@ -351,10 +351,7 @@ impl RawFiles {
 
     /// Excludes a file from now on, like the job that quarantines it.
     pub(super) fn leave_out(&self, file: &RawFile) {
-        tracing::warn!(
-            "{} cannot be read, and is no longer in raw_readings",
-            file.path
-        );
+        tracing::warn!("cannot read {}; excluded from raw_readings", file.path);
         self.locked().remember(file, None, true);
     }
 

@@ -79,7 +79,7 @@ impl TableFunctionImpl for SearchFunction {
             && !(1..=MOST_RESULTS as i64).contains(&limit)
         {
             return Err(SEARCH.wrong(format_args!(
-                "1 to {MOST_RESULTS} results can be asked for, not {limit}"
+                "limit must be between 1 and {MOST_RESULTS}, not {limit}"
             )));
         }
         Ok(Arc::new(SearchTable {

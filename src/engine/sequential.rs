@@ -79,7 +79,7 @@ impl ExecutionPlan for SequentialExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
             (Some(input), true) => Ok(Arc::new(Self::new(input))),
-            _ => internal_err!("a sequence is of one input"),
+            _ => internal_err!("SequentialExec needs exactly one input"),
         }
     }
 

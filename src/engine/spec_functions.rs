@@ -53,25 +53,25 @@ impl Asks {
     fn documentation(self) -> &'static Documentation {
         static VALUE: LazyLock<Documentation> = LazyLock::new(|| {
             documented(
-                "Returns a specification as a number; null if it is not there or not a number.",
+                "Returns a specification as a number; null if it is missing or not a number.",
                 "spec_value(specifications, key)",
                 "spec_value(specifications, 'volume_m3')",
             )
         });
         static UNIT: LazyLock<Documentation> = LazyLock::new(|| {
             documented(
-                "Returns the unit of a specification that is a number: the one that its key ends with, or the asset's for range_low, range_high and resolution.",
+                "Returns the unit of a numeric specification: the suffix of its key, or the asset's unit for range_low, range_high and resolution.",
                 "spec_unit(specifications, key)",
                 "spec_unit(specifications, 'range_high')",
             )
         });
         static CONVERTED: LazyLock<Documentation> = LazyLock::new(|| {
             let documented = documented(
-                "Returns a specification as a number in a unit; null if it is not there, not a number or without a unit, or if it is in the asset's unit and that is of another quantity.",
+                "Returns a specification as a number, converted to a unit; null if it is missing, is not a number or has no unit, or if it is in the asset's unit and that measures another quantity.",
                 "spec_in(specifications, key, unit)",
                 "spec_in(specifications, 'design_pressure', 'kPa')",
             );
-            let unit = ("unit".to_owned(), "The unit that is wanted.".to_owned());
+            let unit = ("unit".to_owned(), "The unit of the result.".to_owned());
             let arguments = documented.arguments.unwrap_or_default();
             Documentation {
                 arguments: Some([arguments, vec![unit]].concat()),
@@ -91,7 +91,7 @@ fn documented(description: &str, syntax: &str, example: &str) -> Documentation {
         .with_argument("specifications", "The specifications of an asset, as JSON.")
         .with_argument(
             "key",
-            "Which: with the unit that it ends with, or without it.",
+            "The key of the specification, with or without its unit suffix.",
         )
         .with_sql_example(format!("SELECT name, {example} FROM assets"))
         .build()
@@ -221,7 +221,7 @@ fn told_in(found: &Found, wanted: &'static Unit, key: &str) -> Result<Option<f64
     match &found.unit {
         InUnit::Key(unit) => match told(unit) {
             Ok(value) => Ok(Some(value)),
-            Err(error) => exec_err!("spec_in: '{key}' cannot be told in that unit: {error}"),
+            Err(error) => exec_err!("spec_in: cannot convert '{key}' to that unit: {error}"),
         },
         // The asset's unit differs between assets, and a thermometer has no range in bar, so another quantity gives
         // null.
@@ -317,7 +317,7 @@ mod tests {
         for (call, says) in [
             (
                 "spec_in(r, 'volume', 'bar')",
-                "'volume' cannot be told in that unit: m³ is the unit of a volume, and bar that of a pressure",
+                "cannot convert 'volume' to that unit: m³ is the unit of a volume, and bar that of a pressure",
             ),
             (
                 "spec_in(r, 'volume', 'buckets')",

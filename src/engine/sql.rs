@@ -137,7 +137,7 @@ impl Statement {
         let refused = |found: String| Err(QueryError::NotReadOnly { found });
         let statement = match (statements.pop_front(), statements.len()) {
             (Some(statement), 0) => statement,
-            (None, _) => return refused("nothing".to_owned()),
+            (None, _) => return refused("an empty text".to_owned()),
             (Some(_), more) => return refused(format!("{} statements", more + 1)),
         };
         check_tables(&statement)?;
@@ -477,7 +477,7 @@ mod tests {
         }
         let tangled = format!("SELECT {}1 1", "CAST(".repeat(45));
         let refused = Statement::parse(&tangled).unwrap_err().to_string();
-        assert!(refused.contains("in too many ways"), "{refused}");
+        assert!(refused.contains("nested too deeply"), "{refused}");
         let long = format!(
             "SELECT 1 IN ({})",
             vec!["(CASE 1 WHEN 1 THEN CAST(-1 AS INT) END)"; 100].join(", ")

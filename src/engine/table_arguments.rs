@@ -101,11 +101,12 @@ impl Form {
             return Ok(());
         }
         let wanted = match self.needs {
-            needs if needs == most => format!("{needs}"),
-            needs => format!("{needs} to {most}"),
+            1 if most == 1 => "1 argument".to_owned(),
+            needs if needs == most => format!("{needs} arguments"),
+            needs => format!("{needs} to {most} arguments"),
         };
         Err(self.wrong(format_args!(
-            "there are {} arguments instead of {wanted}, as in {}",
+            "expected {wanted}, not {}; example: {}",
             arguments.len(),
             self.example
         )))
@@ -139,7 +140,7 @@ impl Form {
     ) -> Result<Argument<T>> {
         let wrong = |what: &dyn std::fmt::Display| {
             self.wrong(format_args!(
-                "argument {} is {what} instead of {wanted}, as in {}",
+                "argument {} must be {wanted}, not {what}; example: {}",
                 at + 1,
                 self.example
             ))
@@ -155,7 +156,7 @@ impl Form {
                 })),
             },
             // The value of a column is not known during planning.
-            Some(_) => Err(wrong(&"no constant")),
+            Some(_) => Err(wrong(&"a non-constant expression")),
         }
     }
 
@@ -174,7 +175,7 @@ impl Form {
     /// Returns the error of a call that is run without a value for an argument.
     pub fn lacks_value(&self) -> DataFusionError {
         self.wrong(format_args!(
-            "an argument is null, or a parameter that has no value; it is called as in {}",
+            "an argument is null or a parameter without a value; example: {}",
             self.example
         ))
     }
@@ -436,13 +437,14 @@ mod tests {
         for wrong in [lit(101), col("id"), lit(true)] {
             let error = form.text(&[wrong], 0).unwrap_err().to_string();
             assert!(
-                error.contains("instead of a text in quotes, as in neighbours("),
+                error.contains("must be a text in quotes, not ")
+                    && error.contains("; example: neighbours("),
                 "{error}"
             );
         }
         for wrong in [lit("2"), lit(2.5), col("id")] {
             let error = form.integer(&[wrong], 0).unwrap_err().to_string();
-            assert!(error.contains("instead of a whole number"), "{error}");
+            assert!(error.contains("must be a whole number, not "), "{error}");
         }
         assert_eq!(
             form.text(&[lit("a")], 0).unwrap(),

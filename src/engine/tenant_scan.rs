@@ -154,7 +154,7 @@ impl ExecutionPlan for TenantScan {
                 self.row_bytes,
                 self.sequence.clone(),
             ))),
-            _ => internal_err!("a tenant's scan is of one scan"),
+            _ => internal_err!("TenantScan needs exactly one input"),
         }
     }
 

@@ -368,7 +368,7 @@ impl TableFunctionImpl for UsageReportFunction {
 
 fn wrong_month(text: &str) -> DataFusionError {
     let month = quoted(text);
-    REPORT.wrong(format_args!("{month} is no month, such as 2026-11"))
+    REPORT.wrong(format_args!("invalid month {month}; write it as 2026-11"))
 }
 
 /// The totals of one month.

@@ -63,7 +63,7 @@ impl ViewFolder {
                     views.by_name.insert(name, Arc::new(query));
                 }
                 Err(problem) => {
-                    tracing::warn!("the view {} is left out: {problem}", path.display());
+                    tracing::warn!("ignored the view {}: {problem}", path.display());
                 }
             }
         }
@@ -72,24 +72,24 @@ impl ViewFolder {
 
     fn read(&self, path: &Path) -> Result<(String, Query), String> {
         let name = path.file_stem().and_then(|name| name.to_str());
-        let name = name.ok_or("its name is no text")?.to_owned();
+        let name = name.ok_or("its name is not valid UTF-8")?.to_owned();
         let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name
                 .chars()
                 .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         if !is_plain {
             return Err(
-                "its name must be of lower-case letters, digits and _, and begin with a letter"
+                "its name must consist of lower-case letters, digits and _, and begin with a letter"
                     .to_owned(),
             );
         }
         if self.tables.contains(&name.as_str()) {
-            return Err("there is a table of that name".to_owned());
+            return Err("a table has the same name".to_owned());
         }
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
         match Statement::parse(&text) {
             Ok(Statement::Query(query)) if query.parameters() == 0 => Ok((name, query)),
-            Ok(Statement::Query(_)) => Err("a view has no parameters".to_owned()),
+            Ok(Statement::Query(_)) => Err("a view cannot have parameters".to_owned()),
             Ok(_) => Err("it is not a query".to_owned()),
             Err(error) => Err(match std::error::Error::source(&error) {
                 Some(cause) => format!("{error}: {cause}"),

@@ -34,21 +34,21 @@ pub(super) const ADMINISTER: &str = "plantlake.Administer";
 
 /// The names and descriptions of the supported actions.
 const ACTIONS: [(&str, &str); 7] = [
-    ("CreatePreparedStatement", "Plans a statement for later"),
-    ("ClosePreparedStatement", "Lets go of a prepared statement"),
+    ("CreatePreparedStatement", "Prepares a statement"),
+    ("ClosePreparedStatement", "Closes a prepared statement"),
     (
         "CancelFlightInfo",
-        "Ends a query that is running on this server",
+        "Cancels a query that is running on this server",
     ),
     (
         "SetSessionOptions",
         "Sets catalog, schema or time_zone for the calls of this credential",
     ),
-    ("GetSessionOptions", "The options in force"),
-    ("CloseSession", "Forgets the options"),
+    ("GetSessionOptions", "Returns the session options"),
+    ("CloseSession", "Resets the session options"),
     (
         ADMINISTER,
-        "For admins: an order about users and keys of the own organisation, as JSON",
+        "Administers users and keys of the own organisation, for admins; the body is an order as JSON",
     ),
 ];
 
@@ -133,7 +133,7 @@ impl Server {
             }
             "CreatePreparedSubstraitPlan" => Err(no_substrait()),
             other => Err(Status::unimplemented(format!(
-                "there is no action {:?}; ListActions has those that there are",
+                "unknown action {:?}; ListActions returns the supported actions",
                 printable(other, 60)
             ))),
         }
@@ -158,7 +158,7 @@ impl Server {
             ));
         }
         let order = order?;
-        tracing::info!(request = %call.id, order = order.name(), "an order of administration");
+        tracing::info!(request = %call.id, order = order.name(), "administration order");
         let outcome = match (order, administrator) {
             (Order::ChangeOwnPassword { current, new }, _) => {
                 let (principal, address) = (call.principal(), call.address);
@@ -166,11 +166,12 @@ impl Server {
                     .await
             }
             (order, Some(administrator)) => administrator.carry_out(order).await,
-            (_, None) => return Err(Status::internal("the order has nobody to carry it out")),
+            (_, None) => return Err(Status::internal("the order has no administrator")),
         };
         let outcome = outcome.map_err(|error| status::of_auth(&error, call.id))?;
         let body = serde_json::to_vec(&outcome);
-        let body = body.map_err(|error| status::hidden(&error, call.id, "the answer failed"))?;
+        let body =
+            body.map_err(|error| status::hidden(&error, call.id, "cannot encode the result"))?;
         Ok(vec![body.into()])
     }
 
@@ -208,7 +209,7 @@ impl Server {
         let options = &request.session_options;
         if options.len() > MAX_OPTIONS || options.keys().any(|name| name.len() > MAX_OPTION_BYTES) {
             return Err(Status::invalid_argument(format!(
-                "a call sets up to {MAX_OPTIONS} options, with names of up to {MAX_OPTION_BYTES} bytes"
+                "a call may set at most {MAX_OPTIONS} options, with names of at most {MAX_OPTION_BYTES} bytes"
             )));
         }
         let mut errors = HashMap::new();
@@ -274,23 +275,22 @@ impl Server {
 /// Decodes the command in a message.
 pub(super) fn command_of(message: &[u8]) -> Result<Command, Status> {
     let any = Any::decode(message).map_err(malformed)?;
-    Command::try_from(any).map_err(|error| {
-        Status::invalid_argument(format!("it is no command of Flight SQL: {error}"))
-    })
+    Command::try_from(any)
+        .map_err(|error| Status::invalid_argument(format!("invalid Flight SQL command: {error}")))
 }
 
 pub(super) fn no_transactions() -> Status {
     Status::unimplemented(
-        "there are no transactions here: each query sees one consistent set of table versions",
+        "transactions are not supported: each query sees one consistent set of table versions",
     )
 }
 
 pub(super) fn no_substrait() -> Status {
-    Status::unimplemented("Substrait plans are not taken; send SQL")
+    Status::unimplemented("Substrait plans are not supported; send SQL")
 }
 
 pub(super) fn malformed(error: prost::DecodeError) -> Status {
-    Status::invalid_argument(format!("the message cannot be decoded: {error}"))
+    Status::invalid_argument(format!("cannot decode the message: {error}"))
 }
 
 fn unwrapped<M: ProstMessageExt>(body: &[u8]) -> Result<M, Status> {
@@ -298,7 +298,7 @@ fn unwrapped<M: ProstMessageExt>(body: &[u8]) -> Result<M, Status> {
     match any.unpack::<M>() {
         Ok(Some(message)) => Ok(message),
         _ => Err(Status::invalid_argument(
-            "the body of the action is of another type than its name says",
+            "the type of the body does not match the action",
         )),
     }
 }
@@ -308,7 +308,7 @@ pub(super) fn schema_bytes(schema: &arrow::datatypes::Schema) -> Result<Bytes, S
     let options = IpcWriteOptions::default();
     let message: IpcMessage = SchemaAsIpc::new(schema, &options).try_into().map_err(
         |error: arrow::error::ArrowError| {
-            Status::internal(format!("the schema cannot be encoded: {error}"))
+            Status::internal(format!("cannot encode the schema: {error}"))
         },
     )?;
     Ok(message.0)

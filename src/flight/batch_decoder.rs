@@ -128,7 +128,7 @@ impl State {
         }
         // Arrow panics on some bytes that no Arrow library writes.
         let decoded = catch_unwind(AssertUnwindSafe(|| self.decode(data, limits)));
-        decoded.unwrap_or_else(|_| Err(Implausible::new("they are not as Arrow has them").into()))
+        decoded.unwrap_or_else(|_| Err(Implausible::new("malformed Arrow data").into()))
     }
 
     fn charge(&mut self, bytes: u64, limits: &DecodeLimits) -> Result<(), DecodeError> {
@@ -151,7 +151,7 @@ impl State {
             MessageHeader::NONE => Ok(None),
             MessageHeader::Schema => {
                 if self.schema.is_some() {
-                    return Err(Implausible::new("there are two schemas").into());
+                    return Err(Implausible::new("more than one schema was sent").into());
                 }
                 self.charge(data.data_body.len() as u64, limits)?;
                 let schema = message.header_as_schema().ok_or_else(missing)?;
@@ -221,7 +221,7 @@ fn aligned(data: &FlightData) -> Buffer {
 /// Returns the type of the values of a dictionary.
 #[expect(
     deprecated,
-    reason = "Arrow offers nothing else to find a dictionary of a message by"
+    reason = "Arrow has no other way to find the dictionary of a message"
 )]
 fn dictionary_type(schema: &Schema, id: i64) -> Result<DataType, Implausible> {
     let fields = schema.fields_with_dict_id(id);
@@ -260,7 +260,7 @@ fn plain_type(kind: &DataType) -> Result<(), Implausible> {
         | DataType::ListView(_)
         | DataType::LargeListView(_)
         | DataType::Union(..) => Err(Implausible::new(format!(
-            "the type {kind} is not taken; send plain values"
+            "the type {kind} is not supported; send plain values"
         ))),
         _ => Ok(()),
     }

@@ -61,7 +61,7 @@ pub(super) fn check_body(
     };
     if rows > limits.max_rows || rows > backed {
         return Err(Implausible::new(format!(
-            "a batch of {size} bytes declares {rows} rows, and at most {} are taken",
+            "a batch of {size} bytes declares {rows} rows; the limit is {}",
             limits.max_rows.min(backed)
         )));
     }
@@ -100,7 +100,7 @@ fn codec(
     };
     if !limits.may_be_compressed {
         return Err(Implausible::new(
-            "they are compressed, which is not taken; send them without compression",
+            "compression is not supported here; send them without compression",
         ));
     }
     match (compression.method(), compression.codec()) {
@@ -109,7 +109,7 @@ fn codec(
             codec @ (CompressionType::LZ4_FRAME | CompressionType::ZSTD),
         ) => Ok(Some(codec)),
         _ => Err(Implausible::new(
-            "they are compressed in an unknown way; use LZ4 or Zstandard",
+            "unknown compression; use LZ4 or Zstandard",
         )),
     }
 }
@@ -151,7 +151,7 @@ fn decompressed_size(
     max_bytes: u64,
 ) -> Result<u64, Implausible> {
     let Some((prefix, compressed)) = content.split_first_chunk::<PREFIX_BYTES>() else {
-        return Err(Implausible::new("a compressed buffer is cut off"));
+        return Err(Implausible::new("a compressed buffer is truncated"));
     };
     let declared = match i64::from_le_bytes(*prefix) {
         NOT_COMPRESSED => return Ok(compressed.len() as u64),
@@ -267,7 +267,7 @@ impl Views<'_> {
     fn views(&mut self) -> Result<(), Implausible> {
         if self.is_compressed {
             return Err(Implausible::new(
-                "views of texts are compressed, which is not taken; send texts, or no compression",
+                "compressed string views are not supported; send strings, or no compression",
             ));
         }
         self.skip(1)?;
@@ -281,7 +281,7 @@ impl Views<'_> {
         let allowed = (body.len() as u64).saturating_mul(MAX_VIEWED_PER_BYTE);
         if self.viewed > allowed {
             return Err(Implausible::new(format!(
-                "views refer to {} bytes of text in a body of {}; send texts instead",
+                "string views refer to {} bytes of text in a body of {} bytes; send strings instead",
                 self.viewed,
                 body.len()
             )));

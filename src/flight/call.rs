@@ -64,7 +64,7 @@ impl Call {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
             let error = BrokeOff(text.unwrap_or_default().to_owned());
-            let what = "the call broke off on the server's side";
+            let what = "the call failed on the server";
             Err(status::hidden(&error, self.id, what))
         })
     }
@@ -108,7 +108,7 @@ pub(super) async fn authorise(
         Credentials::Basic { password, .. } if Authenticator::is_credential(&password) => password,
         Credentials::Basic { .. } => {
             return Err(Status::unauthenticated(
-                "a password is for Handshake only; send the token that it answers with as `authorization: Bearer`",
+                "passwords are accepted by Handshake only; send the token that it returns as `authorization: Bearer`",
             ));
         }
     };

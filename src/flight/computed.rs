@@ -41,7 +41,7 @@ pub(super) fn computed<T: Send + 'static>(
 /// What is said of an expression that panicked.
 pub(super) fn broke_off() -> DataFusionError {
     DataFusionError::Execution(
-        "the statement cannot be computed: an expression of it broke off, probably at a value that is out of its range"
+        "cannot compute the statement: an expression failed, probably because a value is out of range"
             .to_owned(),
     )
 }

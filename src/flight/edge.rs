@@ -22,7 +22,7 @@ pub(super) fn answer_schema(schema: &Schema) -> Result<SchemaRef, Status> {
         let kind = plain(field.data_type());
         if depth(&kind) > DEEPEST {
             return Err(Status::invalid_argument(format!(
-                "the column {:?} is of lists or structs more than {DEEPEST} deep, which clients do not take",
+                "cannot send the column {:?}: its lists or structs are nested more than {DEEPEST} levels deep",
                 field.name()
             )));
         }

@@ -101,7 +101,7 @@ pub(super) fn about_data(text: &str) -> String {
         .filter(|_| text.contains("regex parse error"))
     {
         return format!(
-            "a regular expression cannot be read: {}",
+            "invalid regular expression: {}",
             about_data(reason.lines().next().unwrap_or_default())
         );
     }
@@ -214,7 +214,7 @@ mod tests {
         let pattern = "did not compile: Syntax(\n~~\nregex parse error:\n    (aaa\n    ^\nerror: unclosed group\n~~)";
         assert_eq!(
             about_data(pattern),
-            "a regular expression cannot be read: unclosed group"
+            "invalid regular expression: unclosed group"
         );
     }
 }

@@ -233,8 +233,7 @@ where
             });
         }
         in_flight.end();
-        let unknown =
-            Status::unimplemented("there is no such method; Flight SQL is what is offered");
+        let unknown = Status::unimplemented("unknown method; this server offers Flight SQL");
         Box::pin(std::future::ready(Ok(unknown.into_http())))
     }
 }

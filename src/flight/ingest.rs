@@ -66,7 +66,7 @@ impl Server {
         let principal = call.principal();
         if !principal.may_ingest {
             return Err(Status::permission_denied(
-                "readings may be sent only by users and keys that were given the permission to; an admin gives it: \
+                "only users and keys with the ingest permission may send readings; an admin grants it: \
                  `plantlake user change … --ingest on`, and `plantlake key create … --ingest`",
             ));
         }
@@ -112,9 +112,9 @@ impl Server {
         });
         let rows = kept
             .await
-            .unwrap_or_else(|| Err(Status::unavailable("the server is ending")))?;
+            .unwrap_or_else(|| Err(Status::unavailable("the server is shutting down")))?;
         call.meter.took_in(rows);
-        tracing::info!(request = %call.id, %organisation, rows, "readings were kept as {path}");
+        tracing::info!(request = %call.id, %organisation, rows, "readings were stored as {path}");
         Ok(rows)
     }
 }
@@ -146,7 +146,7 @@ fn check_target(command: &CommandStatementIngest) -> Result<(), Status> {
         || command.temporary
     {
         return Err(Status::invalid_argument(format!(
-            "nothing can be written to {:?}: readings go into {TARGET}, and nowhere else",
+            "cannot write to the table {:?}: only {TARGET} accepts readings",
             command.table
         )));
     }
@@ -162,7 +162,7 @@ fn check_target(command: &CommandStatementIngest) -> Result<(), Status> {
     });
     if !appends {
         return Err(Status::invalid_argument(format!(
-            "{TARGET} is there, and can only be appended to: give mode=\"append\""
+            "cannot create or replace {TARGET}: it exists, and only accepts appends; use mode=\"append\""
         )));
     }
     Ok(())
@@ -172,17 +172,17 @@ fn check_target(command: &CommandStatementIngest) -> Result<(), Status> {
 fn no_write_grant(organisation: &str) -> Status {
     let organisation = organisation.escape_debug();
     Status::permission_denied(format!(
-        "your organisation may read its assets, and write to none: ask the operator to grant writing for the assets that \
-         readings are sent for, such as `plantlake org grant \"{organisation}\" --location \"PLACE\" --write`"
+        "your organisation has no write grant: ask the operator to grant writing for the assets of the readings, \
+         such as `plantlake org grant \"{organisation}\" --location \"PLACE\" --write`"
     ))
 }
 
 /// Returns the status for too many ingests at once.
 fn no_place(reason: NoPlace) -> Status {
     Status::unavailable(match reason {
-        NoPlace::All => "too many clients send readings now; try again in a moment".to_owned(),
+        NoPlace::All => "too many concurrent ingests; try again in a moment".to_owned(),
         NoPlace::Organisation(most) => format!(
-            "your organisation sends readings with {most} calls at once, and may with no more; try again in a moment"
+            "your organisation has {most} concurrent ingests, which is the limit; try again in a moment"
         ),
     })
 }
@@ -198,18 +198,17 @@ fn of_decoding(error: DecodeError) -> Status {
             _ => status,
         },
         DecodeError::Idle(time) => Status::deadline_exceeded(format!(
-            "no readings came for {} s; nothing was kept, send them again",
+            "no readings arrived for {} s; nothing was kept, send them again",
             time.as_secs()
         )),
         DecodeError::TooManyBytes(most) => Status::invalid_argument(format!(
-            "these are more than {most} bytes of readings, decompressed, the most that is taken at once; nothing was kept, \
-             send them in parts"
+            "the readings exceed {most} bytes, decompressed, the limit of an ingest; nothing was kept, send them in parts"
         )),
         DecodeError::TooManyMessages(most) => Status::invalid_argument(format!(
-            "these are more than {most} messages, the most that are taken at once; nothing was kept, send larger batches"
+            "the readings exceed {most} messages, the limit of an ingest; nothing was kept, send larger batches"
         )),
         DecodeError::Invalid(reason) => Status::invalid_argument(format!(
-            "the readings cannot be read: {}; nothing was kept",
+            "cannot decode the readings: {}; nothing was kept",
             about_data(&reason.to_string())
         )),
     }
@@ -220,7 +219,7 @@ fn of_ingest(error: &IngestError, request: Uuid) -> Status {
         IngestError::Kept(_) => status::hidden(
             error,
             request,
-            "the readings could not be kept, none of them was",
+            "cannot store the readings, none of them was kept",
         ),
         IngestError::Unusable(_) => Status::invalid_argument(about_data(&error.to_string())),
         error => Status::invalid_argument(error.to_string()),

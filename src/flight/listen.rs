@@ -121,7 +121,7 @@ async fn accept(listener: TcpListener, listening: Listening, sender: mpsc::Sende
             match listening.begin(stream, address, place, has_header).await {
                 // This fails only when the server shuts down.
                 Some(connection) => drop(sender.send(connection).await),
-                None => tracing::debug!(%address, "a connection did not begin"),
+                None => tracing::debug!(%address, "a connection was not established"),
             }
         });
     }
@@ -129,7 +129,7 @@ async fn accept(listener: TcpListener, listening: Listening, sender: mpsc::Sende
 
 fn refuse(address: IpAddr) {
     METRICS.connections.count_closed(CloseReason::Full);
-    tracing::debug!(%address, "a connection is refused: all are in use");
+    tracing::debug!(%address, "connection refused: too many connections");
 }
 
 impl Listening {

@@ -37,12 +37,10 @@ impl Server {
         call: &Call,
         command: &Command,
     ) -> Result<Option<RecordBatch>, Status> {
-        let failed = |error: FlightError| {
-            status::hidden(&error, call.id, "the description could not be made")
-        };
-        let known_to_fail = |error: &FlightError| {
-            status::hidden(error, call.id, "the description could not be made")
-        };
+        let failed =
+            |error: FlightError| status::hidden(&error, call.id, "cannot return the metadata");
+        let known_to_fail =
+            |error: &FlightError| status::hidden(error, call.id, "cannot return the metadata");
         Ok(Some(match command.clone() {
             Command::CommandGetCatalogs(command) => {
                 let mut catalogs = command.into_builder();
@@ -167,7 +165,7 @@ async fn described_keys(
             Arc::new(numbers),
         ],
     );
-    rows.map_err(|error| status::hidden(&error, request, "the description could not be made"))
+    rows.map_err(|error| status::hidden(&error, request, "cannot return the metadata"))
 }
 
 /// Returns the known ids among `ids`, each once. Returns an empty set, which stands for all, if `ids` is empty. If none is
@@ -197,8 +195,7 @@ async fn described_tables(
     command: CommandGetTables,
     request: Uuid,
 ) -> Result<RecordBatch, Status> {
-    let failed =
-        |error: FlightError| status::hidden(&error, request, "the description could not be made");
+    let failed = |error: FlightError| status::hidden(&error, request, "cannot return the metadata");
     let mut found = CommandGetTables {
         include_schema: command.include_schema,
         ..CommandGetTables::default()

@@ -201,7 +201,7 @@ pub(super) fn unrecorded(error: &dyn std::error::Error, request: Uuid) -> Status
     status::hidden(
         error,
         request,
-        "requests cannot be recorded now, so none is answered",
+        "metering is unavailable: cannot record requests, so none is processed",
     )
 }
 
@@ -312,7 +312,7 @@ impl<T: Metered + Unpin> MeteredStream<T> {
         let Err(over) = self.request.check_quotas() else {
             return false;
         };
-        let text = format!("{over}; the answer ends here, and what was sent of it is billed");
+        let text = format!("{over}; the result was cut off, and the part that was sent is billed");
         let status = super::call::stamped(Status::failed_precondition(text), self.id);
         let end = End {
             by: EndedBy::Quota,

@@ -212,7 +212,7 @@ impl Serving {
                 Err(_) => Ok(()),
             },
             () = too_late => {
-                tracing::warn!("answers that were still being sent were cut off");
+                tracing::warn!("results that were still being sent were cut off");
                 Ok(())
             }
         };

@@ -46,12 +46,14 @@ pub(super) async fn parameters(
         let (mut bound, mut rows) = (Vec::new(), 0_usize);
         while let Some(batch) = batches.next().await.map_err(of_decoding)? {
             if bound.len() == MAX_BATCHES {
-                return Err(Status::invalid_argument("too many batches of parameters"));
+                return Err(Status::invalid_argument(format!(
+                    "too many batches of parameters; the limit is {MAX_BATCHES}"
+                )));
             }
             rows = rows.saturating_add(batch.num_rows());
             if rows > MAX_ROWS {
                 return Err(Status::invalid_argument(format!(
-                    "{rows} rows of parameters are more than the {MAX_ROWS} that can be bound"
+                    "cannot bind {rows} rows of parameters; the limit is {MAX_ROWS}"
                 )));
             }
             if batch.num_rows() > 0 {
@@ -68,14 +70,14 @@ fn of_decoding(error: DecodeError) -> Status {
     match error {
         DecodeError::Stream(status) => status,
         DecodeError::Idle(time) => Status::deadline_exceeded(format!(
-            "the parameters did not come within {} s; send them again",
+            "the parameters did not arrive within {} s; send them again",
             time.as_secs()
         )),
         DecodeError::TooManyBytes(most) => Status::invalid_argument(format!(
             "the parameters have more than {most} bytes; send fewer parameters"
         )),
         error @ (DecodeError::TooManyMessages(_) | DecodeError::Invalid(_)) => {
-            Status::invalid_argument(format!("the parameters cannot be read: {error}"))
+            Status::invalid_argument(format!("cannot decode the parameters: {error}"))
         }
     }
 }
@@ -89,9 +91,8 @@ pub(super) fn to_ipc(schema: &Schema, rows: &[RecordBatch]) -> Result<Vec<u8>, S
         }
         writer.into_inner()
     };
-    write().map_err(|error| {
-        Status::invalid_argument(format!("the parameters cannot be kept: {error}"))
-    })
+    write()
+        .map_err(|error| Status::invalid_argument(format!("cannot encode the parameters: {error}")))
 }
 
 /// Returns the values of the one row of parameters in a handle; none if nothing was bound.
@@ -103,7 +104,7 @@ pub(super) fn bound_values(ipc: &[u8]) -> Result<Vec<ScalarValue>, Status> {
         return Ok(Vec::new());
     }
     let wrong = |error: &dyn std::fmt::Display| {
-        Status::invalid_argument(format!("the parameters cannot be read: {error}"))
+        Status::invalid_argument(format!("cannot decode the parameters: {error}"))
     };
     let (mut first, mut rows) = (None, 0_usize);
     for batch in StreamReader::try_new(ipc, None).map_err(|error| wrong(&error))? {

@@ -49,7 +49,7 @@ pub enum RemoteError {
     },
     /// The server does not respond.
     #[error(
-        "the server {url} cannot be reached; check the address, that it runs, and whether it has TLS"
+        "cannot reach the server {url}; check the address, that it is running, and whether it uses TLS"
     )]
     Unreachable {
         /// The URL.
@@ -61,17 +61,17 @@ pub enum RemoteError {
     #[error("{0}")]
     Refused(String),
     /// The statement has no result.
-    #[error("the statement has no answer, and its effect ends with this call; ask for rows")]
+    #[error("the statement returns no rows, and its effect ends with this call; send a query")]
     NoAnswer,
     /// The response has an unexpected format.
-    #[error("the server's answer cannot be read; it may be of another version")]
+    #[error("cannot decode the server's response; the server may be of another version")]
     Malformed(#[from] serde_json::Error),
 }
 
 impl From<Status> for RemoteError {
     fn from(status: Status) -> Self {
         Self::Refused(match status.code() {
-            Code::Unimplemented => format!("the server does not do this: {}", status.message()),
+            Code::Unimplemented => format!("not supported by the server: {}", status.message()),
             _ => status.message().to_owned(),
         })
     }
@@ -118,7 +118,9 @@ impl RemoteServer {
                 .tls_config(tls)
                 .map_err(|source| unreachable(url, source))?;
         } else if !is_local(endpoint.uri().host()) {
-            return Err(wrong(": without TLS, secrets go to this machine only"));
+            return Err(wrong(
+                ": without TLS, credentials are sent to this machine only",
+            ));
         }
         let channel = endpoint
             .connect()
@@ -147,7 +149,7 @@ impl RemoteServer {
         let mut client = self.client.clone();
         let mut results = client.do_action(request).await?.into_inner();
         let result = results.message().await?;
-        let result = result.ok_or_else(|| Status::internal("the server's answer is empty"))?;
+        let result = result.ok_or_else(|| Status::internal("the server's response is empty"))?;
         Ok(serde_json::from_slice(&result.body)?)
     }
 
@@ -196,12 +198,12 @@ async fn sign_in(
     headers.insert("authorization", header(&format!("Basic {basic}"))?);
     let answer = client.handshake(request).await?;
     let token = answer.metadata().get("authorization").cloned();
-    token.ok_or_else(|| RemoteError::Refused("the server answered with no token".to_owned()))
+    token.ok_or_else(|| RemoteError::Refused("the server returned no token".to_owned()))
 }
 
 fn header(text: &str) -> Result<MetadataValue<Ascii>, RemoteError> {
     let mut value: MetadataValue<Ascii> = text.parse().map_err(|_| {
-        RemoteError::Refused("the credential has characters that no credential has".to_owned())
+        RemoteError::Refused("the credential contains invalid characters".to_owned())
     })?;
     value.set_sensitive(true);
     Ok(value)

@@ -58,7 +58,7 @@ impl Running {
             tokio::select! {
                 ended = access.ended() => refusal(&ended),
                 _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => {
-                    Status::cancelled("the query was cancelled, as was asked for")
+                    Status::cancelled("the query was cancelled on request")
                 }
             }
         };

@@ -133,13 +133,13 @@ impl Server {
                 if ![PUBLIC, ACCOUNT, ARCHIVE, INFORMATION_SCHEMA].contains(&schema.as_str()) =>
             {
                 Err(Status::invalid_argument(format!(
-                    "there is no schema {:?}; there are {PUBLIC}, {ACCOUNT}, {ARCHIVE} and {INFORMATION_SCHEMA}",
+                    "no schema {:?}; the schemas are {PUBLIC}, {ACCOUNT}, {ARCHIVE} and {INFORMATION_SCHEMA}",
                     printable(schema, 60)
                 )))
             }
             SessionOption::TimeZone(zone) if !is_zone(zone) => {
                 Err(Status::invalid_argument(format!(
-                    "{:?} is no time zone; write its IANA name, such as UTC or Europe/Berlin, or an offset such as +01:00",
+                    "invalid time zone {:?}; use an IANA name such as UTC or Europe/Berlin, or an offset such as +01:00",
                     printable(zone, 60)
                 )))
             }

@@ -234,7 +234,7 @@ impl Service {
                 let handle = &query.prepared_statement_handle;
                 match self.0.ask_prepared(call, handle, &timer).await? {
                     Asked::Answer { ticket, .. } => self.0.answer(call, &ticket, timer).await,
-                    Asked::Done => Err(Status::invalid_argument("SET has no answer to fetch")),
+                    Asked::Done => Err(Status::invalid_argument("SET returns no result")),
                 }
             }
             _ => {
@@ -259,7 +259,7 @@ impl Service {
         };
         let descriptor = first.flight_descriptor.as_ref();
         let descriptor = descriptor
-            .ok_or_else(|| Status::invalid_argument("the first message names no command"))?;
+            .ok_or_else(|| Status::invalid_argument("the first message has no command"))?;
         let result = match self.asked(call, &descriptor.cmd)? {
             Command::CommandPreparedStatementQuery(query) => {
                 // The handle is checked before the body is read.
@@ -315,7 +315,7 @@ impl Service {
         match parsed {
             Statement::Set(_) => self.0.ask(call, sql, &timer).await.map(|_| ()),
             _ => Err(Status::invalid_argument(
-                "a query changes nothing; run it as one, by execute and not by executemany or executeupdate",
+                "a query is not an update; run it with execute, not with executemany or executeupdate",
             )),
         }
     }
@@ -339,11 +339,11 @@ fn encoded(rows: RecordBatch) -> Sent<FlightData> {
 
 /// Returns the status for a call that did not come through the gate; there is no other way in.
 fn not_let_in() -> Status {
-    Status::unauthenticated("no credential was looked at")
+    Status::unauthenticated("the call was not authenticated")
 }
 
 fn unknown() -> Status {
-    Status::unimplemented("this command of Flight SQL is not offered here")
+    Status::unimplemented("this Flight SQL command is not supported")
 }
 
 #[async_trait]
@@ -367,7 +367,8 @@ impl FlightService for Service {
         let call = self.call("Handshake", id, access, &request);
         let call = call.map_err(|status| stamped(status, id))?;
         let header = format!("Bearer {credential}").parse();
-        let header = header.map_err(|_| Status::internal("the token is no header"))?;
+        let header =
+            header.map_err(|_| Status::internal("the token is not a valid header value"))?;
         let message = HandshakeResponse {
             protocol_version: 0,
             payload: credential.into(),
@@ -445,7 +446,7 @@ impl FlightService for Service {
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
         let begun = self.begin("ListFlights", &request)?;
-        let answer = Status::unimplemented("flights are not listed; ask by Flight SQL");
+        let answer = Status::unimplemented("ListFlights is not supported; use Flight SQL");
         Self::end_stream(begun, Err(answer)).await
     }
 
@@ -454,7 +455,7 @@ impl FlightService for Service {
         request: Request<Streaming<FlightData>>,
     ) -> Answer<Self::DoExchangeStream> {
         let begun = self.begin("DoExchange", &request)?;
-        let answer = Status::unimplemented("DoExchange is not offered; ask by Flight SQL");
+        let answer = Status::unimplemented("DoExchange is not supported; use Flight SQL");
         Self::end_stream(begun, Err(answer)).await
     }
 }

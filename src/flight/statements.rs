@@ -337,11 +337,11 @@ impl Server {
         };
         let published = published.ok_or_else(|| {
             Status::not_found(
-                "the tables that the ticket is for were replaced long ago; run the query again",
+                "the table versions of this ticket no longer exist; run the query again",
             )
         })?;
         let planned = self.planned(call, held, published, timer).await?;
-        planned.map_err(|_| Status::invalid_argument("SET has no answer"))
+        planned.map_err(|_| Status::invalid_argument("SET returns no result"))
     }
 
     /// Prepares a statement: returns its handle, and the schemas of its result and parameters.
@@ -462,7 +462,7 @@ fn encoded(
 
 fn too_wide(bytes: usize) -> Status {
     Status::invalid_argument(format!(
-        "a single row of the answer takes {bytes} bytes, more than clients take at once; gather less in a row"
+        "cannot send a row of {bytes} bytes; the limit is {LARGEST_ROW}; return less data per row"
     ))
 }
 
@@ -476,7 +476,7 @@ fn of_flight(error: FlightError, request: Uuid) -> Status {
             super::call::stamped(status, request)
         }
         error => super::call::stamped(
-            status::hidden(&error, request, "the answer could not be encoded"),
+            status::hidden(&error, request, "cannot encode the result"),
             request,
         ),
     }

@@ -49,7 +49,7 @@ pub(super) fn name_of(code: Code) -> &'static str {
 
 /// Says of a status that asks to try again that it came about by what the caller's organisation did itself.
 #[derive(Debug, thiserror::Error)]
-#[error("the caller's own doing")]
+#[error("caused by the caller's organisation")]
 struct CallersDoing;
 
 /// `status`, of which nothing is the server's fault, whatever its code is.
@@ -83,7 +83,7 @@ pub(super) fn of_auth(error: &AuthError, request: Uuid) -> Status {
         AuthError::UnfitPassword(_) | AuthError::WrongCurrentPassword => Code::InvalidArgument,
         AuthError::Store(error) => return of_store(error, request),
         AuthError::Keys(_) | AuthError::NoRandomness => {
-            return hidden(error, request, "credentials cannot be checked now");
+            return hidden(error, request, "cannot check credentials");
         }
         _ => Code::Unauthenticated,
     };
@@ -98,11 +98,7 @@ pub(super) fn of_auth(error: &AuthError, request: Uuid) -> Status {
 /// Why the organisation database did not do it.
 pub(super) fn of_store(error: &StoreError, request: Uuid) -> Status {
     if error.is_outage() {
-        return hidden(
-            error,
-            request,
-            "the organisation database cannot be reached now",
-        );
+        return hidden(error, request, "cannot reach the organisation database");
     }
     match error {
         StoreError::NotFound { .. } => Status::not_found(error.to_string()),
@@ -127,7 +123,7 @@ pub(super) fn of_query(error: &QueryError, sql: &str, request: Uuid) -> Status {
             Err(status) => return status,
         },
         QueryError::Runs(_) | QueryError::Table(_) | QueryError::Catalog(_) => {
-            return hidden(error, request, "the tables cannot be read now");
+            return hidden(error, request, "cannot read the tables");
         }
         _ => (Code::InvalidArgument, error.to_string()),
     };
@@ -145,7 +141,7 @@ pub(super) fn of_execution(error: &DataFusionError, request: Uuid) -> Status {
 
 /// Why an answer ends before it is whole.
 pub(super) fn of_cut(cut: &CutShort, request: Uuid) -> Status {
-    tracing::info!(%request, "cut short: {cut}");
+    tracing::info!(%request, "query aborted: {cut}");
     let text = cut.to_string();
     let status = match cut {
         CutShort::Worked(_) | CutShort::Planned(_) => Status::deadline_exceeded(text),
@@ -164,12 +160,12 @@ pub(super) fn out_of_memory() -> Status {
 /// What the planner takes for a mistake of its own: mostly types that do not go together, and nothing that would be
 /// otherwise the next time.
 fn of_planning(error: &DataFusionError, request: Uuid) -> (Code, String) {
-    tracing::warn!(%request, "a query cannot be planned: {error}");
+    tracing::warn!(%request, "cannot plan a query: {error}");
     let text = for_clients(&error.find_root().strip_backtrace());
     let first = text.lines().next().unwrap_or_default().to_owned();
     (
         Code::Unimplemented,
-        format!("the query cannot be planned as it is written: {first}"),
+        format!("cannot plan the query as written: {first}"),
     )
 }
 
@@ -202,7 +198,7 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
     if root.to_string().contains(WRONG_PATTERN) {
         return Ok((
             Code::InvalidArgument,
-            "a regular expression is wrong, or too large once it is compiled: repeat less"
+            "invalid regular expression, or too large when compiled; use fewer repetitions"
                 .to_owned(),
         ));
     }
@@ -220,21 +216,19 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
             let text = text.strip_prefix("sql parser error: ").unwrap_or(&text);
             Ok((
                 Code::InvalidArgument,
-                format!("the SQL cannot be read: {text}"),
+                format!("cannot parse the SQL: {text}"),
             ))
         }
-        DataFusionError::ArrowError(inside, _) if is_of_files(inside) => Err(hidden(
-            error,
-            request,
-            "the query failed on the server's side",
-        )),
+        DataFusionError::ArrowError(inside, _) if is_of_files(inside) => {
+            Err(hidden(error, request, "the query failed on the server"))
+        }
         DataFusionError::ArrowError(inside, _) => Ok((Code::InvalidArgument, of_value(inside))),
         // A function's, of its arguments: what DataFusion takes for a mistake of its own it makes again the next time.
         DataFusionError::Internal(_) => {
-            tracing::warn!(%request, "a query cannot be computed: {error}");
+            tracing::warn!(%request, "cannot compute a query: {error}");
             let text = text();
             let first = text.lines().next().unwrap_or_default();
-            let text = format!("the statement cannot be computed: {}", about_data(first));
+            let text = format!("cannot compute the statement: {}", about_data(first));
             Ok((Code::InvalidArgument, text))
         }
         DataFusionError::External(inside) if is_of_arguments(inside.as_ref()) => {
@@ -248,11 +242,7 @@ fn of_datafusion(error: &DataFusionError, request: Uuid) -> Result<(Code, String
             Ok((Code::Unimplemented, text()))
         }
         DataFusionError::ResourcesExhausted(_) => Err(out_of_memory()),
-        _ => Err(hidden(
-            error,
-            request,
-            "the query failed on the server's side",
-        )),
+        _ => Err(hidden(error, request, "the query failed on the server")),
     }
 }
 
@@ -282,7 +272,10 @@ const WRONG_PATTERN: &str = "Regular expression did not compile";
 /// not see, as the conditions of a query have no order.
 fn of_condition(error: &str) -> Option<String> {
     if error.contains(REFUSED_CALL) {
-        return Some("a condition cannot be worked out for all rows: a function in it refuses its arguments, or would make too much of them".to_owned());
+        return Some(
+            "cannot evaluate a condition for all rows: a function rejects its arguments, or its result would be too large"
+                .to_owned(),
+        );
     }
     let (_, inside) = error.split_once(CONDITION)?;
     let (kind, of) = inside.split_once(['(', ','])?;
@@ -291,13 +284,14 @@ fn of_condition(error: &str) -> Option<String> {
         .and_then(|(_, rest)| rest.split_once(" type"));
     Some(match (kind, cast) {
         ("CastError", Some((into, _))) => format!(
-            "a condition takes a value for {into} that is none: write both of its sides in one type, such as asset_id = '5', or cast one with TRY_CAST"
+            "cannot convert a value in a condition to {into}: use the same type on both sides, such as asset_id = '5', or \
+             TRY_CAST"
         ),
         ("DivideByZero", _) => {
-            "a condition divides by zero: keep that from it with NULLIF(…, 0)".to_owned()
+            "division by zero in a condition: avoid it with NULLIF(…, 0)".to_owned()
         }
         ("ArithmeticOverflow" | "ComputeError" | "CastError" | "ParseError" | "InvalidArgumentError", _) => {
-            "a condition cannot be worked out for all rows: a number is out of range, or a text is not what it is taken for".to_owned()
+            "cannot evaluate a condition for all rows: a number is out of range, or a text cannot be converted".to_owned()
         }
         // Of files.
         _ => return None,
@@ -309,7 +303,8 @@ fn of_value(error: &ArrowError) -> String {
     let text = about_data(&error.to_string());
     match text.contains("Error parsing timestamp") {
         true => format!(
-            "{text}; an instant is written as 2024-05-01T10:30:00, with seconds, and with Z or an offset such as +02:00 if it is not in the session's time zone"
+            "{text}; write a timestamp as 2024-05-01T10:30:00, with seconds, and with Z or an offset such as +02:00 if it is \
+             not in the session's time zone"
         ),
         false => text,
     }
@@ -350,7 +345,7 @@ pub(super) fn hidden(error: &dyn Error, request: Uuid, what: &str) -> Status {
     }
     tracing::error!(%request, "{what}: {}", causes.join(": "));
     Status::unavailable(format!(
-        "{what}; try again, and if it stays, tell the operator this request's id: {request}"
+        "{what}; try again, and if the error persists, give the operator this request's id: {request}"
     ))
 }
 

@@ -109,10 +109,8 @@ impl Held {
             )));
         }
         keys.seal(kind.purpose(), &content).map_err(|error| {
-            tracing::error!("a ticket cannot be sealed: {error}");
-            Status::unavailable(
-                "the server cannot make tickets now; its operator finds the reason in its log",
-            )
+            tracing::error!("cannot encrypt a ticket: {error}");
+            Status::unavailable("cannot create a ticket; the server's log has the reason")
         })
     }
 

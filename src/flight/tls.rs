@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("the {what} {} cannot be read; check `serve.tls_cert` and `serve.tls_key`", path.display())]
+    #[error("cannot read the {what} {}; check `serve.tls_cert` and `serve.tls_key`", path.display())]
     Read {
         /// `certificate` or `private key`.
         what: &'static str,
@@ -35,7 +35,7 @@ pub enum TlsError {
     #[error("the certificate and the private key cannot be used together")]
     Unfit(#[source] tokio_rustls::rustls::Error),
     /// No certificate can be generated.
-    #[error("no certificate can be made for development")]
+    #[error("cannot generate a certificate for development")]
     Make(#[from] rcgen::Error),
 }
 
@@ -107,12 +107,12 @@ impl Tls {
                     announce(validity);
                     let mut current = self.config.write().unwrap_or_else(PoisonError::into_inner);
                     *current = Arc::new(config);
-                    tracing::info!("a changed certificate is in force");
+                    tracing::info!("the changed certificate was loaded");
                 }
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::warn!(
-                        "{error} ({}); the former certificate stays in force",
+                        "{error} ({}); the previous certificate stays in use",
                         cause.unwrap_or_default()
                     );
                 }
@@ -133,7 +133,7 @@ fn announce(validity: Option<Validity>) {
         .certificate_expiry
         .from(move || Some(until?.timestamp() as f64));
     if let Some(until) = until.filter(|until| *until <= clock::now()) {
-        tracing::warn!("the certificate ended on {until}: clients will refuse it");
+        tracing::warn!("the certificate expired on {until}; clients will reject it");
     }
 }
 
@@ -151,7 +151,10 @@ pub(super) fn read(
         .and_then(|chain| chain.collect::<Result<Vec<_>, _>>())
         .map_err(|error| failed("certificate", certificate, error.into()))?;
     let Some(own) = chain.first() else {
-        let empty = io::Error::new(io::ErrorKind::InvalidData, "there is no certificate in it");
+        let empty = io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the file contains no certificate",
+        );
         return Err(failed("certificate", certificate, empty.into()));
     };
     let validity = Validity::of(own);

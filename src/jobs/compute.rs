@@ -101,7 +101,7 @@ impl Attempt<'_> {
                         }
                         None => {
                             warn!(
-                                "one asset's readings of one date do not fit into resample.memory: going beyond it"
+                                "the readings of one asset on one date exceed resample.memory; computing them without the limit"
                             );
                             unlimited = true;
                         }

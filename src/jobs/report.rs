@@ -133,7 +133,7 @@ impl Report {
         let partly = |path: &str, file: &KnownFile| {
             let late = (!file.late.is_empty()).then_some(&file.late)?;
             Some(format!(
-                "{path}: what it has of {late} is left out, because these dates are sealed: their raw files have expired and \
+                "{path}: readings on {late} are left out, because these dates are sealed: their raw files have expired and \
                  were deleted"
             ))
         };

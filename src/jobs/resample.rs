@@ -48,18 +48,19 @@ pub enum JobError {
     #[error(transparent)]
     Lease(#[from] LeaseError),
     /// The raw folder cannot be listed.
-    #[error("the raw files cannot be listed")]
+    #[error("cannot list the raw files")]
     Raw(#[from] RawError),
     /// The store of the raw files fails.
-    #[error("raw files cannot be read")]
+    #[error("cannot read the raw files")]
     RawStore(#[source] FileFault),
     /// A raw file cannot be archived or restored.
-    #[error("raw files and their archive cannot be used")]
+    #[error("cannot archive or restore raw files")]
     Archive(#[from] CopyError),
     /// There is an archive that no known run created.
     #[error(
-        "{folder} has tables with rows that the record of runs does not know of: the record was lost, or they are another \
-         lake's. Nothing was done to them. Move them elsewhere, where any reader of Delta tables can read them, and run again"
+        "cannot create the archive: {folder} has tables with rows that no recorded run wrote; the records of runs were lost, \
+         or the tables belong to another lake. They were not changed. Move them elsewhere, where any reader of Delta tables \
+         can read them, and run again"
     )]
     UnknownArchive {
         /// The folder of the archive.
@@ -67,8 +68,8 @@ pub enum JobError {
     },
     /// A raw file is not deleted, because its copy is missing in the archive.
     #[error(
-        "the raw file {path} has expired and is not deleted, because {file} is missing, to which it was copied. Bring that back; \
-         or touch the raw file, and the next `plantlake resample` takes it for one that came back"
+        "cannot delete the expired raw file {path}: its copy {file} is missing. Restore the copy; or touch the raw file, and \
+         the next `plantlake resample` treats it as restored"
     )]
     NotInArchive {
         /// The missing copy.
@@ -78,8 +79,8 @@ pub enum JobError {
     },
     /// The archive of raw files is empty, although raw files were archived.
     #[error(
-        "{folder} is empty, where {files} raw files were archived that late readings are to be averaged with: is it mounted? \
-         Bring it back, and run again"
+        "cannot read the archived raw files: {folder} is empty, but {files} raw files were archived there, and late readings \
+         are averaged with them. Check that it is mounted, or restore it, and run again"
     )]
     ArchiveGone {
         /// The folder of the archive.
@@ -88,10 +89,10 @@ pub enum JobError {
         files: usize,
     },
     /// The records of runs cannot be read or written.
-    #[error("the record of runs cannot be used")]
+    #[error("cannot use the records of runs")]
     Runs(#[from] RunsError),
     /// A table cannot be read or committed to.
-    #[error("table {table} cannot be used")]
+    #[error("cannot use table {table}")]
     Table {
         /// The name of the table.
         table: &'static str,
@@ -99,10 +100,10 @@ pub enum JobError {
         source: Box<TableError>,
     },
     /// The rollups cannot be written.
-    #[error("the rollups cannot be written")]
+    #[error("cannot write the rollups")]
     Files(#[from] FilesError),
     /// The computation failed.
-    #[error("the rollups cannot be computed")]
+    #[error("cannot compute the rollups")]
     Compute(#[from] DataFusionError),
     /// Raw files change faster than they can be read.
     #[error(
@@ -177,7 +178,7 @@ fn seal_damaged(ledger: &mut Ledger, damaged: &BTreeMap<(String, String), String
         if let Some(archived) = archived {
             ledger.sealed.extend(&archived.file.dates);
             archived.file.quarantined = Some(format!(
-                "the archived file is damaged, so its dates are sealed ({}); the next `plantlake maintain` forgets it: {reason}",
+                "the archived file is damaged, so its dates are sealed ({}); `plantlake maintain` removes its record: {reason}",
                 archived.file.dates
             ));
         }
@@ -495,13 +496,13 @@ impl Attempt<'_> {
             let lake = &self.job.lake;
             if let Err(error) = Table::checkpoint_if_due(lake, resolution, version).await {
                 // Nothing depends on the checkpoint; a later run writes the next one.
-                warn!(%error, "the log of {} could not be summed up", resolution.table());
+                warn!(%error, "cannot write a checkpoint of {}", resolution.table());
             }
         }
         let since = clock::now() - self.job.settings.maintain.grace;
         if let Err(error) = self.runs.clean_up(RUNS_KEPT, since).await {
             // Nothing depends on the clean-up; the next run tries again.
-            warn!(%error, "old run records could not be removed");
+            warn!(%error, "cannot remove old run records");
         }
         failpoint::reach("after-cleanup");
         Ok(Some(()))

@@ -25,7 +25,7 @@ const MERGE_ROWS: u64 = 2_000_000;
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
     /// A table's file cannot be written or read.
-    #[error("a data file of {table} cannot be written")]
+    #[error("cannot write a data file of {table}")]
     Table {
         /// The name of the table.
         table: &'static str,
@@ -33,10 +33,10 @@ pub enum FilesError {
         source: Box<TableError>,
     },
     /// The task of a writer panicked or was cancelled.
-    #[error("a writer stopped")]
+    #[error("the task of a writer failed")]
     Task(#[source] tokio::task::JoinError),
     /// Rows cannot be merged.
-    #[error("rollup rows cannot be put in order")]
+    #[error("cannot sort rollup rows")]
     Arrow(#[from] arrow::error::ArrowError),
 }
 

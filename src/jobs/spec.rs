@@ -25,7 +25,7 @@ const LONGEST_NAME: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
     /// The file cannot be read.
-    #[error("the job spec {path} cannot be read")]
+    #[error("cannot read the job spec {path}")]
     Unreadable {
         /// The path of the file or folder.
         path: PathBuf,
@@ -33,7 +33,7 @@ pub enum SpecError {
         source: std::io::Error,
     },
     /// The file has an invalid value.
-    #[error("the job spec {path} is wrong, line {line}: {problem}")]
+    #[error("invalid job spec {path}, line {line}: {problem}")]
     Wrong {
         /// The path of the file.
         path: PathBuf,
@@ -134,14 +134,14 @@ impl Source<'_> {
         if let (Some(first), None) = (written.after.first(), &schedule) {
             return Err(self.wrong(
                 first.span().start,
-                "`after` is given without `schedule`: only due times wait",
+                "`after` is given without `schedule`: only scheduled runs wait for other jobs",
             ));
         }
         let columns = match written.columns {
             Some(columns) if name != JobKind::Resample.name() => {
                 return Err(self.wrong(
                     columns.span().start,
-                    "`columns` belongs into resample.toml: it says how raw files are read, whoever reads them",
+                    "`columns` belongs in resample.toml: it applies to every reader of raw files",
                 ));
             }
             Some(columns) => self.columns(columns)?,
@@ -165,7 +165,7 @@ impl Source<'_> {
             Some(text) => match text.get_ref().as_str() {
                 "once" => Missed::Once,
                 "skip" => Missed::Skip,
-                _ => return Err(self.bad("missed", text, "is neither", "\"once\" or \"skip\"")),
+                _ => return Err(self.bad("missed", text, "is unknown", "\"once\" or \"skip\"")),
             },
         };
         let spec = JobSpec {
@@ -200,13 +200,12 @@ impl Source<'_> {
         };
         let kind = JobKind::parse(written.get_ref());
         let kind = kind
-            .ok_or_else(|| self.bad("kind", written, "is no kind", &format!("one of {names}")))?;
+            .ok_or_else(|| self.bad("kind", written, "is unknown", &format!("one of {names}")))?;
         match JobKind::parse(name) {
             // `plantlake run mirror` must run a job of that kind.
             Some(other) if other != kind => {
-                let problem = format!(
-                    "is not what the file is called; a file {name}.toml has the kind {name:?}"
-                );
+                let problem =
+                    format!("contradicts the file name: a file {name}.toml has the kind {name:?}");
                 Err(self.bad("kind", written, &problem, &format!("{:?}", other.name())))
             }
             _ => Ok(kind),
@@ -276,8 +275,8 @@ impl Source<'_> {
             let Some((_, wanted)) = known else {
                 let names: Vec<&str> = kind.arguments().iter().map(|(name, _)| *name).collect();
                 let names = match names.is_empty() {
-                    true => "it takes none".to_owned(),
-                    false => format!("it takes {}", names.join(", ")),
+                    true => "it has no arguments".to_owned(),
+                    false => format!("its arguments are {}", names.join(", ")),
                 };
                 let problem = format!("a job of kind {kind} has no argument `{key}`; {names}");
                 return Err(self.wrong(name.span().start, problem));
@@ -362,7 +361,7 @@ pub fn read_jobs(jobs: &Path) -> Result<Vec<JobSpec>, SpecError> {
         let name = stem.filter(|name| is_name(name)).ok_or_else(|| {
             source.wrong(
                 0,
-                "its name is no name of a job: letters, digits, - and _, at most 64 of them",
+                "its name is not a valid job name; use at most 64 letters, digits, - and _",
             )
         })?;
         declared.insert(name.clone(), (path.clone(), source.read(&name)?, text));
@@ -371,12 +370,12 @@ pub fn read_jobs(jobs: &Path) -> Result<Vec<JobSpec>, SpecError> {
         let source = Source { path, text };
         for (name, at) in job.spec.after.iter().zip(&job.after) {
             let problem = match declared.get(name) {
-                None => format!("it is to run after {name:?}, and there is no {name}.toml"),
+                None => format!("`after` names {name:?}, but there is no {name}.toml"),
                 Some((_, other, _)) if other.spec.schedule.is_none() => {
-                    format!("it is to run after {name:?}, which has no schedule")
+                    format!("`after` names {name:?}, which has no schedule")
                 }
                 Some(_) if waits_for(&declared, name, &job.spec.name) => {
-                    format!("it is to run after {name:?}, which waits for it in turn")
+                    format!("`after` names {name:?}, which waits for this job in turn")
                 }
                 Some(_) => continue,
             };
@@ -582,7 +581,7 @@ mod tests {
                 "resample.toml",
                 "kind = \"mirror\"",
                 1,
-                "not what the file is called",
+                "contradicts the file name",
             ),
             (
                 "resample.toml",
@@ -606,7 +605,7 @@ mod tests {
                 "mirror.toml",
                 "[arguments]\nfull = true",
                 2,
-                "it takes none",
+                "it has no arguments",
             ),
             ("mirror.toml", "\n[columns]\nid = \"x\"", 2, "resample.toml"),
             ("other.toml", "# nothing", 1, "`kind` is missing"),

@@ -62,10 +62,7 @@ impl Table {
             .with_max_retries(0)
             .with_cleanup_expired_logs(Some(false));
         let log = self.delta.log_store();
-        let failed = failure(
-            self.resolution,
-            "committed to: perhaps another program wrote to it. Run again",
-        );
+        let failed = failure(self.resolution, "commit to");
         let state = self.delta.snapshot().map_err(&failed)?;
         let state: &dyn TableReference = state;
         let committed = CommitBuilder::from(properties)
@@ -148,7 +145,7 @@ impl Table {
         let Some(base) = &self.base else {
             return Ok(undone);
         };
-        let failed = failure(self.resolution, "opened");
+        let failed = failure(self.resolution, "open");
         let base = base.snapshot().map_err(&failed)?;
         let latest = self.delta.snapshot().map_err(&failed)?;
         let paths = |state: &deltalake::table::state::DeltaTableState| -> BTreeSet<String> {
@@ -166,7 +163,7 @@ impl Table {
                 let path = file.path().into_owned();
                 #[expect(
                     deprecated,
-                    reason = "there is no other way to an action with all that the log says of the file"
+                    reason = "no other API returns an action with all of the file's metadata"
                 )]
                 undone.adds.insert(path, file.add_action());
             }

@@ -21,10 +21,10 @@ const ONE_REQUEST: usize = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum GrowthError {
     /// Rows cannot be encoded.
-    #[error("rows cannot be encoded")]
+    #[error("cannot encode rows")]
     Parquet(#[from] ParquetError),
     /// The store rejects the file.
-    #[error("the file cannot be stored")]
+    #[error("cannot store the file")]
     Store(#[from] object_store::Error),
 }
 

@@ -79,7 +79,7 @@ pub enum LeaseError {
     )]
     Lost,
     /// The lock file cannot be used.
-    #[error("the lock file {path} cannot be used")]
+    #[error("cannot use the lock file {path}")]
     File {
         /// The path of the lock file.
         path: PathBuf,
@@ -87,7 +87,7 @@ pub enum LeaseError {
         source: std::io::Error,
     },
     /// The object store fails.
-    #[error("the lease {LEASE_OBJECT} cannot be used")]
+    #[error("cannot use the lease {LEASE_OBJECT}")]
     Store(#[source] object_store::Error),
 }
 
@@ -180,7 +180,7 @@ fn take_local(path: PathBuf, holder: &Holder) -> Result<Kind, LeaseError> {
             let mut text = String::new();
             let _ = file.read_to_string(&mut text);
             let holder = serde_json::from_str::<Holder>(&text).map_or_else(
-                |_| "a process that has only just begun".to_owned(),
+                |_| "a process that has just started".to_owned(),
                 |holder| holder.to_string(),
             );
             return Err(LeaseError::Held { holder });

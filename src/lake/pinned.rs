@@ -55,7 +55,7 @@ impl Pinned {
         scanned::count(range.end.saturating_sub(range.start));
         if range.end > self.size {
             return Err(ParquetError::EOF(format!(
-                "it ends at byte {}, and byte {} is wanted",
+                "it ends at byte {}, but byte {} was requested",
                 self.size, range.end
             )));
         }

@@ -13,9 +13,7 @@ use crate::clock;
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The location is not writable.
-    #[error(
-        "{location} cannot be written; check that you may write there, and the room that is left"
-    )]
+    #[error("cannot write to {location}; check the permission to write and the free space")]
     Write {
         /// The location.
         location: String,
@@ -24,14 +22,17 @@ pub enum ProbeError {
     },
     /// An existing object can be overwritten by a request to create it.
     #[error(
-        "{location} lets an object be created twice, so two runs could overwrite each other's commits; take an object store with conditional writes"
+        "cannot use {location}: it creates an object that exists already, so two runs could overwrite each other's commits; \
+         use an object store with conditional writes"
     )]
     NoConditions {
         /// The location.
         location: String,
     },
     /// The object that was written cannot be deleted.
-    #[error("{location} can be written, but nothing can be deleted; check the rights to delete")]
+    #[error(
+        "cannot delete from {location}, although it is writable; check the permission to delete"
+    )]
     Delete {
         /// The location.
         location: String,

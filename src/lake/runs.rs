@@ -21,7 +21,7 @@ use crate::model::{DateSet, Day, Resolution};
 #[derive(Debug, thiserror::Error)]
 pub enum RunsError {
     /// The object store fails.
-    #[error("{what} cannot be read or written")]
+    #[error("cannot read or write {what}")]
     Store {
         /// The path of the record.
         what: String,
@@ -37,7 +37,7 @@ pub enum RunsError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Another run has this number.
-    #[error("run {run} was begun by another process: the lease was lost")]
+    #[error("run {run} was started by another process: the lease was lost")]
     Taken {
         /// The number of the run.
         run: u64,

@@ -21,7 +21,7 @@ use crate::config::redact;
 pub enum StoreError {
     /// The text is neither a path nor a URL with a supported scheme.
     #[error(
-        "{location:?} is not a place that plantlake can use: {reason}. Give a folder, file:///folder, s3://bucket/prefix or memory://name"
+        "cannot use the location {location:?}: {reason}. Use a folder, file:///folder, s3://bucket/prefix or memory://name"
     )]
     Location {
         /// The location as it was given.
@@ -30,7 +30,7 @@ pub enum StoreError {
         reason: String,
     },
     /// A setting of the object store is unknown or invalid.
-    #[error("the storage settings for {location} cannot be used")]
+    #[error("invalid storage settings for {location}")]
     Settings {
         /// The URL that the settings are for.
         location: String,
@@ -39,7 +39,7 @@ pub enum StoreError {
     },
     /// A folder to read from does not exist.
     #[error(
-        "the folder {path} is not there: make it and put Parquet files into it, or name another"
+        "the folder {path} does not exist; create it and put Parquet files into it, or name another"
     )]
     Missing {
         /// The path of the folder.
@@ -47,7 +47,7 @@ pub enum StoreError {
     },
     /// The setting must not be changed by users.
     #[error(
-        "the storage setting {key} is not for you to set: commits are only safe as plantlake makes them. Remove it"
+        "cannot change the storage setting {key}: commits are safe only with the value that plantlake sets. Remove it"
     )]
     Unsafe {
         /// The name of the setting.
@@ -55,7 +55,7 @@ pub enum StoreError {
     },
     /// The folder cannot be created or resolved.
     #[error(
-        "the folder {path} cannot be used; check that it is one and that you may write there, or name another"
+        "cannot use the folder {path}; check that it is a folder and that you may write there, or name another"
     )]
     Folder {
         /// The path of the folder.

@@ -25,25 +25,25 @@ use crate::model::{Day, Resolution, day_from_date, day_to_date};
 pub(super) const APPLICATION: &str = "resample";
 
 /// The remedy for tables that cannot be used: rebuild them.
-const ANEW: &str = "As long as no raw file has expired (`plantlake archive list` shows nothing), they have all that it takes to make the \
-    tables anew: stop the servers of the lake, remove its folders data_min, data_h, data_d, published and runs, and run \
-    `plantlake resample`. Else bring the lake's folder back from a copy";
+const ANEW: &str = "If no raw file has expired (`plantlake archive list` shows nothing), rebuild the tables: stop the \
+    servers of the lake, remove its folders data_min, data_h, data_d, published and runs, and run `plantlake resample`. \
+    Otherwise restore the lake's folder from a copy";
 
 /// The reasons why a table cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// The Delta log or a data file cannot be read or written.
-    #[error("the Delta table {table} cannot be {action}")]
+    #[error("cannot {action} the Delta table {table}{}", remedy(action))]
     Delta {
         /// The name of the table.
         table: &'static str,
-        /// The attempted action, as a past participle.
+        /// The attempted action, as a verb.
         action: &'static str,
         /// The Delta library's error.
         source: Box<DeltaTableError>,
     },
     /// A data file cannot be read or written.
-    #[error("the data file {path} cannot be read or written")]
+    #[error("cannot read or write the data file {path}")]
     Parquet {
         /// The path relative to the table's folder.
         path: String,
@@ -51,7 +51,7 @@ pub enum TableError {
         source: parquet::errors::ParquetError,
     },
     /// A data file cannot be stored.
-    #[error("the data file {path} cannot be stored")]
+    #[error("cannot store the data file {path}")]
     Store {
         /// The path relative to the table's folder.
         path: String,
@@ -60,7 +60,7 @@ pub enum TableError {
     },
     /// The table uses a Delta feature that plantlake's readers do not support.
     #[error(
-        "{table} uses {feature}, which plantlake does not: it was changed by another program. {ANEW}"
+        "{table} uses {feature}, which plantlake does not support: it was changed by another program. {ANEW}"
     )]
     Unsupported {
         /// The name of the table.
@@ -70,7 +70,7 @@ pub enum TableError {
     },
     /// The table does not have the columns that plantlake writes.
     #[error(
-        "{table} {problem}: it was made by another version of plantlake, or changed by another program. {ANEW}"
+        "{table} {problem}: it was created by another version of plantlake, or changed by another program. {ANEW}"
     )]
     OtherColumns {
         /// The name of the table.
@@ -79,7 +79,7 @@ pub enum TableError {
         problem: String,
     },
     /// A later run has already committed.
-    #[error("run {run} was overtaken: {table} has run {applied} already")]
+    #[error("run {run} was superseded: {table} already has run {applied}")]
     Overtaken {
         /// The name of the table.
         table: &'static str,
@@ -88,6 +88,14 @@ pub enum TableError {
         /// The number of the last run that committed.
         applied: u64,
     },
+}
+
+/// Returns the remedy for a failed action on a table.
+fn remedy(action: &str) -> &'static str {
+    match action {
+        "commit to" => "; another program may have written to it, so run again",
+        _ => "",
+    }
 }
 
 /// One table at one version.
@@ -167,7 +175,7 @@ impl Table {
     /// Opens the latest version of the table. Creates the table if it does not exist.
     pub async fn open_or_create(lake: &Store, resolution: Resolution) -> Result<Self, TableError> {
         let mut delta = DeltaTable::new(log_store(lake, resolution));
-        let failed = failure(resolution, "opened");
+        let failed = failure(resolution, "open");
         if !delta.verify_deltatable_existence().await.map_err(&failed)? {
             let created = CreateBuilder::new()
                 .with_log_store(delta.log_store())
@@ -180,7 +188,7 @@ impl Table {
                 Ok(_) | Err(DeltaTableError::VersionAlreadyExists(_)) => {}
                 // Another process may have created it first.
                 Err(error) if !delta.verify_deltatable_existence().await.unwrap_or(false) => {
-                    return Err(failure(resolution, "made")(error));
+                    return Err(failure(resolution, "create")(error));
                 }
                 Err(_) => {}
             }
@@ -225,7 +233,7 @@ impl Table {
         delta
             .load_version(version)
             .await
-            .map_err(failure(resolution, "opened"))?;
+            .map_err(failure(resolution, "open"))?;
         Self::checked(lake, resolution, delta).await
     }
 
@@ -234,7 +242,7 @@ impl Table {
         resolution: Resolution,
         delta: DeltaTable,
     ) -> Result<Self, TableError> {
-        let failed = failure(resolution, "opened");
+        let failed = failure(resolution, "open");
         let state = delta.snapshot().map_err(&failed)?;
         let unsupported = |feature: String| TableError::Unsupported {
             table: resolution.table(),

@@ -119,7 +119,7 @@ impl Table {
         }
         create_checkpoint(&self.delta, None)
             .await
-            .map_err(failure(self.resolution, "written a checkpoint of"))?;
+            .map_err(failure(self.resolution, "write a checkpoint of"))?;
         Ok(true)
     }
 
@@ -132,7 +132,7 @@ impl Table {
         let log = self.delta.log_store();
         cleanup_expired_logs_for(oldest, &*log, before.timestamp_millis(), None)
             .await
-            .map_err(failure(self.resolution, "rid of old files of its log"))
+            .map_err(failure(self.resolution, "delete old log files of"))
     }
 }
 

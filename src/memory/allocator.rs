@@ -33,7 +33,7 @@ fn block_layout(layout: Layout, bytes: usize) -> Option<Layout> {
 
 // SAFETY: each method does what mimalloc does, which keeps the contract. A block of at least `LARGE_BYTES` has a header, and
 // the layout that it is freed with says so again. Nothing here unwinds.
-#[expect(unsafe_code, reason = "an allocator is")]
+#[expect(unsafe_code, reason = "implements an allocator")]
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -90,7 +90,7 @@ unsafe impl GlobalAlloc for Allocator {
 
 /// # Safety
 /// `alloc` allocates a block of the layout that it is given.
-#[expect(unsafe_code, reason = "an allocator is")]
+#[expect(unsafe_code, reason = "implements an allocator")]
 #[inline(never)]
 unsafe fn alloc_large(layout: Layout, alloc: impl FnOnce(Layout) -> *mut u8) -> *mut u8 {
     let Some(block_layout) = block_layout(layout, layout.size()) else {
@@ -116,7 +116,7 @@ unsafe fn alloc_large(layout: Layout, alloc: impl FnOnce(Layout) -> *mut u8) -> 
 
 /// # Safety
 /// As [`GlobalAlloc::dealloc`], of a large allocation.
-#[expect(unsafe_code, reason = "an allocator is")]
+#[expect(unsafe_code, reason = "implements an allocator")]
 #[inline(never)]
 unsafe fn dealloc_large(at: *mut u8, layout: Layout) {
     // SAFETY: `alloc_large` has put the header there.
@@ -131,7 +131,7 @@ unsafe fn dealloc_large(at: *mut u8, layout: Layout) {
 
 /// # Safety
 /// As [`GlobalAlloc::realloc`], of an allocation that is large or becomes so.
-#[expect(unsafe_code, reason = "an allocator is")]
+#[expect(unsafe_code, reason = "implements an allocator")]
 #[inline(never)]
 unsafe fn realloc_large(at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
     if layout.size() < LARGE_BYTES || bytes < LARGE_BYTES {
@@ -164,7 +164,7 @@ unsafe fn realloc_large(at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
 
 /// # Safety
 /// As [`GlobalAlloc::realloc`].
-#[expect(unsafe_code, reason = "an allocator is")]
+#[expect(unsafe_code, reason = "implements an allocator")]
 unsafe fn moved(at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
     // SAFETY: the new layout is as the caller promises; both allocations are of at least the length that is copied.
     unsafe {

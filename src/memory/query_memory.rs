@@ -23,7 +23,7 @@ const MIN_LIMIT_BYTES: usize = 256 << 20;
 /// first.
 const MODEST_BYTES: usize = 16 << 20;
 /// The text that every end for want of memory begins with.
-const OUT_OF_MEMORY: &str = "the query needs more memory than one may have";
+const OUT_OF_MEMORY: &str = "the query exceeded its memory limit";
 
 /// Bytes of large allocations of all queries.
 static QUERIES_BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -122,7 +122,7 @@ fn unwind(query: Option<&QueryMemory>, bytes: usize) -> ! {
     if let Some(query) = query {
         query.is_exhausted.store(true, Ordering::Relaxed);
     }
-    let text = format!("{OUT_OF_MEMORY}: {bytes} bytes could not be allocated");
+    let text = format!("{OUT_OF_MEMORY}: cannot allocate {bytes} bytes");
     std::panic::resume_unwind(Box::new(text))
 }
 

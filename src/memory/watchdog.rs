@@ -94,7 +94,7 @@ fn stop_greediest() -> bool {
     };
     tracing::warn!(
         held,
-        "the process holds more than serve.total_memory: the query that holds most is ended"
+        "process memory exceeds serve.total_memory: stopped the query that holds most"
     );
     query.stop();
     true

@@ -114,7 +114,7 @@ impl Ledger {
     pub async fn keep_up(&self) {
         // Chains that are not begun here begin with the first record.
         if let Err(error) = self.store.begin_chains().await {
-            tracing::warn!("the chains over older records are not begun yet: {error}");
+            tracing::warn!("cannot begin the chains over older records yet: {error}");
         }
         let mut looked: Option<Stopwatch> = None;
         let mut pause = EVERY;
@@ -150,9 +150,9 @@ impl Ledger {
         let was_there = self.is_there.swap(is_there, Ordering::Relaxed);
         match outcome {
             Err(error) if was_there => {
-                tracing::error!("records of requests stay in the journal for now: {error}")
+                tracing::error!("records of requests stay in the journal, retrying: {error}")
             }
-            Ok(()) if !was_there => tracing::info!("records of requests go into the ledger again"),
+            Ok(()) if !was_there => tracing::info!("records of requests reach the ledger again"),
             _ => {}
         }
     }
@@ -223,7 +223,7 @@ impl Ledger {
         tracing::info!(
             ended,
             aborted = aborted.len(),
-            "took over the journal of a server that is no more"
+            "took over the journal of a server that died"
         );
         Ok(dead.remove()?)
     }
@@ -244,7 +244,9 @@ impl Ledger {
                 Ok(added) => METRICS.journal.added(added as u64),
                 Err(error) if !error.is_refusal() => return Err(error.into()),
                 Err(error) => {
-                    tracing::warn!("a batch of records was refused: {error}");
+                    tracing::warn!(
+                        "the organisation database refused a batch of records; adding them one by one: {error}"
+                    );
                     self.add_one_by_one(batch).await?;
                 }
             }
@@ -262,7 +264,7 @@ impl Ledger {
                     self.reject(record)?;
                     tracing::error!(
                         request = %record.request_id,
-                        "the organisation database refuses a record, which is now in {REJECTED} beside the journal: {error}"
+                        "the organisation database refused a record, written to {REJECTED} next to the journal: {error}"
                     );
                 }
             }
@@ -290,7 +292,7 @@ fn tell_damaged(folder: &Path, lines: u64) {
     if lines > 0 {
         tracing::error!(
             folder = %folder.display(), lines,
-            "lines of the journal are damaged; what they said is lost"
+            "lines of the journal are damaged; their records are lost"
         );
     }
 }

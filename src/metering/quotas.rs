@@ -45,9 +45,7 @@ pub enum Work {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum OverLimit {
     /// Too many requests per second.
-    #[error(
-        "your organisation may make {limit} requests per second, and makes more; try again in a moment"
-    )]
+    #[error("rate limit exceeded: {limit} requests per second; try again in a moment")]
     Rate {
         /// The limit.
         limit: f64,
@@ -55,16 +53,14 @@ pub enum OverLimit {
         retry_after: Duration,
     },
     /// Too many concurrent queries.
-    #[error(
-        "your organisation may run {limit} queries at once, and they are running; try again when one has ended"
-    )]
+    #[error("limit exceeded: {limit} concurrent queries; try again when one has ended")]
     Concurrency {
         /// The limit.
         limit: u64,
     },
     /// A monthly quota is used up.
     #[error(
-        "your organisation has used up its quota of {quota} for {month}: {used} of {limit}; it begins anew at {}",
+        "exceeded the quota of {quota} for {month}: {used} of {limit}; it resets at {}",
         resets_at.format("%Y-%m-%dT%H:%MZ")
     )]
     Quota {
@@ -133,7 +129,7 @@ struct Used {
     ledger: UsageTotals,
     /// Requests that ended here and may not be in `ledger` yet.
     here: UsageTotals,
-    /// The part of `here` that was added to the ledger since it was last read.
+    /// The part of these that was added to the ledger since it was last read.
     added: UsageTotals,
     /// The amounts of requests in progress here.
     open: Counted,
@@ -396,7 +392,7 @@ impl Quotas {
             let outcome = self.look().await;
             if let (Err(error), true) = (&outcome, was_there) {
                 tracing::warn!(
-                    "what organisations may use cannot be looked up now; limits stay as they are: {error}"
+                    "cannot read the limits of organisations; the last known limits stay in force: {error}"
                 );
             }
             was_there = outcome.is_ok();

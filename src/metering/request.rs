@@ -365,7 +365,7 @@ impl OpenRequest {
             Err(error) if shared.settings.when_full == JournalFull::GoOn => {
                 METRICS.journal.dropped();
                 let dropped = shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-                tracing::error!(dropped, "a request was answered and not recorded: {error}");
+                tracing::error!(dropped, "a request was answered but not recorded: {error}");
                 Ok(Ended::Recorded)
             }
             Err(error) => Err(error),
@@ -404,7 +404,7 @@ impl Drop for OpenRequest {
             record.billable &= EndedBy::Server.is_billable(record);
         }
         if let Err(error) = self.write() {
-            tracing::error!("a cancelled request could not be recorded: {error}");
+            tracing::error!("cannot record a cancelled request: {error}");
         }
         self.meter.shared.open.fetch_sub(1, Ordering::Relaxed);
     }

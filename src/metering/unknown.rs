@@ -79,7 +79,7 @@ impl UnknownCallers {
                 }
             }
             Err(error) => {
-                tracing::warn!("calls without a credential cannot be written down now: {error}")
+                tracing::warn!("cannot record calls without a credential; retrying: {error}")
             }
         }
     }

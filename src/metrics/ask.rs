@@ -17,7 +17,7 @@ const LONGEST: u64 = 4_096;
 pub enum AskError {
     /// No process listens at the address, or it does not respond in time.
     #[error(
-        "nobody answers at {address}: no plantlake runs here, or it has its metrics elsewhere (`metrics.listen`)"
+        "no response from {address}: plantlake does not run here, or listens elsewhere (`metrics.listen`)"
     )]
     Silent {
         /// The address that was tried.
@@ -29,7 +29,7 @@ pub enum AskError {
     #[error("{0}")]
     Unwell(String),
     /// The process at the address is not plantlake.
-    #[error("what answers at {0} is not plantlake")]
+    #[error("the program that listens at {0} is not plantlake")]
     Stranger(SocketAddr),
 }
 

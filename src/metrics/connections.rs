@@ -49,7 +49,7 @@ impl ConnectionMetrics {
         let open = Pulled::default();
         registry.register(
             "open_connections",
-            "Connections of clients that are open",
+            "Open connections of clients",
             open.clone(),
         );
         let family: Family<ReasonLabel, Counter> = Family::default();

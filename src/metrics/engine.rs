@@ -108,55 +108,51 @@ impl EngineMetrics {
             spill_bytes: Pulled::default(),
             spill_limit_bytes: Pulled::default(),
         };
-        registry.register(
-            "queries_running",
-            "Queries that are worked on, by where",
-            running,
-        );
+        registry.register("queries_running", "Queries in progress, by lane", running);
         registry.register(
             "queries_waiting",
-            "Long queries that wait for their turn",
+            "Long queries that wait for a permit",
             metrics.waiting.clone(),
         );
         registry.register(
             "query_wait_seconds",
-            "How long long queries waited for a turn",
+            "How long queries waited for a permit",
             metrics.waited.clone(),
         );
         registry.register(
             "queries_cut_short",
-            "Answers that ended before they were whole, by why",
+            "Results that ended before they were complete, by reason",
             metrics.cut.clone(),
         );
         registry.register(
             "cache_requests",
-            "What was looked for in caches, and whether it was there",
+            "Lookups in caches, by whether they were hits",
             caches,
         );
         let pulled = [
             (
                 "query_places",
-                "Long queries that may be worked on at once (serve.queries)",
+                "Maximum number of long queries that run at once (serve.queries)",
                 &metrics.places,
             ),
             (
                 "query_memory_bytes",
-                "Memory that sorting, grouping and joining hold",
+                "Memory held for sorting, grouping and joining",
                 &metrics.memory_bytes,
             ),
             (
                 "query_memory_limit_bytes",
-                "What they may hold (serve.total_memory)",
+                "Maximum memory for sorting, grouping and joining (serve.total_memory)",
                 &metrics.memory_limit_bytes,
             ),
             (
                 "spill_bytes",
-                "What queries have on the disk because it did not fit into memory",
+                "Disk space of data that queries spilled because it did not fit into memory",
                 &metrics.spill_bytes,
             ),
             (
                 "spill_limit_bytes",
-                "What they may have there (serve.spill)",
+                "Maximum disk space of spilled data (serve.spill)",
                 &metrics.spill_limit_bytes,
             ),
         ];

@@ -44,7 +44,7 @@ impl Health {
         ready.from(move || Some(f64::from(u8::from(of.check().is_ok()))));
         let of = health.clone();
         silence.from(move || of.silence().map(|silence| silence.as_secs_f64()));
-        registry.register("ready", "Whether /readyz says yes", ready);
+        registry.register("ready", "1 if /readyz reports ready, 0 otherwise", ready);
         let help = "Time since the organisation database last answered";
         registry.register("database_silence_seconds", help, silence);
         health

@@ -130,7 +130,10 @@ async fn serve(stream: TcpStream, is_busy: Arc<AtomicBool>, gathering: Arc<Semap
 
 async fn respond(request: &Request<Incoming>, gathering: &Arc<Semaphore>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
+        let mut refused = text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "use GET or HEAD\n".to_owned(),
+        );
         refused
             .headers_mut()
             .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -145,7 +148,7 @@ async fn respond(request: &Request<Incoming>, gathering: &Arc<Semaphore>) -> Res
                 metrics
             }
             Ok(None) | Err(_) => {
-                let why = "the metrics cannot be gathered now\n";
+                let why = "cannot gather the metrics\n";
                 text(StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
             }
         },
@@ -156,7 +159,7 @@ async fn respond(request: &Request<Incoming>, gathering: &Arc<Semaphore>) -> Res
         },
         _ => text(
             StatusCode::NOT_FOUND,
-            "there are /metrics, /healthz and /readyz\n".to_owned(),
+            "not found; use /metrics, /healthz or /readyz\n".to_owned(),
         ),
     }
 }

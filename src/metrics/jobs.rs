@@ -62,24 +62,24 @@ impl JobMetrics {
         };
         registry.register(
             "job_runs",
-            "Runs of jobs that ended in this process, by how",
+            "Runs of jobs that ended in this process, by result",
             metrics.runs.clone(),
         );
         registry.register(
             "job_rows",
-            "What jobs that ended well counted, in this process",
+            "Rows of runs that succeeded in this process",
             metrics.rows.clone(),
         );
-        let help = "How long runs took in this process, all attempts together";
+        let help = "Duration of runs in this process, all attempts together";
         registry.register("job_duration_seconds", help, metrics.durations.clone());
         registry.register(
             "job_running",
             "Whether the job runs in this process",
             metrics.running.clone(),
         );
-        let help = "Runs that this process went on with after another had died";
+        let help = "Runs that this process took over after another one died";
         registry.register("job_runs_taken_over", help, metrics.taken_over.clone());
-        let help = "When a run last ended well, in any process, in seconds since 1970";
+        let help = "When a run last succeeded, in any process, in seconds since 1970";
         registry.register(
             "job_last_success_timestamp_seconds",
             help,
@@ -92,7 +92,7 @@ impl JobMetrics {
         }
         registry.register(
             "webhook_calls",
-            "Calls of the webhook about failed jobs",
+            "Calls of the webhook about failed jobs, by result",
             metrics.told.clone(),
         );
         metrics

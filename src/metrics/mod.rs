@@ -99,13 +99,13 @@ impl Metrics {
         build.get_or_create(&labels).set(1);
         own.register(
             "build_info",
-            "Always 1; its labels say what this program is",
+            "Always 1; the labels contain the version and the build profile",
             build,
         );
         let certificate_expiry = Pulled::default();
         own.register(
             "certificate_expiry_timestamp_seconds",
-            "When the server's certificate ends",
+            "When the server's certificate expires, in seconds since 1970",
             certificate_expiry.clone(),
         );
         Self {

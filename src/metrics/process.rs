@@ -27,19 +27,15 @@ impl Collector for Process {
         };
         gauge(
             "process_resident_memory_bytes",
-            "Memory of the machine that the process has",
+            "Resident memory of the process",
             resident(),
         )?;
-        gauge(
-            "process_open_fds",
-            "Files and connections that are open",
-            open_files(),
-        )?;
+        gauge("process_open_fds", "Open file descriptors", open_files())?;
         let Some(seconds) = cpu_seconds() else {
             return Ok(());
         };
         let cpu = ConstCounter::new(seconds);
-        let help = "Time that cores worked for the process";
+        let help = "User and system CPU time";
         cpu.encode(encoder.encode_descriptor(
             "process_cpu_seconds",
             help,

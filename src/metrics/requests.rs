@@ -130,36 +130,32 @@ impl RequestMetrics {
         let ended = Family::default();
         registry.register(
             "requests",
-            "Calls that ended, by what they asked for and how they ended",
+            "Calls that ended, by kind and status",
             ended.clone(),
         );
         let over_limit: Family<LimitLabel, Counter> = Family::default();
         for limit in ["rate", "concurrency", "quota"] {
             drop(over_limit.get_or_create(&LimitLabel { limit }));
         }
-        let help = "Calls that were refused because their organisation was over a limit";
+        let help = "Calls refused because their organisation exceeded a limit, by limit";
         registry.register("refused_requests", help, over_limit.clone());
         let open = Pulled::default();
-        registry.register(
-            "open_requests",
-            "Calls that are being answered",
-            open.clone(),
-        );
+        registry.register("open_requests", "Calls in progress", open.clone());
         Self {
             ended,
             durations: histograms(
                 registry,
                 "request_duration_seconds",
-                "From the beginning of a call to its end",
+                "Time from the start of a call to its end",
             ),
             first_bytes: histograms(
                 registry,
                 "request_first_byte_seconds",
-                "From the beginning of a call to the first message of its answer",
+                "Time from the start of a call to the first message of its response",
             ),
-            rows_sent: counter(registry, "rows_sent", "Rows of answers"),
-            rows_taken: counter(registry, "rows_ingested", "Readings that were taken in"),
-            bytes_sent: counter(registry, "sent_bytes", "Bytes of answers"),
+            rows_sent: counter(registry, "rows_sent", "Rows sent in results"),
+            rows_taken: counter(registry, "rows_ingested", "Readings ingested"),
+            bytes_sent: counter(registry, "sent_bytes", "Bytes sent in responses"),
             bytes_scanned: counter(
                 registry,
                 "scanned_bytes",
@@ -169,7 +165,7 @@ impl RequestMetrics {
             unknown: counter(
                 registry,
                 "unknown_callers",
-                "Calls that nobody is known to have made",
+                "Calls without a valid credential",
             ),
             open,
         }
@@ -242,12 +238,12 @@ impl JournalMetrics {
         let pulled = [
             (
                 "journal_bytes",
-                "Bytes of the journal of requests",
+                "Size of the journal of requests",
                 &metrics.bytes,
             ),
             (
                 "journal_limit_bytes",
-                "Bytes that the journal may have (metering.journal_size)",
+                "Maximum size of the journal (metering.journal_size)",
                 &metrics.limit_bytes,
             ),
             (
@@ -257,7 +253,7 @@ impl JournalMetrics {
             ),
             (
                 "ledger_lag_seconds",
-                "For how long there have been records that are not in the ledger; 0 if there are none",
+                "How long there have been records that are not in the ledger; 0 if there are none",
                 &metrics.lag_seconds,
             ),
         ];
@@ -270,7 +266,7 @@ impl JournalMetrics {
             metrics.added.clone(),
         );
         let help =
-            "Requests that were answered and not recorded (metering.journal_full = \"go-on\")";
+            "Requests that were answered but not recorded (metering.journal_full = \"go-on\")";
         registry.register("unrecorded_requests", help, metrics.dropped.clone());
         metrics
     }

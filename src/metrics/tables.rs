@@ -88,10 +88,9 @@ impl TableMetrics {
             mirrored: Arc::default(),
             run: Pulled::default(),
         };
-        let help =
-            "How long the raw file that has waited longest to be in the table has; 0 if none waits";
+        let help = "How long the oldest unprocessed raw file has waited to be in the table; 0 if there is none";
         registry.register("table_lag_seconds", help, metrics.lags.clone());
-        let help = "Raw files that are new, changed or gone since the published run";
+        let help = "Raw files that are new, changed or removed since the published run";
         registry.register("raw_files_waiting", help, metrics.waiting.clone());
         let help = "Start of the table's newest bucket, in seconds since 1970";
         registry.register(
@@ -101,7 +100,7 @@ impl TableMetrics {
         );
         registry.register(
             "published_run",
-            "The run whose tables are in force",
+            "The published run whose tables are current",
             metrics.run.clone(),
         );
         for result in ["ok", "refused"] {
@@ -109,13 +108,13 @@ impl TableMetrics {
         }
         registry.register(
             "catalog_reloads",
-            "Changed catalogs, by what became of them",
+            "Changed catalogs, by whether they were accepted",
             metrics.reloads.clone(),
         );
         for result in ["ok", "failed"] {
             drop(metrics.looks.get_or_create(&ResultLabel { result }));
         }
-        let help = "Looks at the raw files and the published run, by whether they could be seen";
+        let help = "Checks of the raw files and the published run, by result";
         registry.register("lake_looks", help, metrics.looks.clone());
         let lag = Pulled::default();
         let mirrored = Arc::clone(&metrics.mirrored);
@@ -123,8 +122,7 @@ impl TableMetrics {
             let as_of = *mirrored.lock().unwrap_or_else(PoisonError::into_inner);
             as_of.map(seconds_since)
         });
-        let help =
-            "How old what the mirror has is: time since the last mirror job that ended well began";
+        let help = "Age of the mirror's data: time since the last successful mirror job began";
         registry.register("mirror_lag_seconds", help, lag);
         metrics
     }

@@ -88,7 +88,7 @@ impl Assets {
                     match tidy.fetch_all(connection).await {
                         // Other tables may reference assets, too. These assets stay.
                         Err(sqlx::Error::Database(error)) if error.is_foreign_key_violation() => {
-                            tracing::warn!(%error, "assets that the catalog does not have stay");
+                            tracing::warn!(%error, "assets that are not in the catalog are kept");
                             Ok(Vec::new())
                         }
                         removed => removed,

@@ -27,7 +27,7 @@ const ROW_WITHOUT_LAST: usize = ROW - 8;
 
 /// A batch does not have the schema of a rollup table.
 #[derive(Debug, thiserror::Error)]
-#[error("column {column} is not as it is written: {problem}")]
+#[error("invalid column {column}: {problem}")]
 pub(super) struct Malformed {
     column: &'static str,
     problem: String,
@@ -53,9 +53,9 @@ impl<'a> Rows<'a> {
                 problem: problem.to_owned(),
             };
             let at = written_schema().index_of(name);
-            let at = at.map_err(|_| malformed("there is none"))?;
+            let at = at.map_err(|_| malformed("it is missing"))?;
             let column = batch.columns().get(at);
-            let column = column.ok_or_else(|| malformed("there is none"))?;
+            let column = column.ok_or_else(|| malformed("it is missing"))?;
             match column.null_count() {
                 0 => Ok(column),
                 _ if name == "stddev" => Ok(column),
@@ -64,7 +64,7 @@ impl<'a> Rows<'a> {
         };
         let of_another_type = |name: &'static str, column: &dyn Array| Malformed {
             column: name,
-            problem: format!("it is of the type {}", column.data_type()),
+            problem: format!("it has the type {}", column.data_type()),
         };
         let doubles = |name: &'static str| {
             let column = column(name)?;
@@ -83,7 +83,7 @@ impl<'a> Rows<'a> {
             let text = text.unwrap_or_default();
             Uuid::try_parse(text).map_err(|_| Malformed {
                 column: "asset_id",
-                problem: format!("{text:?} is no UUID"),
+                problem: format!("{text:?} is not a UUID"),
             })
         };
         let times = column("timestamp")?;
@@ -154,7 +154,7 @@ impl<'a> Rows<'a> {
             }
             let time = time.checked_sub(EPOCH).ok_or_else(|| Malformed {
                 column: "timestamp",
-                problem: format!("{time} is before all time"),
+                problem: format!("{time} is out of range"),
             })?;
             let [value, min, max, first, last] =
                 self.numbers.map(|column| column[at].to_be_bytes());

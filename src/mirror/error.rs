@@ -21,7 +21,7 @@ pub enum MirrorError {
     },
     /// Postgres did not answer in time.
     #[error(
-        "the mirror {url} did not answer within {} s while {doing}: look after the server, or raise `mirror.timeout`",
+        "the mirror {url} did not answer within {} s while {doing}: check the server, or raise `mirror.timeout`",
         patience.as_secs()
     )]
     Silent {
@@ -54,7 +54,7 @@ pub enum MirrorError {
     },
     /// A later version of plantlake has migrated the database.
     #[error(
-        "the mirror {url} is of a later version of plantlake (it has step {version}); use that version"
+        "the mirror {url} was migrated by a later version of plantlake (it has migration {version}); use that version"
     )]
     Newer {
         /// The URL, without its password.
@@ -63,7 +63,7 @@ pub enum MirrorError {
         version: i64,
     },
     /// A migration failed and was rolled back.
-    #[error("the tables of the mirror {url} cannot be brought up to date")]
+    #[error("cannot migrate the tables of the mirror {url}")]
     Migration {
         /// The URL, without its password.
         url: String,
@@ -71,7 +71,7 @@ pub enum MirrorError {
         source: Box<sqlx::migrate::MigrateError>,
     },
     /// All attempts failed.
-    #[error("{attempts} attempts to mirror failed within {} s; the mirror is as it was. The last one:", waited.as_secs())]
+    #[error("cannot update the mirror: {attempts} attempts failed within {} s; the mirror is unchanged", waited.as_secs())]
     GaveUp {
         /// The number of attempts.
         attempts: u32,
@@ -81,10 +81,10 @@ pub enum MirrorError {
         source: Box<MirrorError>,
     },
     /// The lake's publications cannot be read.
-    #[error("what the lake published cannot be read")]
+    #[error("cannot read the publications of the lake")]
     Runs(#[from] RunsError),
     /// A table of the lake cannot be read.
-    #[error("the lake's table {table} cannot be read")]
+    #[error("cannot read the lake's table {table}")]
     Table {
         /// The table's name.
         table: &'static str,
@@ -92,7 +92,7 @@ pub enum MirrorError {
         source: Box<TableError>,
     },
     /// A table of the lake contains something that plantlake does not write.
-    #[error("the lake's table {table} cannot be mirrored: {problem}")]
+    #[error("cannot mirror the lake's table {table}: {problem}")]
     Foreign {
         /// The table's name.
         table: &'static str,
@@ -100,7 +100,7 @@ pub enum MirrorError {
         problem: String,
     },
     /// The task that reads the lake stopped without a result.
-    #[error("reading the lake stopped")]
+    #[error("the task that reads the lake failed")]
     Stopped,
 }
 
@@ -163,12 +163,12 @@ fn may_pass(error: &sqlx::Error) -> bool {
 fn advice(error: &sqlx::Error) -> &'static str {
     match code(error).as_deref() {
         Some("53100") => {
-            ": its disk is full. Free space there, or mirror less (`mirror.window_min` and its kin)"
+            ": its disk is full. Free space there, or mirror less (`mirror.window_min` and the related settings)"
         }
         Some("57014") => ": it took longer than `mirror.timeout`, or was cancelled",
-        Some("42501") => ": the user lacks a right, see below",
-        Some("25006") => ": it is read-only, as a standby is. Name the primary in `mirror_url`",
-        Some("3D000") => ": make the database first, with CREATE DATABASE",
+        Some("42501") => ": the user lacks a permission, see below",
+        Some("25006") => ": it is read-only, like a standby. Set `mirror_url` to the primary",
+        Some("3D000") => ": create the database first, with CREATE DATABASE",
         Some("28P01" | "28000") => ": check user and password in `mirror_url`",
         None if matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_)) => {
             ": check `mirror_url`, and that the server runs"
@@ -179,12 +179,12 @@ fn advice(error: &sqlx::Error) -> &'static str {
 
 fn occupied(url: &str, table: &str, is_original: bool) -> String {
     let whose = match is_original {
-        true => "of the original system (it has the column pk_id)",
-        false => "that plantlake did not make",
+        true => "belongs to the original system (it has the column pk_id)",
+        false => "was not created by plantlake",
     };
     format!(
-        "the mirror {url} has a table {table} already, {whose}; nothing was changed. Move it out of the way (ALTER TABLE {table} \
-         RENAME TO {table}_before), drop it, or give the mirror a database of its own, and run again"
+        "cannot create the mirror in {url}: the table {table} exists already and {whose}; nothing was changed. Rename it \
+         (ALTER TABLE {table} RENAME TO {table}_before), drop it, or use a separate database for the mirror, and run again"
     )
 }
 

@@ -78,7 +78,7 @@ impl Filling<'_> {
         if self.is_new {
             // Gives the first queries plans as good as those of later ones.
             let analyze = for_table(include_str!("sql/analyze.sql"), plan.resolution);
-            execute(link, "looking at its rows", sqlx::query(analyze)).await?;
+            execute(link, "analysing its rows", sqlx::query(analyze)).await?;
         }
         failpoint::reach("mirror-after-table");
         Ok(counts)
@@ -178,7 +178,7 @@ impl Part<'_> {
                 Ok(next) => next,
                 Err(error) => {
                     // Without an abort, the connection would wait for the rest.
-                    let aborted = copying.abort("the lake cannot be read");
+                    let aborted = copying.abort("cannot read the lake");
                     patience.bound(DOING, aborted).await?;
                     return Err(error);
                 }

@@ -81,7 +81,7 @@ fn partitions(resolution: Resolution, files: &[DataFile]) -> Result<Partitions<'
     for file in files {
         let days = file.partition.days().ok_or_else(|| MirrorError::Foreign {
             table: resolution.table(),
-            problem: format!("{:?} is not a partition of it", file.partition.text()),
+            problem: format!("{:?} is not one of its partitions", file.partition.text()),
         })?;
         found.entry(days).or_default().push(file);
     }

@@ -284,7 +284,7 @@ pub async fn status(url: &DatabaseUrl) -> Result<Status, MirrorError> {
 pub async fn examine(url: &DatabaseUrl) -> Result<(ServerFacts, Status), MirrorError> {
     let mut session = Session::open_briefly(url, LOOKING).await?;
     let mut link = session.link();
-    let facts = link.run("asking what it is", async |connection| {
+    let facts = link.run("reading its version", async |connection| {
         server_facts(connection).await
     });
     let facts = facts.await?;
@@ -301,12 +301,12 @@ fn notes(states: &States, due: &Due, lake: &str) -> Vec<String> {
     if let Some(state) = states.values().next() {
         if state.lake != lake {
             notes.push(format!(
-                "the mirror was of the lake {}; what differs there is replaced",
+                "the mirror was a copy of the lake {}; rows that differ are replaced",
                 state.lake
             ));
         } else if state.run > due.publication.run {
             notes.push(format!(
-                "the mirror had run {}, which the lake no longer has; what differs is replaced",
+                "the mirror had run {}, which the lake no longer has; rows that differ are replaced",
                 state.run
             ));
         }

@@ -56,7 +56,7 @@ pub(super) enum Version {
 pub(super) async fn version(link: &mut Link<'_>) -> Result<Version, MirrorError> {
     let url = link.patience.url.clone();
     let made: Option<i64> = link
-        .run("looking at its tables", async |connection| {
+        .run("reading its schema", async |connection| {
             let is_there: bool = sqlx::query_scalar(include_str!("sql/step_table.sql"))
                 .fetch_one(&mut *connection)
                 .await?;
@@ -75,7 +75,7 @@ pub(super) async fn version(link: &mut Link<'_>) -> Result<Version, MirrorError>
         None => {}
     }
     let stranger: Option<(String, bool)> = link
-        .run("looking at its tables", async |connection| {
+        .run("reading its schema", async |connection| {
             let strangers = sqlx::query(include_str!("sql/strangers.sql"));
             let Some(row) = strangers.fetch_optional(connection).await? else {
                 return Ok(None);
@@ -120,7 +120,7 @@ async fn make(link: &mut Link<'_>, last: i64) -> Result<(), MirrorError> {
     migrator.set_locking(false);
     let url = link.patience.url.clone();
     let mut failed = None;
-    let made = link.run_many(STATEMENTS, "making its tables", async |connection| {
+    let made = link.run_many(STATEMENTS, "creating its tables", async |connection| {
         let made = migrator.run(connection).await;
         // Errors of Postgres itself are returned unchanged, so that the caller can classify them.
         made.or_else(|error| match error {

@@ -181,7 +181,7 @@ impl Session {
                 Err(MirrorError::Database { source, .. })
                     if source.as_database_error().is_some() =>
                 {
-                    tracing::debug!(setting, %source, "the server does not take a setting");
+                    tracing::debug!(setting, %source, "the server does not accept a setting");
                 }
                 set => set?,
             }
@@ -212,7 +212,10 @@ impl Session {
     pub async fn begin(&mut self) -> Result<Change<'_>, MirrorError> {
         let begun = self.connection.begin_with(include_str!("sql/begin.sql"));
         Ok(Change {
-            transaction: self.patience.bound("beginning", begun).await?,
+            transaction: self
+                .patience
+                .bound("beginning a transaction", begun)
+                .await?,
             patience: self.patience.clone(),
         })
     }
@@ -243,7 +246,7 @@ impl Session {
         type Held = (Option<String>, String);
         let found: Option<Held> = self
             .link()
-            .run("asking who has the lock", async |connection| {
+            .run("reading who holds the lock", async |connection| {
                 let holder = sqlx::query(include_str!("sql/lock_holder.sql"));
                 let Some(row) = holder.fetch_optional(connection).await? else {
                     return Ok(None);
@@ -252,7 +255,9 @@ impl Session {
                 let client: Option<String> = row.try_get("client")?;
                 let since: Option<DateTime<Utc>> = row.try_get("backend_start")?;
                 let pid: i32 = row.try_get("pid")?;
-                let mut text = name.clone().unwrap_or_else(|| "another user's".to_owned());
+                let mut text = name
+                    .clone()
+                    .unwrap_or_else(|| "a run of another user".to_owned());
                 if let Some(client) = client {
                     text.push_str(&format!(", from {client}"));
                 }
@@ -260,11 +265,11 @@ impl Session {
                     let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
                     text.push_str(&format!(", since {since}"));
                 }
-                text.push_str(&format!(" (Postgres's process {pid})"));
+                text.push_str(&format!(" (Postgres process {pid})"));
                 Ok(Some((name, text)))
             })
             .await?;
-        let (name, holder) = found.unwrap_or((None, "it has just ended".to_owned()));
+        let (name, holder) = found.unwrap_or((None, "a run that has just ended".to_owned()));
         Ok(MirrorError::Held {
             url: self.patience.url.clone(),
             holder,

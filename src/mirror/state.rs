@@ -104,7 +104,7 @@ pub(super) async fn write(
     let forgotten: Vec<NaiveDate> = plan.forgotten.iter().map(|&day| day_to_date(day)).collect();
     let dates: Vec<NaiveDate> = plan.changed.keys().map(|&day| day_to_date(day)).collect();
     let sources: Vec<&[u8]> = plan.changed.values().map(|source| &source[..]).collect();
-    link.run("writing down its state", async |connection| {
+    link.run("writing its state", async |connection| {
         state.execute(&mut *connection).await?;
         if !forgotten.is_empty() {
             let forget = sqlx::query(include_str!("sql/dates_forget.sql"));
@@ -123,7 +123,7 @@ pub(super) async fn write(
 
 /// Records that all rows before the window were deleted.
 pub(super) async fn pruned(link: &mut Link<'_>, resolution: Resolution) -> Result<(), MirrorError> {
-    link.run("writing down its state", async |connection| {
+    link.run("writing its state", async |connection| {
         let pruned = sqlx::query(include_str!("sql/pruned.sql")).bind(resolution.table());
         pruned.execute(connection).await.map(drop)
     })

@@ -61,7 +61,7 @@ impl fmt::Display for AssetGrant {
 
 /// The error for a text that is not a valid rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} {value:?} is not a rule for assets: {problem}")]
+#[error("invalid grant {kind} {value:?}: {problem}")]
 pub struct MalformedGrant {
     kind: String,
     value: String,
@@ -102,18 +102,16 @@ impl Grant {
         match kind {
             "all" if text.is_empty() => Ok(Self::All),
             "all" => Err(wrong("it takes no value")),
-            "location" if text.trim_matches(['/', ' ', '*']).is_empty() => {
-                Err(wrong("it names no place; to grant everything, say so"))
-            }
+            "location" if text.trim_matches(['/', ' ', '*']).is_empty() => Err(wrong(
+                "it names no place; use the kind all to grant everything",
+            )),
             "location" => Ok(Self::Location(text.to_owned())),
             "type" if text.is_empty() => Err(wrong("it names no type")),
             "type" => Ok(Self::Type(text.to_owned())),
             "asset" => AssetId::parse(text)
                 .map(Self::Asset)
                 .map_err(|_| wrong("it is not a UUID")),
-            _ => Err(wrong(
-                "there is no such kind; there are all, location, type, asset",
-            )),
+            _ => Err(wrong("unknown kind; use all, location, type or asset")),
         }
     }
 

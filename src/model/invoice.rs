@@ -117,7 +117,7 @@ pub struct Invoice {
 /// The error for an amount with more digits than a [`Decimal`] holds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the amount for {item} is too large to be reckoned with; check the price list, `[billing]` in the settings"
+    "the amount for {item} has more than 28 digits; check the price list (`[billing]` in the settings)"
 )]
 pub struct AmountTooLarge {
     item: &'static str,

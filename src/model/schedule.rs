@@ -50,7 +50,8 @@ fn check_steps(fields: &[&str]) -> Result<(), MalformedSchedule> {
             let step = part.split_once('/').and_then(|(_, step)| step.parse().ok());
             if let Some(step) = step.filter(|step: &u32| *step > values) {
                 return Err(MalformedSchedule(format!(
-                    "has a step of {step} in {part}, and a {name} has only {values} values; a step begins anew with each round of its field"
+                    "has a step of {step} in {part}, but a {name} has only {values} values; steps restart in each \
+                     round of their field"
                 )));
             }
         }
@@ -79,7 +80,7 @@ impl Schedule {
                 .fold(text, |text, prefix| {
                     text.strip_prefix(prefix).unwrap_or(text)
                 });
-            MalformedSchedule(format!("is no cron expression ({text})"))
+            MalformedSchedule(format!("is not a cron expression ({text})"))
         })?;
         let fields: Vec<&str> = text.split_whitespace().collect();
         check_steps(&fields)?;
@@ -93,7 +94,7 @@ impl Schedule {
         // Rejects dates that never occur: `0 0 30 2 *`.
         match schedule.next_after(DateTime::UNIX_EPOCH) {
             Some(_) => Ok(schedule),
-            None => Err(MalformedSchedule("names no date that there is".to_owned())),
+            None => Err(MalformedSchedule("names no date that exists".to_owned())),
         }
     }
 

@@ -15,7 +15,7 @@ use Quantity::{
 
 /// A physical quantity. Values are comparable only within a quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "they are called what they are")]
+#[expect(missing_docs, reason = "the names describe the quantities")]
 pub enum Quantity {
     Temperature,
     /// With unspecified reference pressure.
@@ -53,7 +53,7 @@ impl fmt::Display for Quantity {
         f.write_str(match self {
             Temperature => "a temperature",
             Pressure => "a pressure",
-            GaugePressure => "a pressure above the atmosphere",
+            GaugePressure => "a gauge pressure",
             AbsolutePressure => "an absolute pressure",
             Length => "a length",
             Area => "an area",

@@ -132,7 +132,7 @@ pub struct Month {
 
 /// The error for a text that is not a month.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no month; write it as 2026-11")]
+#[error("invalid month {0:?}; use the form 2026-11")]
 pub struct MalformedMonth(String);
 
 impl Month {

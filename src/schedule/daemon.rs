@@ -83,7 +83,7 @@ impl Scheduler {
                 }
                 Err(error) => {
                     if !memory.is_away {
-                        tracing::error!("jobs wait: {error}");
+                        tracing::error!("cannot check which jobs are due: {error}");
                     }
                     memory.is_away = true;
                     AWAY
@@ -307,7 +307,7 @@ fn forget(memory: &mut Memory, ended: Result<String, tokio::task::JoinError>) {
         }
         // Its run is taken over when its lease has expired, by this process or another.
         Err(error) => {
-            tracing::error!("the work on a job broke off: {error}");
+            tracing::error!("the task of a job failed: {error}");
             memory.here.clear();
         }
     }

@@ -107,7 +107,7 @@ fn step(job: &Scheduled<'_>, all: &BTreeMap<&str, Scheduled<'_>>, now: DateTime<
     };
     if job.spec.missed == Missed::Skip && now - at > LATE {
         let why = format!(
-            "missed: nobody was free to run it until {}",
+            "missed: no process could run it until {}",
             now.format("%Y-%m-%dT%H:%M:%SZ")
         );
         return Step::Skip { at, why };
@@ -144,7 +144,7 @@ fn step(job: &Scheduled<'_>, all: &BTreeMap<&str, Scheduled<'_>>, now: DateTime<
         }
         if reached(other.state.latest_ended) {
             let why = format!(
-                "{} was not done for {}",
+                "{} did not succeed for {}",
                 other.spec.name,
                 awaited.format("%Y-%m-%dT%H:%M:%SZ")
             );

@@ -59,7 +59,7 @@ pub enum JobFailure {
     #[error("{0}")]
     Settings(#[source] Box<dyn Error + Send + Sync>),
     /// The job stopped on request.
-    #[error("it was told to stop")]
+    #[error("it was stopped on request")]
     Stopped,
 }
 

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The HTTP client cannot be created.
 #[derive(Debug, thiserror::Error)]
-#[error("the webhook of the setting `schedule.webhook_url` cannot be called")]
+#[error("cannot call the webhook of the setting `schedule.webhook_url`")]
 pub struct WebhookError(#[source] reqwest::Error);
 
 /// The recipient of failure reports. Its URL is a secret: whoever knows it can post there.
@@ -66,7 +66,7 @@ impl Webhook {
             match told {
                 Ok(()) => return,
                 Err(why) => {
-                    tracing::error!(job = %spec.name, "the webhook did not take a failure, try {number} of {TRIES}: {why}")
+                    tracing::error!(job = %spec.name, "cannot call the webhook, attempt {number} of {TRIES}: {why}")
                 }
             }
             if number < TRIES {

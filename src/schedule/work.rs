@@ -121,7 +121,7 @@ impl Worker {
             biased;
             worked = self.attempts(spec, &run, stop) => worked,
             () = self.keep(&run) => {
-                tracing::error!(job = %spec.name, "a job was ended: its run could not be renewed, and is another's by now");
+                tracing::error!(job = %spec.name, "a job was stopped: its lease expired, and another process may have it");
                 return None;
             }
         };
@@ -161,7 +161,7 @@ impl Worker {
                 Ok(true) => heard = now,
                 Ok(false) => return,
                 Err(error) => {
-                    tracing::warn!(job = %run.job, "a run cannot be renewed: {error}");
+                    tracing::warn!(job = %run.job, "cannot renew the lease of a run: {error}");
                     if self.clock.elapsed() - heard >= LOST_AFTER {
                         return;
                     }
@@ -193,7 +193,7 @@ impl Worker {
                     };
                 }
                 Attempt::Stopped => {
-                    let why = "its process was told to stop".to_owned();
+                    let why = "its process was asked to stop".to_owned();
                     return ended(RunStatus::Aborted, Some(why), failures);
                 }
                 Attempt::Busy(error) if busy == MOST_BUSY || run.by_hand => {
@@ -217,7 +217,7 @@ impl Worker {
                     let after = spec.timeout.as_secs();
                     (
                         RunStatus::TimedOut,
-                        format!("it was not done after {after} s, and was ended"),
+                        format!("exceeded the timeout of the job ({after} s)"),
                     )
                 }
                 Attempt::Failed(error) => {
@@ -228,7 +228,7 @@ impl Worker {
             if failures > u64::from(spec.retries) {
                 return ended(status, Some(error), failures);
             }
-            tracing::warn!(job = %spec.name, failures, "a job is tried again: {error}");
+            tracing::warn!(job = %spec.name, failures, "a job is retried: {error}");
             // Waiting for other work is not an attempt.
             attempt += failures - failures_before;
             let (holder, now) = (self.holder.id, self.clock.now());
@@ -237,7 +237,7 @@ impl Worker {
                 .again(run.id, holder, (attempt, failures), &error, now)
                 .await;
             if let Err(error) = again {
-                tracing::warn!(job = %spec.name, "that a job is tried again cannot be written down: {error}");
+                tracing::warn!(job = %spec.name, "cannot record the retry of a job: {error}");
             }
             tokio::select! {
                 () = self.clock.sleep(backoff(spec.backoff, failures.max(1))) => {}
@@ -248,7 +248,7 @@ impl Worker {
 
     async fn attempt(&self, spec: &JobSpec, run: &JobRun, stop: &Stop) -> Attempt {
         let Some(job) = self.jobs.get(&spec.kind) else {
-            return Attempt::Failed(format!("jobs of kind {} cannot be run here", spec.kind));
+            return Attempt::Failed(format!("cannot run jobs of kind {} here", spec.kind));
         };
         let context = JobContext {
             spec: spec.clone(),
@@ -290,17 +290,17 @@ impl Worker {
             match self.history.end(run.id, self.holder.id, end).await {
                 Ok(is_ours) => {
                     if !is_ours {
-                        tracing::error!(job = %run.job, "how a job ended is not written down: it was taken over");
+                        tracing::error!(job = %run.job, "cannot record the result of a job: its run was taken over");
                     }
                     return is_ours;
                 }
                 Err(error) if self.clock.elapsed() - began < WRITTEN_WITHIN => {
-                    tracing::warn!(job = %run.job, "how a job ended cannot be written down yet: {error}");
+                    tracing::warn!(job = %run.job, "cannot record the result of a job yet: {error}");
                     self.clock.sleep(wait).await;
                     wait = (2 * wait).min(HEARTBEAT);
                 }
                 Err(error) => {
-                    tracing::error!(job = %run.job, "how a job ended cannot be written down: {error}");
+                    tracing::error!(job = %run.job, "cannot record the result of a job: {error}");
                     return false;
                 }
             }

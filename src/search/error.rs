@@ -12,8 +12,8 @@ pub enum SearchError {
     Input(String),
     /// The requested ranking needs a model that is unavailable.
     #[error(
-        "ranking by {ranking} needs the {model}, which is not here ({problem}); `plantlake models fetch` gets it, and \
-         without `--by`, or with `--by bm25`, the search does with what there is"
+        "cannot rank by {ranking}: the {model} is unavailable ({problem}); run `plantlake models fetch`, or search without \
+         `--by` or with `--by bm25`"
     )]
     NoModel {
         /// The requested ranking.
@@ -36,6 +36,6 @@ pub enum SearchError {
     #[error("there is no search index yet: {0}")]
     NotReady(String),
     /// A thread ended before its work did.
-    #[error("the search was ended before it was done")]
+    #[error("the search was interrupted before it completed")]
     Ended,
 }

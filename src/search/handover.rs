@@ -67,7 +67,7 @@ pub enum Outcome {
 
 /// The error for a request that the other process rejected or did not complete.
 #[derive(Debug, thiserror::Error)]
-#[error("the process that has the search index ({folder}) says: {problem}")]
+#[error("the process that owns the search index ({folder}) failed: {problem}")]
 pub struct HandoverFailed {
     folder: String,
     problem: String,
@@ -111,7 +111,9 @@ async fn talk(
             Line::Failed(problem) => return Ok(Err(problem)),
         }
     }
-    Ok(Err("it ended before it was done".to_owned()))
+    Ok(Err(
+        "it closed the connection before it completed the request".to_owned(),
+    ))
 }
 
 async fn send<T: Serialize>(writer: &mut OwnedWriteHalf, line: &T) -> std::io::Result<()> {
@@ -130,7 +132,7 @@ pub(super) async fn take_requests(
         Ok(listener) => listener,
         Err(error) => {
             tracing::warn!(
-                "`plantlake search` and `index` beside this server are refused: {}: {error}",
+                "cannot accept requests of `plantlake search` and `plantlake index` at {}: {error}",
                 socket(folder).display()
             );
             return;
@@ -145,7 +147,7 @@ pub(super) async fn take_requests(
                     working.spawn(answer(search.clone(), catalog.clone(), reader, writer));
                 }
                 Err(error) => {
-                    tracing::debug!("a request beside this server was not taken: {error}");
+                    tracing::debug!("cannot accept a request of another process: {error}");
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
             },
@@ -159,7 +161,7 @@ async fn listen(folder: &Path) -> std::io::Result<UnixListener> {
     let path = socket(folder);
     tokio::fs::create_dir_all(folder).await?;
     if UnixStream::connect(&path).await.is_ok() {
-        return Err(std::io::Error::other("another server takes them"));
+        return Err(std::io::Error::other("another server accepts them"));
     }
     // A server that died leaves its socket behind.
     match tokio::fs::remove_file(&path).await {
@@ -186,7 +188,7 @@ async fn answer(
         Ok(request) => request,
         Err(error) => {
             let problem =
-                format!("the request is not understood; it may be of another version ({error})");
+                format!("invalid request ({error}); it may come from another version of plantlake");
             // The client may have disconnected.
             let _ = send(&mut writer, &Line::Failed(problem)).await;
             return;

@@ -214,7 +214,7 @@ impl Search {
         if let Err(SearchError::Model(error)) = &outcome
             && has_model
         {
-            tracing::warn!("assets are found by their words only: {error}");
+            tracing::warn!("cannot use the bi-encoder, so assets are found by words only: {error}");
             outcome = self.pass(None, snapshot, full, progress).await;
         }
         if let Err(error) = &outcome {
@@ -259,7 +259,9 @@ impl Search {
         let identity = match looked.await {
             Ok(Ok(identity)) => identity?,
             Ok(Err(error)) => {
-                tracing::warn!("assets are found by their words only: {error}");
+                tracing::warn!(
+                    "cannot use the bi-encoder, so assets are found by words only: {error}"
+                );
                 return None;
             }
             Err(_) => return None,
@@ -310,9 +312,7 @@ impl Search {
                     }
                     Err(error) if !is_failing => {
                         is_failing = true;
-                        tracing::warn!(
-                            "the search index cannot be brought up to date, and is tried again: {error}"
-                        );
+                        tracing::warn!("cannot update the search index, and will retry: {error}");
                     }
                     Err(_) => {}
                 }
@@ -482,7 +482,7 @@ impl Search {
             return Ok(None);
         }
         let Some(model) = &ready.model else {
-            return lacking("the index has no meanings, or not all of them yet");
+            return lacking("the index has no embeddings, or not all of them yet");
         };
         let key = (model.clone(), ask.text.clone());
         if let Some(meaning) = self.shared.remembered.get(&key) {
@@ -504,9 +504,11 @@ impl Search {
                 self.shared.remembered.insert(key, Arc::clone(&meaning));
                 Ok(Some(meaning))
             }
-            Ok(None) => lacking("the index was made with another"),
+            Ok(None) => lacking("the index was built with another bi-encoder"),
             Err(SearchError::Model(error)) => {
-                tracing::warn!("assets are found by their words only: {error}");
+                tracing::warn!(
+                    "cannot use the bi-encoder, so assets are found by words only: {error}"
+                );
                 lacking(&error.to_string())
             }
             Err(error) => Err(error),
@@ -548,9 +550,9 @@ impl Search {
                 }
                 return Ok(found);
             }
-            Ok(None) => "it was not fetched".to_owned(),
+            Ok(None) => "not fetched".to_owned(),
             Err(SearchError::Model(error)) => {
-                tracing::warn!("the best results are not read again: {error}");
+                tracing::warn!("cannot re-rank the best results: {error}");
                 error.to_string()
             }
             Err(error) => return Err(error),
@@ -598,7 +600,7 @@ impl Search {
 fn check(ask: &Ask) -> Result<(), SearchError> {
     if !(1..=MOST_RESULTS).contains(&ask.limit) {
         let asked = ask.limit;
-        let problem = format!("1 to {MOST_RESULTS} results can be asked for, not {asked}");
+        let problem = format!("the limit must be between 1 and {MOST_RESULTS}, not {asked}");
         return Err(SearchError::Input(problem));
     }
     check_text(&ask.text)

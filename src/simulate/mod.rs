@@ -60,9 +60,7 @@ pub enum SimulateError {
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// An object of the lake cannot be read.
-    #[error(
-        "{file} in the lake cannot be read; check that the lake is there and that you may read it"
-    )]
+    #[error("cannot read {file} in the lake; check that the lake exists, and its permissions")]
     Read {
         /// The path, relative to the lake.
         file: String,
@@ -71,7 +69,8 @@ pub enum SimulateError {
     },
     /// An object of the lake cannot be written.
     #[error(
-        "{file} in the lake cannot be written; check the room that is left and that you may write there. Simulating again replaces what was written so far"
+        "cannot write {file} in the lake; check the free disk space and the permissions, and simulate again, which \
+         replaces the files written so far"
     )]
     Write {
         /// The path, relative to the lake.
@@ -81,7 +80,7 @@ pub enum SimulateError {
     },
     /// A file of an earlier simulation cannot be removed.
     #[error(
-        "{file}, which an earlier simulation wrote, cannot be removed; check that you may, and simulate again"
+        "cannot remove {file} of an earlier simulation; check the permissions, and simulate again"
     )]
     Remove {
         /// The file.
@@ -90,7 +89,7 @@ pub enum SimulateError {
         source: std::io::Error,
     },
     /// A file of the catalog cannot be read.
-    #[error("{file} cannot be read; check that you may read it")]
+    #[error("cannot read {file}; check its permissions")]
     ReadLocal {
         /// The file.
         file: PathBuf,
@@ -99,7 +98,7 @@ pub enum SimulateError {
     },
     /// Readings cannot be encoded, which is a bug of plantlake.
     #[error(
-        "the readings for {file} cannot be encoded as Parquet; this is a defect of plantlake, please report it"
+        "cannot encode the readings of {file} as Parquet; this is a bug in plantlake, please report it"
     )]
     Encode {
         /// The file.
@@ -108,7 +107,7 @@ pub enum SimulateError {
         source: parquet::errors::ParquetError,
     },
     /// A manifest or the ground truth cannot be encoded, which is a bug of plantlake.
-    #[error("{file} cannot be encoded as JSON; this is a defect of plantlake, please report it")]
+    #[error("cannot encode {file} as JSON; this is a bug in plantlake, please report it")]
     Manifest {
         /// The file.
         file: &'static str,
@@ -117,7 +116,7 @@ pub enum SimulateError {
     },
     /// A worker was cancelled or panicked.
     #[error(
-        "a worker of the simulation stopped; simulating again replaces what was written so far"
+        "a worker of the simulation stopped; simulate again, which replaces the files written so far"
     )]
     Worker(#[source] tokio::task::JoinError),
 }

@@ -32,7 +32,8 @@ const FORMAT: u32 = 1;
 pub enum OwnershipError {
     /// A file exists that no simulation wrote.
     #[error(
-        "{file} is in the way: it was not written by `plantlake simulate`, which never overwrites or mixes with other data. Move it away, or give another folder ({option} DIR)"
+        "cannot simulate: {file} was not written by `plantlake simulate`, which never overwrites or mixes with \
+         other data; move it away, or use another folder ({option} DIR)"
     )]
     Foreign {
         /// The file.
@@ -42,7 +43,8 @@ pub enum OwnershipError {
     },
     /// A file of a simulation was changed afterwards.
     #[error(
-        "{file} is in the way: it was changed after `plantlake simulate` wrote it. Keep it by moving it away (or give another folder, {option} DIR); or delete it, and simulate again"
+        "cannot simulate: {file} was changed after `plantlake simulate` wrote it; move it away, delete it, or use \
+         another folder ({option} DIR)"
     )]
     Changed {
         /// The file.
@@ -52,7 +54,9 @@ pub enum OwnershipError {
     },
     /// The manifest is invalid, so that the owner of the files is unknown.
     #[error(
-        "{file} is not a manifest that this version of plantlake understands, so it cannot tell which files here are a simulation's. Give another folder ({option} DIR), or, if nothing here is worth keeping, delete the folder's simulated files and {file}"
+        "cannot simulate: {file} is not a manifest of this version of plantlake, so the files of the simulation \
+         are unknown; use another folder ({option} DIR), or, if nothing here is worth keeping, delete the folder's \
+         simulated files and {file}"
     )]
     Manifest {
         /// The manifest.

@@ -45,19 +45,17 @@ pub struct Plan {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The number of assets is 0 or too large.
-    #[error(
-        "{0} assets cannot be simulated: give from 1 to {MOST_ASSETS} (several lakes can hold more)"
-    )]
+    #[error("cannot simulate {0} assets; use 1 to {MOST_ASSETS} (several lakes can hold more)")]
     Assets(usize),
     /// The number of days is 0.
-    #[error("0 days cannot be simulated: give at least 1")]
+    #[error("cannot simulate 0 days; use at least 1")]
     NoDays,
     /// The interval is too short or too long.
-    #[error("an interval of {0:?} cannot be simulated: give one from 1ms to 1 day (24h)")]
+    #[error("cannot simulate an interval of {0:?}; use 1ms to 1 day (24h)")]
     Interval(Duration),
     /// The text is not an interval.
     #[error(
-        "{text:?} is not an interval: write a whole number above 0 and its unit, such as 500ms, 10s, 1m or 1h"
+        "invalid interval {text:?}; use a whole number above 0 and its unit, such as 500ms, 10s, 1m or 1h"
     )]
     IntervalText {
         /// The text.
@@ -65,7 +63,7 @@ pub enum PlanError {
     },
     /// The days are outside the years 1 to 9999.
     #[error(
-        "{days} days from {start} leave the years 1 to 9999: give an earlier --start or fewer days"
+        "cannot simulate {days} days from {start}: they exceed the years 1 to 9999; use an earlier --start or fewer days"
     )]
     Dates {
         /// The first day.
@@ -74,14 +72,16 @@ pub enum PlanError {
         days: u32,
     },
     /// The first day would be before the year 1.
-    #[error("{days} days before today would start before the year 1: give fewer days")]
+    #[error(
+        "cannot simulate the {days} days before today: they start before the year 1; use fewer days"
+    )]
     DaysBeforeToday {
         /// The number of days.
         days: u32,
     },
     /// There are more than 10^12 readings.
     #[error(
-        "that makes {0} readings, more than the {MOST_READINGS} that one simulation may have: give fewer assets or days, or a longer interval"
+        "cannot simulate {0} readings: the limit is {MOST_READINGS}; use fewer assets or days, or a longer interval"
     )]
     Readings(u128),
 }
@@ -254,14 +254,14 @@ mod tests {
                 assets: 0,
                 ..plan()
             },
-            "give from 1 to 100000",
+            "use 1 to 100000",
         );
         check(
             Plan {
                 assets: usize::MAX,
                 ..plan()
             },
-            "give from 1 to 100000",
+            "use 1 to 100000",
         );
         check(Plan { days: 0, ..plan() }, "at least 1");
         check(
@@ -269,28 +269,28 @@ mod tests {
                 interval: Duration::ZERO,
                 ..plan()
             },
-            "from 1ms",
+            "use 1ms to 1 day",
         );
         check(
             Plan {
                 interval: Duration::MAX,
                 ..plan()
             },
-            "from 1ms",
+            "use 1ms to 1 day",
         );
         check(
             Plan {
                 start: NaiveDate::from_ymd_opt(9999, 12, 31),
                 ..plan()
             },
-            "leave the years 1 to 9999",
+            "exceed the years 1 to 9999",
         );
         check(
             Plan {
                 start: NaiveDate::from_ymd_opt(0, 12, 31),
                 ..plan()
             },
-            "leave the years 1 to 9999",
+            "exceed the years 1 to 9999",
         );
         check(
             Plan {
@@ -298,7 +298,7 @@ mod tests {
                 days: u32::MAX,
                 ..plan()
             },
-            "leave the years 1 to 9999",
+            "exceed the years 1 to 9999",
         );
         check(
             Plan {
@@ -319,7 +319,7 @@ mod tests {
                 start: NaiveDate::from_ymd_opt(1, 1, 1),
                 ..long
             },
-            "give fewer assets",
+            "use fewer assets",
         );
     }
 

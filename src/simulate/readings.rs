@@ -114,7 +114,7 @@ impl Readings {
 /// Appends readings under a fault; `first` is the tick of the first of them.
 #[expect(
     clippy::too_many_arguments,
-    reason = "borrows parts of `Readings` apart from each other"
+    reason = "borrows parts of `Readings` separately"
 )]
 fn lay(
     fault: &Fault,

@@ -92,7 +92,7 @@ impl AccessChange {
         let max = self.caps.keys_per_organisation;
         if count >= max {
             return Err(StoreError::Refused(format!(
-                "the organisation has {count} keys that are in force, and may have {max}; revoke some with \
+                "key limit reached: the organisation has {count} valid keys, and the limit is {max}; revoke some with \
                  `plantlake key revoke`, or raise the setting auth.keys_per_organisation"
             )));
         }

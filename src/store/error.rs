@@ -10,7 +10,8 @@ use crate::config::DatabaseUrl;
 pub enum StoreError {
     /// No connection can be established.
     #[error(
-        "the organisation database {url} cannot be reached; check `organisation_url`, that the server runs and that the database exists"
+        "cannot reach the organisation database {url}; \
+         check `organisation_url`, that the server is running and that the database exists"
     )]
     Unreachable {
         /// The URL, without its password.
@@ -19,7 +20,7 @@ pub enum StoreError {
         source: Box<sqlx::Error>,
     },
     /// The file of a SQLite database, or its lock file, cannot be created or opened.
-    #[error("the organisation database's file {} cannot be opened; check that you may write there", path.display())]
+    #[error("cannot open the organisation database file {}; check that you may write to its folder", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -37,7 +38,7 @@ pub enum StoreError {
         version: i64,
     },
     /// A migration step failed and was rolled back.
-    #[error("the organisation database {url} cannot be brought up to date")]
+    #[error("cannot migrate the organisation database {url}")]
     Migration {
         /// The URL, without its password.
         url: String,
@@ -45,7 +46,7 @@ pub enum StoreError {
         source: Box<sqlx::migrate::MigrateError>,
     },
     /// A statement failed.
-    #[error("the organisation database did not do what it was asked")]
+    #[error("the organisation database failed")]
     Statement(#[source] Box<sqlx::Error>),
     /// A stored value does not have the format in which this program writes it.
     #[error("the organisation database is damaged: column {column} has {found}")]
@@ -56,7 +57,7 @@ pub enum StoreError {
         found: String,
     },
     /// The content to be restored into a table is not a valid copy of it.
-    #[error("the copy of table {table} cannot be used: {problem}")]
+    #[error("cannot restore table {table}: {problem}")]
     Copy {
         /// The table.
         table: String,
@@ -74,7 +75,7 @@ pub enum StoreError {
         command: &'static str,
     },
     /// The name is already in use.
-    #[error("there is {what} {name:?} already")]
+    #[error("{what} {name:?} already exists")]
     Taken {
         /// `an organisation`, `a user`.
         what: &'static str,
@@ -83,7 +84,7 @@ pub enum StoreError {
     },
     /// The organisation has as many users as its limit allows.
     #[error(
-        "organisation {organisation:?} has reached its limit of {limit} users; the places are held by {holders}. \
+        "organisation {organisation:?} has reached its limit of {limit} users; it has {holders}. \
          Remove one with `plantlake user remove`, or raise the limit with `plantlake org set-limit`"
     )]
     LimitReached {
@@ -96,7 +97,7 @@ pub enum StoreError {
     },
     /// The new limit is below the current number of users.
     #[error(
-        "organisation {organisation:?} cannot have a limit of {limit}: {taken} places are held by {holders}. \
+        "cannot set the user limit of organisation {organisation:?} to {limit}: it has {taken} users: {holders}. \
          Remove users first, with `plantlake user remove`"
     )]
     LimitTooLow {
@@ -126,7 +127,7 @@ impl fmt::Display for Holders {
         const SHOWN: usize = 20;
         let shown: Vec<&str> = self.0.iter().take(SHOWN).map(String::as_str).collect();
         match (shown.as_slice(), self.0.len().saturating_sub(SHOWN)) {
-            ([], _) => f.write_str("nobody"),
+            ([], _) => f.write_str("none"),
             (shown, 0) => f.write_str(&shown.join(", ")),
             (shown, more) => write!(f, "{} and {more} more", shown.join(", ")),
         }

@@ -111,7 +111,7 @@ impl OrganisationStore {
         }
         if new.expires_at.is_some_and(|end| end <= change.at) {
             return Err(StoreError::Refused(
-                "the key would have expired already".to_owned(),
+                "the expiry of the key is in the past".to_owned(),
             ));
         }
         let values = values![

@@ -34,12 +34,12 @@ impl LimitsChange {
             && !(rate.is_finite() && rate > 0.0)
         {
             return refused(format!(
-                "a limit of {rate} requests per second is not more than zero; deactivate the organisation instead"
+                "requests per second must be greater than 0, not {rate}; to block the organisation, deactivate it"
             ));
         }
         if self.concurrent_queries == Some(Some(0)) {
             return refused(
-                "a limit of 0 queries at once is less than one; deactivate the organisation instead"
+                "concurrent queries must be at least 1, not 0; to block the organisation, deactivate it"
                     .to_owned(),
             );
         }

@@ -198,7 +198,8 @@ impl AccessChange {
         let details = details.to_string();
         if details.len() > MAX_DETAILS_BYTES {
             return Err(StoreError::Refused(format!(
-                "the change has {} bytes of particulars for the audit trail, more than {MAX_DETAILS_BYTES}; make it in parts",
+                "the change has {} bytes of details for the audit trail; the limit is {MAX_DETAILS_BYTES}; \
+                 split it into smaller changes",
                 details.len()
             )));
         }

@@ -107,12 +107,12 @@ impl OrganisationStore {
         new.profile.check()?;
         if name.is_empty() {
             return Err(StoreError::Refused(
-                "an organisation needs a name of printable characters".to_owned(),
+                "the name of an organisation must not be empty".to_owned(),
             ));
         }
         if name.parse::<OrganisationId>().is_ok() {
             return Err(StoreError::Refused(format!(
-                "{name:?} looks like an id; organisations are named by words"
+                "invalid organisation name {name:?}: it has the format of an id"
             )));
         }
         check_limit(new.user_limit)?;
@@ -210,14 +210,9 @@ impl OrganisationStore {
 }
 
 fn check_limit(limit: i64) -> Result<(), StoreError> {
-    if limit < 0 {
+    if !(0..=MAX_USER_LIMIT).contains(&limit) {
         return Err(StoreError::Refused(format!(
-            "a limit of {limit} users is less than none"
-        )));
-    }
-    if limit > MAX_USER_LIMIT {
-        return Err(StoreError::Refused(format!(
-            "a limit of {limit} users is more than {MAX_USER_LIMIT}"
+            "the user limit must be between 0 and {MAX_USER_LIMIT}, not {limit}"
         )));
     }
     Ok(())

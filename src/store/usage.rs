@@ -338,10 +338,7 @@ impl OrganisationStore {
         let missing = missing(&mut change, records).await?;
         if !add_to_ledger(&mut change, &missing).await? {
             // The lock on the ledger keeps others from adding records in between.
-            return Err(StoreError::damaged(
-                "request_id",
-                &"found after it was missing",
-            ));
+            return Err(StoreError::damaged("request_id", &"a duplicate"));
         }
         change.commit().await?;
         Ok(missing.len())
@@ -462,6 +459,6 @@ mod tests {
             assert_eq!(statement.in_order.matches('?').count(), wanted);
             assert!(!statement.in_order.contains('$'));
         }
-        assert_eq!(TOGETHER.last(), Some(&1), "whatever is left can be added");
+        assert_eq!(TOGETHER.last(), Some(&1), "any remainder can be added");
     }
 }

@@ -97,7 +97,7 @@ impl LedgerEntry {
     }
 }
 
-/// Returns at most `most` records after `after`, or from the beginning.
+/// Returns at most `max_records` records after `after`, or from the beginning.
 pub(super) async fn page(
     database: &mut impl Executor,
     filter: &RecordFilter,
@@ -129,7 +129,7 @@ pub(super) async fn page(
 }
 
 impl OrganisationStore {
-    /// Returns at most `most` records after `after`, or from the beginning, in the order of [`LedgerPosition`].
+    /// Returns at most `max_records` records after `after`, or from the beginning, in the order of [`LedgerPosition`].
     pub async fn usage_page(
         &self,
         filter: &RecordFilter,

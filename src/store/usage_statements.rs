@@ -177,8 +177,8 @@ impl OrganisationStore {
             if let Some(statement) = closed {
                 if !statement.is_as(&derived) {
                     return Err(StoreError::Refused(format!(
-                        "{month} of {name} is closed, and the ledger does not say what its statement does any more; \
-                         `plantlake usage verify --month {month}` shows what differs"
+                        "{month} of {name} is closed, but the ledger no longer matches its statement; \
+                         `plantlake usage verify --month {month}` shows the differences"
                     )));
                 }
                 before.insert(*id);

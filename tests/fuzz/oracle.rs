@@ -29,10 +29,7 @@ const SECRETS: [(&str, &str); 5] = [
 /// Parts of error texts that report a bug in a library.
 const MISTAKES: [&str; 3] = ["Internal error", "caused by a bug", "panicked"];
 /// Parts of the server's texts for internal errors, whose details are in the log only.
-const HIDDEN: [&str; 2] = [
-    "failed on the server's side",
-    "broke off on the server's side",
-];
+const HIDDEN: [&str; 1] = ["failed on the server"];
 
 /// Parts of tonic's texts for calls that are not valid gRPC and never reach the server.
 const OF_TONIC: [&str; 8] = [

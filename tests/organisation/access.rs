@@ -224,7 +224,7 @@ on_both! {
         let ended = end_after(&authenticator, key.text(), async {
             store.revoke_grants(&actor(), ada.organisation_id, &[Grant::All]).await.unwrap();
         }).await;
-        assert!(ended.contains("was reduced"), "{ended}");
+        assert!(ended.contains("permissions were reduced"), "{ended}");
         // The key is still good, for less.
         assert!(authenticator.authenticate(key.text()).await.unwrap().principal().grants.is_empty());
         let ended = end_after(&authenticator, key.text(), async {

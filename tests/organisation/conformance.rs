@@ -145,7 +145,7 @@ on_both! {
         user(&store, acme.id, "bob@acme.example").await;
         let create = |email: &'static str| store.create_user_as(acme.id, email);
         let error = create("cleo@acme.example").await.unwrap_err().to_string();
-        assert!(error.contains("limit of 2 users; the places are held by Ada@acme.example, bob@acme.example"), "{error}");
+        assert!(error.contains("limit of 2 users; it has Ada@acme.example, bob@acme.example"), "{error}");
         assert!(store.set_user_active(&actor(), ada.id, false).await.unwrap());
         let error = create("cleo@acme.example").await.unwrap_err().to_string();
         assert!(error.contains("Ada@acme.example (deactivated)"), "{error}");

@@ -167,7 +167,7 @@ async fn the_algorithm_is_never_taken_from_the_token() {
             let token =
                 jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&secret)).unwrap();
             server
-                .refuses(&token, "not of the kind that is issued here")
+                .refuses(&token, "algorithm or type is not that")
                 .await;
         }
     }
@@ -184,7 +184,7 @@ async fn only_tokens_of_this_issuer_for_this_audience_are_good() {
     let now = plantlake::clock::now().timestamp();
     let others_session = uuid::Uuid::from_u128(7).to_string();
     for (change, reason) in [
-        (json!({"iss": "another"}), "issued by another"),
+        (json!({"iss": "another"}), "another issuer"),
         (json!({"iss": null}), "claim is missing"),
         (json!({"iss": ["plantlake", "x"]}), ""),
         (json!({"aud": "another"}), "another audience"),
@@ -193,10 +193,10 @@ async fn only_tokens_of_this_issuer_for_this_audience_are_good() {
         (json!({"exp": now - 1}), "has expired"),
         (json!({"exp": null}), "claim is missing"),
         (json!({"exp": "never"}), "claim is missing"),
-        (json!({"iat": now + 3_600}), "from the future"),
-        (json!({"sub": others_session}), "does not fit"),
-        (json!({"org": others_session}), "does not fit"),
-        (json!({"sid": others_session}), "session that is over"),
+        (json!({"iat": now + 3_600}), "issued in the future"),
+        (json!({"sub": others_session}), "does not match its session"),
+        (json!({"org": others_session}), "does not match its session"),
+        (json!({"sid": others_session}), "session that has ended"),
         (json!({"sid": null}), "claim is missing"),
         (json!({"jti": null}), "claim is missing"),
         (json!({"role": "root"}), "claim is missing"),
@@ -224,9 +224,9 @@ async fn only_keys_of_the_ring_sign() {
         .await;
     let mut header = server.header();
     header.kid = Some("../../etc/passwd".to_owned());
-    server.refuses(&sign(&header), "not known here").await;
+    server.refuses(&sign(&header), "unknown key").await;
     header.kid = None;
-    server.refuses(&sign(&header), "names no key").await;
+    server.refuses(&sign(&header), "has no key id").await;
     // A key that comes with the token is not looked at.
     let mut header = server.header();
     header.jku = Some("http://127.0.0.1:1/keys".to_owned());
@@ -235,7 +235,7 @@ async fn only_keys_of_the_ring_sign() {
     header.typ = Some("JWT".to_owned());
     let token =
         jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(&server.pkcs8)).unwrap();
-    server.refuses(&token, "not of the kind").await;
+    server.refuses(&token, "algorithm or type is not that").await;
 }
 
 #[tokio::test]

@@ -264,7 +264,7 @@ def test_calls_by_chance_harm_nobody(scene: Scene) -> None:
         if time.monotonic() > end:
             break
         error = scene.refusal(sql)
-        if count % 20 == 0 or "broke off" in error or "cannot" in error.lower():
+        if count % 20 == 0 or "an expression failed" in error or "failed on the server" in error or "cannot" in error.lower():
             scene.assert_unharmed(f"FUZZ_SEED={seed}, {count} statements, the last: {sql}")
         assert scene.plant.process.poll() is None, f"FUZZ_SEED={seed}: {sql}"
     scene.assert_unharmed(f"FUZZ_SEED={seed}")

@@ -90,15 +90,15 @@ def test_ingest_needs_a_write_grant_and_both_permissions(plant: Plant) -> None:
     kinds = {asset["id"]: asset["type"] for asset in plant.assets()}
     [level, *_] = [asset for asset in plant.own["Everything"] if kinds[asset] == "level sensor"]
     read_only = "is granted to your organisation for reading only; ask the operator to grant writing"
-    unknown = "is no asset that your organisation was granted"
-    permission = "may be sent only by users and keys that were given the permission"
-    none = "your organisation may read its assets, and write to none: ask the operator to grant writing"
+    unknown = "does not exist or is not granted to your organisation"
+    permission = "only users and keys with the ingest permission may send readings"
+    none = "your organisation has no write grant: ask the operator to grant writing"
     cases = [
         ("North", [mine], None),
         ("North", [shared], read_only),
         ("North", [hidden], unknown),
         ("North", [mine, shared], f"row 3: the asset {shared} {read_only}"),
-        ("North", [mine, hidden], f"row 3: {hidden} {unknown}"),
+        ("North", [mine, hidden], f"row 3: the asset {hidden} {unknown}"),
         ("North, by the user only", [mine], permission),
         ("North, by the key only", [mine], permission),
         ("North, by neither", [mine], permission),
@@ -125,7 +125,7 @@ def test_an_admin_cannot_raise_what_the_operator_granted(plant: Plant) -> None:
     secret = PASSWORD + "\n"
     plant.run("user", "create", "mine@south.example", "--role", "service", "--ingest", *admin, stdin=secret)
     made = json.loads(plant.run("key", "create", "--user", "mine@south.example", "--name", "k", "--ingest", "--json", *admin, stdin=secret))
-    assert "write to none" in told(plant, made["key"], [plant.shared])
+    assert "has no write grant" in told(plant, made["key"], [plant.shared])
     # No statement, action or command of the server allows it either.
     orders = [
         {"order": "grant", "organisation": "South", "kind": "all", "value": "", "access": "write"},
@@ -138,7 +138,7 @@ def test_an_admin_cannot_raise_what_the_operator_granted(plant: Plant) -> None:
             client.action("plantlake.Administer", json.dumps(order).encode())
     with pytest.raises(REFUSALS):
         client.query("UPDATE account.grants SET may_write = true")
-    assert "write to none" in told(plant, made["key"], [plant.shared])
+    assert "has no write grant" in told(plant, made["key"], [plant.shared])
     assert raw_files(plant) == before
     shown = plant.run("org", "show", "South", "--json").expect(OK).json
     assert shown["assets_writable"] == 0 and {grant["access"] for grant in shown["grants"]} == {"read"}
@@ -242,9 +242,9 @@ def test_two_organisations_write_to_the_same_assets_only_if_the_operator_says_so
 
 
 def test_who_sends_without_a_write_grant_is_named_to_the_operator(plant: Plant) -> None:
-    words = "\"South\" has users who may send readings, and no grant that allows writing"
+    words = "\"South\" has users who may send readings, but no write grant"
     assert words in plant.run("migrate").expect(OK).err
-    assert any("South" in line and "no grant that allows writing" in line for line in plant.log)
+    assert any("South" in line and "no write grant" in line for line in plant.log)
     finding = next(f for f in plant.run("doctor", "--json").json["findings"] if f["what"] == "organisations")
     assert finding["standing"] == "note" and "South" in finding["found"] and "--write" in finding["todo"]
     assert "North" not in finding["found"]

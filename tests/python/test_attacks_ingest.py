@@ -172,7 +172,7 @@ def test_readings_of_too_many_days_are_refused(plant: Plant) -> None:
         sent = each_day(own(plant)[0], day("1980-01-01"), 4_001)
         # Several batches, with repeated days: only distinct days count.
         reader = pa.concat_tables([sent.slice(0, 4_000), sent.slice(0, 4_000), sent.slice(4_000)]).to_reader(max_chunksize=1_000)
-        refused(other, reader, "row 8001: with 1990-12-14 the readings are of more than 4000 days")
+        refused(other, reader, "row 8001: with 1990-12-14 the readings have more than 4000 distinct days")
         send_new(other, "North", sent.slice(0, 4_000)).unlink()
     finally:
         assert other.stop() == OK
@@ -203,7 +203,7 @@ def test_one_organisation_cannot_take_all_places(plant: Plant) -> None:
         return False
 
     eventually(is_full, 20)
-    assert "your organisation sends readings with 8 calls at once" in said[0]
+    assert "your organisation has 8 concurrent ingests" in said[0]
     send_new(plant, "South", readings(own(plant, "South")[:1], 1)).unlink()
     for _, writer, _ in held:
         writer.close()

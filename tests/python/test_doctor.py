@@ -87,9 +87,9 @@ def test_all_is_right(healthy: LocalLake) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in before}, "it changed something"
     assert not list(healthy.folder.rglob(".probe*")) and not list(healthy.folder.rglob("*.probe*"))
     people = healthy.run("doctor").expect(OK)
-    assert "All works; 2 notes." in people.text and "→ `plantlake models fetch`" in people.text
+    assert "All checks passed; 2 notes." in people.text and "→ `plantlake models fetch`" in people.text
     healthy.settings |= fetched(healthy, healthy.folder / "models", "bi-encoder", "cross-encoder")
-    assert "All is as it should be." in healthy.run("doctor").expect(OK).text
+    assert "All checks passed." in healthy.run("doctor").expect(OK).text
 
 
 def test_a_certificate_that_is_good_for_long_enough(healthy: LocalLake) -> None:
@@ -97,7 +97,7 @@ def test_a_certificate_that_is_good_for_long_enough(healthy: LocalLake) -> None:
     ends = dt.datetime.now(dt.UTC) + dt.timedelta(days=15)
     found = examine(healthy)["TLS"]
     assert found["standing"] == "right"
-    assert found["found"].endswith(f"server.pem with its key, good until {ends:%Y-%m-%d %H}" + found["found"][-7:])
+    assert found["found"].endswith(f"server.pem matches its key, valid until {ends:%Y-%m-%d %H}" + found["found"][-7:])
 
 
 def test_a_machine_where_nothing_is_yet(tmp_path: Path) -> None:
@@ -182,36 +182,36 @@ def setting(**settings: str) -> Callable[[LocalLake], None]:
 
 
 BROKEN = {
-    "lake elsewhere": (lambda lake: setattr(lake, "url", str(lake.folder / "nowhere")), "lake", "wrong", "nowhere is not there", "set `lake`"),
+    "lake elsewhere": (lambda lake: setattr(lake, "url", str(lake.folder / "nowhere")), "lake", "wrong", "nowhere does not exist", "set `lake`"),
     "tables of another version": (older_tables, "tables", "wrong", "data_h has no column stddev", "raw files"),
     "nothing published": (lambda lake: subprocess.run(["rm", "-r", lake.root / "published"], check=True), "tables", "note", "nothing is published", "plantlake resample"),
     "raw elsewhere": (lambda lake: lake.settings.update(PLANTLAKE_RAW=str(lake.folder / "nowhere")), "raw files", "wrong", "nowhere", "set `raw`"),
     "raw files that cannot be read": (unreadable, "raw files", "note", "1 cannot be read", "plantlake status"),
     "catalog": (lambda lake: (lake.folder / "catalog/assets.json").write_text("[{}]"), "catalog", "wrong", "assets.json", "plantlake catalog check"),
-    "state": (lambda lake: (lake.folder / "file").write_text("") and None or setattr(lake, "state", lake.folder / "file"), "state", "wrong", "file cannot be written", "set `state`"),
-    "keys that others may read": (lambda lake: (lake.state / "keys").chmod(0o755), "signing keys", "wrong", "may be used by others than its owner (mode 755)", "as said"),
-    "damaged key": (lambda lake: next((lake.state / "keys").glob("*.key")).write_text("swordfish"), "signing keys", "wrong", "is damaged", "as said"),
+    "state": (lambda lake: (lake.folder / "file").write_text("") and None or setattr(lake, "state", lake.folder / "file"), "state", "wrong", "/file; check its owner", "set `state`"),
+    "keys that others may read": (lambda lake: (lake.state / "keys").chmod(0o755), "signing keys", "wrong", "is accessible to users other than its owner (mode 755)", "follow the message"),
+    "damaged key": (lambda lake: next((lake.state / "keys").glob("*.key")).write_text("swordfish"), "signing keys", "wrong", "is damaged", "follow the message"),
     "database that others may read": (lambda lake: (lake.state / "organisation.db").chmod(0o644), "organisations", "wrong", "mode 644", "chmod go-rwx"),
-    "no database": (no_database, "organisations", "wrong", "cannot be reached", "read and write that file"),
+    "no database": (no_database, "organisations", "wrong", "cannot reach", "read and write access to that file"),
     "newer database": (newer, "organisations", "wrong", "schema 99 of a later plantlake", "that version"),
-    "older database": (older, "organisations", "note", "is the newest", "plantlake migrate"),
+    "older database": (older, "organisations", "note", "the current schema is", "plantlake migrate"),
     "organisation server": (setting(ORGANISATION_URL="postgres://me:hush@127.0.0.1:1/organisation"), "organisations", "wrong", "me:******@127.0.0.1:1", "organisation_url"),
     "mirror server": (setting(MIRROR_URL="postgres://me:hush@127.0.0.1:1/chemical"), "mirror", "wrong", "Connection refused", "mirror_url"),
     "vectors": (setting(QDRANT_URL="http://127.0.0.1:1", QDRANT_TIMEOUT="1s"), "search index", "wrong", "127.0.0.1:1", "qdrant_url"),
     "clock": (ahead, "clock", "wrong", "the newest raw file is 86", "NTP"),
     "job": (job("resample", 'kind = "resample"\nschedule = "61 * * * *"\n'), "jobs", "wrong", "resample.toml", "correct that line"),
-    "no schedule": (job("index", 'kind = "index"\n'), "jobs", "note", "none in", "plantlake run"),
-    "mirror that is not": (job("mirror", 'kind = "mirror"\nschedule = "*/5 * * * *"\n'), "jobs", "wrong", "there is no mirror", "mirror_url"),
-    "secrets for all": (with_secret, "settings", "note", "plantlake.toml has secrets", "chmod o-rwx"),
+    "no schedule": (job("index", 'kind = "index"\n'), "jobs", "note", "no job in", "plantlake run"),
+    "mirror that is not": (job("mirror", 'kind = "mirror"\nschedule = "*/5 * * * *"\n'), "jobs", "wrong", "no mirror is configured", "mirror_url"),
+    "secrets for all": (with_secret, "settings", "note", "plantlake.toml contains secrets", "chmod o-rwx"),
     "no TLS": (setting(SERVE_LISTEN="0.0.0.0:0"), "TLS", "wrong", "`serve` will refuse", "serve.tls_cert"),
     "TLS elsewhere": (setting(SERVE_LISTEN="0.0.0.0:0", SERVE_ALLOW_PLAINTEXT="true"), "TLS", "note", "allow_plaintext", "proxy"),
     "half of TLS": (setting(SERVE_TLS_CERT="server.pem"), "TLS", "wrong", "only one of", "set the other"),
     "key for all": (certificate, "TLS", "note", "server.key can be read by every user", "chmod o-rwx"),
-    "certificate that ends soon": (lambda lake: certificate(lake, 0o600, days=13), "TLS", "note", "good until 20", "renewed"),
-    "certificate that has ended": (lambda lake: certificate(lake, 0o600, since=9, days=-1), "TLS", "wrong", "server.pem ended on 20", "renewed"),
-    "certificate of later": (lambda lake: certificate(lake, 0o600, since=-2), "TLS", "wrong", "server.pem is good from 20", "clock"),
-    "another's key": (other_key, "TLS", "wrong", "cannot be used together", "its own key"),
-    "another's address": (setting(SERVE_LISTEN="192.0.2.1:50051", SERVE_ALLOW_PLAINTEXT="true"), "server port", "wrong", "192.0.2.1:50051 cannot", "serve.listen"),
+    "certificate that ends soon": (lambda lake: certificate(lake, 0o600, days=13), "TLS", "note", "valid until 20", "renew it"),
+    "certificate that has ended": (lambda lake: certificate(lake, 0o600, since=9, days=-1), "TLS", "wrong", "server.pem expired on 20", "renew it"),
+    "certificate of later": (lambda lake: certificate(lake, 0o600, since=-2), "TLS", "wrong", "server.pem is not valid before 20", "clock"),
+    "another's key": (other_key, "TLS", "wrong", "cannot be used together", "its own private key"),
+    "another's address": (setting(SERVE_LISTEN="192.0.2.1:50051", SERVE_ALLOW_PLAINTEXT="true"), "server port", "wrong", "cannot listen on 192.0.2.1:50051", "serve.listen"),
     "damaged model": (damaged_model, "cross-encoder", "wrong", "model.safetensors", "plantlake models fetch"),
 }  # fmt: skip
 
@@ -251,7 +251,7 @@ def test_what_this_user_may_not_write(unprivileged: tuple[LocalLake, dict], fold
     if folder == "state":
         # SQLite cannot create its files there either, unless a killed process has left them.
         del findings["organisations"]
-    is_found(findings, folder, "wrong", "cannot be written", "let the user that runs plantlake write there")
+    is_found(findings, folder, "wrong", {"lake": "cannot write to", "state": "cannot write to the folder"}[folder], "give the user that runs plantlake write access")
     forbidden.chmod(0o755)
     assert examine(lake, **user)[folder]["standing"] == "right"
 
@@ -264,7 +264,7 @@ def test_a_disk_that_is_nearly_full(healthy: LocalLake) -> None:
         pytest.skip(f"a small disk cannot be made here: {mounted.stderr.decode().strip()}")
     try:
         healthy.state = place
-        is_found(examine(healthy), "disk", "wrong", f"MiB are left for {place}", "make room")
+        is_found(examine(healthy), "disk", "wrong", f"MiB are free for {place}", "free disk space")
     finally:
         subprocess.run(["umount", "-l", str(place)], check=False)
 
@@ -274,23 +274,23 @@ def test_postgres_servers(healthy: LocalLake, postgres: Postgres) -> None:
     healthy.settings |= {"PLANTLAKE_ORGANISATION_URL": organisation, "PLANTLAKE_MIRROR_URL": mirror}
     findings = examine(healthy)
     version = psql(organisation, "SHOW server_version").split()[0]
-    assert f"Postgres {version}" in findings["organisations"]["found"] and "are made when it is first used" in findings["organisations"]["found"]
-    is_found(findings, "mirror", "note", "nothing yet", "plantlake mirror")
+    assert f"Postgres {version}" in findings["organisations"]["found"] and "its tables will be created on first use" in findings["organisations"]["found"]
+    is_found(findings, "mirror", "note", "nothing mirrored yet", "plantlake mirror")
     healthy.run("migrate").expect(OK)
     healthy.run("mirror").expect(OK)
     findings = examine(healthy)
     assert "schema " in findings["organisations"]["found"] and "run 1, mirrored at" in findings["mirror"]["found"]
-    assert "as elsewhere" in findings["clock"]["found"]
+    assert "as the other clocks" in findings["clock"]["found"]
     # A role that may not create tables, on a database without tables.
     empty = postgres.new_database("chemical")
     user = f"reader_{os.getpid()}"
     psql(empty, f"CREATE ROLE {user} LOGIN PASSWORD 'hush'; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     host = empty.split("@")[1]
-    is_found(examine(healthy, {"PLANTLAKE_MIRROR_URL": f"postgres://{user}:hush@{host}"}), "mirror", "wrong", "may not make any", "GRANT CREATE")
-    is_found(examine(healthy, {"PLANTLAKE_ORGANISATION_URL": f"postgres://{user}:hush@{host}"}), "organisations", "wrong", "may not make any", "GRANT CREATE")
-    is_found(examine(healthy, {"PLANTLAKE_MIRROR_URL": f"postgres://{user}:hush@{host}_not_there"}), "mirror", "wrong", "make the database first", "mirror_url")
+    is_found(examine(healthy, {"PLANTLAKE_MIRROR_URL": f"postgres://{user}:hush@{host}"}), "mirror", "wrong", "no permission to create tables", "GRANT CREATE")
+    is_found(examine(healthy, {"PLANTLAKE_ORGANISATION_URL": f"postgres://{user}:hush@{host}"}), "organisations", "wrong", "no permission to create tables", "GRANT CREATE")
+    is_found(examine(healthy, {"PLANTLAKE_MIRROR_URL": f"postgres://{user}:hush@{host}_not_there"}), "mirror", "wrong", "create the database first", "mirror_url")
     psql(mirror, "UPDATE mirror_migrations SET version = 99 WHERE version = 2")
-    is_found(examine(healthy), "mirror", "wrong", "of a later version of plantlake", "mirror_url")
+    is_found(examine(healthy), "mirror", "wrong", "migrated by a later version of plantlake", "mirror_url")
 
 
 def test_settings_that_are_wrong_by_themselves_are_told_first(healthy: LocalLake) -> None:
@@ -316,7 +316,7 @@ def test_health_is_what_the_server_says_of_itself(tmp_path: Path) -> None:
     plant = Plant(tmp_path, {"PLANTLAKE_METRICS_LISTEN": listen})
     lake = plant.lake
     lake.run(*SIMULATE).expect(OK)
-    assert f"nobody answers at {listen}" in lake.run("health").expect(FAILURE).err
+    assert f"no response from {listen}" in lake.run("health").expect(FAILURE).err
     plant.serve()
     assert lake.run("health").expect(OK).text == "ready\n" and lake.run("health", "--live").expect(OK).text == "ok\n"
     # The server listens on all addresses, as in a container.
@@ -324,10 +324,10 @@ def test_health_is_what_the_server_says_of_itself(tmp_path: Path) -> None:
     assert lake.run("health", "--json", settings={"PLANTLAKE_METRICS_LISTEN": f"0.0.0.0:{port}"}).expect(OK).json == {"healthy": True, "said": "ready"}
     # A port used by plantlake itself does not count as taken.
     findings = examine(lake, {"PLANTLAKE_SERVE_LISTEN": plant.uri.removeprefix("grpc://")})
-    assert findings["server port"]["standing"] == "right" and "a plantlake runs here" in findings["server port"]["found"]
+    assert findings["server port"]["standing"] == "right" and "plantlake is running here" in findings["server port"]["found"]
     assert plant.stop() == OK
     told = lake.run("health", "--json").expect(FAILURE).json
-    assert told["healthy"] is False and "nobody answers" in told["said"]
+    assert told["healthy"] is False and "no response from" in told["said"]
     assert "off" in lake.run("health", settings={"PLANTLAKE_METRICS_LISTEN": "off"}).expect(USAGE).err
 
 

@@ -188,10 +188,10 @@ def test_nothing_is_no_file(plant: Plant) -> None:
 def test_of_granted_assets_only(plant: Plant) -> None:
     mine, theirs = own(plant)[0], own(plant, "South")[0]
     sent = readings([mine, theirs], 10)
-    told = refused(plant, sent, f"row 11: {theirs} is no asset")
+    told = refused(plant, sent, f"row 11: the asset {theirs} does not exist or is not granted")
     # The error for another organisation's asset is the same as for an unknown one.
     nobodys = "00000000-0000-4000-8000-000000000000"
-    other = refused(plant, readings([mine, nobodys], 10), f"row 11: {nobodys} is no asset")
+    other = refused(plant, readings([mine, nobodys], 10), f"row 11: the asset {nobodys} does not exist or is not granted")
     assert told.replace(theirs, "X").split("nothing was kept")[0] == other.replace(nobodys, "X").split("nothing was kept")[0]
 
 
@@ -220,12 +220,12 @@ def test_wrong_columns(plant: Plant, column: str, values: pa.Array, words: str) 
 
 def test_missing_column(plant: Plant) -> None:
     sent = readings(own(plant)[:1], 3).rename_columns(["asset", "timestamp", "value"])
-    refused(plant, sent, "there is no column \"id\": readings have the columns id, timestamp and value, and these have asset")
+    refused(plant, sent, "missing column \"id\": readings need the columns id, timestamp and value, but these have asset")
 
 
 @pytest.mark.parametrize("mode", ["create", "replace", "create_append"])
 def test_other_modes(plant: Plant, mode: str) -> None:
-    refused(plant, readings(own(plant)[:1], 3), 'give mode="append"', mode=mode)
+    refused(plant, readings(own(plant)[:1], 3), 'use mode="append"', mode=mode)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_other_modes(plant: Plant, mode: str) -> None:
     ids=str,
 )
 def test_other_targets(plant: Plant, target: dict) -> None:
-    refused(plant, readings(own(plant)[:1], 3), "readings go into raw_readings, and nowhere else", **target)
+    refused(plant, readings(own(plant)[:1], 3), "only raw_readings accepts readings", **target)
 
 
 def test_only_by_those_who_may(plant: Plant) -> None:
@@ -249,7 +249,7 @@ def test_only_by_those_who_may(plant: Plant) -> None:
 
 def test_too_much(plant: Plant) -> None:
     sent = readings(own(plant)[:4], 400_000, START + dt.timedelta(days=80))
-    refused(plant, sent.to_reader(max_chunksize=100_000), "are more than 67108864 bytes of readings")
+    refused(plant, sent.to_reader(max_chunksize=100_000), "the readings exceed 67108864 bytes")
 
 
 # ---- interrupted calls
@@ -284,7 +284,7 @@ def test_a_client_that_keeps_still_is_told_so(plant: Plant) -> None:
     before = raw_files(plant)
     _, writer, _ = begin(plant.uri, plant.tenants["North"].gateway, own(plant)[0])
     time.sleep(4)
-    with pytest.raises((flight.FlightError, pa.ArrowException), match="no readings came for 3 s"):
+    with pytest.raises((flight.FlightError, pa.ArrowException), match="no readings arrived for 3 s"):
         writer.close()
     assert raw_files(plant) == before
 

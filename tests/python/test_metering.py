@@ -410,10 +410,10 @@ def test_a_full_journal_refuses_queries_until_the_database_takes_it(built: Plant
             assert size <= 1 << 20
             assert (failure is not None) == refuses
             if failure:
-                assert "requests cannot be recorded now" in failure
+                assert "metering is unavailable: cannot record requests" in failure
                 assert eventually(lambda: "metering.journal_size" in "".join(plant.log)) < 5
             else:
-                assert eventually(lambda: "a request was answered and not recorded" in "".join(plant.log)) < 5
+                assert eventually(lambda: "a request was answered but not recorded" in "".join(plant.log)) < 5
         finally:
             away.rollback()
             away.close()
@@ -443,7 +443,7 @@ def test_a_full_disk_refuses_queries_and_loses_none(built: Plant) -> None:
             except (flight.FlightUnavailableError, flight.FlightInternalError) as error:
                 failure = str(error)
                 break
-        assert failure is not None and "requests cannot be recorded now" in failure
+        assert failure is not None and "metering is unavailable: cannot record requests" in failure
     finally:
         plant.process.kill()
         plant.process.wait()
@@ -553,7 +553,7 @@ def test_a_month_that_is_used_up_is_refused_and_warned_of_before(plant: Plant) -
         client.ask("SELECT 1")
         month = f"{dt.datetime.now(dt.UTC):%Y-%m}"
         assert client.ids.warning == (f"monthly_requests of {month}: {number} of 10 used" if number >= 8 else "")
-    with pytest.raises(pa.ArrowInvalid, match=r"quota of monthly_requests for \d{4}-\d\d: 10 of 10; it begins anew at \d{4}-\d\d-01T00:00Z"):
+    with pytest.raises(pa.ArrowInvalid, match=r"quota of monthly_requests for \d{4}-\d\d: 10 of 10; it resets at \d{4}-\d\d-01T00:00Z"):
         client.ask("SELECT 1")
     assert any("a quota is nearly used up" in line for line in plant.log)
     # The quota can be changed while the server runs, and other organisations are not affected.
@@ -597,7 +597,7 @@ def test_the_rate_is_kept_in_the_long_run_and_says_when_to_come_again(plant: Pla
             time.sleep(0.002)
     # The first second's requests are available at once.
     assert 20 * 6 * 0.7 < answered <= 20 * 6 + 20, answered
-    assert "may make 20 requests per second" in refused
+    assert "rate limit exceeded: 20 requests per second" in refused
     statuses = Counter(row["status"] for row in ledger(database_of(plant)).values())
     assert statuses["UNAVAILABLE"] > 0
 

@@ -417,7 +417,7 @@ def test_without_a_port_of_its_own_a_server_goes_on(tmp_path: Path) -> None:
         plant.serve()
         try:
             assert plant.said["metrics"] is None
-            assert any("there are no metrics" in line for line in plant.log)
+            assert any("metrics are not served" in line for line in plant.log)
             assert plant.ask("SELECT 1 AS one", "Everything")["one"][0] == 1
         finally:
             assert plant.stop() == OK

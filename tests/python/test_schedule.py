@@ -156,10 +156,10 @@ def test_a_stop_lets_a_run_end_and_changed_jobs_are_in_force_within_seconds(lake
         declare(lake, "tick", f'kind = "resample"\nschedule = "{EVERY_SECOND}"\n')
         eventually(lambda: any(run["status"] == "ok" for run in runs(lake)), 15)
         declare(lake, "tick", 'kind = "resample"\nschedule = "every second"\n')
-        eventually(lambda: any("are refused" in line and "line 2" in line for line in daemon.log), 15)
+        eventually(lambda: any("cannot apply the changed jobs" in line and "line 2" in line for line in daemon.log), 15)
         before = len(runs(lake))
         eventually(lambda: len(runs(lake)) > before, 15)
-        in_force = lambda: sum("jobs=1" in line and "in force" in line for line in daemon.log)  # noqa: E731
+        in_force = lambda: sum("jobs=1" in line and "were applied" in line for line in daemon.log)  # noqa: E731
         former = in_force()
         declare(lake, "tick", 'kind = "resample"\n')
         eventually(lambda: in_force() > former, 15)

@@ -111,7 +111,7 @@ def test_a_wrong_view_is_left_out_and_said_so(plant: Plant) -> None:
     with pytest.raises(adbc_driver_manager.ProgrammingError, match="no table broken"):
         plant.ask("SELECT * FROM broken")
     log = "".join(plant.log)
-    assert "the view broken is left out" in log and "the view circle is left out" in log
+    assert "ignored the view broken" in log and "ignored the view circle" in log
 
 
 # ---- connecting
@@ -394,7 +394,7 @@ def test_pandas_and_polars(plant: Plant) -> None:
         same(pd.read_sql(sql, connection), expected)
         actual = pl.read_database(sql, connection)
         assert actual["value"].to_list() == expected["value"].to_list()
-    with pytest.raises(adbc_driver_manager.Error, match="may be sent only by"), plant.connect() as connection, connection.cursor() as cursor:
+    with pytest.raises(adbc_driver_manager.Error, match="only users and keys with the ingest permission"), plant.connect() as connection, connection.cursor() as cursor:
         cursor.adbc_ingest("raw_readings", pa.table({"id": ["a"], "timestamp": [1], "value": [1.0]}), mode="append")
 
 
@@ -416,9 +416,9 @@ def test_what_writes_is_refused_with_a_reason(plant: Plant) -> None:
             cursor.executemany("INSERT INTO data_d (asset_id) VALUES (?)", [("a",), ("b",)])
         for target in ("raw_readings", "data_d", "mine"):
             for mode in ("append", "create", "replace", "create_append"):
-                what = "nothing can be written" if target != "raw_readings" else 'give mode="append"'
+                what = "cannot write to the table" if target != "raw_readings" else 'use mode="append"'
                 if (target, mode) == ("raw_readings", "append"):
-                    what = "readings may be sent only by"
+                    what = "only users and keys with the ingest permission may send readings"
                 with pytest.raises(adbc_driver_manager.Error, match=what):
                     cursor.adbc_ingest(target, readings, mode=mode)
         cursor.execute("SELECT 1 AS x")
@@ -429,7 +429,7 @@ def test_what_writes_is_refused_with_a_reason(plant: Plant) -> None:
 
 
 def test_a_query_is_not_executed_many_times(plant: Plant) -> None:
-    with plant.connect() as connection, connection.cursor() as cursor, pytest.raises(adbc_driver_manager.Error, match="a query changes nothing"):
+    with plant.connect() as connection, connection.cursor() as cursor, pytest.raises(adbc_driver_manager.Error, match="a query is not an update"):
         cursor.executemany("SELECT count(*) FROM data_d WHERE asset_id = ?", [("a",), ("b",)])
 
 
@@ -451,7 +451,7 @@ def test_options_hold_for_the_session_only(plant: Plant) -> None:
         with plant.connect() as other, other.cursor() as second:
             second.execute(zone)
             assert second.fetchone() != ("Europe/Berlin",)
-    with pytest.raises(adbc_driver_manager.ProgrammingError, match="no time zone"):
+    with pytest.raises(adbc_driver_manager.ProgrammingError, match="invalid time zone"):
         plant.ask("SET TIME ZONE = 'Middle/Earth'")
 
 
@@ -487,7 +487,7 @@ def test_a_query_is_cancelled_by_its_info(plant: Plant) -> None:
     assert thread.is_alive()
     assert cancel(plant.client("Everything")) == 1
     thread.join(timeout=10)
-    assert "was cancelled, as was asked for" in str(outcome[0]), outcome
+    assert "was cancelled on request" in str(outcome[0]), outcome
 
 
 def fails(call: Callable[[], object]) -> None:
@@ -626,7 +626,7 @@ def test_plantlake_asks_a_server(plant: Plant) -> None:
     [
         ("SELECT * FROM data_hh", None, r"no table data_hh; did you mean data_h\?\n +line 1"),
         ("SELECT 1", "nonsense", "neither an API key"),
-        ("SET TIME ZONE 'UTC'", None, "has no answer"),
+        ("SET TIME ZONE 'UTC'", None, "returns no rows"),
     ],
 )
 def test_plantlake_is_told_by_a_server(plant: Plant, sql: str, secret: str | None, says: str) -> None:
@@ -687,7 +687,7 @@ def test_plaintext_stays_on_this_machine(plant: Plant) -> None:
     assert "--allow-plaintext" in finished.err and "--dev-tls" in finished.err
     port = plant.uri.rsplit(":", 1)[1]
     taken = plant.run("serve", "--listen", f"127.0.0.1:{port}").expect(FAILURE)
-    assert "cannot be listened on" in taken.err
+    assert "cannot listen on" in taken.err
 
 
 def test_tls_and_its_renewal(plant: Plant, tmp_path: Path) -> None:

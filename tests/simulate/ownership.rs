@@ -186,7 +186,7 @@ async fn silly_plans_are_refused_before_anything_is_made() {
     for plan in silly {
         let error = place.simulate(&plan).await.unwrap_err();
         assert!(matches!(error, SimulateError::Plan(_)), "{error}");
-        assert!(error.to_string().contains("give"), "{error}");
+        assert!(error.to_string().contains("; use "), "{error}");
     }
     assert!(place.files().is_empty());
 }

@@ -28,7 +28,8 @@ pub enum BackupFailure {
     Journal(#[from] JournalError),
     /// The organisation database to be backed up does not exist.
     #[error(
-        "there is no organisation database at {}. Check `organisation_url` and `state`; or name the parts that there are with --only",
+        "cannot back up the organisation database: {} does not exist; check `organisation_url` and `state`, or select other \
+         parts with --only",
         .0.display()
     )]
     NoDatabase(PathBuf),
@@ -41,15 +42,20 @@ pub enum BackupFailure {
         has: String,
     },
     /// A server is using the state folder.
-    #[error("a server is running on the state folder {}; stop it first: what it works with must not change under it", .0.display())]
+    #[error(
+        "cannot restore: a server is running on the state folder {}; stop it first, because its data must not change while it \
+         runs",
+        .0.display()
+    )]
     Serving(PathBuf),
     /// Another restore is using the state folder.
-    #[error("another restore is at work on the state folder {}", .0.display())]
+    #[error("another restore is running on the state folder {}", .0.display())]
     Restoring(PathBuf),
     /// Existing data would have to be overwritten.
     #[error(
-        "nothing was restored, because nothing is ever overwritten. In the way {}:{}\nMove that away{}",
-        if .there.len() == 1 { "is" } else { "are" }, listed(.there), otherwise(.free)
+        "cannot restore: existing data would be overwritten; nothing was restored. Existing data:{}\nMove it away{}",
+        listed(.there),
+        otherwise(.free)
     )]
     InTheWay {
         /// The existing files and tables.
@@ -59,7 +65,7 @@ pub enum BackupFailure {
     },
     /// The database has a later schema than the backup.
     #[error(
-        "the organisation database {url} was made by a later version ({there}) of plantlake's schema than the backup ({schema}); name an empty one"
+        "the organisation database {url} has a later schema version ({there}) than the backup ({schema}); use an empty database"
     )]
     LaterSchema {
         /// Its URL.
@@ -71,7 +77,8 @@ pub enum BackupFailure {
     },
     /// The backup has a later schema than this program.
     #[error(
-        "the backup is of a later version of plantlake ({program}): its organisation database has schema {schema}; restore it with that version"
+        "the backup was made by a later version of plantlake ({program}): its organisation database has schema version \
+         {schema}; restore it with that version"
     )]
     LaterProgram {
         /// The version of plantlake that made the backup.
@@ -80,7 +87,9 @@ pub enum BackupFailure {
         schema: i64,
     },
     /// The restored rows, read back from the database, differ from the backup.
-    #[error("the organisation database did not keep what it was given ({0}); nothing was restored")]
+    #[error(
+        "the rows in the organisation database differ from the backup ({0}); nothing was restored"
+    )]
     Unlike(String),
 }
 
@@ -102,6 +111,6 @@ fn listed(there: &[String]) -> String {
 fn otherwise(free: &str) -> String {
     match free.is_empty() {
         true => String::new(),
-        false => format!(", or restore only what nothing is in the way of: --only {free}"),
+        false => format!(", or restore only the parts without existing data: --only {free}"),
     }
 }

@@ -31,7 +31,7 @@ pub enum AccountsError {
     #[error(transparent)]
     Auth(#[from] AuthError),
     /// An order returned the outcome of another kind of order.
-    #[error("no key was made; this is a defect of plantlake, please report it")]
+    #[error("no key was created; this is a bug in plantlake, please report it")]
     NoKey,
 }
 

@@ -49,7 +49,7 @@ pub struct Checked {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// The server does not answer, or refuses a request.
-    #[error("{organisation} was not answered when it asked for {what}")]
+    #[error("the request of {organisation} for {what} failed")]
     Refused {
         /// The organisation that sent the request.
         organisation: String,
@@ -59,7 +59,7 @@ pub enum CheckError {
         source: RemoteError,
     },
     /// The result stream broke off.
-    #[error("the answer for {what} broke off")]
+    #[error("the result for {what} broke off")]
     Broken {
         /// The object of the request.
         what: &'static str,
@@ -67,11 +67,11 @@ pub enum CheckError {
         source: DataFusionError,
     },
     /// The expected results cannot be read from the tables.
-    #[error("the tables cannot be read to compare with")]
+    #[error("cannot read the tables for the comparison")]
     Expected(#[from] QueryError),
     /// An organisation does not see exactly its own assets.
     #[error(
-        "{organisation} must see {expected} {what} and sees {found}, {strangers} of them not its own"
+        "{organisation} should see {expected} {what} but sees {found}, {strangers} of them not its own"
     )]
     Differs {
         /// The organisation that sent the request.
@@ -105,7 +105,7 @@ pub enum CheckError {
         found: i64,
     },
     /// The server accepted a key that does not exist.
-    #[error("the server answered somebody whose key does not exist")]
+    #[error("the server accepted a key that does not exist")]
     StrangerLetIn,
 }
 
@@ -210,13 +210,13 @@ impl Asking<'_> {
     ) -> Result<Option<(String, String)>, CheckError> {
         let sql =
             format!("SELECT asset_id, name, ranked_by FROM search('{QUESTION}', 5) ORDER BY rank");
-        let found = self.ask("what it can find", &sql).await?;
+        let found = self.ask("search results", &sql).await?;
         let strangers = ids(found.iter().cloned());
         let strangers = strangers.difference(own).count();
         if strangers > 0 {
             return Err(CheckError::Differs {
                 organisation: self.tenant.organisation.clone(),
-                what: "results",
+                what: "search results",
                 expected: own.len().min(5),
                 found: found.len(),
                 strangers,

@@ -24,7 +24,8 @@ const ROOM: u64 = 128 << 20;
 pub enum DemoError {
     /// The organisation database may be shared with others, whose data the demo's organisations could see.
     #[error(
-        "the demo makes organisations that may see everything, and does so in a database of its own only, not in {url}; take `organisation_url` out of the settings, or run it in another folder"
+        "cannot run the demo in the database {url}: it creates organisations that may see everything, so it runs in a \
+         database of its own only; remove `organisation_url` from the settings, or run it in another folder"
     )]
     SharedDatabase {
         /// The URL, without its password.

@@ -10,7 +10,8 @@ use crate::clock;
 const CLOSE: TimeDelta = TimeDelta::seconds(5);
 /// The difference above which a clock is wrong.
 const FAR: TimeDelta = TimeDelta::minutes(5);
-const TODO: &str = "set the clocks by NTP (timedatectl shows whether this machine's is), and look at which of the two is wrong";
+const TODO: &str = "synchronise the clocks by NTP (timedatectl shows the state of this machine's), and check which of the \
+                    two is wrong";
 
 /// The times that were collected.
 #[derive(Default)]
@@ -48,7 +49,7 @@ impl Clocks {
                 };
                 let seconds = by.abs().num_seconds();
                 let found =
-                    format!("{place} is {seconds} s {direction} this machine, where it is {now}");
+                    format!("{place} is {seconds} s {direction} this machine's clock ({now})");
                 match by.abs() > FAR {
                     true => Finding::wrong("clock", found, TODO),
                     false => Finding::note("clock", found, TODO),
@@ -57,8 +58,8 @@ impl Clocks {
             _ => Finding::right(
                 "clock",
                 match compared {
-                    0 => format!("{now}; nothing here is from later"),
-                    _ => format!("{now}, as elsewhere; nothing here is from later"),
+                    0 => format!("{now}; clock is plausible"),
+                    _ => format!("{now}, as the other clocks; clock is plausible"),
                 },
             ),
         }

@@ -57,16 +57,15 @@ fn origins(in_force: &[InForce]) -> Finding {
         .collect();
     files.dedup();
     let from = match files.is_empty() {
-        true => "no file".to_owned(),
-        false => files.join(", "),
+        true => "without a file".to_owned(),
+        false => format!("in {}", files.join(", ")),
     };
-    let found = format!(
-        "{} of {} are set, from {from}; plantlake {} on {}",
-        set.len(),
-        in_force.len(),
-        env!("CARGO_PKG_VERSION"),
-        this_host()
-    );
+    let changed = match set.len() {
+        0 => "No settings changed".to_owned(),
+        count => format!("{count} of {} settings changed, {from}", in_force.len()),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let found = format!("{changed}; plantlake {version} on {}", this_host());
     Finding::right("settings", found)
 }
 
@@ -93,8 +92,8 @@ fn secrets(in_force: &[InForce]) -> Option<Finding> {
     (!exposed.is_empty()).then(|| {
         Finding::note(
             "settings",
-            format!("{files} has secrets, and every user of this machine can read it"),
-            format!("chmod o-rwx {files}, and change what others may have seen"),
+            format!("{files} contains secrets, and every user of this machine can read it"),
+            format!("chmod o-rwx {files}, and replace secrets that others may have read"),
         )
     })
 }
@@ -117,16 +116,16 @@ fn jobs(settings: &Settings) -> Finding {
     match (mirrors, &settings.mirror_url) {
         (Some(spec), None) => Finding::wrong(
             what,
-            format!("{} is scheduled, and there is no mirror", spec.name),
+            format!("{} is scheduled, but no mirror is configured", spec.name),
             format!(
-                "set `mirror_url`, or take the schedule out of {folder}/{}.toml",
+                "set `mirror_url`, or remove the schedule from {folder}/{}.toml",
                 spec.name
             ),
         ),
         _ if scheduled.is_empty() => Finding::note(
             what,
-            format!("none in {folder} has a schedule"),
-            "nothing, if something else runs `plantlake run`; else give a job a schedule (docs/jobs.md)",
+            format!("no job in {folder} has a schedule"),
+            "no action is needed if another program runs `plantlake run`; otherwise give a job a schedule (docs/jobs.md)",
         ),
         _ => Finding::right(what, format!("{} in {folder}", scheduled.join(", "))),
     }
@@ -150,19 +149,20 @@ async fn port(
         ErrorKind::AddrInUse if running => Finding::right(
             what,
             format!(
-                "{listen} is in use, and a plantlake runs here (if for another lake, set another port)"
+                "{listen} is in use, and plantlake is running here (if for another lake, set another port)"
             ),
         ),
         ErrorKind::AddrInUse => Finding::note(
             what,
             format!("{listen} is in use"),
             format!(
-                "nothing, if a plantlake runs here; else stop the other program, or set `{setting}` to another port"
+                "no action is needed if plantlake is running here; otherwise stop the other program, or set `{setting}` to \
+                 another port"
             ),
         ),
         _ => Finding::wrong(
             what,
-            format!("{listen} cannot be listened on: {error}"),
+            format!("cannot listen on {listen}: {error}"),
             format!("set `{setting}` to an address of this machine and a port above 1023"),
         ),
     }
@@ -175,9 +175,11 @@ fn tls(settings: &Settings) -> Finding {
     match (&serve.tls_cert, &serve.tls_key) {
         (Some(certificate), Some(key)) => {
             match (check_tls(certificate, key), others_may(key, STRANGERS)) {
-                (Err(error), _) => {
-                    Finding::failed(what, &error, "name a certificate and its own key, PEM both")
-                }
+                (Err(error), _) => Finding::failed(
+                    what,
+                    &error,
+                    "set a certificate and its own private key, both in PEM format",
+                ),
                 (Ok(_), Some(mode)) => Finding::note(
                     what,
                     format!(
@@ -185,29 +187,26 @@ fn tls(settings: &Settings) -> Finding {
                         key.display()
                     ),
                     format!(
-                        "chmod o-rwx {}, and make a new key if it was seen",
+                        "chmod o-rwx {}, and create a new key if others may have read it",
                         key.display()
                     ),
                 ),
                 (Ok(validity), None) => good_for(certificate, validity),
             }
         }
-        (None, None) if is_local => Finding::right(
-            what,
-            "none, and it takes none: only this machine can connect",
-        ),
+        (None, None) if is_local => Finding::right(what, "TLS off; loopback only"),
         (None, None) if serve.allow_plaintext => Finding::note(
             what,
             format!(
-                "none, and {} can be reached from other machines (`serve.allow_plaintext`)",
+                "TLS off, and {} can be reached from other machines (`serve.allow_plaintext`)",
                 serve.listen
             ),
-            "nothing, if a proxy brings TLS; else set `serve.tls_cert` and `serve.tls_key`",
+            "no action is needed if a proxy provides TLS; otherwise set `serve.tls_cert` and `serve.tls_key`",
         ),
         (None, None) => Finding::wrong(
             what,
             format!(
-                "none, and {} can be reached from other machines: `serve` will refuse",
+                "TLS off, and {} can be reached from other machines: `serve` will refuse to start",
                 serve.listen
             ),
             "set `serve.tls_cert` and `serve.tls_key`",
@@ -222,23 +221,23 @@ fn tls(settings: &Settings) -> Finding {
 
 /// Reports how long a certificate is valid that matches its key.
 fn good_for(certificate: &Path, validity: Option<Validity>) -> Finding {
-    const RENEW: &str = "have it renewed: a server takes up the changed files by itself";
+    const RENEW: &str = "renew it: a running server reloads changed files";
     let what = "TLS";
     let shown = certificate.display();
     let Some(Validity { from, until }) = validity else {
-        return Finding::right(what, format!("{shown} with its key"));
+        return Finding::right(what, format!("{shown} matches its key"));
     };
     let now = clock::now();
     let day = |instant: DateTime<Utc>| instant.format("%Y-%m-%d %H:%M UTC");
     if until <= now {
-        return Finding::wrong(what, format!("{shown} ended on {}", day(until)), RENEW);
+        return Finding::wrong(what, format!("{shown} expired on {}", day(until)), RENEW);
     }
     if now < from {
-        let found = format!("{shown} is good from {} only", day(from));
-        let todo = "look at this machine's clock, or take the former certificate until then";
+        let found = format!("{shown} is not valid before {}", day(from));
+        let todo = "check this machine's clock, or use the previous certificate until then";
         return Finding::wrong(what, found, todo);
     }
-    let found = format!("{shown} with its key, good until {}", day(until));
+    let found = format!("{shown} matches its key, valid until {}", day(until));
     match until - now < SOON {
         true => Finding::note(what, found, RENEW),
         false => Finding::right(what, found),

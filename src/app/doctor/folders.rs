@@ -50,10 +50,10 @@ fn state(folder: &Path) -> Finding {
         Err(error) => Finding::failed(
             what,
             &error,
-            "let the user that runs plantlake write there, or set `state`",
+            "give the user that runs plantlake write access, or set `state`",
         ),
-        Ok(()) if folder.exists() => Finding::right(what, format!("{shown} can be written")),
-        Ok(()) => Finding::right(what, format!("{shown} is made when it is first needed")),
+        Ok(()) if folder.exists() => Finding::right(what, format!("{shown} is writable")),
+        Ok(()) => Finding::right(what, format!("{shown} will be created on first use")),
     }
 }
 
@@ -63,19 +63,21 @@ fn keys(settings: &Settings) -> Finding {
     match KeyRing::look(&settings.auth.keys_dir) {
         Ok(None | Some(0)) => Finding::right(
             what,
-            format!("made when a server first starts, in {folder}"),
+            format!("will be created in {folder} when a server first starts"),
         ),
         Ok(Some(count)) => Finding::right(
             what,
-            format!("{count} in {folder}, which only their owner may read"),
+            format!("{count} in {folder}, readable by their owner only"),
         ),
-        Err(error @ AuthError::NoRandomness) => {
-            Finding::failed(what, &error, "look after the system")
-        }
+        Err(error @ AuthError::NoRandomness) => Finding::failed(
+            what,
+            &error,
+            "check the operating system's random number generator",
+        ),
         Err(error) => Finding::failed(
             what,
             &error,
-            "as said; `plantlake token keys list` shows them",
+            "follow the message; `plantlake token keys list` shows the keys",
         ),
     }
 }
@@ -86,7 +88,7 @@ fn database_file(path: &Path) -> Option<Finding> {
     let shown = path.display();
     Some(Finding::wrong(
         "organisations",
-        format!("{shown} may be used by others than its owner (mode {mode:03o})"),
+        format!("{shown} can be accessed by users other than its owner (mode {mode:03o})"),
         format!("chmod go-rwx {shown}*"),
     ))
 }
@@ -107,22 +109,22 @@ fn disk(settings: &Settings) -> Finding {
                 let shown = folder.display();
                 return Finding::note(
                     what,
-                    format!("how much room {shown} has is not known: {error}"),
-                    "look at it with df",
+                    format!("cannot determine the free space of {shown}: {error}"),
+                    "check it with df",
                 );
             }
         }
     }
     let Some((folder, free)) = least else {
-        return Finding::right(what, "nothing is on this machine");
+        return Finding::right(what, "no folder is on this machine");
     };
-    let found = format!("{} MiB are left for {}", free / MIB, folder.display());
+    let found = format!("{} MiB are free for {}", free / MIB, folder.display());
     let wanted = settings.metering.journal_size + (1 << 30);
     if free < LITTLE {
         Finding::wrong(
             what,
             found,
-            "make room, now: runs and requests fail without",
+            "free disk space now: runs and requests will fail",
         )
     } else if free < wanted {
         let mib = wanted / MIB;
@@ -130,7 +132,7 @@ fn disk(settings: &Settings) -> Finding {
             what,
             found,
             format!(
-                "make room: the journal alone (`metering.journal_size`) and a run may take {mib} MiB"
+                "free disk space: the journal (`metering.journal_size`) and a run may need {mib} MiB"
             ),
         )
     } else {

@@ -29,10 +29,10 @@ async fn organisations(settings: &Settings, clocks: &mut Clocks) -> Finding {
         Err(error) => {
             let todo = match url.kind() {
                 DatabaseKind::Sqlite(_) => {
-                    "let the user that runs plantlake read and write that file"
+                    "give the user that runs plantlake read and write access to that file"
                 }
                 DatabaseKind::Postgres => {
-                    "start that server, make the database, or correct `organisation_url` and its password"
+                    "start the server, create the database, or correct `organisation_url` and its password"
                 }
             };
             return Finding::failed(what, &error, todo);
@@ -49,24 +49,26 @@ async fn organisations(settings: &Settings, clocks: &mut Clocks) -> Finding {
     match (examined.schema, examined.newest) {
         (None, _) => Finding::right(
             what,
-            format!("{place}; its tables are made when it is first used"),
+            format!("{place}; its tables will be created on first use"),
         ),
         (Some(made), newest) if made > newest => Finding::wrong(
             what,
-            format!("{place} has the schema {made} of a later plantlake; this one knows {newest}"),
+            format!(
+                "{place} has schema {made} of a later plantlake; this version supports {newest}"
+            ),
             "use that version of plantlake, or another database",
         ),
         (Some(made), newest) if made < newest => Finding::note(
             what,
-            format!("{place} has the schema {made}, and {newest} is the newest"),
-            "back it up, then `plantlake migrate`; every command that uses it does the same",
+            format!("{place} has schema {made}; the current schema is {newest}"),
+            "back it up, then run `plantlake migrate`; every command that uses the database also migrates it",
         ),
         (Some(made), _) => match examined.senders_without_write_grant.as_slice() {
             [] => Finding::right(what, format!("{place}, schema {made}")),
             senders => Finding::note(
                 what,
                 format!(
-                    "users may send readings and their organisations have no grant that allows writing: {}",
+                    "organisations whose users may send readings have no write grant: {}",
                     senders.join(", ")
                 ),
                 "`plantlake org grant ORGANISATION … --write` for the assets that they may send for, or `plantlake user change … --ingest off`",
@@ -87,14 +89,14 @@ fn unfit(what: &'static str, server: &ServerFacts, is_new: bool) -> Option<Findi
     if server.is_standby {
         return Some(Finding::wrong(
             what,
-            "the server is a standby, which takes no changes",
-            "name the primary in the URL",
+            "the server is a read-only standby",
+            "set the URL of the primary",
         ));
     }
     (is_new && !server.may_create).then(|| {
         Finding::wrong(
             what,
-            "its tables are to be made, and this user may not make any",
+            "its tables must be created, but this user has no permission to create tables",
             "as the database's owner: GRANT CREATE ON SCHEMA public TO that user",
         )
     })
@@ -107,7 +109,7 @@ async fn mirror(settings: &Settings, clocks: &mut Clocks) -> Option<Finding> {
         Ok(examined) => examined,
         Err(error) => {
             let todo =
-                "start that server, make the database, or correct `mirror_url` and its password";
+                "start the server, create the database, or correct `mirror_url` and its password";
             return Some(Finding::failed(what, &error, todo));
         }
     };
@@ -120,7 +122,11 @@ async fn mirror(settings: &Settings, clocks: &mut Clocks) -> Option<Finding> {
         (Some(run), Some(at)) => {
             Finding::right(what, format!("{place}; run {run}, mirrored at {at}"))
         }
-        _ => Finding::note(what, format!("{place}; nothing yet"), "`plantlake mirror`"),
+        _ => Finding::note(
+            what,
+            format!("{place}; nothing mirrored yet"),
+            "`plantlake mirror`",
+        ),
     })
 }
 
@@ -131,7 +137,7 @@ async fn index(settings: &Settings) -> Finding {
         let is_there = if folder.exists() {
             "in"
         } else {
-            "made when it is first needed, in"
+            "will be created on first use, in"
         };
         return Finding::right(what, format!("{is_there} {}", folder.display()));
     };
@@ -150,11 +156,11 @@ async fn index(settings: &Settings) -> Finding {
         Ok(Some(collection)) => {
             Finding::right(what, format!("{url} has the collection {collection}"))
         }
-        Ok(None) => Finding::right(what, format!("{url}; filled when it is first needed")),
+        Ok(None) => Finding::right(what, format!("{url}; will be filled on first use")),
         Err(error) => Finding::failed(
             what,
             &error,
-            "start that server, or correct `qdrant_url` and `qdrant_api_key`",
+            "start the server, or correct `qdrant_url` and `qdrant_api_key`",
         ),
     }
 }
@@ -173,20 +179,22 @@ async fn of_models(settings: &Settings) -> Vec<Finding> {
     };
     let finding = |(which, name, standing): (Use, String, Standing)| {
         let (what, without) = match which {
-            Use::BiEncoder => ("bi-encoder", "assets are found by their words only"),
-            Use::CrossEncoder => ("cross-encoder", "answers are not read again"),
+            Use::BiEncoder => ("bi-encoder", "search uses keywords only"),
+            Use::CrossEncoder => ("cross-encoder", "results are not re-ranked"),
         };
         match standing {
-            Standing::Right { .. } => Finding::right(what, format!("{name}, as it was fetched")),
+            Standing::Right { .. } => {
+                Finding::right(what, format!("{name}, unchanged since it was fetched"))
+            }
             Standing::Missing => Finding::note(
                 what,
-                format!("{name} is not here: {without}"),
+                format!("{name} is not installed: {without}"),
                 "`plantlake models fetch`",
             ),
             Standing::Wrong(error) => Finding::wrong(
                 what,
                 with_causes(&error),
-                "remove its folder, and `plantlake models fetch`",
+                "remove its folder, and run `plantlake models fetch`",
             ),
         }
     };

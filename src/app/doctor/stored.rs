@@ -21,7 +21,7 @@ pub(super) async fn look(settings: &Settings, clocks: &mut Clocks) -> Vec<Findin
         Ok(lake) => lake,
         Err(error) => {
             let todo =
-                "set `lake`, mount its disk, or make one: `plantlake demo` for a simulated plant";
+                "set `lake`, mount its disk, or create one: `plantlake demo` for a simulated plant";
             findings.push(Finding::failed("lake", &error, todo));
             findings.push(catalog(settings));
             return findings;
@@ -46,12 +46,12 @@ async fn written(lake: &Store, clocks: &mut Clocks) -> Finding {
             if let (Some(at), None) = (at, lake.local_path()) {
                 clocks.compare("the object store's clock", at);
             }
-            Finding::right("lake", format!("{lake} can be read and written"))
+            Finding::right("lake", format!("{lake} is readable and writable"))
         }
         Err(error) => Finding::failed(
             "lake",
             &error,
-            "let the user that runs plantlake write there; for an object store look at `storage.*`",
+            "give the user that runs plantlake write access; for an object store check `storage.*`",
         ),
     }
 }
@@ -71,7 +71,7 @@ async fn tables(lake: &Store, raw: &Store, clocks: &mut Clocks) -> Vec<Finding> 
             return vec![Finding::failed(
                 "raw files",
                 &error,
-                "let plantlake list and read them",
+                "give plantlake permission to list and read them",
             )];
         }
     }
@@ -84,13 +84,13 @@ async fn tables(lake: &Store, raw: &Store, clocks: &mut Clocks) -> Vec<Finding> 
             return vec![Finding::failed(
                 "tables",
                 &error,
-                "as said; raw files are not touched by that",
+                "follow the message; raw files are not affected",
             )];
         }
     };
     let files = &status.raw;
     let waiting = files.new + files.changed + files.removed;
-    let found = format!("{} known, {waiting} new, changed or gone", files.known);
+    let found = format!("{} known, {waiting} new, changed or removed", files.known);
     let raw = match (files.quarantined.len(), files.known + files.new) {
         (_, 0) => Finding::note(
             "raw files",
@@ -108,7 +108,7 @@ async fn tables(lake: &Store, raw: &Store, clocks: &mut Clocks) -> Vec<Finding> 
         None => Finding::note("tables", "nothing is published yet", "`plantlake resample`"),
         Some(minutes) => {
             let last = minutes.last.as_deref().unwrap_or("no reading");
-            Finding::right("tables", format!("of this version's form, up to {last}"))
+            Finding::right("tables", format!("current format, up to {last}"))
         }
     };
     vec![raw, tables]
@@ -129,7 +129,7 @@ fn catalog(settings: &Settings) -> Finding {
             Finding::wrong(
                 what,
                 found,
-                "`plantlake catalog check` tells every mistake; without a catalog no server starts",
+                "`plantlake catalog check` lists all errors; without a catalog no server starts",
             )
         }
     }

@@ -70,7 +70,7 @@ async fn concurrent_guesses_are_spaced_and_latest_attempt_passes_soon() {
     let both = async {
         tokio::select! { _ = guesses => None, wait = owner => Some(wait) }
     };
-    let wait = both.await.expect("the owner goes before the guesses");
+    let wait = both.await.expect("the owner passes before the guesses");
     assert!(wait < Duration::from_secs(3), "{wait:?}");
     let state = throttle.locked();
     let gate = Gate::Pair("ada@x".to_owned(), Some(HOME));

@@ -26,7 +26,7 @@ pub enum OutputError {
     #[error("{CLOSED}")]
     Closed,
     /// Any other error, such as a full disk.
-    #[error("standard output cannot be written")]
+    #[error("cannot write to standard output")]
     Failed(#[source] io::Error),
 }
 

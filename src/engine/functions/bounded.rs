@@ -92,7 +92,7 @@ impl BoundedFunction {
         };
         if steps > max_steps {
             return Err(self.refused(format_args!(
-                "would work for too long on one value; shorten the text, the list or the pattern"
+                "would exceed {max_steps} steps on one value; shorten the text, the list or the pattern"
             )));
         }
         Ok(())
@@ -101,7 +101,7 @@ impl BoundedFunction {
     fn too_much(&self, bytes: u64) -> DataFusionError {
         let mebibytes = bytes.div_ceil(1 << 20);
         self.refused(format_args!(
-            "would produce {mebibytes} MiB of one batch of rows; the limit is {} MiB: ask for less",
+            "would produce {mebibytes} MiB from one batch of rows; the limit is {} MiB: ask for less",
             MAX_OUTPUT_BYTES >> 20
         ))
     }

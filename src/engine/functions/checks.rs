@@ -203,7 +203,7 @@ impl CheckFunction {
                 Ok(nullif(values, &long)?)
             }
             Some(_) => Err(DataFusionError::Execution(format!(
-                "a text of more than {MAX_PARSED_TEXT_BYTES} bytes is not parsed as a number, a time or a format"
+                "cannot parse a text of more than {MAX_PARSED_TEXT_BYTES} bytes as a number, a time or a format; shorten it"
             ))),
             None => Ok(Arc::clone(values)),
         }
@@ -246,13 +246,13 @@ impl ScalarUDFImpl for CheckFunction {
     fn return_type(&self, kinds: &[DataType]) -> Result<DataType> {
         match kinds {
             [kind] => Ok(kind.clone()),
-            _ => internal_err!("there is one argument"),
+            _ => internal_err!("expected exactly one argument"),
         }
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let [field] = args.arg_fields else {
-            return internal_err!("there is one argument");
+            return internal_err!("expected exactly one argument");
         };
         let is_nullable = self.check == Check::NullUnlessShort || field.is_nullable();
         Ok(Arc::new(Field::new(
@@ -265,7 +265,7 @@ impl ScalarUDFImpl for CheckFunction {
     fn invoke_with_args(&self, mut call: ScalarFunctionArgs) -> Result<ColumnarValue> {
         check_interruption()?;
         let Some(value) = call.args.pop() else {
-            return internal_err!("there is one argument");
+            return internal_err!("expected exactly one argument");
         };
         Ok(match value {
             value if self.check == Check::MayGoOn => value,

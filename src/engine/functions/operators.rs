@@ -117,7 +117,7 @@ impl Found {
                 let name = call.func.name();
                 if NOT_CALLED.contains(&name) {
                     return plan_err!(
-                        "the function {name} is not offered; SHOW FUNCTIONS lists all"
+                        "unsupported function {name}; SHOW FUNCTIONS lists the supported ones"
                     );
                 }
                 if let Some(bounds) = bounds_of(name) {

@@ -19,7 +19,7 @@ pub(in crate::engine) fn check_type(kind: &DataType) -> Result<()> {
     match parts(kind, 0, &mut size)? {
         0..=MAX_PARTS => Ok(()),
         _ => Err(DataFusionError::Plan(format!(
-            "a type of more than {MAX_PARTS} types within each other is not taken"
+            "a type must consist of at most {MAX_PARTS} nested types"
         ))),
     }
 }
@@ -36,7 +36,7 @@ pub(super) fn check_named_type(function: &str, arguments: &[Option<&ScalarValue>
         .and_then(|name| name.try_as_str()?);
     match name {
         Some(name) if name.len() > MAX_TYPE_NAME_BYTES => Err(DataFusionError::Plan(format!(
-            "the name of a type has at most {MAX_TYPE_NAME_BYTES} bytes, not {}",
+            "the name of a type must have at most {MAX_TYPE_NAME_BYTES} bytes, not {}",
             name.len()
         ))),
         _ => Ok(()),
@@ -53,7 +53,7 @@ fn parts(kind: &DataType, within: usize, size: &mut i64) -> Result<usize> {
         *size = size.saturating_mul(i64::from(*length).max(1));
         if *size > i64::from(MAX_FIXED_SIZE) {
             return Err(DataFusionError::Plan(format!(
-                "a type of fixed size has at most {MAX_FIXED_SIZE} values, not {size}"
+                "a type of fixed size must have at most {MAX_FIXED_SIZE} values, not {size}"
             )));
         }
     }

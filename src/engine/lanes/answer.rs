@@ -42,14 +42,14 @@ enum At<T> {
         items: mpsc::Receiver<Sent<T>>,
         /// The reason why the query ended early. Dropping it ends the work.
         ended: oneshot::Receiver<CutShort>,
-        /// Whether the sender of `ended` was dropped without a reason.
+        /// Whether the sender of `abort_reason` was dropped without a reason.
         is_over: bool,
     },
     Nowhere,
 }
 
 impl<T: Send + 'static> Answer<T> {
-    /// Runs a query that probably takes less than `MOMENT`.
+    /// Runs a query that probably takes less than `SHORT_QUERY_TIMEOUT`.
     pub(super) fn here(
         lanes: Arc<Lanes>,
         organisation: OrganisationId,

@@ -64,7 +64,7 @@ impl<T: Send + 'static> Long<T> {
         let begun = turn.map_err(Some).and_then(|turn| {
             let workers = lanes.runtimes.get(organisation);
             let workers = workers.map_err(|error| {
-                tracing::error!("no thread can be started for a query: {error}");
+                tracing::error!("cannot start a thread for a query: {error}");
                 Some(CutShort::Lost)
             })?;
             let turn = TurnSlot::new(turn);
@@ -103,7 +103,7 @@ impl<T: Send + 'static> Long<T> {
         match timeout(GRACE, &mut task).await {
             Ok(_) => lanes.runtimes.restore(organisation, workers),
             Err(_) => {
-                tracing::warn!("a query that was ended cannot be interrupted yet");
+                tracing::warn!("a cancelled query is still running and cannot be interrupted yet");
                 turn.abandon();
                 workers.step_back_further();
                 let _ = task.await;

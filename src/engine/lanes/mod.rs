@@ -52,7 +52,7 @@ pub struct LaneLimits {
 pub enum CutShort {
     /// It exceeded the time limit.
     #[error(
-        "the query was worked on for {} s, and no query may take longer; ask for fewer rows, or for a coarser table",
+        "the query exceeded serve.query_timeout ({} s); ask for fewer rows, or for a coarser table",
         .0.as_secs()
     )]
     Worked(Duration),
@@ -64,23 +64,23 @@ pub enum CutShort {
     Planned(Duration),
     /// No permit was available in time.
     #[error(
-        "the server is busy: the query waited {} s for its turn; try again later",
+        "the server is busy: no permit for the query within serve.queue_timeout ({} s); try again later",
         .0.as_secs()
     )]
     Waited(Duration),
     /// The client stopped reading.
     #[error(
-        "the answer was not read on for {} s, so its query was ended; run it again",
+        "exceeded serve.unread_timeout ({} s): the client stopped reading the result; run the query again",
         .0.as_secs()
     )]
     Unread(Duration),
     /// It exceeded the memory limit of a query.
     #[error(
-        "the query needs more memory than one may have; ask for fewer rows or columns, for shorter texts, or for a coarser table"
+        "the query needs more memory than allowed; ask for fewer rows or columns, for shorter texts, or for a coarser table"
     )]
     Memory,
     /// It ended unexpectedly, such as by a panic.
-    #[error("the query broke off on the server's side; run it again")]
+    #[error("the query failed on the server's side; run it again")]
     Lost,
 }
 
@@ -145,7 +145,7 @@ impl Lanes {
         planned.map_err(CutShort::counted)
     }
 
-    /// Runs a query that probably takes less than `MOMENT`.
+    /// Runs a query that probably takes less than `SHORT_QUERY_TIMEOUT`.
     pub fn short<T: Send + 'static>(
         self: &Arc<Self>,
         organisation: OrganisationId,

@@ -46,8 +46,8 @@ impl PlanningLane {
     }
 
     /// Runs `work` on a planning thread while `timer` has time left. The priority of the thread is lowered after
-    /// `MOMENT`. When the time is up, the caller gets an error, and the work is cancelled and goes on at the lowest
-    /// priority. Dropping the future cancels the work, too.
+    /// `SHORT_QUERY_TIMEOUT`. When the time is up, the caller gets an error, and the work is cancelled and goes on at
+    /// the lowest priority. Dropping the future cancels the work, too.
     pub async fn run<T: Send + 'static>(
         &self,
         organisation: OrganisationId,

@@ -42,7 +42,7 @@ async fn answer_of_a_query_that_panics_ends_with_lost() {
     let breaking = || {
         let items = stream::iter(0..100);
         items
-            .inspect(|item| assert!(*item < 3, "as if by a mistake in an operator"))
+            .inspect(|item| assert!(*item < 3, "as a bug in an operator might"))
             .boxed()
     };
     let long = lanes.long(organisation(1), lanes.timer(), breaking);
@@ -157,7 +157,10 @@ async fn planning_that_panics_is_lost_and_the_next_succeeds() {
     let token = timer.token().clone();
     let whole = lanes.plan(organisation(1), &timer, async { 7 }).await;
     assert_eq!(whole, Ok(7));
-    assert!(!token.is_cancelled(), "what ended is not cancelled");
+    assert!(
+        !token.is_cancelled(),
+        "work that has finished is not cancelled"
+    );
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ struct Slot {
 }
 
 impl TurnSlot {
-    /// Creates a slot that holds `turn`.
+    /// Creates a slot that holds `permit`.
     pub fn new(turn: Turn) -> Self {
         Self(Arc::new(Mutex::new(Slot {
             turn: Some(turn),

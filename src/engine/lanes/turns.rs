@@ -43,7 +43,7 @@ pub(super) struct Turn {
 }
 
 impl Turns {
-    /// Creates a queue with `places` permits. Holders count as running in `lane`.
+    /// Creates a queue with `permits` permits. Holders count as running in `lane`.
     pub fn new(places: usize, lane: Option<Lane>) -> Self {
         let places = places.max(1);
         Self {
@@ -225,12 +225,12 @@ mod tests {
     }
 
     fn served(turns: &Turns, number: u8) -> Turn {
-        ask(turns, number).unwrap_or_else(|_| panic!("{number} has to wait"))
+        ask(turns, number).unwrap_or_else(|_| panic!("organisation {number} must not wait"))
     }
 
     fn queued(turns: &Turns, number: u8) -> BoxFuture<'static, Turn> {
         let Err(waiting) = ask(turns, number) else {
-            panic!("{number} does not have to wait");
+            panic!("organisation {number} must wait");
         };
         waiting
     }
@@ -246,14 +246,14 @@ mod tests {
         drop(other);
         assert!(
             later.now_or_never().is_some(),
-            "it has none, and the first has three"
+            "it has no permit, and the first has three"
         );
         drop(first);
         let served = many.iter_mut().filter_map(|waiting| waiting.now_or_never());
         assert_eq!(
             served.count(),
             100,
-            "each gives its turn on when it is dropped"
+            "each permit goes to the next query when it is dropped"
         );
         assert_eq!(turns.counts(), (0, 0));
     }
@@ -265,10 +265,10 @@ mod tests {
         let [mut first, mut second, mut other] = [1, 1, 3].map(|number| queued(&turns, number));
         drop(one);
         let first = (&mut first).now_or_never();
-        assert!(first.is_some(), "it has none, and came first");
+        assert!(first.is_some(), "it has no permit, and came first");
         drop(two);
-        assert!((&mut second).now_or_never().is_none(), "it has one");
-        assert!((&mut other).now_or_never().is_some(), "it has none");
+        assert!((&mut second).now_or_never().is_none(), "it has a permit");
+        assert!((&mut other).now_or_never().is_some(), "it has no permit");
         // That permit was dropped at once, but the last one is still reserved for other organisations.
         assert!((&mut second).now_or_never().is_none());
         drop(first);
@@ -280,11 +280,14 @@ mod tests {
         let turns = turns_of(1);
         let one = served(&turns, 1);
         let mut last = queued(&turns, 1);
-        let mut begun = [(); 2].map(|()| ask_for(&turns, 1, true).expect_err("no place is free"));
+        let mut begun = [(); 2].map(|()| ask_for(&turns, 1, true).expect_err("no permit is free"));
         drop(one);
         for waiting in &mut begun {
             assert!((&mut last).now_or_never().is_none());
-            assert!(waiting.now_or_never().is_some(), "and in their order");
+            assert!(
+                waiting.now_or_never().is_some(),
+                "served in order of arrival"
+            );
         }
         assert!(last.now_or_never().is_some());
     }
@@ -297,7 +300,7 @@ mod tests {
             turn.abandon();
             turn.abandon();
         }
-        assert_eq!(turns.counts(), (0, 0), "all places are free");
+        assert_eq!(turns.counts(), (0, 0), "all permits are free");
         let mut more = queued(&turns, 1);
         let others = [served(&turns, 2), served(&turns, 3), served(&turns, 4)];
         assert!((&mut more).now_or_never().is_none());

@@ -147,7 +147,8 @@ fn in_order(
     });
     let [asset, time] = by;
     let order = LexOrdering::new([asset?, time?]);
-    let order = order.ok_or_else(|| DataFusionError::Internal("no order".to_owned()))?;
+    let order =
+        order.ok_or_else(|| DataFusionError::Internal("the merge has no sort order".to_owned()))?;
     let context = batch_context(None, 1)?;
     let memory = MemoryConsumer::new("merge").register(context.memory_pool());
     StreamingMergeBuilder::new()

@@ -49,8 +49,8 @@ impl Round<'_> {
         };
         if self.ledger.settings != self.job.fingerprint() {
             report.notes.push(
-                "raw files are left alone: the settings of `plantlake resample` have changed since its last run, and it will \
-                 read all of them again. Run it first"
+                "raw files were not expired: the settings of `plantlake resample` have changed since its last run. Run it \
+                 first; it reads all raw files again"
                     .to_owned(),
             );
             return Ok(Vec::new());
@@ -126,7 +126,7 @@ impl Round<'_> {
             if is_damaged {
                 let (path, dates) = (&archived.path, &archived.file.dates);
                 report.notes.push(format!(
-                    "archive/raw/{name} (once {path}) is damaged and forgotten; its dates are sealed: {dates}"
+                    "archive/raw/{name} (formerly {path}) is damaged, and its record was removed; its dates are sealed: {dates}"
                 ));
             }
             !is_damaged

@@ -85,7 +85,7 @@ fn footer_length(end: &[u8], size: u64) -> Result<u64, Implausible> {
         return Err(Implausible::new(match is_encrypted {
             true => "it is encrypted, which is not supported",
             false => {
-                "it does not end as a Parquet file does. It is not a Parquet file, is damaged, or is still being written"
+                "it does not end with the Parquet magic bytes. It is not a Parquet file, is damaged, or is still being written"
             }
         }));
     }
@@ -97,7 +97,7 @@ fn footer_length(end: &[u8], size: u64) -> Result<u64, Implausible> {
     }
     if length > MAX_FOOTER_BYTES {
         return Err(Implausible::new(format!(
-            "its footer has {length} bytes, more than the {MAX_FOOTER_BYTES} that are read; write it with fewer row groups"
+            "its footer has {length} bytes, and the limit is {MAX_FOOTER_BYTES}; write it with fewer row groups"
         )));
     }
     Ok(length)
@@ -135,7 +135,7 @@ fn check_footer(bytes: &[u8]) -> Result<(), Implausible> {
 fn at_most(count: usize, max: usize, of: &str) -> Result<(), Implausible> {
     match count > max {
         true => Err(Implausible::new(format!(
-            "its footer declares {count} {of}, and at most {max} are read"
+            "its footer declares {count} {of}, and the limit is {max}"
         ))),
         false => Ok(()),
     }
@@ -163,7 +163,7 @@ fn check_schema(reader: &mut Reader<'_>) -> Result<(), Implausible> {
         let count = usize::try_from(children).ok();
         let Some(count) = count.filter(|count| *count < elements - index) else {
             return Err(Implausible::new(format!(
-                "its schema declares a column with {children} columns inside, and has {elements} in all"
+                "its schema declares a column with {children} children, and has only {elements} columns"
             )));
         };
         while open.last() == Some(&0) {
@@ -175,7 +175,7 @@ fn check_schema(reader: &mut Reader<'_>) -> Result<(), Implausible> {
         open.push(count);
         if open.len() > MAX_SCHEMA_DEPTH {
             return Err(Implausible::new(format!(
-                "its schema has columns that are more than {MAX_SCHEMA_DEPTH} deep"
+                "its schema is nested more than {MAX_SCHEMA_DEPTH} levels deep"
             )));
         }
     }
@@ -263,7 +263,7 @@ pub(super) fn check_chunks(
         let column = schema.column(leaf);
         if column.type_length() > MAX_VALUE_BYTES {
             return Err(Implausible::new(format!(
-                "its column {:?} has values of {} bytes, and at most {MAX_VALUE_BYTES} are read",
+                "its column {:?} has values of {} bytes, and the limit is {MAX_VALUE_BYTES}",
                 column.name(),
                 column.type_length()
             )));

@@ -123,7 +123,7 @@ impl Incoming {
     /// Aborts the upload and removes the parts that were written.
     pub async fn abandon(self) {
         if let Err(error) = self.file.abandon().await {
-            tracing::warn!("an unfinished file cannot be removed: {error}");
+            tracing::warn!("cannot remove an unfinished file: {error}");
         }
     }
 }

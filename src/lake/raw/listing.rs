@@ -48,7 +48,7 @@ impl RawFile {
 
 /// The error of a raw folder that cannot be listed.
 #[derive(Debug, thiserror::Error)]
-#[error("the raw folder {folder} cannot be listed")]
+#[error("cannot list the raw folder {folder}")]
 pub struct RawError {
     folder: String,
     source: object_store::Error,

@@ -53,7 +53,7 @@ pub struct RawFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum FileFault {
     /// The file is not a Parquet file, or is damaged.
-    #[error("{path} cannot be read: {reason}")]
+    #[error("cannot read {path}: {reason}")]
     Unreadable {
         /// The path relative to the raw folder.
         path: String,
@@ -61,7 +61,7 @@ pub enum FileFault {
         reason: String,
     },
     /// The operating system refuses access. This can change without a change to the file.
-    #[error("{path} cannot be opened: {reason}. Let plantlake read it")]
+    #[error("cannot open {path}: {reason}. Give plantlake the permission to read it")]
     Refused {
         /// The path relative to the raw folder.
         path: String,
@@ -99,7 +99,7 @@ pub enum FileFault {
         path: String,
     },
     /// The store fails; the file itself may be valid.
-    #[error("{path} cannot be fetched")]
+    #[error("cannot fetch {path}")]
     Store {
         /// The path relative to the raw folder.
         path: String,

@@ -87,7 +87,7 @@ pub(super) fn check_pages(
         if is_one_page && ends != bytes.len() {
             // The library uses the page boundaries of the index and ignores those of the page headers.
             return Err(Implausible::new(
-                "its page index and its pages differ in where pages end",
+                "its page index and its pages have different page boundaries",
             ));
         }
         if header.kind == DATA || header.kind == DATA_V2 {
@@ -210,7 +210,7 @@ fn decoded_size(header: &Header, page: &[u8], chunk: &Chunk) -> Result<u64, Impl
     }
     let too_large = |bytes: u64| {
         Implausible::new(format!(
-            "it has a page of {bytes} bytes, and at most {MAX_PAGE_BYTES} are read; write it with smaller pages"
+            "it has a page of {bytes} bytes, and the limit is {MAX_PAGE_BYTES}; write it with smaller pages"
         ))
     };
     if declared > MAX_PAGE_BYTES {
@@ -221,7 +221,7 @@ fn decoded_size(header: &Header, page: &[u8], chunk: &Chunk) -> Result<u64, Impl
     let allowed = declared.saturating_sub(levels as u64);
     let differs = || {
         Implausible::new(format!(
-            "it declares a page of {declared} bytes, decompressed, and its data is for another length"
+            "it declares a page of {declared} decompressed bytes, but its data has another length"
         ))
     };
     // The maximum number of bytes that one byte of data can produce.
@@ -273,7 +273,7 @@ fn check_length(decoder: impl Read, allowed: u64) -> Result<(), Implausible> {
     }
     match length > allowed {
         true => Err(Implausible::new(format!(
-            "it declares a page of {allowed} bytes, decompressed, and there are more"
+            "it declares a page of {allowed} decompressed bytes, but there are more"
         ))),
         false => Ok(()),
     }

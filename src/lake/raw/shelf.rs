@@ -17,19 +17,19 @@ const PART: usize = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// The object store fails.
-    #[error("the raw file {path} in {folder} cannot be {action}")]
+    #[error("cannot {action} the raw file {path} in {folder}")]
     Store {
         /// The path of the file.
         path: String,
         /// The folder of the file.
         folder: String,
-        /// The attempted action, as a past participle.
+        /// The attempted action, as a verb.
         action: &'static str,
         /// The store's error.
         source: object_store::Error,
     },
     /// The file is not the version that was listed, or does not exist any more.
-    #[error("{path} changed, or went, while it was copied; run again")]
+    #[error("{path} changed or disappeared while it was copied; run again")]
     Changed {
         /// The path of the file.
         path: String,
@@ -83,7 +83,7 @@ pub async fn copy(
     name: &str,
     expected: Option<&str>,
 ) -> Result<(RawFile, String), CopyError> {
-    let failed = failure(from, &file.path, "copied");
+    let failed = failure(from, &file.path, "copy");
     let target = located(name);
     let objects = from.objects();
     let got = objects.get_opts(&located(&file.path), pinned(file)).await;
@@ -139,7 +139,7 @@ pub async fn has_any(folder: &Store) -> Result<bool, CopyError> {
     let first = listed.map_err(|source| CopyError::Store {
         path: "/".to_owned(),
         folder: folder.to_string(),
-        action: "listed",
+        action: "list",
         source,
     })?;
     Ok(first.is_some())
@@ -166,7 +166,7 @@ pub async fn look(folder: &Store, path: &str) -> Result<Option<RawFile>, CopyErr
 /// Deletes a file. Succeeds if the file does not exist.
 pub async fn delete(folder: &Store, path: &str) -> Result<(), CopyError> {
     let deleted = delete_if_there(&*folder.objects(), &located(path)).await;
-    deleted.map_err(failure(folder, path, "deleted"))
+    deleted.map_err(failure(folder, path, "delete"))
 }
 
 fn text(digest: Digest) -> String {

@@ -167,9 +167,9 @@ impl<'a> Reader<'a> {
     /// Skips a field of a structure.
     pub fn skip(&mut self, kind: Type, depth: usize) -> Result<(), Implausible> {
         if depth == 0 {
-            return Err(Implausible::new(
-                "its metadata has too many structures within each other",
-            ));
+            return Err(Implausible::new(format!(
+                "its metadata is nested more than {MAX_DEPTH} levels deep"
+            )));
         }
         match kind {
             Type::True | Type::False => Ok(()),
@@ -186,7 +186,7 @@ impl<'a> Reader<'a> {
                 let (kind, count) = self.list()?;
                 if count > MAX_ELEMENTS {
                     return Err(Implausible::new(format!(
-                        "its metadata has a list of {count} elements, and at most {MAX_ELEMENTS} are taken"
+                        "its metadata has a list of {count} elements, and the limit is {MAX_ELEMENTS}"
                     )));
                 }
                 // The library does not consume the elements of a list of booleans that it skips.

@@ -118,7 +118,7 @@ impl Dead {
 }
 
 impl Reading {
-    /// Reads about `most` bytes; returns `None` at the end.
+    /// Reads about `max_bytes` bytes; returns `None` at the end.
     pub fn next(&mut self, most: u64) -> Result<Option<Left>, JournalError> {
         let (part, upto) = self.reader.next(self.end, most)?;
         if upto == self.reader.at() {

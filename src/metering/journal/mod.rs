@@ -44,14 +44,15 @@ const LOCK: &str = "lock";
 pub enum JournalError {
     /// The journal is full.
     #[error(
-        "the journal of requests has reached its {limit} bytes (`metering.journal_size`): the organisation database has not taken any for long"
+        "the journal of requests is full: it has reached {limit} bytes (`metering.journal_size`), \
+         because the organisation database has not accepted records for a long time"
     )]
     Full {
         /// The limit in bytes.
         limit: u64,
     },
     /// A file of the journal cannot be used.
-    #[error("the journal {path} cannot be used")]
+    #[error("cannot use the journal {path}")]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -59,7 +60,7 @@ pub enum JournalError {
         source: io::Error,
     },
     /// An entry cannot be serialised.
-    #[error("a record of a request cannot be written")]
+    #[error("cannot write the record of a request")]
     Entry(#[from] serde_json::Error),
 }
 
@@ -175,7 +176,7 @@ impl Journal {
         self.locked().end()
     }
 
-    /// Returns records after `at`, up to which the ledger has everything: about `most` bytes, or the position up to
+    /// Returns records after `at`, up to which the ledger has everything: about `max_bytes` bytes, or the position up to
     /// which they must be read from the files.
     pub fn next(&self, at: Place, most: u64, records: &mut Vec<UsageRecord>) -> Next {
         let mut state = self.locked();
@@ -392,7 +393,10 @@ mod tests {
         }
         journal.ended(record(1)).unwrap();
         journal.ended(record(7)).unwrap();
-        assert!(Dead::find(folder.path()).unwrap().is_empty(), "it lives");
+        assert!(
+            Dead::find(folder.path()).unwrap().is_empty(),
+            "its server is alive"
+        );
         // The last line is incomplete.
         let path = path_of(journal.folder(), 1);
         drop(journal);

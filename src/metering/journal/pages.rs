@@ -139,8 +139,8 @@ fn map_of(file: &File, from: u64, to: u64) -> io::Result<MmapMut> {
     options.offset(from).len(length);
     #[expect(
         unsafe_code,
-        reason = "memory that is a file's cannot be promised to keep still: this file is its server's alone, which holds its \
-                  folder's lock, never shortens it below what is mapped, and only ever writes to the map"
+        reason = "a memory map is sound only if nothing else changes the file: this file belongs to its server alone, which \
+                  holds the lock of its folder, never truncates it below the mapped range, and only writes to the map"
     )]
     // SAFETY: see above.
     unsafe {

@@ -53,7 +53,7 @@ impl Reader {
         self.at = place;
     }
 
-    /// Reads about `most` bytes after the position, up to `end`; returns them with the position after them.
+    /// Reads about `max_bytes` bytes after the position, up to `end`; returns them with the position after them.
     pub fn next(&self, end: Place, most: u64) -> Result<(Part, Place), JournalError> {
         let mut part = Part::default();
         let mut at = self.at;

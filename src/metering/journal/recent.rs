@@ -66,7 +66,7 @@ impl Recent {
         self.kept.push_back(Kept { record, bytes, end });
     }
 
-    /// Returns records of about `most` bytes to the ledger, which has everything up to `at`; the journal ends at `end`.
+    /// Returns records of about `max_bytes` bytes to the ledger, which has everything up to `at`; the journal ends at `end`.
     /// If the ledger fails to add them, they are still in the files.
     pub fn next(
         &mut self,
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(
             reader.at(),
             journal.end(),
-            "what has begun is no more to take"
+            "requests in progress have no record to return"
         );
         // The next call continues from there.
         journal.ended(record(4)).unwrap();

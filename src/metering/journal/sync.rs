@@ -87,7 +87,7 @@ impl Syncing {
             let outcome = tokio::task::spawn_blocking(sync).await;
             let outcome = outcome.unwrap_or_else(|error| Err(io::Error::other(error)));
             if let Err(error) = &outcome {
-                tracing::error!("the journal of requests cannot be written to the disk: {error}");
+                tracing::error!("cannot sync the journal of requests to the disk: {error}");
                 // Older files are synced again with the next lines.
                 let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
                 left.extend(older);

@@ -119,5 +119,5 @@ fn encode_writes_only_rows_of_given_dates() {
 fn rows_refuse_malformed_batch() {
     let batch = batch(&[("pump 7", 0, [0.0; 5], 1, None)]);
     let error = Rows::new(&batch).err().unwrap().to_string();
-    assert!(error.contains("\"pump 7\" is no UUID"), "{error}");
+    assert!(error.contains("\"pump 7\" is not a UUID"), "{error}");
 }

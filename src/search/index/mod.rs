@@ -118,8 +118,8 @@ pub trait VectorIndex: Debug + Send + Sync {
 pub enum IndexError {
     /// Another process has locked the index in this folder.
     #[error(
-        "the search index in {folder} is in use by another process{holder}; ask that one, stop it, or let both use a \
-         Qdrant server (`qdrant_url`)"
+        "the search index in {folder} is in use by another process{holder}; send the request to that process, stop it, or \
+         let both use a Qdrant server (`qdrant_url`)"
     )]
     InUse {
         /// The index's folder.
@@ -128,7 +128,7 @@ pub enum IndexError {
         holder: String,
     },
     /// The files of the index cannot be read or written.
-    #[error("the search index in {folder}: {problem}")]
+    #[error("cannot use the search index in {folder}: {problem}")]
     Local {
         /// The index's folder.
         folder: String,
@@ -137,7 +137,7 @@ pub enum IndexError {
     },
     /// The Qdrant server cannot be reached, or did not answer in time.
     #[error(
-        "the Qdrant server {url} cannot be reached ({problem}); check `qdrant_url` and that it runs"
+        "cannot reach the Qdrant server {url}: {problem}; check `qdrant_url` and that the server runs"
     )]
     Unavailable {
         /// Its URL.
@@ -146,13 +146,13 @@ pub enum IndexError {
         problem: String,
     },
     /// The Qdrant server rejects the API key.
-    #[error("the Qdrant server {url} refuses the API key; check `qdrant_api_key`")]
+    #[error("the Qdrant server {url} rejects the API key; check `qdrant_api_key`")]
     Refused {
         /// Its URL.
         url: String,
     },
     /// A collection does not exist, because it was removed in the meantime.
-    #[error("the index has no collection {collection}; `plantlake index` makes it again")]
+    #[error("the index has no collection {collection}; run `plantlake index` to rebuild it")]
     Missing {
         /// The collection.
         collection: String,

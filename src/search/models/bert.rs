@@ -71,7 +71,7 @@ impl Config {
             let found = kind
                 .model_type
                 .map_or("missing".to_owned(), |kind| format!("{kind:?}"));
-            let problem = format!("`model_type` is {found}, and only \"bert\" can be run");
+            let problem = format!("`model_type` is {found}, but only \"bert\" is supported");
             return Err(files.unsupported(CONFIG, problem));
         }
         let config: Self = files.json(CONFIG, &content)?;
@@ -90,21 +90,23 @@ impl Config {
         ];
         // The limit is far beyond any BERT model, and small enough to avoid overflows.
         if let Some((field, size)) = sizes.iter().find(|(_, size)| !(1..=1 << 20).contains(size)) {
-            return Some(format!("`{field}` is {size}"));
+            return Some(format!(
+                "`{field}` is {size}; it must be between 1 and 1048576"
+            ));
         }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return Some("`hidden_size` is no multiple of `num_attention_heads`".to_owned());
+            return Some("`hidden_size` is not a multiple of `num_attention_heads`".to_owned());
         }
         if self.hidden_act != "gelu" {
             return Some(format!(
-                "`hidden_act` is {:?}, and only \"gelu\" can be run",
+                "`hidden_act` is {:?}, but only \"gelu\" is supported",
                 self.hidden_act
             ));
         }
         match self.position_embedding_type.as_deref() {
             None | Some("absolute") => None,
             Some(other) => Some(format!(
-                "`position_embedding_type` is {other:?}, and only \"absolute\" can be run"
+                "`position_embedding_type` is {other:?}, but only \"absolute\" is supported"
             )),
         }
     }
@@ -129,7 +131,7 @@ impl<'f> Tensors<'f> {
         let all = VarBuilder::from_slice_safetensors(mapped, DType::F32, device());
         let all = all.map_err(|error| {
             let problem = format!(
-                "is not in the safetensors format, or is cut off ({})",
+                "is not in the safetensors format, or is truncated ({})",
                 first_line(&error)
             );
             files.damaged(WEIGHTS, problem)
@@ -143,12 +145,12 @@ impl<'f> Tensors<'f> {
         } else {
             return Err(files.unsupported(
                 WEIGHTS,
-                format!("it has no tensor {words}, and so is no BERT"),
+                format!("it has no tensor {words}, so it is not a BERT model"),
             ));
         };
         if has(&format!("{root}embeddings.LayerNorm.gamma")) {
-            let problem = "its norms are named `gamma` and `beta`, as old conversions from TensorFlow do; a copy that was saved \
-                           again by transformers can be run";
+            let problem = "its norms are named `gamma` and `beta`, as in old conversions from TensorFlow; load the model with \
+                           transformers and save it again";
             return Err(files.unsupported(WEIGHTS, problem));
         }
         Ok(Self { files, all, root })
@@ -168,7 +170,7 @@ impl<'f> Tensors<'f> {
         }
         self.all.get(shape, name).map_err(|error| {
             let problem = format!(
-                "its tensor {name} is not what {CONFIG} says ({})",
+                "its tensor {name} does not match {CONFIG} ({})",
                 first_line(&error)
             );
             self.files.damaged(WEIGHTS, problem)
@@ -438,7 +440,7 @@ fn attend(
     };
     let one = |at: usize| {
         let (Some(span), Some(asking)) = (spans.get(at), asking(at)) else {
-            candle_core::bail!("text {at} is not there");
+            candle_core::bail!("no text {at}");
         };
         let scores = rows(query, &asking)?.matmul(&rows(key, span)?.transpose(1, 2)?)?;
         let found = softmax(scores)?.matmul(&rows(value, span)?)?;

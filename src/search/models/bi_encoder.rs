@@ -157,14 +157,14 @@ fn check_modules(files: &Files) -> std::result::Result<(), ModelError> {
             ["Transformer", "Pooling", "Normalize"].contains(&kind)
         };
         if let Some(other) = modules.iter().find(|module| !is_known(module)) {
-            let problem = format!("it has a module {}, which cannot be run", other.kind);
+            let problem = format!("unsupported module {}", other.kind);
             return Err(files.unsupported(MODULES, problem));
         }
     }
     if let Some(content) = files.read_if_there(POOLING)?
         && !files.json::<Pooling>(POOLING, &content)?.is_mean()
     {
-        let problem = "its vectors are not means of word pieces, and only those can be made";
+        let problem = "unsupported pooling; only the mean of the tokens is supported";
         return Err(files.unsupported(POOLING, problem));
     }
     Ok(())

@@ -45,9 +45,7 @@ impl CrossEncoder {
             None | Some(1) => Ok(()),
             Some(labels) => Err(files.unsupported(
                 file,
-                format!(
-                    "it tells {labels} labels apart, and a cross-encoder that ranks has one output"
-                ),
+                format!("the model has {labels} labels, but a cross-encoder must have one output"),
             )),
         };
         one_label(CONFIG, config.labels())?;

@@ -18,7 +18,7 @@ pub(super) fn device() -> &'static Device {
                 gpu
             }
             Err(error) => {
-                tracing::warn!("models run on the CPU: {error}");
+                tracing::warn!("cannot use the GPU, so models run on the CPU: {error}");
                 Device::Cpu
             }
         }

@@ -132,11 +132,11 @@ impl Record {
             let (ours, theirs) = (self.files.get(name), other.get(name));
             if ours != theirs {
                 let hash = |file: Option<&FileHash>| {
-                    file.map_or("that there is none".to_owned(), |file| file.sha256.clone())
+                    file.map_or("none".to_owned(), |file| file.sha256.clone())
                 };
                 let (found, recorded) = (hash(theirs), hash(ours));
                 return Err(format!(
-                    "{name} has the SHA-256 {found}; recorded when this model was first fetched is {recorded}"
+                    "{name}: expected the SHA-256 {recorded}, recorded when this model was first fetched, and found {found}"
                 ));
             }
         }
@@ -160,7 +160,7 @@ pub(super) fn hashes(folder: &Path) -> Result<BTreeMap<String, FileHash>, ModelE
 pub(super) fn check_pinned(name: &str, sha256: &str) -> Result<(), String> {
     match pinned(name) {
         Some(pinned) if pinned != sha256 => Err(format!(
-            "has the SHA-256 {sha256}, and that of {name} is {pinned}"
+            "has the SHA-256 {sha256}, but {name} requires {pinned}"
         )),
         _ => Ok(()),
     }
@@ -235,7 +235,8 @@ impl Files {
             Err(error) => return Err(unreadable(&path, &error)),
         };
         if content.len() as u64 > LARGEST_SMALL_FILE {
-            return Err(self.damaged(name, "is too large to be what it should be"));
+            let problem = format!("is larger than {} MiB", LARGEST_SMALL_FILE >> 20);
+            return Err(self.damaged(name, problem));
         }
         self.check(name, &content)?;
         Ok(Some(content))
@@ -258,8 +259,8 @@ impl Files {
         })?;
         #[expect(
             unsafe_code,
-            reason = "memory that is a file's cannot be promised to keep still: fetched models are never written to, only \
-                      replaced by a rename, and the map is gone once the tensors are copied out of it"
+            reason = "a memory-mapped file must not change: fetched models are never written to, only replaced by a rename, \
+                      and the map is dropped once the tensors are copied"
         )]
         // SAFETY: a memory-mapped file must not change. Fetched models are never written to, only replaced by a
         // rename, and the map is dropped once the tensors have been copied.
@@ -292,7 +293,7 @@ impl Files {
             Some(recorded) => Err(self.damaged(
                 name,
                 format!(
-                    "is not what was fetched: its SHA-256 is {}, recorded is {}",
+                    "differs from the fetched file: its SHA-256 is {}, the recorded one {}",
                     found.sha256, recorded.sha256
                 ),
             )),
@@ -334,7 +335,7 @@ impl Files {
                 "." => error.inner().to_string(),
                 _ => format!("`{field}`: {}", error.inner()),
             };
-            self.damaged(name, format!("is not what it should be ({problem})"))
+            self.damaged(name, format!("is invalid ({problem})"))
         })
     }
 }

@@ -182,7 +182,7 @@ impl Models {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ModelError {
     /// A file is missing or cannot be read.
-    #[error("{}: {problem}; `plantlake models fetch` gets the model", path.display())]
+    #[error("{}: {problem}; run `plantlake models fetch` to get the model", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -190,7 +190,7 @@ pub enum ModelError {
         problem: String,
     },
     /// A file is damaged or has unexpected content.
-    #[error("{}: {problem}; `plantlake models fetch` gets the model again", path.display())]
+    #[error("{}: {problem}; run `plantlake models fetch` to get the model again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -220,6 +220,6 @@ pub enum ModelError {
         problem: String,
     },
     /// The run was cancelled.
-    #[error("it was asked to stop")]
+    #[error("cancelled")]
     Stopped,
 }

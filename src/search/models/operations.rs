@@ -72,27 +72,27 @@ impl Norm {
 /// Returns the numbers of a contiguous `f32` tensor on the CPU.
 fn numbers<'s>(storage: &'s CpuStorage, layout: &Layout) -> Result<&'s [f32]> {
     let CpuStorage::F32(all) = storage else {
-        bail!("the numbers are not f32")
+        bail!("the tensor is not f32")
     };
     match layout
         .contiguous_offsets()
         .and_then(|(begin, end)| all.get(begin..end))
     {
         Some(numbers) => Ok(numbers),
-        None => bail!("the numbers are not in order"),
+        None => bail!("the tensor is not contiguous"),
     }
 }
 
 fn numbers_mut<'s>(storage: &'s mut CpuStorage, layout: &Layout) -> Result<&'s mut [f32]> {
     let CpuStorage::F32(all) = storage else {
-        bail!("the numbers are not f32")
+        bail!("the tensor is not f32")
     };
     match layout
         .contiguous_offsets()
         .and_then(|(begin, end)| all.get_mut(begin..end))
     {
         Some(numbers) => Ok(numbers),
-        None => bail!("the numbers are not in order"),
+        None => bail!("the tensor is not contiguous"),
     }
 }
 
@@ -123,7 +123,10 @@ impl InplaceOp2 for Bias {
         let width = width(x_layout)?;
         let (x, bias) = (numbers_mut(x, x_layout)?, numbers(bias, layout)?);
         if bias.len() != width {
-            bail!("a bias of {} numbers for rows of {width}", bias.len());
+            bail!(
+                "cannot add a bias of {} numbers to rows of {width}",
+                bias.len()
+            );
         }
         x.par_chunks_mut(width * ROWS).for_each(|rows| {
             for row in rows.chunks_exact_mut(width) {
@@ -198,10 +201,13 @@ impl InplaceOp3 for SumNorm {
             all.get(width..2 * width),
             all.get(2 * width..3 * width),
         ) else {
-            bail!("a norm of {} numbers for rows of {width}", all.len());
+            bail!(
+                "cannot normalise rows of {width} with {} numbers",
+                all.len()
+            );
         };
         if residual.len() != x.len() {
-            bail!("{} numbers are to be added to {}", residual.len(), x.len());
+            bail!("cannot add {} numbers to {}", residual.len(), x.len());
         }
         let portions = x
             .par_chunks_mut(width * ROWS)

@@ -180,14 +180,18 @@ fn load_with_damaged_config_names_the_field() {
         ("model_type", json!(null), "`model_type` is missing"),
         ("hidden_size", json!("large"), "`hidden_size`"),
         ("hidden_size", json!(0), "`hidden_size` is 0"),
-        ("hidden_size", json!(66), "no multiple"),
+        ("hidden_size", json!(66), "not a multiple"),
         (
             "hidden_size",
             json!(u64::MAX),
             "`hidden_size` is 18446744073709551615",
         ),
-        ("hidden_size", json!(128), "is not what config.json says"),
-        ("vocab_size", json!(1499), "do not belong together"),
+        ("hidden_size", json!(128), "does not match config.json"),
+        (
+            "vocab_size",
+            json!(1499),
+            "the vocabulary of the model has 1499",
+        ),
         ("vocab_size", json!(1501), "word_embeddings"),
         (
             "num_attention_heads",
@@ -196,7 +200,7 @@ fn load_with_damaged_config_names_the_field() {
         ),
         ("num_hidden_layers", json!(3), "encoder.layer.2"),
         ("intermediate_size", json!(127), "intermediate.dense"),
-        ("max_position_embeddings", json!(5), "only 5 word pieces"),
+        ("max_position_embeddings", json!(5), "only 5 tokens"),
         ("max_position_embeddings", json!(64), "position_embeddings"),
         ("type_vocab_size", json!(1), "`type_vocab_size` is 1"),
         ("hidden_act", json!("gelu_new"), "gelu_new"),
@@ -232,7 +236,7 @@ fn load_rejects_damaged_tokenizer() {
     change_json(folder.path(), TOKENIZER, |tokenizer| {
         tokenizer["post_processor"] = Value::Null
     });
-    refused(folder.path(), &["puts 0 marks around a text"]);
+    refused(folder.path(), &["adds 0 special tokens to a text"]);
 }
 
 #[test]
@@ -284,7 +288,7 @@ fn load_names_missing_and_misshapen_tensors() {
     change_tensors(folder.path(), |tensors| {
         drop(tensor(tensors, "bert.embeddings.word_embeddings.weight"))
     });
-    refused(folder.path(), &["is no BERT"]);
+    refused(folder.path(), &["is not a BERT model"]);
     for name in [
         "classifier.weight",
         "classifier.bias",
@@ -328,7 +332,7 @@ fn load_rejects_unsupported_models() {
             tensors.insert(format!("bert.embeddings.LayerNorm.{then}"), norm);
         }
     });
-    refused(folder.path(), &["`gamma`", "saved again"]);
+    refused(folder.path(), &["`gamma`", "save it again"]);
     let folder = copy();
     fs::write(
         folder.path().join("modules.json"),
@@ -346,7 +350,7 @@ fn load_rejects_unsupported_models() {
     });
     said(
         BiEncoder::load(folder.path()).map(drop),
-        &["1_Pooling/config.json", "means"],
+        &["1_Pooling/config.json", "mean of the tokens"],
     );
 }
 
@@ -393,10 +397,7 @@ fn embed_truncates_texts_at_max_seq_length() {
     change_json(folder.path(), "sentence_bert_config.json", |config| {
         config["max_seq_length"] = json!(2)
     });
-    said(
-        BiEncoder::load(folder.path()).map(drop),
-        &["only 2 word pieces"],
-    );
+    said(BiEncoder::load(folder.path()).map(drop), &["only 2 tokens"]);
 }
 
 /// Returns a folder of models with a recorded cross-encoder.
@@ -447,7 +448,7 @@ fn models_reject_files_that_differ_from_the_record() {
             refused,
             &[
                 name,
-                "is not what was fetched",
+                "differs from the fetched file",
                 &FileHash::of(&other).sha256,
                 &FileHash::of(&content).sha256,
             ],

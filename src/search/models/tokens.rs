@@ -45,14 +45,15 @@ impl Tokens {
         let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0) as usize;
         if largest >= config.vocab_size {
             let problem = format!(
-                "has {} word pieces, and the model {}: they do not belong together",
+                "has {} tokens, but the vocabulary of the model has {}",
                 largest + 1,
                 config.vocab_size
             );
             return Err(files.damaged(TOKENIZER, problem));
         }
         if most < LEAST_TOKENS {
-            let problem = format!("only {most} word pieces of a text would be read");
+            let problem =
+                format!("the model reads only {most} tokens; the minimum is {LEAST_TOKENS}");
             return Err(files.unsupported(CONFIG, problem));
         }
         // Padding and truncation in the file are settings of the model's author, and do not apply here.
@@ -68,12 +69,12 @@ impl Tokens {
                 .max()
                 .map_or(0, |most| *most as usize + 1);
             if marks.ids.is_empty() || marks.ids.len() >= most {
-                let problem = format!("puts {} marks around a text", marks.ids.len());
+                let problem = format!("adds {} special tokens to a text", marks.ids.len());
                 return Err(files.unsupported(TOKENIZER, problem));
             }
             if types > config.type_vocab_size {
                 let problem = format!(
-                    "`type_vocab_size` is {}, and the tokenizer tells {types} apart",
+                    "`type_vocab_size` is {}, but the tokenizer has {types} types",
                     config.type_vocab_size
                 );
                 return Err(files.unsupported(CONFIG, problem));

@@ -244,7 +244,7 @@ impl<'a> Walk<'a> {
             Some(end) if end.length > last => self.cut(last + 1, end.length),
             Some(end) if !ends.contains(&end.hash) || end.length < last => {
                 let text = format!(
-                    "the chain's end, in record_chains, was changed: it says {} records, and {} as the last one's hash",
+                    "the chain's end, in record_chains, was changed: it has {} records, and {} as the last hash",
                     end.length, end.hash
                 );
                 self.findings
@@ -277,7 +277,7 @@ impl<'a> Walk<'a> {
             }
         } else if self.fits_head == Some(false) || head.length < self.start.0 {
             let text = format!(
-                "a record up to {} was changed, inserted or removed, and all hashes after it were made anew: record {} \
+                "a record up to {} was changed, inserted or removed, and all hashes after it were recomputed: record {} \
                  has another hash than when the head was exported",
                 head.length, head.length
             );
@@ -301,7 +301,7 @@ impl<'a> Walk<'a> {
                 false => format!("there are {count} of them now"),
             };
             let text = format!(
-                "the {} records of {month} that are older than the chain are not what they were when it began: {what}",
+                "the {} records of {month} that are older than the chain have changed since it began: {what}",
                 anchor.records
             );
             self.findings

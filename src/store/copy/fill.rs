@@ -52,7 +52,12 @@ impl Restoring {
             if cells.len() != columns.len() {
                 return Err(wrong(format!("a row has {} columns", cells.len())));
             }
-            let unfit = |column: &Column| wrong(format!("a value is not fit for {}", column.name));
+            let unfit = |column: &Column| {
+                wrong(format!(
+                    "a value does not have the type of column {}",
+                    column.name
+                ))
+            };
             if let Change::Sqlite(_) = self.change {
                 let values = columns.iter().zip(&cells).map(|(column, cell)| {
                     rows::parameter(cell, column.kind).ok_or_else(|| unfit(column))

@@ -81,7 +81,7 @@ impl OrganisationStore {
         if let Some(table) = filled.into_iter().next() {
             return Err(StoreError::Copy {
                 table,
-                problem: "there are rows already".to_owned(),
+                problem: "it already has rows".to_owned(),
             });
         }
         Restoring::begin(change).await

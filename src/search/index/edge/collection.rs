@@ -108,7 +108,7 @@ impl Collection {
     }
 
     fn with<T>(&self, call: impl FnOnce(&Shard) -> Result<T, Problem>) -> Result<T, IndexError> {
-        let closed = || Err("it is closed".to_owned());
+        let closed = || Err("the collection is closed".to_owned());
         self.shard
             .as_ref()
             .map_or_else(closed, call)
@@ -118,9 +118,7 @@ impl Collection {
     fn failed(&self, problem: &str) -> IndexError {
         let cure = match shard::may_pass(problem) {
             true => "",
-            false => {
-                "; if it stays so, delete this folder: `plantlake index --full` makes the index again"
-            }
+            false => "; if this persists, delete this folder and run `plantlake index --full`",
         };
         home::failed(&self.folder, format!("{problem}{cure}"))
     }
@@ -201,7 +199,7 @@ impl Collection {
         let _points = lock(&self.points);
         if read().is_none() {
             let mut frequencies = Frequencies::default();
-            let shard = self.shard.as_ref().ok_or("it is closed")?;
+            let shard = self.shard.as_ref().ok_or("the collection is closed")?;
             shard.words(|id, words| frequencies.put(id, words))?;
             *self
                 .frequencies
@@ -320,7 +318,7 @@ impl Drop for Collection {
             && let Err(error) = std::fs::remove_dir_all(&self.path)
         {
             // The collection is unused by now; the next process that locks the folder tries again.
-            tracing::warn!(folder = %self.path.display(), %error, "a former search index cannot be removed");
+            tracing::warn!(folder = %self.path.display(), %error, "cannot remove a former search index");
         }
     }
 }

@@ -202,7 +202,7 @@ fn check(folder: &Path, collection: &str) -> Result<(), IndexError> {
         true => Ok(()),
         false => Err(failed(
             folder,
-            format!("no collection can be called {collection:?}"),
+            format!("invalid collection name {collection:?}"),
         )),
     }
 }
@@ -233,7 +233,7 @@ pub(super) fn room(folder: &Path, least: u64) -> Result<(), IndexError> {
         Some(free) if free < least => Err(failed(
             folder,
             format!(
-                "the disk has only {} MiB left, and {} MiB are needed",
+                "the disk has only {} MiB left; {} MiB are required",
                 free >> 20,
                 least >> 20
             ),
@@ -246,7 +246,7 @@ pub(super) fn room(folder: &Path, least: u64) -> Result<(), IndexError> {
 #[cfg(unix)]
 #[expect(
     unsafe_code,
-    reason = "the system call that says how full a disk is, which fills in a structure"
+    reason = "the system call that returns the free disk space fills in a structure"
 )]
 fn free(folder: &Path) -> Option<u64> {
     use std::os::unix::ffi::OsStrExt as _;

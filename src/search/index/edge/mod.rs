@@ -71,7 +71,7 @@ impl EdgeIndex {
         done.unwrap_or_else(|_| {
             Err(home::failed(
                 &self.shared.folder,
-                "the work was ended before it was done",
+                "the operation was interrupted before it completed",
             ))
         })
     }
@@ -164,7 +164,7 @@ impl Opened {
             collection = name,
             problem,
             set_aside_in = %aside.display(),
-            "the search index cannot be read; `plantlake index` makes it again"
+            "cannot read the search index; run `plantlake index` to rebuild it"
         );
         Ok(())
     }
@@ -213,7 +213,7 @@ impl Opened {
         let leaving = &self.leaving;
         if let Err(error) = self.home.tidy_up(|name| leaving.contains_key(name)) {
             // The next process that locks the folder tries again.
-            tracing::warn!(%error, "a former search index cannot be removed");
+            tracing::warn!(%error, "cannot remove a former search index");
         }
         Ok(())
     }
@@ -237,7 +237,7 @@ impl Opened {
             } else if since.elapsed() > LONGEST_LEAVING {
                 return Err(home::failed(
                     folder,
-                    "its former state is still being looked up in; try again",
+                    "queries still use its former state; try again",
                 ));
             } else {
                 std::thread::sleep(Duration::from_millis(1));

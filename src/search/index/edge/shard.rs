@@ -107,7 +107,7 @@ fn said(panic: &(dyn Any + Send)) -> String {
     match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
         (Some(said), _) => said.clone(),
         (None, Some(said)) => (*said).to_owned(),
-        (None, None) => "it ended for an unknown reason".to_owned(),
+        (None, None) => "it panicked without a message".to_owned(),
     }
 }
 
@@ -143,7 +143,9 @@ impl Shard {
     }
 
     fn shard(&self) -> Result<&EdgeShard, Problem> {
-        self.shard.as_ref().ok_or_else(|| "it is closed".to_owned())
+        self.shard
+            .as_ref()
+            .ok_or_else(|| "the shard is closed".to_owned())
     }
 
     /// Removes the points of an incomplete change.

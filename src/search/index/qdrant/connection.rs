@@ -80,7 +80,7 @@ impl Connection {
             problem: problem.to_owned(),
         };
         let Some(parsed) = parsed else {
-            return Err(unfit("has no usable URL; check `qdrant_url`"));
+            return Err(unfit("has an invalid URL; check `qdrant_url`"));
         };
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(unfit(
@@ -90,12 +90,12 @@ impl Connection {
         if let Some(key) = key {
             if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(unfit(
-                    "has a `qdrant_api_key` that is empty, or has blanks or other signs in it than visible ASCII",
+                    "has an invalid `qdrant_api_key`: it must consist of visible ASCII characters, without blanks",
                 ));
             }
             if parsed.scheme() == "http" && !is_this_machine(&parsed) {
                 return Err(unfit(
-                    "would be sent its `qdrant_api_key` for everybody to read; use https://",
+                    "would receive `qdrant_api_key` unencrypted; use https://",
                 ));
             }
         }
@@ -106,7 +106,7 @@ impl Connection {
             // The version is checked here, without writing to standard output.
             .skip_compatibility_check()
             .build()
-            .map_err(|_| unfit("has no usable URL; check `qdrant_url`"))?;
+            .map_err(|_| unfit("has an invalid URL; check `qdrant_url`"))?;
         Ok(Self {
             client,
             url: shown,
@@ -183,8 +183,8 @@ impl Connection {
         match (parts.next().flatten(), parts.next().flatten()) {
             (Some(major), Some(minor)) if (major, minor) >= OLDEST => Ok(()),
             _ => Err(self.unfit(format!(
-                "is of version {version:.20}; it must be {oldest}.{than} or newer, since older ones count the words of \
-                 other organisations' assets, too"
+                "has version {version:.20}; {oldest}.{than} or newer is required, because older ones also count the words \
+                 of other organisations' assets"
             ))),
         }
     }
@@ -197,12 +197,12 @@ impl Connection {
                 retry_after_seconds,
                 ..
             } => {
-                return self.unavailable(format!("it is busy for {retry_after_seconds} s"));
+                return self.unavailable(format!("busy; retry after {retry_after_seconds} s"));
             }
             QdrantError::InvalidUri(_) => {
-                return self.unfit("has no usable URL; check `qdrant_url`");
+                return self.unfit("has an invalid URL; check `qdrant_url`");
             }
-            _ => return self.unfit("cannot be sent this"),
+            _ => return self.unfit("cannot be called with this request"),
         };
         let said = self.without_key(status.message());
         match i32::from(status.code()) {
@@ -216,11 +216,11 @@ impl Connection {
                 self.unavailable("no connection")
             }
             code::INTERNAL if said.starts_with("Failed to create TLS") => {
-                self.unfit("cannot be reached by TLS: this machine has no usable certificates (`SSL_CERT_FILE` names some)")
+                self.unfit("cannot be reached over TLS: this machine has no root certificates; set `SSL_CERT_FILE`")
             }
             code::CANCELLED | code::DEADLINE_EXCEEDED => self.unavailable("no answer in time"),
             code::UNAVAILABLE | code::UNKNOWN | code::RESOURCE_EXHAUSTED => self.unavailable(said),
-            number => self.unfit(format!("answers with an error: {said} (code {number})")),
+            number => self.unfit(format!("returned an error: {said} (code {number})")),
         }
     }
 

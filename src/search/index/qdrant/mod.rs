@@ -73,7 +73,7 @@ impl QdrantIndex {
         let connection = Connection::new(url, api_key, timeout)?;
         if prefix.is_empty() || prefix.contains('-') {
             return Err(connection.unfit(format!(
-                "cannot have collections called {prefix:?}: `qdrant_collection` must have no hyphen"
+                "cannot use the prefix {prefix:?}: `qdrant_collection` must not be empty or contain a hyphen"
             )));
         }
         Ok(Self {
@@ -110,8 +110,8 @@ impl QdrantIndex {
         match status {
             Some(UpdateStatus::Completed) => Ok(()),
             _ => Err(self.connection.unavailable(format!(
-                "it does not say that it has kept what it was sent, but {}",
-                status.map_or("nothing", |status| status.as_str_name())
+                "the server did not confirm the change; its status is {}",
+                status.map_or("missing", |status| status.as_str_name())
             ))),
         }
     }
@@ -167,7 +167,7 @@ impl QdrantIndex {
             true => Ok(answers),
             false => Err(self
                 .connection
-                .unfit("answers something else than it was asked")),
+                .unfit("returned another number of results than of queries")),
         }
     }
 }
@@ -191,7 +191,7 @@ impl VectorIndex for QdrantIndex {
         match self.collection(&name) {
             Some(collection) => Ok(Some(collection.to_owned())),
             None => Err(self.connection.unfit(format!(
-                "has an alias {alias} that somebody else has made, for {name}; give another name in `qdrant_collection`"
+                "has an alias {alias} of another program, for {name}; set another name in `qdrant_collection`"
             ))),
         }
     }
@@ -304,7 +304,7 @@ impl VectorIndex for QdrantIndex {
                 Some(CollectionStatus::Green | CollectionStatus::Grey) => return Ok(()),
                 Some(CollectionStatus::Red) => {
                     return Err(self.connection.unfit(format!(
-                        "has a problem with the collection {name}; its log says which"
+                        "reports a failure of the collection {name}; see the server's log"
                     )));
                 }
                 _ if since.elapsed() > LONGEST_SETTLING => {

@@ -37,7 +37,9 @@ pub(super) fn find(folder: &Path, name: &str) -> Result<PathBuf, String> {
         .into_iter()
         .chain(snapshots)
         .filter(|place| place.join(CONFIG).exists());
-    let place = found.next().ok_or_else(|| format!("{name} is not in it"))?;
+    let place = found
+        .next()
+        .ok_or_else(|| format!("no model {name} in this folder"))?;
     for file in REQUIRED {
         if !place.join(file).exists() {
             let pickle = match file == WEIGHTS && place.join("pytorch_model.bin").exists() {
@@ -74,7 +76,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<(), String> {
         }
         let parent = to.parent().unwrap_or(&to);
         let copied = fs::create_dir_all(parent).and_then(|()| fs::copy(&from, &to));
-        copied.map_err(|error| format!("{} cannot be copied ({error})", from.display()))?;
+        copied.map_err(|error| format!("cannot copy {}: {error}", from.display()))?;
     }
     Ok(())
 }
@@ -113,7 +115,11 @@ mod tests {
             problem.contains("model.safetensors") && problem.contains("run code"),
             "{problem}"
         );
-        assert!(found(".").unwrap_err().contains("org/name is not in it"));
+        assert!(
+            found(".")
+                .unwrap_err()
+                .contains("no model org/name in this folder")
+        );
         assert!(found("nowhere").unwrap_err().contains("no such folder"));
         let copied = root.path().join("copy");
         copy(&own, &copied).unwrap();

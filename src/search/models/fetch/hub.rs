@@ -48,7 +48,7 @@ fn endpoint() -> Result<Url, String> {
         Url::parse(text.trim()).map_err(|error| format!("HF_ENDPOINT is not a URL ({error})"))?;
     match url.scheme() {
         "http" | "https" if url.has_host() => Ok(url),
-        _ => Err("HF_ENDPOINT is not a URL that begins with https://".to_owned()),
+        _ => Err("HF_ENDPOINT is not a URL that begins with https:// or http://".to_owned()),
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn download(name: &str, folder: &Path, watch: Watch<'_>) -> Res
     if set("HF_HUB_OFFLINE")
         .is_some_and(|value| !["0", "false", "no"].contains(&value.to_lowercase().as_str()))
     {
-        return Err("HF_HUB_OFFLINE says that it is not to be asked".to_owned());
+        return Err("HF_HUB_OFFLINE forbids downloads".to_owned());
     }
     let hub = Hub::new(endpoint()?)?;
     // The small files come first: they show at once whether the model exists.
@@ -69,7 +69,7 @@ pub(super) async fn download(name: &str, folder: &Path, watch: Watch<'_>) -> Res
         let to = folder.join(file);
         if let Some(parent) = to.parent() {
             let made = fs::create_dir_all(parent).await;
-            made.map_err(|error| format!("{} cannot be made ({error})", parent.display()))?;
+            made.map_err(|error| format!("cannot create {}: {error}", parent.display()))?;
         }
         let most = if *file == WEIGHTS {
             LARGEST_WEIGHTS
@@ -79,14 +79,11 @@ pub(super) async fn download(name: &str, folder: &Path, watch: Watch<'_>) -> Res
         let is_there = hub.file(name, file, &to, most, watch).await?;
         if !is_there && !OPTIONAL.contains(file) {
             return Err(match *file {
-                CONFIG => format!(
-                    "it has no model {name}, or it is for those who have a token (HF_TOKEN)"
-                ),
+                CONFIG => format!("no model {name}, or it requires a token (HF_TOKEN)"),
                 WEIGHTS => format!(
-                    "it has no {WEIGHTS} of {name}; a model that there is only as pytorch_model.bin is not taken, because such \
-                     a file can run code"
+                    "no {WEIGHTS} of {name}; pytorch_model.bin is not supported, because such a file can run code"
                 ),
-                file => format!("it has no {file} of {name}"),
+                file => format!("no {file} of {name}"),
             });
         }
     }
@@ -129,7 +126,7 @@ impl Hub {
         let token = match set("HF_TOKEN").filter(|_| is_safe || is_here) {
             Some(token) => {
                 let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
-                let mut value = value.map_err(|_| "HF_TOKEN has characters that no token has")?;
+                let mut value = value.map_err(|_| "HF_TOKEN has invalid characters")?;
                 value.set_sensitive(true);
                 Some(value)
             }
@@ -176,7 +173,10 @@ impl Hub {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of it is one attempt's")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all arguments describe one attempt"
+    )]
     async fn attempt(
         &self,
         name: &str,
@@ -212,26 +212,26 @@ impl Hub {
             StatusCode::NOT_FOUND => return Ok(Attempt::NotThere),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 return Err(format!(
-                    "it refuses {file} ({status}): no such model, or it takes a token (HF_TOKEN)"
+                    "access to {file} denied ({status}): no such model, or it requires a token (HF_TOKEN)"
                 ));
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
-                return Ok(Attempt::Cut(format!("it answers {status}")));
+                return Ok(Attempt::Cut(format!("the server returned {status}")));
             }
             status if status.is_server_error() => {
-                return Ok(Attempt::Cut(format!("it answers {status}")));
+                return Ok(Attempt::Cut(format!("the server returned {status}")));
             }
             // This includes a range that the server rejects; the next attempt then starts from the beginning.
             status if have > 0 => {
                 *etag = None;
-                return Ok(Attempt::Cut(format!("it answers {status}")));
+                return Ok(Attempt::Cut(format!("the server returned {status}")));
             }
-            status => return Err(format!("it answers {status} for {file}")),
+            status => return Err(format!("the server returned {status} for {file}")),
         };
         *etag = strong(response.headers());
         let total = response.content_length().map(|left| begin + left);
         if total.is_some_and(|total| total > most) {
-            return Err(format!("{file} is too large to be what it should be"));
+            return Err(format!("{file} is larger than {most} bytes"));
         }
         if !std::mem::replace(told, true) {
             watch(Told::File {
@@ -251,7 +251,7 @@ async fn receive(
     most: u64,
     watch: Watch<'_>,
 ) -> Result<Attempt, String> {
-    let unwritable = |error| format!("{} cannot be written ({error})", to.display());
+    let unwritable = |error| format!("cannot write {}: {error}", to.display());
     let open = match begin {
         0 => File::create(to).await,
         _ => OpenOptions::new().append(true).open(to).await,
@@ -263,10 +263,7 @@ async fn receive(
             Ok(Some(chunk)) => {
                 have += chunk.len() as u64;
                 if have > most {
-                    return Err(format!(
-                        "{} is too large to be what it should be",
-                        to.display()
-                    ));
+                    return Err(format!("{} is larger than {most} bytes", to.display()));
                 }
                 out.write_all(&chunk).await.map_err(unwritable)?;
                 watch(Told::Bytes(chunk.len() as u64));
@@ -274,7 +271,7 @@ async fn receive(
             Ok(None) => break Attempt::Done,
             Err(error) => {
                 break Attempt::Cut(format!(
-                    "it was cut off after {have} bytes ({})",
+                    "the connection was lost after {have} bytes ({})",
                     words(error)
                 ));
             }

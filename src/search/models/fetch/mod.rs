@@ -69,7 +69,7 @@ pub struct Fetched {
 
 /// The error for a model that no source provided.
 #[derive(Debug, thiserror::Error)]
-#[error("{model} could not be had:\n{}", lines(tried))]
+#[error("cannot fetch {model}:\n{}", lines(tried))]
 pub struct FetchError {
     /// The name of the model.
     pub model: String,
@@ -237,7 +237,7 @@ fn check(folder: &Path, wanted: &Wanted, from: String) -> Result<Record, String>
     if let Some(record) = &wanted.record {
         record.agrees(&files).map_err(|problem| {
             format!(
-                "{problem}. To take it all the same, remove {}",
+                "{problem}; to accept the new files, remove {}",
                 wanted.folder.display()
             )
         })?;

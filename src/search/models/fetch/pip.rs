@@ -44,7 +44,7 @@ pub(super) async fn install(folder: &Path) -> Result<PathBuf, String> {
             Ok(child) => child,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => {
-                problem = format!("{python} cannot be started ({error})");
+                problem = format!("cannot start {python}: {error}");
                 continue;
             }
         };
@@ -64,7 +64,7 @@ pub(super) async fn install(folder: &Path) -> Result<PathBuf, String> {
             Ok(Err(error)) => problem = format!("{python} -m pip: {error}"),
             Err(_) => {
                 return Err(format!(
-                    "{python} -m pip was not done in {} minutes",
+                    "{python} -m pip exceeded {} minutes",
                     TIMEOUT.as_secs() / 60
                 ));
             }
@@ -79,5 +79,5 @@ fn last_words(said: &str) -> &str {
     let error = lines().find(|line| line.starts_with("ERROR:"));
     error
         .or_else(|| lines().find(|line| !line.is_empty()))
-        .unwrap_or("it failed and said nothing")
+        .unwrap_or("failed without an error message")
 }

@@ -26,7 +26,7 @@ impl Staging {
         let staging = Self { root };
         for folder in [staging.model(), staging.scratch()] {
             fs::create_dir_all(&folder)
-                .map_err(|error| format!("{} cannot be made ({error})", folder.display()))?;
+                .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
         }
         Ok(staging)
     }
@@ -44,7 +44,7 @@ impl Staging {
     /// Moves the model into place. Returns false if another process has filled `folder`. With `replaces`, an existing
     /// folder is moved away first.
     pub fn place(&self, folder: &Path, replaces: bool) -> Result<bool, String> {
-        let failed = |error| format!("{} cannot be written ({error})", folder.display());
+        let failed = |error| format!("cannot write {}: {error}", folder.display());
         to_disk(&self.model()).map_err(failed)?;
         let parent = folder.parent().unwrap_or(folder);
         fs::create_dir_all(parent).map_err(failed)?;
@@ -104,7 +104,7 @@ pub(super) fn write_record(folder: &Path, record: &Record) -> Result<(), String>
     };
     write().map_err(|error: std::io::Error| {
         let _ = fs::remove_file(&beside);
-        format!("{} cannot be written ({error})", path.display())
+        format!("cannot write {}: {error}", path.display())
     })
 }
 
